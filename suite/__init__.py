@@ -1,0 +1,1 @@
+"""The machinery: engine, methods, scores, harness, command line."""

@@ -1,0 +1,35 @@
+"""CircuitMeter: does a circuit-discovery method find the circuit? The public names, imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Ablation": "suite.ablation",
+    "Circuit": "suite.circuit",
+    "CircuitMeterError": "suite.errors",
+    "Data": "suite.data",
+    "Discovery": "suite.circuit",
+    "Edge": "suite.model.graph",
+    "EdgeScores": "suite.circuit",
+    "Graph": "suite.model.graph",
+    "Store": "suite.harness.store",
+    "Transformer": "suite.model.transformer",
+    "load_model": "suite.harness.models",
+    "load_task": "tasks",
+    "method": "suite.methods",
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"circuitmeter has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"circuitmeter.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,49 @@
+"""The mistakes a user can make. Each message says what was given, what is allowed and what to do next.
+
+The command line prints them as one line and exits with status 2; only bugs print a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CircuitMeterError(Exception):
+    """Base of every error that is the request's fault and not the program's."""
+
+
+class SpecError(CircuitMeterError):
+    """A benchmark specification or a command-line value that means nothing."""
+
+
+class DataError(CircuitMeterError):
+    """Prompts, answers or circuit files that cannot be used as they are."""
+
+
+class ModelError(CircuitMeterError):
+    """A model that cannot be found, read or converted."""
+
+
+class MethodError(CircuitMeterError):
+    """A discovery method that cannot be loaded or returned something that is not edge scores."""
+
+
+class StoreError(CircuitMeterError):
+    """A results folder that cannot be read or written."""
+
+
+class Undefined(CircuitMeterError):
+    """A combination (method, ablation, objective, task) that has no meaning; the message is the reason."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> str:
+    """One sentence for a name that does not exist: what was given, the nearest name, all names.
+
+    >>> unknown("method", "eapig", ["acdc", "eap-ig"])
+    "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    nearest = f" Did you mean {near[0]!r}?" if near else ""
+    return f"no {kind} {given!r}.{nearest} Known: {', '.join(names) or 'none'}.{' ' + hint if hint else ''}"

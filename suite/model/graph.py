@@ -1,0 +1,189 @@
+"""The computational graph of a transformer: who writes to the residual stream, who reads it, which edges exist.
+
+Node and edge names are those of the EAP-IG and MIB graph files, so that circuits can be exchanged:
+``input``, ``a0.h1``, ``m2``, ``logits``; an edge is ``a0.h1->a2.h3<q>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+
+InputNodes = Literal["token", "sum", "split"]
+_READER = re.compile(r"^(a\d+\.h\d+)<[qkv]>$")
+
+
+class Edge(NamedTuple):
+    """One arrow of the graph: ``writer`` writes what ``reader`` reads. Prints as it parses.
+
+    >>> str(Edge("a0.h1", "m2")), Edge.parse("a0.h1->a2.h3<q>")
+    ('a0.h1->m2', Edge(writer='a0.h1', reader='a2.h3<q>'))
+    """
+
+    writer: str
+    reader: str
+
+    def __str__(self) -> str:
+        return f"{self.writer}->{self.reader}"
+
+    @classmethod
+    def parse(cls, text: str) -> Edge:
+        """Raises DataError when ``text`` is not ``writer->reader``."""
+        writer, arrow, reader = text.partition("->")
+        if not (writer and arrow and reader):
+            raise DataError(f"{text!r} is not an edge; an edge reads 'a0.h1->a2.h3<q>'.")
+        return cls(writer, reader)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Writers, readers and the edges between them, for one architecture and one choice of input nodes.
+
+    Args:
+        n_layers, n_heads: the transformer's shape. Grouped keys and values are read once per query head.
+        inputs: ``token``: the token embedding is the input node and the position embedding a constant on no edge
+            (EAP-IG, MIB); ``sum``: one input node, token plus position (ACDC, auto-circuit); ``split``: two nodes,
+            ``tok_embed`` and ``pos_embed`` (Edge Pruning). Numbers from different choices are not comparable.
+        mlps: whether layers have an MLP.
+        parallel: whether attention and MLP of a layer read the same residual stream (GPT-NeoX).
+
+    Biases belong to no edge. Layer norm belongs to the reader.
+    """
+
+    n_layers: int
+    n_heads: int
+    inputs: InputNodes = "token"
+    mlps: bool = True
+    parallel: bool = False
+
+    @property
+    def input_nodes(self) -> tuple[str, ...]:
+        return ("tok_embed", "pos_embed") if self.inputs == "split" else ("input",)
+
+    @property
+    def writers_a_layer(self) -> int:
+        return self.n_heads + self.mlps
+
+    @property
+    def readers_a_layer(self) -> int:
+        return 3 * self.n_heads + self.mlps
+
+    @cached_property
+    def writers(self) -> tuple[str, ...]:
+        """Node names in the order in which they write."""
+        names = list(self.input_nodes)
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}" for head in range(self.n_heads)]
+            names += [f"m{layer}"] * self.mlps
+        return tuple(names)
+
+    @cached_property
+    def readers(self) -> tuple[str, ...]:
+        """Reader names: per layer all q, then all k, then all v, then the MLP; the logits last."""
+        names: list[str] = []
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}<{part}>" for part in "qkv" for head in range(self.n_heads)]
+            names += [f"m{layer}"] * self.mlps
+        return (*names, "logits")
+
+    # Where things are. The engine, the methods and the drawings all count with these four.
+
+    def heads(self, layer: int) -> slice:
+        """Writer indices of the heads of ``layer``."""
+        start = len(self.input_nodes) + layer * self.writers_a_layer
+        return slice(start, start + self.n_heads)
+
+    def mlp(self, layer: int) -> int:
+        """Writer index of the MLP of ``layer``."""
+        return self.heads(layer).stop
+
+    def qkv(self, layer: int) -> slice:
+        """Reader indices of the 3 x n_heads attention readers of ``layer``."""
+        start = layer * self.readers_a_layer
+        return slice(start, start + 3 * self.n_heads)
+
+    def mlp_reader(self, layer: int) -> int:
+        """Reader index of the MLP of ``layer``."""
+        return self.qkv(layer).stop
+
+    def visible(self, layer: int, to_mlp: bool = False) -> int:
+        """How many writers (the first so many) the attention, or the MLP, of ``layer`` can read.
+
+        ``layer = n_layers`` is the logits, which read every writer.
+        """
+        before = self.heads(layer).start if layer < self.n_layers else len(self.writers)
+        return before + self.n_heads if to_mlp and not self.parallel else before
+
+    def reader_layer(self, reader: int) -> int:
+        """Layer of a reader index; ``n_layers`` for the logits."""
+        return min(reader // self.readers_a_layer, self.n_layers)
+
+    def node_of_reader(self, reader: str) -> str:
+        """The node that a reader belongs to: ``a2.h3`` for ``a2.h3<q>``; itself for ``m2`` and ``logits``."""
+        head = _READER.match(reader)
+        return head.group(1) if head else reader
+
+    @cached_property
+    def exists(self) -> Tensor:
+        """Which edges there are: bool [n_writers, n_readers]."""
+        exists = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
+        for layer in range(self.n_layers):
+            exists[: self.visible(layer), self.qkv(layer)] = True
+            if self.mlps:
+                exists[: self.visible(layer, to_mlp=True), self.mlp_reader(layer)] = True
+        exists[:, -1] = True
+        return exists
+
+    @cached_property
+    def n_edges(self) -> int:
+        return int(self.exists.sum())
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges, ordered by writer and then by reader: the order in which ties are broken."""
+        return tuple(Edge(self.writers[w], self.readers[r]) for w, r in self.exists.nonzero().tolist())
+
+    @cached_property
+    def _positions(self) -> tuple[dict[str, int], dict[str, int]]:
+        return {w: i for i, w in enumerate(self.writers)}, {r: i for i, r in enumerate(self.readers)}
+
+    def index(self, edge: Edge | str) -> tuple[int, int]:
+        """(writer index, reader index) of an edge. Raises DataError when the graph has no such edge."""
+        edge = Edge.parse(edge) if isinstance(edge, str) else edge
+        writers, readers = self._positions
+        w, r = writers.get(edge.writer), readers.get(edge.reader)
+        if w is None or r is None or not self.exists[w, r]:
+            raise DataError(
+                f"no edge {str(edge)!r} in this graph ({self}); edges read like {str(self.edges[0])!r}, "
+                f"and a writer must come before its reader."
+            )
+        return w, r
+
+    def matrix(self, edges) -> Tensor:
+        """bool [n_writers, n_readers] that is true on ``edges`` (Edge or text)."""
+        chosen = torch.zeros_like(self.exists)
+        for edge in edges:
+            chosen[self.index(edge)] = True
+        return chosen
+
+    def named(self, matrix: Tensor) -> list[str]:
+        """The names of the edges on which ``matrix`` [n_writers, n_readers] is true, in index order."""
+        return [f"{self.writers[w]}->{self.readers[r]}" for w, r in (matrix & self.exists).nonzero().tolist()]
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that differ whenever two graphs' scores cannot be compared."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        block = "attention only" if not self.mlps else "parallel blocks" if self.parallel else "sequential blocks"
+        return f"{self.n_layers} layers x {self.n_heads} heads, {block}, inputs={self.inputs}, {self.n_edges:,} edges"

@@ -1,0 +1,57 @@
+"""One registry serves methods, tasks and ground truths: by decorator for yours, by entry point for other packages'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from .errors import SpecError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named things of one kind.
+
+    Args:
+        kind: what the things are, in the singular; it appears in error messages.
+        group: the entry-point group through which other packages add to it (``circuitmeter.methods``), or ``None``.
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
+        self.kind = kind
+        self._group = group
+        self._items: dict[str, T] = {}
+        self._plugins_loaded = group is None
+
+    def add(self, name: str, item: T) -> T:
+        """Registers ``item``. Raises SpecError when another thing already has the name."""
+        if name in self._items and self._items[name] is not item:
+            raise SpecError(f"two {self.kind}s are called {name!r}; rename one of them.")
+        self._items[name] = item
+        return item
+
+    def get(self, name: str) -> T:
+        """The thing called ``name``. Raises SpecError with the nearest name when there is none."""
+        self._load_plugins()
+        if name not in self._items:
+            raise SpecError(unknown(self.kind, name, self._items))
+        return self._items[name]
+
+    def __contains__(self, name: str) -> bool:
+        self._load_plugins()
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
+        return iter(sorted(self._items))
+
+    def _load_plugins(self) -> None:
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        for point in entry_points(group=self._group):
+            loaded = point.load()  # a plug-in registers itself on import, or is the thing itself
+            if point.name not in self._items and loaded is not None:
+                self.add(point.name, loaded)
