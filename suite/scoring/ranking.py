@@ -1,0 +1,123 @@
+"""How well scores rank the true ones above the others: ROC and precision-recall, on flat arrays.
+
+Everything here takes ``labels`` (bool [n], the true ones) and ``values`` (float [n], larger = more important) and knows no
+graph. ``recovery.py`` says which edges enter and how scores become values.
+
+Ties are never broken by chance or by order: tied items enter the ranking together. For the ROC that means that a tied pair
+of a true and a false item counts one half; for average precision that all of a tied group are judged at the precision and
+recall reached once the whole group is in (so scores that are all equal give the share of true items).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+ZERO_FRACTION = 1e-6
+"""Scores below this fraction of the largest finite absolute score count as zero."""
+
+
+class RocCurve(NamedTuple):
+    """Points of a ROC curve, from (0, 0) to (1, 1): float64 [n_points] each, fractions."""
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+
+
+class PrecisionRecallCurve(NamedTuple):
+    """Points of a precision-recall curve by growing recall: float64 [n_points] each, fractions.
+
+    A step function: between two recalls the precision of the right one holds (that is what average precision sums).
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+
+
+def floor(values: np.ndarray, fraction: float = ZERO_FRACTION) -> np.ndarray:
+    """``values`` with those below ``fraction`` of the largest absolute value set to zero.
+
+    Rounding errors of an edge that does nothing would otherwise be ranked. Infinite scores stay and set no scale.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    sizes = np.abs(values)
+    finite = sizes[np.isfinite(sizes)]
+    limit = fraction * finite.max() if finite.size else 0.0
+    return np.where(sizes < limit, 0.0, values)
+
+
+def _counts(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(true, false) items among those scored at least each distinct value, from the largest value down; int64 each."""
+    labels = np.asarray(labels, dtype=bool)
+    values = np.asarray(values, dtype=np.float64)
+    if labels.shape != values.shape or labels.ndim != 1:
+        raise ValueError(f"labels {labels.shape} and values {values.shape} must be two vectors of one length")
+    if np.isnan(values).any():
+        raise ValueError("values contain NaN: leave out what has no score before ranking")
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order]
+    # The last item of each group of equal values; != and not a difference, since infinite values are allowed.
+    last_of_group = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], [True] * min(values.size, 1)))
+    true = np.cumsum(labels[order])[last_of_group]
+    return true, last_of_group + 1 - true
+
+
+def roc_curve(labels: np.ndarray, values: np.ndarray) -> RocCurve:
+    """The ROC curve, anchored at (0, 0) and (1, 1), one point per distinct value.
+
+    Returns NaN rates where they are undefined (no true item, or no false one).
+    """
+    true, false = _counts(labels, values)
+    n_true, n_false = int(np.sum(labels)), int(np.size(labels) - np.sum(labels))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return RocCurve(np.append(0, false) / np.float64(n_false), np.append(0, true) / np.float64(n_true))
+
+
+def auroc(labels: np.ndarray, values: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that a true item outranks a false one, ties counting half.
+
+    NaN when there is no true item or no false one.
+    """
+    if not np.size(labels):
+        return float("nan")
+    false_rate, true_rate = roc_curve(labels, values)
+    return float(np.trapezoid(true_rate, false_rate))
+
+
+def precision_recall_curve(labels: np.ndarray, values: np.ndarray) -> PrecisionRecallCurve:
+    """The precision-recall curve, one point per distinct value; recall is NaN when there is no true item."""
+    true, false = _counts(labels, values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return PrecisionRecallCurve(true / np.float64(np.sum(labels)), true / (true + false).astype(np.float64))
+
+
+def average_precision(labels: np.ndarray, values: np.ndarray) -> float:
+    """sum_k (recall_k - recall_{k-1}) precision_k over the distinct values; NaN when there is no true item.
+
+    The definition of scikit-learn's ``average_precision_score``: no interpolation between the points.
+    """
+    recall, precision = precision_recall_curve(labels, values)
+    if not np.any(labels):
+        return float("nan")
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def top(values: np.ndarray, n: int) -> np.ndarray:
+    """Which ``n`` items are chosen, bool [n_items]: the largest values, ties going to the smaller index.
+
+    An item whose value is zero is never chosen: it was scored as irrelevant, and filling up with such items would judge
+    the order of the list. Fewer than ``n`` may therefore be chosen.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")[:n]
+    chosen = np.zeros(values.shape, dtype=bool)
+    chosen[order] = True
+    return chosen & (values != 0)
+
+
+def separated(labels: np.ndarray, values: np.ndarray) -> bool:
+    """Whether every true item has a nonzero value larger than every false item's: no tie-breaking is involved."""
+    labels = np.asarray(labels, dtype=bool)
+    true, false = values[labels], values[~labels]
+    return bool((true != 0).all() and (not true.size or not false.size or true.min() > false.max()))

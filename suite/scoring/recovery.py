@@ -1,0 +1,155 @@
+"""Does a method find the circuit that is known to be there: scores and circuits against a reference.
+
+The rules, the same for every method:
+
+* ``optional`` edges (in some minimal circuits, not in all) are left out everywhere: neither found nor wrongly added.
+* Scores are ranked by absolute size unless a metric's name says ``signed``; those below 1e-6 of the largest count as zero.
+* Ties are never broken by chance (``ranking.py``): in areas a tied pair counts half. At the true size ties go to the edge
+  that comes first in ``graph.edges``, and edges of score zero are never chosen, so precision and recall may differ.
+* ``structural`` metrics rank only the edges whose weights let them carry something (hard negatives); all edges otherwise.
+* A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is left
+  out if it writes to optional edges only.
+* What is undefined (no true edge, or no false one) is NaN, never a made-up number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import ranking
+from .published import MIB_FRACTIONS, mib_auroc, pessimistic_auc
+from .ranking import PrecisionRecallCurve, RocCurve
+
+if TYPE_CHECKING:
+    from ..circuit import Circuit, EdgeScores, Reference
+
+
+def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
+    """Every recovery metric of one method's scores against one reference.
+
+    Args:
+        scores, reference: on the same graph.
+    Returns a value per metric, NaN where it is undefined: ``auroc``, ``average_precision`` and, for each, ``_structural``,
+    ``_signed`` and ``_signed_structural`` versions (structural ones only where the reference has structural edges);
+    ``true_size``, ``precision``, ``recall``, ``f1`` and ``exact`` (1 when the chosen edges are the true ones however ties
+    are broken) at the true size; ``node_auroc``, ``node_average_precision``; ``pessimistic_auc`` and
+    ``node_pessimistic_auc`` (ACDC's), ``mib_auroc`` (MIB's).
+    Raises ValueError when the graphs differ.
+    """
+    core, kept, structural, values = _flat(scores, reference)
+    signed = ranking.floor(values)
+    absolute = np.abs(signed)
+    metrics: dict[str, float] = {}
+    subsets = {"": kept} if structural is None else {"": kept, "_structural": kept & structural}
+    for subset, inside in subsets.items():
+        for sign, ranked in (("", absolute), ("_signed", signed)):
+            metrics[f"auroc{sign}{subset}"] = ranking.auroc(core[inside], ranked[inside])
+            metrics[f"average_precision{sign}{subset}"] = ranking.average_precision(core[inside], ranked[inside])
+    metrics |= _at_true_size(core[kept], absolute[kept])
+    metrics["pessimistic_auc"] = pessimistic_auc(*ranking.roc_curve(core[kept], absolute[kept]))
+
+    node_true, node_values = _nodes(_writer_of_edges(reference), core, kept, absolute)
+    metrics["node_auroc"] = ranking.auroc(node_true, node_values)
+    metrics["node_average_precision"] = ranking.average_precision(node_true, node_values)
+    metrics["node_pessimistic_auc"] = pessimistic_auc(*ranking.roc_curve(node_true, node_values))
+    metrics["mib_auroc"] = _mib(scores, reference)
+    return metrics
+
+
+def circuit_recovery(circuit: Circuit, reference: Reference) -> dict[str, float]:
+    """``precision``, ``recall``, ``f1``, ``tpr``, ``fpr`` and ``exact`` of one circuit, optional edges left out.
+
+    Precision of a circuit without edges is undefined (NaN; the ACDC paper calls it 1), and so are rates over nothing.
+    Raises ValueError when the graphs differ.
+    """
+    _same_graph(circuit, reference)
+    exists = _array(reference.graph.exists)
+    kept = ~_array(reference.optional)[exists]
+    return _confusion(_array(reference.core)[exists][kept], _array(circuit.edges)[exists][kept])
+
+
+def roc_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> RocCurve:
+    """The ROC curve over all edges but the optional ones, anchored at (0, 0) and (1, 1)."""
+    return ranking.roc_curve(*_ranked(scores, reference, signed))
+
+
+def precision_recall_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> PrecisionRecallCurve:
+    """The precision-recall curve over all edges but the optional ones."""
+    return ranking.precision_recall_curve(*_ranked(scores, reference, signed))
+
+
+def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, values) [n kept edges] that the curves rank."""
+    core, kept, _, values = _flat(scores, reference)
+    values = ranking.floor(values)
+    return core[kept], (values if signed else np.abs(values))[kept]
+
+
+def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]) in the order of graph.edges."""
+    _same_graph(scores, reference)
+    exists = _array(reference.graph.exists)
+    structural = None if reference.structural is None else _array(reference.structural)[exists]
+    return _array(reference.core)[exists], ~_array(reference.optional)[exists], structural, scores.flat()
+
+
+def _same_graph(found: EdgeScores | Circuit, reference: Reference) -> None:
+    if found.graph.hash != reference.graph.hash:
+        raise ValueError(f"scores are on another graph ({found.graph}) than the reference {reference.name} ({reference.graph})")
+
+
+def _array(matrix) -> np.ndarray:
+    """A bool matrix as numpy, wherever it lives."""
+    return matrix.detach().cpu().numpy().astype(bool)
+
+
+def _at_true_size(core: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    size = int(core.sum())
+    found = _confusion(core, ranking.top(values, size))
+    exact = float(ranking.separated(core, values)) if size else math.nan
+    return {"true_size": float(size), **{name: found[name] for name in ("precision", "recall", "f1")}, "exact": exact}
+
+
+def _confusion(core: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
+    """Precision, recall, F1 and rates of ``chosen`` against ``core``: bool [n] each."""
+    hits, added, missed = int((chosen & core).sum()), int((chosen & ~core).sum()), int((~chosen & core).sum())
+    recall = _ratio(hits, hits + missed)
+    return {
+        "precision": _ratio(hits, hits + added),
+        "recall": recall,
+        "f1": _ratio(2 * hits, 2 * hits + added + missed),
+        "tpr": recall,
+        "fpr": _ratio(added, int((~core).sum())),
+        "exact": float(added == 0 and missed == 0),
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _writer_of_edges(reference: Reference) -> np.ndarray:
+    """Writer index of every edge in the order of graph.edges: int64 [n_edges]."""
+    return np.nonzero(_array(reference.graph.exists))[0]
+
+
+def _nodes(writer: np.ndarray, core: np.ndarray, kept: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(true: bool [n nodes], value: float64 [n nodes]) of the writers that have an edge which is not optional."""
+    n_writers = int(writer.max()) + 1
+    true = np.bincount(writer, weights=core & kept, minlength=n_writers) > 0
+    only_optional = (np.bincount(writer, weights=~kept, minlength=n_writers) > 0) & ~true
+    largest = np.zeros(n_writers)
+    np.maximum.at(largest, writer[kept], values[kept])
+    return true[~only_optional], largest[~only_optional]
+
+
+def _mib(scores: EdgeScores, reference: Reference) -> float:
+    """MIB's AUROC: ten greedy circuits, whole sizes rounded up as its loop does. Optional edges are left out."""
+    from ..circuit import greedy
+
+    n_edges = reference.graph.n_edges
+    found = [circuit_recovery(greedy(scores, math.ceil(fraction * n_edges)), reference) for fraction in MIB_FRACTIONS]
+    return mib_auroc([point["fpr"] for point in found], [point["tpr"] for point in found])
