@@ -1,0 +1,61 @@
+"""The ``circuitmeter`` command: its grammar, its errors, its exit status.
+
+Nothing heavy is imported here: ``circuitmeter --help`` answers at once, and a verb imports what it needs when it runs.
+Exit status: 0 done, 1 done but some cell failed, 2 the request was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .errors import CircuitMeterError, SpecError
+from .verbs import VERBS
+
+_DESCRIPTION = "Tells whether a circuit-discovery method works: on models whose circuits are known, under every ablation."
+_EPILOG = "circuitmeter run quick    runs the quick benchmark and writes its report (no download, no GPU, two minutes)"
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of printing its usage: every error of the command is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SpecError(f"{message}; `{self.prog} --help` says more.")
+
+
+def build_parser() -> Parser:
+    """The grammar: one subcommand a verb."""
+    from circuitmeter import __version__
+
+    parser = Parser(prog="circuitmeter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"circuitmeter {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        sub = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP, epilog=verb.EPILOG, allow_abbrev=False)
+        verb.add_arguments(sub)
+        sub.set_defaults(run=verb.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; the request's mistakes are one line on stderr."""
+    try:
+        options = build_parser().parse_args(arguments)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except CircuitMeterError as error:
+        print("circuitmeter:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("circuitmeter: interrupted; what is finished is kept.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`). Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE

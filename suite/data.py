@@ -1,0 +1,124 @@
+"""The prompts a method sees: clean and counterfactual token ids, where the output is read, what is right and wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """N prompts, each with its counterfactual of the same length.
+
+    Args:
+        clean: long [N, P], right-padded where lengths differ.
+        counterfactual: long [N, P], or None for tasks that have none.
+        read: bool [N, P], the positions at which outputs are compared and scored.
+        lengths: long [N]; all P when omitted.
+        answers, wrong: long [N, A] token ids that are right and wrong at the read positions, padded with -1, or None.
+        reference: long [M, P'], the prompts over which data-set means are taken; the rows themselves when omitted.
+
+    Raises:
+        DataError: shapes that do not fit, no rows, a row that is read nowhere or beyond its length.
+    """
+
+    clean: Tensor
+    counterfactual: Tensor | None
+    read: Tensor
+    lengths: Tensor | None = None
+    answers: Tensor | None = None
+    wrong: Tensor | None = None
+    reference: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.clean.ndim != 2 or not len(self.clean):
+            raise DataError(f"clean prompts have shape {tuple(self.clean.shape)}; give at least one row, [rows, positions].")
+        if self.lengths is None:
+            object.__setattr__(self, "lengths", torch.full((self.n,), self.clean.shape[1]))
+        for name in ("counterfactual", "read"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.clean.shape:
+                raise DataError(
+                    f"{name} has shape {tuple(value.shape)} and clean {tuple(self.clean.shape)}; "
+                    f"each clean prompt needs a counterpart of the same length."
+                )
+        for name in ("lengths", "answers", "wrong"):
+            value = getattr(self, name)
+            if value is not None and len(value) != self.n:
+                raise DataError(f"{name} has {len(value)} rows and clean {self.n}; give one a prompt.")
+        if bool((self.read & ~self.valid).any()) or not bool(self.read.any(1).all()):
+            raise DataError("every prompt must be read at one position at least, and only within its own length.")
+
+    @property
+    def n(self) -> int:
+        return len(self.clean)
+
+    @property
+    def valid(self) -> Tensor:
+        """bool [N, P]: positions that are not padding."""
+        return torch.arange(self.clean.shape[1]) < self.lengths[:, None]
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of the content; the same in every process and Python version."""
+        digest = hashlib.sha256()
+        for name in ("clean", "counterfactual", "read", "lengths", "answers", "wrong", "reference"):
+            value = getattr(self, name)
+            if value is not None:
+                digest.update(f"{name}:{tuple(value.shape)}".encode())
+                digest.update(value.to(torch.int64).contiguous().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def batches(self, batch_size: int, padded: bool = False) -> Iterator[Batch]:
+        """Batches of rows of equal length, trimmed to it; in row order, and padded instead, with ``padded``."""
+        rows = torch.arange(self.n)
+        groups = [rows] if padded else [rows[self.lengths == length] for length in self.lengths.unique()]
+        for group in groups:
+            for part in group.split(batch_size):
+                yield self.batch(part)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """The given rows, trimmed to the longest of them."""
+        stop = int(self.lengths[rows].max())
+        take = [None if part is None else part[rows, :stop] for part in (self.clean, self.counterfactual, self.read)]
+        return Batch(
+            rows, *take, self.lengths[rows], *(None if part is None else part[rows] for part in (self.answers, self.wrong))
+        )
+
+    def select(self, rows: Tensor) -> Data:
+        """The data of the given rows only; the reference prompts stay."""
+        parts = {
+            name: None if getattr(self, name) is None else getattr(self, name)[rows]
+            for name in ("clean", "counterfactual", "read", "lengths", "answers", "wrong")
+        }
+        return Data(**parts, reference=self.reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows of a Data, of at most ``clean.shape[1]`` positions. ``rows`` [B] are their indices in it."""
+
+    rows: Tensor
+    clean: Tensor
+    counterfactual: Tensor | None
+    read: Tensor
+    lengths: Tensor
+    answers: Tensor | None
+    wrong: Tensor | None
+
+    @property
+    def valid(self) -> Tensor:
+        """bool [B, P]: positions that are not padding."""
+        return torch.arange(self.clean.shape[1]) < self.lengths[:, None]
+
+    @cached_property
+    def example_of_read(self) -> Tensor:
+        """long [n_read]: which example of the batch each read position belongs to."""
+        return self.read.nonzero()[:, 0]

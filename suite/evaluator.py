@@ -1,0 +1,121 @@
+"""How a model does with edges cut: many masks in one call, on one data set, under one ablation and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .ablation import Ablation, Alternatives
+from .data import Batch, Data
+from .model.transformer import Alternative, Transformer
+from .objective import Objective, Targets
+from .runs import Runs
+
+# Numbers held at once, fixed so that results do not depend on the machine's free memory.
+_BATCH_BUDGET = 64_000_000
+_CACHE_BUDGET = 256_000_000
+
+
+def default_batch_size(model: Transformer, n_positions: int) -> int:
+    """Prompts a batch such that all writers' outputs take about 256 MB in float32."""
+    return max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
+
+
+@dataclass
+class Prepared:
+    """A batch and all that a cut pass over it needs."""
+
+    batch: Batch
+    runs: Runs
+    inputs: Tensor
+    alternative: Alternative
+    prefix: Tensor
+    targets: Targets
+
+
+class Evaluator:
+    """Scores circuits.
+
+    Args:
+        model, data: what is cut, on which prompts.
+        ablation: what cut edges carry.
+        objective: what outputs are scored by.
+        seed: of the ``resample`` pairing.
+        batch_size: prompts at a time; chosen from the model's size when omitted.
+
+    Raises:
+        Undefined: when the ablation has no meaning on this data.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        data: Data,
+        ablation: Ablation,
+        objective: Objective,
+        *,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model, self.data, self.objective = model, data, objective
+        self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
+        self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
+        writers = len(model.graph.writers)
+        cached = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
+        self._cache: list[Prepared] | None = [] if cached else None
+
+    @torch.no_grad()
+    def prepared(self) -> Iterator[Prepared]:
+        """The batches, with what cut edges carry in each; kept for the next call where that is small."""
+        if self._cache:
+            yield from self._cache
+            return
+        for batch in self.data.batches(self.batch_size):
+            runs = Runs(self.model, batch)
+            clean, cut = runs.clean[1], self._alternatives.of(runs)
+            ready = Prepared(
+                batch,
+                runs,
+                clean.inputs,
+                self.model.alternative(cut, batch.clean.shape[1]),
+                self.model.difference(clean, cut),
+                self.objective.targets(runs),
+            )
+            if self._cache is not None:
+                self._cache.append(ready)
+            yield ready
+
+    @torch.no_grad()
+    def outputs(self, masks: Tensor) -> Tensor:
+        """Outputs at the read positions under each mask [C, W, R]: [C, n_read, d_out], batch after batch."""
+        return torch.cat([self._outputs(ready, masks) for ready in self.prepared()], dim=1)
+
+    @torch.no_grad()
+    def per_example(self, masks: Tensor) -> Tensor:
+        """Loss of every example under each mask [C, W, R]: float64 [C, N]."""
+        losses = torch.empty(len(masks), self.data.n, dtype=torch.float64)
+        for ready in self.prepared():
+            for part, found in self._chunks(ready, masks):
+                losses[part, ready.batch.rows] = self.objective.loss(found, ready.targets).double().cpu()
+        return losses
+
+    def loss(self, masks: Tensor) -> Tensor:
+        """Mean loss under each mask [C, W, R]: float64 [C]; lower is better."""
+        return self.per_example(masks).mean(1)
+
+    def _outputs(self, ready: Prepared, masks: Tensor) -> Tensor:
+        return torch.cat([found for _, found in self._chunks(ready, masks)])
+
+    def _chunks(self, ready: Prepared, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
+        graph = self.model.graph
+        numbers = ready.batch.clean.numel() * self.model.config.d_model * (graph.readers_a_layer + len(graph.writers))
+        step = max(1, _BATCH_BUDGET // numbers)
+        for start in range(0, len(masks), step):
+            part = slice(start, min(start + step, len(masks)))
+            yield part, self.model.run_cut(
+                masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read
+            )

@@ -1,0 +1,24 @@
+"""The one place that knows what devices are called."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import SpecError
+
+CHOICES = ("auto", "cpu", "cuda")
+
+
+def resolve(name: str) -> torch.device:
+    """The device for ``auto`` (CUDA when present), ``cpu`` or ``cuda``.
+
+    Raises:
+        SpecError: an unknown name, or ``cuda`` where torch sees no CUDA device.
+    """
+    if name not in CHOICES:
+        raise SpecError(f"no device {name!r}; it is one of {', '.join(CHOICES)}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SpecError("--device cuda: torch sees no CUDA device here; use --device cpu or --device auto.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,468 @@
+"""The transformer that can be cut. One file, readable alone; longer than the others because it is the engine.
+
+A plain decoder, and beside it the same decoder in which every reader has an input of its own:
+
+    x[reader] = constant + sum over writers of  alternative[w] + mask[w, reader] * (out[w] - alternative[w])
+
+A mask of ones is the plain model; a mask of zeros carries the ablation's activations on every edge. Letters in the
+shape comments: C masks, B examples, P positions, n = B * P, D d_model, E d_head, H query heads, G key-value heads,
+W writers, R readers, r the readers or heads at hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .graph import Graph, InputNodes
+from .passes import spend
+
+ACTIVATIONS = {
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "identity": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The architecture: everything about a model that is not a weight.
+
+    ``d_mlp = 0`` is attention only; ``n_kv_heads`` fewer than ``n_heads`` is grouped queries; ``positions`` are
+    ``learned`` embeddings, ``rotary`` (the first ``rotary_dims`` of each head) or ``none``; ``attention_scale``
+    multiplies q.k and is 1/sqrt(d_head) unless given.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    d_out: int
+    n_positions: int
+    n_kv_heads: int | None = None
+    norm: Literal["layer", "rms", "none"] = "layer"
+    norm_eps: float = 1e-5
+    activation: Literal["gelu_tanh", "gelu", "relu", "silu", "identity"] = "gelu_tanh"
+    gated: bool = False
+    parallel: bool = False
+    causal: bool = True
+    positions: Literal["learned", "rotary", "none"] = "learned"
+    rotary_dims: int = 0
+    rotary_base: float = 10000.0
+    attention_scale: float | None = None
+    unembed_bias: bool = False
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_heads or self.n_heads
+
+    @property
+    def scale(self) -> float:
+        return self.d_head**-0.5 if self.attention_scale is None else self.attention_scale
+
+
+@dataclass
+class Activations:
+    """What every writer wrote in one run. Batch and position axes of size 1 stand for all (means, zeros).
+
+    inputs: [n_inputs, B, P, D], the input nodes. heads: per layer [H, B, P, E], before the output projection.
+    mlps: per layer [B, P, D]; empty for attention-only models.
+    """
+
+    inputs: Tensor
+    heads: list[Tensor]
+    mlps: list[Tensor]
+
+    def map(self, function) -> Activations:
+        """The same function applied to every tensor; it sees [..., B, P, d] with the node axis, if any, first."""
+        return Activations(function(self.inputs), [function(z) for z in self.heads], [function(m) for m in self.mlps])
+
+
+class Norm(nn.Module):
+    """Layer norm, root-mean-square norm, or nothing. Part of the reader that it stands before."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.kind, self.eps = config.norm, config.norm_eps
+        if self.kind != "none":
+            self.weight = nn.Parameter(torch.ones(config.d_model), requires_grad=False)
+        if self.kind == "layer":
+            self.bias = nn.Parameter(torch.zeros(config.d_model), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "layer":
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        if self.kind == "rms":
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return x
+
+    def standardised(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(x before gain and bias, one over its scale [..., 1]): what the backward pass of the norm needs."""
+        centred = x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
+        inverse = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return centred * inverse, inverse
+
+
+class Block(nn.Module):
+    """The weights of one layer. Columns of W_QKV: all q heads, all k heads, all v heads; rows of W_O: head by head."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        wide = (config.n_heads + 2 * config.kv_heads) * config.d_head
+        shapes = {"W_QKV": (config.d_model, wide), "b_QKV": (wide,)}
+        shapes |= {"W_O": (config.n_heads * config.d_head, config.d_model), "b_O": (config.d_model,)}
+        self.norm_attention = Norm(config)
+        if config.d_mlp:
+            self.norm_mlp = Norm(config)
+            shapes |= {"W_in": (config.d_model, config.d_mlp), "b_in": (config.d_mlp,)}
+            shapes |= {"W_out": (config.d_mlp, config.d_model), "b_out": (config.d_model,)}
+            if config.gated:
+                shapes["W_gate"] = (config.d_model, config.d_mlp)
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        hidden = F.linear(x, self.W_in.T, self.b_in)
+        act = ACTIVATIONS[self.config.activation]
+        hidden = act(x @ self.W_gate) * hidden if self.config.gated else act(hidden)
+        return F.linear(hidden, self.W_out.T, self.b_out)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [B, H, P, E] and k, v [B, H, P, E] (repeated for grouped queries) of one shared input [B, P, D]."""
+        heads, groups = self.config.n_heads, self.config.kv_heads
+        packed = F.linear(x, self.W_QKV.T, self.b_QKV).unflatten(-1, (-1, self.config.d_head)).transpose(1, 2)
+        q, k, v = packed.split([heads, groups, groups], dim=1)
+        if groups < heads:
+            k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
+        return q, k, v
+
+    def reader_weights(self, readers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Projection [3H, D, E] and bias [3H, E] of each q, k, v reader, or of ``readers`` (indices into the 3H)."""
+        heads, groups = self.config.n_heads, self.config.kv_heads
+        weight = self.W_QKV.unflatten(-1, (-1, self.config.d_head)).transpose(0, 1)  # a view: no copy
+        bias = self.b_QKV.unflatten(0, (-1, self.config.d_head))
+        if groups < heads:
+            of_query = torch.arange(heads, device=bias.device) // (heads // groups)
+            columns = torch.cat([torch.arange(heads, device=bias.device), heads + of_query, heads + groups + of_query])
+            readers = columns if readers is None else columns[readers]
+        return (weight, bias) if readers is None else (weight[readers], bias[readers])
+
+    @property
+    def W_O_by_head(self) -> Tensor:
+        """[H, E, D]."""
+        return self.W_O.unflatten(0, (self.config.n_heads, -1))
+
+
+class Transformer(nn.Module):
+    """A decoder whose every edge can be cut.
+
+    Args:
+        config: the architecture.
+        inputs: which input nodes the graph has (see Graph). The same weights under another choice: ``with_inputs``.
+    """
+
+    def __init__(self, config: Config, inputs: InputNodes = "token") -> None:
+        super().__init__()
+        self.config = config
+        self.graph = Graph(config.n_layers, config.n_heads, inputs, mlps=config.d_mlp > 0, parallel=config.parallel)
+        self.embed = nn.Parameter(torch.zeros(config.d_vocab, config.d_model), requires_grad=False)
+        if config.positions == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(config.n_positions, config.d_model), requires_grad=False)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm_final = Norm(config)
+        self.unembed = nn.Parameter(torch.zeros(config.d_model, config.d_out), requires_grad=False)
+        if config.unembed_bias:
+            self.unembed_bias = nn.Parameter(torch.zeros(config.d_out), requires_grad=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed.dtype
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """16 hex digits of the weights as they are stored (names, dtypes, bytes)."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def with_inputs(self, inputs: InputNodes) -> Transformer:
+        """The same model (weights shared) with another choice of input nodes."""
+        twin = copy.copy(self)
+        twin.graph = replace(self.graph, inputs=inputs)
+        return twin
+
+    # ---- the plain model -------------------------------------------------------------------------------------------
+
+    def forward(self, tokens: Tensor, read: Tensor | None = None) -> Tensor:
+        """Logits of the plain model.
+
+        Args:
+            tokens: long [B, P].
+            read: bool [B, P], the positions whose logits are wanted; all when omitted.
+
+        Returns:
+            [B, P, d_out], or [n_read, d_out] in row-major order of ``read``.
+        """
+        return self.run(self.input_nodes(tokens), read=read)[0]
+
+    def input_nodes(self, tokens: Tensor) -> Tensor:
+        """What the input nodes write: [n_inputs, B, P, D]."""
+        token = F.embedding(tokens, self.embed)
+        if self.graph.inputs == "token" or self.config.positions != "learned":
+            # Without a position embedding there is nothing to add, and nothing for a second node to write.
+            extra = [torch.zeros_like(token)] if self.graph.inputs == "split" else []
+            return torch.stack([token, *extra])
+        position = self.pos_embed[: tokens.shape[1]].expand_as(token)
+        return torch.stack([token, position]) if self.graph.inputs == "split" else (token + position)[None]
+
+    def constant(self, n_positions: int) -> Tensor:
+        """What is in the residual stream before any writer and on no edge: [P, D]."""
+        if self.graph.inputs == "token" and self.config.positions == "learned":
+            return self.pos_embed[:n_positions]
+        return self.embed.new_zeros(1, self.config.d_model)
+
+    def run(
+        self, inputs: Tensor, *, read: Tensor | None = None, taps: list[dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Activations]:
+        """One plain pass from what the input nodes write.
+
+        Args:
+            inputs: [n_inputs, B, P, D] (see ``input_nodes``).
+            read: as in ``forward``.
+            taps: a list to which one dict a layer is appended, and one for the logits, with the readers' inputs
+                (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
+                each of them a tensor whose gradient is the reader's own.
+
+        Returns:
+            The logits, and what every writer wrote.
+        """
+        spend(forward=inputs.shape[1])
+        residual = inputs.sum(0) + self.constant(inputs.shape[2])
+        heads, mlps = [], []
+        for block in self.blocks:
+            q, k, v = block.qkv(block.norm_attention(residual))
+            z = self.attend(q, k, v)
+            heads.append(z.transpose(0, 1))
+            after = residual + F.linear(z.transpose(1, 2).flatten(-2), block.W_O.T, block.b_O)
+            tap = {"residual": residual, "q": q, "k": k, "v": v}
+            if self.graph.mlps:
+                reader = (residual if self.config.parallel else after).view_as(after)  # an alias with its own gradient
+                tap["mlp"] = reader
+                mlps.append(block.mlp(block.norm_mlp(reader)))
+                after = after + mlps[-1]
+            residual = after
+            if taps is not None:
+                taps.append(tap)
+        if taps is not None:
+            taps.append({"logits": residual})
+        return self.to_logits(residual, read), Activations(inputs, heads, mlps)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of [..., P, E] queries, keys and values, rotated first where positions are rotary."""
+        if self.config.positions == "rotary":
+            q, k = self.rotate(q), self.rotate(k)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=self.config.scale)
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotary position embedding of the first ``rotary_dims`` of [..., P, E], in the half-split layout."""
+        dims = self.config.rotary_dims
+        frequency = self.config.rotary_base ** (-torch.arange(0, dims, 2, device=x.device, dtype=torch.float64) / dims)
+        angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float64)[:, None] * frequency
+        cos, sin = (torch.cat([f(angle)] * 2, -1).to(x.dtype) for f in (torch.cos, torch.sin))
+        turned, still = x[..., :dims], x[..., dims:]
+        first, second = turned.chunk(2, -1)
+        return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, still], -1)
+
+    def to_logits(self, residual: Tensor, read: Tensor | None = None) -> Tensor:
+        """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
+        if read is not None:
+            residual = residual.flatten(-3, -2)[..., read.flatten(), :]
+        return F.linear(self.norm_final(residual), self.unembed.T, getattr(self, "unembed_bias", None))
+
+    # ---- what writers wrote, in the residual stream ------------------------------------------------------------------
+
+    def outputs(self, activations: Activations, n_writers: int | None = None) -> Tensor:
+        """The first ``n_writers`` writers' outputs (all when omitted), a copy: [W, B, P, D]."""
+        graph, n_writers = self.graph, len(self.graph.writers) if n_writers is None else n_writers
+        batch, positions = (max(activations.inputs.shape[i], activations.heads[0].shape[i]) for i in (1, 2))
+        out = activations.inputs.new_empty(n_writers, batch, positions, self.config.d_model)
+        out[: len(graph.input_nodes)] = activations.inputs
+        for layer, block in enumerate(self.blocks):
+            if graph.heads(layer).start >= n_writers:
+                break
+            out[graph.heads(layer)] = activations.heads[layer].flatten(1, 2).bmm(block.W_O_by_head).unflatten(
+                1, activations.heads[layer].shape[1:3]
+            )
+            if graph.mlps and graph.mlp(layer) < n_writers:
+                out[graph.mlp(layer)] = activations.mlps[layer]
+        return out
+
+    def difference(self, run: Activations, other: Activations) -> Tensor:
+        """Writers' outputs in ``run`` minus those in ``other``: [W, B, P, D]. Heads are projected once, from d_head."""
+        return self.outputs(
+            Activations(
+                run.inputs - other.inputs,
+                [mine - theirs for mine, theirs in zip(run.heads, other.heads, strict=True)],
+                [mine - theirs for mine, theirs in zip(run.mlps, other.mlps, strict=True)],
+            )
+        )
+
+    def alternative(self, activations: Activations, n_positions: int) -> Alternative:
+        """What cut edges carry, together with the residual stream that it adds up to over ``n_positions``."""
+        residual = activations.inputs.sum(0) + self.constant(n_positions)
+        before_attention, before_mlp = [residual], []
+        for layer, block in enumerate(self.blocks):
+            z = activations.heads[layer].permute(1, 2, 0, 3).flatten(-2)
+            after = residual + F.linear(z, block.W_O.T, block.b_O)
+            before_mlp.append(residual if self.config.parallel else after)
+            residual = after + activations.mlps[layer] if self.graph.mlps else after
+            before_attention.append(residual)
+        return Alternative(activations, before_attention, before_mlp)
+
+    # ---- the model with its edges cut --------------------------------------------------------------------------------
+
+    def run_cut(
+        self,
+        masks: Tensor,
+        alternative: Alternative,
+        *,
+        inputs: Tensor,
+        prefix: Tensor | None = None,
+        read: Tensor | None = None,
+    ) -> Tensor:
+        """Logits under many masks at once. Differentiable in the masks.
+
+        Args:
+            masks: [C, W, R], one where an edge is kept and zero where it is cut; values between mix, and what stands
+                where no edge exists is ignored.
+            alternative: what a cut edge carries (see ``alternative``).
+            inputs: what the input nodes write, [n_inputs, B, P, D].
+            prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. With it the pass starts at the
+                first layer that a cut can change.
+            read: as in ``forward``.
+
+        Returns:
+            [C, B, P, d_out], or [C, n_read, d_out].
+
+        Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed.
+        """
+        graph, config = self.graph, self.config
+        masks = masks.to(device=self.device, dtype=self.dtype)
+        exists = graph.exists.to(masks.device)
+        start = 0 if prefix is None else self.first_cut_layer(masks, exists)
+        live = self.live_writers(((masks != 0) & exists).any(0))
+        if prefix is None:
+            prefix = inputs - alternative.activations.inputs
+        spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
+
+        stream = _Stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3])
+        for layer in range(start, config.n_layers):
+            block, heads = self.blocks[layer], live[graph.heads(layer)].nonzero().flatten()
+            if len(heads):
+                base, cut = alternative.before_attention[layer], alternative.activations.heads[layer]
+                z = self._attend_apart(stream, layer, heads, base)
+                change = (z - cut[heads].unsqueeze(1)).flatten(1, 3).bmm(block.W_O_by_head[heads])
+                stream.write(change.unflatten(1, (len(masks), -1)).transpose(0, 1))
+            if graph.mlps and live[graph.mlp(layer)]:
+                reader = range(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
+                x = stream.read(reader, graph.visible(layer, to_mlp=True), alternative.before_mlp[layer])
+                out = block.mlp(block.norm_mlp(x[0])) - alternative.activations.mlps[layer]
+                stream.write(out.flatten(1, 2).unsqueeze(1))
+        logits_reader = range(len(graph.readers) - 1, len(graph.readers))
+        return self.to_logits(stream.read(logits_reader, len(graph.writers), alternative.before_attention[-1])[0], read)
+
+    def _attend_apart(self, stream: _Stream, layer: int, heads: Tensor, base: Tensor) -> Tensor:
+        """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
+        graph, block = self.graph, self.blocks[layer]
+        parts = torch.cat([heads, heads + graph.n_heads, heads + 2 * graph.n_heads])
+        x = block.norm_attention(stream.read(parts + graph.qkv(layer).start, graph.visible(layer), base))
+        weight, bias = block.reader_weights(None if len(heads) == graph.n_heads else parts)
+        projected = torch.baddbmm(bias.unsqueeze(1), x.flatten(1, 3), weight)  # [3r, C * n, E]
+        return self.attend(*projected.unflatten(1, x.shape[1:4]).chunk(3))
+
+    def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:
+        """The lowest layer with a reader that some mask cuts an edge into; n_layers when only the logits' are."""
+        cut = ((masks != 1) & exists).flatten(0, 1).any(0).nonzero()
+        return self.graph.reader_layer(int(cut[0])) if len(cut) else self.config.n_layers
+
+    def live_writers(self, kept: Tensor) -> Tensor:
+        """Which writers [W] a path of kept edges [W, R] leads from to the logits."""
+        graph, kept = self.graph, kept.cpu()
+        live = kept[:, -1].clone()
+        for layer in reversed(range(graph.n_layers)):
+            if graph.mlps and live[graph.mlp(layer)]:
+                live |= kept[:, graph.mlp_reader(layer)]
+            into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
+            live |= into_heads[:, live[graph.heads(layer)]].any(1)
+        return live.to(self.device)
+
+
+@dataclass
+class Alternative:
+    """What cut edges carry, and the residual stream when every edge is cut.
+
+    before_attention: per layer [B, P, D], and the logits' at the end. before_mlp: per layer [B, P, D].
+    """
+
+    activations: Activations
+    before_attention: list[Tensor]
+    before_mlp: list[Tensor]
+
+
+class _Stream:
+    """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
+
+    def __init__(self, masks: Tensor, shared: Tensor, live: Tensor, shape: tuple[int, int]) -> None:
+        # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
+        self.shape, self.masks, self.n_shared = tuple(shape), masks, len(shared)
+        self.shared = shared.expand(-1, *shape, -1).flatten(1)
+        self.own_writers = live[self.n_shared :].nonzero().flatten() + self.n_shared
+        self.own_writers_list = self.own_writers.tolist()
+        self.n_written = 0
+        # Without gradients one buffer serves all layers; with them, blocks are joined anew for each reader.
+        self.blocks: list[Tensor] = []
+        self.buffer: Tensor | None = None
+        if not torch.is_grad_enabled():
+            self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
+
+    def write(self, difference: Tensor) -> None:
+        """Adds the next live writers' differences, [C, w, n, D]."""
+        difference = difference.flatten(2)
+        if self.buffer is None:
+            self.blocks.append(difference)
+        else:
+            self.buffer[:, self.n_written : self.n_written + difference.shape[1]] = difference
+        self.n_written += difference.shape[1]
+
+    def read(self, readers: Tensor | range, n_visible: int, base: Tensor) -> Tensor:
+        """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
+        start, stop = int(readers[0]), int(readers[-1]) + 1
+        columns = slice(start, stop) if stop - start == len(readers) else readers
+        masks = self.masks[:, :n_visible, columns].permute(2, 0, 1)  # [r, C, w]
+        base = base.expand(*self.shape, -1).reshape(1, -1)
+        x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
+        n_own = bisect_left(self.own_writers_list, n_visible)
+        if n_own:
+            own = torch.cat(self.blocks, 1) if self.buffer is None else self.buffer
+            weights = masks[..., self.own_writers[:n_own]].transpose(0, 1)  # [C, r, w]
+            x = x + weights.bmm(own[:, :n_own]).transpose(0, 1)
+        return x.unflatten(2, (*self.shape, -1))

@@ -1,0 +1,78 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+
+_SEVERAL = {"nargs": "+", "action": "extend", "default": None}
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute; auto takes CUDA when present (default)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output, and nothing else")
+
+
+def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, help: str) -> None:
+    """An option that takes several values and may be repeated."""
+    parser.add_argument(flag, metavar=metavar, help=help, **_SEVERAL)
+
+
+def add_problem(parser: argparse.ArgumentParser) -> None:
+    """The model and the prompts that a circuit is about."""
+    prompts = parser.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--task", metavar="NAME", help="a built-in task (`circuitmeter list tasks`)")
+    prompts.add_argument(
+        "--data",
+        metavar="FILE.jsonl",
+        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids, equal token length), "
+        "answer and wrong (a string, a token id, or a list), and optionally position (default: the last token) and template",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="a ground truth or its folder, a Hugging Face folder with safetensors, or a hub name such as gpt2; "
+        "may be left out when the task says which model it runs on",
+    )
+    parser.add_argument("--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)")
+    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of what is random: a method, resampled prompts (default: 0)")
+    add_device(parser)
+
+
+def whole_number(text: str) -> int:
+    """A count or a seed: 0, 1, 2, ..."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive_number(text: str) -> int:
+    """1, 2, 3, ..."""
+    number = whole_number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("0 is too few")
+    return number
+
+
+def fraction(text: str) -> float:
+    """A number above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction (above 0, at most 1)")
+    return number
+
+
+def threshold(text: str) -> float:
+    """A score that edges must reach: 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a threshold (0 or more; absolute scores are compared with it)")
+    return number

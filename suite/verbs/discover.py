@@ -1,0 +1,112 @@
+"""``circuitmeter discover``: one method, one model, one circuit file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SpecError
+from .arguments import add_problem, add_several, fraction, positive_number, threshold
+
+if TYPE_CHECKING:
+    from ..ablation import Ablation
+    from ..circuit import Circuit, EdgeScores
+    from .problem import Problem
+
+NAME = "discover"
+HELP = "Run one method on one model and write the circuit it finds."
+EPILOG = "The file is the EAP-IG / MIB graph JSON with one more key; `circuitmeter evaluate` reads it."
+DEFAULT_FRACTION = 0.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_problem(parser)
+    parser.add_argument("--method", required=True, metavar="NAME|FILE.py:FUNCTION", help="a method (`circuitmeter list methods`) or a function of yours")
+    parser.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (`circuitmeter list ablations`; default: patch)")
+    parser.add_argument("--objective", metavar="O", help="what the method optimises (default: the task's; for --data logit-difference, or kl without answers)")
+    add_several(parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is")
+    parser.add_argument("--preset", metavar="NAME", help="a named set of the method's parameters, before --set")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--top", type=positive_number, metavar="N", help="keep the N edges with the largest absolute scores")
+    size.add_argument(
+        "--fraction",
+        type=fraction,
+        metavar="F",
+        help=f"keep this fraction of all edges; without a size: as many edges as the certified circuit has where one is known, else {DEFAULT_FRACTION}",
+    )
+    size.add_argument("--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T")
+    parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..ablation import Ablation
+    from ..circuit import save
+    from ..errors import Undefined
+    from ..methods import METHODS, load_user_method
+    from ..objective import OBJECTIVES
+    from . import problem as problems
+    from .output import note
+    from .settings import parse_settings
+
+    if not options.out.parent.is_dir() or options.out.is_dir():
+        raise SpecError(f"cannot write {options.out}: {options.out.parent} is no folder, or a folder has this name; create it, or choose another --out.")
+    ablation = Ablation.parse(options.ablation)
+    method = load_user_method(options.method) if ".py:" in options.method else METHODS.get(options.method)
+    parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
+    if options.objective:
+        OBJECTIVES.get(options.objective)
+    problem = problems.load(options)
+    objective = OBJECTIVES.get(options.objective or problem.objective)
+    reason = undefined(method, ablation, objective, problem)
+    if reason:
+        raise Undefined(reason)
+    reference = problem.reference(ablation)
+    if "truth" in method.needs and reference is None:
+        raise Undefined(f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}; choose another method.")
+    note(f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, {objective.name}")
+    found = method.discover(
+        problem.model, problem.data, ablation=ablation, objective=objective, seed=options.seed, truth=reference, **parameters
+    )
+    circuit, rule = choose(found.scores, reference, options)
+    meta = {
+        "method": method.name,
+        "method_version": method.version,
+        "parameters": parameters,
+        "ablation": str(ablation),
+        "objective": None if method.objectives is None else objective.name,
+        "seed": options.seed,
+        "task": problem.name,
+        "model": problem.model_name,
+        "model_hash": problem.model.weights_hash,
+        "data_hash": problem.data.hash,
+        "rule": rule,
+    }
+    save(options.out, circuit, found.scores, meta)
+    print(f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead ends: {options.out}")
+    return 0
+
+
+def undefined(method: Any, ablation: Ablation, objective: Any, problem: Problem) -> str | None:
+    """Why this combination has no meaning; ``None`` when it has one."""
+    return method.undefined(ablation, objective, problem.data, problem.model.config)
+
+
+def choose(scores: EdgeScores, reference: Any, options: argparse.Namespace) -> tuple[Circuit, str]:
+    """The circuit of the size asked for, and the rule in words."""
+    from ..circuit import threshold as at_threshold
+    from ..circuit import top_n
+
+    n_edges = scores.graph.n_edges
+    if options.threshold is not None:
+        return at_threshold(scores, options.threshold), f"threshold {options.threshold:g}"
+    if options.top is not None:
+        if options.top > n_edges:
+            raise SpecError(f"--top {options.top}: the graph has {n_edges} edges.")
+        return top_n(scores, options.top), f"top {options.top}"
+    if options.fraction is None and reference is not None:
+        size = int(reference.core.sum())
+        return top_n(scores, size), f"top {size}, the size of the certified circuit"
+    share = DEFAULT_FRACTION if options.fraction is None else options.fraction
+    size = max(1, round(share * n_edges))
+    return top_n(scores, size), f"top {size}, a fraction of {share:g}"

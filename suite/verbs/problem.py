@@ -1,0 +1,82 @@
+"""The model, the prompts and the truth that a circuit is about, from the arguments of ``discover`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from ..ablation import Ablation
+from ..circuit import Reference
+from ..data import Data
+from ..errors import DataError, SpecError
+from ..model.graph import InputNodes
+from ..model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What ``--task`` or ``--data`` and ``--model`` mean.
+
+    Attributes:
+        name: the task's name or the data file's.
+        model_name: as given, or the task's own.
+        objective: the one used when none is asked for.
+        truth_name: of the certified truth that belongs to the task; ``None`` where none does.
+    """
+
+    name: str
+    model_name: str
+    model: Transformer
+    data: Data
+    objective: str
+    truth_name: str | None
+
+    def reference(self, ablation: Ablation) -> Reference | None:
+        """The certified circuit of the task under ``ablation``; ``None`` where there is none."""
+        return reference(self.truth_name, self.model, ablation) if self.truth_name else None
+
+
+def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Problem:
+    """Loads the model and then the prompts, and checks that they fit each other.
+
+    Args:
+        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs`` and ``device``.
+        inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
+    """
+    from ... import tasks
+    from ...tasks import jsonl
+    from ..harness.models import is_ground_truth, load_model, load_tokenizer
+
+    task = tasks.load(options.task) if options.task else None
+    name = options.model or (task.model if task else None)
+    if name is None:
+        raise SpecError(f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR.")
+    chosen = options.inputs or (None if is_ground_truth(name) else inputs)
+    model = load_model(name, device=options.device, inputs=chosen)
+    if task:
+        data = task.data()
+        _check_fits(data, model, task.name, name)
+        return Problem(task.name, str(name), model, data, task.objective, task.truth if name == task.model else None)
+    sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
+    data = jsonl.load(options.data, tokenize=load_tokenizer(name), **sizes)
+    return Problem(str(options.data), str(name), model, data, "kl" if data.answers is None else "logit-difference", None)
+
+
+def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference | None:
+    """The certified circuit called ``truth`` under ``ablation``. Raises DataError when it belongs to another graph."""
+    from ... import ground_truth
+
+    found = ground_truth.load(truth).reference(ablation)
+    if found is not None and found.graph.hash != model.graph.hash:
+        raise DataError(f"the truth {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared.")
+    return found
+
+
+def _check_fits(data: Data, model: Transformer, task: str, name: Any) -> None:
+    largest, longest = int(data.clean.max()), data.clean.shape[1]
+    if largest >= model.config.d_vocab or longest > model.config.n_positions:
+        raise DataError(
+            f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "
+            f"{model.config.d_vocab - 1} and {model.config.n_positions} positions. Choose another model."
+        )
