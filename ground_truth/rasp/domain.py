@@ -1,0 +1,79 @@
+"""The inputs for which a truth is claimed: all of them, enumerated, and the positions at which outputs are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .programs import Value
+
+KINDS = ("variable", "fixed", "permutations")
+SHORTEST = 2  # a sequence of one token has no structure to compute on
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Every input that a claim is about.
+
+    Args:
+        kind: ``variable``: all sequences of the lengths given, padded on the right with Tracr's pad token to one
+            length, so that length and positions vary from input to input; ``fixed``: all sequences of one length;
+            ``permutations``: the orderings of the vocabulary.
+        lengths: the lengths in tokens, without BOS.
+        tokens: long [N, P], BOS first.
+        read: bool [N, P], where outputs are compared: at the tokens (never BOS or padding) where the program defines
+            an output. An input without such a position is not in the domain.
+    """
+
+    kind: str
+    lengths: tuple[int, ...]
+    tokens: np.ndarray
+    read: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of tokens and read positions."""
+        digest = hashlib.sha256(f"{self.kind}{self.lengths}{self.tokens.shape}".encode())
+        digest.update(self.tokens.astype("<i8").tobytes())
+        digest.update(np.packbits(self.read).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def enumerate_domain(
+    kind: str,
+    max_len: int,
+    vocabulary: Sequence[Value],
+    tokens: Sequence[Value],
+    bos: int,
+    pad: int,
+    specification: Callable[[list[Value]], Sequence[Value]],
+) -> Domain:
+    """The domain of a compiled program.
+
+    Args:
+        kind: ``variable`` (lengths 2 to ``max_len``), ``fixed`` (``max_len``) or ``permutations`` (of the vocabulary).
+        vocabulary: the program's tokens; ``tokens``: all values by token id; ``bos``, ``pad``: ids.
+        specification: list of tokens -> list of outputs, None where undefined.
+    """
+    if kind == "permutations":
+        lengths, sequences = (len(vocabulary),), list(itertools.permutations(vocabulary))
+    else:
+        lengths = tuple(range(SHORTEST, max_len + 1)) if kind == "variable" else (max_len,)
+        sequences = [x for length in lengths for x in itertools.product(vocabulary, repeat=length)]
+    ids = {value: i for i, value in enumerate(tokens)}
+    rows = np.full((len(sequences), 1 + max(lengths)), pad, dtype=np.int64)
+    rows[:, 0] = bos
+    read = np.zeros(rows.shape, dtype=bool)
+    for row, mask, sequence in zip(rows, read, sequences, strict=True):
+        row[1 : 1 + len(sequence)] = [ids[value] for value in sequence]
+        mask[1 : 1 + len(sequence)] = [output is not None for output in specification(list(sequence))]
+    kept = read.any(1)
+    return Domain(kind, lengths, rows[kept], read[kept])
