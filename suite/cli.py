@@ -15,7 +15,9 @@ from typing import NoReturn
 from .errors import CircuitMeterError, SpecError
 from .verbs import VERBS
 
-_DESCRIPTION = "Tells whether a circuit-discovery method works: on models whose circuits are known, under every ablation."
+_DESCRIPTION = (
+    "Tells whether a circuit-discovery method works: on models whose circuits are known, under every ablation."
+)
 _EPILOG = "circuitmeter run quick    runs the quick benchmark and writes its report (no download, no GPU, two minutes)"
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE

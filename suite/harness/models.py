@@ -35,8 +35,8 @@ def load_model(
     """The model called ``name``, ready to be cut.
 
     Args:
-        name: a ground truth (``tracr/reverse``) or its folder, a Hugging Face folder (``config.json`` and safetensors), or
-            a name on the Hugging Face hub (``gpt2``).
+        name: a ground truth (``tracr/reverse``) or its folder, a Hugging Face folder (``config.json`` and safetensors),
+            or a name on the Hugging Face hub (``gpt2``).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
         dtype: of the weights.
         inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
@@ -49,7 +49,9 @@ def load_model(
     if is_ground_truth(name):
         model = ground_truth.load(name).model(device, dtype)
         if inputs not in (None, model.graph.inputs):
-            raise ModelError(f"{name} is certified for the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
+            raise ModelError(
+                f"{name} is certified for the input nodes {model.graph.inputs!r}; {inputs!r} is for language models."
+            )
         return model
     from ..model.convert import from_huggingface
 
@@ -89,7 +91,9 @@ def _folder(name: str | Path) -> Path:
         return path
     text = str(name)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
-        raise ModelError(f"no folder {text!r}; --model takes a folder with config.json and {_WEIGHTS}, a hub name or a ground truth.")
+        raise ModelError(
+            f"no folder {text!r}; --model takes a folder with config.json and {_WEIGHTS}, a hub name or a ground truth."
+        )
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
         raise ModelError(unknown("ground truth", text, ground_truth.names()))
@@ -97,13 +101,13 @@ def _folder(name: str | Path) -> Path:
 
 
 def _fetch(name: str) -> Path:
-    """The snapshot folder of a model on the hub. Raises ModelError that names the files and both ways to provide them."""
+    """The snapshot folder of a model on the hub. Raises ModelError that names what is missing and how to provide it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     provide = (
-        f"Run `hf download {name}` here, where the hub can be reached; or copy the model's folder (config.json, {_WEIGHTS}, "
-        "tokenizer files) to this machine and give `--model PATH`."
+        f"Run `hf download {name}` here, where the hub can be reached; or copy the model's folder (config.json, "
+        f"{_WEIGHTS}, tokenizer files) to this machine and give `--model PATH`."
     )
     try:
         return Path(snapshot_download(name, allow_patterns=_FROM_HUB, etag_timeout=_HUB_SECONDS))
@@ -113,8 +117,8 @@ def _fetch(name: str) -> Path:
         raise ModelError(f"the Hugging Face hub does not give {name!r}: {_first_line(error)} {provide}") from error
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"no model {name!r} on this machine (config.json and {_WEIGHTS} are missing), and the Hugging Face hub cannot be "
-            f"reached. {provide}"
+            f"no model {name!r} on this machine (config.json and {_WEIGHTS} are missing), and the Hugging Face hub "
+            f"cannot be reached. {provide}"
         ) from error
 
 
@@ -129,12 +133,17 @@ def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-    except Exception as error:  # transformers and safetensors raise many kinds; the folder is what is wrong in all of them
+    except (
+        Exception
+    ) as error:  # transformers and safetensors raise many kinds; the folder is what is wrong in all of them
         raise ModelError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     if missing:
         # transformers would fill them with random numbers.
-        raise ModelError(f"{folder}: {len(missing)} weights that its config.json asks for are missing, {missing[0]!r} first; save it again.")
+        raise ModelError(
+            f"{folder}: {len(missing)} weights that its config.json asks for are missing, {missing[0]!r} first; "
+            f"save the model again."
+        )
     return model
 
 
@@ -148,13 +157,15 @@ def _check_files(folder: Path) -> None:
         shards = sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
         for shard in shards:
             if not (folder / shard).is_file():
-                raise ModelError(f"{folder} holds no complete model: {shard} is missing; {_INDEX} lists {len(shards)} files.")
+                raise ModelError(
+                    f"{folder} holds no complete model: {shard} is missing; {_INDEX} lists {len(shards)} files."
+                )
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickled:
         raise ModelError(
-            f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you trust it and save it "
-            f"with model.save_pretrained(folder), which writes {_WEIGHTS}."
+            f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you "
+            f"trust it and save it with model.save_pretrained(folder), which writes {_WEIGHTS}."
         )
     raise ModelError(f"{folder} holds no weights: {_WEIGHTS} is missing; copy it there, beside config.json.")
 

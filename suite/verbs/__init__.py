@@ -1,7 +1,7 @@
 """What ``circuitmeter`` does: one verb a file.
 
-Each has ``NAME``, ``HELP``, ``EPILOG``, ``add_arguments(parser)`` and ``run(options) -> exit status``. A verb imports what it
-needs inside ``run``, so that ``--help`` stays fast.
+Each has ``NAME``, ``HELP``, ``EPILOG``, ``add_arguments(parser)`` and ``run(options) -> exit status``. A verb imports
+what it needs inside ``run``, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations

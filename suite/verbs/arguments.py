@@ -8,7 +8,12 @@ _SEVERAL = {"nargs": "+", "action": "extend", "default": None}
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute; auto takes CUDA when present (default)")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute; auto takes CUDA when present (default)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +32,9 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument(
         "--data",
         metavar="FILE.jsonl",
-        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids, equal token length), "
-        "answer and wrong (a string, a token id, or a list), and optionally position (default: the last token) and template",
+        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids, of "
+        "equal token length), answer and wrong (a string, a token id, or a list), and optionally position (default: "
+        "the last token) and template",
     )
     parser.add_argument(
         "--model",
@@ -36,8 +42,16 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         help="a ground truth or its folder, a Hugging Face folder with safetensors, or a hub name such as gpt2; "
         "may be left out when the task says which model it runs on",
     )
-    parser.add_argument("--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)")
-    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of what is random: a method, resampled prompts (default: 0)")
+    parser.add_argument(
+        "--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="of what is random: a method, resampled prompts (default: 0)",
+    )
     add_device(parser)
 
 
@@ -74,5 +88,7 @@ def threshold(text: str) -> float:
     except ValueError:
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a threshold (0 or more; absolute scores are compared with it)")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a threshold (0 or more; absolute scores are compared with it)"
+        )
     return number

@@ -22,37 +22,61 @@ DEFAULT_FRACTION = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_problem(parser)
-    parser.add_argument("--method", required=True, metavar="NAME|FILE.py:FUNCTION", help="a method (`circuitmeter list methods`) or a function of yours")
-    parser.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (`circuitmeter list ablations`; default: patch)")
-    parser.add_argument("--objective", metavar="O", help="what the method optimises (default: the task's; for --data logit-difference, or kl without answers)")
-    add_several(parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is")
+    parser.add_argument(
+        "--method",
+        required=True,
+        metavar="NAME|FILE.py:FUNCTION",
+        help="a method (`circuitmeter list methods`) or a function of yours",
+    )
+    parser.add_argument(
+        "--ablation",
+        metavar="A",
+        default="patch",
+        help="what a cut edge carries (`circuitmeter list ablations`; default: patch)",
+    )
+    parser.add_argument(
+        "--objective",
+        metavar="O",
+        help="what the method optimises (default: the task's; for --data logit-difference, or kl without answers)",
+    )
+    add_several(
+        parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is"
+    )
     parser.add_argument("--preset", metavar="NAME", help="a named set of the method's parameters, before --set")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--top", type=positive_number, metavar="N", help="keep the N edges with the largest absolute scores")
+    size.add_argument(
+        "--top", type=positive_number, metavar="N", help="keep the N edges with the largest absolute scores"
+    )
     size.add_argument(
         "--fraction",
         type=fraction,
         metavar="F",
-        help=f"keep this fraction of all edges; without a size: as many edges as the certified circuit has where one is known, else {DEFAULT_FRACTION}",
+        help="keep this fraction of all edges; without any size: as many edges as the certified circuit has, where one "
+        f"is known, and else the fraction {DEFAULT_FRACTION}",
     )
-    size.add_argument("--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T")
+    size.add_argument(
+        "--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T"
+    )
     parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
 
 
 def run(options: argparse.Namespace) -> int:
     from ..ablation import Ablation
-    from ..circuit import save
     from ..errors import Undefined
-    from ..methods import METHODS, load_user_method
+    from ..harness import names
+    from ..interchange import save
     from ..objective import OBJECTIVES
     from . import problem as problems
     from .output import note
     from .settings import parse_settings
 
     if not options.out.parent.is_dir() or options.out.is_dir():
-        raise SpecError(f"cannot write {options.out}: {options.out.parent} is no folder, or a folder has this name; create it, or choose another --out.")
+        raise SpecError(
+            f"cannot write {options.out}: {options.out.parent} is no folder, or a folder has this name; create the "
+            f"one, or choose another --out."
+        )
     ablation = Ablation.parse(options.ablation)
-    method = load_user_method(options.method) if ".py:" in options.method else METHODS.get(options.method)
+    method = names.method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     if options.objective:
         OBJECTIVES.get(options.objective)
@@ -63,10 +87,22 @@ def run(options: argparse.Namespace) -> int:
         raise Undefined(reason)
     reference = problem.reference(ablation)
     if "truth" in method.needs and reference is None:
-        raise Undefined(f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}; choose another method.")
-    note(f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, {objective.name}")
+        raise Undefined(
+            f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}; "
+            f"choose another method."
+        )
+    note(
+        f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
+        f"{objective.name}"
+    )
     found = method.discover(
-        problem.model, problem.data, ablation=ablation, objective=objective, seed=options.seed, truth=reference, **parameters
+        problem.model,
+        problem.data,
+        ablation=ablation,
+        objective=objective,
+        seed=options.seed,
+        truth=reference,
+        **parameters,
     )
     circuit, rule = choose(found.scores, reference, options)
     meta = {
@@ -82,8 +118,11 @@ def run(options: argparse.Namespace) -> int:
         "data_hash": problem.data.hash,
         "rule": rule,
     }
-    save(options.out, circuit, found.scores, meta)
-    print(f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead ends: {options.out}")
+    save(options.out, circuit, found.scores, d_model=problem.model.config.d_model, meta=meta)
+    print(
+        f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead "
+        f"ends: {options.out}"
+    )
     return 0
 
 

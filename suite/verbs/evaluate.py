@@ -11,15 +11,15 @@ from .arguments import add_json, add_problem, add_several
 
 if TYPE_CHECKING:
     from ..ablation import Ablation
-    from ..circuit import CircuitFile
+    from ..interchange import CircuitFile
     from ..objective import Objective
     from .problem import Problem
 
 NAME = "evaluate"
 HELP = "Measure a circuit file under each ablation and objective, and against a certified truth."
 EPILOG = (
-    "Normalised faithfulness is (circuit - cut) / (full - cut), a ratio of means over the prompts: 1 is the full model, "
-    "0 is the graph with every edge cut."
+    "Normalised faithfulness is (circuit - cut) / (full - cut), a ratio of means over the prompts: 1 is the full "
+    "model, 0 is the graph with every edge cut."
 )
 COLUMNS = ("ablation", "objective", "full", "cut", "circuit", "faithfulness", "edges", "undefined")
 
@@ -27,15 +27,29 @@ COLUMNS = ("ablation", "objective", "full", "cut", "circuit", "faithfulness", "e
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("circuit", metavar="CIRCUIT.json", type=Path, help="a circuit in the EAP-IG / MIB graph JSON")
     add_problem(parser)
-    add_several(parser, "--ablation", "A", "what a cut edge carries (default: the ablation the circuit was found under, else patch)")
-    add_several(parser, "--objective", "O", "what is measured (default: the task's; for --data logit-difference, or kl without answers)")
-    parser.add_argument("--against", metavar="TRUTH", help="a certified truth (`circuitmeter list truths`) to score the recovered edges against")
+    add_several(
+        parser,
+        "--ablation",
+        "A",
+        "what a cut edge carries (default: the ablation the circuit was found under, else patch)",
+    )
+    add_several(
+        parser,
+        "--objective",
+        "O",
+        "what is measured (default: the task's; for --data logit-difference, or kl without answers)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="TRUTH",
+        help="a certified truth (`circuitmeter list truths`) to score the recovered edges against",
+    )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from ..ablation import Ablation
-    from ..circuit import load
+    from ..interchange import load
     from ..objective import OBJECTIVES
     from . import problem as problems
     from .output import print_json
@@ -46,19 +60,30 @@ def run(options: argparse.Namespace) -> int:
     problem = problems.load(options, inputs=file.circuit.graph.inputs)
     _check_same_graph(file, problem)
     objectives = objectives or [OBJECTIVES.get(problem.objective)]
-    rows = [measure(file, problem, ablation, objective, options.seed) for ablation in ablations for objective in objectives]
-    if all(row["undefined"] for row in rows):
-        raise Undefined(rows[0]["undefined"])
+    rows = [
+        measure(file, problem, ablation, objective, options.seed) for ablation in ablations for objective in objectives
+    ]
+    if all(row["full"] is None for row in rows):
+        raise Undefined(f"{rows[0]['undefined']}.")
     recovered = recovery(file, problem, options.against, ablations) if options.against else None
     if options.json:
-        print_json({"circuit": str(options.circuit), "model": problem.model_name, "prompts": problem.data.n, "rows": rows, "recovery": recovered})
+        print_json(
+            {
+                "circuit": str(options.circuit),
+                "model": problem.model_name,
+                "prompts": problem.data.n,
+                "n_edges": file.circuit.graph.n_edges,
+                "rows": rows,
+                "recovery": recovered,
+            }
+        )
     else:
         _print(rows, recovered)
     return 0
 
 
 def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: Objective, seed: int) -> dict[str, Any]:
-    """The objective's mean over the prompts for the full model, the fully cut graph and the circuit, and the faithfulness.
+    """The objective's mean for the full model, the fully cut graph and the circuit, and the faithfulness.
 
     A combination without a meaning has ``undefined``: the reason, and no numbers.
     """
@@ -66,23 +91,21 @@ def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: 
 
     from ..evaluator import Evaluator
 
-    edges = file.circuit.edges
-    row = {"ablation": str(ablation), "objective": objective.name, "edges": file.circuit.n_edges, "n_edges": file.circuit.graph.n_edges}
-    numbers = dict.fromkeys(("full", "cut", "circuit", "faithfulness"))
-    try:
-        evaluator = Evaluator(problem.model, problem.data, ablation, objective, seed=seed)
-        masks = torch.stack([file.circuit.graph.exists, torch.zeros_like(edges), edges])
-        sign = -1.0 if objective.higher_is_better else 1.0
-        full, cut, circuit = (sign * evaluator.loss(masks)).tolist()
-    except Undefined as error:
-        return {**row, **numbers, "undefined": str(error)}
+    row = {"ablation": str(ablation), "objective": objective.name, "edges": file.circuit.n_edges}
+    reason = ablation.undefined(problem.data) or objective.undefined(problem.data, problem.model.config)
+    if reason:
+        return {**row, "full": None, "cut": None, "circuit": None, "faithfulness": None, "undefined": reason}
+    masks = torch.stack([file.circuit.graph.exists, torch.zeros_like(file.circuit.edges), file.circuit.edges])
+    losses = Evaluator(problem.model, problem.data, ablation, objective, seed=seed).loss(masks)
+    full, cut, circuit = (objective.value(loss) for loss in losses.tolist())
+    numbers = {"full": full, "cut": cut, "circuit": circuit}
     if full == cut:
-        return {**row, "full": full, "cut": cut, "circuit": circuit, "faithfulness": None, "undefined": None}
-    return {**row, "full": full, "cut": cut, "circuit": circuit, "faithfulness": (circuit - cut) / (full - cut), "undefined": None}
+        return {**row, **numbers, "faithfulness": None, "undefined": "cutting every edge changes nothing"}
+    return {**row, **numbers, "faithfulness": (circuit - cut) / (full - cut), "undefined": None}
 
 
 def recovery(file: CircuitFile, problem: Problem, truth: str, ablations: list[Ablation]) -> dict[str, dict[str, float]]:
-    """Per ablation for which the truth is certified: how well the circuit, and its scores where it has them, recover it."""
+    """Per ablation for which the truth is certified: how well the circuit and its scores recover it."""
     from ..scoring.recovery import circuit_recovery
     from ..scoring.recovery import recovery as score_recovery
     from .problem import reference
@@ -94,13 +117,19 @@ def recovery(file: CircuitFile, problem: Problem, truth: str, ablations: list[Ab
             of_scores = score_recovery(file.scores, found) if file.scores is not None else {}
             results[str(ablation)] = {**of_scores, **circuit_recovery(file.circuit, found)}
     if not results:
-        raise CircuitMeterError(f"the truth {truth} is not certified under {', '.join(map(str, ablations))}; choose another --ablation or --against.")
+        raise CircuitMeterError(
+            f"the truth {truth} is not certified under {', '.join(map(str, ablations))}; choose another --ablation or "
+            f"--against."
+        )
     return results
 
 
 def _check_same_graph(file: CircuitFile, problem: Problem) -> None:
     if file.circuit.graph.hash != problem.model.graph.hash:
-        raise DataError(f"the circuit is of another graph ({file.circuit.graph}) than the model's ({problem.model.graph}); choose its own model.")
+        raise DataError(
+            f"the circuit is of another graph ({file.circuit.graph}) than the model's ({problem.model.graph}); choose "
+            f"its own model."
+        )
 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_json
 from .output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ..ablation import Ablation
 
 NAME = "list"
 HELP = "List methods, tasks, certified truths, benchmarks, ablations or objectives."
@@ -61,7 +64,9 @@ def _tasks() -> list[dict[str, Any]]:
     from ... import tasks
 
     loaded = [tasks.load(name) for name in tasks.names()]
-    return [{"name": task.name, "model": task.model, "objective": task.objective, "truth": task.truth} for task in loaded]
+    return [
+        {"name": task.name, "model": task.model, "objective": task.objective, "truth": task.truth} for task in loaded
+    ]
 
 
 def _truths() -> list[dict[str, Any]]:
@@ -76,29 +81,50 @@ def _truths() -> list[dict[str, Any]]:
                 "name": name,
                 "n_edges": truth.certificate["n_edges"],
                 "inputs": truth.certificate["domain"]["n_inputs"],
-                "true_edges": {ablation: int(reference.core.sum()) for ablation, reference in references.items() if reference is not None},
+                "true_edges": {
+                    ablation: int(reference.core.sum())
+                    for ablation, reference in references.items()
+                    if reference is not None
+                },
             }
         )
     return rows
 
 
 def _benchmarks() -> list[dict[str, Any]]:
-    from ..harness.spec import built_in
+    from ..harness.spec import Spec, benchmarks
 
-    return built_in()
+    specs = [Spec.load(name) for name in benchmarks()]
+    return [{"name": spec.name, "cells": len(spec.cells()), "description": spec.description} for spec in specs]
 
 
 def _ablations() -> list[dict[str, Any]]:
-    from ..ablation import KNOWN
+    from ..ablation import NAMES
 
-    return [{"name": name, "on a cut edge": text} for name, text in KNOWN.items()]
+    return [{"name": name, "a cut edge carries": _carries(ablation)} for name, ablation in NAMES.items()]
+
+
+def _carries(ablation: Ablation) -> str:
+    """What an ablation puts on a cut edge, in words."""
+    match ablation.value:
+        case "patch":
+            return "the writer's output on the paired counterfactual prompt"
+        case "resample":
+            return "its output on another prompt of the same length, drawn by the seed"
+        case "zero":
+            return "nothing"
+    extent = "at each position" if ablation.position else "over all positions"
+    return f"its average {extent}, over the {ablation.prompts} prompts of the {ablation.over}"
 
 
 def _objectives() -> list[dict[str, Any]]:
     from ..objective import OBJECTIVES
 
     values = [OBJECTIVES.get(name) for name in OBJECTIVES]
-    return [{"name": value.name, "better": "higher" if value.higher_is_better else "lower", "what": value.description} for value in values]
+    return [
+        {"name": value.name, "better": "higher" if value.higher_is_better else "lower", "what": value.description}
+        for value in values
+    ]
 
 
 _ROWS = {

@@ -21,7 +21,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     for row in [list(columns), *cells]:
-        padded = [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)]
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
         print("  ".join(padded).rstrip())
 
 
@@ -40,7 +43,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Sends everything that the block prints to stderr: a user's method and worker processes may print, and stdout holds the result."""
+    """Sends what the block prints to stderr: a user's method and workers may print, and stdout is for the result."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -51,7 +51,9 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     task = tasks.load(options.task) if options.task else None
     name = options.model or (task.model if task else None)
     if name is None:
-        raise SpecError(f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR.")
+        raise SpecError(
+            f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR."
+        )
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     model = load_model(name, device=options.device, inputs=chosen)
     if task:
@@ -60,7 +62,9 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
         return Problem(task.name, str(name), model, data, task.objective, task.truth if name == task.model else None)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     data = jsonl.load(options.data, tokenize=load_tokenizer(name), **sizes)
-    return Problem(str(options.data), str(name), model, data, "kl" if data.answers is None else "logit-difference", None)
+    return Problem(
+        str(options.data), str(name), model, data, "kl" if data.answers is None else "logit-difference", None
+    )
 
 
 def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference | None:
@@ -69,7 +73,9 @@ def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference |
 
     found = ground_truth.load(truth).reference(ablation)
     if found is not None and found.graph.hash != model.graph.hash:
-        raise DataError(f"the truth {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared.")
+        raise DataError(
+            f"the truth {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared."
+        )
     return found
 
 

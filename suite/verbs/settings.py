@@ -45,7 +45,9 @@ def typed(key: str, text: str, default: Any) -> Any:
         if isinstance(default, list | tuple):
             return _several(text, default)
     except (KeyError, ValueError) as error:
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(default), "a list of such values")
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
+            type(default), "a list of such values"
+        )
         raise SpecError(f"--set {key}={text}: {key} is {kind}, such as {_shown(default)}.") from error
     if default is None:
         try:

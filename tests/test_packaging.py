@@ -1,0 +1,76 @@
+"""What pyproject.toml says about the packages, against the folders and what is installed."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {
+    "suite": "circuitmeter.suite",
+    "tasks": "circuitmeter.tasks",
+    "ground_truth": "circuitmeter.ground_truth",
+    "reports": "circuitmeter.reports",
+}
+
+
+def setuptools_table() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def test_every_folder_of_modules_is_a_package():
+    on_disk = {"circuitmeter"}
+    for folder, package in FOLDERS.items():
+        for module in (ROOT / folder).rglob("__init__.py"):
+            parts = module.parent.relative_to(ROOT / folder).parts
+            if "_top" not in parts:
+                on_disk.add(".".join([package, *parts]))
+    assert sorted(on_disk) == sorted(setuptools_table()["packages"])
+
+
+def test_every_module_is_in_a_package():
+    """A folder without an __init__.py would be left out of the wheel without a word."""
+    for folder in FOLDERS:
+        for module in (ROOT / folder).rglob("*.py"):
+            assert (module.parent / "__init__.py").is_file(), module
+
+
+@pytest.mark.parametrize("package", setuptools_table()["packages"])
+def test_every_package_is_installed(package):
+    importlib.import_module(package)
+
+
+def test_data_files_are_installed():
+    """Every file that belongs to a package and is no module is in the wheel."""
+    for folder, package in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*"):
+            parts = path.relative_to(ROOT / folder).parts
+            if path.is_file() and path.suffix not in (".py", ".pyc") and "_top" not in parts:
+                assert files(package).joinpath(*parts).is_file(), path
+
+
+def test_one_version():
+    import circuitmeter
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert circuitmeter.__version__ == project["version"]
+    assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_lock_pins_every_direct_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["tracr"], "pytest"]
+    pinned = [
+        line for line in (ROOT / "requirements" / "lock.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    assert all(line.count("==") == 1 for line in pinned)
+    names = {line.split("==")[0] for line in pinned}
+    assert len(names) == len(pinned)
+    for requirement in wanted:
+        name = requirement.split(">")[0].split("=")[0]
+        assert name in names, f"{name} is not in requirements/lock.txt"
+    assert "torch==2.13.0" in pinned  # exactly: a range, or a local suffix, would take another build
