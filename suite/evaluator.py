@@ -64,19 +64,21 @@ class Evaluator:
         self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
         self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
-        cached = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
-        self._cache: list[Prepared] | None = [] if cached else None
+        self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
+        self._cache: list[Prepared] | None = None
 
     @torch.no_grad()
     def prepared(self) -> Iterator[Prepared]:
         """The batches, with what cut edges carry in each; kept for the next call where that is small."""
-        if self._cache:
-            yield from self._cache
-            return
+        if self._small:
+            self._cache = self._cache or list(self._prepare())
+        yield from self._cache or self._prepare()
+
+    def _prepare(self) -> Iterator[Prepared]:
         for batch in self.data.batches(self.batch_size):
             runs = Runs(self.model, batch)
             clean, cut = runs.clean[1], self._alternatives.of(runs)
-            ready = Prepared(
+            yield Prepared(
                 batch,
                 runs,
                 clean.inputs,
@@ -84,9 +86,6 @@ class Evaluator:
                 self.model.difference(clean, cut),
                 self.objective.targets(runs),
             )
-            if self._cache is not None:
-                self._cache.append(ready)
-            yield ready
 
     @torch.no_grad()
     def outputs(self, masks: Tensor) -> Tensor:

@@ -14,7 +14,7 @@
     because  = "why is part of the file"
 
 Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
-matched only by a glob that has an ``@`` itself.
+matched only by a glob that has an ``@`` itself. Paths are relative to the folder that the command runs in.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def benchmarks() -> list[str]:
     return sorted(entry.name.removesuffix(EXTENSION) for entry in folder.iterdir() if entry.name.endswith(EXTENSION))
 
 
-def _that_is(check: Callable[[str], Any]) -> AfterValidator:
+def _that_is(check: Callable[[Any], Any]) -> AfterValidator:
     """A validator that keeps a value when ``check`` accepts it; pydantic gathers what the checks say."""
 
     def validate(value: Any) -> Any:
@@ -53,13 +53,13 @@ def _that_is(check: Callable[[str], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-_listed = BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value])
-_some = Field(min_length=1)
-TaskName = Annotated[str, _that_is(names.tasks)]
-AblationName = Annotated[str, _that_is(names.ablation)]
-ObjectiveName = Annotated[str, _that_is(names.objective)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], _listed, _some]
-Patterns = Annotated[tuple[str, ...], _listed, _some]
+def _one_or_more(item: Any) -> Any:
+    """A tuple of ``item``; a single value stands for a list of one."""
+    listed = BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value])
+    return Annotated[tuple[item, ...], listed, Field(min_length=1)]
+
+
+Seeds = _one_or_more(Annotated[int, Field(ge=0, strict=True)])
 
 
 class MethodChoice(BaseModel):
@@ -75,44 +75,55 @@ class MethodChoice(BaseModel):
         """The parameters that the spec gives; the others have the preset's values, or the method's own."""
         return dict(self.model_extra or {})
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the method. Raises SpecError for one that it does not have."""
+        return names.method(self.name).resolve(self.overrides, self.preset)
+
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
 
-def _resolves(choice: MethodChoice) -> None:
-    names.method(choice.name).resolve(choice.overrides, choice.preset)
-
-
 class Grid(BaseModel):
     """Everything in it is crossed with everything else. ``model`` is for tasks that run on any model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    task: Annotated[tuple[TaskName, ...], _listed, _some]
-    method: Annotated[tuple[Annotated[MethodChoice, _that_is(_resolves)], ...], _listed, _some]
-    ablation: Annotated[tuple[AblationName, ...], _listed, _some]
-    objective: Annotated[tuple[ObjectiveName, ...], _listed, _some] | None = None
-    model: Patterns | None = None
+    task: _one_or_more(Annotated[str, _that_is(names.tasks)])
+    method: _one_or_more(Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)])
+    ablation: _one_or_more(Annotated[str, _that_is(names.ablation)])
+    objective: _one_or_more(Annotated[str, _that_is(names.objective)]) | None = None
+    model: _one_or_more(str) | None = None
     seed: Seeds = (0,)
 
 
-class Exception_(BaseModel):
-    """Cells that the benchmark leaves out, and why; each key given must match (names or globs)."""
+class LeftOut(BaseModel):
+    """Cells that the benchmark leaves out, and why. Every key that is given must match, by a name or a glob."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     because: Annotated[str, Field(min_length=1)]
-    task: Patterns | None = None
-    method: Patterns | None = None
-    ablation: Patterns | None = None
-    objective: Patterns | None = None
+    task: _one_or_more(Annotated[str, _that_is(names.tasks)]) | None = None
+    method: _one_or_more(Annotated[str, _that_is(names.method_pattern)]) | None = None
+    ablation: _one_or_more(Annotated[str, _that_is(names.ablation_pattern)]) | None = None
+    objective: _one_or_more(Annotated[str, _that_is(names.objective_pattern)]) | None = None
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> LeftOut:
+        if not self._given:
+            raise ValueError("give at least one of task, method, ablation, objective")
+        return self
+
+    @property
+    def _given(self) -> dict[str, tuple[str, ...]]:
+        fields = ("task", "method", "ablation", "objective")
+        return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
 
     def covers(self, cell: Cell) -> bool:
         """Whether the cell is one of those left out."""
-        fields = ("task", "method", "ablation", "objective")
-        given = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
-        return bool(given) and all(
-            any(names.matches(getattr(cell, name), pattern) for pattern in patterns) for name, patterns in given.items()
+        return all(
+            any(names.matches(getattr(cell, name), pattern) for pattern in patterns)
+            for name, patterns in self._given.items()
         )
 
 
@@ -122,16 +133,16 @@ class Spec(BaseModel):
     Args:
         name: the benchmark's name; a file's is its stem.
         description: what it measures.
-        grid: the cells, as one or several products.
-        exceptions: the ``[[except]]`` tables: cells that are left out, each with its reason.
+        grid: the cells, as one product or several.
+        left_out: the ``[[except]]`` tables: cells that are not run, each with its reason.
         timeout_seconds: how long one cell may take; ``None`` is as long as it needs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""
-    grid: Annotated[tuple[Grid, ...], _listed, _some]
-    exceptions: Annotated[tuple[Exception_, ...], _listed] = Field(default=(), alias="except")
+    grid: _one_or_more(Grid)
+    left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
 
     @classmethod
@@ -142,27 +153,17 @@ class Spec(BaseModel):
             SpecError: no such benchmark, no TOML, or everything that is wrong with it, in one line.
         """
         path = Path(source)
-        if path.suffix == EXTENSION or path.exists():
-            try:
-                return cls.parse(path.read_text(), name=path.stem, folder=path.parent)
-            except OSError as error:
-                raise SpecError(f"cannot read the benchmark {path}: {error.strerror or error}.") from error
-            except UnicodeDecodeError as error:
-                raise SpecError(f"{path} is not a text file; a benchmark is TOML.") from error
-        if str(source) not in benchmarks():
-            raise SpecError(unknown("benchmark", str(source), benchmarks(), "Or give the path of a TOML file."))
-        text = files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}").read_text()
-        return cls.parse(text, name=str(source))
-
-    @classmethod
-    def parse(cls, text: str, *, name: str, folder: Path | None = None) -> Spec:
-        """Reads a benchmark from TOML text; paths in it are relative to ``folder``. Raises SpecError."""
+        if path.suffix != EXTENSION and str(source) not in benchmarks():
+            raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {EXTENSION} file."))
+        if path.suffix != EXTENSION:
+            path = files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")
         try:
-            contents = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise SpecError(f"the benchmark {name!r} is not TOML: {error}.") from error
-        with names.relative_to(folder or Path.cwd()):
-            return cls.of({"name": name, **contents})
+            contents = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"cannot read the benchmark {path}: {error.strerror or error}.") from error
+        except ValueError as error:
+            raise SpecError(f"the benchmark {path} is not TOML: {error}.") from error
+        return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
 
     @classmethod
     def of(cls, contents: dict[str, Any]) -> Spec:
@@ -171,4 +172,40 @@ class Spec(BaseModel):
             return cls.model_validate(contents)
         except ValidationError as error:
             problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
-            raise SpecError(f"benchmark {contents.get('name', '')!r}: {'; '.join(problems)}.") from error
+            raise SpecError(f"benchmark {contents.get('name', '')}: {'; '.join(problems)}.") from error
+
+    def with_methods(self, methods: Iterable[str]) -> Spec:
+        """The same benchmark for other methods, each with its default parameters; ``validate`` runs this.
+
+        Raises:
+            SpecError, MethodError: a method that does not exist or cannot be loaded.
+        """
+        choices = tuple(MethodChoice(name=name) for name in methods)
+        for choice in choices:
+            names.method(choice.name)
+        return self.model_copy(update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)})
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell once, in the spec's order; those that have no meaning say why in ``.undefined``."""
+        from .expand import expand
+
+        return expand(self)
+
+
+_MODELS = {"grid": Grid, "except": LeftOut}
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    """One of pydantic's findings, as a clause that names the place, what is wrong and what is allowed."""
+    place = [str(part) for part in problem["loc"] if isinstance(part, str)]
+    where = f"[{place[0]}]" if place and place[0] in _MODELS else "the top level"
+    if problem["type"] == "extra_forbidden":
+        fields = _MODELS[place[0]].model_fields if len(place) > 1 else Spec.model_fields
+        known = [field.alias or name for name, field in fields.items()]
+        return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
+    if problem["type"] == "missing":
+        return f"{where} lacks {place[-1]!r}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"]).rstrip(".")
+    name = " ".join(place[1:]) if where.startswith("[") else " ".join(place)
+    return f"{where} {name}: {problem['msg'][0].lower()}{problem['msg'][1:]} (given: {problem['input']!r})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ class MeanCurve(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     n: int
-    """How many curves it is the mean of."""
+    """How many programs it is the mean of."""
 
 
 def roc_on_grid(curve: RocCurve, grid: np.ndarray = GRID) -> np.ndarray:
@@ -35,25 +35,34 @@ def precision_on_grid(curve: PrecisionRecallCurve, grid: np.ndarray = GRID) -> n
     return curve.precision[np.minimum(reached, curve.precision.size - 1)]
 
 
-def mean_roc(curves: Sequence[RocCurve], *, seed: int = 0) -> MeanCurve:
-    """Mean true positive rate at each false positive rate. Starts at (0, 0); undefined curves (NaN) are left out."""
-    defined = [roc_on_grid(curve) for curve in curves if not np.isnan(np.concatenate(curve)).any()]
-    found = _mean(defined, seed)
+def mean_roc(curves: Mapping[str, Sequence[RocCurve]], *, seed: int = 0) -> MeanCurve:
+    """Mean true positive rate at each false positive rate, starting at (0, 0).
+
+    Args:
+        curves: the curves of each program's runs, which are averaged first. Undefined ones (NaN) are left out.
+    """
+    found = _mean(curves, roc_on_grid, seed)
     anchored = [np.concatenate([[0.0], part]) for part in (found.x, found.mean, found.low, found.high)]
     return MeanCurve(*anchored, found.n)
 
 
-def mean_precision_recall(curves: Sequence[PrecisionRecallCurve], *, seed: int = 0) -> MeanCurve:
-    """Mean precision at each recall. Undefined curves (NaN) are left out.
+def mean_precision_recall(curves: Mapping[str, Sequence[PrecisionRecallCurve]], *, seed: int = 0) -> MeanCurve:
+    """Mean precision at each recall; at recall 0 it is the precision of the first edges found.
 
-    Recall 0 is left out of the grid's meaning: its value is the precision of the first edges found.
+    Args:
+        curves: the curves of each program's runs, which are averaged first. Undefined ones (NaN) are left out.
     """
-    return _mean([precision_on_grid(curve) for curve in curves if not np.isnan(np.concatenate(curve)).any()], seed)
+    return _mean(curves, precision_on_grid, seed)
 
 
-def _mean(values: Sequence[np.ndarray], seed: int) -> MeanCurve:
-    if not values:
+def _mean(curves: Mapping[str, Sequence], on_grid: Callable, seed: int) -> MeanCurve:
+    programs = []
+    for runs in curves.values():
+        defined = [on_grid(curve) for curve in runs if not np.isnan(np.concatenate(curve)).any()]
+        if defined:
+            programs.append(np.mean(defined, axis=0))
+    if not programs:
         nothing = np.full(GRID.size, np.nan)
         return MeanCurve(GRID, nothing, nothing, nothing, 0)
-    stacked = np.stack(values)
-    return MeanCurve(GRID, stacked.mean(axis=0), *mean_band(stacked, seed=seed), len(values))
+    stacked = np.stack(programs)
+    return MeanCurve(GRID, stacked.mean(axis=0), *mean_band(stacked, seed=seed), len(programs))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import SpecError
 from .arguments import add_problem, add_several, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
     from ..ablation import Ablation
-    from ..circuit import Circuit, EdgeScores
+    from ..circuit import Circuit, EdgeScores, Reference
+    from ..methods import Method
+    from ..objective import Objective
     from .problem import Problem
 
 NAME = "discover"
@@ -78,19 +80,13 @@ def run(options: argparse.Namespace) -> int:
     ablation = Ablation.parse(options.ablation)
     method = names.method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
-    if options.objective:
-        OBJECTIVES.get(options.objective)
+    asked = OBJECTIVES.get(options.objective) if options.objective else None
     problem = problems.load(options)
-    objective = OBJECTIVES.get(options.objective or problem.objective)
-    reason = undefined(method, ablation, objective, problem)
-    if reason:
-        raise Undefined(reason)
+    objective = asked or OBJECTIVES.get(problem.objective)
     reference = problem.reference(ablation)
-    if "truth" in method.needs and reference is None:
-        raise Undefined(
-            f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}; "
-            f"choose another method."
-        )
+    reason = undefined(method, ablation, objective, problem, reference)
+    if reason:
+        raise Undefined(f"{reason}.")
     note(
         f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
         f"{objective.name}"
@@ -126,12 +122,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def undefined(method: Any, ablation: Ablation, objective: Any, problem: Problem) -> str | None:
+def undefined(
+    method: Method, ablation: Ablation, objective: Objective, problem: Problem, reference: Reference | None
+) -> str | None:
     """Why this combination has no meaning; ``None`` when it has one."""
-    return method.undefined(ablation, objective, problem.data, problem.model.config)
+    if "truth" in method.needs and reference is None:
+        return f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}"
+    used = None if method.objectives is None else objective
+    return (
+        ablation.undefined(problem.data)
+        or (used and used.undefined(problem.data, problem.model.config))
+        or method.undefined(ablation, used, problem.data, problem.model.config)
+    )
 
 
-def choose(scores: EdgeScores, reference: Any, options: argparse.Namespace) -> tuple[Circuit, str]:
+def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Namespace) -> tuple[Circuit, str]:
     """The circuit of the size asked for, and the rule in words."""
     from ..circuit import threshold as at_threshold
     from ..circuit import top_n

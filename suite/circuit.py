@@ -1,0 +1,191 @@
+"""Edge scores, and the circuits made from them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import DataError, MethodError
+from .model.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeScores:
+    """How much each edge matters; bigger absolute value = more.
+
+    Args:
+        graph: the graph that the scores are of.
+        values: float [n_writers, n_readers]; NaN where no edge exists, which is filled in.
+
+    Raises:
+        MethodError: a shape that is not the graph's, or an existing edge whose score is NaN or infinite.
+    """
+
+    graph: Graph
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        exists = self.graph.exists
+        if self.values.shape != exists.shape:
+            raise MethodError(f"scores have shape {tuple(self.values.shape)}; this graph's are {tuple(exists.shape)}.")
+        values = self.values.detach().cpu().double().masked_fill(~exists, float("nan"))
+        bad = self.graph.named(exists & ~values.isfinite())
+        if bad:
+            raise MethodError(f"{len(bad)} of {self.graph.n_edges} scores are NaN or infinite, the first is {bad[0]}'s.")
+        object.__setattr__(self, "values", values)
+
+    @classmethod
+    def from_mapping(cls, graph: Graph, scores: Mapping[str, float]) -> EdgeScores:
+        """Scores by edge name; edges not named score 0. Raises MethodError for an edge that the graph has not."""
+        values = torch.zeros(graph.exists.shape, dtype=torch.float64)
+        for edge, score in scores.items():
+            try:
+                values[graph.index(edge)] = float(score)
+            except (DataError, TypeError, ValueError) as error:
+                raise MethodError(f"scores[{edge!r}] = {score!r}: {error}") from None
+        return cls(graph, values)
+
+    def flat(self) -> np.ndarray:
+        """Scores of the existing edges in ``graph.edges`` order: float64 [n_edges]."""
+        return self.values[self.graph.exists].numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A set of edges of a graph: bool [n_writers, n_readers]. Never changed in place."""
+
+    graph: Graph
+    edges: Tensor
+
+    def __post_init__(self) -> None:
+        if self.edges.shape != self.graph.exists.shape or self.edges.dtype != torch.bool:
+            raise DataError(f"a circuit of this graph is a bool matrix {tuple(self.graph.exists.shape)}.")
+        object.__setattr__(self, "edges", (self.edges & self.graph.exists).clone())
+
+    @classmethod
+    def of(cls, graph: Graph, names) -> Circuit:
+        """The circuit of the named edges. Raises DataError for an edge that the graph has not."""
+        return cls(graph, graph.matrix(names))
+
+    @cached_property
+    def n_edges(self) -> int:
+        return int(self.edges.sum())
+
+    @property
+    def names(self) -> list[str]:
+        """Edge names, in index order."""
+        return self.graph.named(self.edges)
+
+    def pruned(self) -> Circuit:
+        """Without the edges that are on no path of kept edges from an input node to the logits."""
+        graph, edges = self.graph, self.edges
+        fed = torch.zeros(len(graph.writers), dtype=torch.bool)
+        fed[: len(graph.input_nodes)] = True
+        feeds = torch.zeros_like(fed)  # has a path to the logits
+        node_of = {name: i for i, name in enumerate(graph.writers)}
+        owner = torch.tensor([node_of.get(graph.node_of_reader(reader), -1) for reader in graph.readers])
+        for writer in range(len(graph.input_nodes), len(graph.writers)):
+            fed[writer] = bool((edges & fed[:, None])[:, owner == writer].any())
+        for writer in reversed(range(len(graph.writers))):
+            reaches = torch.where(owner >= 0, feeds[owner.clamp_min(0)], torch.ones_like(owner, dtype=torch.bool))
+            feeds[writer] = bool((edges[writer] & reaches).any())
+        reaches = torch.where(owner >= 0, feeds[owner.clamp_min(0)], torch.ones_like(owner, dtype=torch.bool))
+        return Circuit(graph, edges & fed[:, None] & reaches[None, :])
+
+
+def ranking(scores: EdgeScores, absolute: bool = True) -> np.ndarray:
+    """Positions in ``graph.edges``, best first; ties in index order, so the order is the same everywhere."""
+    flat = scores.flat()
+    return np.argsort(-(np.abs(flat) if absolute else flat), kind="stable")
+
+
+def top_n(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
+    """The ``n`` edges of largest (absolute) score; ties go to the edge of lower index. Raises DataError outside 0..n_edges."""
+    graph = scores.graph
+    if not 0 <= n <= graph.n_edges:
+        raise DataError(f"a circuit of {n} edges was asked for; this graph has 0 to {graph.n_edges:,}.")
+    chosen = np.zeros(graph.n_edges, dtype=bool)
+    chosen[ranking(scores, absolute)[:n]] = True
+    edges = torch.zeros_like(graph.exists)
+    edges[graph.exists] = torch.from_numpy(chosen)
+    return Circuit(graph, edges)
+
+
+def threshold(scores: EdgeScores, t: float, absolute: bool = True) -> Circuit:
+    """The edges whose (absolute) score is at least ``t``."""
+    values = scores.values.abs() if absolute else scores.values
+    return Circuit(scores.graph, (values >= t) & scores.graph.exists)
+
+
+def greedy(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
+    """Grown back from the logits: ``n`` times, the best edge into a node already in the circuit (EAP-IG, section 6).
+
+    Fewer than ``n`` edges come back only when every edge has been taken.
+    """
+    graph = scores.graph
+    values = scores.values.abs() if absolute else scores.values
+    readers_of: dict[str, list[int]] = {}
+    for index, reader in enumerate(graph.readers):
+        readers_of.setdefault(graph.node_of_reader(reader), []).append(index)
+    edges, frontier, taken = torch.zeros_like(graph.exists), [], set()
+
+    def reach(node: str) -> None:
+        taken.add(node)
+        for r in readers_of.get(node, []):
+            for w in graph.exists[:, r].nonzero().flatten().tolist():
+                heapq.heappush(frontier, (-float(values[w, r]), w, r))
+
+    reach("logits")
+    for _ in range(n):
+        if not frontier:
+            break
+        _, w, r = heapq.heappop(frontier)
+        edges[w, r] = True
+        if graph.writers[w] not in taken:
+            reach(graph.writers[w])
+    return Circuit(graph, edges)
+
+
+@dataclass(frozen=True, eq=False)
+class NativeCircuit:
+    """A circuit that a method returned itself, with what tells it apart: a threshold, a target sparsity."""
+
+    label: Mapping[str, float]
+    circuit: Circuit
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """What a method returns: scores, any circuits of its own, and diagnostics that can be written as JSON."""
+
+    scores: EdgeScores
+    circuits: tuple[NativeCircuit, ...] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What recovery is scored against: a certified truth under one ablation, or a published circuit.
+
+    Args:
+        name: for reports.
+        graph: whose edges these are.
+        core: bool [n_writers, n_readers], the positives.
+        optional: edges in some minimal circuits and not in others; left out of every score.
+        structural: edges whose read and write subspaces meet (the hard negatives among them), where known.
+        certified: false for published circuits, which are references and not truths.
+    """
+
+    name: str
+    graph: Graph
+    core: Tensor
+    optional: Tensor
+    structural: Tensor | None = None
+    certified: bool = True

@@ -1,0 +1,99 @@
+"""What a cell ran on: made deterministic before, and written down after."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import subprocess
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("circuitmeter", "torch", "numpy", "scipy", "safetensors", "transformers", "datasets")
+
+
+def make_deterministic() -> None:
+    """Called once a worker, before the first tensor.
+
+    One thread an operation, because sums are split between threads: with it, a result depends neither on the number
+    of workers nor on that of cores. Operations that have no deterministic form raise instead of differing silently.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; torch requires it
+    import torch
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def seed_everything(key: str) -> None:
+    """Seeds the global generators from a cell's key, so that a method that draws from them repeats itself too."""
+    import numpy
+    import torch
+
+    seed = int(key, 16)
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**63)
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Versions, commit, device, determinism and the time, as a record keeps them.
+
+    Args:
+        device: as torch names it.
+    """
+    return {**_lasting(device), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+@lru_cache
+def _lasting(device: str) -> dict[str, Any]:
+    """What does not change while a worker lives."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "device": {"type": torch.device(device).type, "name": _device_name(torch.device(device))},
+        "threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace_config": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    if device.type != "cpu":
+        return torch.get_device_module(device).get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file is part of, ``-changed`` when files differ; None in an installation."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # an installed copy may lie inside somebody else's checkout
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit}-changed" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):  # no git on this machine, or a checkout that is not ours to read
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,99 @@
+"""From a benchmark to its cells: every combination once, those without a meaning with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import names
+from .cell import Cell, Sources
+from .subject import Subject, subject
+
+if TYPE_CHECKING:
+    from ..methods import Method
+    from .spec import Grid, MethodChoice, Spec
+
+
+def expand(spec: Spec) -> tuple[Cell, ...]:
+    """The cells of a benchmark in its own order: by task, method, ablation, objective, seed.
+
+    Raises:
+        CircuitMeterError: a task, a model or a method that cannot be loaded.
+    """
+    cells: dict[str, Cell] = {}
+    for grid in spec.grid:
+        for target in _subjects(grid):
+            for choice in grid.method:
+                for cell in _cells(spec, grid, target, choice):
+                    cells.setdefault(cell.key, cell)
+    return tuple(cells.values())
+
+
+def _subjects(grid: Grid) -> Iterator[tuple[str, Subject]]:
+    """(what the task is loaded by, the task on a model) for each task, and each model if it runs on any."""
+    from ... import tasks
+
+    for source in dict.fromkeys(name for pattern in grid.task for name in names.tasks(pattern)):
+        models = grid.model or (None,) if tasks.load(source).model is None else (None,)
+        for model in models:
+            yield source, subject(source, model)
+
+
+def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodChoice) -> Iterator[Cell]:
+    task_source, on = target
+    method, parameters = names.method(choice.name), choice.parameters
+    file, colon, function = choice.name.rpartition(":")
+    is_file = names.is_file(choice.name)
+    sources = Sources(
+        task=task_source,
+        model=on.model_source,
+        method=f"{Path(file).resolve()}{colon}{function}" if is_file else choice.name,
+    )
+    for ablation_name in grid.ablation:
+        ablation = names.ablation(ablation_name)
+        chance = method.stochastic or ablation.value == "resample"
+        for objective in _objectives(method, grid, on):
+            for seed in (choice.seed or grid.seed) if chance else (None,):
+                cell = Cell(
+                    task=on.task.name,
+                    data=on.data.hash,
+                    model=on.model_name,
+                    weights=on.model.weights_hash,
+                    graph=on.model.graph.hash,
+                    truth=None if on.truth is None else on.truth.certificate_hash,
+                    method=f"{Path(file).name}{colon}{function}" if is_file else choice.name,
+                    version=method.version,
+                    parameters=parameters,
+                    ablation=str(ablation),
+                    objective=objective,
+                    seed=seed,
+                    sources=sources,
+                )
+                yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
+
+
+def _objectives(method: Method, grid: Grid, on: Subject) -> tuple[str | None, ...]:
+    """A method that looks at no objective has one cell, not one an objective."""
+    return (None,) if method.objectives is None else grid.objective or (on.task.objective,)
+
+
+def _marked(cell: Cell, spec: Spec, reason: str | None) -> Cell:
+    """The cell with the reason, if any, for which it is not run."""
+    from dataclasses import replace
+
+    left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
+    return replace(cell, undefined=f"left out of {spec.name}: {left_out}" if left_out else reason)
+
+
+def _why_undefined(method: Method, ablation_name: str, objective_name: str | None, on: Subject) -> str | None:
+    ablation = names.ablation(ablation_name)
+    objective = None if objective_name is None else names.objective(objective_name)
+    config = on.model.config
+    if "truth" in method.needs and on.reference(ablation) is None:
+        return f"{method.name} needs a certified truth, and {on.task.name} has none under {ablation}"
+    return (
+        ablation.undefined(on.data)
+        or (objective and objective.undefined(on.data, config))
+        or method.undefined(ablation, objective, on.data, config)
+    )

@@ -1,0 +1,69 @@
+"""What a cell is measured on: a task's prompts, the model that it runs on, and the truth that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from ...ground_truth import GroundTruth
+    from ...tasks.task import Task
+    from ..ablation import Ablation
+    from ..circuit import Reference
+    from ..data import Data
+    from ..model.transformer import Transformer
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A task on a model.
+
+    Args:
+        task, data: the task, and the prompts that methods search on.
+        model_source: the model's name, or its folder.
+        model: the model itself.
+        truth: what is known of the model's circuit on the task, or ``None``.
+    """
+
+    task: Task
+    data: Data
+    model_source: str
+    model: Transformer
+    truth: GroundTruth | None
+
+    @cached_property
+    def model_name(self) -> str:
+        """The model's name; a folder's is its last part, because folders move."""
+        return Path(self.model_source).name if Path(self.model_source).is_dir() else self.model_source
+
+    def reference(self, ablation: Ablation) -> Reference | None:
+        """The certified truth under an ablation, or ``None`` where there is none."""
+        return None if self.truth is None else self.truth.reference(ablation)
+
+
+@lru_cache(maxsize=4)
+def subject(task_source: str, model_source: str | None, device: str = "cpu") -> Subject:
+    """Loads a task and its model; the last few are kept, because cells come task by task.
+
+    Args:
+        task_source: the task's name, or its folder.
+        model_source: the model's name or folder, for tasks that run on any; ``None`` for the others.
+        device: as torch names it.
+
+    Raises:
+        SpecError: a task that runs on any model, and no model; or a model for a task that has its own.
+        ModelError, DataError: what is loaded cannot be used.
+    """
+    from ... import ground_truth, tasks
+    from .models import load_model
+
+    task = tasks.load(task_source)
+    if task.model is None and model_source is None:
+        raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
+    source = task.model or model_source
+    truth = None if task.truth is None else ground_truth.load(task.truth)
+    return Subject(task, task.data("train"), source, load_model(source, device=device), truth)

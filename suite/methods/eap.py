@@ -1,0 +1,40 @@
+"""Edge attribution patching: Syed, Rager and Conmy 2023, arXiv:2310.10348."""
+
+from __future__ import annotations
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import mean_edge_products
+from .registry import method
+
+
+@method(
+    "eap",
+    paper="Syed et al. 2023, arXiv:2310.10348",
+    needs={"gradients"},
+    objectives="differentiable at clean",
+    presets={"quick": {}},
+    cost="2 forward, 1 backward",
+)
+def discover(
+    model: Transformer, data: Data, *, ablation: Ablation, objective: Objective, seed: int, batch_size: int = 0
+) -> EdgeScores:
+    """First-order estimate of the damage of cutting each edge alone (eq. 2).
+
+    score(w, r) = mean over examples of <alternative_w - clean_w, d loss / d input_r at the clean run>
+
+    Args:
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+    """
+    return mean_edge_products(
+        model,
+        data,
+        ablation,
+        objective,
+        seed=seed,
+        batch_size=batch_size,
+        points=lambda clean, cut: iter([(clean, 1.0)]),
+    )

@@ -1,0 +1,236 @@
+"""What a method is: one function, what it needs, and the check of what it returns."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..ablation import VALUES, Ablation
+from ..circuit import Discovery, EdgeScores, Reference
+from ..data import Data
+from ..errors import MethodError, SpecError, Undefined, unknown
+from ..model.graph import Graph
+from ..model.transformer import Config, Transformer
+from ..objective import Objective
+from ..registry import Registry
+
+_FIXED = ("model", "data", "ablation", "objective", "seed", "truth")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A discovery method and its declarations.
+
+    Args:
+        name: as on the command line.
+        function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``.
+        paper: authors, year, arXiv number.
+        needs: of ``gradients``, ``counterfactuals``, ``truth``.
+        ablations: the ablation values for which the method has a meaning.
+        objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, whose gradient
+            there is zero; or None for methods that use no objective.
+        presets: named parameter sets, beside the paper's values, which are the signature's defaults.
+        cost: in words, in passes.
+        stochastic: whether the seed changes the scores.
+        version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    paper: str
+    needs: frozenset[str] = frozenset()
+    ablations: frozenset[str] = VALUES
+    objectives: Literal["any", "differentiable at clean"] | None = "any"
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cost: str = ""
+    stochastic: bool = False
+    version: str = ""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The method's own parameters with their defaults; ``...`` where it has none."""
+        own = [p for name, p in inspect.signature(self.function).parameters.items() if name not in _FIXED]
+        return {p.name: ... if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD}
+
+    def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+        """All parameters: the defaults, overridden by the preset's, overridden by ``given``.
+
+        Raises:
+            SpecError: an unknown preset or parameter, a value of another type than the default's, or a missing one.
+        """
+        presets = {"paper": {}, **self.presets}
+        if preset is not None and preset not in presets:
+            raise SpecError(f"{self.name}: {unknown('preset', preset, presets)}")
+        resolved = {**self.parameters, **presets.get(preset or "paper", {})}
+        for name, value in given.items():
+            if name not in resolved:
+                raise SpecError(f"{self.name}: {unknown('parameter', name, resolved)}")
+            resolved[name] = self._typed(name, value, self.parameters[name])
+        missing = [name for name, value in resolved.items() if value is ...]
+        if missing:
+            raise SpecError(f"{self.name}: no value for {', '.join(missing)}; set each with {missing[0]}=VALUE.")
+        try:
+            json.dumps(resolved)
+        except TypeError as error:
+            raise SpecError(f"{self.name}: parameters must be numbers, texts or lists ({error}).") from None
+        return resolved
+
+    def _typed(self, name: str, value: Any, default: Any) -> Any:
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if default not in (None, ...) and not isinstance(value, list if isinstance(default, tuple) else type(default)):
+            raise SpecError(f"{self.name}: {name} = {value!r} is not a {type(default).__name__} (default {default!r}).")
+        return value
+
+    def undefined(self, ablation: Ablation, objective: Objective | None, data: Data, config: Config) -> str | None:
+        """Why the method has no meaning for this ablation, objective, task and model; None when it has one."""
+        if ablation.value not in self.ablations:
+            return f"{self.name} does not define the {ablation} ablation (it has: {', '.join(sorted(self.ablations))})"
+        if reason := ablation.undefined(data):
+            return reason
+        if "counterfactuals" in self.needs and data.counterfactual is None:
+            return f"{self.name} needs counterfactual prompts and the task has none"
+        if objective is None or self.objectives is None:
+            return None
+        if self.objectives == "differentiable at clean" and objective.divergence:
+            return (
+                f"{self.name} takes the gradient at the clean run, where that of {objective.name} is zero on every "
+                f"edge; use eap-ig, or an objective like answer-difference or logit-difference"
+            )
+        return objective.undefined(data, config)
+
+    def discover(
+        self,
+        model: Transformer,
+        data: Data,
+        *,
+        ablation: Ablation,
+        objective: Objective | None,
+        seed: int = 0,
+        truth: Reference | None = None,
+        **parameters: Any,
+    ) -> Discovery:
+        """Runs the method and checks what it returns.
+
+        Raises:
+            Undefined: a combination without a meaning, or a truth that the method needs and is not there.
+            MethodError: scores that are not a mapping, EdgeScores or Discovery, name an unknown edge, or are NaN.
+        """
+        if reason := self.undefined(ablation, objective, data, model.config):
+            raise Undefined(f"{reason}.")
+        if "truth" in self.needs:
+            if truth is None:
+                raise Undefined(f"{self.name} needs a certified truth under {ablation} and this task has none.")
+            parameters["truth"] = truth
+        found = self.function(model, data, ablation=ablation, objective=objective, seed=seed, **parameters)
+        try:
+            return _as_discovery(found, model.graph)
+        except MethodError as error:
+            raise MethodError(f"{self.name}: {error}") from None
+
+
+def _as_discovery(found: Any, graph: Graph) -> Discovery:
+    if isinstance(found, Mapping):
+        found = EdgeScores.from_mapping(graph, found)
+    if isinstance(found, torch.Tensor):
+        found = EdgeScores(graph, found)
+    if isinstance(found, EdgeScores):
+        found = Discovery(found)
+    if not isinstance(found, Discovery):
+        raise MethodError(
+            f"it returned {type(found).__name__}; return a mapping from edge name to float, EdgeScores, or Discovery."
+        )
+    if found.scores.graph != graph:
+        raise MethodError(f"it returned scores of another graph ({found.scores.graph}) than the model's ({graph}).")
+    return found
+
+
+METHODS: Registry[Method] = Registry("method", group="circuitmeter.methods")
+
+
+def method(
+    name: str,
+    *,
+    paper: str,
+    needs: frozenset[str] | set[str] = frozenset(),
+    ablations: frozenset[str] | set[str] = VALUES,
+    objectives: Literal["any", "differentiable at clean"] | None = "any",
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    cost: str = "",
+    stochastic: bool = False,
+    version: str | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        source = version or _source_hash(Path(inspect.getsourcefile(function)))
+        METHODS.add(
+            name,
+            Method(
+                name,
+                function,
+                paper,
+                frozenset(needs),
+                frozenset(ablations),
+                objectives,
+                presets or {},
+                cost,
+                stochastic,
+                source,
+            ),
+        )
+        return function
+
+    return register
+
+
+def load_user_method(where: str) -> Method:
+    """The method ``FILE.py:FUNCTION``; one decorated with ``@method`` keeps its declarations.
+
+    Raises:
+        MethodError: no such file or function, or a file that cannot be imported, with the reason.
+    """
+    file, _, name = where.rpartition(":")
+    path = Path(file)
+    if not file.endswith(".py") or not name:
+        raise MethodError(f"{where!r} does not name a method; write FILE.py:FUNCTION.")
+    if not path.is_file():
+        raise MethodError(f"no file {file}; write FILE.py:FUNCTION with the path of your method's file.")
+    version = _source_hash(path)
+    spec = importlib.util.spec_from_file_location(f"circuitmeter_user_{version}", path)
+    module = importlib.util.module_from_spec(spec)
+    before = set(METHODS)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is the answer to give
+        sys.modules.pop(spec.name)
+        raise MethodError(f"{file} cannot be imported: {type(error).__name__}: {_one_line(error)}.") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == spec.name]
+        raise MethodError(f"{file}: {unknown('function', name, functions)}")
+    for registered in set(METHODS) - before:
+        if METHODS.get(registered).function is function:
+            return replace(METHODS.get(registered), version=version)
+    return Method(where, function, "the user's own", cost="not stated", version=version)
+
+
+def _source_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"
