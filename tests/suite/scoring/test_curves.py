@@ -16,7 +16,7 @@ def some_rankings(n=6):
 
 
 def test_mean_roc_has_the_mean_area():
-    curves = [ranking.roc_curve(*pair) for pair in some_rankings()]
+    curves = {str(i): [ranking.roc_curve(*pair)] for i, pair in enumerate(some_rankings())}
     found = mean_roc(curves)
     areas = [ranking.auroc(*pair) for pair in some_rankings()]
     assert np.trapezoid(found.mean, found.x) == pytest.approx(np.mean(areas), abs=5e-3)
@@ -25,7 +25,8 @@ def test_mean_roc_has_the_mean_area():
 
 
 def test_mean_precision_recall_has_the_mean_average_precision():
-    found = mean_precision_recall([ranking.precision_recall_curve(*pair) for pair in some_rankings()])
+    curves = {str(i): [ranking.precision_recall_curve(*pair)] for i, pair in enumerate(some_rankings())}
+    found = mean_precision_recall(curves)
     assert found.mean[1:].mean() == pytest.approx(np.mean([ranking.average_precision(*p) for p in some_rankings()]), abs=5e-3)
 
 
@@ -38,6 +39,13 @@ def test_a_perfect_curve_is_one_everywhere():
 def test_undefined_curves_are_left_out():
     undefined = ranking.roc_curve(np.zeros(3, bool), np.arange(3.0))
     perfect = ranking.roc_curve(np.array([True, False]), np.array([1.0, 0.0]))
-    assert mean_roc([undefined, perfect]).n == 1
-    empty = mean_roc([undefined])
+    assert mean_roc({"a": [undefined, perfect], "b": [undefined]}).n == 1
+    empty = mean_roc({"a": [undefined]})
     assert empty.n == 0 and np.isnan(empty.mean[1:]).all() and empty.x.size == GRID.size + 1
+
+
+def test_a_program_that_ran_often_counts_once():
+    perfect = ranking.roc_curve(np.array([True, False]), np.array([1.0, 0.0]))
+    reversed_ = ranking.roc_curve(np.array([True, False]), np.array([0.0, 1.0]))
+    found = mean_roc({"a": [perfect] * 9, "b": [reversed_]})
+    assert found.n == 2 and found.mean[50] == 0.5

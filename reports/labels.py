@@ -1,0 +1,76 @@
+"""What methods and ablations are called in tables and figures, and in which order they come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+BASELINES = ("magnitude", "random", "truth")
+"""Methods that measure the benchmark and not themselves: listed last, drawn in grey."""
+
+ORACLE = "truth"
+"""The method that is given the answer; it never wins."""
+
+_ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
+
+
+def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """A label for each cell: the method's name, and in brackets whatever else differs between its cells.
+
+    Args:
+        identities: cell identities by key.
+    Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where other cells
+    of the method have another objective; ``mine (version 1f3a)`` where two versions of its source ran.
+    """
+    parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    objectives, versions = defaultdict(set), defaultdict(set)
+    for identity in identities.values():
+        method = identity["method"]
+        objectives[method].add(identity["objective"])
+        versions[method].add(identity["version"])
+        for name, value in identity["parameters"].items():
+            parameters[method][name].add(_value(value))
+
+    def label(identity: Mapping[str, Any]) -> str:
+        method = identity["method"]
+        notes = [str(identity["objective"])] if len(objectives[method]) > 1 else []
+        if len(versions[method]) > 1:
+            notes.append(f"version {identity['version'][:4]}")
+        notes += [
+            f"{name}={_value(value)}"
+            for name, value in sorted(identity["parameters"].items())
+            if len(parameters[method][name]) > 1
+        ]
+        return f"{method} ({', '.join(notes)})" if notes else method
+
+    return {key: label(identity) for key, identity in identities.items()}
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def method_of(label: str) -> str:
+    """The method's name in a label."""
+    return label.partition(" (")[0]
+
+
+def program_of(task: str) -> str:
+    """The program a task belongs to: its variants (``tracr/reverse@fixed``) share a model and are not independent."""
+    return task.partition("@")[0]
+
+
+def ordered_ablations(ablations: Iterable[str]) -> list[str]:
+    """Ablations in a fixed order: patch first, zero last, unknown ones behind, variants beside their kind."""
+
+    def place(ablation: str) -> tuple[int, str]:
+        kind = ablation.partition("[")[0].partition("-")[0]
+        return (_ABLATION_ORDER.index(kind) if kind in _ABLATION_ORDER else len(_ABLATION_ORDER), ablation)
+
+    return sorted(set(ablations), key=place)
+
+
+def ordered_labels(labels: Iterable[str]) -> list[str]:
+    """Labels by name, baselines last."""
+    return sorted(set(labels), key=lambda label: (method_of(label) in BASELINES, label))

@@ -1,0 +1,206 @@
+"""Store -> tidy tables (pandas DataFrames). Everything a figure or a page shows is computed from these.
+
+A row of the recovery table is one finished cell scored against one truth; ``own`` marks the truth of the cell's own
+discovery ablation, which is what a method is judged by. The other rows are the mismatch experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..suite.scoring.agreement import holm, paired_test
+from ..suite.scoring.bootstrap import Statistic, interval
+from .labels import method_labels, ordered_ablations, ordered_labels, program_of
+
+CELL_COLUMNS = ["key", "task", "program", "method", "label", "ablation", "objective", "seed"]
+COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
+METRICS = [
+    *["auroc", "auroc_structural", "auroc_signed", "auroc_signed_structural"],
+    *["average_precision", "average_precision_structural", "average_precision_signed", "average_precision_signed_structural"],
+    *["true_size", "precision", "recall", "f1", "exact"],
+    *["node_auroc", "node_average_precision", "pessimistic_auc", "node_pessimistic_auc", "mib_auroc"],
+]
+
+Record = Mapping[str, Any]
+
+
+def _cells(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The identity columns of each record, with its label."""
+    labels = method_labels({record["key"]: record["identity"] for record in records})
+    return [
+        {
+            "key": record["key"],
+            "label": labels[record["key"]],
+            "program": program_of(record["identity"]["task"]),
+            **{name: record["identity"][name] for name in ("task", "method", "ablation", "objective", "seed")},
+        }
+        for record in records
+    ]
+
+
+def _cost(record: Record) -> dict[str, float]:
+    """Seconds, passes and bytes of a cell; ``passes`` adds forward and backward passes over one example."""
+    cost = record.get("cost") or {}
+    found = {name: _number(cost.get(name)) for name in ("seconds", "forward", "backward", "peak_memory_bytes")}
+    return {**found, "passes": found["forward"] + found["backward"]}
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per finished cell and truth: identity, ``truth_ablation``, ``own``, the metrics (NaN: undefined), the cost."""
+    rows = []
+    for cell, record in zip(_cells(records), records, strict=True):
+        if record["status"] != "done":
+            continue
+        for truth_ablation, metrics in (record.get("recovery") or {}).items():
+            scores = {name: _number(metrics.get(name)) for name in {**dict.fromkeys(METRICS), **metrics}}
+            truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell["ablation"]}
+            rows.append({**cell, **truth, "n_edges": record.get("n_edges"), **scores, **_cost(record)})
+    columns = [*CELL_COLUMNS, "truth_ablation", "own", "n_edges", *METRICS, *COST_COLUMNS]
+    table = pd.DataFrame(rows, columns=columns if not rows else None)
+    extra = [name for name in table.columns if name not in columns]
+    return _in_order(table[columns + extra], ["ablation", "truth_ablation"])
+
+
+def circuit_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per native circuit of a finished cell, scored against its own ablation's truth."""
+    rows = []
+    for cell, record in zip(_cells(records), records, strict=True):
+        for index, circuit in enumerate(record.get("circuits") or ()):
+            found = (circuit.get("recovery") or {}).get(cell["ablation"]) or {}
+            rates = {name: _number(found.get(name)) for name in ("precision", "recall", "f1", "tpr", "fpr")}
+            note = ", ".join(f"{name}={value}" for name, value in circuit["label"].items())
+            rows.append({**cell, "circuit": index, "circuit_label": note, "circuit_edges": circuit["n_edges"], **rates})
+    columns = [*CELL_COLUMNS, "circuit", "circuit_label", "circuit_edges", "precision", "recall", "f1", "tpr", "fpr"]
+    return _in_order(pd.DataFrame(rows, columns=columns), ["ablation"])
+
+
+def failure_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per cell that has no result: its ``kind`` (undefined, error, nan, memory, ...) and the ``reason``."""
+    rows = [
+        {**cell, "kind": record.get("kind") or "error", "reason": record.get("reason") or "no reason was recorded"}
+        for cell, record in zip(_cells(records), records, strict=True)
+        if record["status"] != "done"
+    ]
+    return _in_order(pd.DataFrame(rows, columns=[*CELL_COLUMNS, "kind", "reason"]), ["ablation"])
+
+
+def _in_order(table: pd.DataFrame, ablation_columns: Sequence[str]) -> pd.DataFrame:
+    """Rows in an order that does not depend on the order in which cells finished."""
+    for column in ablation_columns:
+        table[column] = pd.Categorical(table[column], ordered_ablations(table[column]), ordered=True)
+    table["label"] = pd.Categorical(table["label"], ordered_labels(table["label"]), ordered=True)
+    keys = [name for name in ("ablation", "label", "task", "seed", "truth_ablation", "key", "circuit") if name in table]
+    table = table.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
+    return table.astype({column: object for column in [*ablation_columns, "label"]})
+
+
+def _by_program(rows: pd.DataFrame, metric: str) -> dict[str, list[float]]:
+    return {program: list(values) for program, values in rows.groupby("program", sort=True)[metric]}
+
+
+def aggregate_table(
+    recovery: pd.DataFrame, metrics: Iterable[str] = tuple(METRICS), statistic: Statistic = "median", seed: int = 0
+) -> pd.DataFrame:
+    """One row per label and ablation: each metric over programs with a 95 % bootstrap interval.
+
+    Columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``; ``n_programs``, ``n_cells``; ``exact_cells`` of ``exact_of``
+    exactly recovered; median ``seconds`` and ``passes`` a cell. Runs of one program (seeds, variants of its inputs) are
+    averaged before, and resampled within it. Best area first, by median and then by mean.
+    """
+    metrics = list(metrics)
+    rows = []
+    own = recovery[recovery["own"].astype(bool)]
+    for (ablation, label), group in own.groupby(["ablation", "label"], sort=False):
+        row: dict[str, Any] = {"label": label, "method": group["method"].iloc[0], "ablation": ablation}
+        for metric in metrics:
+            found = interval(_by_program(group, metric), statistic=statistic, seed=seed)
+            row |= {metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        exact = group["exact"].dropna()
+        row |= {"n_programs": group["program"].nunique(), "n_cells": len(group)}
+        row |= {"exact_cells": int(exact.sum()), "exact_of": len(exact)}
+        row |= {"seconds": group["seconds"].median(), "passes": group["passes"].median()}
+        row["mean_auroc"] = np.mean([np.nanmean(v) for v in _by_program(group, "auroc").values() if np.isfinite(v).any()] or [np.nan])
+        rows.append(row)
+    ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
+    counts = ["n_programs", "n_cells", "exact_cells", "exact_of", "seconds", "passes", "mean_auroc"]
+    table = pd.DataFrame(rows, columns=["label", "method", "ablation", *ends, *counts])
+    if table.empty or "auroc" not in metrics:
+        return table
+    place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
+    table = table.assign(place=table["ablation"].map(place)).round({"auroc": 9, "mean_auroc": 9})
+    best_first = table.sort_values(["place", "auroc", "mean_auroc", "label"], ascending=[True, False, False, True])
+    return best_first.drop(columns="place").reset_index(drop=True)
+
+
+def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """One row per pair of labels and ablation: paired Wilcoxon test over programs (Holm-corrected per ablation) and A12.
+
+    Positive ``median_difference`` and ``a12`` above one half: ``first`` is better. ``smallest_p`` is the least that so many
+    differing programs can give.
+    """
+    columns = ["ablation", "first", "second", "n", "n_different", "median_difference", "p_value", "p_holm", "smallest_p", "a12"]
+    rows = []
+    own = recovery[recovery["own"].astype(bool)]
+    for ablation, group in own.groupby("ablation", sort=False):
+        means = group.groupby(["program", "label"])[metric].mean().unstack("label")
+        tests = []
+        for first, second in combinations(ordered_labels(means.columns), 2):
+            found = paired_test(means[first].to_numpy(), means[second].to_numpy())
+            tests.append({"ablation": ablation, "first": first, "second": second, **found._asdict()})
+        for test, corrected in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
+            rows.append({**test, "p_holm": float(corrected)})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def mismatch_table(recovery: pd.DataFrame, metric: str = "auroc", seed: int = 0) -> pd.DataFrame:
+    """One row per label, discovery ``ablation`` and ``truth_ablation``: the metric over programs, with its interval.
+
+    What a method found under one ablation, scored against the truth of another. ``own`` marks the matching truth.
+    """
+    rows = []
+    for (ablation, label, truth), group in recovery.groupby(["ablation", "label", "truth_ablation"], sort=False):
+        found = interval(_by_program(group, metric), seed=seed)
+        key = {"label": label, "ablation": ablation, "truth_ablation": truth, "own": ablation == truth}
+        rows.append({**key, metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high, "n_programs": found.n})
+    columns = ["label", "ablation", "truth_ablation", "own", metric, f"{metric}_low", f"{metric}_high", "n_programs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def program_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """One row per task and ablation, one column per label: the metric against the own truth, mean over seeds."""
+    own = recovery[recovery["own"].astype(bool)]
+    if own.empty:
+        return pd.DataFrame(columns=["ablation", "task", "true_size", "n_edges"])
+    sizes = own.groupby(["ablation", "task"], sort=False)[["true_size", "n_edges"]].first()
+    values = own.groupby(["ablation", "task", "label"], sort=False)[metric].mean().unstack("label")
+    table = sizes.join(values[ordered_labels(values.columns)]).reset_index()
+    place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
+    order = sorted(table.index, key=lambda i: (place[table["ablation"][i]], table["task"][i]))
+    return table.loc[order].reset_index(drop=True)
+
+
+def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per provenance entry and value, with the number of cells that have it: mixed machines or versions show."""
+    counts: dict[tuple[str, str], int] = {}
+    for record in records:
+        for name, value in _flat(record.get("provenance") or {}):
+            counts[name, str(value)] = counts.get((name, str(value)), 0) + 1
+    rows = [{"name": name, "value": value, "cells": cells} for (name, value), cells in sorted(counts.items())]
+    return pd.DataFrame(rows, columns=["name", "value", "cells"])
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
