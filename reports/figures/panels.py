@@ -1,0 +1,72 @@
+"""Small multiples: one panel per ablation, a shared legend underneath, and a figure that says that there is nothing to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..style import COLUMN, PAGE, Look
+
+TOP = 0.22
+"""Room for a panel's title, inches."""
+
+
+def panels(titles: Sequence[str], height: float, *, columns: int = 3, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel per title, sharing their axes.
+
+    Args:
+        height: of one panel, inches. A single panel is as wide as a column of a paper, several fill the page's width.
+        extra: inches added below for a legend.
+    """
+    across = min(columns, len(titles))
+    down = math.ceil(len(titles) / across)
+    figure = Figure(figsize=(COLUMN if len(titles) == 1 else PAGE, down * (height + TOP) + extra))
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    axes = list(grid.flat)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
+    for ax in axes[len(titles) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(titles)]
+
+
+def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, bool]]:
+    """(panel, is it in the first column, has it no panel below) for axis labels that are written once."""
+    across = min(columns, len(axes))
+    for i, ax in enumerate(axes):
+        bottom = i + across >= len(axes)
+        ax.tick_params(labelbottom=bottom)
+        yield ax, i % across == 0, bottom
+
+
+def legend_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
+    """(columns, rows) of a legend below a figure ``width`` inches wide."""
+    longest = max((len(label) for label in labels), default=1)
+    columns = max(1, min(len(labels), int(width / (0.55 + 0.066 * longest))))
+    return columns, math.ceil(len(labels) / columns)
+
+
+def legend_height(labels: Sequence[str], n_panels: int) -> float:
+    """Inches a legend of ``labels`` takes below a figure of ``n_panels`` panels."""
+    return 0.16 * legend_rows(labels, COLUMN if n_panels == 1 else PAGE)[1] + 0.1
+
+
+def legend(figure: Figure, looks: dict[str, Look], *, lines: bool, markers: bool) -> None:
+    """The legend of methods below the panels."""
+    handles = [
+        Line2D([], [], color=look.color, ls=look.line if lines else "", marker=look.marker if markers else "", label=label)
+        for label, look in looks.items()
+    ]
+    columns, _ = legend_rows(list(looks), figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8 if lines else 1.2)
+
+
+def nothing(reason: str) -> Figure:
+    """A figure that says why it is empty."""
+    figure = Figure(figsize=(COLUMN, 0.8))
+    figure.text(0.5, 0.5, reason, ha="center", va="center", color="#444444")
+    return figure

@@ -1,0 +1,40 @@
+"""ROC curves: how many true edges are found for how many false ones, mean over programs."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..labels import ordered_ablations
+from ..style import looks, styled
+from .panels import legend, legend_height, nothing, outer, panels
+
+
+@styled
+def roc(means: pd.DataFrame) -> Figure:
+    """One panel per ablation, one mean curve per method with its 95 % band over programs; the diagonal is chance.
+
+    Args:
+        means: the first table of ``curves.curve_tables``.
+    """
+    drawn = means[means["kind"] == "roc"]
+    if drawn.empty:
+        return nothing("No scores with a known circuit: no ROC curve.")
+    ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
+    height = 2.6 if len(ablations) == 1 else 2.0
+    figure, axes = panels([f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations)))
+    for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
+        ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
+        for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
+            look = styles[label]
+            ax.fill_between(curve["x"], curve["low"], curve["high"], color=look.color, alpha=0.10, lw=0)
+            # Curves that coincide stay visible: later ones are thinner and lie on top.
+            width = max(2.2 - 0.22 * order, 0.9)
+            every = (10 + 7 * order, 50)
+            style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "markevery": every, "ms": 3.5}
+            ax.plot(curve["x"], curve["mean"], **style, clip_on=False, zorder=3 + 0.1 * order)
+        ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="False positive rate" if bottom else "")
+        ax.set_ylabel("True positive rate" if first else "")
+        ax.set_aspect("equal")
+    legend(figure, styles, lines=True, markers=True)
+    return figure

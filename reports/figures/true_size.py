@@ -1,0 +1,43 @@
+"""Precision and recall of the circuit that has as many edges as the true one."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..labels import ordered_ablations, ordered_labels
+from ..style import looks, styled
+from .panels import nothing, outer, panels
+
+
+@styled
+def true_size(aggregate: pd.DataFrame) -> Figure:
+    """One panel per ablation, one row per method: precision (filled) above recall (open), medians with 95 % intervals.
+
+    Args:
+        aggregate: ``tables.aggregate_table`` (medians).
+    """
+    drawn = aggregate[aggregate["recall"].notna()] if len(aggregate) else aggregate
+    if drawn.empty:
+        return nothing("No method was scored against a known circuit.")
+    ablations, labels = ordered_ablations(drawn["ablation"]), ordered_labels(drawn["label"])
+    styles = looks(labels)
+    figure, axes = panels([f"{name} ablation" for name in ablations], 0.26 * len(labels) + 0.45, extra=0.26)
+    for ablation, (ax, _, bottom) in zip(ablations, outer(axes), strict=True):
+        for row, label in enumerate(labels):
+            look = styles[label]
+            for found in drawn[(drawn["ablation"] == ablation) & (drawn["label"] == label)].itertuples():
+                for shift, filled, metric in ((-0.17, True, "precision"), (0.17, False, "recall")):
+                    value, low, high = (getattr(found, f"{metric}{end}") for end in ("", "_low", "_high"))
+                    ax.plot([low, high], [row + shift] * 2, color=look.color, lw=1.0, clip_on=False, zorder=2)
+                    face = look.color if filled else "white"
+                    marker = {"marker": "o", "ls": "", "color": look.color, "mfc": face, "ms": 4.2, "mew": 1.0}
+                    ax.plot(value, row + shift, **marker, clip_on=False, zorder=3)
+        ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
+        ax.set_xlabel("Fraction of edges, at the true size" if bottom else "")
+        ax.grid(axis="y", visible=False)
+    common = {"marker": "o", "ls": "", "color": "#444444", "ms": 4.2, "mew": 1.0}
+    handles = [Line2D([], [], label="precision (filled)", **common), Line2D([], [], label="recall (open)", mfc="white", **common)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, handletextpad=0.2)
+    return figure

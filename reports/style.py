@@ -1,0 +1,103 @@
+"""How figures look: sizes, one colour, marker and line style per method, and files that are identical when drawn again.
+
+Colours are Okabe and Ito's, told apart with any common colour blindness; markers and line styles tell methods apart in grey.
+Figures are made with matplotlib's objects only: no pyplot, no global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from functools import wraps
+from importlib.resources import files
+from typing import NamedTuple, ParamSpec
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from .labels import method_of, ordered_labels
+
+COLUMN, PAGE = 3.3, 6.9
+"""Widths of one column and of two, inches."""
+
+FORMATS = ("pdf", "svg", "png")
+
+P = ParamSpec("P")
+
+
+class Look(NamedTuple):
+    """How one method is drawn everywhere."""
+
+    color: str
+    marker: str
+    line: str | tuple[float, tuple[float, ...]]
+
+
+_DASH, _DOT, _DASHDOT, _LONG = (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2))
+
+_FIXED = {
+    "eap": Look("#0072B2", "o", "-"),
+    "eap-ig": Look("#D55E00", "s", _DASH),
+    "acdc": Look("#009E73", "^", _DASHDOT),
+    "exact": Look("#CC79A7", "D", _LONG),
+    "truth": Look("#000000", "*", _DOT),
+    "magnitude": Look("#666666", "X", _DASH),
+    "random": Look("#999999", "P", _DOT),
+}
+_OTHERS = [
+    Look("#E69F00", "v", "-"),
+    Look("#56B4E9", "<", _DASH),
+    Look("#8C6D1F", ">", _DASHDOT),
+    Look("#7B3294", "p", _LONG),
+    Look("#1B7837", "h", "-"),
+    Look("#A6611A", "d", _DASH),
+]
+_MARKERS, _LINES = "os^Dv<>pPhXd", ("-", _DASH, _DASHDOT, _LONG, _DOT)
+
+
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """A look for each label. Known methods always have theirs; others take the remaining ones in the order of their names.
+
+    Settings of one method (``eap-ig (steps=5)``, ``eap-ig (steps=30)``) share its colour and differ in marker and line.
+    """
+    ordered = ordered_labels(labels)
+    unknown = [name for name in dict.fromkeys(map(method_of, ordered)) if name not in _FIXED]
+    found, used = {}, dict.fromkeys(map(method_of, ordered), 0)
+    for label in ordered:
+        method = method_of(label)
+        look = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
+        setting = used[method] + (unknown.index(method) // len(_OTHERS) if method in unknown else 0)
+        used[method] += 1
+        if setting:
+            marker = _MARKERS[(_MARKERS.find(look.marker) + 2 * setting) % len(_MARKERS)]
+            look = Look(look.color, marker, _LINES[(_LINES.index(look.line) + setting) % len(_LINES)])
+        found[label] = look
+    return found
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator of figure functions: they draw in the project's style and leave matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+def render(figure: Figure, file_format: str) -> bytes:
+    """The figure as a file's content, identical bytes whenever the same figure is drawn on one machine.
+
+    Args:
+        file_format: ``pdf``, ``svg`` or ``png``.
+    """
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[file_format]
+    written = io.BytesIO()
+    with _style():
+        figure.savefig(written, format=file_format, metadata=metadata)
+    return written.getvalue()
+
+
+def _style():
+    return matplotlib.rc_context(fname=str(files(__package__).joinpath("circuitmeter.mplstyle")))
