@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DataError, MethodError
+from .errors import DataError, MethodError, NotFinite
 from .model.graph import Graph
 
 
@@ -25,7 +25,8 @@ class EdgeScores:
         values: float [n_writers, n_readers]; NaN where no edge exists, which is filled in.
 
     Raises:
-        MethodError: a shape that is not the graph's, or an existing edge whose score is NaN or infinite.
+        MethodError: a shape that is not the graph's.
+        NotFinite: an existing edge whose score is NaN or infinite.
     """
 
     graph: Graph
@@ -38,7 +39,7 @@ class EdgeScores:
         values = self.values.detach().cpu().double().masked_fill(~exists, float("nan"))
         bad = self.graph.named(exists & ~values.isfinite())
         if bad:
-            raise MethodError(f"{len(bad)} of {self.graph.n_edges} scores are NaN or infinite, the first is {bad[0]}'s.")
+            raise NotFinite(f"{len(bad)} of {self.graph.n_edges} scores are NaN or infinite, the first is {bad[0]}'s.")
         object.__setattr__(self, "values", values)
 
     @classmethod

@@ -29,6 +29,10 @@ class MethodError(CircuitMeterError):
     """A discovery method that cannot be loaded or returned something that is not edge scores."""
 
 
+class NotFinite(MethodError):
+    """A discovery method whose scores are NaN or infinite: its form is right, its numbers are not."""
+
+
 class StoreError(CircuitMeterError):
     """A results folder that cannot be read or written."""
 

@@ -16,15 +16,13 @@ _RESET_PEAK = "5"  # proc(5): sets the high-water mark of resident memory to wha
 
 
 @contextmanager
-def measure(device: str) -> Iterator[dict[str, Any]]:
-    """Fills a dict with what the block cost, also when it raises.
+def measure(device: str, cost: dict[str, Any]) -> Iterator[None]:
+    """Notes what the block cost, also when it raises.
 
     Args:
         device: as torch names it.
-
-    Yields:
-        A dict that afterwards has ``seconds``, ``forward`` and ``backward`` (plain passes over one example) and
-        ``peak_memory_bytes``: of the process where the block ran on a CPU, else what torch allocated on the device.
+        cost: is given ``seconds``, ``forward`` and ``backward`` (plain passes over one example) and
+            ``peak_memory_bytes``: of the process where the block ran on a CPU, else what torch allocated on the device.
     """
     import torch
 
@@ -37,11 +35,10 @@ def measure(device: str) -> Iterator[dict[str, Any]]:
     else:
         with suppress(OSError):  # no such file outside Linux: the peak is then that of the process's whole life
             _CLEAR.write_text(_RESET_PEAK)
-    cost: dict[str, Any] = {}
     with count_passes() as passes:
         start = time.perf_counter()
         try:
-            yield cost
+            yield
             if accelerator:
                 accelerator.synchronize(kind)
         finally:

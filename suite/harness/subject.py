@@ -55,9 +55,11 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu") -> 
         device: as torch names it.
 
     Raises:
-        SpecError: a task that runs on any model, and no model; or a model for a task that has its own.
+        SpecError: a task that runs on any model, and no model.
         ModelError, DataError: what is loaded cannot be used.
     """
+    import torch
+
     from ... import ground_truth, tasks
     from .models import load_model
 
@@ -66,4 +68,4 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu") -> 
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     source = task.model or model_source
     truth = None if task.truth is None else ground_truth.load(task.truth)
-    return Subject(task, task.data("train"), source, load_model(source, device=device), truth)
+    return Subject(task, task.data("train"), source, load_model(source, device=torch.device(device)), truth)

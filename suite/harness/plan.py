@@ -1,0 +1,164 @@
+"""What a benchmark still needs: which of its cells are done, missing, failed, or have no meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import SpecError, unknown
+from . import names
+from .cell import Cell
+from .estimate import Estimator, spoken
+from .store import Store
+
+if TYPE_CHECKING:
+    from .spec import Spec
+
+State = Literal["done", "missing", "undefined", "failed"]
+ONLY = ("task", "model", "method", "ablation", "objective", "seed")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and where it stands; ``reason`` is why it is undefined, failed or must run again."""
+
+    cell: Cell
+    state: State
+    reason: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where every cell of a benchmark stands.
+
+    Args:
+        name: the benchmark's.
+        cells: in the benchmark's order.
+        damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
+        estimator: what earlier records say of durations.
+    """
+
+    name: str
+    cells: tuple[Planned, ...]
+    damaged: Mapping[str, str]
+    estimator: Estimator
+
+    def of(self, state: State) -> tuple[Planned, ...]:
+        """The cells in one state."""
+        return tuple(planned for planned in self.cells if planned.state == state)
+
+    def to_run(self, *, retry_failed: bool = False) -> tuple[Cell, ...]:
+        """The cells that a run would compute."""
+        wanted = ("missing", "failed") if retry_failed else ("missing",)
+        return tuple(planned.cell for planned in self.cells if planned.state in wanted)
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated seconds on one worker for what is missing; ``None`` where nothing was measured yet."""
+        return self.estimator.seconds(self.to_run())
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``plan --json``."""
+        return {
+            "benchmark": self.name,
+            "counts": {state: len(self.of(state)) for state in ("done", "missing", "undefined", "failed")},
+            "damaged": dict(self.damaged),
+            "estimated_seconds": self.seconds,
+            "cells": [
+                {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
+                for p in self.cells
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
+        counts = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "missing", "undefined", "failed"))
+        left = f"; about {spoken(self.seconds)} on one worker" if self.of("missing") else ""
+        lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
+        for state in ("undefined", "failed"):
+            reasons: dict[str, list[Planned]] = {}
+            for planned in self.of(state):
+                reasons.setdefault(planned.reason or "", []).append(planned)
+            lines += [f"  {state}: {reason} ({_examples(cells)})" for reason, cells in reasons.items()]
+        lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
+        return "\n".join(lines)
+
+
+def _examples(cells: Sequence[Planned]) -> str:
+    return f"{len(cells)} cell{'s' * (len(cells) > 1)}, such as {cells[0].cell}"
+
+
+def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Plan:
+    """Compares a benchmark with a store and computes nothing.
+
+    Args:
+        store_path: a store, or a folder that does not exist yet.
+        only: ``KEY=VALUE`` filters (see ``select``).
+
+    Raises:
+        CircuitMeterError: a part of the benchmark that cannot be loaded; a folder that is not a store.
+    """
+    cells = select(spec.cells(), only)
+    return compare(spec.name, cells, Store(store_path) if Path(store_path).exists() else None)
+
+
+def compare(name: str, cells: Sequence[Cell], store: Store | None) -> Plan:
+    """Where each cell stands in a store, or without one."""
+    estimator = Estimator()
+    known: dict[str, dict[str, Any]] = {}
+    for record in store.records() if store else ():
+        known[record["key"]] = record
+        if seconds := record["cost"].get("total_seconds"):
+            estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
+    damaged = dict(store.damaged) if store else {}
+    planned = [Planned(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
+    return Plan(name, tuple(planned), damaged, estimator)
+
+
+def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> tuple[State, str | None]:
+    if cell.undefined:
+        return "undefined", cell.undefined
+    if record is None:
+        return "missing", damage
+    if record["status"] == "done":
+        return "done", None
+    if record["kind"] != "undefined":
+        return "failed", f"{record['kind']}: {record['reason']}"
+    # A row that cost nothing was written because the benchmark said so, and the benchmark now says otherwise. One
+    # that cost something is the method's own answer.
+    return ("undefined", record["reason"]) if record["cost"] else ("missing", None)
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells that match ``KEY=VALUE`` filters: values are names or globs; the same key again adds, another narrows.
+
+    Raises:
+        SpecError: a filter that is none, a key that does not exist, or filters that leave nothing.
+    """
+    wanted: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, value = text.partition("=")
+        if not (equals and value):
+            raise SpecError(f"--only {text}: give KEY=VALUE, such as method=eap; keys are {', '.join(ONLY)}.")
+        if key not in ONLY:
+            raise SpecError(f"--only {text}: {unknown('key', key, ONLY)}")
+        wanted.setdefault(key, []).append(value)
+    chosen = list(cells)
+    for key, patterns in wanted.items():
+        kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
+        if not kept:
+            present = sorted({_text(cell, key) for cell in chosen})
+            raise SpecError(f"--only {' '.join(f'{key}={p}' for p in patterns)} leaves no cell; there {key} is {', '.join(present)}.")
+        chosen = kept
+    return tuple(chosen)
+
+
+def _has(cell: Cell, key: str, pattern: str) -> bool:
+    return names.matches(_text(cell, key), pattern)
+
+
+def _text(cell: Cell, key: str) -> str:
+    value = getattr(cell, key)
+    return "none" if value is None else str(value)
