@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import names
@@ -43,13 +43,7 @@ def _subjects(grid: Grid) -> Iterator[tuple[str, Subject]]:
 def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodChoice) -> Iterator[Cell]:
     task_source, on = target
     method, parameters = names.method(choice.name), choice.parameters
-    file, colon, function = choice.name.rpartition(":")
-    is_file = names.is_file(choice.name)
-    sources = Sources(
-        task=task_source,
-        model=on.model_source,
-        method=f"{Path(file).resolve()}{colon}{function}" if is_file else choice.name,
-    )
+    sources = Sources(task_source, on.model_source, names.source(choice.name))
     for ablation_name in grid.ablation:
         ablation = names.ablation(ablation_name)
         chance = method.stochastic or ablation.value == "resample"
@@ -62,7 +56,7 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
                     weights=on.model.weights_hash,
                     graph=on.model.graph.hash,
                     truth=None if on.truth is None else on.truth.certificate_hash,
-                    method=f"{Path(file).name}{colon}{function}" if is_file else choice.name,
+                    method=method.name,
                     version=method.version,
                     parameters=parameters,
                     ablation=str(ablation),
@@ -80,8 +74,6 @@ def _objectives(method: Method, grid: Grid, on: Subject) -> tuple[str | None, ..
 
 def _marked(cell: Cell, spec: Spec, reason: str | None) -> Cell:
     """The cell with the reason, if any, for which it is not run."""
-    from dataclasses import replace
-
     left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
     return replace(cell, undefined=f"left out of {spec.name}: {left_out}" if left_out else reason)
 

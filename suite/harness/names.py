@@ -5,6 +5,7 @@ A user's own files may stand wherever a name may: ``my_method.py:discover`` for 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -54,18 +55,27 @@ def is_file(method: str) -> bool:
 
 
 def method(name: str) -> Method:
-    """A registered method, or the function of a user's file."""
+    """A registered method, or the function of a user's file, called ``my_method.py:discover`` wherever the file is."""
     from ..methods import METHODS
 
-    return _user_method(name) if is_file(name) else METHODS.get(name)
+    return _user_method(source(name)) if is_file(name) else METHODS.get(name)
+
+
+def source(method_name: str) -> str:
+    """What a process in any folder loads a method by."""
+    if not is_file(method_name):
+        return method_name
+    file, _, function = method_name.rpartition(":")
+    return f"{Path(file).resolve()}:{function}"
 
 
 @lru_cache
-def _user_method(name: str) -> Method:
+def _user_method(where: str) -> Method:
     """Loaded once a process, so that every cell of a run sees one version of the file."""
     from ..methods import load_user_method
 
-    return load_user_method(name)
+    loaded = load_user_method(where)
+    return replace(loaded, name=Path(where).name) if loaded.name == where else loaded
 
 
 def ablation(name: str) -> Ablation:

@@ -135,7 +135,7 @@ class Method:
         try:
             return _as_discovery(found, model.graph)
         except MethodError as error:
-            raise MethodError(f"{self.name}: {error}") from None
+            raise type(error)(f"{self.name}: {error}") from None
 
 
 def _as_discovery(found: Any, graph: Graph) -> Discovery:
