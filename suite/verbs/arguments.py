@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..harness.spec import Spec
 
 _SEVERAL = {"nargs": "+", "action": "extend", "default": None}
 
@@ -92,3 +97,19 @@ def threshold(text: str) -> float:
             f"{text!r} is not a threshold (0 or more; absolute scores are compared with it)"
         )
     return number
+
+
+def add_benchmark(parser: argparse.ArgumentParser) -> None:
+    """A benchmark, its store, and which of its cells."""
+    parser.add_argument(
+        "spec", metavar="SPEC", help="a TOML file or a built-in benchmark (`circuitmeter list benchmarks`)"
+    )
+    parser.add_argument("--store", metavar="DIR", type=Path, help="where results are kept (default: results/BENCHMARK)")
+    add_several(
+        parser, "--only", "KEY=VALUE", "only these cells, such as method=eap or task='tracr/*'; the same key again adds"
+    )
+
+
+def store_of(options: argparse.Namespace, spec: Spec) -> Path:
+    """The store asked for, or the benchmark's own."""
+    return options.store or Path("results") / spec.name

@@ -73,15 +73,15 @@ def run(options: argparse.Namespace) -> int:
     from .settings import parse_settings
 
     if not options.out.parent.is_dir() or options.out.is_dir():
-        raise SpecError(
-            f"cannot write {options.out}: {options.out.parent} is no folder, or a folder has this name; create the "
-            f"one, or choose another --out."
-        )
+        raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
     ablation = Ablation.parse(options.ablation)
     method = names.method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
     problem = problems.load(options)
+    n_edges = problem.model.graph.n_edges
+    if options.top is not None and options.top > n_edges:
+        raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
     objective = asked or OBJECTIVES.get(problem.objective)
     reference = problem.reference(ablation)
     reason = undefined(method, ablation, objective, problem, reference)
@@ -129,11 +129,7 @@ def undefined(
     if "truth" in method.needs and reference is None:
         return f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}"
     used = None if method.objectives is None else objective
-    return (
-        ablation.undefined(problem.data)
-        or (used and used.undefined(problem.data, problem.model.config))
-        or method.undefined(ablation, used, problem.data, problem.model.config)
-    )
+    return method.undefined(ablation, used, problem.data, problem.model.config)
 
 
 def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Namespace) -> tuple[Circuit, str]:
@@ -145,8 +141,6 @@ def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Na
     if options.threshold is not None:
         return at_threshold(scores, options.threshold), f"threshold {options.threshold:g}"
     if options.top is not None:
-        if options.top > n_edges:
-            raise SpecError(f"--top {options.top}: the graph has {n_edges} edges.")
         return top_n(scores, options.top), f"top {options.top}"
     if options.fraction is None and reference is not None:
         size = int(reference.core.sum())

@@ -49,8 +49,8 @@ def _methods() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "needs": sorted(method.needs),
-                "ablations": "any" if method.ablations is None else sorted(map(str, method.ablations)),
-                "objectives": method.objectives or "ignored",
+                "ablations": sorted(method.ablations),
+                "objectives": method.objectives or "not used",
                 "presets": sorted(method.presets),
                 "parameters": method.parameters,
                 "cost": method.cost,

@@ -32,10 +32,10 @@ def parse_settings(method: Any, settings: Sequence[str]) -> dict[str, Any]:
 def typed(key: str, text: str, default: Any) -> Any:
     """``text`` as a value of the type that ``default`` has.
 
-    Lists are JSON or comma-separated; where the default is None, JSON, or else the text itself.
+    Lists are JSON or comma-separated. Where the default tells no type, JSON is read, or else the text itself is taken.
 
-    >>> typed("steps", "7", 5), typed("taus", "0.1,1", (0.5,)), typed("order", "reverse", "forward")
-    (7, (0.1, 1.0), 'reverse')
+    >>> typed("steps", "7", 5), typed("thresholds", "0.1,1", (0.5,)), typed("order", "reverse", "forward")
+    (7, [0.1, 1.0], 'reverse')
     """
     try:
         if isinstance(default, bool):
@@ -49,18 +49,19 @@ def typed(key: str, text: str, default: Any) -> Any:
             type(default), "a list of such values"
         )
         raise SpecError(f"--set {key}={text}: {key} is {kind}, such as {_shown(default)}.") from error
-    if default is None:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
+    return text if isinstance(default, str) else _guessed(text)
 
 
-def _several(text: str, default: list[Any] | tuple[Any, ...]) -> Any:
-    parts = json.loads(text) if text.startswith("[") else text.split(",")
-    kind = type(default[0]) if default else str
-    return type(default)(kind(part) for part in parts)
+def _several(text: str, default: list[Any] | tuple[Any, ...]) -> list[Any]:
+    parts = json.loads(text) if text.startswith("[") else [part for part in text.split(",") if part]
+    return [type(default[0])(part) if default else _guessed(part) for part in parts]
+
+
+def _guessed(text: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,63 @@
+"""``circuitmeter run``: measures what a benchmark is missing, then writes its report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .arguments import add_benchmark, add_device, positive_number
+
+NAME = "run"
+HELP = "Run the cells of a benchmark that its store does not hold yet, and write the report."
+EPILOG = (
+    "Interrupted or killed, the same command goes on where it was. Exit status 1: some cell failed; its row says why."
+)
+REPORT = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_benchmark(parser)
+    parser.add_argument(
+        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
+    )
+    add_device(parser)
+    parser.add_argument("--executor", default="local", metavar="local", help="what runs the cells (default: local)")
+    parser.add_argument("--retry-failed", action="store_true", help="run the cells that failed earlier again")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..harness import run as harness
+    from ..harness.progress import Progress
+    from ..harness.spec import Spec
+    from .arguments import store_of
+    from .output import note
+
+    spec = Spec.load(options.spec)
+    with Progress() as progress:
+        summary = harness.run(
+            spec,
+            store_of(options, spec),
+            workers=options.workers,
+            device=options.device,
+            executor=options.executor,
+            retry_failed=options.retry_failed,
+            only=options.only or (),
+            on_event=progress,
+        )
+    for cell, reason in summary.failed:
+        note(f"failed: {cell}: {reason}")
+    report = summary.store / REPORT
+    if not summary.ran and is_fresh(report, summary.store):
+        print(f"{summary}. Report: {report}")
+        return summary.exit_status
+    # The page takes a few seconds to draw, and its libraries to import.
+    from ...reports.write import summary_table, write_report
+
+    print(summary_table(summary.store))
+    print(f"\n{summary}. Report: {write_report(summary.store, summary.store)}")
+    return summary.exit_status
+
+
+def is_fresh(report: Path, store: Path) -> bool:
+    """Whether the report was written after the last cell: a run may be killed between the two."""
+    return report.is_file() and report.stat().st_mtime >= (store / "cells").stat().st_mtime

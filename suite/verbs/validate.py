@@ -1,0 +1,215 @@
+"""``circuitmeter validate``: a method of yours beside the built-in ones."""
+
+from __future__ import annotations
+
+import argparse
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
+from .arguments import add_device, add_json, positive_number
+
+if TYPE_CHECKING:
+    from ..harness.cell import Cell
+    from ..harness.spec import Spec
+
+NAME = "validate"
+HELP = "Run a method of yours over a benchmark and rank it beside the built-in methods."
+EPILOG = (
+    "The function is `def discover(model, data, *, ablation, objective, seed, **parameters)` and returns edge scores: "
+    "a mapping from edge name to float, an EdgeScores or a Discovery."
+)
+METRICS = ("auroc", "average_precision", "precision", "recall")
+UPPER_BOUND = "truth"  # shown, and not ranked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", metavar="FILE.py:FUNCTION", help="your discovery function")
+    parser.add_argument(
+        "--against", metavar="BENCHMARK", default="quick", help="a built-in benchmark or a TOML file (default: quick)"
+    )
+    parser.add_argument("--store", metavar="DIR", type=Path, help="where results are kept (default: results/BENCHMARK)")
+    parser.add_argument(
+        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
+    )
+    add_device(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..harness import names
+    from ..harness import run as harness
+    from ..harness.progress import Progress
+    from ..harness.spec import Spec
+    from ..model.device import resolve
+    from .arguments import store_of
+    from .output import print_json, stdout_kept_clean
+
+    if not names.is_file(options.method):
+        raise SpecError(
+            f"{options.method!r} does not name a function of yours; write FILE.py:FUNCTION, as in my_method.py:discover."
+        )
+    spec = Spec.load(options.against)
+    mine = spec.with_methods([options.method])
+    mine = mine.model_copy(update={"name": f"{spec.name}-with-{Path(options.method.rpartition(':')[0]).stem}"})
+    device = resolve(options.device)
+    store = store_of(options, spec)
+    with stdout_kept_clean():
+        rehearse(mine.cells(), str(device))
+        summaries = []
+        for part in (spec, mine):
+            with Progress() as progress:
+                summaries.append(
+                    harness.run(part, store, workers=options.workers, device=options.device, on_event=progress)
+                )
+        verdict = compare(spec, mine, store)
+    failed = [{"cell": str(cell), "reason": reason} for summary in summaries for cell, reason in summary.failed]
+    if options.json:
+        print_json(
+            {
+                "method": options.method,
+                "benchmark": spec.name,
+                "store": str(store),
+                "ablations": verdict,
+                "failed": failed,
+            }
+        )
+    else:
+        _print(options.method, spec.name, store, verdict, failed)
+    return 1 if failed else 0
+
+
+def rehearse(cells: Iterable[Cell], device: str) -> None:
+    """Runs the method on the smallest model, once an ablation, and keeps nothing.
+
+    A method that cannot work is found out before anything is computed for the benchmark.
+
+    Raises:
+        MethodError: it raises, or returns something that is not edge scores of the model.
+    """
+    from ..harness.measurement import discover
+    from ..harness.subject import subject
+
+    by_ablation: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if not cell.undefined:
+            by_ablation.setdefault(cell.ablation, []).append(cell)
+    for candidates in by_ablation.values():
+        cell = min(
+            candidates, key=lambda cell: subject(cell.sources.task, cell.sources.model, device).model.graph.n_edges
+        )
+        try:
+            discover(cell, subject(cell.sources.task, cell.sources.model, device), device)
+        except Undefined:
+            continue
+        except CircuitMeterError as error:
+            raise MethodError(f"on {cell.task} under {cell.ablation}, {error}") from error
+        except Exception as error:  # whatever a user's function raises is the answer to give
+            raise MethodError(
+                f"on {cell.task} under {cell.ablation}, {cell.method} raised {described(error)}."
+            ) from error
+
+
+def described(error: Exception) -> str:
+    """One line: the kind of error, its message, and the line of code that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def compare(spec: Spec, mine: Spec, store: Path) -> dict[str, dict[str, Any]]:
+    """Per ablation: the method's rank, every method's recovery over programs, and paired tests against each."""
+    from ...reports.tables import aggregate_table, pairwise_table, recovery_table
+    from ..harness.store import Store
+
+    own = mine.cells()
+    wanted = {cell.key for cell in (*spec.cells(), *own)}
+    recovery = recovery_table([record for record in Store(store).records() if record["key"] in wanted])
+    scores = aggregate_table(recovery, METRICS).to_dict("records")
+    tests = pairwise_table(recovery).to_dict("records")
+    verdict = {}
+    for ablation in dict.fromkeys(row["ablation"] for row in scores):
+        rows = [row for row in scores if row["ablation"] == ablation]
+        (label,) = {row["label"] for row in rows if row["method"] == own[0].method} or {None}
+        ranked = [row for row in rows if row["method"] != UPPER_BOUND]
+        verdict[ablation] = {
+            "label": label,
+            "rank": _rank(label, ranked),
+            "of": len(ranked),
+            "scores": {row["label"]: _scores(row) for row in rows},
+            "comparison": _against_each(label, [test for test in tests if test["ablation"] == ablation]),
+        }
+    return verdict
+
+
+def _rank(label: str | None, rows: list[Mapping[str, Any]]) -> int | None:
+    """1 + the number of methods with a larger area (ties: by the mean over programs)."""
+    area = {row["label"]: (row["auroc"], row["mean_auroc"]) for row in rows}
+    return 1 + sum(other > area[label] for other in area.values()) if label in area else None
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    from ..harness.record import plain
+
+    names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    return {name: plain(row[name]) for name in [*names, "exact_cells", "exact_of", "seconds", "passes"]}
+
+
+def _against_each(label: str | None, tests: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tests in which the method takes part, from its side; p corrected (Holm) for just these."""
+    from ..harness.record import plain
+    from ..scoring.agreement import holm
+
+    ours = [test for test in tests if label in (test["first"], test["second"])]
+    found = []
+    for test, p in zip(ours, holm([test["p_value"] for test in ours]), strict=True):
+        first = test["first"] == label
+        found.append(
+            {
+                "other": test["second"] if first else test["first"],
+                "median_difference": plain(test["median_difference"] * (1 if first else -1)),
+                "a12": plain(test["a12"] if first else 1 - test["a12"]),
+                "p_holm": plain(float(p)),
+                "programs": plain(test["n"]),
+            }
+        )
+    return found
+
+
+def _print(method: str, benchmark: str, store: Path, verdict: Mapping[str, Any], failed: list[dict[str, str]]) -> None:
+    from .output import note, print_table
+
+    for ablation, found in verdict.items():
+        place = f"rank {found['rank']} of {found['of']}" if found["rank"] else "no scores"
+        print(f"{method} under {ablation}: {place} by area under the ROC curve (median over programs)")
+        tests = {test["other"]: test for test in found["comparison"]}
+        rows = []
+        for label, scores in found["scores"].items():
+            interval = (
+                f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if scores["auroc"] is not None else "-"
+            )
+            test = tests.get(label, {})
+            marked = f"> {label}" if label == found["label"] else f"  {label}"
+            measured = [scores[metric] for metric in METRICS]
+            exact = f"{scores['exact_cells']}/{scores['exact_of']}"
+            rows.append(
+                [marked, measured[0], interval, *measured[1:], exact, test.get("median_difference"), test.get("p_holm")]
+            )
+        columns = [
+            "  method",
+            "AUC",
+            "95 % interval",
+            "AP",
+            "precision",
+            "recall",
+            "exact",
+            "yours - its AUC",
+            "p (Holm)",
+        ]
+        print_table(columns, rows)
+        print()
+    print(f"Results: {store}; `circuitmeter report {store}` draws them.")
+    for failure in failed:
+        note(f"failed: {failure['cell']}: {failure['reason']}")

@@ -1,0 +1,153 @@
+"""The command itself: its speed, its grammar, its exit status, its one-line errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from circuitmeter.suite import cli
+
+VERBS = ("list", "plan", "run", "report", "validate", "discover", "evaluate")
+HEAVY = ("torch", "pandas", "pydantic", "matplotlib", "numpy", "transformers", "rich", "jinja2")
+
+
+def circuitmeter(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "circuitmeter", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom circuitmeter.suite import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+    assert "usage: circuitmeter" in found.stdout
+
+
+def test_help_is_fast():
+    """The best of five: the machine may be busy, the program may not be slow."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert circuitmeter("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_help_names_every_verb():
+    found = circuitmeter("--help")
+    assert found.returncode == 0
+    for verb in VERBS:
+        assert f"\n    {verb} " in found.stdout
+    assert found.stderr == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([verb, "--help"])
+    assert end.value.code == 0
+    assert f"usage: circuitmeter {verb}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    import circuitmeter as package
+
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"circuitmeter {package.__version__}\n"
+
+
+MISTAKES = {
+    (): "the following arguments are required: VERB",
+    ("discovr",): "invalid choice: 'discovr'",
+    ("run",): "the following arguments are required: SPEC",
+    ("run", "quick", "--wrkers", "3"): "unrecognized arguments: --wrkers 3",
+    ("run", "quick", "--device", "tpu"): "argument --device: invalid choice: 'tpu'",
+    ("run", "quick", "--workers", "0"): "argument --workers: 0 is too few",
+    ("run", "quik"): "no benchmark 'quik'. Did you mean 'quick'?",
+    ("plan", "none.toml"): "none.toml",
+    ("list", "method"): "argument KIND: invalid choice: 'method'",
+    ("report", "nowhere"): "no store at nowhere",
+    ("discover", "--task", "tracr/reverse", "--data", "x", "--method", "eap", "--out", "c.json"): "not allowed with",
+    ("discover", "--method", "eap", "--out", "c.json"): "one of the arguments --task --data is required",
+    ("validate", "my_method.py"): "my_method.py:discover",
+    ("validate", "none.py:discover"): "none.py",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("circuitmeter: ") and err.count("\n") == 1
+    assert MISTAKES[arguments] in err
+    assert not list(tmp_path.iterdir())  # nothing was computed or written
+
+
+@pytest.mark.skipif(
+    "torch" in sys.modules and sys.modules["torch"].cuda.is_available(), reason="there is a CUDA device"
+)
+@pytest.mark.parametrize("verb", [["run", "quick"], ["validate", "m.py:discover"]])
+def test_cuda_without_cuda(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.py").write_text("def discover(model, data, *, ablation, objective, seed):\n    return {}\n")
+    assert cli.main([*verb, "--device", "cuda"]) == 2
+    err = capsys.readouterr().err
+    assert "torch sees no CUDA device here; use --device cpu" in err and err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("kind", ["methods", "tasks", "truths", "benchmarks", "ablations", "objectives"])
+def test_list(kind, capsys):
+    assert cli.main(["list", kind, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    names = [row["name"] for row in rows]
+    expected = {
+        "methods": {"acdc", "eap", "eap-ig", "exact", "magnitude", "random", "truth"},
+        "tasks": {"tracr/reverse", "tracr/reverse@fixed", "tracr/xproportion"},
+        "truths": {"tracr/reverse", "tracr/reverse@fixed", "tracr/xproportion"},
+        "benchmarks": {"quick", "known-circuits-1"},
+        "ablations": {"patch", "zero", "mean", "mean-positional", "resample"},
+        "objectives": {"answer-difference", "l2", "kl", "logit-difference"},
+    }[kind]
+    assert expected <= set(names) and len(set(names)) == len(names)
+    assert cli.main(["list", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *names]
+
+
+def test_interruption_is_quiet(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.VERBS[0], "run", interrupted)
+    assert cli.main(["list", "methods"]) == cli.INTERRUPTED == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break in another way there")
+def test_a_reader_that_goes_away_is_no_error():
+    """`circuitmeter list ablations | true`: the pipe is closed before anything is written to it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "circuitmeter", "list", "ablations"]
+        found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert found.stderr == ""
+    assert found.returncode == cli.BROKEN_PIPE
