@@ -133,9 +133,7 @@ def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-    except (
-        Exception
-    ) as error:  # transformers and safetensors raise many kinds; the folder is what is wrong in all of them
+    except Exception as error:  # transformers and safetensors raise many kinds; the folder is at fault in all
         raise ModelError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     if missing:

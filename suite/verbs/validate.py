@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not names.is_file(options.method):
         raise SpecError(
-            f"{options.method!r} does not name a function of yours; write FILE.py:FUNCTION, as in my_method.py:discover."
+            f"{options.method!r} names no function of yours; write FILE.py:FUNCTION, as in my_method.py:discover."
         )
     spec = Spec.load(options.against)
     mine = spec.with_methods([options.method])
