@@ -140,8 +140,8 @@ def _note(store: Store, spec: Spec, cells: Sequence[Cell], found: Plan) -> None:
         if planned.cell.key not in store:
             store.write(failure(planned.cell, "undefined", planned.reason or "", cost={}, provenance={}), {})
     for cell in {cell.truth: cell for cell in cells if cell.truth}.values():
-        truth = subject(cell.sources.task, cell.sources.model).truth
-        store.write_truth(cell.truth, truth.certificate)
+        if not store.has_truth(cell.truth):
+            store.write_truth(cell.truth, subject(cell.sources.task, cell.sources.model).truth.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     store.write_benchmark(spec.name, {"spec": complete, "cells": sorted(cell.key for cell in cells)})
 

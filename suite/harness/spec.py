@@ -192,20 +192,28 @@ class Spec(BaseModel):
         return expand(self)
 
 
-_MODELS = {"grid": Grid, "except": LeftOut}
+_TABLES = {"grid": Grid, "except": LeftOut}
 
 
 def _sentence(problem: dict[str, Any]) -> str:
     """One of pydantic's findings, as a clause that names the place, what is wrong and what is allowed."""
     place = [str(part) for part in problem["loc"] if isinstance(part, str)]
-    where = f"[{place[0]}]" if place and place[0] in _MODELS else "the top level"
-    if problem["type"] == "extra_forbidden":
-        fields = _MODELS[place[0]].model_fields if len(place) > 1 else Spec.model_fields
-        known = [field.alias or name for name, field in fields.items()]
-        return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
-    if problem["type"] == "missing":
-        return f"{where} lacks {place[-1]!r}"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"]).rstrip(".")
-    name = " ".join(place[1:]) if where.startswith("[") else " ".join(place)
-    return f"{where} {name}: {problem['msg'][0].lower()}{problem['msg'][1:]} (given: {problem['input']!r})"
+    table = _TABLES.get(place[0]) if place else None
+    where = f"[{place[0]}]" if table else "the top level"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    match problem["type"]:
+        case "extra_forbidden":
+            fields = (table if len(place) > 1 else Spec).model_fields
+            known = [field.alias or name for name, field in fields.items()]
+            return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
+        case "missing":
+            return f"{where if len(place) > 1 else 'it'} lacks {place[-1]!r}"
+        case "value_error":
+            return str(problem["ctx"]["error"]).rstrip(".")
+        case "too_short":
+            message = "is empty; give one or more"
+        case "model_type":
+            message = f"is {problem['input']!r}: give a name or a table"
+        case _:
+            message = f"is {problem['input']!r}: {message}"
+    return f"{' '.join([where, *place[1:]] if table else place)} {message}"

@@ -106,6 +106,10 @@ class Store:
         """The certificate with this hash, as it was when cells were scored against it. Raises StoreError."""
         return self._json(self.path / "truths" / f"{certificate_hash}.json")
 
+    def has_truth(self, certificate_hash: str) -> bool:
+        """Whether the certificate is kept here."""
+        return (self.path / "truths" / f"{certificate_hash}.json").is_file()
+
     def benchmarks(self) -> dict[str, dict[str, Any]]:
         """What ``run`` was asked to fill this store with: name -> {"cells": [keys], ...}."""
         return {path.stem: self._json(path) for path in sorted((self.path / "benchmarks").glob("*.json"))}
@@ -170,11 +174,12 @@ class Store:
 
     def write_truth(self, certificate_hash: str, certificate: Mapping[str, Any]) -> None:
         """Keeps a copy of a certificate; does nothing where there is one."""
-        self._write_json(self.path / "truths" / f"{certificate_hash}.json", certificate, replace=False)
+        if not self.has_truth(certificate_hash):
+            self._write_json(self.path / "truths" / f"{certificate_hash}.json", certificate)
 
     def write_benchmark(self, name: str, contents: Mapping[str, Any]) -> None:
         """Notes which cells a benchmark consists of, so that coverage can be checked without the methods."""
-        self._write_json(self.path / "benchmarks" / f"{name}.json", contents, replace=True)
+        self._write_json(self.path / "benchmarks" / f"{name}.json", contents)
 
     # How it is done
 
@@ -254,9 +259,7 @@ class Store:
         fsync_folder(folder.parent)
         return target
 
-    def _write_json(self, path: Path, contents: Mapping[str, Any], *, replace: bool) -> None:
-        if path.exists() and not replace:
-            return
+    def _write_json(self, path: Path, contents: Mapping[str, Any]) -> None:
         try:
             write_atomically(path, _encode(contents))
         except OSError as error:
