@@ -81,7 +81,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with _style():
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            # The layout is solved once, here: solving it again for each file format takes most of the time.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
 
     return in_style
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..suite.scoring.agreement import holm, paired_test
 from ..suite.scoring.bootstrap import Statistic, interval
-from .labels import method_labels, ordered_ablations, ordered_labels, program_of
+from .labels import ORACLE, method_labels, ordered_ablations, ordered_labels, program_of
 
 CELL_COLUMNS = ["key", "task", "program", "method", "label", "ablation", "objective", "seed"]
 COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
@@ -144,12 +144,13 @@ def aggregate_table(
 def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
     """One row per pair of labels and ablation: paired Wilcoxon test over programs (Holm-corrected per ablation) and A12.
 
+    The method that is given the answer takes no part: it is no rival, and would cost the others power.
     Positive ``median_difference`` and ``a12`` above one half: ``first`` is better. ``smallest_p`` is the least that so many
     differing programs can give.
     """
     columns = ["ablation", "first", "second", "n", "n_different", "median_difference", "p_value", "p_holm", "smallest_p", "a12"]
     rows = []
-    own = recovery[recovery["own"].astype(bool)]
+    own = recovery[recovery["own"].astype(bool) & (recovery["method"] != ORACLE)]
     for ablation, group in own.groupby("ablation", sort=False):
         means = group.groupby(["program", "label"])[metric].mean().unstack("label")
         tests = []

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations, ordered_labels
 from ..style import looks, styled
-from .panels import nothing, outer, panels
+from .panels import FRACTION_TICKS, nothing, outer, panels
 
 
 @styled
@@ -37,6 +37,7 @@ def auc_by_method(recovery: pd.DataFrame, aggregate: pd.DataFrame) -> Figure:
                 ax.plot([found.auroc_low, found.auroc_high], [row, row], color=look.color, lw=1.6, clip_on=False, zorder=3)
                 ax.plot(found.auroc, row, look.marker, color=look.color, mec="white", mew=0.5, ms=6, clip_on=False, zorder=4)
         ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
+        ax.set_xticks(**FRACTION_TICKS)
         ax.set_xlabel("Area under the ROC curve" if bottom else "")
         ax.grid(axis="y", visible=False)
     return figure

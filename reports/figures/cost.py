@@ -6,12 +6,13 @@ from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
 from .panels import legend, legend_height, nothing, outer, panels
 
-_AXIS = {"passes": "Passes over one example (forward + backward)", "seconds": "Seconds a cell"}
+_AXIS = {"passes": "Passes a cell (log scale)", "seconds": "Seconds a cell (log scale)"}
 
 
 @styled
@@ -37,7 +38,19 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
             look, x = styles[found.label], getattr(found, by) or left
             ax.plot([x, x], [found.auroc_low, found.auroc_high], color=look.color, lw=1.2, zorder=2)
             ax.plot(x, found.auroc, look.marker, color=look.color, mec="white", mew=0.4, ms=6.5, clip_on=False, zorder=3)
-        ax.set(xscale="log", ylim=(0, 1.03), xlabel=_AXIS[by] if bottom else "")
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_formatter(FuncFormatter(_short))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set(ylim=(0, 1.03), xlabel=_AXIS[by] if bottom else "")
         ax.set_ylabel("Median area\nunder the ROC curve" if first else "")
     legend(figure, styles, lines=False, markers=True)
     return figure
+
+
+def _short(value: float, _position: int) -> str:
+    """1000 as 1k: short, and no formula in it."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

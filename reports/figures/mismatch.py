@@ -31,7 +31,7 @@ def mismatch(table: pd.DataFrame, metric: str = "auroc") -> Figure:
     down = math.ceil(len(labels) / across)
     width = COLUMN if len(labels) == 1 else PAGE
     square = min((width - 1.0) / across / len(truths) - 0.06, 0.42)
-    figure = Figure(figsize=(width, down * (square * len(found_under) + 0.25) + 0.75))
+    figure = Figure(figsize=(width, down * (square * len(found_under) + 0.32) + 0.95))
     axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
     image = None
     for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..style import COLUMN, PAGE, Look
 
-TOP = 0.22
+TOP = 0.3
 """Room for a panel's title, inches."""
+
+FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5", ".75", "1"]}
+"""Short labels: those of neighbouring panels meet otherwise."""
 
 
 def panels(titles: Sequence[str], height: float, *, columns: int = 3, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
@@ -45,9 +49,9 @@ def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, 
 
 def legend_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
     """(columns, rows) of a legend below a figure ``width`` inches wide."""
-    longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(width / (0.55 + 0.066 * longest))))
-    return columns, math.ceil(len(labels) / columns)
+    mean = sum(map(len, labels)) / max(len(labels), 1)
+    rows = math.ceil(len(labels) / max(1, int(width / (0.6 + 0.06 * mean))))
+    return math.ceil(len(labels) / rows), rows
 
 
 def legend_height(labels: Sequence[str], n_panels: int) -> float:
@@ -63,6 +67,13 @@ def legend(figure: Figure, looks: dict[str, Look], *, lines: bool, markers: bool
     ]
     columns, _ = legend_rows(list(looks), figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8 if lines else 1.2)
+
+
+def corners(curve: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a band (x, low, high) at which it changes: a tenth of the points, and the same drawing."""
+    ends = curve[["low", "high"]]
+    changes = (ends != ends.shift()).any(axis=1) | (ends != ends.shift(-1)).any(axis=1)
+    return curve[changes]
 
 
 def nothing(reason: str) -> Figure:

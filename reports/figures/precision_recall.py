@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
-from .panels import legend, legend_height, nothing, outer, panels
+from .panels import FRACTION_TICKS, corners, legend, legend_height, nothing, outer, panels
 
 
 @styled
@@ -26,12 +26,15 @@ def precision_recall(means: pd.DataFrame) -> Figure:
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
             look = styles[label]
-            ax.fill_between(curve["x"], curve["low"], curve["high"], color=look.color, alpha=0.10, lw=0, step="pre")
+            band = corners(curve)
+            ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0, step="pre")
             width = max(2.2 - 0.22 * order, 0.9)
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
             style |= {"markevery": (10 + 7 * order, 50), "drawstyle": "steps-pre", "zorder": 3 + 0.1 * order}
             ax.plot(curve["x"], curve["mean"], **style, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="Recall" if bottom else "", ylabel="Precision" if first else "")
+        ax.set_xticks(**FRACTION_TICKS)
+        ax.set_yticks(**FRACTION_TICKS)
         ax.set_aspect("equal")
     legend(figure, styles, lines=True, markers=True)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
-from .panels import legend, legend_height, nothing, outer, panels
+from .panels import FRACTION_TICKS, corners, legend, legend_height, nothing, outer, panels
 
 
 @styled
@@ -27,7 +27,8 @@ def roc(means: pd.DataFrame) -> Figure:
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
             look = styles[label]
-            ax.fill_between(curve["x"], curve["low"], curve["high"], color=look.color, alpha=0.10, lw=0)
+            band = corners(curve)
+            ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0)
             # Curves that coincide stay visible: later ones are thinner and lie on top.
             width = max(2.2 - 0.22 * order, 0.9)
             every = (10 + 7 * order, 50)
@@ -35,6 +36,8 @@ def roc(means: pd.DataFrame) -> Figure:
             ax.plot(curve["x"], curve["mean"], **style, clip_on=False, zorder=3 + 0.1 * order)
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="False positive rate" if bottom else "")
         ax.set_ylabel("True positive rate" if first else "")
+        ax.set_xticks(**FRACTION_TICKS)
+        ax.set_yticks(**FRACTION_TICKS)
         ax.set_aspect("equal")
     legend(figure, styles, lines=True, markers=True)
     return figure

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from ..labels import ordered_ablations, ordered_labels
 from ..style import looks, styled
-from .panels import nothing, outer, panels
+from .panels import FRACTION_TICKS, nothing, outer, panels
 
 
 @styled
@@ -35,6 +35,7 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
                     marker = {"marker": "o", "ls": "", "color": look.color, "mfc": face, "ms": 4.2, "mew": 1.0}
                     ax.plot(value, row + shift, **marker, clip_on=False, zorder=3)
         ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
+        ax.set_xticks(**FRACTION_TICKS)
         ax.set_xlabel("Fraction of edges, at the true size" if bottom else "")
         ax.grid(axis="y", visible=False)
     common = {"marker": "o", "ls": "", "color": "#444444", "ms": 4.2, "mew": 1.0}

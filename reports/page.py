@@ -1,0 +1,62 @@
+"""One self-contained HTML page: opens from disk, asks the network for nothing, runs only its own few lines of script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from .present import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure in the page: its file name without ending, a title, a caption that explains it, and its SVG."""
+
+    name: str
+    title: str
+    caption: str
+    svg: bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. ``text`` are its opening paragraphs."""
+
+    name: str
+    title: str
+    text: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = field(default=())
+
+
+def page(title: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
+    """The page's HTML. All text is escaped: a name with markup in it is shown, not run.
+
+    Args:
+        facts: short statements under the title (how many cells, programs, methods).
+        sections: in order; the first should be the summary.
+    """
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["inline"] = inline_svg
+    template = environment.from_string(files(__package__).joinpath("templates/report.html.j2").read_text(encoding="utf-8"))
+    return template.render(title=title, facts=facts, sections=sections)
+
+
+def inline_svg(picture: Picture) -> Markup:
+    """The SVG element alone, scaling with the page, with ids that no other figure of the page has."""
+    text = picture.svg.decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\sid=")', rf"\g<1>{picture.name}-", text)
+    text = re.sub(r'((?:xlink:href|href)="#|url\(#)', rf"\g<1>{picture.name}-", text)
+    opening, rest = text.split(">", 1)
+    width = float(re.search(r'width="([\d.]+)pt"', opening).group(1)) / 72
+    opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
+    # Drawn at most a third larger than in print: letters of a column figure would be huge otherwise.
+    label = Markup.escape(picture.title)
+    return Markup(f'{opening} role="img" aria-label="{label}" style="max-width:{width * 1.35:.2f}in">{rest}')

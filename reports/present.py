@@ -1,0 +1,248 @@
+"""Tables as people read them: chosen columns, rounded numbers with their intervals, the best in bold; Markdown and LaTeX.
+
+The tidy tables (``tables.py``) hold every number in full and go to CSV; what is here goes into pages and papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from .labels import ORACLE, method_of, ordered_ablations, ordered_labels
+
+DASH = "–"
+MOST_VALUES = 6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, what it is sorted by (None: always last), and whether it is the best or not told apart from it."""
+
+    text: str
+    sort: float | str | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be read. ``numeric`` says which columns are aligned right and sorted as numbers."""
+
+    name: str
+    title: str
+    caption: str
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...] = field(default=())
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A rounded number; a dash for what is undefined."""
+    return DASH if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def amount(value: Any) -> str:
+    """Seconds or passes in three significant digits, with thousands separated."""
+    if pd.isna(value):
+        return DASH
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """``0.87 [0.71, 0.95]``; without the brackets where there is no interval."""
+    return number(value, digits) if pd.isna(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _text(value: Any) -> Cell:
+    return Cell(DASH) if pd.isna(value) else Cell(str(value), str(value))
+
+
+def _numeric(text: str, value: Any, best: bool = False) -> Cell:
+    return Cell(text, None if pd.isna(value) else float(value), best)
+
+
+def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
+    """(ablation, label) of the best by ablation, and of those whose estimate lies in the best one's interval.
+
+    The method that is given the answer takes no part.
+    """
+    chosen: set[tuple[str, str]] = set()
+    rivals = aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna()]
+    for ablation, group in rivals.groupby("ablation", sort=False):
+        leader = group.sort_values([metric, "mean_auroc"], ascending=False, kind="stable").iloc[0]
+        low = leader[metric] if pd.isna(leader[f"{metric}_low"]) else leader[f"{metric}_low"]
+        chosen |= {(ablation, label) for label in group.loc[group[metric] >= low - 1e-9, "label"]}
+    return chosen
+
+
+def leaderboard(aggregate: pd.DataFrame) -> Table:
+    """The main table: each method under each ablation, best first."""
+    measured = {
+        "auroc": "AUC",
+        "auroc_structural": "AUC, hard negatives",
+        "average_precision": "Average precision",
+        "precision": "Precision at true size",
+        "recall": "Recall at true size",
+    }
+    best = {metric: best_of(aggregate, metric) for metric in measured}
+    rows = []
+    for found in aggregate.to_dict("records"):
+        key = (found["ablation"], found["label"])
+        cells = [_text(found["label"]), _text(found["ablation"])]
+        for metric in measured:
+            ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
+            cells.append(_numeric(with_interval(*ends), found[metric], key in best[metric]))
+        exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else DASH
+        share = found["exact_cells"] / found["exact_of"] if found["exact_of"] else float("nan")
+        cells += [_numeric(exact, share), _numeric(number(found["node_auroc"]), found["node_auroc"])]
+        cells += [_numeric(amount(found[name]), found[name]) for name in ("passes", "seconds", "n_programs")]
+        rows.append(tuple(cells))
+    return Table(
+        "leaderboard",
+        "Recovery of the known circuits",
+        "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: area under "
+        "the ROC curve over all edges; hard negatives: over edges whose weights connect. Exact: runs whose circuit of the true "
+        "size is the true circuit. Bold: the best, and all that lie within the best one's interval (truth is given the answer "
+        "and takes no part).",
+        ("Method", "Ablation", *measured.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
+        (False, False, *[True] * (len(measured) + 5)),
+        tuple(rows),
+    )
+
+
+def programs(table: pd.DataFrame) -> Table:
+    """The area of every method on every task."""
+    labels = [name for name in table.columns if name not in ("ablation", "task", "true_size", "n_edges")]
+    rows = []
+    for found in table.to_dict("records"):
+        rivals = [found[label] for label in labels if method_of(label) != ORACLE and not pd.isna(found[label])]
+        top = max(rivals, default=float("nan"))
+        cells = [_text(found["task"]), _text(found["ablation"])]
+        cells += [_numeric(number(found[name], 0), found[name]) for name in ("true_size", "n_edges")]
+        for label in labels:
+            value = found[label]
+            cells.append(_numeric(number(value, 3), value, method_of(label) != ORACLE and value >= top - 5e-4))
+        rows.append(tuple(cells))
+    return Table(
+        "programs",
+        "Program by program",
+        "Area under the ROC curve against the truth of the method's own ablation, mean over seeds. Bold: the best in the row.",
+        ("Task", "Ablation", "True edges", "Edges", *labels),
+        (False, False, *[True] * (2 + len(labels))),
+        tuple(rows),
+    )
+
+
+def mismatches(table: pd.DataFrame) -> Table:
+    """What was found under one ablation, scored against the truth of each."""
+    truths = ordered_ablations(table["truth_ablation"])
+    values = {(row.label, row.ablation, row.truth_ablation): row for row in table.itertuples()}
+    rows = []
+    for label in ordered_labels(table["label"]):
+        for ablation in ordered_ablations(table.loc[table["label"] == label, "ablation"]):
+            cells = [_text(label), _text(ablation)]
+            for truth in truths:
+                row = values.get((label, ablation, truth))
+                area = float("nan") if row is None else row.auroc
+                text = DASH if row is None else with_interval(row.auroc, row.auroc_low, row.auroc_high)
+                cells.append(_numeric(text, area, truth == ablation and row is not None))
+            rows.append(tuple(cells))
+    return Table(
+        "mismatch",
+        "Scored against another ablation's truth",
+        "Median area under the ROC curve over programs [95 % interval]. Bold: truth and discovery under the same ablation.",
+        ("Method", "Discovered under", *[f"{truth} truth" for truth in truths]),
+        (False, False, *[True] * len(truths)),
+        tuple(rows),
+    )
+
+
+def comparisons(table: pd.DataFrame) -> Table:
+    """Paired tests between methods."""
+    rows = []
+    for found in table.to_dict("records"):
+        winner = found["p_holm"] < 0.05
+        cells = [_text(found[name]) for name in ("ablation", "first", "second")]
+        cells += [_numeric(f"{found['n_different']} of {found['n']}", found["n_different"])]
+        cells += [_numeric(f"{found['median_difference']:+.3f}", found["median_difference"]), _numeric(number(found["a12"]), found["a12"])]
+        cells += [_numeric(number(found[name], 3), found[name], winner) for name in ("p_holm", "p_value", "smallest_p")]
+        rows.append(tuple(cells))
+    return Table(
+        "comparisons",
+        "Paired tests between methods",
+        "Wilcoxon signed-rank test of the areas, program by program; p (Holm) is corrected for all pairs under an ablation, bold below "
+        "0.05. A12 above one half: the first is better. Smallest p: what so many differing programs could give at best.",
+        ("Ablation", "First", "Second", "Programs that differ", "Median difference", "A12", "p (Holm)", "p", "Smallest p"),
+        (False, False, False, *[True] * 6),
+        tuple(rows),
+    )
+
+
+def failures(table: pd.DataFrame) -> Table:
+    """Cells without a result, and why; cells that differ in the task only share a row."""
+    rows = []
+    keys = ["kind", "label", "ablation", "reason"]
+    for (kind, label, ablation, reason), group in table.groupby(keys, sort=True) if len(table) else ():
+        tasks = ", ".join(sorted(set(group["task"])))
+        rows.append((_text(kind), _text(label), _text(ablation), _numeric(str(len(group)), len(group)), _text(reason), _text(tasks)))
+    return Table(
+        "failures",
+        "Cells without a result",
+        "Undefined: the combination has no meaning. All others went wrong; run again with --retry-failed.",
+        ("Kind", "Method", "Ablation", "Cells", "Reason", "Tasks"),
+        (False, False, False, True, False, False),
+        tuple(rows),
+    )
+
+
+def provenance(table: pd.DataFrame) -> Table:
+    """Where the numbers come from; entries that differ in nearly every cell are only counted."""
+    rows = []
+    for name, group in table.groupby("name", sort=True):
+        if len(group) > MOST_VALUES:
+            rows.append((_text(name), Cell(f"{len(group)} different values"), _numeric(str(group["cells"].sum()), group["cells"].sum())))
+        else:
+            rows += [(_text(name), _text(row.value), _numeric(str(row.cells), row.cells)) for row in group.itertuples()]
+    return Table("provenance", "Provenance", "What the cells were computed with.", ("What", "Value", "Cells"), (False, False, True), tuple(rows))
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown."""
+
+    def row(texts: Iterable[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for text in texts) + " |"
+
+    rule = row("--:" if numeric else ":--" for numeric in table.numeric)
+    body = [row(f"**{cell.text}**" if cell.best else cell.text for cell in cells) for cells in table.rows]
+    return "\n".join([row(table.headings), rule, *body, "", table.caption, ""])
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+
+
+def latex_escaped(text: str) -> str:
+    """Text with LaTeX's special characters made harmless."""
+    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+
+
+def latex(table: Table) -> str:
+    """The table in LaTeX, for the booktabs package, with caption and label."""
+
+    def row(texts: Sequence[str]) -> str:
+        return " & ".join(texts) + r" \\"
+
+    columns = "".join("r" if numeric else "l" for numeric in table.numeric)
+    body = [
+        row([rf"\textbf{{{latex_escaped(cell.text)}}}" if cell.best else latex_escaped(cell.text) for cell in cells])
+        for cells in table.rows
+    ]
+    lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{latex_escaped(table.title + '. ' + table.caption)}}}"]
+    lines += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [row([latex_escaped(heading) for heading in table.headings]), r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])

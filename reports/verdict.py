@@ -1,0 +1,85 @@
+"""The summary in words: who wins, by how much, how sure, and what depends on the ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from .labels import BASELINES, ORACLE, ordered_ablations
+from .present import best_of, number, with_interval
+
+ENOUGH_PROGRAMS = 6
+"""With fewer programs that differ no paired test can give p < 0.05."""
+
+
+def sentences(aggregate: pd.DataFrame, pairwise: pd.DataFrame, mismatch: pd.DataFrame) -> list[str]:
+    """One paragraph per ablation, then the mismatch.
+
+    Args:
+        aggregate: ``tables.aggregate_table`` (medians). The others: ``pairwise_table``, ``mismatch_table``.
+    """
+    found = [_winner(aggregate, pairwise, ablation) for ablation in ordered_ablations(aggregate["ablation"])]
+    drop = _largest_drop(mismatch)
+    return [*found, drop] if drop else found
+
+
+def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> str:
+    group = aggregate[(aggregate["ablation"] == ablation) & (aggregate["method"] != ORACLE) & aggregate["auroc"].notna()]
+    if group.empty:
+        return f"Under {ablation} ablation no method's area is defined."
+    leader = group.sort_values(["auroc", "mean_auroc"], ascending=False, kind="stable").iloc[0]
+    area = with_interval(leader["auroc"], leader["auroc_low"], leader["auroc_high"])
+    n = int(leader["n_programs"])
+    text = f"Under {ablation} ablation {leader['label']} ranks the true edges best: median area under the ROC curve {area} over "
+    text += "one program" if n == 1 else f"{n} programs"
+    if leader["exact_of"]:
+        text += f", the true circuit found exactly in {leader['exact_cells']} of {leader['exact_of']} runs"
+    level = [label for place, label in sorted(best_of(aggregate)) if place == ablation and label != leader["label"]]
+    text += f". Within its interval: {_listed(level)}." if level else "."
+    rest = [label for label in group["label"] if label != leader["label"] and label not in level]
+    if rest:
+        second = group[group["label"] == rest[0]].iloc[0]
+        text += f" Next comes {second['label']} with {with_interval(second['auroc'], second['auroc_low'], second['auroc_high'])}."
+    return text + _certainty(pairwise, ablation, leader["label"])
+
+
+def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
+    tests = pairwise[(pairwise["ablation"] == ablation) & ((pairwise["first"] == leader) | (pairwise["second"] == leader))]
+    if tests.empty:
+        return ""
+    beaten = []
+    for test in tests[tests["p_holm"] < 0.05].to_dict("records"):
+        better = (test["a12"] > 0.5) == (test["first"] == leader)
+        beaten += [test["second"] if test["first"] == leader else test["first"]] if better else []
+    if beaten:
+        return f" Paired tests over programs (Wilcoxon, Holm-corrected) set it apart from {_listed(sorted(beaten))}."
+    few = tests["n"].max() < ENOUGH_PROGRAMS
+    reason = f": with {int(tests['n'].max())} programs none could" if few else ""
+    return f" No paired test over programs sets it apart from another method at p < 0.05 after correction{reason}."
+
+
+def _largest_drop(mismatch: pd.DataFrame) -> str | None:
+    """What scoring against another ablation's truth does, by its largest effect among methods that are no baselines."""
+    rows = mismatch[~mismatch["label"].isin(BASELINES)] if len(mismatch) else mismatch
+    own = rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["auroc"] if len(rows) else pd.Series(dtype=float)
+    other = rows[~rows["own"].astype(bool)] if len(rows) else rows
+    drops = [
+        (own[row.label, row.ablation] - row.auroc, row)
+        for row in other.itertuples()
+        if (row.label, row.ablation) in own.index and not pd.isna(row.auroc)
+    ]
+    if not drops:
+        return None
+    size, row = max(drops, key=lambda pair: pair[0])
+    if size < 0.01:
+        return "Scoring against another ablation's truth changes no median area by more than 0.01."
+    return (
+        f"The verdict depends on whose truth is asked: {row.label} with {row.ablation} ablation has a median area of "
+        f"{number(own[row.label, row.ablation])} against the {row.ablation} truth and of {number(row.auroc)} against the "
+        f"{row.truth_ablation} truth."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,115 @@
+"""Stores with made-up results in the real format, so that reports are tested without running anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+
+from circuitmeter.suite.circuit import EdgeScores, Reference
+from circuitmeter.suite.harness.cell import key_of
+from circuitmeter.suite.harness.record import plain
+from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
+
+QUALITY = {"truth": 9.0, "exact": 4.0, "acdc": 3.0, "eap-ig": 2.0, "eap": 1.0, "magnitude": 0.6, "random": 0.0}
+"""How far true edges are lifted above the noise."""
+
+
+def certificate(graph, ablations=("patch", "zero"), seed=0):
+    """A made-up certificate: zero's truth contains patch's and a few more edges."""
+    order = np.random.default_rng(seed).permutation(graph.n_edges)
+    edges = [str(graph.edges[i]) for i in order]
+    contents = {
+        name: {"core": sorted(edges[: 3 + 3 * i]), "optional": sorted(edges[20 : 20 + i]), "sufficient": True}
+        for i, name in enumerate(ablations)
+    }
+    shape = {name: getattr(graph, name) for name in ("n_layers", "n_heads", "inputs", "mlps", "parallel")}
+    return {
+        "format": 1,
+        "n_edges": graph.n_edges,
+        "structural": sorted(edges[:25]),
+        "graph": {**shape, "hash": graph.hash},
+        "ablations": contents,
+    }
+
+
+def references(graph, contents):
+    structural = graph.matrix(contents["structural"])
+    return {
+        name: Reference(name, graph, graph.matrix(truth["core"]), graph.matrix(truth["optional"]), structural)
+        for name, truth in contents["ablations"].items()
+    }
+
+
+def identity(task, method, ablation, *, objective="l2", seed=None, parameters=None, version="ab" * 8, truth=None):
+    return {
+        "key_version": 1,
+        "task": task,
+        "data": "d" * 16,
+        "model": task,
+        "weights": "e" * 16,
+        "graph": "f" * 16,
+        "truth": truth,
+        "method": method,
+        "version": version,
+        "parameters": parameters or {},
+        "ablation": ablation,
+        "objective": objective,
+        "seed": seed,
+    }
+
+
+def record_of(cell, **changes):
+    """A failed record unless changed."""
+    base = {"status": "failed", "reason": "it went wrong", "kind": "error", "n_edges": None, "recovery": {}, "circuits": []}
+    extra = {"circuit_at_true_size": None, "diagnostics": {}, "cost": {}, "provenance": {"python": "3.12", "torch": "2.13"}}
+    return {"format": 1, "key": key_of(cell), "identity": cell, **base, **extra, **changes}
+
+
+def write_done(store, contents, cell, quality, noise_seed, circuits=0):
+    """A finished cell whose scores lift the true edges of its own ablation by ``quality`` above noise."""
+    shape = {name: value for name, value in contents["graph"].items() if name != "hash"}
+    graph = Graph(**shape)
+    known = references(graph, contents)
+    generator = torch.Generator().manual_seed(noise_seed)
+    values = torch.rand(graph.exists.shape, generator=generator) + quality * known[cell["ablation"]].core
+    scores = EdgeScores(graph, values)
+    found = {name: recovery(scores, truth) for name, truth in known.items()}
+    native, tensors = [], {"scores": scores.values.numpy()}
+    for i in range(circuits):
+        from circuitmeter.suite.circuit import threshold
+
+        circuit = threshold(scores, 0.5 * (i + 1))
+        tensors[f"circuit.{i}"] = circuit.edges.numpy().astype(np.uint8)
+        rates = {name: circuit_recovery(circuit, truth) for name, truth in known.items()}
+        native.append({"label": {"threshold": 0.5 * (i + 1)}, "n_edges": circuit.n_edges, "recovery": rates})
+    passes = 100.0 * (1 + 10 * (cell["method"] in ("acdc", "exact"))) * (cell["method"] not in ("random", "truth", "magnitude"))
+    cost = {"seconds": 0.01 + passes / 500, "forward": passes, "backward": passes / 10, "peak_memory_bytes": 10**8}
+    done = {"status": "done", "reason": None, "kind": None, "n_edges": graph.n_edges, "recovery": found, "circuits": native}
+    store.write(plain(record_of(cell, **done, cost=cost)), tensors)
+
+
+def make_store(path, *, programs=4, methods=tuple(QUALITY), ablations=("patch", "zero"), seeds=1, failures=True):
+    """A store of programs x methods x ablations (x seeds for random), with failures of two kinds."""
+    store = Store(path, create=True)
+    for p in range(programs):
+        contents = certificate(Graph(n_layers=2 + p % 2, n_heads=1, inputs="split"), ablations, seed=p)
+        digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+        store.write_truth(digest, contents)
+        for method in methods:
+            for a, ablation in enumerate(ablations):
+                if failures and method == "eap-ig" and ablation == "zero" and p < 2:
+                    kind, reason = [("undefined", "eap-ig has no zero ablation here"), ("memory", "out of memory after 3 s")][p]
+                    cell = identity(f"tracr/program{p}", method, ablation, truth=digest)
+                    store.write(record_of(cell, kind=kind, reason=reason), {})
+                    continue
+                for seed in range(seeds) if method == "random" else [None]:
+                    cell = identity(f"tracr/program{p}", method, ablation, seed=seed, truth=digest)
+                    quality = QUALITY.get(method, 1.5) * (0.4 + 0.25 * ((p + a) % 3))
+                    number = 1000 * p + 10 * a + (seed or 0) + sum(map(ord, method))
+                    write_done(store, contents, cell, quality, number, circuits=2 * (method == "acdc"))
+    return store
