@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import tomllib
 from importlib.resources import files
@@ -74,3 +75,14 @@ def test_the_lock_pins_every_direct_dependency():
         name = requirement.split(">")[0].split("=")[0]
         assert name in names, f"{name} is not in requirements/lock.txt"
     assert "torch==2.13.0" in pinned  # exactly: a range, or a local suffix, would take another build
+
+
+def test_the_folders_are_never_imported_by_their_bare_names():
+    """`import tasks` finds the checkout's folder when run from there, as a second copy of circuitmeter.tasks."""
+    for folder in (*FOLDERS, "tests"):
+        for module in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+                for name in names:
+                    assert name.split(".")[0] not in FOLDERS, f"{module}: import circuitmeter.{name}"

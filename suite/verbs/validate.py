@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from ..harness import run as harness
     from ..harness.progress import Progress
     from ..harness.spec import Spec
+    from ..harness.store import Store
     from ..model.device import resolve
     from .arguments import store_of
     from .output import print_json, stdout_kept_clean
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
     mine = mine.model_copy(update={"name": f"{spec.name}-with-{Path(options.method.rpartition(':')[0]).stem}"})
     device = resolve(options.device)
     store = store_of(options, spec)
+    if (store / "store.json").exists():
+        Store(store)  # refuses a newer one before anything runs
     with stdout_kept_clean():
         rehearse(mine.cells(), str(device))
         summaries = []
@@ -64,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
                 summaries.append(
                     harness.run(part, store, workers=options.workers, device=options.device, on_event=progress)
                 )
-        verdict = compare(spec, mine, store)
+        rankings = compare(spec, mine, store)
     failed = [{"cell": str(cell), "reason": reason} for summary in summaries for cell, reason in summary.failed]
     if options.json:
         print_json(
@@ -72,12 +75,12 @@ def run(options: argparse.Namespace) -> int:
                 "method": options.method,
                 "benchmark": spec.name,
                 "store": str(store),
-                "ablations": verdict,
+                "rankings": rankings,
                 "failed": failed,
             }
         )
     else:
-        _print(options.method, spec.name, store, verdict, failed)
+        _print(options.method, spec.name, store, rankings, failed)
     return 1 if failed else 0
 
 
@@ -119,29 +122,39 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
-def compare(spec: Spec, mine: Spec, store: Path) -> dict[str, dict[str, Any]]:
-    """Per ablation: the method's rank, every method's recovery over programs, and paired tests against each."""
-    from ...reports.tables import aggregate_table, pairwise_table, recovery_table
+def compare(spec: Spec, mine: Spec, store: Path) -> list[dict[str, Any]]:
+    """Per ablation and objective: the method's rank, every method's recovery over programs, paired tests against each.
+
+    Methods that use no objective are in every comparison.
+    """
     from ..harness.store import Store
 
     own = mine.cells()
     wanted = {cell.key for cell in (*spec.cells(), *own)}
-    recovery = recovery_table([record for record in Store(store).records() if record["key"] in wanted])
-    scores = aggregate_table(recovery, METRICS).to_dict("records")
-    tests = pairwise_table(recovery).to_dict("records")
-    verdict = {}
-    for ablation in dict.fromkeys(row["ablation"] for row in scores):
-        rows = [row for row in scores if row["ablation"] == ablation]
-        (label,) = {row["label"] for row in rows if row["method"] == own[0].method} or {None}
-        ranked = [row for row in rows if row["method"] != UPPER_BOUND]
-        verdict[ablation] = {
-            "label": label,
-            "rank": _rank(label, ranked),
-            "of": len(ranked),
-            "scores": {row["label"]: _scores(row) for row in rows},
-            "comparison": _against_each(label, [test for test in tests if test["ablation"] == ablation]),
-        }
-    return verdict
+    records = [record for record in Store(store).records() if record["key"] in wanted]
+    rankings = []
+    for ablation, objective in dict.fromkeys((cell.ablation, cell.objective) for cell in own):
+        alike = {(ablation, objective), (ablation, None)}
+        chosen = [r for r in records if (r["identity"]["ablation"], r["identity"]["objective"]) in alike]
+        rankings.append({"ablation": ablation, "objective": objective, **_ranking(chosen, own[0].method)})
+    return rankings
+
+
+def _ranking(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
+    """The method among all that these records are of: one ablation, one objective."""
+    from ...reports.tables import aggregate_table, pairwise_table, recovery_table
+
+    recovery = recovery_table(records)
+    rows = aggregate_table(recovery, METRICS).to_dict("records")
+    label = next((row["label"] for row in rows if row["method"] == method), None)
+    ranked = [row for row in rows if row["method"] != UPPER_BOUND]
+    return {
+        "label": label,
+        "rank": _rank(label, ranked),
+        "of": len(ranked),
+        "scores": {row["label"]: _scores(row) for row in rows},
+        "comparison": _against_each(label, pairwise_table(recovery).to_dict("records")),
+    }
 
 
 def _rank(label: str | None, rows: list[Mapping[str, Any]]) -> int | None:
@@ -178,12 +191,15 @@ def _against_each(label: str | None, tests: list[Mapping[str, Any]]) -> list[dic
     return found
 
 
-def _print(method: str, benchmark: str, store: Path, verdict: Mapping[str, Any], failed: list[dict[str, str]]) -> None:
+def _print(
+    method: str, benchmark: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]
+) -> None:
     from .output import note, print_table
 
-    for ablation, found in verdict.items():
+    for found in rankings:
         place = f"rank {found['rank']} of {found['of']}" if found["rank"] else "no scores"
-        print(f"{method} under {ablation}: {place} by area under the ROC curve (median over programs)")
+        setting = f"{found['ablation']}, {found['objective']}" if found["objective"] else found["ablation"]
+        print(f"{method} under {setting}: {place} by area under the ROC curve (median over programs)")
         tests = {test["other"]: test for test in found["comparison"]}
         rows = []
         for label, scores in found["scores"].items():
