@@ -18,7 +18,7 @@ def modules() -> list[str]:
         package = importlib.import_module(f"circuitmeter.{folder}")
         found += [package.__name__]
         found += [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
-    return found
+    return [name for name in found if "._top" not in name]  # in a checkout only: it is circuitmeter itself
 
 
 @pytest.mark.parametrize("name", modules())

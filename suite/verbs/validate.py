@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             }
         )
     else:
-        _print(options.method, spec.name, store, rankings, failed)
+        _print(options.method, store, rankings, failed)
     return 1 if failed else 0
 
 
