@@ -22,6 +22,7 @@ EPILOG = (
     "a mapping from edge name to float, an EdgeScores or a Discovery."
 )
 METRICS = ("auroc", "average_precision", "precision", "recall")
+COLUMNS = ("  method", "AUC", "95 % interval", "AP", "precision", "recall", "exact", "yours - its AUC", "p (Holm)")
 UPPER_BOUND = "truth"  # shown, and not ranked
 
 
@@ -191,41 +192,31 @@ def _against_each(label: str | None, tests: list[Mapping[str, Any]]) -> list[dic
     return found
 
 
-def _print(
-    method: str, benchmark: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]
-) -> None:
+def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
     from .output import note, print_table
 
     for found in rankings:
         place = f"rank {found['rank']} of {found['of']}" if found["rank"] else "no scores"
         setting = f"{found['ablation']}, {found['objective']}" if found["objective"] else found["ablation"]
         print(f"{method} under {setting}: {place} by area under the ROC curve (median over programs)")
-        tests = {test["other"]: test for test in found["comparison"]}
-        rows = []
-        for label, scores in found["scores"].items():
-            interval = (
-                f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if scores["auroc"] is not None else "-"
-            )
-            test = tests.get(label, {})
-            marked = f"> {label}" if label == found["label"] else f"  {label}"
-            measured = [scores[metric] for metric in METRICS]
-            exact = f"{scores['exact_cells']}/{scores['exact_of']}"
-            rows.append(
-                [marked, measured[0], interval, *measured[1:], exact, test.get("median_difference"), test.get("p_holm")]
-            )
-        columns = [
-            "  method",
-            "AUC",
-            "95 % interval",
-            "AP",
-            "precision",
-            "recall",
-            "exact",
-            "yours - its AUC",
-            "p (Holm)",
-        ]
-        print_table(columns, rows)
+        print_table(COLUMNS, [_row(label, found) for label in found["scores"]])
         print()
     print(f"Results: {store}; `circuitmeter report {store}` draws them.")
     for failure in failed:
         note(f"failed: {failure['cell']}: {failure['reason']}")
+
+
+def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
+    """One method of a ranking, as ``COLUMNS`` says."""
+    scores = found["scores"][label]
+    test = next((test for test in found["comparison"] if test["other"] == label), {})
+    defined = scores["auroc"] is not None
+    return [
+        f"> {label}" if label == found["label"] else f"  {label}",
+        scores["auroc"],
+        f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if defined else "-",
+        *(scores[metric] for metric in METRICS[1:]),
+        f"{scores['exact_cells']}/{scores['exact_of']}",
+        test.get("median_difference"),
+        test.get("p_holm"),
+    ]
