@@ -21,7 +21,7 @@ ONLY = ("task", "model", "method", "ablation", "objective", "seed")
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedCell:
     """A cell and where it stands; ``reason`` is why it is undefined, failed or must run again."""
 
     cell: Cell
@@ -41,11 +41,11 @@ class Plan:
     """
 
     name: str
-    cells: tuple[Planned, ...]
+    cells: tuple[PlannedCell, ...]
     damaged: Mapping[str, str]
     estimator: Estimator
 
-    def of(self, state: State) -> tuple[Planned, ...]:
+    def of(self, state: State) -> tuple[PlannedCell, ...]:
         """The cells in one state."""
         return tuple(planned for planned in self.cells if planned.state == state)
 
@@ -75,10 +75,11 @@ class Plan:
     def __str__(self) -> str:
         """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
         counts = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "missing", "undefined", "failed"))
-        left = f"; about {spoken(self.seconds)} on one worker" if self.of("missing") else ""
+        time = "time unknown: nothing was measured yet" if self.seconds is None else f"about {spoken(self.seconds)} on one worker"
+        left = f"; {time}" if self.of("missing") else ""
         lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
         for state in ("undefined", "failed"):
-            reasons: dict[str, list[Planned]] = {}
+            reasons: dict[str, list[PlannedCell]] = {}
             for planned in self.of(state):
                 reasons.setdefault(planned.reason or "", []).append(planned)
             lines += [f"  {state}: {reason} ({_examples(cells)})" for reason, cells in reasons.items()]
@@ -86,7 +87,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def _examples(cells: Sequence[Planned]) -> str:
+def _examples(cells: Sequence[PlannedCell]) -> str:
     return f"{len(cells)} cell{'s' * (len(cells) > 1)}, such as {cells[0].cell}"
 
 
@@ -113,7 +114,7 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None) -> Plan:
         if seconds := record["cost"].get("total_seconds"):
             estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
     damaged = dict(store.damaged) if store else {}
-    planned = [Planned(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
+    planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
     return Plan(name, tuple(planned), damaged, estimator)
 
 

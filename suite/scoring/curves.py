@@ -31,7 +31,8 @@ def roc_on_grid(curve: RocCurve, grid: np.ndarray = GRID) -> np.ndarray:
 
 def precision_on_grid(curve: PrecisionRecallCurve, grid: np.ndarray = GRID) -> np.ndarray:
     """Precision once each recall of ``grid`` is reached: the step function whose area is the average precision."""
-    reached = np.searchsorted(curve.recall, grid - 1e-12, side="left")
+    # Recall 0 stands for the first true edge: with none found, precision would be that of an empty or a wrong set.
+    reached = np.searchsorted(curve.recall, np.maximum(grid, 1e-9) - 1e-12, side="left")
     return curve.precision[np.minimum(reached, curve.precision.size - 1)]
 
 
@@ -47,7 +48,7 @@ def mean_roc(curves: Mapping[str, Sequence[RocCurve]], *, seed: int = 0) -> Mean
 
 
 def mean_precision_recall(curves: Mapping[str, Sequence[PrecisionRecallCurve]], *, seed: int = 0) -> MeanCurve:
-    """Mean precision at each recall; at recall 0 it is the precision of the first edges found.
+    """Mean precision at each recall; at recall 0 it is that of the first true edge.
 
     Args:
         curves: the curves of each program's runs, which are averaged first. Undefined ones (NaN) are left out.

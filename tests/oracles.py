@@ -1,0 +1,177 @@
+"""Plain, slow, independent versions of what the project does fast, and the small models they are compared on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.model.transformer import Config, Transformer
+
+# One small architecture of every kind that the engine claims, as changes to a base.
+ARCHITECTURES = {
+    "gpt2": {},
+    "one head": {"n_heads": 1, "d_head": 7},
+    "one layer": {"n_layers": 1},
+    "attention only": {"d_mlp": 0},
+    "parallel blocks": {"parallel": True},
+    "no layer norm, ReLU, bidirectional": {"norm": "none", "activation": "relu", "causal": False},
+    "llama": {
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "norm": "rms",
+        "positions": "rotary",
+        "rotary_dims": 4,
+        "gated": True,
+        "activation": "silu",
+    },
+}
+INPUTS = ("token", "sum", "split")
+
+
+def small_model(inputs: str = "token", seed: int = 0, **changes) -> Transformer:
+    """A random float64 model of a few thousand weights."""
+    base = dict(n_layers=3, n_heads=2, d_model=12, d_head=6, d_mlp=20, d_vocab=11, d_out=11, n_positions=8)
+    model = Transformer(Config(**{**base, **changes}), inputs).double()
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        weight.data = 0.4 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        if name.endswith("norm_attention.weight") or name.endswith("norm_mlp.weight"):
+            weight.data += 1
+    return model
+
+
+def linear_model(inputs: str = "token", **changes) -> Transformer:
+    """A model whose logits are linear in every writer: constant attention, identity activation, no norm."""
+    model = small_model(inputs, norm="none", activation="identity", **changes)
+    wide = model.config.n_heads * model.config.d_head
+    for block in model.blocks:
+        block.W_QKV.data[:, : 2 * wide] = 0
+    return model
+
+
+def small_data(n: int = 6, positions: int = 5, seed: int = 1, vocabulary: int = 11) -> Data:
+    """Random token prompts with a counterfactual, one right and one wrong answer, read at the last position."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, vocabulary, (2, n, positions), generator=generator)
+    right = torch.randint(0, vocabulary, (n, 1), generator=generator)
+    read = torch.zeros(n, positions, dtype=torch.bool)
+    read[:, -1] = True
+    return Data(tokens[0], tokens[1], read, answers=right, wrong=(right + 1) % vocabulary)
+
+
+def plain_cut(model: Transformer, tokens: Tensor, alternative: dict[str, Tensor], kept: Tensor) -> Tensor:
+    """Logits [P, d_out] of one prompt [P] with edges cut: a loop over readers, a sum over writers, heads one by one.
+
+    Args:
+        alternative: what each writer writes on a cut edge, by name, [P, D].
+        kept: [n_writers, n_readers], the share of each edge that is kept.
+    """
+    graph, config = model.graph, model.config
+    n = len(tokens)
+    wrote: dict[str, Tensor] = {}
+    constant = torch.zeros(n, config.d_model, dtype=model.dtype)
+    token = model.embed[tokens]
+    position = model.pos_embed[:n] if config.positions == "learned" else torch.zeros_like(token)
+    if graph.inputs == "token":
+        wrote["input"], constant = token, position.clone()
+    elif graph.inputs == "sum":
+        wrote["input"] = token + position
+    else:
+        wrote["tok_embed"], wrote["pos_embed"] = token, position
+
+    def read(reader: str) -> Tensor:
+        total = constant.clone()
+        for name, out in wrote.items():
+            share = kept[graph.writers.index(name), graph.readers.index(reader)]
+            total += alternative[name] + share * (out - alternative[name])
+        return total
+
+    def normed(norm, x: Tensor) -> Tensor:
+        if config.norm == "none":
+            return x
+        if config.norm == "layer":
+            x = x - x.mean(-1, keepdim=True)
+        x = x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight
+        return x + norm.bias if config.norm == "layer" else x
+
+    def rotated(x: Tensor) -> Tensor:
+        out, half = x.clone(), config.rotary_dims // 2
+        for p in range(n):
+            for i in range(half):
+                angle = p * config.rotary_base ** (-2 * i / config.rotary_dims)
+                out[p, i] = x[p, i] * math.cos(angle) - x[p, i + half] * math.sin(angle)
+                out[p, i + half] = x[p, i + half] * math.cos(angle) + x[p, i] * math.sin(angle)
+        return out
+
+    def mlp(block, x: Tensor) -> Tensor:
+        hidden = x @ block.W_in + block.b_in
+        act = {
+            "relu": torch.relu,
+            "identity": lambda y: y,
+            "silu": lambda y: y * torch.sigmoid(y),
+            "gelu_tanh": lambda y: 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))),
+        }[config.activation]
+        hidden = act(x @ block.W_gate) * hidden if config.gated else act(hidden)
+        return hidden @ block.W_out + block.b_out
+
+    for layer, block in enumerate(model.blocks):
+        size, groups = config.d_head, config.kv_heads
+        heads = {}
+        for head in range(config.n_heads):
+            shared = head // (config.n_heads // groups)
+            columns = {"q": head, "k": config.n_heads + shared, "v": config.n_heads + groups + shared}
+            q, k, v = (
+                normed(block.norm_attention, read(f"a{layer}.h{head}<{part}>"))
+                @ block.W_QKV[:, column * size : (column + 1) * size]
+                + block.b_QKV[column * size : (column + 1) * size]
+                for part, column in columns.items()
+            )
+            if config.positions == "rotary":
+                q, k = rotated(q), rotated(k)
+            weights = q @ k.T * config.scale
+            if config.causal:
+                weights = weights.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
+            heads[f"a{layer}.h{head}"] = weights.softmax(-1) @ v @ block.W_O[head * size : (head + 1) * size]
+        before = (dict(wrote), constant.clone())
+        wrote |= heads
+        constant += block.b_O
+        if graph.mlps:
+            after = (wrote, constant)
+            if config.parallel:
+                wrote, constant = before
+            out = mlp(block, normed(block.norm_mlp, read(f"m{layer}")))
+            wrote, constant = after
+            wrote[f"m{layer}"] = out
+    return normed(model.norm_final, read("logits")) @ model.unembed
+
+
+def written(model: Transformer, tokens: Tensor) -> dict[str, Tensor]:
+    """What every writer writes in the plain run of one prompt [P]: [P, D] by name."""
+    with torch.no_grad():
+        _, run = model.run(model.input_nodes(tokens[None]))
+        out = model.outputs(run)
+    return {name: out[i, 0] for i, name in enumerate(model.graph.writers)}
+
+
+def plain_acdc(loss, exists: Tensor, edges: list[tuple[int, int]], dead, tau: float) -> Tensor:
+    """ACDC one edge at a time: kept [n_writers, n_readers].
+
+    Args:
+        loss: kept edges to a number.
+        edges: (writer, reader) in the order of the visit.
+        dead: (kept, reader index) to whether the reader's node leads nowhere.
+    """
+    kept, current = exists.clone(), loss(exists)
+    for w, r in edges:
+        if dead(kept, r):
+            kept[w, r] = False
+            continue
+        without = kept.clone()
+        without[w, r] = False
+        new = loss(without)
+        if new - current < tau:
+            kept, current = without, new
+    return kept

@@ -1,0 +1,153 @@
+"""The cut model: equal to the plain one, to the counterfactual one, and to a loop over readers in between."""
+
+import pytest
+import torch
+from oracles import ARCHITECTURES, INPUTS, plain_cut, small_data, small_model, written
+from torch.testing import assert_close
+
+from circuitmeter.suite.model.passes import count_passes
+
+EXACT = dict(rtol=1e-10, atol=1e-10)
+everything = pytest.mark.parametrize("architecture", ARCHITECTURES)
+every_input = pytest.mark.parametrize("inputs", INPUTS)
+
+
+def prepared(architecture, inputs):
+    model, data = small_model(inputs, **ARCHITECTURES[architecture]), small_data()
+    with torch.no_grad():
+        clean_logits, clean = model.run(model.input_nodes(data.clean))
+        other_logits, other = model.run(model.input_nodes(data.counterfactual))
+        return model, data, clean, clean_logits, other, other_logits, model.alternative(other, data.clean.shape[1])
+
+
+def some_masks(model, n, keep=0.6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(n, *model.graph.exists.shape, generator=generator) < keep).double()
+
+
+@everything
+@every_input
+@torch.no_grad()
+def test_keeping_every_edge_is_the_plain_model_and_cutting_every_edge_the_counterfactual(architecture, inputs):
+    model, _, clean, clean_logits, _, other_logits, alternative = prepared(architecture, inputs)
+    masks = torch.stack([torch.ones(model.graph.exists.shape), torch.zeros(model.graph.exists.shape)])
+    found = model.run_cut(masks, alternative, inputs=clean.inputs)
+    assert_close(found[0], clean_logits, **EXACT)
+    assert_close(found[1], other_logits, **EXACT)
+
+
+@everything
+@every_input
+@torch.no_grad()
+def test_equal_to_a_loop_over_readers(architecture, inputs):
+    model, data, clean, _, _, _, alternative = prepared(architecture, inputs)
+    masks = some_masks(model, 2)
+    masks[1] *= torch.rand(masks[1].shape, generator=torch.Generator().manual_seed(5))  # shares between 0 and 1
+    found = model.run_cut(masks, alternative, inputs=clean.inputs)
+    for row in (0, 3):
+        cut = written(model, data.counterfactual[row])
+        for mask, logits in zip(masks, found, strict=True):
+            assert_close(logits[row], plain_cut(model, data.clean[row], cut, mask), **EXACT)
+
+
+@everything
+@torch.no_grad()
+def test_masks_together_and_alone_from_the_first_layer_and_from_a_later_one_are_equal(architecture):
+    model, _, clean, _, other, _, alternative = prepared(architecture, "token")
+    masks = some_masks(model, 4)
+    late = model.graph.qkv(model.graph.n_layers - 1).start
+    masks[2:, :, :late] = 1  # cut in the last layer only
+    together = model.run_cut(masks, alternative, inputs=clean.inputs)
+    prefix = model.difference(clean, other)
+    for i, mask in enumerate(masks):
+        assert_close(model.run_cut(mask[None], alternative, inputs=clean.inputs, prefix=prefix)[0], together[i], **EXACT)
+    read = torch.zeros(clean.inputs.shape[1:3], dtype=torch.bool)
+    read[:, 1], read[0, 3] = True, True
+    assert_close(model.run_cut(masks, alternative, inputs=clean.inputs, read=read), together[:, read], **EXACT)
+
+
+@torch.no_grad()
+def test_a_late_cut_costs_a_part_of_a_pass():
+    model, _, clean, _, other, _, alternative = prepared("gpt2", "token")
+    prefix, mask = model.difference(clean, other), torch.ones(1, *model.graph.exists.shape)
+    mask[0, 0, model.graph.mlp_reader(2)] = 0
+    with count_passes() as passes:
+        model.run_cut(mask, alternative, inputs=clean.inputs, prefix=prefix)
+    assert passes.forward == pytest.approx(clean.inputs.shape[1] / 3)
+
+
+@torch.no_grad()
+def test_nodes_that_lead_nowhere_are_not_computed():
+    model, _, clean, _, _, _, alternative = prepared("gpt2", "token")
+    kept = model.graph.matrix(["input->a0.h1<v>", "a0.h1->m1", "m1->logits", "input->a2.h0<q>"])
+    live = model.live_writers(kept)
+    assert [name for name, is_live in zip(model.graph.writers, live.tolist(), strict=True) if is_live] == ["input", "a0.h1", "m1"]
+    for block in model.blocks:  # a dead head of a computed layer, and a dead MLP: NaN would spread if they were used
+        block.W_out.data[:] = float("nan") if block is not model.blocks[1] else block.W_out
+    found = model.run_cut(kept[None].double(), alternative, inputs=clean.inputs)
+    assert found.isfinite().all()
+
+
+@everything
+def test_differentiable_in_the_masks_and_equal_with_and_without_gradients(architecture):
+    model, _, clean, _, _, _, alternative = prepared(architecture, "split")
+    masks = some_masks(model, 2).requires_grad_()
+    logits = model.run_cut(masks, alternative, inputs=clean.inputs)
+    with torch.no_grad():
+        assert_close(model.run_cut(masks, alternative, inputs=clean.inputs), logits.detach(), **EXACT)
+    (gradient,) = torch.autograd.grad(logits.square().sum(), masks)
+    w, r = model.graph.index("tok_embed->logits")
+    with torch.no_grad():
+        up, down = masks.detach().clone(), masks.detach().clone()
+        up[0, w, r] += 1e-5
+        down[0, w, r] -= 1e-5
+        slope = [model.run_cut(m, alternative, inputs=clean.inputs).square().sum() for m in (up, down)]
+    assert_close(gradient[0, w, r], (slope[0] - slope[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_cutting_all_edges_out_of_a_node_is_replacing_its_output():
+    model, data, clean, _, _, _, alternative = prepared("gpt2", "token")
+    mask = torch.ones(1, *model.graph.exists.shape)
+    mask[0, model.graph.writers.index("a1.h1")] = 0
+    found = model.run_cut(mask, alternative, inputs=clean.inputs)[0]
+    # The plain model with the head's output before projection replaced by hand.
+    taken = alternative.activations.heads[1][1]
+    original = model.attend
+    calls = iter(range(3))
+
+    def replaced(q, k, v):
+        z = original(q, k, v)
+        if next(calls) == 1:
+            z = z.clone()
+            z[:, 1] = taken
+        return z
+
+    model.attend = replaced
+    assert_close(found, model(data.clean), **EXACT)
+
+
+@torch.no_grad()
+def test_token_and_position_under_equal_masks_are_one_input_node():
+    merged, split = small_model("sum"), small_model("split")
+    data = small_data()
+    results = []
+    mask = some_masks(merged, 1)
+    for model in (merged, split):
+        _, clean = model.run(model.input_nodes(data.clean))
+        _, other = model.run(model.input_nodes(data.counterfactual))
+        own = mask if model is merged else torch.cat([mask[:, :1], mask], 1)
+        results.append(model.run_cut(own, model.alternative(other, 5), inputs=clean.inputs))
+    assert_close(results[0], results[1], **EXACT)
+
+
+@everything
+@torch.no_grad()
+def test_the_same_weights_under_another_choice_of_input_nodes(architecture):
+    model = small_model("token", **ARCHITECTURES[architecture])
+    tokens = small_data().clean
+    for inputs in INPUTS:
+        twin = model.with_inputs(inputs)
+        assert twin.graph.inputs == inputs and model.graph.inputs == "token"
+        assert_close(twin(tokens), model(tokens), **EXACT)
+    assert twin.weights_hash == model.weights_hash

@@ -1,0 +1,61 @@
+"""Which edges exist, what they are called, and how many there are."""
+
+import pytest
+
+from circuitmeter.suite.errors import DataError
+from circuitmeter.suite.model.graph import Edge, Graph
+
+COUNTS = {
+    "GPT-2 small": (Graph(12, 12), 32_491),
+    "GPT-2 small, token and position apart": (Graph(12, 12, "split"), 32_936),
+    "GPT-2 medium": (Graph(24, 16), 231_877),
+    "GPT-2 XL": (Graph(48, 25), 2_235_025),
+    "Pythia-160M, parallel blocks": (Graph(12, 12, parallel=True), 32_347),
+    "attn-only-4l": (Graph(4, 8, mlps=False), 1_281),
+    "InterpBench's IOI model": (Graph(6, 4), 1_108),
+    "Tracr reverse": (Graph(4, 1, "split"), 94),
+    "Tracr reverse, one input node": (Graph(4, 1, "sum"), 77),
+    "Tracr xproportion": (Graph(2, 1, "split"), 32),
+    "Tracr xproportion, one input node": (Graph(2, 1, "sum"), 23),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_edge_counts_of_the_literature(name):
+    graph, count = COUNTS[name]
+    assert graph.n_edges == count
+    assert count > 100_000 or len(graph.edges) == count  # naming two million edges takes a while
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 3), (5, 4)])
+def test_edge_counts_follow_the_formula(layers, heads):
+    for inputs, e in (("token", 1), ("split", 2)):
+        expected = sum(3 * heads * (e + (heads + 1) * l) + e + (heads + 1) * l + heads for l in range(layers))
+        assert Graph(layers, heads, inputs).n_edges == expected + e + (heads + 1) * layers
+
+
+def test_an_edge_prints_as_it_parses_and_is_found():
+    graph = Graph(3, 2)
+    for edge in graph.edges:
+        assert Edge.parse(str(edge)) == edge
+        w, r = graph.index(str(edge))
+        assert (graph.writers[w], graph.readers[r]) == edge
+    assert graph.named(graph.matrix(["a0.h1->a2.h1<q>", "m2->logits"])) == ["a0.h1->a2.h1<q>", "m2->logits"]
+
+
+@pytest.mark.parametrize("edge", ["a1.h0->a0.h0<q>", "a0.h0->a0.h0<k>", "a0.h9->logits", "logits->m0", "nonsense", "m0->a1.h0"])
+def test_an_edge_that_does_not_exist_is_refused(edge):
+    with pytest.raises(DataError):
+        Graph(3, 2).index(edge)
+
+
+def test_a_sequential_mlp_reads_its_own_layer_and_a_parallel_one_does_not():
+    assert Graph(2, 2).exists[Graph(2, 2).writers.index("a1.h0"), Graph(2, 2).mlp_reader(1)]
+    parallel = Graph(2, 2, parallel=True)
+    assert not parallel.exists[parallel.writers.index("a1.h0"), parallel.mlp_reader(1)]
+
+
+def test_graphs_that_are_not_comparable_have_different_hashes():
+    graphs = [Graph(2, 2, inputs, mlps=m, parallel=p) for inputs in ("token", "sum", "split") for m in (0, 1) for p in (0, 1)]
+    assert len({graph.hash for graph in graphs}) == len(graphs)
+    assert Graph(2, 2).hash == Graph(2, 2).hash
