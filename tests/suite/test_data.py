@@ -1,0 +1,72 @@
+"""Prompts: checks, batches by length, content hash."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from oracles import small_data
+
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.errors import DataError
+
+
+def ragged():
+    data = small_data()
+    lengths = torch.tensor([3, 5, 3, 5, 4, 4])
+    read = torch.zeros_like(data.read)
+    read[torch.arange(6), lengths - 1] = True
+    return Data(data.clean, data.counterfactual, read, lengths, data.answers, data.wrong)
+
+
+def test_batches_are_of_one_length_and_hold_every_row_once():
+    seen = []
+    for batch in ragged().batches(1000):
+        assert len(batch.lengths.unique()) == 1 and batch.clean.shape[1] == batch.lengths[0]
+        assert torch.equal(batch.clean, ragged().clean[batch.rows, : batch.clean.shape[1]])
+        assert batch.valid.all() and (batch.read.nonzero()[:, 0] == batch.example_of_read).all()
+        seen += batch.rows.tolist()
+    assert sorted(seen) == list(range(6))
+    (padded,) = ragged().batches(1000, padded=True)
+    assert padded.clean.shape == (6, 5) and padded.valid.sum(1).tolist() == [3, 5, 3, 5, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"counterfactual": torch.zeros(6, 4, dtype=torch.long)}, "same length"),
+        ({"read": torch.zeros(6, 5, dtype=torch.bool)}, "read"),
+        ({"lengths": torch.full((6,), 4)}, "within its own length"),
+        ({"answers": torch.zeros(5, 1, dtype=torch.long)}, "one a prompt"),
+        ({"clean": torch.zeros(0, 5, dtype=torch.long)}, "at least one row"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, hint):
+    data = small_data()
+    given = {"clean": data.clean, "counterfactual": data.counterfactual, "read": data.read, "answers": data.answers}
+    with pytest.raises(DataError, match=hint):
+        Data(**{**given, **changes})
+
+
+def test_the_hash_is_of_the_content():
+    data = small_data()
+    assert data.hash == small_data().hash
+    changed = data.clean.clone()
+    changed[0, 0] += 1
+    others = [
+        Data(changed, data.counterfactual, data.read, answers=data.answers, wrong=data.wrong),
+        Data(data.clean, None, data.read, answers=data.answers, wrong=data.wrong),
+        Data(data.clean, data.counterfactual, data.read, answers=data.wrong, wrong=data.answers),
+        Data(data.clean, data.counterfactual, data.read, answers=data.answers, wrong=data.wrong, reference=data.clean),
+    ]
+    assert len({data.hash, *(other.hash for other in others)}) == 5
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = (
+        "import torch; from circuitmeter.suite.data import Data; t = torch.arange(10).view(2, 5);"
+        "print(Data(t, t + 1, t % 5 == 4).hash)"
+    )
+    found = {subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": s}, text=True) for s in "01"}
+    tokens = torch.arange(10).view(2, 5)
+    assert found == {Data(tokens, tokens + 1, tokens % 5 == 4).hash + "\n"}
