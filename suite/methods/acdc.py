@@ -1,0 +1,164 @@
+"""Automatic circuit discovery: Conmy, Mavor-Parker, Lynch, Heimersheim and Garriga-Alonso 2023, arXiv:2304.14997."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from random import Random
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
+from ..data import Data
+from ..errors import SpecError
+from ..evaluator import Evaluator
+from ..model.graph import Graph
+from ..model.transformer import Transformer
+from ..objective import Objective
+from .registry import method
+
+# The paper's grids (experiments/launch_spreadsheet.py): 10^linspace(low, high, count).
+GRIDS = {"l2": (-5, -1, 21), "kl": (-6, 0, 31)}
+OTHER_GRID = (-4, 0, 21)
+ORDERS = ("reverse", "forward", "random")
+_Masks = list[Tensor]
+
+
+@method(
+    "acdc",
+    paper="Conmy et al. 2023, arXiv:2304.14997",
+    presets={"quick": {}},
+    cost="at most 1 forward an edge and threshold, from the edge's layer on; shared by all thresholds",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    thresholds: tuple[float, ...] = (),
+    order: str = "reverse",
+    absolute: bool = False,
+    masks_at_once: int = 256,
+    batch_size: int = 0,
+) -> Discovery:
+    """From the logits back, cuts each edge in turn for good when that raises the loss by less than the threshold.
+
+    An edge's score is the largest threshold at which it survives, and zero when it never does; the circuits of all
+    thresholds are returned as well.
+
+    Args:
+        thresholds: the sweep; the paper's grid for the objective when empty.
+        order: of heads within a layer and of senders: ``reverse`` as they are numbered (the class's default in the
+            released code), ``forward``, or ``random`` by the seed. The result depends on it.
+        absolute: compares the size of the change, whatever its sign.
+        masks_at_once: how many candidate cuts are evaluated in one call, at most. It does not change the result.
+        batch_size: prompts at a time; 0 chooses it.
+
+    Raises:
+        SpecError: an unknown order.
+    """
+    if order not in ORDERS:
+        raise SpecError(f"acdc: order={order!r}; it is one of {', '.join(ORDERS)}.")
+    low, high, count = GRIDS.get(objective.name, OTHER_GRID)
+    sweep = sorted(thresholds) or (10 ** torch.linspace(low, high, count, dtype=torch.float64)).tolist()
+    evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
+    plain = float(evaluator.loss(model.graph.exists[None])[0])
+    width = max(1, masks_at_once // len(sweep))
+    groups = visiting_order(model.graph, order, seed)
+    sweeps = {tau: _sweep(model.graph, groups, tau, plain, absolute, width) for tau in sweep}
+    kept, evaluations = _run_together(sweeps, evaluator)
+
+    values = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+    for tau in sweep:
+        values[kept[tau]] = tau
+    circuits = tuple(NativeCircuit({"threshold": tau}, Circuit(model.graph, kept[tau])) for tau in sweep)
+    return Discovery(EdgeScores(model.graph, values), circuits, {"circuits_evaluated": evaluations})
+
+
+def visiting_order(graph: Graph, order: str, seed: int) -> list[list[tuple[int, int]]]:
+    """Edges (writer, reader) in the order in which they are tried, in groups: logits, then per layer MLP, then v, k, q.
+
+    Whether the readers of a group are still needed depends on earlier groups only.
+    """
+    shuffle = Random(seed).shuffle
+
+    def ordered(items: range) -> list[int]:
+        items = list(items) if order == "forward" else list(reversed(items))
+        if order == "random":
+            shuffle(items)
+        return items
+
+    n_writers, logits = len(graph.writers), len(graph.readers) - 1
+    groups = [[(w, logits) for w in ordered(range(n_writers))]]
+    for layer in reversed(range(graph.n_layers)):
+        if graph.mlps:
+            seen = range(graph.visible(layer, to_mlp=True))
+            groups.append([(w, graph.mlp_reader(layer)) for w in ordered(seen)])
+        heads, first = range(graph.n_heads), graph.qkv(layer).start
+        readers = [first + part * graph.n_heads + head for part in (2, 1, 0) for head in ordered(heads)]
+        groups.append([(w, r) for r in readers for w in ordered(range(graph.visible(layer)))])
+    return groups
+
+
+def _sweep(
+    graph: Graph, groups: list[list[tuple[int, int]]], tau: float, plain: float, absolute: bool, width: int
+) -> Generator[_Masks, list[float], Tensor]:
+    """One threshold's sweep: yields masks whose losses it wants, is sent them, returns the kept edges [W, R].
+
+    Decisions depend on the baseline, which moves with every cut. It asks for the losses after 1, 2, 3, ... further
+    cuts at once, as if all were accepted, and throws away what lies behind the first that is not: the same decisions
+    as one at a time.
+    """
+    kept, current = graph.exists.clone(), plain
+    writer = {name: i for i, name in enumerate(graph.writers)}
+    owner = [writer.get(graph.node_of_reader(reader)) for reader in graph.readers]
+    for group in groups:
+        dead = {r for r in {r for _, r in group} if owner[r] is not None and not kept[owner[r]].any()}
+        for r in dead:
+            kept[:, r] = False
+        waiting = [edge for edge in group if edge[1] not in dead]
+        speculate = 1
+        while waiting:
+            tried, masks, mask = waiting[:speculate], [], kept
+            for w, r in tried:
+                mask = mask.clone()
+                mask[w, r] = False
+                masks.append(mask)
+            losses = yield masks
+            accepted = 0
+            for loss in losses:
+                change = loss - current
+                if (abs(change) if absolute else change) >= tau:
+                    break
+                current, accepted = loss, accepted + 1
+            if accepted:
+                kept = masks[accepted - 1]
+            refused = accepted < len(tried)
+            waiting = waiting[accepted + refused :]
+            speculate = max(1, speculate // 2) if refused else min(2 * speculate, width)
+    return kept
+
+
+def _run_together(
+    sweeps: dict[float, Generator[_Masks, list[float], Tensor]], evaluator: Evaluator
+) -> tuple[dict[float, Tensor], int]:
+    """Runs all thresholds' sweeps in step; a circuit that several of them ask for is evaluated once."""
+    known: dict[bytes, float] = {}
+    kept: dict[float, Tensor] = {}
+    asked = {tau: next(sweep) for tau, sweep in sweeps.items()}
+    while asked:
+        keys = {tau: [mask.numpy().tobytes() for mask in masks] for tau, masks in asked.items()}
+        new = {key: mask for tau in asked for key, mask in zip(keys[tau], asked[tau], strict=True) if key not in known}
+        if new:
+            known |= zip(new, evaluator.loss(torch.stack(list(new.values()))).tolist(), strict=True)
+        following = {}
+        for tau in asked:
+            try:
+                following[tau] = sweeps[tau].send([known[key] for key in keys[tau]])
+            except StopIteration as end:
+                kept[tau] = end.value
+        asked = following
+    return kept, len(known)
