@@ -57,6 +57,6 @@ def inline_svg(picture: Picture) -> Markup:
     opening, rest = text.split(">", 1)
     width = float(re.search(r'width="([\d.]+)pt"', opening).group(1)) / 72
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
-    # Drawn at most a third larger than in print: letters of a column figure would be huge otherwise.
+    # At most a third larger than in print, and not so small that its letters cannot be read: narrow screens scroll it.
     label = Markup.escape(picture.title)
-    return Markup(f'{opening} role="img" aria-label="{label}" style="max-width:{width * 1.35:.2f}in">{rest}')
+    return Markup(f'{opening} role="img" aria-label="{label}" style="min-width:{width * 0.85:.2f}in;max-width:{width * 1.35:.2f}in">{rest}')

@@ -83,10 +83,10 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
     """The main table: each method under each ablation, best first."""
     measured = {
         "auroc": "AUC",
-        "auroc_structural": "AUC, hard negatives",
-        "average_precision": "Average precision",
-        "precision": "Precision at true size",
-        "recall": "Recall at true size",
+        "auroc_structural": "AUC (hard)",
+        "average_precision": "Avg. precision",
+        "precision": "Precision",
+        "recall": "Recall",
     }
     best = {metric: best_of(aggregate, metric) for metric in measured}
     rows = []
@@ -105,8 +105,8 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         "leaderboard",
         "Recovery of the known circuits",
         "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: area under "
-        "the ROC curve over all edges; hard negatives: over edges whose weights connect. Exact: runs whose circuit of the true "
-        "size is the true circuit. Bold: the best, and all that lie within the best one's interval (truth is given the answer "
+        "the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of the circuit of the true "
+        "size; exact: runs in which it is the true circuit. Bold: the best, and all that lie within the best one's interval (truth is given the answer "
         "and takes no part).",
         ("Method", "Ablation", *measured.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
         (False, False, *[True] * (len(measured) + 5)),

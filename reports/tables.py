@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..suite.scoring.agreement import holm, paired_test
@@ -121,14 +120,16 @@ def aggregate_table(
     own = recovery[recovery["own"].astype(bool)]
     for (ablation, label), group in own.groupby(["ablation", "label"], sort=False):
         row: dict[str, Any] = {"label": label, "method": group["method"].iloc[0], "ablation": ablation}
-        for metric in metrics:
-            found = interval(_by_program(group, metric), statistic=statistic, seed=seed)
+        runs = {program: rows[metrics].to_numpy(dtype=float) for program, rows in group.groupby("program", sort=True)}
+        for column, metric in enumerate(metrics):
+            values = {program: matrix[:, column] for program, matrix in runs.items()}
+            found = interval(values, statistic=statistic, seed=seed)
             row |= {metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high}
         exact = group["exact"].dropna()
         row |= {"n_programs": group["program"].nunique(), "n_cells": len(group)}
         row |= {"exact_cells": int(exact.sum()), "exact_of": len(exact)}
         row |= {"seconds": group["seconds"].median(), "passes": group["passes"].median()}
-        row["mean_auroc"] = np.mean([np.nanmean(v) for v in _by_program(group, "auroc").values() if np.isfinite(v).any()] or [np.nan])
+        row["mean_auroc"] = group.groupby("program")["auroc"].mean().mean()
         rows.append(row)
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
     counts = ["n_programs", "n_cells", "exact_cells", "exact_of", "seconds", "passes", "mean_auroc"]

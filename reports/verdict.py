@@ -9,8 +9,8 @@ import pandas as pd
 from .labels import BASELINES, ORACLE, ordered_ablations
 from .present import best_of, number, with_interval
 
-ENOUGH_PROGRAMS = 6
-"""With fewer programs that differ no paired test can give p < 0.05."""
+SAME = 1e-9
+"""Areas no further apart are equal."""
 
 
 def sentences(aggregate: pd.DataFrame, pairwise: pd.DataFrame, mismatch: pd.DataFrame) -> list[str]:
@@ -29,19 +29,22 @@ def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> s
     if group.empty:
         return f"Under {ablation} ablation no method's area is defined."
     leader = group.sort_values(["auroc", "mean_auroc"], ascending=False, kind="stable").iloc[0]
+    equal = (group["auroc"] >= leader["auroc"] - SAME) & (group["mean_auroc"] >= leader["mean_auroc"] - SAME)
+    first = sorted(group.loc[equal, "label"])
     area = with_interval(leader["auroc"], leader["auroc_low"], leader["auroc_high"])
     n = int(leader["n_programs"])
-    text = f"Under {ablation} ablation {leader['label']} ranks the true edges best: median area under the ROC curve {area} over "
+    rank = "ranks" if len(first) == 1 else "rank"
+    text = f"Under {ablation} ablation {_listed(first)} {rank} the true edges best: median area under the ROC curve {area} over "
     text += "one program" if n == 1 else f"{n} programs"
-    if leader["exact_of"]:
+    if leader["exact_of"] and len(first) == 1:
         text += f", the true circuit found exactly in {leader['exact_cells']} of {leader['exact_of']} runs"
-    level = [label for place, label in sorted(best_of(aggregate)) if place == ablation and label != leader["label"]]
-    text += f". Within its interval: {_listed(level)}." if level else "."
-    rest = [label for label in group["label"] if label != leader["label"] and label not in level]
+    level = [label for place, label in sorted(best_of(aggregate)) if place == ablation and label not in first]
+    text += f". Within that interval: {_listed(level)}." if level else "."
+    rest = [label for label in group["label"] if label not in first and label not in level]
     if rest:
         second = group[group["label"] == rest[0]].iloc[0]
         text += f" Next comes {second['label']} with {with_interval(second['auroc'], second['auroc_low'], second['auroc_high'])}."
-    return text + _certainty(pairwise, ablation, leader["label"])
+    return text + (_certainty(pairwise, ablation, leader["label"]) if len(first) == 1 else "")
 
 
 def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
@@ -54,8 +57,9 @@ def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
         beaten += [test["second"] if test["first"] == leader else test["first"]] if better else []
     if beaten:
         return f" Paired tests over programs (Wilcoxon, Holm-corrected) set it apart from {_listed(sorted(beaten))}."
-    few = tests["n"].max() < ENOUGH_PROGRAMS
-    reason = f": with {int(tests['n'].max())} programs none could" if few else ""
+    of_ablation = pairwise[pairwise["ablation"] == ablation]
+    hopeless = tests["smallest_p"].min() * of_ablation["p_value"].notna().sum() >= 0.05
+    reason = f": with {int(tests['n'].max())} programs and so many methods none could" if hopeless else ""
     return f" No paired test over programs sets it apart from another method at p < 0.05 after correction{reason}."
 
 

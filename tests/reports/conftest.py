@@ -1,0 +1,23 @@
+"""Makes the synthetic stores importable and builds the usual one once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def usual_store(tmp_path_factory):
+    """Four programs, seven methods, two ablations, two seeds of random, two failures. Read-only."""
+    from synthetic import make_store
+
+    return make_store(tmp_path_factory.mktemp("store") / "usual", seeds=2)
+
+
+@pytest.fixture(scope="session")
+def usual_results(usual_store):
+    from circuitmeter.reports.write import read
+
+    return read(usual_store.path)

@@ -1,0 +1,98 @@
+"""Figures: what they draw, that they draw the same bytes, and that they leave matplotlib as it was."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from circuitmeter.reports import style, tables
+from circuitmeter.reports.curves import curve_tables
+from circuitmeter.reports.figures.auc_by_method import auc_by_method
+from circuitmeter.reports.figures.cost import cost
+from circuitmeter.reports.figures.mismatch import mismatch
+from circuitmeter.reports.figures.precision_recall import precision_recall
+from circuitmeter.reports.figures.roc import roc
+from circuitmeter.reports.figures.true_size import true_size
+
+
+@pytest.fixture(scope="module")
+def curves(usual_results):
+    return curve_tables(usual_results.store, usual_results.recovery)
+
+
+@pytest.fixture(scope="module")
+def draw(usual_results, curves):
+    results, (means, _) = usual_results, curves
+    return {
+        "roc": lambda: roc(means),
+        "precision_recall": lambda: precision_recall(means),
+        "auc_by_method": lambda: auc_by_method(results.recovery, results.aggregate),
+        "true_size": lambda: true_size(results.aggregate),
+        "cost": lambda: cost(results.aggregate),
+        "mismatch": lambda: mismatch(results.mismatch),
+    }
+
+
+NAMES = ["roc", "precision_recall", "auc_by_method", "true_size", "cost", "mismatch"]
+
+
+def test_curves_have_the_areas_that_the_cells_recorded(usual_results, curves):
+    means, programs = curves
+    own = usual_results.recovery[usual_results.recovery["own"]]
+    for (ablation, label), group in own.groupby(["ablation", "label"]):
+        curve = means[(means["ablation"] == ablation) & (means["label"] == label) & (means["kind"] == "roc")]
+        recorded = group.groupby("program")["auroc"].mean().mean()
+        assert np.trapezoid(curve["mean"], curve["x"]) == pytest.approx(recorded, abs=0.01), (ablation, label)
+    assert set(programs["program"]) == set(own["program"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_panel_for_each_ablation_or_method(draw, usual_results, name):
+    figure = draw[name]()
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
+    expected = sorted(set(usual_results.recovery["label"])) if name == "mismatch" else ["patch ablation", "zero ablation"]
+    assert sorted(titles) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_titles_and_labels_lie_inside_the_figure(draw, name):
+    figure = draw[name]()
+    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
+    with matplotlib.rc_context({"text.parse_math": False}):
+        box = figure.get_tightbbox(renderer)
+    width, height = figure.get_size_inches()
+    assert box.x0 >= -0.02 and box.y0 >= -0.02 and box.x1 <= width + 0.02 and box.y1 <= height + 0.02
+
+
+@pytest.mark.parametrize("file_format", style.FORMATS)
+def test_drawn_again_every_file_is_identical(draw, file_format):
+    assert style.render(draw["auc_by_method"](), file_format) == style.render(draw["auc_by_method"](), file_format)
+
+
+def test_matplotlib_is_left_as_it_was(draw):
+    before = dict(matplotlib.rcParams)
+    style.render(draw["cost"](), "svg")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_methods_keep_their_look_whoever_else_is_drawn():
+    alone, together = style.looks(["eap"]), style.looks(["eap", "mine", "acdc", "random"])
+    assert alone["eap"] == together["eap"]
+    assert len({look.marker for look in together.values()}) == len({look.color for look in together.values()}) == 4
+
+
+def test_settings_of_a_method_share_a_colour_and_nothing_else():
+    few, many = (style.looks(["eap-ig (steps=5)", "eap-ig (steps=30)"])[f"eap-ig (steps={n})"] for n in (5, 30))
+    assert few.color == many.color and few.marker != many.marker and few.line != many.line
+
+
+def test_names_with_markup_and_formulas_are_shown_as_they_are(usual_results):
+    renamed = usual_results.recovery.replace({"label": {"eap": "<b>$x_$ & more"}})
+    figure = auc_by_method(renamed, tables.aggregate_table(renamed))
+    assert b"&lt;b&gt;$x_$ &amp; more" in style.render(figure, "svg")
+
+
+def test_nothing_to_draw_is_said():
+    empty = tables.recovery_table([])
+    figure = auc_by_method(empty, tables.aggregate_table(empty))
+    assert "No method" in figure.texts[0].get_text()
+    assert true_size(tables.aggregate_table(empty)).texts and mismatch(tables.mismatch_table(empty)).texts

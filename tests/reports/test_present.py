@@ -1,0 +1,54 @@
+"""Markdown and LaTeX tables: bold for the best within its interval, special characters made harmless."""
+
+import pandas as pd
+from synthetic import identity, record_of
+
+from circuitmeter.reports import present, tables
+from circuitmeter.reports.present import Cell, Table
+
+
+def aggregate(**areas):
+    rows = [
+        {"label": label, "method": label, "ablation": "patch", "auroc": a, "auroc_low": low, "auroc_high": 1.0, "mean_auroc": a}
+        for label, (a, low) in areas.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_best_are_all_within_the_best_ones_interval():
+    found = present.best_of(aggregate(one=(0.9, 0.8), two=(0.85, 0.5), three=(0.7, 0.6), truth=(1.0, 1.0)))
+    assert found == {("patch", "one"), ("patch", "two")}
+
+
+def test_without_an_interval_only_the_best_is_best():
+    assert present.best_of(aggregate(one=(0.9, float("nan")), two=(0.89, float("nan")))) == {("patch", "one")}
+
+
+def test_leaderboard_shows_undefined_numbers_as_dashes():
+    record = record_of(identity("a", "eap", "patch"), status="done", kind=None, reason=None, n_edges=3, recovery={"patch": {"auroc": 0.5}})
+    table = present.leaderboard(tables.aggregate_table(tables.recovery_table([record])))
+    row = dict(zip(table.headings, table.rows[0], strict=True))
+    assert row["AUC"].text == "0.50" and row["AUC"].best and row["Exact"].text == "–" and row["Seconds"].sort is None
+
+
+def test_latex_is_booktabs_with_escapes():
+    table = Table("t", "A & B", "50 %", ("a_b", "n"), (False, True), ((Cell("x_1 <y> \\z", "x"), Cell("0.5", 0.5, True)),))
+    text = present.latex(table)
+    assert r"\toprule" in text and r"\begin{tabular}{lr}" in text and r"A \& B. 50 \%" in text
+    assert r"x\_1 \textless{}y\textgreater{} \textbackslash{}z & \textbf{0.5} \\" in text
+
+
+def test_markdown_escapes_pipes_and_tags():
+    table = Table("t", "T", "c", ("a", "b"), (False, True), ((Cell("x|<script>"), Cell("1", 1.0, True)),))
+    assert "| x\\|&lt;script> | **1** |" in present.markdown(table)
+
+
+def test_failures_that_differ_in_the_task_only_share_a_row():
+    records = [record_of(identity(task, "eap", "zero"), kind="undefined", reason="no zero") for task in "ab"]
+    (row,) = present.failures(tables.failure_table(records)).rows
+    assert [cell.text for cell in row] == ["undefined", "eap", "zero", "2", "no zero", "a, b"]
+
+
+def test_amounts():
+    assert [present.amount(x) for x in (0, 0.0123, 4.5678, 12345.6, float("nan"))] == ["0", "0.012", "4.57", "12,346", "–"]
+    assert present.with_interval(0.5, float("nan"), float("nan")) == "0.50"

@@ -1,0 +1,142 @@
+"""The report as files: complete, self-contained, escaped, the same for the same store, sensible for odd stores."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from synthetic import certificate, identity, make_store, record_of, write_done
+
+from circuitmeter.reports.write import summary_table, write_report
+from circuitmeter.suite.errors import StoreError
+from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.model.graph import Graph
+
+
+class Page(HTMLParser):
+    """Collects ids, tags, and attributes that could ask the network for something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.tags, self.requests = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "action", "poster") and not value.startswith(("#", "data:")):
+                self.requests.append((tag, value))
+
+
+@pytest.fixture(scope="module")
+def report(usual_store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    assert write_report(usual_store.path, out) == out / "report.html"
+    return out
+
+
+def test_all_files_are_written(report):
+    assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    for name in ("roc", "precision_recall", "auc_by_method", "true_size", "cost", "mismatch"):
+        assert (report / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (report / "figures" / f"{name}.svg").read_bytes()
+
+
+def test_the_page_asks_for_nothing_and_has_unique_ids(report):
+    text = (report / "report.html").read_text()
+    page = Page(text)
+    assert page.requests == [] and "url(http" not in text and "@import" not in text
+    assert len(page.ids) == len(set(page.ids)) and page.tags.count("svg") == 6
+    for reference in set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'xlink:href="#([^"]+)"', text)):
+        assert reference in page.ids
+
+
+def test_the_page_can_be_used_from_the_keyboard(report):
+    text = (report / "report.html").read_text()
+    assert text.count("<th scope=") == text.count('aria-sort="none"><button type="button">') + text.count('class="n"><button')
+    assert 'tabindex="0" role="region"' in text and "prefers-color-scheme: dark" in text
+
+
+def test_the_summary_names_the_winner_and_the_mismatch(report):
+    text = (report / "report.html").read_text()
+    summary = text[text.index('<section id="summary">') : text.index('<section id="recovery">')]
+    assert re.search(r"Under patch ablation (acdc|acdc and exact|exact)\b", summary)
+    assert "The verdict depends on whose truth is asked" in summary and "truth ranks" not in summary
+
+
+def test_failures_are_listed_with_reasons(report):
+    text = (report / "report.html").read_text()
+    assert "out of memory after 3 s" in text and "eap-ig has no zero ablation here" in text
+
+
+def test_the_same_store_gives_the_same_bytes(usual_store, report, tmp_path):
+    write_report(usual_store.path, tmp_path)
+    for path in sorted(report.rglob("*.*")):
+        assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_csv_holds_full_numbers(report, usual_results):
+    table = pd.read_csv(report / "tables" / "recovery.csv")
+    pd.testing.assert_series_equal(table["auroc"], usual_results.recovery["auroc"], check_dtype=False)
+
+
+def test_an_empty_store_says_so(tmp_path):
+    Store(tmp_path / "s", create=True)
+    text = write_report(tmp_path / "s").read_text()
+    assert "holds no cells yet" in text and "<table" not in text
+    assert "No cell has been scored" in summary_table(tmp_path / "s")
+
+
+def test_a_store_with_only_failures_lists_them_and_runs_no_markup(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    name = "<script>alert(1)</script>"
+    store.write(record_of(identity("tracr/x", name, "patch"), reason=f"{name} broke"), {})
+    text = write_report(tmp_path / "s").read_text()
+    assert "No cell of this store has a result" in text and "&lt;script&gt;alert(1)&lt;/script&gt; broke" in text
+    assert text.count("<script>") == 1  # the page's own
+
+
+def test_a_single_method_on_a_single_program(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    graph = Graph(n_layers=2, n_heads=1, inputs="split")
+    contents = certificate(graph, ablations=("patch",))
+    store.write_truth("c" * 16, contents)
+    name = "<script>alert(1)</script>"
+    write_done(store, contents, identity("tracr/x", name, "patch", truth="c" * 16), 9.0, 0)
+    text = write_report(tmp_path / "s").read_text()
+    assert "over one program" in text and '<section id="mismatch">' not in text and '<section id="tests">' not in text
+    assert text.count("<script>") == 1 and "&lt;script&gt;" in text
+    assert "1.00" in summary_table(tmp_path / "s")
+
+
+def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path):
+    store = make_store(tmp_path / "s", programs=2, methods=("eap", "random"), failures=False)
+    key = store.keys()[0]
+    (store.path / "cells" / key / "record.json").write_text("{")
+    text = write_report(store.path).read_text()
+    assert '<section id="damaged">' in text and key in text and "1 damaged" in text and '<section id="recovery">' in text
+
+
+def test_no_store_is_one_clear_error(tmp_path):
+    with pytest.raises(StoreError, match="no store at"):
+        write_report(tmp_path / "nothing")
+
+
+def test_summary_table_shows_medians_exact_recoveries_and_the_best(usual_store):
+    text = summary_table(usual_store.path)
+    assert "patch ablation" in text and "zero ablation" in text and "2 cells have no result" in text
+    assert re.search(r"^\* exact +1\.00 \[1\.00, 1\.00\] +4/4", text, re.MULTILINE)
+    assert re.search(r"^  truth +1\.00", text, re.MULTILINE)
+
+
+def test_the_summary_table_needs_no_torch(usual_store):
+    code = f"""import sys
+from circuitmeter.reports.write import summary_table
+summary_table({str(usual_store.path)!r})
+assert "torch" not in sys.modules and "matplotlib" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)
