@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -229,7 +230,18 @@ def load_user_method(where: str) -> Method:
 
 
 def _source_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    """16 hex digits of a method's file and of the private files beside it that it shares with other methods."""
+    digest, waiting, seen = hashlib.sha256(), [path], set()
+    while waiting:
+        file = waiting.pop(0)
+        if file in seen:
+            continue
+        seen.add(file)
+        source = file.read_bytes()
+        digest.update(source)
+        shared = re.findall(rb"^from \.(_\w+) import", source, re.MULTILINE)
+        waiting += [file.with_name(f"{name.decode()}.py") for name in shared]
+    return digest.hexdigest()[:16]
 
 
 def _one_line(error: Exception) -> str:
