@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from ...suite.model.transformer import Config, Transformer
 from .programs import Program, Value
 
 BOS, PAD = "compiler_bos", "compiler_pad"
-PORT_TOLERANCE = 2e-6  # largest difference from Tracr's own float32 model in any residual dimension
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Compiled:
         bos, pad: ids of the special tokens.
         output_labels: output values by index of a categorical program; None for a numerical one.
         writers: for every node that writes anything, the names of the program's variables that it writes.
-        residual: Tracr's own model, token ids [B, P] -> final residual stream float32 [B, P, d_model].
+        residual: Tracr's own model, token ids [B, P] -> final residual stream float32 [B, P, d_model]. It runs one row
+            at a time, as Tracr does: in larger batches JAX differs from itself by up to 4e-6 on these models.
     """
 
     config: Config
@@ -113,24 +113,6 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
         writers=_writers(parameters, assembled.model_config, assembled.residual_labels),
         residual=_residual(assembled),
     )
-
-
-def check_port(compiled: Compiled, tokens: np.ndarray) -> float:
-    """The largest difference between the port's and Tracr's residual stream, both float32, over token ids [B, P].
-
-    Raises:
-        ModelError: when it exceeds PORT_TOLERANCE.
-    """
-    d_model = compiled.config.d_model
-    model = Transformer(replace(compiled.config, d_out=d_model), "split")
-    model.load_state_dict(compiled.state | {"unembed": torch.eye(d_model)})
-    ours = model(torch.from_numpy(tokens)).numpy()
-    largest = float(np.abs(ours - compiled.residual(tokens)).max())
-    if largest > PORT_TOLERANCE:
-        raise ModelError(
-            f"the converted model differs from Tracr's by {largest:.2g}, which is more than {PORT_TOLERANCE:g}."
-        )
-    return largest
 
 
 def _config(tracr: Any, parameters: dict, d_out: int) -> Config:
@@ -208,4 +190,4 @@ def _residual(assembled: Any) -> Callable[[np.ndarray], np.ndarray]:
     import jax
 
     forward = jax.jit(lambda tokens: assembled.forward(assembled.params, tokens).transformer_output.output)
-    return lambda tokens: np.asarray(forward(tokens.astype(np.int32)))
+    return lambda tokens: np.concatenate([np.asarray(forward(row[None])) for row in tokens.astype(np.int32)])

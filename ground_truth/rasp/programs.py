@@ -134,7 +134,10 @@ def detect_abc(rasp, lib):
 @program("abc", 5, lambda x: [sum(x.count(token) <= 2 for token in x)] * len(x))
 def count_less_freq2(rasp, lib):
     """How many tokens occur at most twice, at every position."""
-    return lib.make_count_less_freq(2)
+    count = lib.make_hist().named("hist")
+    # Tracr's own version selects every count up to 2, and so counts padding too, whose token occurs 0 times.
+    rare = rasp.Select(count, count, lambda k, q: 1 <= k <= 2)
+    return rasp.SelectorWidth(rare).named("count_less_freq2")
 
 
 @program("ab", 5, lambda x: [list(x) == list(x[::-1])] * len(x))

@@ -1,0 +1,48 @@
+"""How far a model's outputs move when edges are cut."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..suite.ablation import Ablation
+from ..suite.data import Data
+from ..suite.evaluator import Evaluator
+from ..suite.model.transformer import Transformer
+from ..suite.objective import OBJECTIVES
+
+_ROWS, _MASKS = 1024, 16  # rows and masks at a time; they bound memory and change no number
+
+
+class CutTest:
+    """Raw outputs with edges cut against those of the whole model, over all rows of ``data``."""
+
+    def __init__(self, model: Transformer, data: Data, ablation: Ablation) -> None:
+        self.model, self.data, self.ablation = model, data, ablation
+        self.graph = model.graph
+        self._evaluator = Evaluator(model, data, ablation, OBJECTIVES.get("l2"), batch_size=_ROWS)
+        self._row_of_read = data.read.nonzero()[:, 0]
+        self._clean = self._evaluator.outputs(torch.ones(1, *self.graph.exists.shape, dtype=torch.bool))
+
+    def effects(self, masks: Tensor) -> Tensor:
+        """Largest change of any output of each row, under each mask [C, W, R], to 12 decimals (the rest is rounding,
+        and differs from machine to machine): [C, N]."""
+        moved = torch.cat([(self._evaluator.outputs(part) - self._clean).abs().amax(-1) for part in masks.split(_MASKS)])
+        index = self._row_of_read.expand_as(moved)
+        return moved.new_zeros(len(masks), self.data.n).scatter_reduce(1, index, moved, "amax").round(decimals=12)
+
+    def error(self, masks: Tensor) -> Tensor:
+        """Largest change of any output of any row, under each mask [C, W, R]: [C]."""
+        return self.effects(masks).amax(1)
+
+    def on(self, rows: Tensor) -> CutTest:
+        """The same test on some of the rows; data-set means are still those of the whole data."""
+        return CutTest(self.model, self.data.select(rows), self.ablation)
+
+
+def single_cuts(edges: Tensor) -> Tensor:
+    """For each of ``edges`` [W, R], in index order, a mask that cuts it alone: bool [n, W, R]."""
+    where = edges.nonzero()
+    masks = torch.ones(len(where), *edges.shape, dtype=torch.bool)
+    masks[torch.arange(len(where)), where[:, 0], where[:, 1]] = False
+    return masks

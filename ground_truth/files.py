@@ -1,0 +1,111 @@
+"""A ground-truth model on disk: one directory, the same for shipped models and for a user's own.
+
+``model.safetensors`` (float32), ``model.json`` (architecture, vocabulary, output labels), and for every domain that
+it is certified on ``domain[.VARIANT].safetensors`` (tokens and read positions) and ``certificate[.VARIANT].json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from ..suite.errors import ModelError
+from .rasp.domain import Domain
+
+FORMAT = 1
+
+
+def file_name(stem: str, variant: str, extension: str) -> str:
+    """``certificate.json`` for the default domain (variant "") and ``certificate.fixed.json`` for variant ``fixed``."""
+    return f"{stem}.{variant}.{extension}" if variant else f"{stem}.{extension}"
+
+
+def variants(directory: Path) -> list[str]:
+    """The domains that a directory has certificates for; "" is the default one and comes first."""
+    return sorted(path.name[len("certificate") : -len(".json")].lstrip(".") for path in directory.glob("certificate*.json"))
+
+
+def write_model(directory: Path, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+    """Writes weights and description; returns the SHA-256 of the weights file, which certificates name."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors(dict(sorted(state.items())))
+    (directory / "model.safetensors").write_bytes(weights)
+    write_json(directory / "model.json", {"format": FORMAT} | dict(description))
+    return hashlib.sha256(weights).hexdigest()
+
+
+def write_certificate(directory: Path, variant: str, domain: Domain, certificate: Mapping[str, Any], weights: str) -> None:
+    """Writes a domain and what is certified on it, for the model whose weights file has the SHA-256 ``weights``."""
+    arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read}
+    (directory / file_name("domain", variant, "safetensors")).write_bytes(save_arrays(arrays))
+    about = {
+        "kind": domain.kind,
+        "lengths": list(domain.lengths),
+        "n_inputs": len(domain),
+        "n_outputs": certificate["n_outputs"],
+        "enumerated": True,
+        "counterfactuals": "every other input of the domain",
+        "hash": domain.hash,
+    }
+    rest = {key: value for key, value in certificate.items() if key != "n_outputs"}
+    write_json(
+        directory / file_name("certificate", variant, "json"),
+        {"format": FORMAT} | rest | {"domain": about, "weights": weights},
+    )
+
+
+def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -> Domain:
+    """Raises ModelError when it is missing, damaged, or not the one that was certified."""
+    path, about = directory / file_name("domain", variant, "safetensors"), certificate["domain"]
+    try:
+        arrays = load_arrays(path)
+    except (OSError, SafetensorError) as problem:
+        raise ModelError(f"{path} cannot be read: {problem}") from problem
+    domain = Domain(about["kind"], tuple(about["lengths"]), arrays["tokens"].astype(np.int64), arrays["read"])
+    if domain.hash != about["hash"]:
+        raise ModelError(f"{path} is not the domain that {file_name('certificate', variant, 'json')} is about.")
+    return domain
+
+
+def read_weights(directory: Path, sha256: str) -> dict[str, torch.Tensor]:
+    """Raises ModelError when the weights file is missing, damaged, or not the one with this hash."""
+    path = directory / "model.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ModelError(f"{path} cannot be read: {problem}") from problem
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(f"{path} is not the file that was certified (its SHA-256 differs); restore or rebuild it.")
+    return load_tensors(content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises ModelError when it is missing, no JSON, or written by a newer version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ModelError(f"{path} cannot be read: {problem}") from problem
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"{path} has not format {FORMAT}, the one that this version reads.")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The same bytes for the same content: sorted keys, one line an item of the upper levels."""
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,93 @@
+"""What the weights alone say about edges, and what is constant over a domain: bounds on any circuit, from above.
+
+Written for models without norm and biases (compiled ones); there an edge whose write and read subspaces do not meet
+carries nothing, whatever the input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..suite.circuit import Circuit
+from ..suite.model.transformer import Transformer
+
+ZERO = 1e-9  # relative to the largest number of its kind: below it a read-write product or a variation is rounding
+
+
+def structural(model: Transformer) -> Tensor:
+    """Edges whose write and read subspaces meet, on a path from an input to the logits: bool [n_writers, n_readers].
+
+    An attention reader counts only where the head can do something with it: queries are seen through the keys'
+    weights and keys through the queries'. Heads that read no value are dropped with all their edges.
+    With norms or biases nothing is excluded.
+    """
+    graph = model.graph
+    if model.config.norm != "none" or any(b.any() for n, b in model.named_parameters() if ".b_" in n):
+        return graph.exists.clone()
+    writes, reads = write_weights(model), read_weights(model)
+    meets = torch.tensor([[float((write @ read).abs().max()) for read in reads] for write in writes])
+    scale = torch.tensor([[float(write.abs().max() * read.abs().max()) for read in reads] for write in writes])
+    edges = Circuit(graph, (meets > ZERO * scale) & graph.exists)
+    while True:
+        smaller = _without_valueless_heads(edges).pruned()
+        if smaller.n_edges == edges.n_edges:
+            return edges.edges
+        edges = smaller
+
+
+def constant(model: Transformer, tokens: Tensor) -> Tensor:
+    """Edges whose read projection is the same for all inputs, at every position: bool [n_writers, n_readers].
+
+    Under ``patch`` and ``resample`` such edges are provably inert, alone and together: each reader's projected input
+    is the same with and without the cut.
+
+    Args:
+        model: without norms or biases, in float64.
+        tokens: long [N, P].
+    """
+    graph, reads = model.graph, read_weights(model)
+    with torch.no_grad():
+        written = model.outputs(model.run(model.input_nodes(tokens))[1])
+    still = torch.zeros_like(graph.exists)
+    for w, r in graph.exists.nonzero().tolist():
+        seen = written[w] @ reads[r]
+        variation = seen.amax(0) - seen.amin(0)
+        still[w, r] = bool(variation.max() <= ZERO * seen.abs().max().clamp_min(1))
+    return still
+
+
+def write_weights(model: Transformer) -> list[Tensor]:
+    """For each writer a matrix [?, d_model] whose rows span what it can write."""
+    weights = [model.embed] + [model.pos_embed] * (model.graph.inputs == "split")
+    if model.graph.inputs == "sum":
+        weights = [torch.cat([model.embed, model.pos_embed])]
+    for block in model.blocks:
+        values = _by_part(block)[2]
+        weights += list(values @ block.W_O_by_head)
+        weights += [block.W_out] * model.graph.mlps
+    return weights
+
+
+def read_weights(model: Transformer) -> list[Tensor]:
+    """For each reader a matrix [d_model, ?] that is zero on what it ignores."""
+    weights: list[Tensor] = []
+    for block in model.blocks:
+        q, k, v = _by_part(block)
+        weights += [*(q @ k.mT), *(k @ q.mT), *(v @ block.W_O_by_head)]
+        if model.graph.mlps:
+            weights.append(block.W_in * block.W_out.abs().amax(1).gt(0))
+    return [*weights, model.unembed]
+
+
+def _by_part(block) -> tuple[Tensor, Tensor, Tensor]:
+    """Projections of queries, keys and values, each [H, d_model, d_head]."""
+    return block.reader_weights()[0].unflatten(0, (3, -1)).unbind(0)
+
+
+def _without_valueless_heads(circuit: Circuit) -> Circuit:
+    graph, edges = circuit.graph, circuit.edges.clone()
+    for layer in range(graph.n_layers):
+        parts = edges[:, graph.qkv(layer)].unflatten(1, (3, graph.n_heads))
+        parts &= parts[:, 2].any(0)  # a view: clears q and k of heads that no value edge leads into
+    return Circuit(graph, edges)

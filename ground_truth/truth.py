@@ -1,0 +1,146 @@
+"""A model whose circuit is known: weights, the domain of the claim, and the certificate for every ablation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..suite.ablation import Ablation
+from ..suite.circuit import Reference
+from ..suite.errors import ModelError, unknown
+from ..suite.model.graph import Graph
+from ..suite.model.transformer import Config, Transformer
+from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
+from .rasp.domain import Domain
+
+SHIPPED = {"tracr": Path(__file__).parent / "rasp" / "weights"}
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """A certified model on one domain.
+
+    Args:
+        name: ``tracr/reverse``, ``tracr/reverse@fixed``, or the directory as it was given.
+        directory: where its files are.
+        variant: which of its domains; "" is the default one.
+        description: the content of ``model.json``.
+        certificate: the content of the variant's ``certificate.json``.
+    """
+
+    name: str
+    directory: Path
+    variant: str
+    description: Mapping[str, Any]
+    certificate: Mapping[str, Any]
+
+    def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
+        """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
+        model = Transformer(self.config, self.description["inputs"])
+        try:
+            model.load_state_dict(self._state)
+        except RuntimeError as problem:
+            raise ModelError(f"the weights in {self.directory} do not fit model.json: {problem}") from problem
+        return model.to(device=device, dtype=dtype)
+
+    @cached_property
+    def _state(self) -> dict[str, torch.Tensor]:
+        return read_weights(self.directory, self.certificate["weights"])
+
+    @cached_property
+    def config(self) -> Config:
+        return Config(**self.description["config"])
+
+    @cached_property
+    def graph(self) -> Graph:
+        return Graph(**{key: value for key, value in self.certificate["graph"].items() if key != "hash"})
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """The loaded model's ``weights_hash``: 16 hex digits."""
+        return self.model().weights_hash
+
+    @cached_property
+    def domain(self) -> Domain:
+        """Every input of the claim. Raises ModelError when the file is not the one that was certified."""
+        return read_domain(self.directory, self.variant, self.certificate)
+
+    @cached_property
+    def certificate_hash(self) -> str:
+        """16 hex digits of the certificate's content."""
+        text = json.dumps(self.certificate, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def ablations(self) -> tuple[str, ...]:
+        """The ablations that a truth is certified for."""
+        return tuple(self.certificate["ablations"])
+
+    def reference(self, ablation: Ablation | str) -> Reference | None:
+        """The truth under an ablation, as results are scored against it; None when none is certified."""
+        claim = self.certificate["ablations"].get(str(ablation))
+        if claim is None:
+            return None
+        matrix = self.graph.matrix
+        return Reference(
+            f"{self.name} under {ablation}",
+            self.graph,
+            core=matrix(claim["core"]),
+            optional=matrix(claim["optional"]),
+            structural=matrix(self.certificate["structural"]),
+            certified=True,
+        )
+
+
+def names() -> list[str]:
+    """The shipped ground truths: ``tracr/reverse``, ``tracr/reverse@fixed``, ..."""
+    found = []
+    for family, root in SHIPPED.items():
+        for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
+            found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
+    return found
+
+
+def load(name: str | Path) -> GroundTruth:
+    """The ground truth of a shipped name, or of a directory; a variant is asked for with ``@``: ``DIR@fixed``.
+
+    Raises:
+        ModelError: no such name, directory or variant; a file that is damaged or is not the one that was certified.
+    """
+    shipped = names()
+    base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
+    family, _, program = base.partition("/")
+    if name in shipped:
+        directory = SHIPPED[family] / program
+        _check_manifest(SHIPPED[family], program)
+    elif (Path(base) / "model.json").is_file():
+        directory = Path(base)
+        if variant not in variants(directory):
+            raise ModelError(unknown(f"variant of {base}", variant, [v or "(none)" for v in variants(directory)]))
+    else:
+        raise ModelError(unknown("ground truth", str(name), shipped, "A directory with a model.json is one, too."))
+    truth = GroundTruth(
+        str(name),
+        directory,
+        variant,
+        read_json(directory / "model.json"),
+        read_json(directory / file_name("certificate", variant, "json")),
+    )
+    read_weights(directory, truth.certificate["weights"])
+    return truth
+
+
+def _check_manifest(root: Path, program: str) -> None:
+    """Every shipped file of the program is byte for byte the one that was shipped."""
+    for relative, expected in read_json(root / "manifest.json")["files"].items():
+        if relative.startswith(f"{program}/"):
+            path = root / relative
+            if not path.is_file() or file_hash(path) != expected:
+                raise ModelError(f"{path} is missing or damaged (its SHA-256 differs from the manifest); reinstall.")
