@@ -86,8 +86,10 @@ def main() -> None:
             run()
             seconds[name].append(((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count))
     units = {"T_ref": "T_ref", "plain": "plain forward"}
-    print(f"{given.size}: {model.graph.n_edges:,} edges, {given.prompts} x {given.positions} tokens, "
-          f"{torch.get_num_threads()} threads")
+    print(
+        f"{given.size}: {model.graph.n_edges:,} edges, {given.prompts} x {given.positions} tokens, "
+        f"{torch.get_num_threads()} threads"
+    )
     print(f"{'work':34} {'CPU s':>8} {'wall s':>8} {'ratio (CPU)':>16} {'peak grew by':>13}")
     for name, (_, _, unit) in work.items():
         cpu, wall = (statistics.median(parts) for parts in zip(*seconds[name], strict=True))

@@ -39,7 +39,9 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.clean.ndim != 2 or not len(self.clean):
-            raise DataError(f"clean prompts have shape {tuple(self.clean.shape)}; give at least one row, [rows, positions].")
+            raise DataError(
+                f"clean prompts have shape {tuple(self.clean.shape)}; give at least one row, [rows, positions]."
+            )
         if self.lengths is None:
             object.__setattr__(self, "lengths", torch.full((self.n,), self.clean.shape[1]))
         for name in ("counterfactual", "read"):
@@ -89,7 +91,10 @@ class Data:
         stop = int(self.lengths[rows].max())
         take = [None if part is None else part[rows, :stop] for part in (self.clean, self.counterfactual, self.read)]
         return Batch(
-            rows, *take, self.lengths[rows], *(None if part is None else part[rows] for part in (self.answers, self.wrong))
+            rows,
+            *take,
+            self.lengths[rows],
+            *(None if part is None else part[rows] for part in (self.answers, self.wrong)),
         )
 
     def select(self, rows: Tensor) -> Data:

@@ -115,6 +115,9 @@ class Evaluator:
         step = max(1, _BATCH_BUDGET // numbers)
         for start in range(0, len(masks), step):
             part = slice(start, min(start + step, len(masks)))
-            yield part, self.model.run_cut(
-                masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read
+            yield (
+                part,
+                self.model.run_cut(
+                    masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read
+                ),
             )

@@ -81,7 +81,9 @@ def _graph(cfg: Mapping[str, Any], edges: Mapping[str, Any], meta: Mapping[str, 
     return Graph(cfg["n_layers"], cfg["n_heads"], "split" if split else "token", mlps=has_mlps, parallel=parallel)
 
 
-def save(path: str | Path, circuit: Circuit, scores: EdgeScores | None, *, d_model: int, meta: Mapping[str, Any]) -> None:
+def save(
+    path: str | Path, circuit: Circuit, scores: EdgeScores | None, *, d_model: int, meta: Mapping[str, Any]
+) -> None:
     """Writes a circuit file. Raises DataError when the folder cannot be written."""
     try:
         Path(path).write_text(json.dumps(to_json(circuit, scores, d_model, meta), indent=1) + "\n")

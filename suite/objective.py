@@ -127,9 +127,7 @@ for _objective in (
         higher_is_better=True,
     ),
     Objective("l2", "squared error to the clean output", squared_error, frozenset({"clean"}), divergence=True),
-    Objective(
-        "kl", "KL(clean || run) in nats", kl_divergence, frozenset({"clean", "distribution"}), divergence=True
-    ),
+    Objective("kl", "KL(clean || run) in nats", kl_divergence, frozenset({"clean", "distribution"}), divergence=True),
     Objective(
         "logit-difference",
         "logit of the right answers minus logit of the wrong ones",

@@ -48,7 +48,9 @@ def discover(
         SpecError: no steps, or an unknown endpoint.
     """
     if steps < 1 or endpoint not in ENDPOINTS:
-        raise SpecError(f"eap-ig: steps={steps}, endpoint={endpoint!r}; give steps of 1 or more and one of {[*ENDPOINTS]}.")
+        raise SpecError(
+            f"eap-ig: steps={steps}, endpoint={endpoint!r}; give steps of 1 or more and one of {[*ENDPOINTS]}."
+        )
     shares = [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
     return mean_edge_products(
         model,

@@ -221,7 +221,9 @@ def load_user_method(where: str) -> Method:
         sys.path.remove(str(path.resolve().parent))
     function = getattr(module, name, None)
     if not callable(function):
-        functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == spec.name]
+        functions = [
+            key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == spec.name
+        ]
         raise MethodError(f"{file}: {unknown('function', name, functions)}")
     for registered in set(METHODS) - before:
         if METHODS.get(registered).function is function:

@@ -1,4 +1,4 @@
-"""The transformer that can be cut. One file, readable alone; longer than the others because it is the engine.
+"""The transformer that can be cut: the engine. block.py holds a layer's weights; the rest is here.
 
 A plain decoder, and beside it the same decoder in which every reader has an input of its own:
 
@@ -16,61 +16,16 @@ import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .block import Block, Config, Norm
 from .graph import Graph, InputNodes
 from .passes import spend
 
-ACTIVATIONS = {
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "identity": lambda x: x,
-}
-
-
-@dataclass(frozen=True)
-class Config:
-    """The architecture: everything about a model that is not a weight.
-
-    ``d_mlp = 0`` is attention only; ``n_kv_heads`` fewer than ``n_heads`` is grouped queries; ``positions`` are
-    ``learned`` embeddings, ``rotary`` (the first ``rotary_dims`` of each head) or ``none``; ``attention_scale``
-    multiplies q.k and is 1/sqrt(d_head) unless given.
-    """
-
-    n_layers: int
-    n_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int
-    d_vocab: int
-    d_out: int
-    n_positions: int
-    n_kv_heads: int | None = None
-    norm: Literal["layer", "rms", "none"] = "layer"
-    norm_eps: float = 1e-5
-    activation: Literal["gelu_tanh", "gelu", "relu", "silu", "identity"] = "gelu_tanh"
-    gated: bool = False
-    parallel: bool = False
-    causal: bool = True
-    positions: Literal["learned", "rotary", "none"] = "learned"
-    rotary_dims: int = 0
-    rotary_base: float = 10000.0
-    attention_scale: float | None = None
-    unembed_bias: bool = False
-
-    @property
-    def kv_heads(self) -> int:
-        return self.n_kv_heads or self.n_heads
-
-    @property
-    def scale(self) -> float:
-        return self.d_head**-0.5 if self.attention_scale is None else self.attention_scale
+__all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
 
 @dataclass
@@ -90,80 +45,16 @@ class Activations:
         return Activations(function(self.inputs), [function(z) for z in self.heads], [function(m) for m in self.mlps])
 
 
-class Norm(nn.Module):
-    """Layer norm, root-mean-square norm, or nothing. Part of the reader that it stands before."""
+@dataclass
+class Alternative:
+    """What cut edges carry, and the residual stream when every edge is cut.
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.kind, self.eps = config.norm, config.norm_eps
-        if self.kind != "none":
-            self.weight = nn.Parameter(torch.ones(config.d_model), requires_grad=False)
-        if self.kind == "layer":
-            self.bias = nn.Parameter(torch.zeros(config.d_model), requires_grad=False)
+    before_attention: per layer [B, P, D], and the logits' at the end. before_mlp: per layer [B, P, D].
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "layer":
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        if self.kind == "rms":
-            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        return x
-
-    def standardised(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x before gain and bias, one over its scale [..., 1]): what the backward pass of the norm needs."""
-        centred = x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
-        inverse = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        return centred * inverse, inverse
-
-
-class Block(nn.Module):
-    """The weights of one layer. Columns of W_QKV: all q heads, all k heads, all v heads; rows of W_O: head by head."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        wide = (config.n_heads + 2 * config.kv_heads) * config.d_head
-        shapes = {"W_QKV": (config.d_model, wide), "b_QKV": (wide,)}
-        shapes |= {"W_O": (config.n_heads * config.d_head, config.d_model), "b_O": (config.d_model,)}
-        self.norm_attention = Norm(config)
-        if config.d_mlp:
-            self.norm_mlp = Norm(config)
-            shapes |= {"W_in": (config.d_model, config.d_mlp), "b_in": (config.d_mlp,)}
-            shapes |= {"W_out": (config.d_mlp, config.d_model), "b_out": (config.d_model,)}
-            if config.gated:
-                shapes["W_gate"] = (config.d_model, config.d_mlp)
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
-
-    def mlp(self, x: Tensor) -> Tensor:
-        hidden = F.linear(x, self.W_in.T, self.b_in)
-        act = ACTIVATIONS[self.config.activation]
-        hidden = act(x @ self.W_gate) * hidden if self.config.gated else act(hidden)
-        return F.linear(hidden, self.W_out.T, self.b_out)
-
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q [B, H, P, E] and k, v [B, H, P, E] (repeated for grouped queries) of one shared input [B, P, D]."""
-        heads, groups = self.config.n_heads, self.config.kv_heads
-        packed = F.linear(x, self.W_QKV.T, self.b_QKV).unflatten(-1, (-1, self.config.d_head)).transpose(1, 2)
-        q, k, v = packed.split([heads, groups, groups], dim=1)
-        if groups < heads:
-            k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
-        return q, k, v
-
-    def reader_weights(self, readers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Projection [3H, D, E] and bias [3H, E] of each q, k, v reader, or of ``readers`` (indices into the 3H)."""
-        heads, groups = self.config.n_heads, self.config.kv_heads
-        weight = self.W_QKV.unflatten(-1, (-1, self.config.d_head)).transpose(0, 1)  # a view: no copy
-        bias = self.b_QKV.unflatten(0, (-1, self.config.d_head))
-        if groups < heads:
-            of_query = torch.arange(heads, device=bias.device) // (heads // groups)
-            columns = torch.cat([torch.arange(heads, device=bias.device), heads + of_query, heads + groups + of_query])
-            readers = columns if readers is None else columns[readers]
-        return (weight, bias) if readers is None else (weight[readers], bias[readers])
-
-    @property
-    def W_O_by_head(self) -> Tensor:
-        """[H, E, D]."""
-        return self.W_O.unflatten(0, (self.config.n_heads, -1))
+    activations: Activations
+    before_attention: list[Tensor]
+    before_mlp: list[Tensor]
 
 
 class Transformer(nn.Module):
@@ -309,8 +200,11 @@ class Transformer(nn.Module):
         for layer, block in enumerate(self.blocks):
             if graph.heads(layer).start >= n_writers:
                 break
-            out[graph.heads(layer)] = activations.heads[layer].flatten(1, 2).bmm(block.W_O_by_head).unflatten(
-                1, activations.heads[layer].shape[1:3]
+            out[graph.heads(layer)] = (
+                activations.heads[layer]
+                .flatten(1, 2)
+                .bmm(block.W_O_by_head)
+                .unflatten(1, activations.heads[layer].shape[1:3])
             )
             if graph.mlps and graph.mlp(layer) < n_writers:
                 out[graph.mlp(layer)] = activations.mlps[layer]
@@ -414,18 +308,6 @@ class Transformer(nn.Module):
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live.to(self.device)
-
-
-@dataclass
-class Alternative:
-    """What cut edges carry, and the residual stream when every edge is cut.
-
-    before_attention: per layer [B, P, D], and the logits' at the end. before_mlp: per layer [B, P, D].
-    """
-
-    activations: Activations
-    before_attention: list[Tensor]
-    before_mlp: list[Tensor]
 
 
 class _Stream:

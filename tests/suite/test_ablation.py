@@ -23,7 +23,11 @@ def alternatives(text, data=None, model=None, batch_size=2, seed=0):
 @pytest.mark.parametrize("name", [*NAMES, "mean[over=batch,position=yes,prompts=both]"])
 def test_prints_as_it_parses(name):
     ablation = Ablation.parse(name)
-    assert str(ablation) == name and Ablation.parse(str(ablation)) == ablation and hash(ablation) == hash(Ablation.parse(name))
+    assert (
+        str(ablation) == name
+        and Ablation.parse(str(ablation)) == ablation
+        and hash(ablation) == hash(Ablation.parse(name))
+    )
 
 
 def test_options_that_make_a_named_ablation_print_its_name():
@@ -31,7 +35,10 @@ def test_options_that_make_a_named_ablation_print_its_name():
     assert str(Ablation.parse("mean-positional[prompts=counterfactual]")) == "mean-positional-counterfactual"
 
 
-@pytest.mark.parametrize(("text", "hint"), [("pach", "'patch'"), ("mean[over=world]", "over=dataset"), ("zero[over=batch]", "none"), ("", "Known")])
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("pach", "'patch'"), ("mean[over=world]", "over=dataset"), ("zero[over=batch]", "none"), ("", "Known")],
+)
 def test_unknown_ablations_are_refused_with_what_is_allowed(text, hint):
     with pytest.raises(SpecError, match=hint):
         Ablation.parse(text)
@@ -69,14 +76,28 @@ def test_resample_is_another_prompt_and_depends_on_the_seed_alone():
     assert derangement(data.lengths, 0).tolist() != derangement(data.lengths, 1).tolist()
 
 
-@pytest.mark.parametrize(("text", "prompts"), [("mean", "clean"), ("mean-counterfactual", "counterfactual"), ("mean[prompts=both]", "both")])
+@pytest.mark.parametrize(
+    ("text", "prompts"), [("mean", "clean"), ("mean-counterfactual", "counterfactual"), ("mean[prompts=both]", "both")]
+)
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
 def test_a_data_set_mean_is_the_mean_of_everything_whatever_the_batches(text, prompts, batch_size):
     data = small_data()
-    tokens = {"clean": data.clean, "counterfactual": data.counterfactual, "both": torch.cat([data.clean, data.counterfactual])}
+    tokens = {
+        "clean": data.clean,
+        "counterfactual": data.counterfactual,
+        "both": torch.cat([data.clean, data.counterfactual]),
+    }
     expected = whole(data, tokens[prompts])
-    positional = text.replace("mean-", "mean-positional-") if "-" in text else "mean[position=yes," + text[5:] if "[" in text else "mean-positional"
-    for pooled, kept_apart in zip(alternatives(text, batch_size=batch_size), alternatives(positional, batch_size=batch_size), strict=True):
+    positional = (
+        text.replace("mean-", "mean-positional-")
+        if "-" in text
+        else "mean[position=yes," + text[5:]
+        if "[" in text
+        else "mean-positional"
+    )
+    for pooled, kept_apart in zip(
+        alternatives(text, batch_size=batch_size), alternatives(positional, batch_size=batch_size), strict=True
+    ):
         for part, whole_part in [(pooled[1].heads[1], expected.heads[1]), (pooled[1].inputs, expected.inputs)]:
             mean = whole_part.mean((1, 2), keepdim=True)
             assert_close(part, mean.expand(-1, -1, part.shape[2], -1), **EXACT)

@@ -55,7 +55,9 @@ def test_greedy_grows_back_from_the_logits():
 
 
 def test_pruning_leaves_what_lies_on_a_path():
-    circuit = Circuit.of(GRAPH, ["input->m0", "m0->a1.h0<q>", "a1.h0->logits", "a0.h0->m0", "m0->a1.h1<v>", "a0.h1->logits"])
+    circuit = Circuit.of(
+        GRAPH, ["input->m0", "m0->a1.h0<q>", "a1.h0->logits", "a0.h0->m0", "m0->a1.h1<v>", "a0.h1->logits"]
+    )
     assert circuit.pruned().names == ["input->m0", "m0->a1.h0<q>", "a1.h0->logits"]
     assert Circuit.of(GRAPH, ["m0->logits", "input->m1"]).pruned().n_edges == 0
     assert Circuit.of(GRAPH, ["input->logits"]).pruned().n_edges == 1

@@ -15,7 +15,9 @@ from circuitmeter.suite.model.graph import Graph
 REPORTED = Path(os.environ.get("CIRCUITMETER_REPORTED", "../shared/data/reported"))
 
 
-@pytest.mark.parametrize("graph", [Graph(2, 2), Graph(3, 1, "split"), Graph(2, 2, parallel=True), Graph(2, 3, mlps=False)])
+@pytest.mark.parametrize(
+    "graph", [Graph(2, 2), Graph(3, 1, "split"), Graph(2, 2, parallel=True), Graph(2, 3, mlps=False)]
+)
 def test_round_trip(graph, tmp_path):
     scores = EdgeScores(graph, torch.randn(graph.exists.shape, dtype=torch.float64))
     circuit = top_n(scores, 5)

@@ -105,7 +105,11 @@ def test_rows_of_many_lengths_score_as_their_weighted_mean():
     read[torch.arange(6), lengths - 1] = True
     ragged = Data(data.clean, data.counterfactual, read, lengths, data.answers, data.wrong)
     rows = torch.arange(6)
-    short = Data(*(part[:3, :3] for part in (data.clean, data.counterfactual, read)), answers=data.answers[:3], wrong=data.wrong[:3])
+    short = Data(
+        *(part[:3, :3] for part in (data.clean, data.counterfactual, read)),
+        answers=data.answers[:3],
+        wrong=data.wrong[:3],
+    )
     for name in ("eap", "exact"):
         halves = scores(name, model, short) + scores(name, model, ragged.select(rows[3:]))
         assert_close(scores(name, model, ragged), halves / 2, **EXACT)
@@ -176,7 +180,10 @@ def test_acdc_scores_are_the_last_threshold_survived():
 
 def test_acdc_at_extreme_thresholds():
     model, data = small_model(), small_data(n=3)
-    found = {c.label["threshold"]: c.circuit for c in discover("acdc", model, data, objective="kl", thresholds=[-1e9, 0.0, 1e9]).circuits}
+    found = {
+        c.label["threshold"]: c.circuit
+        for c in discover("acdc", model, data, objective="kl", thresholds=[-1e9, 0.0, 1e9]).circuits
+    }
     assert found[-1e9].n_edges == model.graph.n_edges and found[1e9].n_edges == 0
     # Threshold 0 with KL: no removal lowers a KL of zero, so every edge is kept in exact arithmetic.
     assert found[0.0].n_edges == model.graph.n_edges
@@ -211,7 +218,9 @@ def test_the_same_seed_gives_the_same_bits(name):
     reference = Reference("r", model.graph, model.graph.matrix(["m0->logits"]), torch.zeros_like(model.graph.exists))
     objective = OBJECTIVES.get("logit-difference")
     first, again = (
-        METHODS.get(name).discover(model, data, ablation=PATCH, objective=objective, seed=5, truth=reference).scores.values
+        METHODS.get(name)
+        .discover(model, data, ablation=PATCH, objective=objective, seed=5, truth=reference)
+        .scores.values
         for _ in range(2)
     )
     assert torch.equal(first.nan_to_num(), again.nan_to_num())
@@ -220,7 +229,11 @@ def test_the_same_seed_gives_the_same_bits(name):
 def test_parameters_are_checked_before_anything_runs():
     eap_ig = METHODS.get("eap-ig")
     assert eap_ig.resolve({"steps": 7}, "reference-code") == {"steps": 7, "endpoint": "left", "batch_size": 0}
-    for given, preset, hint in [({"step": 5}, None, "'steps'"), ({"steps": "many"}, None, "not a int"), ({}, "papr", "'paper'")]:
+    for given, preset, hint in [
+        ({"step": 5}, None, "'steps'"),
+        ({"steps": "many"}, None, "not a int"),
+        ({}, "papr", "'paper'"),
+    ]:
         with pytest.raises(SpecError, match=hint):
             eap_ig.resolve(given, preset)
 
@@ -234,7 +247,9 @@ def test_what_a_method_returns_is_checked():
             return returned
 
         try:
-            return METHODS.get("returns-something").discover(model, data, ablation=PATCH, objective=OBJECTIVES.get("kl"))
+            return METHODS.get("returns-something").discover(
+                model, data, ablation=PATCH, objective=OBJECTIVES.get("kl")
+            )
         finally:
             METHODS._items.pop("returns-something")
 

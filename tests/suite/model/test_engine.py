@@ -60,7 +60,9 @@ def test_masks_together_and_alone_from_the_first_layer_and_from_a_later_one_are_
     together = model.run_cut(masks, alternative, inputs=clean.inputs)
     prefix = model.difference(clean, other)
     for i, mask in enumerate(masks):
-        assert_close(model.run_cut(mask[None], alternative, inputs=clean.inputs, prefix=prefix)[0], together[i], **EXACT)
+        assert_close(
+            model.run_cut(mask[None], alternative, inputs=clean.inputs, prefix=prefix)[0], together[i], **EXACT
+        )
     read = torch.zeros(clean.inputs.shape[1:3], dtype=torch.bool)
     read[:, 1], read[0, 3] = True, True
     assert_close(model.run_cut(masks, alternative, inputs=clean.inputs, read=read), together[:, read], **EXACT)
@@ -81,7 +83,11 @@ def test_nodes_that_lead_nowhere_are_not_computed():
     model, _, clean, _, _, _, alternative = prepared("gpt2", "token")
     kept = model.graph.matrix(["input->a0.h1<v>", "a0.h1->m1", "m1->logits", "input->a2.h0<q>"])
     live = model.live_writers(kept)
-    assert [name for name, is_live in zip(model.graph.writers, live.tolist(), strict=True) if is_live] == ["input", "a0.h1", "m1"]
+    assert [name for name, is_live in zip(model.graph.writers, live.tolist(), strict=True) if is_live] == [
+        "input",
+        "a0.h1",
+        "m1",
+    ]
     for block in model.blocks:  # a dead head of a computed layer, and a dead MLP: NaN would spread if they were used
         block.W_out.data[:] = float("nan") if block is not model.blocks[1] else block.W_out
     found = model.run_cut(kept[None].double(), alternative, inputs=clean.inputs)

@@ -43,7 +43,9 @@ def test_an_edge_prints_as_it_parses_and_is_found():
     assert graph.named(graph.matrix(["a0.h1->a2.h1<q>", "m2->logits"])) == ["a0.h1->a2.h1<q>", "m2->logits"]
 
 
-@pytest.mark.parametrize("edge", ["a1.h0->a0.h0<q>", "a0.h0->a0.h0<k>", "a0.h9->logits", "logits->m0", "nonsense", "m0->a1.h0"])
+@pytest.mark.parametrize(
+    "edge", ["a1.h0->a0.h0<q>", "a0.h0->a0.h0<k>", "a0.h9->logits", "logits->m0", "nonsense", "m0->a1.h0"]
+)
 def test_an_edge_that_does_not_exist_is_refused(edge):
     with pytest.raises(DataError):
         Graph(3, 2).index(edge)
@@ -56,6 +58,8 @@ def test_a_sequential_mlp_reads_its_own_layer_and_a_parallel_one_does_not():
 
 
 def test_graphs_that_are_not_comparable_have_different_hashes():
-    graphs = [Graph(2, 2, inputs, mlps=m, parallel=p) for inputs in ("token", "sum", "split") for m in (0, 1) for p in (0, 1)]
+    graphs = [
+        Graph(2, 2, inputs, mlps=m, parallel=p) for inputs in ("token", "sum", "split") for m in (0, 1) for p in (0, 1)
+    ]
     assert len({graph.hash for graph in graphs}) == len(graphs)
     assert Graph(2, 2).hash == Graph(2, 2).hash
