@@ -108,7 +108,11 @@ def ranking(scores: EdgeScores, absolute: bool = True) -> np.ndarray:
 
 
 def top_n(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
-    """The ``n`` edges of largest (absolute) score; ties go to the edge of lower index. Raises DataError outside 0..n_edges."""
+    """The ``n`` edges of largest (absolute) score; ties go to the edge of lower index.
+
+    Raises:
+        DataError: ``n`` outside 0 .. n_edges.
+    """
     graph = scores.graph
     if not 0 <= n <= graph.n_edges:
         raise DataError(f"a circuit of {n} edges was asked for; this graph has 0 to {graph.n_edges:,}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..data import Data
 from ..evaluator import default_batch_size
 from ..model.capture import edge_products
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective
+from ..objective import Objective, Targets
 from ..runs import Runs
 
 
@@ -40,12 +41,14 @@ def mean_edge_products(
     for batch in data.batches(size):
         runs = Runs(model, batch)
         cut = alternatives.of(runs)
-        targets = objective.targets(runs)
+        loss = partial(_summed_loss, objective, objective.targets(runs))
         clean = runs.clean[1]
         damage = model.difference(cut, clean)
         for inputs, weight in points(clean.inputs, cut):
-            products, _ = edge_products(
-                model, inputs, damage, lambda logits: objective.loss(logits, targets).sum(), read=runs.read
-            )
+            products, _ = edge_products(model, inputs, damage, loss, read=runs.read)
             total += weight * products.double().cpu()
     return EdgeScores(model.graph, total / data.n)
+
+
+def _summed_loss(objective: Objective, targets: Targets, logits: Tensor) -> Tensor:
+    return objective.loss(logits, targets).sum()

@@ -30,7 +30,7 @@ def test_edge_counts_of_the_literature(name):
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 3), (5, 4)])
 def test_edge_counts_follow_the_formula(layers, heads):
     for inputs, e in (("token", 1), ("split", 2)):
-        expected = sum(3 * heads * (e + (heads + 1) * l) + e + (heads + 1) * l + heads for l in range(layers))
+        expected = sum(3 * heads * (e + (heads + 1) * i) + e + (heads + 1) * i + heads for i in range(layers))
         assert Graph(layers, heads, inputs).n_edges == expected + e + (heads + 1) * layers
 
 
