@@ -22,7 +22,8 @@ from ..suite.data import Data
 from ..suite.model.transformer import Transformer
 from .cuts import CutTest, single_cuts
 from .deletion import Deletion, deletion_orders
-from .pairs import all_pairs, choose_pairs, output_classes
+from .pairs import all_pairs, choose_pairs
+from .rasp.domain import Domain
 from .structure import constant, structural
 
 ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")
@@ -33,8 +34,7 @@ N_RANDOM_ORDERS_WHERE_SEVERAL = 62
 
 def certify(
     model: Transformer,
-    tokens: np.ndarray,
-    read: np.ndarray,
+    domain: Domain,
     *,
     ablations: Sequence[str] = ABLATIONS,
     tolerance: float = TOLERANCE,
@@ -44,34 +44,31 @@ def certify(
 
     Args:
         model: any dtype; float64 is computed in.
-        tokens: long [N, P], every input of the domain.
-        read: bool [N, P], the positions at which outputs are compared.
+        domain: the inputs, and where outputs are compared.
         ablations: ``resample`` is the relation of ``patch``, any other input of the domain, and has its certificate.
         seed: of sampled pairs and random orders.
 
     Returns:
-        ``n_edges``, ``n_structural``, ``structural``, ``n_outputs``, ``tolerance``, ``graph``, and under
+        ``n_edges``, ``n_structural``, ``structural``, ``tolerance``, ``graph``, and under
         ``ablations`` an entry each, as described at ``Claim``.
     """
     model = copy.deepcopy(model).double()
-    inputs, mask = torch.from_numpy(tokens), torch.from_numpy(read)
-    classes = output_classes(model(inputs, mask).numpy(), read)
+    inputs, mask = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
     possible = structural(model)
     claims: dict[str, dict] = {}
     for name in ablations:
         if name in ("patch", "resample"):
             twin = {"patch": "resample", "resample": "patch"}[name]
-            claims[name] = claims.get(twin) or _claim_patch(model, inputs, mask, classes, possible, tolerance, seed)
+            claims[name] = claims.get(twin) or _claim_patch(model, domain, possible, tolerance, seed)
         else:
             test = CutTest(model, Data(inputs, None, mask, reference=inputs), Ablation.parse(name))
             effects = test.effects(single_cuts(possible))
-            rows = np.arange(len(tokens))[:, None]
+            rows = np.arange(len(domain))[:, None]
             claims[name] = asdict(_claim(test, possible, effects, rows, "every input", tolerance, seed))
     return {
         "n_edges": model.graph.n_edges,
         "n_structural": int(possible.sum()),
         "structural": model.graph.named(possible),
-        "n_outputs": int(classes.max()) + 1,
         "tolerance": tolerance,
         "graph": asdict(model.graph) | {"hash": model.graph.hash},
         "ablations": claims,
@@ -111,16 +108,16 @@ class Claim:
     witnesses: dict[str, list[int]]
 
 
-def _claim_patch(
-    model: Transformer, inputs: Tensor, read: Tensor, classes: np.ndarray, possible: Tensor, tolerance: float, seed: int
-) -> dict:
+def _claim_patch(model: Transformer, domain: Domain, possible: Tensor, tolerance: float, seed: int) -> dict:
     """Patching: constant edges are excluded by proof, every other edge is included by a pair that witnesses it."""
+
+    inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
 
     def test_on(pairs: np.ndarray) -> CutTest:
         clean, other = torch.from_numpy(pairs.T.copy())
         return CutTest(model, Data(inputs[clean], inputs[other], read[clean]), Ablation.parse("patch"))
 
-    pairs, how = choose_pairs(classes, seed)
+    pairs, how = choose_pairs(domain.classes, seed)
     inert, cuts = constant(model, inputs) & possible, single_cuts(possible)
     test = test_on(pairs)
     effects = test.effects(cuts)

@@ -1,7 +1,7 @@
 """A ground-truth model on disk: one directory, the same for shipped models and for a user's own.
 
 ``model.safetensors`` (float32), ``model.json`` (architecture, vocabulary, output labels), and for every domain that
-it is certified on ``domain[.VARIANT].safetensors`` (tokens and read positions) and ``certificate[.VARIANT].json``.
+it is certified on ``domain[.VARIANT].safetensors`` (tokens, read positions, output classes) and ``certificate[.VARIANT].json``.
 """
 
 from __future__ import annotations
@@ -47,21 +47,20 @@ def write_model(directory: Path, state: Mapping[str, torch.Tensor], description:
 
 def write_certificate(directory: Path, variant: str, domain: Domain, certificate: Mapping[str, Any], weights: str) -> None:
     """Writes a domain and what is certified on it, for the model whose weights file has the SHA-256 ``weights``."""
-    arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read}
+    arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read, "classes": domain.classes.astype(np.int16)}
     (directory / file_name("domain", variant, "safetensors")).write_bytes(save_arrays(arrays))
     about = {
         "kind": domain.kind,
         "lengths": list(domain.lengths),
         "n_inputs": len(domain),
-        "n_outputs": certificate["n_outputs"],
+        "n_outputs": domain.n_outputs,
         "enumerated": True,
         "counterfactuals": "every other input of the domain",
         "hash": domain.hash,
     }
-    rest = {key: value for key, value in certificate.items() if key != "n_outputs"}
     write_json(
         directory / file_name("certificate", variant, "json"),
-        {"format": FORMAT} | rest | {"domain": about, "weights": weights},
+        {"format": FORMAT} | dict(certificate) | {"domain": about, "weights": weights},
     )
 
 
@@ -72,7 +71,8 @@ def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -
         arrays = load_arrays(path)
     except (OSError, SafetensorError) as problem:
         raise ModelError(f"{path} cannot be read: {problem}") from problem
-    domain = Domain(about["kind"], tuple(about["lengths"]), arrays["tokens"].astype(np.int64), arrays["read"])
+    arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
+    domain = Domain(about["kind"], tuple(about["lengths"]), *(arrays[name] for name in ("tokens", "read", "classes")))
     if domain.hash != about["hash"]:
         raise ModelError(f"{path} is not the domain that {file_name('certificate', variant, 'json')} is about.")
     return domain

@@ -8,21 +8,6 @@ EXHAUSTIVE = 16_384
 SAMPLED = 4_096
 
 
-def output_classes(outputs: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """The class of each input by what the model outputs at its read positions.
-
-    Args:
-        outputs: [n_read, d_out], row-major over ``read``; read: bool [N, P].
-
-    Returns:
-        int [N]; equal numbers, equal outputs to two decimals at the same positions.
-    """
-    parts = np.split(np.round(outputs, 2) + 0.0, read.sum(1).cumsum()[:-1])
-    keys = [(mask.tobytes(), part.tobytes()) for mask, part in zip(read, parts, strict=True)]
-    number: dict = {}
-    return np.array([number.setdefault(key, len(number)) for key in keys])
-
-
 def choose_pairs(classes: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     """Pairs of different inputs, and how they were chosen, in words.
 

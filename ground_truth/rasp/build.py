@@ -60,7 +60,7 @@ def write_ground_truth(
         check_port(compiled, domain.tokens)
         check_specification(compiled, domain, specification)
     certificates = {
-        variant: certify(compiled.model(), domain.tokens, domain.read, ablations=ablations)
+        variant: certify(compiled.model(), domain, ablations=ablations)
         for variant, domain in where.items()
     }
     labels = compiled.output_labels

@@ -28,15 +28,22 @@ class Domain:
         tokens: long [N, P], BOS first.
         read: bool [N, P], where outputs are compared: at the tokens (never BOS or padding) where the program defines
             an output. An input without such a position is not in the domain.
+        classes: int [N], equal for inputs of equal length with equal specified outputs.
     """
 
     kind: str
     lengths: tuple[int, ...]
     tokens: np.ndarray
     read: np.ndarray
+    classes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def n_outputs(self) -> int:
+        """How many different outputs the domain's inputs have."""
+        return int(self.classes.max()) + 1
 
     @cached_property
     def hash(self) -> str:
@@ -72,8 +79,11 @@ def enumerate_domain(
     rows = np.full((len(sequences), 1 + max(lengths)), pad, dtype=np.int64)
     rows[:, 0] = bos
     read = np.zeros(rows.shape, dtype=bool)
-    for row, mask, sequence in zip(rows, read, sequences, strict=True):
+    outputs = [tuple(specification(list(sequence))) for sequence in sequences]
+    for row, mask, sequence, output in zip(rows, read, sequences, outputs, strict=True):
         row[1 : 1 + len(sequence)] = [ids[value] for value in sequence]
-        mask[1 : 1 + len(sequence)] = [output is not None for output in specification(list(sequence))]
+        mask[1 : 1 + len(sequence)] = [value is not None for value in output]
     kept = read.any(1)
-    return Domain(kind, lengths, rows[kept], read[kept])
+    number: dict[tuple, int] = {}
+    classes = [number.setdefault(output, len(number)) for output, keep in zip(outputs, kept, strict=True) if keep]
+    return Domain(kind, lengths, rows[kept], read[kept], np.array(classes))

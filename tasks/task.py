@@ -1,0 +1,76 @@
+"""What a model is asked to do: prompts with their counterfactuals, and the objective that goes with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..suite.errors import SpecError, unknown
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..suite.data import Data
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task.
+
+    Args:
+        name: ``tracr/reverse``, or the directory of a ground truth.
+        description: one line.
+        model: name or directory of the model that it runs on; None when it runs on any.
+        truth: name or directory of the ground truth that is known of that model, or None.
+        objective: the objective used when none is asked for.
+        splits: ``split -> Data``, each made when first asked for and then kept.
+    """
+
+    name: str
+    description: str
+    model: str | None
+    truth: str | None
+    objective: str
+    splits: dict[str, Callable[[], Data]]
+
+    def data(self, split: str = "train") -> Data:
+        """The prompts of a split. Raises SpecError for a split that the task has not."""
+        if split not in self.splits:
+            raise SpecError(unknown(f"split of {self.name}", split, self.splits))
+        if split not in self._made:
+            self._made[split] = self.splits[split]()
+        return self._made[split]
+
+    @cached_property
+    def _made(self) -> dict[str, Data]:
+        return {}
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of all splits' content; the same in every process."""
+        content = "".join(f"{split}:{self.data(split).hash};" for split in sorted(self.splits))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def dataset(self, split: str = "train") -> Dataset:
+        """A split as a Hugging Face dataset, one row a prompt.
+
+        Columns ``clean`` and ``counterfactual`` are token ids of equal length, ``read`` says at which of them outputs
+        are compared; ``answer`` and ``wrong`` are lists of token ids, where the task has them. Padding is left out.
+        """
+        import datasets
+
+        data = self.data(split)
+        columns = {"clean": data.clean, "counterfactual": data.counterfactual, "read": data.read}
+        lengths = data.lengths.tolist()
+        rows = {
+            name: [row[:length].tolist() for row, length in zip(column, lengths, strict=True)]
+            for name, column in columns.items()
+            if column is not None
+        }
+        for name, column in (("answer", data.answers), ("wrong", data.wrong)):
+            if column is not None:
+                rows[name] = [[i for i in row if i >= 0] for row in column.tolist()]
+        return datasets.Dataset.from_dict(rows)
