@@ -6,6 +6,8 @@ import os
 import platform
 import random
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +17,9 @@ from typing import Any
 _PACKAGES = ("circuitmeter", "torch", "numpy", "scipy", "safetensors", "transformers", "datasets")
 
 
-def make_deterministic() -> None:
-    """Called once a worker, before the first tensor.
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Inside, the same cell gives the same bits; entered before a process's first tensor on a GPU.
 
     One thread an operation, because sums are split between threads: with it, a result depends neither on the number
     of workers nor on that of cores. Operations that have no deterministic form raise instead of differing silently.
@@ -24,8 +27,15 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; torch requires it
     import torch
 
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # Not use_deterministic_algorithms(True), which imports the compiler (two seconds) to tell it too.
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
 
 
 def seed_everything(key: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ def run(
     from ..model.device import resolve
 
     start = time.perf_counter()
-    tell = on_event or (lambda event: None)
+    tell = (lambda event: None) if on_event is None else on_event
     execute = executors.get(executor)
     where = resolve(device)
     staff = executors.crew(where, workers)
@@ -113,14 +114,16 @@ def run(
         tell(Damaged(key, reason))
     _note(store, spec, cells, found)
     to_run = found.to_run(retry_failed=retry_failed)
-    staff = staff[: len(to_run)]
+    staff = staff[: max(1, len(to_run))]
     tell(Planned(found, to_run, len(staff)))
 
     ran: dict[Cell, Outcome] = {}
-    for event in execute(to_run, store=store, devices=staff, timeout_seconds=spec.timeout_seconds):
-        if isinstance(event, Finished):
-            ran[event.cell] = event.outcome
-        tell(event)
+    # Closed whatever happens, so that no worker outlives an interruption.
+    with closing(execute(to_run, store=store, devices=staff, timeout_seconds=spec.timeout_seconds)) as events:
+        for event in events:
+            if isinstance(event, Finished):
+                ran[event.cell] = event.outcome
+            tell(event)
     return Summary(
         name=spec.name,
         store=store.path,

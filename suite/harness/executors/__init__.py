@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..store import Store
 
-EXECUTORS = {"local": "local"}  # name -> module of this package, imported when it is used
+EXECUTORS = {"local": "local", "serial": "serial"}  # name -> module of this package, imported when it is used
 
 
 class Execute(Protocol):

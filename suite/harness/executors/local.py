@@ -22,7 +22,7 @@ from typing import Any
 
 from ...errors import StoreError
 from ..cell import Cell
-from ..environment import make_deterministic, provenance
+from ..environment import deterministic, provenance
 from ..events import Finished, Outcome, Started
 from ..record import failure
 from ..store import Store
@@ -67,12 +67,13 @@ def execute(
                 if pending and worker.is_free:
                     yield worker.give(pending.popleft(), timeout_seconds)
             _wait_for_news(staff)
-            for place, worker in enumerate(staff):
+            for worker in list(staff):
                 finished = worker.news(store)
+                if worker.is_gone:
+                    staff.remove(worker)
+                    staff += [_Worker(store.path, worker.device)] if pending else []
                 if finished:
                     yield finished
-                if worker.is_gone:
-                    staff[place] = _Worker(store.path, worker.device)
     finally:
         for worker in staff:
             worker.pipe.close()  # a worker that waits for a cell ends when its pipe does
@@ -154,8 +155,9 @@ class _Worker:
         return self._finish(Outcome.of(store.record(self.cell.key)))
 
     def _obituary(self, kind: str) -> dict[str, Any]:
-        reason = f"no result within {self.timeout_seconds:g} seconds"
-        if kind == "killed":
+        if kind == "timeout":
+            reason = f"no result within {self.timeout_seconds:g} seconds"
+        else:
             code = self.process.exitcode
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             reason = f"the worker process {how}; the system ends one that uses too much memory"
@@ -176,23 +178,23 @@ def _work(pipe: Connection, store_path: Path, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    make_deterministic()
     from ..measurement import run_cell
 
     store = Store(store_path)
-    pipe.send(_Ready())
-    while True:
-        try:
-            cell = pipe.recv()
-        except EOFError:
-            return
-        record, tensors = run_cell(cell, device)
-        try:
-            store.write(record, tensors)
-        except StoreError as error:
-            pipe.send(_CannotWrite(str(error)))
-            return
-        pipe.send(Outcome.of(record))
+    with deterministic():
+        pipe.send(_Ready())
+        while True:
+            try:
+                cell = pipe.recv()
+            except EOFError:
+                return
+            record, tensors = run_cell(cell, device)
+            try:
+                store.write(record, tensors)
+            except StoreError as error:
+                pipe.send(_CannotWrite(str(error)))
+                return
+            pipe.send(Outcome.of(record))
 
 
 def _end_with_parent() -> None:
