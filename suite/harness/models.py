@@ -50,7 +50,7 @@ def load_model(
         model = ground_truth.load(name).model(device, dtype)
         if inputs not in (None, model.graph.inputs):
             raise ModelError(
-                f"{name} is certified for the input nodes {model.graph.inputs!r}; {inputs!r} is for language models."
+                f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models."
             )
         return model
     from ..model.convert import from_huggingface
