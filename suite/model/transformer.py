@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from .block import Block, Config, Norm
 from .graph import Graph, InputNodes
 from .passes import spend
+from .rules import EXACT, Rules
 
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
@@ -132,7 +134,13 @@ class Transformer(nn.Module):
         return self.embed.new_zeros(1, self.config.d_model)
 
     def run(
-        self, inputs: Tensor, *, read: Tensor | None = None, taps: list[dict[str, Tensor]] | None = None
+        self,
+        inputs: Tensor,
+        *,
+        read: Tensor | None = None,
+        taps: list[dict[str, Tensor]] | None = None,
+        rules: Rules = EXACT,
+        written: Callable[[str, int, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Activations]:
         """One plain pass from what the input nodes write.
 
@@ -243,7 +251,7 @@ class Transformer(nn.Module):
         prefix: Tensor | None = None,
         read: Tensor | None = None,
     ) -> Tensor:
-        """Logits under many masks at once. Differentiable in the masks.
+        """Logits under many masks at once. Differentiable in the masks, at zero and one as well as between.
 
         Args:
             masks: [C, W, R], one where an edge is kept and zero where it is cut; values between mix, and what stands
@@ -257,24 +265,29 @@ class Transformer(nn.Module):
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
 
-        Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed.
+        Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed,
+        unless the masks need gradients: an edge that is wholly kept or cut has one, too.
         """
         graph, config = self.graph, self.config
         masks = masks.to(device=self.device, dtype=self.dtype)
-        exists = graph.exists.to(masks.device)
-        start = 0 if prefix is None else self.first_cut_layer(masks, exists)
-        live = self.live_writers(((masks != 0) & exists).any(0))
+        if masks.requires_grad and torch.is_grad_enabled():
+            start, live = 0, [True] * len(graph.writers)
+        else:
+            exists = graph.exists.to(masks.device)
+            start = 0 if prefix is None else self.first_cut_layer(masks, exists)
+            live = self.live_writers(((masks != 0) & exists).any(0)).tolist()
         if prefix is None:
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
         stream = _Stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3])
         for layer in range(start, config.n_layers):
-            block, heads = self.blocks[layer], live[graph.heads(layer)].nonzero().flatten()
-            if len(heads):
+            block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
+            if heads:
                 base, cut = alternative.before_attention[layer], alternative.activations.heads[layer]
                 z = self._attend_apart(stream, layer, heads, base)
-                change = (z - cut[heads].unsqueeze(1)).flatten(1, 3).bmm(block.W_O_by_head[heads])
+                chosen = _slice_or_list(heads)
+                change = (z - cut[chosen].unsqueeze(1)).flatten(1, 3).bmm(block.W_O_by_head[chosen])
                 stream.write(change.unflatten(1, (len(masks), -1)).transpose(0, 1))
             if graph.mlps and live[graph.mlp(layer)]:
                 reader = range(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
@@ -284,12 +297,13 @@ class Transformer(nn.Module):
         logits_reader = range(len(graph.readers) - 1, len(graph.readers))
         return self.to_logits(stream.read(logits_reader, len(graph.writers), alternative.before_attention[-1])[0], read)
 
-    def _attend_apart(self, stream: _Stream, layer: int, heads: Tensor, base: Tensor) -> Tensor:
+    def _attend_apart(self, stream: _Stream, layer: int, heads: list[int], base: Tensor) -> Tensor:
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
         graph, block = self.graph, self.blocks[layer]
-        parts = torch.cat([heads, heads + graph.n_heads, heads + 2 * graph.n_heads])
-        x = block.norm_attention(stream.read(parts + graph.qkv(layer).start, graph.visible(layer), base))
-        weight, bias = block.reader_weights(None if len(heads) == graph.n_heads else parts)
+        parts, first = [head + part * graph.n_heads for part in range(3) for head in heads], graph.qkv(layer).start
+        x = block.norm_attention(stream.read([first + part for part in parts], graph.visible(layer), base))
+        everyone = len(heads) == graph.n_heads
+        weight, bias = block.reader_weights(None if everyone else torch.tensor(parts, device=self.device))
         projected = torch.baddbmm(bias.unsqueeze(1), x.flatten(1, 3), weight)  # [3r, C * n, E]
         return self.attend(*projected.unflatten(1, x.shape[1:4]).chunk(3))
 
@@ -307,18 +321,23 @@ class Transformer(nn.Module):
                 live |= kept[:, graph.mlp_reader(layer)]
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
-        return live.to(self.device)
+        return live
+
+
+def _slice_or_list(indices: Sequence[int]) -> slice | list[int]:
+    """Consecutive indices as a slice, which copies nothing; others as they are."""
+    consecutive = not indices or indices[-1] - indices[0] + 1 == len(indices)
+    return slice(indices[0], indices[-1] + 1) if indices and consecutive else list(indices)
 
 
 class _Stream:
     """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
 
-    def __init__(self, masks: Tensor, shared: Tensor, live: Tensor, shape: tuple[int, int]) -> None:
+    def __init__(self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int]) -> None:
         # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
         self.shape, self.masks, self.n_shared = tuple(shape), masks, len(shared)
         self.shared = shared.expand(-1, *shape, -1).flatten(1)
-        self.own_writers = live[self.n_shared :].nonzero().flatten() + self.n_shared
-        self.own_writers_list = self.own_writers.tolist()
+        self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
         self.n_written = 0
         # Without gradients one buffer serves all layers; with them, blocks are joined anew for each reader.
         self.blocks: list[Tensor] = []
@@ -335,16 +354,14 @@ class _Stream:
             self.buffer[:, self.n_written : self.n_written + difference.shape[1]] = difference
         self.n_written += difference.shape[1]
 
-    def read(self, readers: Tensor | range, n_visible: int, base: Tensor) -> Tensor:
+    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
         """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
-        start, stop = int(readers[0]), int(readers[-1]) + 1
-        columns = slice(start, stop) if stop - start == len(readers) else readers
-        masks = self.masks[:, :n_visible, columns].permute(2, 0, 1)  # [r, C, w]
+        masks = self.masks[:, :n_visible, _slice_or_list(readers)].permute(2, 0, 1)  # [r, C, w]
         base = base.expand(*self.shape, -1).reshape(1, -1)
         x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
-        n_own = bisect_left(self.own_writers_list, n_visible)
+        n_own = bisect_left(self.own_writers, n_visible)
         if n_own:
             own = torch.cat(self.blocks, 1) if self.buffer is None else self.buffer
-            weights = masks[..., self.own_writers[:n_own]].transpose(0, 1)  # [C, r, w]
+            weights = masks[..., _slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
             x = x + weights.bmm(own[:, :n_own]).transpose(0, 1)
         return x.unflatten(2, (*self.shape, -1))
