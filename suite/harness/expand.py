@@ -50,9 +50,9 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
         for objective in _objectives(method, grid, on):
             for seed in (choice.seed or grid.seed) if chance else (None,):
                 cell = Cell(
-                    task=on.task.name,
+                    task=names.label(on.task.name),
                     data=on.data.hash,
-                    model=on.model_name,
+                    model=names.label(on.model_source),
                     weights=on.model.weights_hash,
                     graph=on.model.graph.hash,
                     truth=None if on.truth is None else on.truth.certificate_hash,
@@ -83,7 +83,7 @@ def _why_undefined(method: Method, ablation_name: str, objective_name: str | Non
     objective = None if objective_name is None else names.objective(objective_name)
     config = on.model.config
     if "truth" in method.needs and on.reference(ablation) is None:
-        return f"{method.name} needs a certified truth, and {on.task.name} has none under {ablation}"
+        return f"{method.name} needs a certified truth, and {names.label(on.task.name)} has none under {ablation}"
     return (
         ablation.undefined(on.data)
         or (objective and objective.undefined(on.data, config))

@@ -40,13 +40,20 @@ def tasks(pattern: str) -> list[str]:
     """The tasks that a name, a glob or a task's folder stands for: at least one."""
     from ... import tasks as registry
 
-    if Path(pattern).is_dir():
-        return [str(Path(pattern).resolve())]
     known = registry.names()
     found = [name for name in known if matches(name, pattern)]
+    folder, at, variant = pattern.partition("@")
+    if not found and Path(folder).is_dir():
+        return [f"{Path(folder).resolve()}{at}{variant}"]
     if not found:
         raise SpecError(unknown("task", pattern, known, "A folder that `circuitmeter truth` wrote is a task too."))
     return found
+
+
+def label(name: str) -> str:
+    """What a task or model is called in an identity: its name; for a folder its last part, because folders move."""
+    folder, at, variant = name.partition("@")
+    return f"{Path(folder).name}{at}{variant}" if Path(folder).is_absolute() else name
 
 
 def is_file(method: str) -> bool:

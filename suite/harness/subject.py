@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ class Subject:
 
     Args:
         task, data: the task, and the prompts that methods search on.
-        model_source: the model's name, or its folder.
+        model_source: the model's name, or its folder's full path.
         model: the model itself.
         truth: what is known of the model's circuit on the task, or ``None``.
     """
@@ -34,11 +34,6 @@ class Subject:
     model_source: str
     model: Transformer
     truth: GroundTruth | None
-
-    @cached_property
-    def model_name(self) -> str:
-        """The model's name; a folder's is its last part, because folders move."""
-        return Path(self.model_source).name if Path(self.model_source).is_dir() else self.model_source
 
     def reference(self, ablation: Ablation) -> Reference | None:
         """The certified truth under an ablation, or ``None`` where there is none."""
@@ -67,5 +62,6 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu") -> 
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     source = task.model or model_source
+    source = str(Path(source).resolve()) if Path(source).is_dir() else source
     truth = None if task.truth is None else ground_truth.load(task.truth)
     return Subject(task, task.data("train"), source, load_model(source, device=torch.device(device)), truth)
