@@ -83,8 +83,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         with _style():
             figure = draw(*args, **kwargs)
             # The layout is solved once, here: solving it again for each file format takes most of the time.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            engine = figure.get_layout_engine()
+            if engine is not None:
+                engine.execute(figure)
+                figure.set_layout_engine("none")
             return figure
 
     return in_style

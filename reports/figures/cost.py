@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
@@ -41,7 +41,7 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
         ax.xaxis.set_major_formatter(FuncFormatter(_short))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set(ylim=(0, 1.03), xlabel=_AXIS[by] if bottom else "")
         ax.set_ylabel("Median area\nunder the ROC curve" if first else "")
     legend(figure, styles, lines=False, markers=True)

@@ -78,6 +78,6 @@ def corners(curve: pd.DataFrame) -> pd.DataFrame:
 
 def nothing(reason: str) -> Figure:
     """A figure that says why it is empty."""
-    figure = Figure(figsize=(COLUMN, 0.8))
+    figure = Figure(figsize=(COLUMN, 0.8), layout="none")
     figure.text(0.5, 0.5, reason, ha="center", va="center", color="#444444")
     return figure

@@ -31,7 +31,7 @@ def roc(means: pd.DataFrame) -> Figure:
             ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0)
             # Curves that coincide stay visible: later ones are thinner and lie on top.
             width = max(2.2 - 0.22 * order, 0.9)
-            every = (10 + 7 * order, 50)
+            every = (5 + 4 * order, 25)
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "markevery": every, "ms": 3.5}
             ax.plot(curve["x"], curve["mean"], **style, clip_on=False, zorder=3 + 0.1 * order)
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="False positive rate" if bottom else "")

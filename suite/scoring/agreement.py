@@ -31,6 +31,9 @@ class PairedTest(NamedTuple):
 TOLERANCE = 1e-9
 """Scores no further apart than this are equal: the rest is rounding."""
 
+MOST_EXACT = 100
+"""Up to so many programs that differ the p-value is exact."""
+
 
 def vargha_delaney(first: Sequence[float], second: Sequence[float], tolerance: float = TOLERANCE) -> float:
     """A12: the chance that a value of ``first`` is larger than one of ``second``, ties counting half; NaN if either is empty.
@@ -52,7 +55,8 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
     Args:
         first, second: [n_programs], in the same order. Programs where either is NaN are left out.
         tolerance: differences up to this are rounding and count as none. Programs without a difference are dropped
-            (Wilcoxon's own rule); scipy uses the exact distribution up to 50 pairs without ties, a normal one otherwise.
+            (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``MOST_EXACT`` programs that differ; beyond
+            them it is scipy's normal approximation.
     Raises ValueError when the two are not of one length.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -62,15 +66,36 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
     x, y = x[both], y[both]
     difference = np.where(np.abs(x - y) <= tolerance, 0.0, x - y)
     n_different = int(np.count_nonzero(difference))
-    p_value = float(stats.wilcoxon(difference[difference != 0]).pvalue) if n_different else float("nan")
     return PairedTest(
         n=x.size,
         n_different=n_different,
         median_difference=float(np.median(difference)) if x.size else float("nan"),
-        p_value=p_value,
+        p_value=_signed_rank_p(difference[difference != 0]),
         smallest_p=2.0 / 2.0**n_different if n_different else float("nan"),
         a12=vargha_delaney(x, y, tolerance),
     )
+
+
+def _signed_rank_p(difference: np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test: nonzero differences [n]; NaN when there are none.
+
+    scipy is exact for few pairs without ties only; areas tie often. All 2**n signs are counted instead, by adding one rank
+    after the other to the distribution of the rank sum.
+    """
+    if not difference.size:
+        return float("nan")
+    if difference.size > MOST_EXACT:
+        return float(stats.wilcoxon(difference, method="asymptotic").pvalue)
+    # Sizes that differ by rounding are tied; ties share their mean rank, and doubled ranks are whole numbers.
+    ranks = np.rint(2 * stats.rankdata(np.round(np.abs(difference), 9))).astype(int)
+    chance = np.zeros(ranks.sum() + 1)
+    chance[0] = 1.0
+    for rank in ranks:
+        chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
+        chance[:rank] /= 2
+    total = ranks.sum()
+    distance = abs(2 * ranks[difference > 0].sum() - total)
+    return float(min(chance[np.abs(2 * np.arange(total + 1) - total) >= distance].sum(), 1.0))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -67,7 +67,7 @@ def interval(
 
 
 def mean_band(
-    curves: np.ndarray, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    curves: np.ndarray, *, level: float = 0.95, resamples: int = 500, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pointwise percentile band of the mean curve over programs.
 

@@ -10,7 +10,7 @@ import numpy as np
 from .bootstrap import mean_band
 from .ranking import PrecisionRecallCurve, RocCurve
 
-GRID = np.linspace(0.0, 1.0, 201)
+GRID = np.linspace(0.0, 1.0, 101)
 
 
 class MeanCurve(NamedTuple):

@@ -1,9 +1,11 @@
 """Paired tests and effect sizes, and what few programs can say."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from circuitmeter.suite.scoring.agreement import holm, paired_test, vargha_delaney
 
@@ -35,6 +37,27 @@ def test_programs_only_one_method_ran_on_are_left_out():
     assert found.n == 1
     with pytest.raises(ValueError, match="one length"):
         paired_test([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_p_values_equal_scipys_exact_ones_without_ties(seed):
+    generator = np.random.default_rng(seed)
+    x, y = generator.random(12), generator.random(12) - 0.2 * seed
+    assert paired_test(x, y).p_value == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=1e-12)
+
+
+def test_p_values_with_ties_count_all_signs():
+    difference = np.array([0.1, 0.1, -0.1, 0.4, 0.4, 0.5])
+    ranks = stats.rankdata(np.abs(difference))
+    sums = [ranks[list(signs)].sum() for signs in itertools.product([False, True], repeat=6)]
+    observed, middle = ranks[difference > 0].sum(), ranks.sum() / 2
+    expected = np.mean(np.abs(np.array(sums) - middle) >= abs(observed - middle))
+    assert paired_test(difference, np.zeros(6)).p_value == pytest.approx(expected)
+
+
+def test_many_programs_use_the_normal_approximation():
+    x = np.random.default_rng(0).normal(0.2, 1, 150)
+    assert paired_test(x, np.zeros(150)).p_value == pytest.approx(stats.wilcoxon(x, method="asymptotic").pvalue)
 
 
 def test_holm_by_hand():
