@@ -27,7 +27,9 @@ class CutTest:
     def effects(self, masks: Tensor) -> Tensor:
         """Largest change of any output of each row, under each mask [C, W, R], to 12 decimals (the rest is rounding,
         and differs from machine to machine): [C, N]."""
-        moved = torch.cat([(self._evaluator.outputs(part) - self._clean).abs().amax(-1) for part in masks.split(_MASKS)])
+        moved = torch.cat(
+            [(self._evaluator.outputs(part) - self._clean).abs().amax(-1) for part in masks.split(_MASKS)]
+        )
         index = self._row_of_read.expand_as(moved)
         return moved.new_zeros(len(masks), self.data.n).scatter_reduce(1, index, moved, "amax").round(decimals=12)
 
@@ -40,9 +42,12 @@ class CutTest:
         return CutTest(self.model, self.data.select(rows), self.ablation)
 
 
-def single_cuts(edges: Tensor) -> Tensor:
-    """For each of ``edges`` [W, R], in index order, a mask that cuts it alone: bool [n, W, R]."""
-    where = edges.nonzero()
-    masks = torch.ones(len(where), *edges.shape, dtype=torch.bool)
+def single_cuts(structural: Tensor) -> Tensor:
+    """For each structural edge [W, R], in index order, a mask that cuts it: bool [n, W, R].
+
+    Edges that are not structural carry nothing and are cut as well, which lets the engine skip nodes without use.
+    """
+    where = structural.nonzero()
+    masks = structural.repeat(len(where), 1, 1)
     masks[torch.arange(len(where)), where[:, 0], where[:, 1]] = False
     return masks

@@ -36,18 +36,26 @@ class Deletion:
         self.varying = None if inert is None else possible & ~inert
         # Most deletions that fail do so on the rows where single cuts move most: few rows, tried first.
         self.probe = test.on(effects.argmax(1).unique())
+        self._known: dict[bytes, bool] = {}
 
     def fits(self, circuits: Tensor) -> Tensor:
-        """Which circuits [C, W, R] leave all outputs as they are: bool [C]."""
+        """Which circuits [C, W, R] leave all outputs as they are: bool [C]. Each is tested once and remembered."""
+        keys = [circuit.numpy().tobytes() for circuit in circuits]
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if new:
+            self._known |= dict(zip(new, self._test(circuits[list(new.values())]).tolist(), strict=True))
+        return torch.tensor([self._known[key] for key in keys])
+
+    def _test(self, circuits: Tensor) -> Tensor:
         if self.varying is None:
             fits = torch.zeros(len(circuits), dtype=torch.bool)
         else:
             fits = ~(self.varying & ~circuits).flatten(1).any(1)
-        open_ = (~fits).nonzero().flatten()
+        undecided = (~fits).nonzero().flatten()
         for test in (self.probe, self.test):
-            if len(open_):
-                open_ = open_[test.error(circuits[open_]) <= self.tolerance]
-        fits[open_] = True
+            if len(undecided):
+                undecided = undecided[test.error(circuits[undecided]) <= self.tolerance]
+        fits[undecided] = True
         return fits
 
     def minimal_circuits(self, orders: list[Tensor]) -> Tensor:
@@ -63,9 +71,7 @@ class Deletion:
                 tried[torch.arange(len(active)), cells[:, 0], cells[:, 1]] = False
                 changed = (tried != circuits[active]).flatten(1).any(1)
                 if changed.any():
-                    distinct, index = tried[changed].unique(dim=0, return_inverse=True)
-                    fits = self.fits(distinct)[index]
-                    taken = changed.nonzero().flatten()[fits]
+                    taken = changed.nonzero().flatten()[self.fits(tried[changed])]
                     circuits[torch.tensor(active)[taken]] = tried[taken]
             active = [order for order in active if bool((circuits[order] != before[order]).any())]
         return circuits

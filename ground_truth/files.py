@@ -1,7 +1,8 @@
 """A ground-truth model on disk: one directory, the same for shipped models and for a user's own.
 
 ``model.safetensors`` (float32), ``model.json`` (architecture, vocabulary, output labels), and for every domain that
-it is certified on ``domain[.VARIANT].safetensors`` (tokens, read positions, output classes) and ``certificate[.VARIANT].json``.
+it is certified on ``domain[.VARIANT].safetensors`` (tokens, read positions, output classes) and
+``certificate[.VARIANT].json``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def file_name(stem: str, variant: str, extension: str) -> str:
 
 def variants(directory: Path) -> list[str]:
     """The domains that a directory has certificates for; "" is the default one and comes first."""
-    return sorted(path.name[len("certificate") : -len(".json")].lstrip(".") for path in directory.glob("certificate*.json"))
+    return sorted(
+        path.name[len("certificate") : -len(".json")].lstrip(".") for path in directory.glob("certificate*.json")
+    )
 
 
 def write_model(directory: Path, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
@@ -45,7 +48,9 @@ def write_model(directory: Path, state: Mapping[str, torch.Tensor], description:
     return hashlib.sha256(weights).hexdigest()
 
 
-def write_certificate(directory: Path, variant: str, domain: Domain, certificate: Mapping[str, Any], weights: str) -> None:
+def write_certificate(
+    directory: Path, variant: str, domain: Domain, certificate: Mapping[str, Any], weights: str
+) -> None:
     """Writes a domain and what is certified on it, for the model whose weights file has the SHA-256 ``weights``."""
     arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read, "classes": domain.classes.astype(np.int16)}
     (directory / file_name("domain", variant, "safetensors")).write_bytes(save_arrays(arrays))

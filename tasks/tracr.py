@@ -43,7 +43,7 @@ def _train(truth: GroundTruth, seed: int = 0) -> Data:
     chosen = _stratified(truth.domain.classes.tolist(), MAX_ROWS, seed)
     partner = _partners(len(truth.domain), seed)
     pairs = [(row, partner[row]) for row in chosen]
-    for name, claim in truth.certificate["ablations"].items():
+    for _name, claim in truth.certificate["ablations"].items():
         for witness in claim["witnesses"].values():
             # One number is an input whose own run shows the edge (zero, mean), two a pair that does (patch).
             paired = len(witness) == 2

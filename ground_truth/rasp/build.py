@@ -1,4 +1,6 @@
-"""Compiles, checks, certifies and writes the shipped programs: ``python -m circuitmeter.ground_truth.rasp.build [NAME ...]``.
+"""Compiles, checks, certifies and writes the shipped programs.
+
+    python -m circuitmeter.ground_truth.rasp.build [NAME ...]
 
 Needs the ``[tracr]`` extra. Run again it writes the same bytes.
 """
@@ -60,8 +62,7 @@ def write_ground_truth(
         check_port(compiled, domain.tokens)
         check_specification(compiled, domain, specification)
     certificates = {
-        variant: certify(compiled.model(), domain, ablations=ablations)
-        for variant, domain in where.items()
+        variant: certify(compiled.model(), domain, ablations=ablations) for variant, domain in where.items()
     }
     labels = compiled.output_labels
     weights = write_model(

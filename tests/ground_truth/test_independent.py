@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from circuitmeter import ground_truth
 from plain_forward import run, weights_of
 
-SMALL = ["tracr/xproportion@fixed", "tracr/hist@fixed", "tracr/count_a", "tracr/trend@fixed", "tracr/reverse@permutations3"]
+from circuitmeter import ground_truth
+
+SMALL = [
+    "tracr/xproportion@fixed",
+    "tracr/hist@fixed",
+    "tracr/count_a",
+    "tracr/trend@fixed",
+    "tracr/reverse@permutations3",
+]
 
 
 def effects(truth, tokens, read, alternative_of):

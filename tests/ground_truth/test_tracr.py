@@ -1,4 +1,4 @@
-"""Compiled programs against Tracr itself: the shipped bytes, the port, the RASP interpreter. Needs the [tracr] extra."""
+"""Compiled programs against Tracr itself: the shipped bytes, the port, the RASP interpreter. Needs [tracr]."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.rasp.build import domains, write_ground_truth
 from circuitmeter.ground_truth.rasp.check import PORT_TOLERANCE, check_port, check_specification
@@ -33,7 +34,7 @@ def compiled():
     return get
 
 
-@pytest.mark.parametrize("name", reversed(PROGRAMS))
+@pytest.mark.parametrize("name", list(reversed(PROGRAMS)))
 def test_recompiled_weights_are_the_shipped_ones_bit_for_bit(name, compiled):
     truth, fresh = ground_truth.load(f"tracr/{name}"), compiled(name)
     shipped = truth.model().state_dict()
@@ -101,7 +102,12 @@ def test_what_tracr_cannot_compile_is_one_sentence():
 
 def test_a_program_of_one_s_own_compiles_and_certifies(tmp_path):
     program = Program(
-        "first", "", lambda rasp, lib: lib.make_count(rasp.tokens, "b"), lambda x: [x.count("b")] * len(x), ("a", "b"), 3
+        "first",
+        "",
+        lambda rasp, lib: lib.make_count(rasp.tokens, "b"),
+        lambda x: [x.count("b")] * len(x),
+        ("a", "b"),
+        3,
     )
     mine = compile_program(program)
     write_ground_truth(

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth import truth as truth_module
 from circuitmeter.ground_truth.rasp.check import decode
@@ -29,7 +30,7 @@ def test_decoded_outputs_are_the_specification_on_the_whole_domain(name):
     labels = about["outputs"]["labels"] or None
     outputs = truth.model()(torch.from_numpy(truth.domain.tokens)).numpy()
     compared = 0
-    for tokens, read, row in zip(truth.domain.tokens, truth.domain.read, outputs):
+    for tokens, read, row in zip(truth.domain.tokens, truth.domain.read, outputs, strict=False):
         expected = [None, *program.specification([values[i] for i in tokens[1:] if i != pad])]
         expected += [None] * (len(tokens) - len(expected))
         for position, value in enumerate(expected):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from circuitmeter import ground_truth, tasks
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.errors import CircuitMeterError, SpecError
@@ -20,12 +21,15 @@ DEFAULT = [name for name in tasks.tracr.names() if "@" not in name]
 @pytest.mark.parametrize("name", tasks.tracr.names())
 def test_rows_are_inputs_of_the_domain_paired_with_other_inputs(name):
     task, truth = tasks.load(name), ground_truth.load(name)
-    inputs = {tuple(row): tuple(read) for row, read in zip(truth.domain.tokens.tolist(), truth.domain.read.tolist())}
+    inputs = {
+        tuple(row): tuple(read)
+        for row, read in zip(truth.domain.tokens.tolist(), truth.domain.read.tolist(), strict=False)
+    }
     for split in ("train", "test"):
         data = task.data(split)
         rows, others = data.clean.tolist(), data.counterfactual.tolist()
-        assert all(clean != other for clean, other in zip(rows, others))
-        assert all(inputs[tuple(clean)] == tuple(read) for clean, read in zip(rows, data.read.tolist()))
+        assert all(clean != other for clean, other in zip(rows, others, strict=False))
+        assert all(inputs[tuple(clean)] == tuple(read) for clean, read in zip(rows, data.read.tolist(), strict=False))
         assert all(tuple(other) in inputs for other in others)
         assert torch.equal(data.reference, torch.from_numpy(truth.domain.tokens))
         assert not data.read[:, 0].any()  # BOS
@@ -42,7 +46,7 @@ def test_every_necessary_edge_has_an_effect_on_some_row(name, ablation):
     necessary = truth.certificate["ablations"][ablation]["necessary"]
     model = truth.model(dtype=torch.float64)
     masks = torch.ones(len(necessary), *model.graph.exists.shape)
-    for mask, edge in zip(masks, necessary):
+    for mask, edge in zip(masks, necessary, strict=False):
         mask[model.graph.index(edge)] = 0
     evaluator = Evaluator(model, task.data(), Ablation.parse(ablation), OBJECTIVES.get("l2"))
     moved = (evaluator.outputs(masks) - evaluator.outputs(torch.ones_like(masks[:1]))).abs().flatten(1).amax(1)
@@ -51,14 +55,18 @@ def test_every_necessary_edge_has_an_effect_on_some_row(name, ablation):
 
 def test_large_domains_are_sampled_evenly_over_outputs():
     task, truth = tasks.load("tracr/sort"), ground_truth.load("tracr/sort")
-    number = {tuple(row): c for row, c in zip(truth.domain.tokens.tolist(), truth.domain.classes.tolist())}
+    number = {
+        tuple(row): c for row, c in zip(truth.domain.tokens.tolist(), truth.domain.classes.tolist(), strict=False)
+    }
     seen = {number[tuple(row)] for row in task.data().clean.tolist()}
     assert len(truth.domain) > 256 and len(seen) == truth.domain.n_outputs
 
 
 def test_hash_is_the_same_in_another_process_and_differs_between_tasks():
     code = "from circuitmeter import tasks; print(tasks.load('tracr/reverse').hash)"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+    )
     assert other.stdout.strip() == tasks.load("tracr/reverse").hash
     assert len({tasks.load(name).hash for name in tasks.tracr.names()}) == len(tasks.tracr.names())
 

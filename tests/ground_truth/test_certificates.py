@@ -1,0 +1,181 @@
+"""What the shipped certificates say: the counts measured once and for all, and what every certificate must satisfy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from circuitmeter import ground_truth
+from circuitmeter.ground_truth.certify import certify
+from circuitmeter.ground_truth.rasp.domain import Domain
+from circuitmeter.suite.errors import ModelError
+
+# Fixed length: edges, structural edges, and edges necessary under zero, mean-positional and patch.
+FIXED = {
+    "xproportion": (32, 7, 5, 3, 3),
+    "reverse": (94, 15, 9, 2, 2),
+    "hist": (13, 6, 6, 4, 4),
+    "count_a": (13, 6, 6, 3, 3),
+    "sort": (59, 15, 13, 7, 7),
+    "sort_freq": (137, 22, 20, 11, 11),
+    "pair_balance": (61, 14, 10, 6, 6),
+    "dyck1": (431, 36, 24, 8, 12),
+    "detect_abc": (122, 18, 16, 8, 8),
+    "count_less_freq2": (32, 13, 13, 6, 6),
+    "palindrome": (188, 25, 19, 7, 7),
+    "trend": (13, 8, 6, 4, 4),
+    "majority_a": (61, 12, 8, 4, 4),
+    "induction": (307, 32, 30, 16, 16),
+    "set_dups_to_0": (59, 12, 12, 7, 7),
+}
+# Lengths 2 to n: edges necessary under patch.
+VARIABLE = {
+    "xproportion": 3,
+    "reverse": 8,
+    "hist": 4,
+    "count_a": 4,
+    "sort": 7,
+    "palindrome": 14,
+    "majority_a": 8,
+    "dyck1": 17,
+    "trend": 4,
+    "induction": 16,
+    "set_dups_to_0": 7,
+}
+
+
+def necessary(claims, ablation):
+    return len(claims["ablations"][ablation]["necessary"])
+
+
+@pytest.mark.parametrize("program", FIXED)
+def test_fixed_length_counts(program):
+    certificate = ground_truth.load(f"tracr/{program}@fixed").certificate
+    counts = [necessary(certificate, ablation) for ablation in ("zero", "mean-positional", "patch")]
+    assert (certificate["n_edges"], certificate["n_structural"], *counts) == FIXED[program]
+
+
+@pytest.mark.parametrize("program", VARIABLE)
+def test_variable_length_counts(program):
+    assert necessary(ground_truth.load(f"tracr/{program}").certificate, "patch") == VARIABLE[program]
+
+
+def test_published_circuits_of_reverse_and_xproportion():
+    """Miller et al. 2024 under patching; Conmy et al. 2023 under zero ablation on the six permutations."""
+    reverse = ground_truth.load("tracr/reverse@fixed").certificate["ablations"]["patch"]
+    assert reverse["core"] == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
+    xproportion = ground_truth.load("tracr/xproportion@fixed").certificate["ablations"]["patch"]
+    assert xproportion["core"] == ["tok_embed->m0", "m0->a1.h0<v>", "a1.h0->logits"]
+    zero = {
+        variant: set(ground_truth.load(f"tracr/reverse@{variant}").certificate["ablations"]["zero"]["core"])
+        for variant in ("fixed", "permutations3")
+    }
+    # At full length the zeroed length head happens to decode to the right length, so two edges more are not needed.
+    assert len(zero["permutations3"]) == 11
+    assert zero["permutations3"] - zero["fixed"] == {"tok_embed->a0.h0<v>", "a0.h0->m0"}
+
+
+def test_dyck1_has_no_single_truth_under_zero_and_mean():
+    claims = ground_truth.load("tracr/dyck1@fixed").certificate["ablations"]
+    mean = claims["mean-positional"]
+    assert len(mean["necessary"]) == 8 and not mean["sufficient"] and len(mean["core"]) == 10
+    assert mean["error_of_necessary"] > 0.9
+    zero = claims["zero"]
+    assert len(zero["necessary"]) == 24 and zero["minimal_circuits"] > 1 and zero["optional"]
+    patch = claims["patch"]
+    assert len(patch["core"]) == 12 and patch["sufficient"] and patch["unique"]
+
+
+@pytest.mark.parametrize("name", ground_truth.names())
+def test_every_certificate_is_consistent(name):
+    truth = ground_truth.load(name)
+    certificate, graph = truth.certificate, truth.graph
+    structural = set(certificate["structural"])
+    assert certificate["n_edges"] == graph.n_edges and certificate["graph"]["hash"] == truth.model().graph.hash
+    assert certificate["domain"]["n_inputs"] == len(truth.domain) and certificate["domain"]["n_outputs"] > 1
+    assert set(truth.ablations) == {"patch", "resample", "zero", "mean", "mean-positional"}
+    for claim in certificate["ablations"].values():
+        core, optional = set(claim["core"]), set(claim["optional"])
+        assert core <= structural and optional <= structural and not core & optional and core
+        assert set(claim["necessary"]) <= core | optional
+        assert set(claim["witnesses"]) == set(claim["necessary"])
+        assert claim["unique"] == (claim["minimal_circuits"] == 1 and core == set(claim["necessary"]))
+        assert claim["largest_error_of_circuit"] <= certificate["tolerance"]
+        assert claim["sufficient"] == (claim["error_of_necessary"] <= certificate["tolerance"])
+        if claim["unique"]:  # the gap that makes the tolerance a matter of indifference
+            assert claim["smallest_core_effect"] > 0.1 and claim["largest_inert_effect"] < 1e-3
+    assert certificate["ablations"]["resample"] == certificate["ablations"]["patch"]
+
+
+@pytest.mark.parametrize("name", ground_truth.names())
+def test_patching_is_unique_and_what_it_excludes_is_proved(name):
+    claim = ground_truth.load(name).certificate["ablations"]["patch"]
+    structural = ground_truth.load(name).certificate["n_structural"]
+    assert claim["unique"] and claim["sufficient"]
+    assert claim["excluded_by_proof"] + len(claim["core"]) == structural
+    assert claim["largest_inert_effect"] < 1e-9 and claim["smallest_core_effect"] > 0.99
+    assert all(len(pair) == 2 and pair[0] != pair[1] for pair in claim["witnesses"].values())
+
+
+@pytest.mark.parametrize("name", ["tracr/hist@fixed", "tracr/majority_a@fixed", "tracr/reverse@permutations3"])
+def test_certifying_again_gives_the_shipped_certificate(name):
+    truth = ground_truth.load(name)
+    _assert_equal(certify(truth.model(), truth.domain), truth.certificate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ground_truth.names())
+def test_certifying_all_again_gives_the_shipped_certificates(name):
+    truth = ground_truth.load(name)
+    _assert_equal(certify(truth.model(), truth.domain), truth.certificate)
+
+
+def _assert_equal(again, shipped):
+    """Sets and counts exactly, effects to the last digits, in which machines differ; witnesses of equal effect may."""
+    assert again["structural"] == shipped["structural"]
+    for ablation, claim in again["ablations"].items():
+        known = shipped["ablations"][ablation]
+        for key, value in claim.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(known[key], abs=1e-9), (ablation, key)
+            elif key == "witnesses":
+                assert value.keys() == known[key].keys()
+            else:
+                assert value == known[key], (ablation, key)
+
+
+def test_what_is_compared_decides_the_truth():
+    """trend defines nothing at its last position, where nothing comes after. Compared there as well, the two edges
+    that make a head without a match attend to BOS would be needed under zero ablation: 8 edges and not 6."""
+    truth = ground_truth.load("tracr/trend@fixed")
+    everywhere = np.ones_like(truth.domain.read)
+    everywhere[:, 0] = False
+    domain = replace(truth.domain, read=everywhere)
+    assert necessary(certify(truth.model(), domain, ablations=["zero"]), "zero") == 8
+
+
+def test_the_certificate_follows_the_weights():
+    """With the queries of the reversing head at zero it attends evenly, and what made its queries is not structural."""
+    truth = ground_truth.load("tracr/reverse@permutations3")
+    model = truth.model()
+    model.blocks[3].W_QKV[:, : truth.config.d_head] = 0
+    claims = certify(model, truth.domain, ablations=["zero"])
+    assert claims["structural"] == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
+    model.blocks[3].W_O.zero_()
+    with pytest.raises(ModelError, match="no path"):
+        certify(model, truth.domain, ablations=["zero"])
+
+
+def test_a_domain_on_which_the_output_is_constant_certifies_nothing():
+    truth = ground_truth.load("tracr/hist@fixed")
+    with pytest.raises(ModelError, match="same on every input"):
+        certify(truth.model(), replace(truth.domain, classes=np.zeros_like(truth.domain.classes)))
+
+
+def test_domain_hash_covers_tokens_and_read_positions():
+    domain = ground_truth.load("tracr/hist@fixed").domain
+    read = domain.read.copy()
+    read[0, 1] = False
+    assert Domain(domain.kind, domain.lengths, domain.tokens, read, domain.classes).hash != domain.hash
