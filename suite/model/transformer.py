@@ -149,7 +149,11 @@ class Transformer(nn.Module):
             read: as in ``forward``.
             taps: a list to which one dict a layer is appended, and one for the logits, with the readers' inputs
                 (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
-                each of them a tensor whose gradient is the reader's own.
+                each of them a tensor whose gradient is the reader's own; and with what the layer computed before
+                ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D].
+            rules: how gradients are carried back; the values do not depend on them.
+            written: (``"heads"`` or ``"mlp"``, layer, what its nodes write as in Activations) to what goes into the
+                residual stream instead.
 
         Returns:
             The logits, and what every writer wrote.
@@ -157,29 +161,42 @@ class Transformer(nn.Module):
         spend(forward=inputs.shape[1])
         residual = inputs.sum(0) + self.constant(inputs.shape[2])
         heads, mlps = [], []
-        for block in self.blocks:
-            q, k, v = block.qkv(block.norm_attention(residual))
-            z = self.attend(q, k, v)
-            heads.append(z.transpose(0, 1))
-            after = residual + F.linear(z.transpose(1, 2).flatten(-2), block.W_O.T, block.b_O)
-            tap = {"residual": residual, "q": q, "k": k, "v": v}
+        for layer, block in enumerate(self.blocks):
+            q, k, v = block.qkv(rules.norm(block.norm_attention, residual))
+            z = rules.attend(self, q, k, v)
+            tap = {"residual": residual, "q": q, "k": k, "v": v, "z": z}
+            heads.append(z.transpose(0, 1) if written is None else written("heads", layer, z.transpose(0, 1)))
+            after = residual + F.linear(heads[-1].permute(1, 2, 0, 3).flatten(-2), block.W_O.T, block.b_O)
             if self.graph.mlps:
                 reader = (residual if self.config.parallel else after).view_as(after)  # an alias with its own gradient
-                tap["mlp"] = reader
-                mlps.append(block.mlp(block.norm_mlp(reader)))
+                m = rules.mlp(block, rules.norm(block.norm_mlp, reader))
+                tap |= {"mlp": reader, "m": m}
+                mlps.append(m if written is None else written("mlp", layer, m))
                 after = after + mlps[-1]
             residual = after
             if taps is not None:
                 taps.append(tap)
         if taps is not None:
             taps.append({"logits": residual})
-        return self.to_logits(residual, read), Activations(inputs, heads, mlps)
+        return self.to_logits(residual, read, rules), Activations(inputs, heads, mlps)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of [..., P, E] queries, keys and values, rotated first where positions are rotary."""
         if self.config.positions == "rotary":
             q, k = self.rotate(q), self.rotate(k)
+        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= _SMALL_ATTENTION:
+            return _attend_small(q, k, v, self.config.causal, self.config.scale)
         return F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=self.config.scale)
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
+        if self.config.positions == "rotary":
+            q, k = self.rotate(q), self.rotate(k)
+        scores = q @ k.transpose(-1, -2) * self.config.scale
+        if self.config.causal:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(later, float("-inf"))
+        return scores
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary position embedding of the first ``rotary_dims`` of [..., P, E], in the half-split layout."""
@@ -191,11 +208,11 @@ class Transformer(nn.Module):
         first, second = turned.chunk(2, -1)
         return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, still], -1)
 
-    def to_logits(self, residual: Tensor, read: Tensor | None = None) -> Tensor:
+    def to_logits(self, residual: Tensor, read: Tensor | None = None, rules: Rules = EXACT) -> Tensor:
         """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
         if read is not None:
-            residual = residual.flatten(-3, -2)[..., read.flatten(), :]
-        return F.linear(self.norm_final(residual), self.unembed.T, getattr(self, "unembed_bias", None))
+            residual = residual.flatten(-3, -2).index_select(-2, read.flatten().nonzero().flatten())
+        return F.linear(rules.norm(self.norm_final, residual), self.unembed.T, getattr(self, "unembed_bias", None))
 
     # ---- what writers wrote, in the residual stream ------------------------------------------------------------------
 
@@ -322,6 +339,21 @@ class Transformer(nn.Module):
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live
+
+
+# Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
+_SMALL_ATTENTION = 256
+
+
+def _attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
+    many = q.shape[:-2]
+    q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * scale, k, v))  # [P, E, N]
+    scores = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
+    if causal:
+        later = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later.unsqueeze(-1), -torch.inf)
+    return (scores.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)
 
 
 def _slice_or_list(indices: Sequence[int]) -> slice | list[int]:
