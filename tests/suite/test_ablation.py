@@ -126,6 +126,18 @@ def test_padding_never_counts_in_a_mean():
             assert_close(cut.mlps[1][0, p], torch.stack([row[p] for row in rows if len(row) > p]).mean(0), **EXACT)
 
 
+def test_padding_of_a_padded_batch_never_counts_either():
+    model, data = small_model("split"), small_data(n=2)
+    lengths = torch.tensor([3, 5])
+    read = torch.zeros_like(data.read)
+    read[torch.arange(2), lengths - 1] = True
+    ragged = Data(data.clean, data.counterfactual, read, lengths)
+    (padded,) = ragged.batches(2, padded=True)
+    source = Alternatives(model, ragged, Ablation.parse("mean[over=batch]"), seed=0, batch_size=2)
+    rows = [whole(data, data.clean[i : i + 1, :length]).mlps[1][0] for i, length in enumerate(lengths.tolist())]
+    assert_close(source.of(Runs(model, padded)).mlps[1][0, 0], torch.cat(rows).mean(0), **EXACT)
+
+
 def test_reference_prompts_are_what_a_data_set_mean_is_over():
     data = small_data()
     reference = small_data(n=20, seed=9).clean
