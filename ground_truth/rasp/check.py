@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...suite.errors import ModelError
 from ...suite.model.transformer import Transformer
@@ -21,14 +22,21 @@ OUTPUT_TOLERANCE = 1e-5  # of numerical outputs from the specification
 def check_port(compiled: Compiled, tokens: np.ndarray) -> float:
     """The largest difference between the port's and Tracr's residual stream, both float32, over token ids [B, P].
 
+    Attention is computed step by step here, as JAX does; the fused kernel that the engine uses elsewhere rounds
+    differently, and a selector width's steep MLP makes that visible in dimensions that are not outputs. The outputs
+    are compared with both.
+
     Raises:
         ModelError: when it exceeds PORT_TOLERANCE.
     """
-    d_model = compiled.config.d_model
-    model = Transformer(replace(compiled.config, d_out=d_model), "split")
-    model.load_state_dict(compiled.state | {"unembed": torch.eye(d_model)})
-    ours = model(torch.from_numpy(tokens)).numpy()
-    largest = float(np.abs(ours - compiled.residual(tokens)).max())
+    inputs, theirs = torch.from_numpy(tokens), compiled.residual(tokens)
+    unembed = compiled.state["unembed"]
+    whole = Transformer(replace(compiled.config, d_out=len(unembed)), "split")
+    whole.load_state_dict(compiled.state | {"unembed": torch.eye(len(unembed))})
+    with sdpa_kernel(SDPBackend.MATH):
+        residual = np.abs(whole(inputs).numpy() - theirs).max()
+    outputs = np.abs(compiled.model()(inputs).numpy() - theirs @ unembed.numpy()).max()
+    largest = float(max(residual, outputs))
     if largest > PORT_TOLERANCE:
         raise ModelError(
             f"the converted model differs from Tracr's by {largest:.2g}, which is more than {PORT_TOLERANCE:g}."
