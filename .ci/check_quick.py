@@ -25,7 +25,7 @@ def problems(path: Path) -> list[str]:
     for record in done:
         identity = record["identity"]
         own = record["recovery"].get(identity["ablation"], {})
-        if identity["method"] == "truth" and own.get("auc") != 1.0:
+        if identity["method"] == "truth" and own.get("auroc") != 1.0:
             wrong.append(
                 f"the truth does not score AUC 1 on {identity['task']} under {identity['ablation']}: {own.get('auc')}"
             )
