@@ -15,6 +15,7 @@ _PUBLIC = {
     "Discovery": "suite.circuit",
     "Edge": "suite.model.graph",
     "EdgeScores": "suite.circuit",
+    "Evaluator": "suite.evaluator",
     "Graph": "suite.model.graph",
     "Store": "suite.harness.store",
     "Transformer": "suite.model.transformer",
