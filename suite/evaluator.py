@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .ablation import Ablation, Alternatives
+from .constants import distance, offsets, optimal_constants
 from .data import Batch, Data
 from .model.transformer import Alternative, Transformer
 from .objective import Objective, Targets
@@ -43,7 +44,7 @@ class Evaluator:
         model, data: what is cut, on which prompts.
         ablation: what cut edges carry.
         objective: what outputs are scored by.
-        seed: of the ``resample`` pairing.
+        seed: of what ``resample`` and ``noise`` draw.
         batch_size: prompts at a time; chosen from the model's size when omitted.
 
     Raises:
@@ -64,6 +65,7 @@ class Evaluator:
         self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
         self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
+        self._constants: dict[bytes, Tensor] | None = {} if ablation.value == "optimal" else None
         self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
         self._cache: list[Prepared] | None = None
 
@@ -76,16 +78,37 @@ class Evaluator:
 
     def _prepare(self) -> Iterator[Prepared]:
         for batch in self.data.batches(self.batch_size):
-            runs = Runs(self.model, batch)
-            clean, cut = runs.clean[1], self._alternatives.of(runs)
-            yield Prepared(
-                batch,
-                runs,
-                clean.inputs,
-                self.model.alternative(cut, batch.clean.shape[1]),
-                self.model.difference(clean, cut),
-                self.objective.targets(runs),
-            )
+            yield self.prepare(batch)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> Prepared:
+        """A batch of rows of one length, with what cut edges carry in it."""
+        runs = Runs(self.model, batch)
+        clean, cut = runs.clean[1], self._alternatives.of(runs)
+        return Prepared(
+            batch,
+            runs,
+            clean.inputs,
+            self.model.alternative(cut, batch.clean.shape[1]),
+            self.model.difference(clean, cut),
+            self.objective.targets(runs),
+        )
+
+    def constants(self, masks: Tensor) -> Tensor:
+        """What cut edges carry under the optimal ablation [C, W, D], learned for each mask [C, W, R] and remembered."""
+        keys = [mask.cpu().numpy().tobytes() for mask in masks]
+        new = [i for i, key in enumerate(keys) if key not in self._constants]
+        if new:
+            objective = distance(self.objective, self.model)
+            found = optimal_constants(self.model, list(self.prepared()), objective, masks[new])
+            self._constants |= zip((keys[i] for i in new), found, strict=True)
+        return torch.stack([self._constants[key] for key in keys])
+
+    def _offset(self, masks: Tensor) -> Tensor | None:
+        if self._constants is None:
+            return None
+        exists = self.model.graph.exists.to(self.model.device)
+        return offsets(masks.to(device=self.model.device, dtype=self.model.dtype), self.constants(masks), exists)
 
     @torch.no_grad()
     def outputs(self, masks: Tensor) -> Tensor:
@@ -118,6 +141,7 @@ class Evaluator:
             yield (
                 part,
                 self.model.run_cut(
-                    masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read
+                    masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read,
+                    offset=self._offset(masks[part]),
                 ),
             )

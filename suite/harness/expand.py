@@ -46,7 +46,7 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
     sources = Sources(task_source, on.model_source, names.source(choice.name))
     for ablation_name in grid.ablation:
         ablation = names.ablation(ablation_name)
-        chance = method.stochastic or ablation.value == "resample"
+        chance = method.stochastic or ablation.stochastic
         for objective in _objectives(method, grid, on):
             for seed in (choice.seed or grid.seed) if chance else (None,):
                 cell = Cell(

@@ -35,10 +35,11 @@ class Method:
         name: as on the command line.
         function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``.
         paper: authors, year, arXiv number.
-        needs: of ``gradients``, ``counterfactuals``, ``truth``.
+        needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit).
         ablations: the ablation values for which the method has a meaning.
         objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, whose gradient
-            there is zero; or None for methods that use no objective.
+            there is zero; ``divergence``, which excludes all others, because they have no floor that a faithful
+            circuit is at; or None for methods that use no objective.
         presets: named parameter sets, beside the paper's values, which are the signature's defaults.
         cost: in words, in passes.
         stochastic: whether the seed changes the scores.
@@ -50,7 +51,7 @@ class Method:
     paper: str
     needs: frozenset[str] = frozenset()
     ablations: frozenset[str] = VALUES
-    objectives: Literal["any", "differentiable at clean"] | None = "any"
+    objectives: Literal["any", "differentiable at clean", "divergence"] | None = "any"
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost: str = ""
     stochastic: bool = False
@@ -100,8 +101,15 @@ class Method:
             return reason
         if "counterfactuals" in self.needs and data.counterfactual is None:
             return f"{self.name} needs counterfactual prompts and the task has none"
+        if "distribution" in self.needs and config.d_out < 2:
+            return f"{self.name} needs a distribution over outputs and the model's output is one number"
         if objective is None or self.objectives is None:
             return None
+        if self.objectives == "divergence" and not objective.divergence:
+            return (
+                f"{self.name} keeps a circuit near the whole model, and {objective.name} has no floor there that it "
+                f"could be kept at: it could be raised beyond the model's own; use kl or l2"
+            )
         if self.objectives == "differentiable at clean" and objective.divergence:
             return (
                 f"{self.name} takes the gradient at the clean run, where that of {objective.name} is zero on every "
@@ -164,7 +172,7 @@ def method(
     paper: str,
     needs: frozenset[str] | set[str] = frozenset(),
     ablations: frozenset[str] | set[str] = VALUES,
-    objectives: Literal["any", "differentiable at clean"] | None = "any",
+    objectives: Literal["any", "differentiable at clean", "divergence"] | None = "any",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     cost: str = "",
     stochastic: bool = False,

@@ -267,6 +267,7 @@ class Transformer(nn.Module):
         inputs: Tensor,
         prefix: Tensor | None = None,
         read: Tensor | None = None,
+        offset: Tensor | None = None,
     ) -> Tensor:
         """Logits under many masks at once. Differentiable in the masks, at zero and one as well as between.
 
@@ -278,6 +279,7 @@ class Transformer(nn.Module):
             prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. With it the pass starts at the
                 first layer that a cut can change.
             read: as in ``forward``.
+            offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges).
 
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
@@ -287,7 +289,7 @@ class Transformer(nn.Module):
         """
         graph, config = self.graph, self.config
         masks = masks.to(device=self.device, dtype=self.dtype)
-        if masks.requires_grad and torch.is_grad_enabled():
+        if offset is not None or (masks.requires_grad and torch.is_grad_enabled()):
             start, live = 0, [True] * len(graph.writers)
         else:
             exists = graph.exists.to(masks.device)
@@ -297,7 +299,7 @@ class Transformer(nn.Module):
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
-        stream = _Stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3])
+        stream = _Stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
@@ -365,9 +367,11 @@ def _slice_or_list(indices: Sequence[int]) -> slice | list[int]:
 class _Stream:
     """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
 
-    def __init__(self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+    ) -> None:
         # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
-        self.shape, self.masks, self.n_shared = tuple(shape), masks, len(shared)
+        self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
         self.shared = shared.expand(-1, *shape, -1).flatten(1)
         self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
         self.n_written = 0
@@ -396,4 +400,7 @@ class _Stream:
             own = torch.cat(self.blocks, 1) if self.buffer is None else self.buffer
             weights = masks[..., _slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
             x = x + weights.bmm(own[:, :n_own]).transpose(0, 1)
-        return x.unflatten(2, (*self.shape, -1))
+        x = x.unflatten(2, (*self.shape, -1))
+        if self.offset is not None:
+            x = x + self.offset[:, _slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+        return x

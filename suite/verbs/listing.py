@@ -113,8 +113,11 @@ def _carries(ablation: Ablation) -> str:
             return "its output on another prompt of the same length, drawn by the seed"
         case "zero":
             return "nothing"
+        case "optimal":
+            return "a constant a writer, learned so as to harm the circuit least"
     extent = "at each position" if ablation.position else "over all positions"
-    return f"its average {extent}, over the {ablation.prompts} prompts of the {ablation.over}"
+    noise = ", plus Gaussian noise of the same spread, drawn by the seed" if ablation.value == "noise" else ""
+    return f"its average {extent}, over the {ablation.prompts} prompts of the {ablation.over}{noise}"
 
 
 def _objectives() -> list[dict[str, Any]]:
