@@ -5,6 +5,7 @@ Everything comes from the store, and the same store gives the same bytes.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
     from .page import Picture, Section
 
 
+ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
+"""What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
+
+
 class Results(NamedTuple):
-    """A store's records and the tidy tables made from them."""
+    """A store's records and the tidy tables made from them; ``superseded`` counts the records left out as outdated."""
 
     store: Store
     records: list[dict[str, Any]]
     recovery: pd.DataFrame
+    superseded: int
     aggregate: pd.DataFrame
     pairwise: pd.DataFrame
     mismatch: pd.DataFrame
@@ -35,11 +41,28 @@ class Results(NamedTuple):
 def read(store_path: str | Path) -> Results:
     """Reads a store. Raises StoreError when there is none or a newer version wrote it."""
     store = Store(store_path)
-    records = list(store.records())
+    records, superseded = _current(store)
     recovery = tables.recovery_table(records)
     aggregate = tables.aggregate_table(recovery)
     derived = tables.pairwise_table(recovery), tables.mismatch_table(recovery), tables.failure_table(records)
-    return Results(store, records, recovery, aggregate, *derived)
+    return Results(store, records, recovery, superseded, aggregate, *derived)
+
+
+def _current(store: Store) -> tuple[list[dict[str, Any]], int]:
+    """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
+
+    A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells get
+    new keys; the old ones answer a question that is no longer asked, and would stand beside the new as if they were rivals.
+    """
+    records = list(store.records())
+    asked = {key for benchmark in store.benchmarks().values() for key in benchmark.get("cells", ())}
+
+    def question(record: dict[str, Any]) -> str:
+        return json.dumps([record["identity"][name] for name in ASKED_FOR], sort_keys=True)
+
+    answered = {question(record) for record in records if record["key"] in asked}
+    kept = [record for record in records if record["key"] in asked or question(record) not in answered]
+    return kept, len(records) - len(kept)
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
@@ -69,8 +92,7 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
 
 def summary_table(store_path: str | Path) -> str:
     """The result in plain text: method by ablation, median area with its interval, exact recoveries, seconds."""
-    store = Store(store_path)
-    records = list(store.records())
+    records, _ = _current(Store(store_path))
     aggregate = tables.aggregate_table(tables.recovery_table(records), ["auroc", "exact"])
     failed = sum(record["status"] != "done" for record in records)
     if aggregate.empty:
@@ -110,6 +132,7 @@ def _facts(results: Results) -> list[str]:
     asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.get("cells", ())}
     missing = len(asked - {record["key"] for record in results.records})
     facts += [f"{missing} not run yet"] if missing else []
+    facts += [f"{results.superseded} outdated, left out"] if results.superseded else []
     facts += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
     for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
         n = results.recovery[column].nunique()

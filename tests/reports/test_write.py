@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from synthetic import certificate, identity, make_store, record_of, write_done
 
-from circuitmeter.reports.write import summary_table, write_report
+from circuitmeter.reports.write import read, summary_table, write_report
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.harness.store import Store
 from circuitmeter.suite.model.graph import Graph
@@ -74,10 +74,26 @@ def test_failures_are_listed_with_reasons(report):
     assert "out of memory after 3 s" in text and "eap-ig has no zero ablation here" in text
 
 
-def test_the_same_store_gives_the_same_bytes(usual_store, report, tmp_path):
-    write_report(usual_store.path, tmp_path)
-    for path in sorted(report.rglob("*.*")):
-        assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
+def test_the_same_store_gives_the_same_bytes(tmp_path):
+    store = make_store(tmp_path / "s", programs=2, methods=("eap", "random"), failures=False)
+    first, second = (write_report(store.path, tmp_path / name).parent for name in ("first", "second"))
+    for path in sorted(first.rglob("*.*")):
+        assert (second / path.relative_to(first)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_cells_that_a_benchmark_replaced_are_left_out(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    contents = certificate(Graph(n_layers=2, n_heads=1, inputs="split"), ablations=("patch",))
+    store.write_truth("c" * 16, contents)
+    for version in ("1" * 16, "2" * 16):
+        write_done(store, contents, identity("tracr/x", "mine", "patch", truth="c" * 16, version=version), 1.0, 0)
+    assert "mine (version 1111)" in summary_table(store.path)
+    newer = [key for key in store.keys() if store.record(key)["identity"]["version"] == "2" * 16]
+    store.write_benchmark("b", {"cells": newer})
+    text = summary_table(store.path)
+    assert "mine" in text and "version" not in text
+    results = read(store.path)
+    assert results.superseded == 1 and [record["key"] for record in results.records] == newer
 
 
 def test_csv_holds_full_numbers(report, usual_results):
@@ -115,7 +131,7 @@ def test_a_single_method_on_a_single_program(tmp_path):
 
 
 def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path):
-    store = make_store(tmp_path / "s", programs=2, methods=("eap", "random"), failures=False)
+    store = make_store(tmp_path / "s", programs=2, methods=("eap", "random"), ablations=("patch",), failures=False)
     key = store.keys()[0]
     (store.path / "cells" / key / "record.json").write_text("{")
     text = write_report(store.path).read_text()
