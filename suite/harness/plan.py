@@ -75,7 +75,8 @@ class Plan:
     def __str__(self) -> str:
         """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
         counts = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "missing", "undefined", "failed"))
-        time = "time unknown: nothing was measured yet" if self.seconds is None else f"about {spoken(self.seconds)} on one worker"
+        known = self.seconds is not None
+        time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: nothing was measured yet"
         left = f"; {time}" if self.of("missing") else ""
         lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
         for state in ("undefined", "failed"):
@@ -150,8 +151,9 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     for key, patterns in wanted.items():
         kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
         if not kept:
-            present = sorted({_text(cell, key) for cell in chosen})
-            raise SpecError(f"--only {' '.join(f'{key}={p}' for p in patterns)} leaves no cell; there {key} is {', '.join(present)}.")
+            given = " ".join(f"{key}={pattern}" for pattern in patterns)
+            present = ", ".join(sorted({_text(cell, key) for cell in chosen}))
+            raise SpecError(f"--only {given} leaves no cell; there {key} is {present}.")
         chosen = kept
     return tuple(chosen)
 

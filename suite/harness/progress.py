@@ -67,7 +67,9 @@ class Progress:
         if not event.to_run:
             return
         there = f", {self._done} of {self._total} are there" if self._done else ""
-        self._say(f"{plan.name}: {len(event.to_run)} cells to run on {self._workers} worker{'s' * (self._workers > 1)}{there}")
+        self._say(
+            f"{plan.name}: {len(event.to_run)} cells to run on {self._workers} worker{'s' * (self._workers > 1)}{there}"
+        )
         if self.live:
             self._start_bar()
 

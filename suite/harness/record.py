@@ -67,7 +67,9 @@ def fault(record: Any, key: str) -> str | None:
     if record["key"] != key or key_of(record["identity"]) != key:
         return "the record's identity belongs to another key"
     if record["status"] == "done":
-        return None if record["kind"] is None and record["n_edges"] is not None else "the record is half done, half failed"
+        return (
+            None if record["kind"] is None and record["n_edges"] is not None else "the record is half done, half failed"
+        )
     if record["status"] != "failed" or record["kind"] not in FAILURES:
         return f"the record's status is {record['status']!r}, of kind {record['kind']!r}"
     return None

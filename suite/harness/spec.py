@@ -183,7 +183,9 @@ class Spec(BaseModel):
         choices = tuple(MethodChoice(name=name) for name in methods)
         for choice in choices:
             names.method(choice.name)
-        return self.model_copy(update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)})
+        return self.model_copy(
+            update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)}
+        )
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell once, in the spec's order; those that have no meaning say why in ``.undefined``."""

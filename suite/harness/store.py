@@ -30,7 +30,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ..errors import StoreError
-from .files import fsync_folder, free_name, process_lives, write_atomically, write_synced
+from .files import free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .record import fault
 
 FORMAT = 1
@@ -205,12 +205,12 @@ class Store:
         written = self._json(self.path / "store.json")
         number = written.get("format")
         if not isinstance(number, int):
-            raise StoreError(f"{self.path / 'store.json'} does not say its format; it should hold {{\"format\": 1}}.")
+            raise StoreError(f'{self.path / "store.json"} does not say its format; it should hold {{"format": 1}}.')
         if number > FORMAT:
             raise StoreError(
                 f"the store {self.path} has format {number}, written by circuitmeter {written.get('version', '?')}; "
-                f"this is circuitmeter {version('circuitmeter')}, which reads up to format {FORMAT}: update it, or name "
-                f"another folder."
+                f"this is circuitmeter {version('circuitmeter')}, which reads up to format {FORMAT}: update it, or "
+                f"name another folder."
             )
 
     def _sweep(self) -> None:

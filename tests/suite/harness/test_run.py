@@ -111,7 +111,9 @@ def test_an_unknown_edge_is_one_line(spec, user_method, tmp_path, rows):
 
 def test_failures_are_retried_when_asked(spec, user_method, tmp_path, logged):
     flag = tmp_path / "repaired"
-    method = user_method(f"log('ran')\nif not os.path.exists({str(flag)!r}):\n    raise ValueError('no flag')\nreturn zeros(model)")
+    method = user_method(
+        f"log('ran')\nif not os.path.exists({str(flag)!r}):\n    raise ValueError('no flag')\nreturn zeros(model)"
+    )
     benchmark, store = spec(method=method, task="tracr/xproportion"), tmp_path / "store"
     first = run(benchmark, store, executor="serial")
     assert first.exit_status == 1 and len(first.failed) == 2 and "--retry-failed" in str(first)
@@ -213,7 +215,13 @@ def test_progress_is_a_plain_line_a_cell(spec, user_method, tmp_path):
 def test_progress_in_a_terminal_says_the_same(spec, tmp_path):
     stream = io.StringIO()
     with Progress(stream, live=True) as progress:
-        run(spec(method="truth", task="tracr/xproportion"), tmp_path / "store", executor="serial", workers=1, on_event=progress)
+        run(
+            spec(method="truth", task="tracr/xproportion"),
+            tmp_path / "store",
+            executor="serial",
+            workers=1,
+            on_event=progress,
+        )
     assert "2/2 truth · tracr/xproportion · zero" in stream.getvalue() and "\x1b" in stream.getvalue()
 
 

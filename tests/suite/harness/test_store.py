@@ -241,5 +241,11 @@ def test_the_store_needs_no_torch():
 
 
 def test_records_hold_plain_values():
-    given = {1: (np.float64(0.5), float("nan"), np.int64(3)), "a": np.arange(2), "b": float("inf"), "c": None, "d": True}
+    given = {
+        1: (np.float64(0.5), float("nan"), np.int64(3)),
+        "a": np.arange(2),
+        "b": float("inf"),
+        "c": None,
+        "d": True,
+    }
     assert plain(given) == {"1": [0.5, None, 3], "a": [0, 1], "b": None, "c": None, "d": True}
