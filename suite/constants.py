@@ -45,7 +45,7 @@ def offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
 
 
 def means(model: Transformer, prepared: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-    """Mean output of each writer [W, D] over all prompts and positions, and its spread [W]: root mean square distance."""
+    """Mean output of each writer [W, D] over all prompts and positions, and its spread [W]: the root mean square a dimension."""
     total = square = torch.zeros(())
     count = 0
     for ready in prepared:
@@ -53,7 +53,7 @@ def means(model: Transformer, prepared: Sequence[Prepared]) -> tuple[Tensor, Ten
         total, square = total + out.sum((1, 2)), square + out.square().sum((1, 2))
         count += out.shape[1] * out.shape[2]
     mean = total / count
-    spread = (square / count - mean.square()).clamp_min(0).sum(-1).sqrt()
+    spread = (square / count - mean.square()).clamp_min(0).mean(-1).sqrt()
     return mean.to(model.dtype), spread.to(model.dtype)
 
 

@@ -63,8 +63,8 @@ def test_noise_prints_as_it_parses_and_takes_the_options_of_the_mean():
 
 
 def some_circuits(model):
-    """Masks [3, W, R]: nothing kept, one path kept, one edge cut."""
-    half = model.graph.matrix(["input->m0", "m0->logits"])
+    """Masks [3, W, R]: nothing kept, a few edges kept, one edge cut."""
+    half = model.graph.matrix(["input->m0", "m0->m1", "m1->logits"])
     but_one = model.graph.exists.clone()
     but_one[model.graph.index("m0->logits")] = False
     return torch.stack([torch.zeros_like(half), half, but_one])
@@ -78,8 +78,8 @@ def test_with_everything_cut_a_linear_model_s_optimal_output_is_the_mean_of_its_
         clean = model(data.clean, data.read)
         # A bias serves the one position that is read; the position embedding is on no edge.
         best = clean.mean(0)
-    assert_close(evaluator.outputs(nothing)[0], best.expand_as(clean), rtol=0, atol=5e-3 * float(clean.std()))
-    assert_close(evaluator.loss(nothing)[0], (clean - best).square().mean().double(), rtol=1e-4, atol=0)
+    assert_close(evaluator.outputs(nothing)[0], best.expand_as(clean), rtol=0, atol=0.05 * float(clean.std()))
+    assert_close(evaluator.loss(nothing)[0], (clean - best).square().mean().double(), rtol=3e-3, atol=0)
 
 
 def test_with_one_edge_cut_a_linear_model_s_optimal_constant_is_the_regression_of_what_is_missing():
@@ -92,12 +92,12 @@ def test_with_one_edge_cut_a_linear_model_s_optimal_constant_is_the_regression_o
         missing = written[model.graph.writers.index("m0"), :, -1] @ model.unembed  # [N, d_out]
     # The best constant's image is the mean of the missing part; the rest of its variance is the loss.
     expected = (missing - missing.mean(0)).square().mean()
-    assert_close(evaluator.loss(mask[None])[0], expected, rtol=1e-4, atol=1e-12)
+    assert_close(evaluator.loss(mask[None])[0], expected, rtol=3e-3, atol=1e-12)
 
 
 @pytest.mark.parametrize("objective", ["kl", "l2"])
 def test_optimal_never_does_worse_than_zero_or_mean(objective):
-    model, data = small_model(n_layers=1), small_data(n=12)
+    model, data = small_model(n_layers=2), small_data(n=12)
     masks = some_circuits(model)
     losses = {
         name: Evaluator(model, data, Ablation.parse(name), OBJECTIVES.get(objective)).loss(masks)
@@ -108,7 +108,7 @@ def test_optimal_never_does_worse_than_zero_or_mean(objective):
 
 
 def test_each_circuit_has_constants_of_its_own_whatever_it_is_evaluated_with():
-    model, data = small_model(n_layers=1), small_data(n=12)
+    model, data = small_model(n_layers=2), small_data(n=12)
     masks = some_circuits(model)
     together = Evaluator(model, data, Ablation.parse("optimal"), OBJECTIVES.get("kl"))
     alone = Evaluator(model, data, Ablation.parse("optimal"), OBJECTIVES.get("kl"))
@@ -118,7 +118,7 @@ def test_each_circuit_has_constants_of_its_own_whatever_it_is_evaluated_with():
 
 
 def test_constants_are_trained_on_a_distance_also_where_the_objective_has_no_floor():
-    model, data = small_model(n_layers=1), small_data(n=12)
+    model, data = small_model(n_layers=2), small_data(n=12)
     assert distance(OBJECTIVES.get("logit-difference"), model).name == "kl"
     assert distance(OBJECTIVES.get("answer-difference"), small_model(d_out=1)).name == "l2"
     masks = some_circuits(model)[1:2]
