@@ -20,7 +20,7 @@ _PUBLIC = {
     "Store": "suite.harness.store",
     "Transformer": "suite.model.transformer",
     "load_model": "suite.harness.models",
-    "load_task": "tasks",
+    "load_task": "tasks:load",
     "method": "suite.methods",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
@@ -29,7 +29,8 @@ __all__ = sorted([*_PUBLIC, "__version__"])
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"circuitmeter has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"circuitmeter.{_PUBLIC[name]}"), name)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(f"circuitmeter.{module}"), attribute or name)
 
 
 def __dir__() -> list[str]:
