@@ -10,7 +10,7 @@ import pytest
 import circuitmeter
 
 PROMISED = [
-    "Ablation", "Circuit", "CircuitMeterError", "Data", "Discovery", "Edge", "EdgeScores", "Graph", "Store",
+    "Ablation", "Circuit", "CircuitMeterError", "Data", "Discovery", "Edge", "EdgeScores", "Evaluator", "Graph", "Store",
     "Transformer", "__version__", "load_model", "load_task", "method",
 ]  # fmt: skip
 

@@ -49,9 +49,7 @@ def load_model(
     if is_ground_truth(name):
         model = ground_truth.load(name).model(device, dtype)
         if inputs not in (None, model.graph.inputs):
-            raise ModelError(
-                f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models."
-            )
+            raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
         return model
     from ..model.convert import from_huggingface
 

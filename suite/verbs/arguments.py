@@ -21,6 +21,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Who computes cells, and where."""
+    parser.add_argument(
+        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
+    )
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        default="local",
+        help="what runs the cells: local (processes on this machine, the default) or serial (this process)",
+    )
+    add_device(parser)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, and nothing else")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import add_benchmark, add_device, positive_number
+from .arguments import add_benchmark, add_workers
 
 NAME = "run"
 HELP = "Run the cells of a benchmark that its store does not hold yet, and write the report."
@@ -17,11 +17,7 @@ REPORT = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_benchmark(parser)
-    parser.add_argument(
-        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
-    )
-    add_device(parser)
-    parser.add_argument("--executor", default="local", metavar="local", help="what runs the cells (default: local)")
+    add_workers(parser)
     parser.add_argument("--retry-failed", action="store_true", help="run the cells that failed earlier again")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
-from .arguments import add_device, add_json, positive_number
+from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
     from ..harness.cell import Cell
@@ -32,10 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="BENCHMARK", default="quick", help="a built-in benchmark or a TOML file (default: quick)"
     )
     parser.add_argument("--store", metavar="DIR", type=Path, help="where results are kept (default: results/BENCHMARK)")
-    parser.add_argument(
-        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
-    )
-    add_device(parser)
+    add_workers(parser)
     add_json(parser)
 
 
@@ -58,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     mine = mine.model_copy(update={"name": f"{spec.name}-with-{Path(options.method.rpartition(':')[0]).stem}"})
     device = resolve(options.device)
     store = store_of(options, spec)
+    workers = {"workers": options.workers, "device": options.device, "executor": options.executor}
     if (store / "store.json").exists():
         Store(store)  # refuses a newer one before anything runs
     with stdout_kept_clean():
@@ -65,9 +63,7 @@ def run(options: argparse.Namespace) -> int:
         summaries = []
         for part in (spec, mine):
             with Progress() as progress:
-                summaries.append(
-                    harness.run(part, store, workers=options.workers, device=options.device, on_event=progress)
-                )
+                summaries.append(harness.run(part, store, on_event=progress, **workers))
         rankings = compare(spec, mine, store)
     failed = [{"cell": str(cell), "reason": reason} for summary in summaries for cell, reason in summary.failed]
     if options.json:

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     """The benchmark's file beside its finished store: run once, copied by each test that needs it."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "small.toml").write_text(BENCHMARK)
-    assert cli.main(["run", str(folder / "small.toml"), "--store", str(folder / "store"), "--workers", "1"]) == 0
+    assert cli.main(["run", str(folder / "small.toml"), "--store", str(folder / "store"), "--executor", "serial"]) == 0
     return folder
 
 
@@ -87,7 +87,7 @@ def test_a_run_fills_the_store_and_writes_the_report(finished):
 
 def test_the_table_is_printed(command, folder, quick_report):
     shutil.rmtree(folder / "store" / "cells" / Store(folder / "store").keys()[0])
-    status, out, err = command("run", "small.toml", "--store", "store", "--workers", "1")
+    status, out, err = command("run", "small.toml", "--store", "store", "--executor", "serial")
     assert status == 0, err
     for name in ("random", "magnitude", "eap", "truth", "report.html"):
         assert name in out
@@ -119,7 +119,7 @@ def test_a_damaged_cell_is_reported_and_run_again(command, folder, quick_report)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    status, _, err = command("run", "small.toml", "--store", "store", "--workers", "1")
+    status, _, err = command("run", "small.toml", "--store", "store", "--executor", "serial")
     assert status == 0
     assert f"damaged: cell {key}: scores.safetensors is not what was written" in err
     assert Store(store).scores(key) == pytest.approx(scores, abs=0, nan_ok=True)
@@ -173,7 +173,7 @@ def test_a_failed_cell_is_status_1(command, folder, quick_report):
     (folder / "bad.py").write_text(METHOD.replace("return", "assert model.graph.n_edges > 50, 'too small'\n    return"))
     (folder / "bad.toml").write_text(BENCHMARK.replace('method = ["random",', 'method = ["bad.py:discover",'))
     for _ in range(2):
-        status, out, err = command("run", "bad.toml", "--store", "store", "--workers", "1")
+        status, out, err = command("run", "bad.toml", "--store", "store", "--executor", "serial")
         assert status == 1
         assert "failed: bad.py:discover" in err and "too small" in err
         assert "1 failed" in out
@@ -204,7 +204,7 @@ def test_a_mistake_in_the_benchmark(mistake, verb, command, tmp_path, monkeypatc
 def test_validate(command, folder):
     (folder / "mine.py").write_text(METHOD)
     before = written(folder / "store")
-    arguments = ("validate", "mine.py:discover", "--against", "small.toml", "--store", "store", "--workers", "1")
+    arguments = ("validate", "mine.py:discover", "--against", "small.toml", "--store", "store", "--executor", "serial")
     status, out, err = command(*arguments, "--json")
     assert status == 0, err
     (found,) = json.loads(out)["rankings"]
