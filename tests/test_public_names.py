@@ -10,8 +10,8 @@ import pytest
 import circuitmeter
 
 PROMISED = [
-    "Ablation", "Circuit", "CircuitMeterError", "Data", "Discovery", "Edge", "EdgeScores", "Evaluator", "Graph", "Store",
-    "Transformer", "__version__", "load_model", "load_task", "method",
+    "Ablation", "Circuit", "CircuitMeterError", "Data", "Discovery", "Edge", "EdgeScores", "Evaluator", "Graph",
+    "Store", "Transformer", "__version__", "load_model", "load_task", "method",
 ]  # fmt: skip
 
 
