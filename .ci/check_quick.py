@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 from circuitmeter import Store
+
+METHODS = {"truth", "exact", "acdc", "eap", "eap-ig", "random", "magnitude"}
+PROGRAMS = {f"tracr/{name}" for name in ("xproportion", "reverse", "hist", "sort", "pair_balance", "majority_a")}
+
+
+def area(record: dict[str, Any], truth: str | None = None) -> float:
+    """Area under the ROC curve against the truth of the cell's own ablation, or of another one."""
+    return record["recovery"][truth or record["identity"]["ablation"]]["auroc"]
+
+
+def cells(done: Iterable[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
+    """The records whose identity has these values."""
+    return [record for record in done if all(record["identity"][name] == value for name, value in wanted.items())]
 
 
 def problems(path: Path) -> list[str]:
     """One line for everything that is wrong with the store at ``path``; empty when it holds what it should."""
     store = Store(path)
     records = list(store.records())
-    wrong = [f"damaged: {entry}" for entry in store.damaged]
-    wrong += [
-        f"failed: {record['identity']} {record['reason']}"
-        for record in records
-        if record["kind"] not in (None, "undefined")
-    ]
     done = [record for record in records if record["status"] == "done"]
-    for name in ("truth", "exact", "acdc", "eap", "eap-ig", "random", "magnitude"):
-        if not any(record["identity"]["method"] == name for record in done):
-            wrong.append(f"no finished cell of the method {name}")
-    for record in done:
-        identity = record["identity"]
-        own = record["recovery"].get(identity["ablation"], {})
-        if identity["method"] == "truth" and own.get("auroc") != 1.0:
-            wrong.append(
-                f"the truth does not score AUC 1 on {identity['task']} under {identity['ablation']}: {own.get('auc')}"
-            )
+    wrong = [f"damaged: {key}: {reason}" for key, reason in store.damaged.items()]
+    wrong += [f"failed: {r['identity']}: {r['reason']}" for r in records if r["kind"] not in (None, "undefined")]
+    for method in METHODS:
+        found = {(record["identity"]["task"], record["identity"]["ablation"]) for record in cells(done, method=method)}
+        missing = {(program, ablation) for program in PROGRAMS for ablation in ("patch", "zero")} - found
+        wrong += [f"no finished cell of {method} on {program} under {ablation}" for program, ablation in missing]
+
+    certain = cells(done, method="truth") + cells(done, method="exact", ablation="patch", objective="l2")
+    for program in ("tracr/xproportion", "tracr/reverse"):
+        zero = cells(done, method="acdc", ablation="zero", task=program, objective="l2")
+        certain += zero
+        if any(area(record, "patch") >= 1 for record in zero):
+            wrong.append(f"acdc under zero is not worse against the patch truth of {program}")
+    wrong += [f"an area of {area(r)} and not 1: {r['identity']}" for r in certain if area(r) != 1]
+    chance = mean(map(area, cells(done, method="random")))
+    if not 0.4 < chance < 0.6:
+        wrong.append(f"random scores have a mean area of {chance:.3f}, far from one half")
     if not (path / "report.html").is_file():
         wrong.append("no report.html")
     print(f"{len(done)} cells done, {len(wrong)} problems")
