@@ -26,8 +26,8 @@ def curve_tables(store: Store, recovery: pd.DataFrame) -> tuple[pd.DataFrame, pd
     Args:
         recovery: ``tables.recovery_table`` of the same store; its ``own`` rows say which cells to draw.
     Returns (means, programs). ``means``: ablation, label, kind (``roc``: x false positive rate, y true positive rate;
-    ``precision-recall``: x recall, y precision), x, mean, low, high (95 % pointwise bootstrap band over programs), n programs.
-    ``programs``: the same per program, mean over its runs, in ``y``. All are fractions.
+    ``precision-recall``: x recall, y precision), x, mean, low, high (95 % pointwise bootstrap band over programs), n
+    programs. ``programs``: the same per program, mean over its runs, in ``y``. All are fractions.
     """
     truths = _Truths(store)
     means, programs = [], []
@@ -80,7 +80,9 @@ class _Truths:
         if (certificate_hash, ablation) not in self._labels:
             if certificate_hash not in self._certificates:
                 certificate = self._store.truth(certificate_hash)
-                shape = {name: value for name, value in certificate["graph"].items() if name in Graph.__dataclass_fields__}
+                shape = {
+                    name: value for name, value in certificate["graph"].items() if name in Graph.__dataclass_fields__
+                }
                 self._certificates[certificate_hash] = certificate, Graph(**shape)
             certificate, graph = self._certificates[certificate_hash]
             exists = graph.exists.numpy()

@@ -20,8 +20,8 @@ def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
 
     Args:
         identities: cell identities by key.
-    Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where other cells
-    of the method have another objective; ``mine (version 1f3a)`` where two versions of its source ran.
+    Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where other
+    cells of the method have another objective; ``mine (version 1f3a)`` where two versions of its source ran.
     """
     parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     objectives, versions = defaultdict(set), defaultdict(set)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: opens from disk, asks the network for nothing, runs only its own few lines of script."""
+"""One self-contained HTML page: opens from disk, asks the network for nothing, runs its own few lines only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def page(title: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = inline_svg
-    template = environment.from_string(files(__package__).joinpath("templates/report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files(__package__).joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    )
     return template.render(title=title, facts=facts, sections=sections)
 
 
@@ -59,4 +61,5 @@ def inline_svg(picture: Picture) -> Markup:
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     # At most a third larger than in print, and not so small that its letters cannot be read: narrow screens scroll it.
     label = Markup.escape(picture.title)
-    return Markup(f'{opening} role="img" aria-label="{label}" style="min-width:{width * 0.85:.2f}in;max-width:{width * 1.35:.2f}in">{rest}')
+    size = f"min-width:{width * 0.85:.2f}in;max-width:{width * 1.35:.2f}in"
+    return Markup(f'{opening} role="img" aria-label="{label}" style="{size}">{rest}')

@@ -1,4 +1,5 @@
-"""Tables as people read them: chosen columns, rounded numbers with their intervals, the best in bold; Markdown and LaTeX.
+"""Tables as people read them: chosen columns, rounded numbers with their intervals, the best in bold; Markdown and
+LaTeX.
 
 The tidy tables (``tables.py``) hold every number in full and go to CSV; what is here goes into pages and papers.
 """
@@ -19,7 +20,7 @@ MOST_VALUES = 6
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: its text, what it is sorted by (None: always last), and whether it is the best or not told apart from it."""
+    """One entry: its text, what it is sorted by (None: always last), and whether it is the best or level with it."""
 
     text: str
     sort: float | str | None = None
@@ -104,10 +105,10 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
     return Table(
         "leaderboard",
         "Recovery of the known circuits",
-        "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: area under "
-        "the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of the circuit of the true "
-        "size; exact: runs in which it is the true circuit. Bold: the best, and all that lie within the best one's interval (truth is given the answer "
-        "and takes no part).",
+        "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: "
+        "area under the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of "
+        "the circuit of the true size; exact: runs in which it is the true circuit. Bold: the best, and all that lie "
+        "within the best one's interval (truth is given the answer and takes no part).",
         ("Method", "Ablation", *measured.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
         (False, False, *[True] * (len(measured) + 5)),
         tuple(rows),
@@ -130,7 +131,8 @@ def programs(table: pd.DataFrame) -> Table:
     return Table(
         "programs",
         "Program by program",
-        "Area under the ROC curve against the truth of the method's own ablation, mean over seeds. Bold: the best in the row.",
+        "Area under the ROC curve against the truth of the method's own ablation, mean over seeds. Bold: the best in "
+        "the row.",
         ("Task", "Ablation", "True edges", "Edges", *labels),
         (False, False, *[True] * (2 + len(labels))),
         tuple(rows),
@@ -154,7 +156,8 @@ def mismatches(table: pd.DataFrame) -> Table:
     return Table(
         "mismatch",
         "Scored against another ablation's truth",
-        "Median area under the ROC curve over programs [95 % interval]. Bold: truth and discovery under the same ablation.",
+        "Median area under the ROC curve over programs [95 % interval]. Bold: truth and discovery under the same "
+        "ablation.",
         ("Method", "Discovered under", *[f"{truth} truth" for truth in truths]),
         (False, False, *[True] * len(truths)),
         tuple(rows),
@@ -168,15 +171,29 @@ def comparisons(table: pd.DataFrame) -> Table:
         winner = found["p_holm"] < 0.05
         cells = [_text(found[name]) for name in ("ablation", "first", "second")]
         cells += [_numeric(f"{found['n_different']} of {found['n']}", found["n_different"])]
-        cells += [_numeric(f"{found['median_difference']:+.3f}", found["median_difference"]), _numeric(number(found["a12"]), found["a12"])]
+        cells += [
+            _numeric(f"{found['median_difference']:+.3f}", found["median_difference"]),
+            _numeric(number(found["a12"]), found["a12"]),
+        ]
         cells += [_numeric(number(found[name], 3), found[name], winner) for name in ("p_holm", "p_value", "smallest_p")]
         rows.append(tuple(cells))
     return Table(
         "comparisons",
         "Paired tests between methods",
-        "Wilcoxon signed-rank test of the areas, program by program; p (Holm) is corrected for all pairs under an ablation, bold below "
-        "0.05. A12 above one half: the first is better. Smallest p: what so many differing programs could give at best.",
-        ("Ablation", "First", "Second", "Programs that differ", "Median difference", "A12", "p (Holm)", "p", "Smallest p"),
+        "Wilcoxon signed-rank test of the areas, program by program; p (Holm) is corrected for all pairs under an "
+        "ablation, bold below 0.05. A12 above one half: the first is better. Smallest p: what so many differing "
+        "programs could give at best.",
+        (
+            "Ablation",
+            "First",
+            "Second",
+            "Programs that differ",
+            "Median difference",
+            "A12",
+            "p (Holm)",
+            "p",
+            "Smallest p",
+        ),
         (False, False, False, *[True] * 6),
         tuple(rows),
     )
@@ -188,7 +205,16 @@ def failures(table: pd.DataFrame) -> Table:
     keys = ["kind", "label", "ablation", "reason"]
     for (kind, label, ablation, reason), group in table.groupby(keys, sort=True) if len(table) else ():
         tasks = ", ".join(sorted(set(group["task"])))
-        rows.append((_text(kind), _text(label), _text(ablation), _numeric(str(len(group)), len(group)), _text(reason), _text(tasks)))
+        rows.append(
+            (
+                _text(kind),
+                _text(label),
+                _text(ablation),
+                _numeric(str(len(group)), len(group)),
+                _text(reason),
+                _text(tasks),
+            )
+        )
     return Table(
         "failures",
         "Cells without a result",
@@ -204,17 +230,32 @@ def provenance(table: pd.DataFrame) -> Table:
     rows = []
     for name, group in table.groupby("name", sort=True):
         if len(group) > MOST_VALUES:
-            rows.append((_text(name), Cell(f"{len(group)} different values"), _numeric(str(group["cells"].sum()), group["cells"].sum())))
+            rows.append(
+                (
+                    _text(name),
+                    Cell(f"{len(group)} different values"),
+                    _numeric(str(group["cells"].sum()), group["cells"].sum()),
+                )
+            )
         else:
             rows += [(_text(name), _text(row.value), _numeric(str(row.cells), row.cells)) for row in group.itertuples()]
-    return Table("provenance", "Provenance", "What the cells were computed with.", ("What", "Value", "Cells"), (False, False, True), tuple(rows))
+    return Table(
+        "provenance",
+        "Provenance",
+        "What the cells were computed with.",
+        ("What", "Value", "Cells"),
+        (False, False, True),
+        tuple(rows),
+    )
 
 
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown."""
 
     def row(texts: Iterable[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for text in texts) + " |"
+        return (
+            "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for text in texts) + " |"
+        )
 
     rule = row("--:" if numeric else ":--" for numeric in table.numeric)
     body = [row(f"**{cell.text}**" if cell.best else cell.text for cell in cells) for cells in table.rows]
@@ -242,7 +283,12 @@ def latex(table: Table) -> str:
         row([rf"\textbf{{{latex_escaped(cell.text)}}}" if cell.best else latex_escaped(cell.text) for cell in cells])
         for cells in table.rows
     ]
-    lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{latex_escaped(table.title + '. ' + table.caption)}}}"]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        r"\small",
+        rf"\caption{{{latex_escaped(table.title + '. ' + table.caption)}}}",
+    ]
     lines += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [row([latex_escaped(heading) for heading in table.headings]), r"\midrule", *body, r"\bottomrule"]
     return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])

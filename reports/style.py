@@ -1,7 +1,7 @@
 """How figures look: sizes, one colour, marker and line style per method, and files that are identical when drawn again.
 
-Colours are Okabe and Ito's, told apart with any common colour blindness; markers and line styles tell methods apart in grey.
-Figures are made with matplotlib's objects only: no pyplot, no global state.
+Colours are Okabe and Ito's, told apart with any common colour blindness; markers and line styles tell methods apart in
+grey. Figures are made with matplotlib's objects only: no pyplot, no global state.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _MARKERS, _LINES = "os^Dv<>pPhXd", ("-", _DASH, _DASHDOT, _LONG, _DOT)
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each label. Known methods always have theirs; others take the remaining ones in the order of their names.
+    """A look for each label. Known methods always have theirs; others take the remaining ones in the order of their
+    names.
 
     Settings of one method (``eap-ig (steps=5)``, ``eap-ig (steps=30)``) share its colour and differ in marker and line.
     """

@@ -20,7 +20,12 @@ CELL_COLUMNS = ["key", "task", "program", "method", "label", "ablation", "object
 COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
 METRICS = [
     *["auroc", "auroc_structural", "auroc_signed", "auroc_signed_structural"],
-    *["average_precision", "average_precision_structural", "average_precision_signed", "average_precision_signed_structural"],
+    *[
+        "average_precision",
+        "average_precision_structural",
+        "average_precision_signed",
+        "average_precision_signed_structural",
+    ],
     *["true_size", "precision", "recall", "f1", "exact"],
     *["node_auroc", "node_average_precision", "pessimistic_auc", "node_pessimistic_auc", "mib_auroc"],
 ]
@@ -54,7 +59,7 @@ def _number(value: Any) -> float:
 
 
 def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per finished cell and truth: identity, ``truth_ablation``, ``own``, the metrics (NaN: undefined), the cost."""
+    """One row per finished cell and truth: identity, ``truth_ablation``, ``own``, metrics (NaN: undefined), cost."""
     rows = []
     for cell, record in zip(_cells(records), records, strict=True):
         if record["status"] != "done":
@@ -111,9 +116,9 @@ def aggregate_table(
 ) -> pd.DataFrame:
     """One row per label and ablation: each metric over programs with a 95 % bootstrap interval.
 
-    Columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``; ``n_programs``, ``n_cells``; ``exact_cells`` of ``exact_of``
-    exactly recovered; median ``seconds`` and ``passes`` a cell. Runs of one program (seeds, variants of its inputs) are
-    averaged before, and resampled within it. Best area first, by median and then by mean.
+    Columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``; ``n_programs``, ``n_cells``; ``exact_cells`` of
+    ``exact_of`` exactly recovered; median ``seconds`` and ``passes`` a cell. Runs of one program (seeds, variants of
+    its inputs) are averaged before, and resampled within it. Best area first, by median and then by mean.
     """
     metrics = list(metrics)
     rows = []
@@ -143,13 +148,25 @@ def aggregate_table(
 
 
 def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
-    """One row per pair of labels and ablation: paired Wilcoxon test over programs (Holm-corrected per ablation) and A12.
+    """One row per pair of labels and ablation: paired Wilcoxon test over programs (Holm-corrected per ablation) and
+    A12.
 
     The method that is given the answer takes no part: it is no rival, and would cost the others power.
-    Positive ``median_difference`` and ``a12`` above one half: ``first`` is better. ``smallest_p`` is the least that so many
-    differing programs can give.
+    Positive ``median_difference`` and ``a12`` above one half: ``first`` is better. ``smallest_p`` is the least that so
+    many differing programs can give.
     """
-    columns = ["ablation", "first", "second", "n", "n_different", "median_difference", "p_value", "p_holm", "smallest_p", "a12"]
+    columns = [
+        "ablation",
+        "first",
+        "second",
+        "n",
+        "n_different",
+        "median_difference",
+        "p_value",
+        "p_holm",
+        "smallest_p",
+        "a12",
+    ]
     rows = []
     own = recovery[recovery["own"].astype(bool) & (recovery["method"] != ORACLE)]
     for ablation, group in own.groupby("ablation", sort=False):
@@ -172,7 +189,15 @@ def mismatch_table(recovery: pd.DataFrame, metric: str = "auroc", seed: int = 0)
     for (ablation, label, truth), group in recovery.groupby(["ablation", "label", "truth_ablation"], sort=False):
         found = interval(_by_program(group, metric), seed=seed)
         key = {"label": label, "ablation": ablation, "truth_ablation": truth, "own": ablation == truth}
-        rows.append({**key, metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high, "n_programs": found.n})
+        rows.append(
+            {
+                **key,
+                metric: found.estimate,
+                f"{metric}_low": found.low,
+                f"{metric}_high": found.high,
+                "n_programs": found.n,
+            }
+        )
     columns = ["label", "ablation", "truth_ablation", "own", metric, f"{metric}_low", f"{metric}_high", "n_programs"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -191,7 +216,7 @@ def program_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame
 
 
 def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per provenance entry and value, with the number of cells that have it: mixed machines or versions show."""
+    """One row per provenance entry and value, with the number of cells that have it: mixed versions show."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
         for name, value in _flat(record.get("provenance") or {}):

@@ -25,7 +25,9 @@ def sentences(aggregate: pd.DataFrame, pairwise: pd.DataFrame, mismatch: pd.Data
 
 
 def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> str:
-    group = aggregate[(aggregate["ablation"] == ablation) & (aggregate["method"] != ORACLE) & aggregate["auroc"].notna()]
+    group = aggregate[
+        (aggregate["ablation"] == ablation) & (aggregate["method"] != ORACLE) & aggregate["auroc"].notna()
+    ]
     if group.empty:
         return f"Under {ablation} ablation no method's area is defined."
     leader = group.sort_values(["auroc", "mean_auroc"], ascending=False, kind="stable").iloc[0]
@@ -34,8 +36,9 @@ def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> s
     area = with_interval(leader["auroc"], leader["auroc_low"], leader["auroc_high"])
     n = int(leader["n_programs"])
     rank = "ranks" if len(first) == 1 else "rank"
-    text = f"Under {ablation} ablation {_listed(first)} {rank} the true edges best: median area under the ROC curve {area} over "
-    text += "one program" if n == 1 else f"{n} programs"
+    over = "one program" if n == 1 else f"{n} programs"
+    text = f"Under {ablation} ablation {_listed(first)} {rank} the true edges best: "
+    text += f"median area under the ROC curve {area} over {over}"
     if leader["exact_of"] and len(first) == 1:
         text += f", the true circuit found exactly in {leader['exact_cells']} of {leader['exact_of']} runs"
     level = [label for place, label in sorted(best_of(aggregate)) if place == ablation and label not in first]
@@ -43,12 +46,15 @@ def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> s
     rest = [label for label in group["label"] if label not in first and label not in level]
     if rest:
         second = group[group["label"] == rest[0]].iloc[0]
-        text += f" Next comes {second['label']} with {with_interval(second['auroc'], second['auroc_low'], second['auroc_high'])}."
+        next_area = with_interval(second["auroc"], second["auroc_low"], second["auroc_high"])
+        text += f" Next comes {second['label']} with {next_area}."
     return text + (_certainty(pairwise, ablation, leader["label"]) if len(first) == 1 else "")
 
 
 def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
-    tests = pairwise[(pairwise["ablation"] == ablation) & ((pairwise["first"] == leader) | (pairwise["second"] == leader))]
+    tests = pairwise[
+        (pairwise["ablation"] == ablation) & ((pairwise["first"] == leader) | (pairwise["second"] == leader))
+    ]
     if tests.empty:
         return ""
     beaten = []
@@ -66,7 +72,11 @@ def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
 def _largest_drop(mismatch: pd.DataFrame) -> str | None:
     """What scoring against another ablation's truth does, by its largest effect among methods that are no baselines."""
     rows = mismatch[~mismatch["label"].isin(BASELINES)] if len(mismatch) else mismatch
-    own = rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["auroc"] if len(rows) else pd.Series(dtype=float)
+    own = (
+        rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["auroc"]
+        if len(rows)
+        else pd.Series(dtype=float)
+    )
     other = rows[~rows["own"].astype(bool)] if len(rows) else rows
     drops = [
         (own[row.label, row.ablation] - row.auroc, row)
@@ -80,8 +90,8 @@ def _largest_drop(mismatch: pd.DataFrame) -> str | None:
         return "Scoring against another ablation's truth changes no median area by more than 0.01."
     return (
         f"The verdict depends on whose truth is asked: {row.label} with {row.ablation} ablation has a median area of "
-        f"{number(own[row.label, row.ablation])} against the {row.ablation} truth and of {number(row.auroc)} against the "
-        f"{row.truth_ablation} truth."
+        f"{number(own[row.label, row.ablation])} against the {row.ablation} truth and of {number(row.auroc)} against "
+        f"the {row.truth_ablation} truth."
     )
 
 

@@ -51,8 +51,9 @@ def read(store_path: str | Path) -> Results:
 def _current(store: Store) -> tuple[list[dict[str, Any]], int]:
     """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
 
-    A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells get
-    new keys; the old ones answer a question that is no longer asked, and would stand beside the new as if they were rivals.
+    A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells
+    get new keys; the old ones answer a question that is no longer asked, and would stand beside the new as if they were
+    rivals.
     """
     records = list(store.records())
     asked = {key for benchmark in store.benchmarks().values() for key in benchmark.get("cells", ())}
@@ -86,7 +87,9 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
         path = folder / "report.html"
         path.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"cannot write the report to {folder}: {error.strerror or error}; name another folder with --out.") from error
+        raise StoreError(
+            f"cannot write the report to {folder}: {error.strerror or error}; name another folder with --out."
+        ) from error
     return path
 
 
@@ -112,8 +115,10 @@ def summary_table(store_path: str | Path) -> str:
             lines.append(line.rstrip())
         lines.append("")
     n = int(aggregate["n_programs"].max())
-    note = f"AUC: area under the ROC curve over edges, median over {n} program{'s' * (n > 1)}. * best, or within its interval."
-    return "\n".join([*lines, note] + ([f"{failed} cells have no result; the report says why."] if failed else []))
+    programs = f"{n} program{'s' * (n > 1)}"
+    lines.append(f"AUC: area under the ROC curve over edges, median over {programs}. * best, or within its interval.")
+    lines += [f"{failed} cells have no result; the report says why."] if failed else []
+    return "\n".join(lines)
 
 
 def _title(store: Store) -> str:
@@ -156,36 +161,41 @@ def _figures(results: Results) -> tuple[dict[str, tuple[Any, str, str]], pd.Data
         "auc_by_method": (
             auc_by_method(results.recovery, results.aggregate),
             "Area under the ROC curve",
-            "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap intervals over "
-            "programs; the dashed line is chance. Each method is judged by the truth of the ablation it was run with.",
+            "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap "
+            "intervals over programs; the dashed line is chance. Each method is judged by "
+            "the truth of the ablation it was run with.",
         ),
         "roc": (
             roc(means),
             "ROC curves",
-            f"How many true edges are found for how many false ones, as edges are added by absolute score. {band} The diagonal is chance.",
+            "How many true edges are found for how many false ones, as edges are added by absolute score. "
+            f"{band} The diagonal is chance.",
         ),
         "precision_recall": (
             precision_recall(means),
             "Precision-recall curves",
-            f"How pure the ranking is down to each share of the true edges; few edges are true, so this tells more than the ROC. {band}",
+            "How pure the ranking is down to each share of the true edges; few edges are true, so this tells more than "
+            f"the ROC. {band}",
         ),
         "true_size": (
             true_size(results.aggregate),
             "At the true size",
-            "Precision and recall of the circuit with as many edges as the true one, medians over programs with 95 % bootstrap "
-            "intervals. The two differ where a method scores too few edges above zero.",
+            "Precision and recall of the circuit with as many edges as the true one, medians over programs with 95 % "
+            "bootstrap intervals. The two differ where a method scores too few edges above zero.",
         ),
         "cost": (
             cost(results.aggregate),
             "Cost against recovery",
-            "Median number of passes over one example (forward and backward alike) that a cell takes, against the median area under the "
-            "ROC curve with its interval. Methods that run no model stand at the left edge; the dashed line is chance.",
+            "Median number of passes over one example (forward and backward alike) that a cell takes, against the "
+            "median area under the ROC curve with its interval. Methods that run no model stand at the "
+            "left edge; the dashed line is chance.",
         ),
         "mismatch": (
             mismatch(results.mismatch),
             "Truth mismatch",
-            "Median area when what was found under one ablation (rows) is scored against the true circuit of another (columns). Framed: "
-            "both agree, which is how methods are judged elsewhere on this page. Blue is low, yellow high.",
+            "Median area when what was found under one ablation (rows) is scored against the true circuit of another "
+            "(columns). Framed: both agree, which is how methods are judged elsewhere on this page. "
+            "Blue is low, yellow high.",
         ),
     }
     return drawn, means
@@ -248,10 +258,14 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
     found = [Section("summary", "Summary", tuple(summary))]
     if scored:
         found.append(Section("recovery", "Recovery", (), (pictures["auc_by_method"],), (shown["leaderboard"],)))
-        found.append(Section("curves", "Curves", (), (pictures["roc"], pictures["precision_recall"], pictures["true_size"])))
+        found.append(
+            Section("curves", "Curves", (), (pictures["roc"], pictures["precision_recall"], pictures["true_size"]))
+        )
         found.append(Section("cost", "Cost", (), (pictures["cost"],)))
         if len(ordered_ablations(results.mismatch["truth_ablation"])) > 1:
-            text = "An edge that one ablation needs another may not: which circuit is true depends on how edges are cut."
+            text = (
+                "An edge that one ablation needs another may not: which circuit is true depends on how edges are cut."
+            )
             found.append(Section("mismatch", "Truth mismatch", (text,), (pictures["mismatch"],), (shown["mismatch"],)))
         found.append(Section("programs", "Programs", (), (), (shown["programs"],)))
         if shown["comparisons"].rows:
@@ -260,7 +274,10 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
         found.append(Section("failures", "No result", (), (), (shown["failures"],)))
     if results.store.damaged:
         damaged = (f"{key}: {reason}" for key, reason in sorted(results.store.damaged.items()))
-        text = ("These cells are not what was written and are left out of everything above; the next run replaces them.", *damaged)
+        text = (
+            "These cells are not what was written and are left out of everything above; the next run replaces them.",
+            *damaged,
+        )
         found.append(Section("damaged", "Damaged cells", text))
     if results.records:
         found.append(Section("provenance", "Provenance", (), (), (shown["provenance"],)))

@@ -32,10 +32,16 @@ def auc_by_method(recovery: pd.DataFrame, aggregate: pd.DataFrame) -> Figure:
             programs = own[(own["ablation"] == ablation) & (own["label"] == label)].groupby("program")["auroc"].mean()
             # Dots at the same value are spread over the row, always in the same way.
             spread = np.linspace(-0.25, 0.25, len(programs)) if len(programs) > 1 else [0.0]
-            ax.scatter(programs, row + np.asarray(spread), s=7, color=look.color, alpha=0.35, lw=0, clip_on=False, zorder=2)
+            ax.scatter(
+                programs, row + np.asarray(spread), s=7, color=look.color, alpha=0.35, lw=0, clip_on=False, zorder=2
+            )
             for found in aggregate[(aggregate["ablation"] == ablation) & (aggregate["label"] == label)].itertuples():
-                ax.plot([found.auroc_low, found.auroc_high], [row, row], color=look.color, lw=1.6, clip_on=False, zorder=3)
-                ax.plot(found.auroc, row, look.marker, color=look.color, mec="white", mew=0.5, ms=6, clip_on=False, zorder=4)
+                ax.plot(
+                    [found.auroc_low, found.auroc_high], [row, row], color=look.color, lw=1.6, clip_on=False, zorder=3
+                )
+                ax.plot(
+                    found.auroc, row, look.marker, color=look.color, mec="white", mew=0.5, ms=6, clip_on=False, zorder=4
+                )
         ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
         ax.set_xticks(**FRACTION_TICKS)
         ax.set_xlabel("Area under the ROC curve" if bottom else "")

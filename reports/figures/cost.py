@@ -29,7 +29,9 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
         return nothing("No cost was recorded for a scored cell.")
     ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
     height = 2.2 if len(ablations) == 1 else 1.8
-    figure, axes = panels([f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations)))
+    figure, axes = panels(
+        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
+    )
     positive = drawn.loc[drawn[by] > 0, by]
     left = positive.min() / 3 if len(positive) else 1.0
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
@@ -37,7 +39,9 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
         for found in drawn[drawn["ablation"] == ablation].itertuples():
             look, x = styles[found.label], getattr(found, by) or left
             ax.plot([x, x], [found.auroc_low, found.auroc_high], color=look.color, lw=1.2, zorder=2)
-            ax.plot(x, found.auroc, look.marker, color=look.color, mec="white", mew=0.4, ms=6.5, clip_on=False, zorder=3)
+            ax.plot(
+                x, found.auroc, look.marker, color=look.color, mec="white", mew=0.4, ms=6.5, clip_on=False, zorder=3
+            )
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
         ax.xaxis.set_major_formatter(FuncFormatter(_short))

@@ -47,7 +47,9 @@ def mismatch(table: pd.DataFrame, metric: str = "auroc") -> Figure:
         for (y, x), value in np.ndenumerate(values):
             if not np.isnan(value):
                 color = "white" if value < 0.55 else "black"
-                ax.text(x, y, f"{value:.2f}".removeprefix("0") or "0", ha="center", va="center", color=color, fontsize=size)
+                ax.text(
+                    x, y, f"{value:.2f}".removeprefix("0") or "0", ha="center", va="center", color=color, fontsize=size
+                )
             if found_under[y] == truths[x]:
                 ax.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, ec="#D55E00", lw=1.4))
         ax.set_title(label)

@@ -1,4 +1,4 @@
-"""Small multiples: one panel per ablation, a shared legend underneath, and a figure that says that there is nothing to draw."""
+"""Small multiples: one panel per ablation, one legend underneath, and a figure that says there is nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def legend_height(labels: Sequence[str], n_panels: int) -> float:
 def legend(figure: Figure, looks: dict[str, Look], *, lines: bool, markers: bool) -> None:
     """The legend of methods below the panels."""
     handles = [
-        Line2D([], [], color=look.color, ls=look.line if lines else "", marker=look.marker if markers else "", label=label)
+        Line2D(
+            [], [], color=look.color, ls=look.line if lines else "", marker=look.marker if markers else "", label=label
+        )
         for label, look in looks.items()
     ]
     columns, _ = legend_rows(list(looks), figure.get_figwidth())

@@ -22,7 +22,9 @@ def precision_recall(means: pd.DataFrame) -> Figure:
         return nothing("No scores with a known circuit: no precision-recall curve.")
     ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
     height = 2.6 if len(ablations) == 1 else 2.0
-    figure, axes = panels([f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations)))
+    figure, axes = panels(
+        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
+    )
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
             look = styles[label]

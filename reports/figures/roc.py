@@ -22,7 +22,9 @@ def roc(means: pd.DataFrame) -> Figure:
         return nothing("No scores with a known circuit: no ROC curve.")
     ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
     height = 2.6 if len(ablations) == 1 else 2.0
-    figure, axes = panels([f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations)))
+    figure, axes = panels(
+        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
+    )
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
@@ -32,7 +34,14 @@ def roc(means: pd.DataFrame) -> Figure:
             # Curves that coincide stay visible: later ones are thinner and lie on top.
             width = max(2.2 - 0.22 * order, 0.9)
             every = (5 + 4 * order, 25)
-            style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "markevery": every, "ms": 3.5}
+            style = {
+                "color": look.color,
+                "ls": look.line,
+                "lw": width,
+                "marker": look.marker,
+                "markevery": every,
+                "ms": 3.5,
+            }
             ax.plot(curve["x"], curve["mean"], **style, clip_on=False, zorder=3 + 0.1 * order)
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="False positive rate" if bottom else "")
         ax.set_ylabel("True positive rate" if first else "")

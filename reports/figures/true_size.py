@@ -39,6 +39,9 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
         ax.set_xlabel("Fraction of edges, at the true size" if bottom else "")
         ax.grid(axis="y", visible=False)
     common = {"marker": "o", "ls": "", "color": "#444444", "ms": 4.2, "mew": 1.0}
-    handles = [Line2D([], [], label="precision (filled)", **common), Line2D([], [], label="recall (open)", mfc="white", **common)]
+    handles = [
+        Line2D([], [], label="precision (filled)", **common),
+        Line2D([], [], label="recall (open)", mfc="white", **common),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, handletextpad=0.2)
     return figure

@@ -1,7 +1,8 @@
 """Do two methods differ: a paired test over programs and an effect size.
 
 With few programs a test cannot tell much, and this file says so in numbers instead of hiding it: ``smallest_p`` is the
-smallest p-value that so many pairs could ever give. Six programs that differ cannot get below 0.031, five not below 0.0625.
+smallest p-value that so many pairs could ever give. Six programs that differ cannot get below 0.031, five not below
+0.0625.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ MOST_EXACT = 100
 
 
 def vargha_delaney(first: Sequence[float], second: Sequence[float], tolerance: float = TOLERANCE) -> float:
-    """A12: the chance that a value of ``first`` is larger than one of ``second``, ties counting half; NaN if either is empty.
+    """A12: the chance that a value of ``first`` is larger than one of ``second``, ties counting half; NaN if either is
+    empty.
 
     0.5: no difference; conventionally 0.56 is a small, 0.64 a medium, 0.71 a large one. It ignores the pairing.
 
@@ -55,8 +57,8 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
     Args:
         first, second: [n_programs], in the same order. Programs where either is NaN are left out.
         tolerance: differences up to this are rounding and count as none. Programs without a difference are dropped
-            (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``MOST_EXACT`` programs that differ; beyond
-            them it is scipy's normal approximation.
+            (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``MOST_EXACT`` programs that
+            differ; beyond them it is scipy's normal approximation.
     Raises ValueError when the two are not of one length.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -79,8 +81,8 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
 def _signed_rank_p(difference: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test: nonzero differences [n]; NaN when there are none.
 
-    scipy is exact for few pairs without ties only; areas tie often. All 2**n signs are counted instead, by adding one rank
-    after the other to the distribution of the rank sum.
+    scipy is exact for few pairs without ties only; areas tie often. All 2**n signs are counted instead, by adding one
+    rank after the other to the distribution of the rank sum.
     """
     if not difference.size:
         return float("nan")
@@ -99,7 +101,7 @@ def _signed_rank_p(difference: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for being many (Holm, 1979): float64, in the given order; NaN stays NaN and counts for nothing."""
+    """p-values corrected for being many (Holm, 1979): float64, in the given order; NaN stays NaN, uncounted."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))

@@ -1,7 +1,7 @@
 """How sure a number is: bootstrap intervals over programs, and over the runs within a program.
 
-The benchmark's claim is about programs, so programs are what is resampled; several runs of one program (seeds, variants of
-its input domain) are not independent and are resampled within it. Everything is seeded: same input, same interval.
+The benchmark's claim is about programs, so programs are what is resampled; several runs of one program (seeds, variants
+of its input domain) are not independent and are resampled within it. Everything is seeded: same input, same interval.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def interval(
         kind: ``percentile`` resamples programs and, within each, its runs (hierarchical); ``bca`` (bias-corrected and
             accelerated) knows one level only and resamples the programs' means.
         level: confidence, a fraction.
-    Returns the estimate and the interval. With one program there is no interval (NaN ends), with none no estimate; where all
-    programs agree the interval is a point.
+    Returns the estimate and the interval. With one program there is no interval (NaN ends), with none no estimate;
+    where all programs agree the interval is a point.
     """
     groups = [kept for runs in values.values() if (kept := _finite(runs)).size]
     means = np.array([group.mean() for group in groups])

@@ -19,9 +19,9 @@ ACDC_SMALLEST_THRESHOLD = 1e-6
 def pessimistic_auc(false_positive_rate: Sequence[float], true_positive_rate: Sequence[float]) -> float:
     """ACDC's area under a ROC curve given as points, in any order.
 
-    (0, 0) and (1, 1) are added; points with another one strictly to the left and strictly above are dropped; what is left
-    is joined by steps that stay below: sum_i (1 - x_i) (y_i - y_{i-1}). The two anchors alone give 0, so an uninformative
-    ranking has at most one half.
+    (0, 0) and (1, 1) are added; points with another one strictly to the left and strictly above are dropped; what is
+    left is joined by steps that stay below: sum_i (1 - x_i) (y_i - y_{i-1}). The two anchors alone give 0, so an
+    uninformative ranking has at most one half.
 
     Args:
         false_positive_rate, true_positive_rate: [n_points] fractions, one point a circuit. For ACDC itself drop the

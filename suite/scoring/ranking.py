@@ -1,11 +1,11 @@
 """How well scores rank the true ones above the others: ROC and precision-recall, on flat arrays.
 
-Everything here takes ``labels`` (bool [n], the true ones) and ``values`` (float [n], larger = more important) and knows no
-graph. ``recovery.py`` says which edges enter and how scores become values.
+Everything here takes ``labels`` (bool [n], the true ones) and ``values`` (float [n], larger = more important) and knows
+no graph. ``recovery.py`` says which edges enter and how scores become values.
 
-Ties are never broken by chance or by order: tied items enter the ranking together. For the ROC that means that a tied pair
-of a true and a false item counts one half; for average precision that all of a tied group are judged at the precision and
-recall reached once the whole group is in (so scores that are all equal give the share of true items).
+Ties are never broken by chance or by order: tied items enter the ranking together. For the ROC that means that a tied
+pair of a true and a false item counts one half; for average precision that all of a tied group are judged at the
+precision and recall reached once the whole group is in (so scores that are all equal give the share of true items).
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@
 The rules, the same for every method:
 
 * ``optional`` edges (in some minimal circuits, not in all) are left out everywhere: neither found nor wrongly added.
-* Scores are ranked by absolute size unless a metric's name says ``signed``; those below 1e-6 of the largest count as zero.
-* Ties are never broken by chance (``ranking.py``): in areas a tied pair counts half. At the true size ties go to the edge
-  that comes first in ``graph.edges``, and edges of score zero are never chosen, so precision and recall may differ.
-* ``structural`` metrics rank only the edges whose weights let them carry something (hard negatives); all edges otherwise.
-* A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is left
-  out if it writes to optional edges only.
+* Scores are ranked by absolute size unless a metric's name says ``signed``; those below 1e-6 of the largest count as
+  zero.
+* Ties are never broken by chance (``ranking.py``): in areas a tied pair counts half. At the true size ties go to the
+  edge that comes first in ``graph.edges``, and edges of score zero are never chosen, so precision and recall may
+  differ.
+* ``structural`` metrics rank only the edges whose weights let them carry something (hard negatives); all edges
+  otherwise.
+* A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is
+  left out if it writes to optional edges only.
 * What is undefined (no true edge, or no false one) is NaN, never a made-up number.
 """
 
@@ -30,11 +33,11 @@ def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
 
     Args:
         scores, reference: on the same graph.
-    Returns a value per metric, NaN where it is undefined: ``auroc``, ``average_precision`` and, for each, ``_structural``,
-    ``_signed`` and ``_signed_structural`` versions (structural ones only where the reference has structural edges);
-    ``true_size``, ``precision``, ``recall``, ``f1`` and ``exact`` (1 when the chosen edges are the true ones however ties
-    are broken) at the true size; ``node_auroc``, ``node_average_precision``; ``pessimistic_auc`` and
-    ``node_pessimistic_auc`` (ACDC's), ``mib_auroc`` (MIB's).
+    Returns a value per metric, NaN where it is undefined: ``auroc``, ``average_precision`` and, for each,
+    ``_structural``, ``_signed`` and ``_signed_structural`` versions (structural ones only where the reference has
+    structural edges); ``true_size``, ``precision``, ``recall``, ``f1`` and ``exact`` (1 when the chosen edges are the
+    true ones however ties are broken) at the true size; ``node_auroc``, ``node_average_precision``; ``pessimistic_auc``
+    and ``node_pessimistic_auc`` (ACDC's), ``mib_auroc`` (MIB's).
     Raises ValueError when the graphs differ.
     """
     core, kept, structural, values = _flat(scores, reference)
@@ -87,7 +90,7 @@ def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.
 
 
 def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]) in the order of graph.edges."""
+    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]), as graph.edges."""
     _same_graph(scores, reference)
     exists = _array(reference.graph.exists)
     structural = None if reference.structural is None else _array(reference.structural)[exists]
@@ -96,7 +99,9 @@ def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndar
 
 def _same_graph(found: EdgeScores | Circuit, reference: Reference) -> None:
     if found.graph.hash != reference.graph.hash:
-        raise ValueError(f"scores are on another graph ({found.graph}) than the reference {reference.name} ({reference.graph})")
+        raise ValueError(
+            f"scores are on another graph ({found.graph}) than the reference {reference.name} ({reference.graph})"
+        )
 
 
 def _array(matrix) -> np.ndarray:

@@ -65,8 +65,20 @@ def identity(task, method, ablation, *, objective="l2", seed=None, parameters=No
 
 def record_of(cell, **changes):
     """A failed record unless changed."""
-    base = {"status": "failed", "reason": "it went wrong", "kind": "error", "n_edges": None, "recovery": {}, "circuits": []}
-    extra = {"circuit_at_true_size": None, "diagnostics": {}, "cost": {}, "provenance": {"python": "3.12", "torch": "2.13"}}
+    base = {
+        "status": "failed",
+        "reason": "it went wrong",
+        "kind": "error",
+        "n_edges": None,
+        "recovery": {},
+        "circuits": [],
+    }
+    extra = {
+        "circuit_at_true_size": None,
+        "diagnostics": {},
+        "cost": {},
+        "provenance": {"python": "3.12", "torch": "2.13"},
+    }
     return {"format": 1, "key": key_of(cell), "identity": cell, **base, **extra, **changes}
 
 
@@ -87,9 +99,20 @@ def write_done(store, contents, cell, quality, noise_seed, circuits=0):
         tensors[f"circuit.{i}"] = circuit.edges.numpy().astype(np.uint8)
         rates = {name: circuit_recovery(circuit, truth) for name, truth in known.items()}
         native.append({"label": {"threshold": 0.5 * (i + 1)}, "n_edges": circuit.n_edges, "recovery": rates})
-    passes = 100.0 * (1 + 10 * (cell["method"] in ("acdc", "exact"))) * (cell["method"] not in ("random", "truth", "magnitude"))
+    passes = (
+        100.0
+        * (1 + 10 * (cell["method"] in ("acdc", "exact")))
+        * (cell["method"] not in ("random", "truth", "magnitude"))
+    )
     cost = {"seconds": 0.01 + passes / 500, "forward": passes, "backward": passes / 10, "peak_memory_bytes": 10**8}
-    done = {"status": "done", "reason": None, "kind": None, "n_edges": graph.n_edges, "recovery": found, "circuits": native}
+    done = {
+        "status": "done",
+        "reason": None,
+        "kind": None,
+        "n_edges": graph.n_edges,
+        "recovery": found,
+        "circuits": native,
+    }
     store.write(plain(record_of(cell, **done, cost=cost)), tensors)
 
 
@@ -103,7 +126,10 @@ def make_store(path, *, programs=4, methods=tuple(QUALITY), ablations=("patch", 
         for method in methods:
             for a, ablation in enumerate(ablations):
                 if failures and method == "eap-ig" and ablation == "zero" and p < 2:
-                    kind, reason = [("undefined", "eap-ig has no zero ablation here"), ("memory", "out of memory after 3 s")][p]
+                    kind, reason = [
+                        ("undefined", "eap-ig has no zero ablation here"),
+                        ("memory", "out of memory after 3 s"),
+                    ][p]
                     cell = identity(f"tracr/program{p}", method, ablation, truth=digest)
                     store.write(record_of(cell, kind=kind, reason=reason), {})
                     continue

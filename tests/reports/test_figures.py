@@ -49,7 +49,9 @@ def test_curves_have_the_areas_that_the_cells_recorded(usual_results, curves):
 def test_a_panel_for_each_ablation_or_method(draw, usual_results, name):
     figure = draw[name]()
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
-    expected = sorted(set(usual_results.recovery["label"])) if name == "mismatch" else ["patch ablation", "zero ablation"]
+    expected = (
+        sorted(set(usual_results.recovery["label"])) if name == "mismatch" else ["patch ablation", "zero ablation"]
+    )
     assert sorted(titles) == expected
 
 

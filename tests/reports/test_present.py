@@ -9,7 +9,15 @@ from circuitmeter.reports.present import Cell, Table
 
 def aggregate(**areas):
     rows = [
-        {"label": label, "method": label, "ablation": "patch", "auroc": a, "auroc_low": low, "auroc_high": 1.0, "mean_auroc": a}
+        {
+            "label": label,
+            "method": label,
+            "ablation": "patch",
+            "auroc": a,
+            "auroc_low": low,
+            "auroc_high": 1.0,
+            "mean_auroc": a,
+        }
         for label, (a, low) in areas.items()
     ]
     return pd.DataFrame(rows)
@@ -25,14 +33,23 @@ def test_without_an_interval_only_the_best_is_best():
 
 
 def test_leaderboard_shows_undefined_numbers_as_dashes():
-    record = record_of(identity("a", "eap", "patch"), status="done", kind=None, reason=None, n_edges=3, recovery={"patch": {"auroc": 0.5}})
+    record = record_of(
+        identity("a", "eap", "patch"),
+        status="done",
+        kind=None,
+        reason=None,
+        n_edges=3,
+        recovery={"patch": {"auroc": 0.5}},
+    )
     table = present.leaderboard(tables.aggregate_table(tables.recovery_table([record])))
     row = dict(zip(table.headings, table.rows[0], strict=True))
     assert row["AUC"].text == "0.50" and row["AUC"].best and row["Exact"].text == "–" and row["Seconds"].sort is None
 
 
 def test_latex_is_booktabs_with_escapes():
-    table = Table("t", "A & B", "50 %", ("a_b", "n"), (False, True), ((Cell("x_1 <y> \\z", "x"), Cell("0.5", 0.5, True)),))
+    table = Table(
+        "t", "A & B", "50 %", ("a_b", "n"), (False, True), ((Cell("x_1 <y> \\z", "x"), Cell("0.5", 0.5, True)),)
+    )
     text = present.latex(table)
     assert r"\toprule" in text and r"\begin{tabular}{lr}" in text and r"A \& B. 50 \%" in text
     assert r"x\_1 \textless{}y\textgreater{} \textbackslash{}z & \textbf{0.5} \\" in text
@@ -50,5 +67,11 @@ def test_failures_that_differ_in_the_task_only_share_a_row():
 
 
 def test_amounts():
-    assert [present.amount(x) for x in (0, 0.0123, 4.5678, 12345.6, float("nan"))] == ["0", "0.012", "4.57", "12,346", "–"]
+    assert [present.amount(x) for x in (0, 0.0123, 4.5678, 12345.6, float("nan"))] == [
+        "0",
+        "0.012",
+        "4.57",
+        "12,346",
+        "–",
+    ]
     assert present.with_interval(0.5, float("nan"), float("nan")) == "0.50"

@@ -12,21 +12,42 @@ def scored(task, method, ablation, areas, **changes):
     """A done record with these areas by truth ablation."""
     cell = identity(task, method, ablation, **changes)
     found = {truth: {"auroc": area, "exact": float(area == 1), "true_size": 3} for truth, area in areas.items()}
-    return record_of(cell, status="done", reason=None, kind=None, n_edges=32, recovery=found, cost={"seconds": 2.0, "forward": 5, "backward": 3})
+    return record_of(
+        cell,
+        status="done",
+        reason=None,
+        kind=None,
+        n_edges=32,
+        recovery=found,
+        cost={"seconds": 2.0, "forward": 5, "backward": 3},
+    )
 
 
 def test_recovery_rows_cross_cells_and_truths(usual_store, usual_results):
     done = [record for record in usual_results.records if record["status"] == "done"]
     assert len(usual_results.recovery) == 2 * len(done)
-    assert (usual_results.recovery["own"] == (usual_results.recovery["ablation"] == usual_results.recovery["truth_ablation"])).all()
+    assert (
+        usual_results.recovery["own"]
+        == (usual_results.recovery["ablation"] == usual_results.recovery["truth_ablation"])
+    ).all()
     row = usual_results.recovery.iloc[0]
     assert row["auroc"] == usual_store.record(row["key"])["recovery"][row["truth_ablation"]]["auroc"]
 
 
 def test_undefined_metrics_stay_undefined():
-    table = tables.recovery_table([scored("a", "eap", "patch", {"patch": None} | {"zero": 0.5})][:0] + [
-        record_of(identity("a", "eap", "patch"), status="done", kind=None, reason=None, n_edges=3, recovery={"patch": {"auroc": None}})
-    ])
+    table = tables.recovery_table(
+        [scored("a", "eap", "patch", {"patch": None} | {"zero": 0.5})][:0]
+        + [
+            record_of(
+                identity("a", "eap", "patch"),
+                status="done",
+                kind=None,
+                reason=None,
+                n_edges=3,
+                recovery={"patch": {"auroc": None}},
+            )
+        ]
+    )
     assert np.isnan(table["auroc"].iloc[0]) and np.isnan(table["passes"].iloc[0])
 
 
@@ -35,13 +56,17 @@ def test_passes_add_forward_and_backward():
 
 
 def test_rows_do_not_depend_on_the_order_of_cells():
-    records = [scored(t, m, a, {"patch": 0.5, "zero": 0.6}) for t in "ab" for m in ("eap", "acdc") for a in ("zero", "patch")]
+    records = [
+        scored(t, m, a, {"patch": 0.5, "zero": 0.6}) for t in "ab" for m in ("eap", "acdc") for a in ("zero", "patch")
+    ]
     pd.testing.assert_frame_equal(tables.recovery_table(records), tables.recovery_table(records[::-1]))
 
 
 def test_aggregate_is_the_median_over_programs_and_counts_exact_recoveries():
     areas = {"a": 0.2, "b": 1.0, "c": 0.7}
-    table = tables.aggregate_table(tables.recovery_table([scored(t, "eap", "patch", {"patch": area}) for t, area in areas.items()]))
+    table = tables.aggregate_table(
+        tables.recovery_table([scored(t, "eap", "patch", {"patch": area}) for t, area in areas.items()])
+    )
     row = table.iloc[0]
     assert (row["auroc"], row["n_programs"], row["exact_cells"], row["exact_of"]) == (0.7, 3, 1, 3)
     assert row["auroc_low"] <= 0.7 <= row["auroc_high"] and row["mean_auroc"] == pytest.approx(1.9 / 3)
@@ -56,7 +81,9 @@ def test_variants_and_seeds_of_a_program_count_once():
 
 def test_aggregate_puts_the_best_first_within_an_ablation():
     areas = {"eap": 0.6, "acdc": 0.9, "exact": 1.0}
-    records = [scored("a", m, ablation, {ablation: area}) for m, area in areas.items() for ablation in ("zero", "patch")]
+    records = [
+        scored("a", m, ablation, {ablation: area}) for m, area in areas.items() for ablation in ("zero", "patch")
+    ]
     table = tables.aggregate_table(tables.recovery_table(records))
     assert list(table["ablation"]) == ["patch"] * 3 + ["zero"] * 3
     assert list(table["label"][:3]) == ["exact", "acdc", "eap"]
@@ -90,6 +117,8 @@ def test_native_circuits_are_listed(usual_results):
     assert table["recall"].notna().all()
 
 
-@pytest.mark.parametrize("make", [tables.aggregate_table, tables.pairwise_table, tables.mismatch_table, tables.program_table])
+@pytest.mark.parametrize(
+    "make", [tables.aggregate_table, tables.pairwise_table, tables.mismatch_table, tables.program_table]
+)
 def test_an_empty_store_gives_empty_tables(make):
     assert make(tables.recovery_table([])).empty

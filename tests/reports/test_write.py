@@ -58,7 +58,9 @@ def test_the_page_asks_for_nothing_and_has_unique_ids(report):
 
 def test_the_page_can_be_used_from_the_keyboard(report):
     text = (report / "report.html").read_text()
-    assert text.count("<th scope=") == text.count('aria-sort="none"><button type="button">') + text.count('class="n"><button')
+    assert text.count("<th scope=") == text.count('aria-sort="none"><button type="button">') + text.count(
+        'class="n"><button'
+    )
     assert 'tabindex="0" role="region"' in text and "prefers-color-scheme: dark" in text
 
 
@@ -135,7 +137,9 @@ def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path):
     key = store.keys()[0]
     (store.path / "cells" / key / "record.json").write_text("{")
     text = write_report(store.path).read_text()
-    assert '<section id="damaged">' in text and key in text and "1 damaged" in text and '<section id="recovery">' in text
+    assert (
+        '<section id="damaged">' in text and key in text and "1 damaged" in text and '<section id="recovery">' in text
+    )
 
 
 def test_no_store_is_one_clear_error(tmp_path):

@@ -28,7 +28,9 @@ def test_runs_of_one_program_do_not_count_as_programs():
     few = {str(i): [v] for i, v in enumerate([0.0, 0.5, 1.0, 0.2])}
     repeated = {name: runs * 50 for name, runs in few.items()}
     assert interval(repeated, statistic="mean").n == 4
-    width = [found.high - found.low for found in (interval(few, statistic="mean"), interval(repeated, statistic="mean"))]
+    width = [
+        found.high - found.low for found in (interval(few, statistic="mean"), interval(repeated, statistic="mean"))
+    ]
     assert width[1] == pytest.approx(width[0], abs=0.1)
 
 

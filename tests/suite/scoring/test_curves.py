@@ -27,7 +27,9 @@ def test_mean_roc_has_the_mean_area():
 def test_mean_precision_recall_has_the_mean_average_precision():
     curves = {str(i): [ranking.precision_recall_curve(*pair)] for i, pair in enumerate(some_rankings())}
     found = mean_precision_recall(curves)
-    assert found.mean[1:].mean() == pytest.approx(np.mean([ranking.average_precision(*p) for p in some_rankings()]), abs=5e-3)
+    assert found.mean[1:].mean() == pytest.approx(
+        np.mean([ranking.average_precision(*p) for p in some_rankings()]), abs=5e-3
+    )
 
 
 def test_a_perfect_curve_is_one_everywhere():

@@ -58,11 +58,15 @@ def reported_folder() -> Path | None:
 def test_the_acdc_papers_areas_come_out_of_its_points(task_and_objective):
     folder = reported_folder()
     if folder is None:
-        pytest.skip("the ACDC paper's result files are not here; set CIRCUITMETER_REPORTED to the folder that holds conmy2023/")
+        pytest.skip(
+            "the ACDC paper's result files are not here; set CIRCUITMETER_REPORTED to the folder that holds conmy2023/"
+        )
     points = json.loads((folder / "acdc-{}-{}-False-0.json".format(*task_and_objective)).read_text())
     while "edge_fpr" not in points:
         (points,) = points.values()
-    shown = [i for i, threshold in enumerate(points["score"]) if not 0 < threshold < ACDC_SMALLEST_THRESHOLD * (1 - 1e-6)]
+    shown = [
+        i for i, threshold in enumerate(points["score"]) if not 0 < threshold < ACDC_SMALLEST_THRESHOLD * (1 - 1e-6)
+    ]
     for level, published in zip(("edge", "node"), PUBLISHED[task_and_objective], strict=True):
         rates = [[points[f"{level}_{rate}"][i] for i in shown] for rate in ("fpr", "tpr")]
         assert round(pessimistic_auc(*rates), 3) == published
