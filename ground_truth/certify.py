@@ -30,7 +30,7 @@ from .structure import constant, structural
 ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")
 TOLERANCE = 0.02  # largest change of a raw output that counts as none
 N_RANDOM_ORDERS = 4
-N_RANDOM_ORDERS_WHERE_SEVERAL = 30
+N_RANDOM_ORDERS_WHERE_UNCLEAR = 60
 
 
 def certify(
@@ -185,8 +185,8 @@ def _claim(
     search = Deletion(test, possible, tolerance, effects=effects, inert=inert)
     orders = deletion_orders(possible, N_RANDOM_ORDERS, seed)
     circuits = search.minimal_circuits(orders)
-    if len(circuits.unique(dim=0)) > 1:
-        more = deletion_orders(possible, N_RANDOM_ORDERS_WHERE_SEVERAL, seed)[len(orders) :]
+    if bool((circuits != necessary).any()):  # not the clear case: look for more circuits
+        more = deletion_orders(possible, N_RANDOM_ORDERS_WHERE_UNCLEAR, seed)[len(orders) :]
         circuits = torch.cat([circuits, search.minimal_circuits(more)])
         orders = orders + more
     minimal = circuits.unique(dim=0)

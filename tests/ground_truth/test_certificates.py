@@ -22,7 +22,7 @@ FIXED = {
     "sort_freq": (137, 22, 20, 11, 11),
     "pair_balance": (61, 14, 10, 6, 6),
     "dyck1": (431, 36, 24, 8, 12),
-    "detect_abc": (122, 18, 16, 8, 8),
+    "detect_abc": (122, 18, 14, 8, 8),
     "count_less_freq2": (32, 13, 13, 6, 6),
     "palindrome": (188, 25, 19, 7, 7),
     "trend": (13, 8, 6, 4, 4),
@@ -80,10 +80,10 @@ def test_published_circuits_of_reverse_and_xproportion():
 def test_dyck1_has_no_single_truth_under_zero_and_mean():
     claims = ground_truth.load("tracr/dyck1@fixed").certificate["ablations"]
     mean = claims["mean-positional"]
-    assert len(mean["necessary"]) == 8 and not mean["sufficient"] and len(mean["core"]) == 10
-    assert mean["error_of_necessary"] > 0.9
+    assert len(mean["necessary"]) == 8 and not mean["sufficient"] and mean["error_of_necessary"] > 0.9
+    assert min(mean["sizes"]) == 10
     zero = claims["zero"]
-    assert len(zero["necessary"]) == 24 and zero["minimal_circuits"] > 1 and zero["optional"]
+    assert len(zero["necessary"]) == 24 and zero["minimal_circuits"] > 1 and len(set(zero["sizes"])) > 1
     patch = claims["patch"]
     assert len(patch["core"]) == 12 and patch["sufficient"] and patch["unique"]
 
@@ -146,14 +146,20 @@ def _assert_equal(again, shipped):
                 assert value == known[key], (ablation, key)
 
 
-def test_what_is_compared_decides_the_truth():
-    """trend defines nothing at its last position, where nothing comes after. Compared there as well, the two edges
-    that make a head without a match attend to BOS would be needed under zero ablation: 8 edges and not 6."""
-    truth = ground_truth.load("tracr/trend@fixed")
-    everywhere = np.ones_like(truth.domain.read)
-    everywhere[:, 0] = False
-    domain = replace(truth.domain, read=everywhere)
-    assert necessary(certify(truth.model(), domain, ablations=["zero"]), "zero") == 8
+@pytest.mark.parametrize(
+    ("program", "position", "defined", "compared"), [("trend", 5, 6, 8), ("detect_abc", 2, 14, 16)]
+)
+def test_what_is_compared_decides_the_truth(program, position, defined, compared):
+    """A head that finds no match attends to BOS, by an edge into its queries and one into its keys. trend's has no
+    match at the last position and one of detect_abc's none at the second, where the programs define nothing; compared
+    there as well, these two edges would be needed under zero ablation."""
+    truth = ground_truth.load(f"tracr/{program}@fixed")
+    assert necessary(truth.certificate, "zero") == defined
+    assert not truth.domain.read[:, position].any()
+    read = truth.domain.read.copy()
+    read[:, position] = True
+    domain = replace(truth.domain, read=read)
+    assert necessary(certify(truth.model(), domain, ablations=["zero"]), "zero") == compared
 
 
 def test_the_certificate_follows_the_weights():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from circuitmeter.ground_truth.pairs import EXHAUSTIVE, SAMPLED, all_pairs, choose_pairs
 
 
