@@ -62,13 +62,23 @@ def small_data(n: int = 6, positions: int = 5, seed: int = 1, vocabulary: int = 
     return Data(tokens[0], tokens[1], read, answers=right, wrong=(right + 1) % vocabulary)
 
 
-def plain_cut(model: Transformer, tokens: Tensor, alternative: dict[str, Tensor], kept: Tensor) -> Tensor:
+def plain_cut(
+    model: Transformer,
+    tokens: Tensor,
+    alternative: dict[str, Tensor],
+    kept: Tensor,
+    fixed: dict[str, Tensor] | None = None,
+    record: dict[str, Tensor] | None = None,
+) -> Tensor:
     """Logits [P, d_out] of one prompt [P] with edges cut: a loop over readers, a sum over writers, heads one by one.
 
     Args:
         alternative: what each writer writes on a cut edge, by name, [P, D].
         kept: [n_writers, n_readers], the share of each edge that is kept.
+        fixed: what some writers write whatever they read, by name, [P, D].
+        record: filled with what every writer wrote.
     """
+    fixed = fixed or {}
     graph, config = model.graph, model.config
     n = len(tokens)
     wrote: dict[str, Tensor] = {}
@@ -81,6 +91,7 @@ def plain_cut(model: Transformer, tokens: Tensor, alternative: dict[str, Tensor]
         wrote["input"] = token + position
     else:
         wrote["tok_embed"], wrote["pos_embed"] = token, position
+    wrote |= {name: fixed[name] for name in graph.input_nodes if name in fixed}
 
     def read(reader: str) -> Tensor:
         total = constant.clone()
@@ -136,7 +147,7 @@ def plain_cut(model: Transformer, tokens: Tensor, alternative: dict[str, Tensor]
                 weights = weights.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
             heads[f"a{layer}.h{head}"] = weights.softmax(-1) @ v @ block.W_O[head * size : (head + 1) * size]
         before = (dict(wrote), constant.clone())
-        wrote |= heads
+        wrote |= heads | {name: fixed[name] for name in heads if name in fixed}
         constant += block.b_O
         if graph.mlps:
             after = (wrote, constant)
@@ -144,7 +155,9 @@ def plain_cut(model: Transformer, tokens: Tensor, alternative: dict[str, Tensor]
                 wrote, constant = before
             out = mlp(block, normed(block.norm_mlp, read(f"m{layer}")))
             wrote, constant = after
-            wrote[f"m{layer}"] = out
+            wrote[f"m{layer}"] = fixed.get(f"m{layer}", out)
+    if record is not None:
+        record |= wrote
     return normed(model.norm_final, read("logits")) @ model.unembed
 
 

@@ -1,6 +1,20 @@
 """The methods, one paper a file. Importing this package registers the built-in ones."""
 
-from . import acdc, baselines, eap, eap_ig, exact  # noqa: F401  (each registers itself)
+from . import (  # noqa: F401  (each registers itself)
+    acdc,
+    atp_star,
+    baselines,
+    cd_t,
+    eap,
+    eap_gp,
+    eap_ig,
+    eap_path,
+    exact,
+    gim,
+    hisp,
+    ifr,
+    relp,
+)
 from .registry import METHODS, Method, load_user_method, method
 
 __all__ = ["METHODS", "Method", "load_user_method", "method"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,13 +12,71 @@ from ..ablation import Ablation, Alternatives
 from ..circuit import EdgeScores
 from ..data import Data
 from ..evaluator import default_batch_size
-from ..model.capture import edge_products
+from ..model.capture import Gradients, Written, contract, gradients
+from ..model.graph import Graph
+from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective, Targets
+from ..objective import Objective
 from ..runs import Runs
 
 
-def mean_edge_products(
+class Prompts:
+    """One batch as a gradient method sees it.
+
+    clean: what every writer wrote on the clean prompts. cut: what cut edges carry instead (see Alternatives).
+    """
+
+    def __init__(self, runs: Runs, cut: Activations, objective: Objective) -> None:
+        self.model, self.runs, self.clean, self.cut = runs.model, runs, runs.clean[1], cut
+        self._objective, self._targets = objective, objective.targets(runs)
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Loss [...], summed over examples, of logits [..., n_read, d_out]."""
+        return self.losses(logits).sum(-1)
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """Loss of each example: [..., B] of logits [..., n_read, d_out]."""
+        return self._objective.loss(logits, self._targets)
+
+    @property
+    def far(self) -> Tensor:
+        """What the input nodes write in the ablation, at every row and position: [n_inputs, B, P, D]."""
+        return self.cut.inputs.expand_as(self.clean.inputs)
+
+    @cached_property
+    def damage(self) -> Tensor:
+        """What cutting changes in each writer's output, alternative - clean: [W, B, P, D]."""
+        return self.model.difference(self.cut, self.clean)
+
+    def gradients(
+        self,
+        inputs: Tensor,
+        *,
+        rules: Rules = EXACT,
+        written: Written | None = None,
+        through_inputs: bool = True,
+        of_writers: bool = False,
+    ) -> Gradients:
+        """Gradients of the loss at the run from ``inputs`` [n_inputs, B, P, D]."""
+        return gradients(
+            self.model,
+            inputs,
+            self.loss,
+            self.runs.read,
+            rules=rules,
+            written=written,
+            through_inputs=through_inputs,
+            of_writers=of_writers,
+        )
+
+    def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
+        """<difference (damage unless given), gradient at the run from ``inputs``>, summed over examples: [W, R]."""
+        return contract(
+            self.model, self.gradients(inputs, rules=rules), self.damage if difference is None else difference
+        )
+
+
+def mean_scores(
     model: Transformer,
     data: Data,
     ablation: Ablation,
@@ -26,29 +84,53 @@ def mean_edge_products(
     *,
     seed: int,
     batch_size: int,
-    points: Callable[[Tensor, Activations], Iterator[tuple[Tensor, float]]],
+    of_batch: Callable[[Prompts], Tensor],
 ) -> EdgeScores:
-    """(1/N) sum over examples of <alternative - clean, gradient of the loss>, averaged over points of a path.
+    """Edge scores [W, R] that ``of_batch`` gives, summed over the examples of a batch: their mean over all examples.
 
     Args:
-        points: (clean input nodes [n_inputs, B, P, D], the alternative's activations) to the (input nodes, weight)
-            at which gradients are taken.
         batch_size: prompts at a time; 0 chooses it from the model's size. It does not change the scores.
     """
+    return EdgeScores(model.graph, mean_values(model, data, ablation, objective, seed, batch_size, of_batch))
+
+
+def mean_values(
+    model: Transformer,
+    data: Data,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    batch_size: int,
+    of_batch: Callable[[Prompts], Tensor],
+) -> Tensor:
+    """As ``mean_scores``, for values of any shape: float64, on the CPU."""
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
-    total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+    total = None
     for batch in data.batches(size):
         runs = Runs(model, batch)
-        cut = alternatives.of(runs)
-        loss = partial(_summed_loss, objective, objective.targets(runs))
-        clean = runs.clean[1]
-        damage = model.difference(cut, clean)
-        for inputs, weight in points(clean.inputs, cut):
-            products, _ = edge_products(model, inputs, damage, loss, read=runs.read)
-            total += weight * products.double().cpu()
-    return EdgeScores(model.graph, total / data.n)
+        found = of_batch(Prompts(runs, alternatives.of(runs), objective)).double().cpu()
+        total = found if total is None else total + found
+    return total / data.n
 
 
-def _summed_loss(objective: Objective, targets: Targets, logits: Tensor) -> Tensor:
-    return objective.loss(logits, targets).sum()
+def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
+    """Edge scores of a method that scores nodes: an edge lives as long as both of its ends.
+
+    Args:
+        nodes: at least zero, one a reader [R]; the logits' is not looked at. A head lives, as a writer, as long as any
+            of its readers does. The input nodes and the logits are never removed.
+
+    Returns:
+        The smaller of the two ends' scores; for an edge between two ends that are never removed, the largest of all.
+    """
+    infinite = float("inf")
+    readers = nodes.double().clone()
+    readers[-1] = infinite
+    writers = torch.full((len(graph.writers),), infinite, dtype=torch.float64)
+    for layer in range(graph.n_layers):
+        writers[graph.heads(layer)] = readers[graph.qkv(layer)].unflatten(0, (3, -1)).amax(0)
+        if graph.mlps:
+            writers[graph.mlp(layer)] = readers[graph.mlp_reader(layer)]
+    scores = torch.minimum(writers[:, None], readers[None])
+    return EdgeScores(graph, scores.clamp_max(readers[:-1].max()))

@@ -7,7 +7,7 @@ from ..circuit import EdgeScores
 from ..data import Data
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import mean_edge_products
+from ._attribution import mean_scores
 from .registry import method
 
 
@@ -29,12 +29,12 @@ def discover(
     Args:
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
-    return mean_edge_products(
+    return mean_scores(
         model,
         data,
         ablation,
         objective,
         seed=seed,
         batch_size=batch_size,
-        points=lambda clean, cut: iter([(clean, 1.0)]),
+        of_batch=lambda prompts: prompts.products(prompts.clean.inputs),
     )

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
 from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
 from ..errors import SpecError
+from ..model.capture import contract
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import mean_edge_products
+from ._attribution import Prompts, mean_scores
 from .registry import method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
+PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
 
 
 @method(
     "eap-ig",
     paper="Hanna et al. 2024, arXiv:2403.17806",
     needs={"gradients"},
-    presets={"reference-code": {"endpoint": "left"}, "quick": {"steps": 5, "endpoint": "midpoint"}},
-    cost="2 forward, steps x (1 forward, 1 backward)",
+    presets={
+        "reference-code": {"endpoint": "left"},
+        "reference-code-activations": {"path": "activations-all", "endpoint": "right"},
+        "activations": {"path": "activations", "endpoint": "right"},
+        "clean-corrupted": {"path": "clean-corrupted"},
+        "quick": {"steps": 5, "endpoint": "midpoint"},
+    },
+    cost="2 forward, and steps x (1 forward, 1 backward) with path inputs; times 1 + layers x (heads, MLP) with path "
+    "activations; 2 forward, 2 backward with clean-corrupted",
 )
 def discover(
     model: Transformer,
@@ -29,35 +43,82 @@ def discover(
     ablation: Ablation,
     objective: Objective,
     seed: int,
+    path: str = "inputs",
     steps: int = 5,
     endpoint: str = "right",
     batch_size: int = 0,
 ) -> EdgeScores:
-    """EAP with the gradient averaged along the straight path of the input nodes from the alternative to the clean run.
+    """EAP with the gradient averaged along a straight path from the alternative to the clean run.
 
-    score(w, r) = mean over examples and k of <alternative_w - clean_w, d loss / d input_r at inputs z(a_k)>,
+    score(w, r) = mean over examples and k of <alternative_w - clean_w, d loss / d input_r at z(a_k)>,
     z(a) = alternative + a (clean - alternative)
 
     Args:
-        steps: m, the number of points.
-        endpoint: a_k for k = 0 .. m-1: ``right`` (k+1)/m, the paper's equation; ``left`` k/m, the released code;
-            ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2.
+        path: what z is. ``inputs``: the input nodes (EAP-IG). ``activations``: for the edges of each writer, the output
+            of its own layer-node, that is the input nodes, all heads of a layer or its MLP, with all before it clean
+            (integrated gradients of Marks et al. 2024). ``activations-all``: what the released code computes under
+            that name, for each edge the average over the paths of all layer-nodes, whosever edge it is; under mean
+            ablation it also interpolates to zero, here to the mean. ``clean-corrupted``: the two ends of ``inputs``
+            alone, half and half.
+        steps: m, the number of points; not used by ``clean-corrupted``.
+        endpoint: a_k for k = 0 .. m-1: ``right`` (k+1)/m, the paper's equation; ``left`` k/m, the released code for
+            path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: no steps, or an unknown endpoint.
+        SpecError: no steps, an unknown path or endpoint.
     """
-    if steps < 1 or endpoint not in ENDPOINTS:
+    if steps < 1 or endpoint not in ENDPOINTS or path not in PATHS:
         raise SpecError(
-            f"eap-ig: steps={steps}, endpoint={endpoint!r}; give steps of 1 or more and one of {[*ENDPOINTS]}."
+            f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*PATHS]}, steps of 1 or more, "
+            f"and one of {[*ENDPOINTS]}."
         )
     shares = [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
-    return mean_edge_products(
-        model,
-        data,
-        ablation,
-        objective,
-        seed=seed,
-        batch_size=batch_size,
-        points=lambda clean, cut: ((cut.inputs + a * (clean - cut.inputs), 1 / steps) for a in shares),
-    )
+    if path == "clean-corrupted":
+        path, shares = "inputs", [0.0, 1.0]
+
+    def of_batch(prompts: Prompts) -> Tensor:
+        clean, far = prompts.clean.inputs, prompts.far
+        if path == "inputs":
+            return sum(prompts.products(far + a * (clean - far)) for a in shares) / len(shares)
+        return _along_activations(prompts, shares, own=path == "activations")
+
+    return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+
+
+def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tensor:
+    """Scores [W, R]: of each layer-node's edges along its own path, or of all edges along the average of all paths."""
+    model, graph = prompts.model, prompts.model.graph
+    n_inputs, clean, far = len(graph.input_nodes), prompts.clean.inputs, prompts.far
+    total = torch.zeros(graph.exists.shape, dtype=torch.float64, device=model.device)
+    nodes = [("input", 0), *_layer_nodes(model)]
+    for kind, layer in nodes:
+        writers = {"input": slice(0, n_inputs), "heads": graph.heads(layer)}.get(kind)
+        writers = slice(graph.mlp(layer), graph.mlp(layer) + 1) if kind == "mlp" else writers
+        for a in shares:
+            if kind == "input":
+                found = prompts.gradients(far + a * (clean - far))
+            else:
+                found = _at_share(prompts, kind, layer, a, through_inputs=not own)
+            total += contract(model, found, prompts.damage, writers=writers if own else slice(None))
+    return total / (len(shares) * (1 if own else len(nodes)))
+
+
+def _layer_nodes(model: Transformer) -> Iterator[tuple[str, int]]:
+    for layer in range(model.config.n_layers):
+        yield "heads", layer
+        if model.graph.mlps:
+            yield "mlp", layer
+
+
+def _at_share(prompts: Prompts, kind: str, layer: int, share: float, through_inputs: bool):
+    """Gradients of the clean run in which one layer-node writes share x clean + (1 - share) x alternative."""
+
+    def written(its_kind: str, its_layer: int, value: Tensor) -> Tensor:
+        if (its_kind, its_layer) != (kind, layer):
+            return value
+        cut = (prompts.cut.heads if kind == "heads" else prompts.cut.mlps)[layer]
+        mixed = (cut + share * (value - cut)).detach()
+        return mixed if through_inputs else mixed.requires_grad_()
+
+    return prompts.gradients(prompts.clean.inputs, written=written, through_inputs=through_inputs)

@@ -9,12 +9,119 @@ norm once for all heads of a layer; no copy of the residual stream per reader is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .passes import spend
+from .rules import EXACT, Rules
 from .transformer import Activations, Transformer
+
+Written = Callable[[str, int, Tensor], Tensor]
+
+
+@dataclass
+class Gradients:
+    """The gradient of a loss, summed over examples, at everything that a plain pass computes.
+
+    q, k, v: per layer [B, H, P, E], behind the projection. mlp: per layer [B, P, D], at the MLP's input before its
+    norm. logits: [B, P, D], at the final residual stream. z, m: per layer, at what heads [B, H, P, E] and MLPs
+    [B, P, D] write; filled only when asked for. taps: the values at those places (see ``Transformer.run``).
+    """
+
+    taps: list[dict[str, Tensor]]
+    run: Activations
+    layers: list[dict[str, Tensor]]
+    logits: Tensor
+    rules: Rules
+
+
+def gradients(
+    model: Transformer,
+    inputs: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    read: Tensor | None = None,
+    *,
+    rules: Rules = EXACT,
+    written: Written | None = None,
+    through_inputs: bool = True,
+    of_writers: bool = False,
+) -> Gradients:
+    """One forward and one backward pass.
+
+    Args:
+        inputs: what the input nodes write, [n_inputs, B, P, D]; need not be a clean prompt's (integrated gradients).
+        loss: logits (at ``read`` positions) to a scalar, summed over examples.
+        read: bool [B, P].
+        rules, written: as in ``Transformer.run``.
+        through_inputs: false when ``written`` starts the differentiated part itself, and what lies before it does not
+            matter: gradients there are zero.
+        of_writers: whether the gradients at ``z`` and ``m`` are wanted too.
+    """
+    taps: list[dict[str, Tensor]] = []
+    with torch.enable_grad():
+        start = inputs.detach().requires_grad_(through_inputs)
+        logits, run = model.run(start, read=read, taps=taps, rules=rules, written=written)
+        value = loss(logits)
+    names = ["q", "k", "v", *(["mlp"] if model.graph.mlps else [])]
+    if of_writers:
+        names += ["z", *(["m"] if model.graph.mlps else [])]
+    wanted = [tap[name] for tap in taps[:-1] for name in names] + [taps[-1]["logits"]]
+    reached = [part for part in wanted if part.requires_grad]
+    spend(backward=inputs.shape[1])
+    # A part that the loss does not depend on (values of an attention-free path, say) has no gradient: it is zero.
+    found = iter(torch.autograd.grad(value, reached, allow_unused=True, materialize_grads=True))
+    every = [next(found) if part.requires_grad else torch.zeros_like(part) for part in wanted]
+    parts = iter(every)
+    layers = [{name: next(parts) for name in names} for _ in taps[:-1]]
+    return Gradients(
+        [{name: part.detach() for name, part in tap.items()} for tap in taps],
+        run.map(Tensor.detach),
+        layers,
+        next(parts),
+        rules,
+    )
+
+
+@torch.no_grad()
+def contract(
+    model: Transformer, found: Gradients, difference: Tensor, *, writers: slice = slice(None), by_example: bool = False
+) -> Tensor:
+    """The products of the writers' ``difference`` [W, B, P, D] with the gradient at every reader that sees them.
+
+    Args:
+        writers: those whose rows are wanted; the others' are zero.
+        by_example: keeps the examples apart.
+
+    Returns:
+        Scores [W, R], summed over examples, or [B, W, R]; in float32 or wider; zero where no edge exists.
+    """
+    graph, batch = model.graph, difference.shape[1]
+    wide = torch.promote_types(model.dtype, torch.float32)
+    first, stop, _ = writers.indices(len(difference))
+    flat = difference[first:stop].to(wide)
+    flat = flat.flatten(2).transpose(0, 1) if by_example else flat.flatten(1)  # [B, w, P * D] or [w, n * D]
+    shape = (batch, *graph.exists.shape) if by_example else graph.exists.shape
+    scores = torch.zeros(shape, dtype=wide, device=model.device)
+
+    def fill(readers: slice, n_visible: int, gradient: Tensor) -> None:  # gradient [r, B, P, D]
+        seen = min(n_visible, stop) - first
+        if seen > 0:
+            gradient = gradient.to(wide)
+            columns = gradient.flatten(2).permute(1, 2, 0) if by_example else gradient.flatten(1).T
+            scores[..., first : first + seen, readers] = flat[..., :seen, :] @ columns
+
+    for layer, parts in enumerate(found.layers):
+        if graph.visible(layer) > first:
+            narrow = torch.stack([parts[name] for name in "qkv"])
+            into_heads = _through_norm(model, layer, found.taps[layer], narrow, found.rules)
+            fill(graph.qkv(layer), graph.visible(layer), into_heads.unflatten(1, (batch, -1)))
+        if graph.mlps:
+            reader = slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
+            fill(reader, graph.visible(layer, to_mlp=True), parts["mlp"][None])
+    fill(slice(-1, None), len(graph.writers), found.logits[None])
+    return scores
 
 
 def edge_products(
@@ -23,50 +130,32 @@ def edge_products(
     difference: Tensor,
     loss: Callable[[Tensor], Tensor],
     read: Tensor | None = None,
+    *,
+    rules: Rules = EXACT,
 ) -> tuple[Tensor, Activations]:
-    """The products of ``difference`` with the loss gradient at every reader, from one forward and one backward pass.
+    """``contract`` of the ``gradients`` at ``inputs`` with ``difference`` [W, B, P, D], and the activations there."""
+    found = gradients(model, inputs, loss, read, rules=rules)
+    return contract(model, found, difference), found.run
 
-    Args:
-        inputs: what the input nodes write, [n_inputs, B, P, D]; need not be a clean prompt's (integrated gradients).
-        difference: [W, B, P, D].
-        loss: logits (at ``read`` positions) to a scalar, summed over examples.
-        read: bool [B, P].
 
-    Returns:
-        Scores [W, R], summed over examples, in float32 or wider; zero where no edge exists. And the activations.
-    """
-    graph, taps = model.graph, []
+def input_gradient(
+    model: Transformer, inputs: Tensor, loss: Callable[[Tensor], Tensor], read: Tensor | None = None
+) -> Tensor:
+    """Gradient [n_inputs, B, P, D] of ``loss`` of the logits at ``read`` at what the input nodes write."""
     with torch.enable_grad():
-        logits, run = model.run(inputs.detach().requires_grad_(), read=read, taps=taps)
-        value = loss(logits)
-    names = ["q", "k", "v"] + ["mlp"] * graph.mlps
-    wanted = [tap[name] for tap in taps[:-1] for name in names] + [taps[-1]["logits"]]
+        start = inputs.detach().requires_grad_()
+        value = loss(model.run(start, read=read)[0])
     spend(backward=inputs.shape[1])
-    # A part that the loss does not depend on (values of an attention-free path, say) has no gradient: it is zero.
-    gradients = iter(torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True))
-
-    wide = torch.promote_types(model.dtype, torch.float32)
-    flat = difference.to(wide).flatten(1)  # [W, n * D]
-    scores = torch.zeros(graph.exists.shape, dtype=wide, device=model.device)
-    with torch.no_grad():
-        for layer in range(graph.n_layers):
-            parts = torch.stack([next(gradients) for _ in "qkv"])
-            into_heads = _through_norm(model, layer, taps[layer], parts).to(wide).flatten(1)
-            visible = graph.visible(layer)
-            scores[:visible, graph.qkv(layer)] = flat[:visible] @ into_heads.T
-            if graph.mlps:
-                visible = graph.visible(layer, to_mlp=True)
-                scores[:visible, graph.mlp_reader(layer)] = flat[:visible] @ next(gradients).to(wide).flatten()
-        scores[:, -1] = flat @ next(gradients).to(wide).flatten()
-    return scores, run.map(Tensor.detach)
+    return torch.autograd.grad(value, start)[0]
 
 
-def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradients: Tensor) -> Tensor:
+def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradients: Tensor, rules: Rules) -> Tensor:
     """Gradients at q, k, v, [3, B, H, P, E], carried back to each reader's residual input: [3H, n, D].
 
     The backward pass of a norm at x is linear in the gradient g behind its gain, with y the standardised x:
     (g - mean(g) - y mean(y g)) / scale. mean(g) vanishes when the weights are centred over d_model (layer norm only),
     1 / scale is applied while still d_head wide, and mean(y g) is g.q / d_model, with q less all of its biases.
+    The last term comes from the scale: a frozen norm has none.
     """
     block = model.blocks[layer]
     norm, d_model = block.norm_attention, model.config.d_model
@@ -83,9 +172,11 @@ def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradie
     weight = weight * norm.weight[:, None]
     standardised, inverse = (part.flatten(0, 1) for part in norm.standardised(tap["residual"]))  # [n, D], [n, 1]
     narrow = narrow * inverse
-    unbiased = by_reader(torch.stack([tap["q"], tap["k"], tap["v"]])) - bias[:, None]
-    along = (narrow * unbiased).sum(-1, keepdim=True) / d_model  # mean(y g)
     if norm.kind == "layer":
         weight = weight - weight.mean(1, keepdim=True)
     wide = narrow.bmm(weight.transpose(1, 2))
+    if rules.freeze_norm:
+        return wide
+    unbiased = by_reader(torch.stack([tap["q"], tap["k"], tap["v"]])) - bias[:, None]
+    along = (narrow * unbiased).sum(-1, keepdim=True) / d_model  # mean(y g)
     return wide.addcmul_(along, standardised[None], value=-1)

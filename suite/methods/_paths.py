@@ -1,0 +1,74 @@
+"""Paths of the input nodes' outputs, from the clean run's to the ablation's, along which gradients are gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import SpecError
+from ..model.capture import input_gradient
+from ._attribution import Prompts
+
+STARTS = ("clean", "alternative")
+DIRECTIONS = ("squared-distance", "gradient-difference")
+NORMALISATIONS = ("example", "batch")
+POSITIONS = ("all", "last", "read")
+
+
+def gradient_path(
+    prompts: Prompts,
+    steps: int,
+    *,
+    start: str = "clean",
+    direction: str = "squared-distance",
+    normalise: str = "example",
+    positions: str = "all",
+) -> Iterator[Tensor]:
+    """GradPath: the points [n_inputs, B, P, D] after 1 .. ``steps`` steps of length 1.
+
+    Args:
+        start: the end that the path leaves, ``clean`` or ``alternative``; it heads for the other.
+        direction: each step descends ``squared-distance``, that of the logits from those at the other end; or
+            ``gradient-difference``: it goes against (gradient of the loss here - at the other end).
+        normalise: steps have length 1 for each ``example``, over nodes, positions and units; or over the ``batch``.
+        positions: whose logits the squared distance compares: ``all``, ``last``, or those that are ``read``.
+
+    An input node that the ablation leaves as it is (the position embedding, under patch) stays, and so does an
+    example whose two ends are the same. Each step costs a forward and a backward pass.
+    """
+    clean, far = prompts.clean.inputs, prompts.far
+    here, there = (clean, far) if start == "clean" else (far, clean)
+    moves = (clean != far).any(-1, keepdim=True).any(-2, keepdim=True)  # [n_inputs, B, 1, 1]
+    descend = _squared_distance if direction == "squared-distance" else _gradient_difference
+    slope = descend(prompts, there, positions)
+    for _ in range(steps):
+        step = slope(here) * moves
+        length = torch.linalg.vector_norm(step, dim=None if normalise == "batch" else (0, 2, 3), keepdim=True)
+        here = here - step / length.clamp_min(1e-12)
+        yield here
+
+
+def check_choices(method: str, **given: tuple[str, tuple[str, ...]]) -> None:
+    """Raises SpecError for a parameter whose value is not one of its choices: name=(value, choices)."""
+    for name, (value, choices) in given.items():
+        if value not in choices:
+            raise SpecError(f"{method}: {name}={value!r}; it is one of {', '.join(choices)}.")
+
+
+def _squared_distance(prompts: Prompts, there: Tensor, positions: str) -> Callable[[Tensor], Tensor]:
+    batch = prompts.runs.batch
+    compared = batch.valid
+    if positions == "last":
+        compared = torch.arange(compared.shape[1]) == batch.lengths[:, None] - 1
+    compared = prompts.runs.read if positions == "read" else compared.to(prompts.model.device)
+    with torch.no_grad():
+        target = prompts.model.run(there, read=compared)[0]
+    return lambda here: input_gradient(prompts.model, here, lambda logits: (logits - target).square().sum(), compared)
+
+
+def _gradient_difference(prompts: Prompts, there: Tensor, positions: str) -> Callable[[Tensor], Tensor]:
+    model, read = prompts.model, prompts.runs.read
+    at_the_end = input_gradient(model, there, prompts.loss, read)
+    return lambda here: input_gradient(model, here, prompts.loss, read) - at_the_end

@@ -1,0 +1,98 @@
+"""AtP*: Kramar, Lieberum, Shah and Nanda 2024, arXiv:2403.00745."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..model.capture import Gradients, Written, contract
+from ..model.passes import spend
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import Prompts, mean_scores
+from .registry import method
+
+# Numbers held at once while attention is recomputed.
+_BUDGET = 16_000_000
+
+
+@method(
+    "atp-star",
+    paper="Kramar et al. 2024, arXiv:2403.00745",
+    needs={"gradients"},
+    objectives="differentiable at clean",
+    presets={"attribution-patching": {"qk_fix": False, "grad_drop": False}, "quick": {}},
+    cost="2 forward, layers x (1 forward, 1 backward), and for each edge into queries or keys their layer's attention",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    qk_fix: bool = True,
+    grad_drop: bool = True,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """Attribution patching with its two failures mended: saturated attention, and effects that cancel.
+
+    The paper scores nodes and positions; here it is edges, and all positions are cut together. A score is the mean over
+    examples of an absolute value, averaged over the layers dropped.
+
+    Args:
+        qk_fix: for edges into queries and keys, the attention pattern with the edge cut is computed, norm and softmax
+            included, and only what lies behind is linear: <pattern' - pattern, d loss / d pattern> (section 3.1.1).
+            All keys change together, where the paper changes them one at a time.
+        grad_drop: gradients are taken once for each layer, with those through that layer's heads and MLP set to zero,
+            and the absolute scores are averaged over the layers that leave the edge's reader connected: all but its
+            own (section 3.1.2; for edges into the logits, all).
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+    """
+    dropped = range(model.config.n_layers) if grad_drop and model.config.n_layers > 1 else [None]
+
+    def of_batch(prompts: Prompts) -> Tensor:
+        found = [prompts.gradients(prompts.clean.inputs, written=_drop(layer), of_writers=True) for layer in dropped]
+        products = torch.stack([contract(model, one, prompts.damage, by_example=True) for one in found])
+        if qk_fix:
+            for layer in range(model.config.n_layers):
+                for writers, readers, fixed in _fixed(prompts, layer, found):
+                    products[:, :, writers, readers] = fixed.to(products.dtype)
+        counted = torch.full(model.graph.exists.shape, max(1, len(dropped) - 1), device=model.device)
+        counted[:, -1] = len(dropped)
+        return products.double().abs().sum((0, 1)) / counted
+
+    return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+
+
+def _drop(dropped: int | None) -> Written | None:
+    """Lets the values of one layer's nodes through and no gradient."""
+    if dropped is None:
+        return None
+    return lambda kind, layer, value: value.detach() if layer == dropped else value
+
+
+@torch.no_grad()
+def _fixed(prompts: Prompts, layer: int, found: list[Gradients]) -> Iterator[tuple[slice, slice, Tensor]]:
+    """(writers, readers, their products [drops, B, writers, readers]) for the queries and the keys of a layer."""
+    model, graph, block, tap = prompts.model, prompts.model.graph, prompts.model.blocks[layer], found[0].taps[layer]
+    q, k, v = tap["q"], tap["k"], tap["v"]
+    pattern = model.scores(q, k).softmax(-1)
+    into_pattern = torch.stack([one.layers[layer]["z"] @ v.transpose(-1, -2) for one in found])  # [drops, B, H, P, P]
+    examples, heads, positions, _ = q.shape
+    step = max(1, _BUDGET // (examples * positions * max(heads * positions, 3 * model.config.d_model)))
+    queries, keys = (
+        slice(graph.qkv(layer).start + i * heads, graph.qkv(layer).start + (i + 1) * heads) for i in (0, 1)
+    )
+    for start in range(0, graph.visible(layer), step):
+        writers = slice(start, min(start + step, graph.visible(layer)))
+        damaged = (tap["residual"] + prompts.damage[writers]).flatten(0, 1)  # [w * B, P, D]
+        its_q, its_k, _ = (part.unflatten(0, (-1, examples)) for part in block.qkv(block.norm_attention(damaged)))
+        spend(forward=(writers.stop - start) * examples / (4 * graph.n_layers))  # attention is a quarter of a layer
+        for readers, scores in ((queries, model.scores(its_q, k)), (keys, model.scores(q, its_k))):
+            yield writers, readers, torch.einsum("wbhij,dbhij->dbwh", scores.softmax(-1) - pattern, into_pattern)

@@ -1,0 +1,195 @@
+"""Contextual decomposition for transformers: Hsu et al. 2025, arXiv:2407.00886."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..evaluator import default_batch_size
+from ..model.block import ACTIVATIONS, Block, Norm
+from ..model.passes import spend
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import Prompts, induced, mean_values
+from ._paths import check_choices
+from .registry import method
+
+EDGES = ("targets", "ends")
+_EPSILON = 1e-8
+
+
+@method(
+    "cd-t",
+    paper="Hsu et al. 2025, arXiv:2407.00886",
+    presets={"ends": {"edges": "ends"}, "quick": {}},
+    cost="2 forward, and 1 forward a node, from its layer on",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    edges: str = "targets",
+    oppose: bool = True,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """Splits every activation into what a source node is relevant for and the rest, and follows both to the logits.
+
+    The source's output is split into (clean - alternative) and alternative; each part of the model has a rule by which
+    the two parts of its input become two parts of its output that add up to it. A node's relevance is the size of the
+    mean change of the loss when the relevant part of the logits is taken away; for the paper's logit difference that
+    is the logit difference of the relevant part. The paper scores heads at positions; here a node's positions are one,
+    and MLPs are sources too.
+
+    The method scores nodes. An edge's score is made from theirs:
+
+    Args:
+        edges: ``targets``: relevance of the reader's node x the share of the relevant part in what the reader makes of
+            its input (mean |relevant| / (mean |relevant| + mean |rest|) of the q, k or v, or of the MLP's output; the
+            paper's relevance of a source for a target); into the logits, the writer's relevance. What reaches the
+            target through other nodes counts as well as the edge. ``ends``: the smaller of the two ends' relevances;
+            the input nodes and the logits are never removed.
+        oppose: where the two parts of an MLP's or a layer's output have opposite signs, the larger gets their sum and
+            the other nothing, as in the released code.
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+
+    Raises:
+        SpecError: an unknown way to score edges.
+    """
+    check_choices("cd-t", edges=(edges, EDGES))
+    size = batch_size or max(1, default_batch_size(model, data.clean.shape[1]) // 8)  # all sources' parts at once
+
+    def of_batch(prompts: Prompts) -> Tensor:
+        found = decompose(prompts, oppose)
+        return torch.cat([found.effect[:, None], found.share.double()], 1)  # [W, 1 + R]
+
+    values = mean_values(model, data, ablation, objective, seed, size, of_batch)
+    relevance, share, graph = values[:, 0].abs(), values[:, 1:], model.graph
+    position = {name: i for i, name in enumerate(graph.writers)}
+    owners = [position[graph.node_of_reader(reader)] for reader in graph.readers[:-1]]
+    of_readers = relevance[owners]
+    if edges == "ends":
+        return induced(graph, torch.cat([of_readers, relevance[:1]]))
+    return EdgeScores(graph, torch.cat([of_readers * share[:, :-1], relevance[:, None]], 1))
+
+
+@dataclass
+class Decomposition:
+    """What became of each source's relevant part, summed over the examples of a batch.
+
+    effect: [W], change of the loss when the relevant part of the logits is taken away. share: [W, R], the share of the
+    relevant part in what each reader makes of its input. relevant: the relevant parts themselves, [C, B, P, ...] for
+    the C sources before each place, by name and layer.
+    """
+
+    effect: Tensor
+    share: Tensor
+    relevant: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decomposition:
+    """Follows the relevant part of every writer's output through one run; the rest is the run's own value less it.
+
+    Args:
+        keep: whether the relevant parts are returned.
+    """
+    model, graph, taps = prompts.model, prompts.model.graph, []
+    logits, _ = model.run(prompts.clean.inputs, read=prompts.runs.read, taps=taps)
+    own = -prompts.damage
+    share = torch.zeros(graph.exists.shape, dtype=own.dtype, device=own.device)
+    kept: dict[tuple[str, int], Tensor] = {}
+    relevant = own[: len(graph.input_nodes)]  # [C, B, P, D], a row more for each source that the pass has met
+    for layer, (block, tap) in enumerate(zip(model.blocks, taps, strict=False)):
+        spend(forward=len(relevant) * relevant.shape[1] / graph.n_layers)
+        sources = len(relevant)
+        qkv = _into_heads(block, relevant, tap)
+        share[:sources, graph.qkv(layer)] = torch.cat([_share(p, tap[n]) for p, n in zip(qkv, "qkv", strict=True)], 1)
+        q, k, v = qkv
+        z = model.scores(q, k).softmax(-1) @ v
+        kept |= {("q", layer): q, ("k", layer): k, ("v", layer): v, ("z", layer): z} if keep else {}
+        whole = tap["z"].transpose(1, 2).flatten(-2) @ block.W_O
+        after = relevant + _biased(z.transpose(-3, -2).flatten(-2) @ block.W_O, whole, block.b_O)
+        after = torch.cat([after, own[graph.heads(layer)]])
+        if graph.mlps:
+            reads = after if not graph.parallel else torch.cat([relevant, torch.zeros_like(own[graph.heads(layer)])])
+            m = _through_mlp(
+                block, _through_norm(block.norm_mlp, reads, tap["mlp"]), block.norm_mlp(tap["mlp"]), oppose
+            )
+            share[: len(m), graph.mlp_reader(layer)] = _share(m[:, :, None], tap["m"][:, None])[:, 0]
+            kept |= {("m", layer): m} if keep else {}
+            after = torch.cat([after + m, own[graph.mlp(layer)][None]])
+        following = taps[layer + 1]
+        relevant = after if not oppose else _oppose(after, following.get("residual", following.get("logits")))
+    final = _through_norm(model.norm_final, relevant, taps[-1]["logits"])
+    final = final.flatten(1, 2)[:, prompts.runs.read.flatten()] @ model.unembed
+    if model.config.unembed_bias:
+        final = _biased(final, logits - model.unembed_bias, model.unembed_bias)
+    kept |= {("logits", graph.n_layers): final} if keep else {}
+    effect = prompts.losses(logits - final) - prompts.losses(logits)  # [W, B]
+    return Decomposition(effect.double().sum(1), share, kept)
+
+
+def _biased(relevant: Tensor, whole: Tensor, bias: Tensor) -> Tensor:
+    """``relevant`` of ``whole`` = relevant + rest, with its share of a bias: as its size is to the sum of the two."""
+    size = relevant.abs()
+    return relevant + bias * (size / (size + (whole - relevant).abs() + _EPSILON))
+
+
+def _through_norm(norm: Norm, relevant: Tensor, x: Tensor) -> Tensor:
+    """Relevant part of ``norm(x)``: the scale is the whole's, and each part is centred by its own mean."""
+    if norm.kind == "none":
+        return relevant
+    standardised, inverse = norm.standardised(x)
+    if norm.kind == "rms":
+        return relevant * inverse * norm.weight
+    scaled = (relevant - relevant.mean(-1, keepdim=True)) * inverse * norm.weight
+    return _biased(scaled, standardised * norm.weight, norm.bias)
+
+
+def _into_heads(block: Block, relevant: Tensor, tap: dict[str, Tensor]) -> list[Tensor]:
+    """Relevant parts [C, B, H, P, E] of q, k and v."""
+    inside = _through_norm(block.norm_attention, relevant, tap["residual"])
+    biases = block.qkv(torch.zeros_like(inside[:1, 0, :1]))  # three of [1, H, 1, E]
+    with_bias = [part.unflatten(0, inside.shape[:2]) for part in block.qkv(inside.flatten(0, 1))]
+    return [
+        _biased(part - bias, tap[name] - bias, bias) for part, bias, name in zip(with_bias, biases, "qkv", strict=True)
+    ]
+
+
+def _through_mlp(block: Block, relevant: Tensor, x: Tensor, oppose: bool) -> Tensor:
+    """Relevant part of ``block.mlp(x)``: an activation of the rest is the rest, and so is a gated product of rests."""
+    tidy = _oppose if oppose else lambda part, whole: part
+    activation = ACTIVATIONS[block.config.activation]
+    linear = x @ block.W_in
+    before = linear + block.b_in
+    hidden = tidy(_biased(relevant @ block.W_in, linear, block.b_in), before)
+    if block.config.gated:
+        gate = x @ block.W_gate
+        whole = activation(gate) * before
+        part = whole - activation(gate - tidy(relevant @ block.W_gate, gate)) * (before - hidden)
+    else:
+        whole = activation(before)
+        part = whole - activation(before - hidden)
+    linear = whole @ block.W_out
+    return tidy(_biased(part @ block.W_out, linear, block.b_out), linear + block.b_out)
+
+
+def _oppose(relevant: Tensor, whole: Tensor) -> Tensor:
+    """Where ``relevant`` and ``whole - relevant`` differ in sign, the larger of the two gets their sum."""
+    rest = whole - relevant
+    larger = torch.where(relevant.abs() > rest.abs(), whole, 0)
+    return torch.where(relevant * rest < 0, larger, relevant)
+
+
+def _share(relevant: Tensor, whole: Tensor) -> Tensor:
+    """mean |relevant| / (mean |relevant| + mean |rest|) of [C, B, r, ..., d], summed over examples: [C, r]."""
+    size, rest = relevant.abs().flatten(3).mean(-1), (whole - relevant).abs().flatten(3).mean(-1)
+    return (size / (size + rest + _EPSILON)).sum(1)

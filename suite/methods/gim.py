@@ -1,0 +1,55 @@
+"""Gradient interaction modifications: Edin et al. 2025, arXiv:2505.17630."""
+
+from __future__ import annotations
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..model.rules import Rules
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import mean_scores
+from .registry import method
+
+
+@method(
+    "gim",
+    paper="Edin et al. 2025, arXiv:2505.17630",
+    needs={"gradients"},
+    objectives="differentiable at clean",
+    presets={"quick": {}},
+    cost="2 forward, 1 backward",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    temperature: float = 2.0,
+    divide: bool = True,
+    freeze_norm: bool = True,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """EAP with a backward pass that does not let interacting parts hide one another.
+
+    Args:
+        temperature: T of the softmax derivative p (g - <p, g>), p the softmax of the attention scores divided by T
+            (there is no further 1/T, as in the authors' code).
+        divide: what arrives at queries and keys is divided by 4, at values by 2 and at the product of a gated MLP by 2,
+            the number of factors among which a product's effect is shared.
+        freeze_norm: the scale of every norm is held.
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+    """
+    shares = {"query_share": 0.25, "key_share": 0.25, "value_share": 0.5, "gate_share": 0.5} if divide else {}
+    rules = Rules(freeze_norm=freeze_norm, softmax_temperature=temperature, **shares)
+    return mean_scores(
+        model,
+        data,
+        ablation,
+        objective,
+        seed=seed,
+        batch_size=batch_size,
+        of_batch=lambda prompts: prompts.products(prompts.clean.inputs, rules=rules),
+    )

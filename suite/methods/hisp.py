@@ -1,0 +1,130 @@
+"""Head importance for pruning: Michel, Levy and Neubig 2019, arXiv:1905.10650, as adapted by Conmy et al. 2023."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..model.capture import contract
+from ..model.graph import Graph
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import Prompts, induced, mean_scores, mean_values
+from ._paths import check_choices
+from .registry import method
+
+LEVELS = ("node", "edge")
+COMPONENTS = ("readers", "heads")
+ALTERNATIVES = ("ablation", "zero")
+
+
+@method(
+    "hisp",
+    paper="Michel et al. 2019, arXiv:1905.10650; Conmy et al. 2023, arXiv:2304.14997, appendix",
+    needs={"gradients"},
+    objectives="differentiable at clean",
+    presets={
+        "reference-code": {"alternative": "zero"},
+        "heads": {"components": "heads"},
+        "edge": {"level": "edge"},
+        "quick": {},
+    },
+    cost="2 forward, 1 backward",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    level: str = "node",
+    components: str = "readers",
+    alternative: str = "ablation",
+    normalise: bool = True,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """How much the loss would change, to first order and in absolute value, if a component were ablated.
+
+    importance(C) = mean over examples of |<C(x') - C(x), d loss / d C at x>|, divided by the L2 norm of its layer's.
+
+    An edge's score is the smaller of its two ends' importances: the point until which both survive when components are
+    removed from the least important up. A head survives, as a writer, as long as one of its readers does. The input
+    nodes and the logits are never removed; an edge between them gets the largest score.
+
+    Args:
+        level: ``node`` as above; ``edge``: the importance of each edge itself, |<alternative_w - clean_w, d loss /
+            d input_r>| for each example and then averaged, without norm (edge-level HISP of Miller et al. 2024).
+        components: ``readers``: q, k and v of each head, and the MLPs' outputs, as in Conmy et al.'s code; ``heads``:
+            the heads' outputs and the MLPs', as in Michel et al.
+        alternative: C(x'). ``ablation``: the paper's formula; for q, k and v, which write nothing, their value when all
+            edges into them are cut. ``zero``: what Conmy et al.'s code computes under every ablation, because its
+            cache of C(x') is still empty when scores are taken (preset ``reference-code``).
+        normalise: the division by the layer's norm.
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+
+    Raises:
+        SpecError: an unknown choice.
+    """
+    check_choices(
+        "hisp",
+        level=(level, LEVELS),
+        components=(components, COMPONENTS),
+        alternative=(alternative, ALTERNATIVES),
+    )
+    if level == "edge":
+
+        def of_edges(prompts: Prompts) -> Tensor:
+            found = prompts.gradients(prompts.clean.inputs)
+            return contract(model, found, prompts.damage, by_example=True).double().abs().sum(0)
+
+        return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_edges)
+
+    def of_batch(prompts: Prompts) -> Tensor:
+        return _importance(prompts, components, to_zero=alternative == "zero")
+
+    nodes = mean_values(model, data, ablation, objective, seed, batch_size, of_batch)
+    return induced(model.graph, _normalised(model.graph, nodes) if normalise else nodes)
+
+
+@torch.no_grad()
+def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
+    """Importance of every reader [R], summed over examples; with ``heads``, that of its head."""
+    model, graph = prompts.model, prompts.model.graph
+    found = prompts.gradients(prompts.clean.inputs, of_writers=True)
+    cut_off = model.alternative(prompts.cut, prompts.clean.inputs.shape[2])
+    total = torch.zeros(len(graph.readers), dtype=torch.float64, device=model.device)
+
+    def change(values: Tensor, alternative: Tensor, gradient: Tensor) -> Tensor:  # [..., B, P, d] to [...]
+        moved = (-values if to_zero else alternative - values) * gradient
+        return moved.double().sum((-2, -1)).abs().sum(-1)
+
+    for layer, (block, parts) in enumerate(zip(model.blocks, found.layers, strict=True)):
+        tap = found.taps[layer]
+        if components == "heads":
+            of_heads = change(tap["z"].transpose(0, 1), prompts.cut.heads[layer], parts["z"].transpose(0, 1))
+            total[graph.qkv(layer)] = of_heads.repeat(3)
+        else:
+            others = block.qkv(block.norm_attention(cut_off.before_attention[layer]))
+            of_readers = [
+                change(*(part.transpose(0, 1) for part in (tap[name], other, parts[name])))
+                for name, other in zip("qkv", others, strict=True)
+            ]
+            total[graph.qkv(layer)] = torch.cat(of_readers)
+        if graph.mlps:
+            total[graph.mlp_reader(layer)] = change(tap["m"], prompts.cut.mlps[layer], parts["m"])
+    return total
+
+
+def _normalised(graph: Graph, nodes: Tensor) -> Tensor:
+    """Each layer's importances divided by their L2 norm.
+
+    The norm is taken as 1e-6 at least, as in the released code, and 1e-5 of the largest layer's: a layer in which
+    nothing changes but for rounding is not brought up to the others.
+    """
+    of_layers = nodes[:-1].unflatten(0, (graph.n_layers, graph.readers_a_layer))
+    norm = of_layers.norm(dim=1, keepdim=True)
+    return torch.cat([(of_layers / norm.clamp_min(max(1e-6, 1e-5 * float(norm.max())))).flatten(), nodes[-1:]])

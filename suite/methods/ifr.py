@@ -1,0 +1,88 @@
+"""Information flow routes: Ferrando and Voita 2024, arXiv:2403.00824."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..evaluator import default_batch_size
+from ..model.transformer import Activations, Transformer
+from ..objective import Objective
+from ..runs import Runs
+from .registry import method
+
+
+@method(
+    "ifr",
+    paper="Ferrando and Voita 2024, arXiv:2403.00824",
+    objectives=None,
+    presets={"reference-code": {"constants": False}, "quick": {}},
+    cost="1 forward",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective | None,
+    seed: int,
+    constants: bool = True,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """How near what a writer writes is to the sum that a reader reads, on the clean prompts alone.
+
+    proximity(w, r) = max(|y_r|_1 - |y_r - out_w|_1, 0), with y_r the residual stream that r reads;
+    score(w, r) = mean over examples and positions of proximity(w, r) / sum over parts of y_r of theirs  (section 2)
+
+    No ablation and no objective enter, so the scores are the same under all of them. The q, k and v readers of a layer
+    read the same stream and get the same scores. Where no part is near the sum, all get zero (the released code
+    divides zero by zero there).
+
+    Args:
+        constants: whether what belongs to no edge (a position embedding that no node writes, output biases) is a part
+            of the sum as well, so that the parts' shares add up to one. In the code of EAP-IG it is not (preset
+            ``reference-code``).
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+    """
+    size = batch_size or default_batch_size(model, data.clean.shape[1])
+    total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+    for batch in data.batches(size):
+        for readers, shares in contributions(model, Runs(model, batch).clean[1], constants):
+            total[: len(shares) - 1, readers] += shares[:-1].mean(2).sum(1).double().cpu()[:, None]
+    return EdgeScores(model.graph, total / data.n)
+
+
+@torch.no_grad()
+def contributions(model: Transformer, run: Activations, constants: bool) -> Iterator[tuple[slice, Tensor]]:
+    """For each place where the residual stream is read: its readers, and each part's share in it.
+
+    The shares are [w + 1, B, P]: those of the writers so far, and last of all that belongs to no edge.
+    """
+    graph = model.graph
+    wide = torch.promote_types(model.dtype, torch.float32)
+    out = model.outputs(run).to(wide)
+    fixed = model.constant(out.shape[2]).to(wide).expand_as(out[0])
+
+    def shares(n_visible: int) -> Tensor:
+        parts = torch.cat([out[:n_visible], fixed[None]])
+        read = parts.sum(0)
+        near = (read.abs().sum(-1) - (read - parts).abs().sum(-1)).clamp_min(0)
+        if not constants:
+            near[-1] = 0
+        whole = near.sum(0)
+        return near / whole.where(whole > 0, 1)
+
+    for layer, block in enumerate(model.blocks):
+        yield graph.qkv(layer), shares(graph.visible(layer))
+        before, fixed = fixed, fixed + block.b_O
+        if graph.mlps:
+            reader = slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
+            fixed, after = (before if graph.parallel else fixed), fixed
+            yield reader, shares(graph.visible(layer, to_mlp=True))
+            fixed = after
+    yield slice(-1, None), shares(len(graph.writers))

@@ -1,0 +1,75 @@
+"""Relevance patching: Rezaei Jafari, Eberle, Khakzar and Nanda 2025, arXiv:2508.21258."""
+
+from __future__ import annotations
+
+from ..ablation import Ablation
+from ..circuit import EdgeScores
+from ..data import Data
+from ..model.rules import Rules
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ._attribution import mean_scores
+from ._paths import STARTS, check_choices
+from .registry import method
+
+
+@method(
+    "relp",
+    paper="Rezaei Jafari et al. 2025, arXiv:2508.21258",
+    needs={"gradients"},
+    objectives="differentiable at clean",
+    presets={
+        "reference-code": {"at": "alternative", "identity_rule": False},
+        "demo": {"at": "alternative"},
+        "attention": {"attention_rule": True},
+        "quick": {},
+    },
+    cost="2 forward, 1 backward",
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seed: int,
+    at: str = "clean",
+    norm_rule: bool = True,
+    identity_rule: bool = True,
+    half_rule: bool = True,
+    attention_rule: bool = False,
+    batch_size: int = 0,
+) -> EdgeScores:
+    """EAP with the coefficients of layer-wise relevance propagation in place of derivatives.
+
+    The paper scores nodes; its coefficients at each reader's input give edges.
+
+    Args:
+        at: the run at which coefficients are taken: ``clean``, as EAP, or ``alternative``, the run from the ablation's
+            inputs, as in the authors' demonstration (preset ``demo``).
+        norm_rule: the scale of every norm is held (LN-rule).
+        identity_rule: an activation's slope is act(x) / x. In the released code the switch that its README documents
+            comes too late and leaves derivatives exact (preset ``reference-code``).
+        half_rule: the product of a gated MLP hands half of its relevance to each factor.
+        attention_rule: attention patterns are held, and queries and keys get nothing (AH-rule, optional).
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
+
+    Raises:
+        SpecError: an unknown ``at``.
+    """
+    check_choices("relp", at=(at, STARTS))
+    rules = Rules(
+        freeze_norm=norm_rule,
+        activation_ratio=identity_rule,
+        freeze_attention=attention_rule,
+        gate_share=0.5 if half_rule else 1.0,
+    )
+    return mean_scores(
+        model,
+        data,
+        ablation,
+        objective,
+        seed=seed,
+        batch_size=batch_size,
+        of_batch=lambda p: p.products(p.clean.inputs if at == "clean" else p.far, rules=rules),
+    )

@@ -1,0 +1,111 @@
+"""How a gradient is carried back through the parts of the model that are not linear.
+
+Some methods replace a derivative by another coefficient: a norm whose scale is held, a softmax at another temperature.
+The forward pass is that of the plain model when gradients are recorded, bit for bit: each rule computes the plain
+value, and hangs on it the gradient of another expression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .block import ACTIVATIONS, Block, Norm
+
+if TYPE_CHECKING:
+    from .transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The backward pass of one method; the defaults are the derivative itself.
+
+    Args:
+        freeze_norm: the scale of every norm is a constant (LN-rule of RelP; GIM).
+        activation_ratio: the slope of an activation at x is act(x) / x (identity rule of RelP).
+        freeze_attention: the attention pattern is a constant (AH-rule of RelP).
+        softmax_temperature: the derivative of the attention softmax is p_T (g - <p_T, g>) with p_T the softmax of the
+            scores divided by T (GIM; without the 1/T of the chain rule, as its authors define it).
+        query_share, key_share, value_share: what the gradients that arrive at q, k and v are multiplied by.
+        gate_share: what the gradient that arrives at a gated product is multiplied by (half-rule of RelP; GIM).
+    """
+
+    freeze_norm: bool = False
+    activation_ratio: bool = False
+    freeze_attention: bool = False
+    softmax_temperature: float = 1.0
+    query_share: float = 1.0
+    key_share: float = 1.0
+    value_share: float = 1.0
+    gate_share: float = 1.0
+
+    def norm(self, norm: Norm, x: Tensor) -> Tensor:
+        """``norm(x)``, [..., D]."""
+        if not self.freeze_norm or norm.kind == "none":
+            return norm(x)
+        with torch.no_grad():
+            value, (_, inverse) = norm(x), norm.standardised(x)
+        centred = x - x.mean(-1, keepdim=True) if norm.kind == "layer" else x
+        return _hang(value, centred * inverse * norm.weight)
+
+    def mlp(self, block: Block, x: Tensor) -> Tensor:
+        """``block.mlp(x)``, [..., D]."""
+        gated = block.config.gated and self.gate_share != 1
+        if not self.activation_ratio and not gated:
+            return block.mlp(x)
+        with torch.no_grad():
+            value = block.mlp(x)
+        hidden = F.linear(x, block.W_in.T, block.b_in)
+        hidden = (
+            self._activation(block, x @ block.W_gate) * hidden
+            if block.config.gated
+            else self._activation(block, hidden)
+        )
+        return _hang(value, (self.gate_share * hidden if gated else hidden) @ block.W_out)
+
+    def _activation(self, block: Block, x: Tensor) -> Tensor:
+        activation = ACTIVATIONS[block.config.activation]
+        if not self.activation_ratio:
+            return activation(x)
+        beside_zero = x.detach() + torch.where(x < 0, -1e-6, 1e-6)  # where the ratio has a limit and no value
+        return x * (activation(beside_zero) / beside_zero)
+
+    def attend(self, model: Transformer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``model.attend(q, k, v)``, [..., P, E]."""
+        q, k, v = (_share(x, s) for x, s in ((q, self.query_share), (k, self.key_share), (v, self.value_share)))
+        if not self.freeze_attention and self.softmax_temperature == 1:
+            return model.attend(q, k, v)
+        value = model.attend(q, k, v)  # recorded like the plain pass's: without a record, another kernel would run
+        with torch.no_grad():
+            pattern = model.scores(q, k).softmax(-1)
+        if not self.freeze_attention:
+            temperature = self.softmax_temperature
+            pattern = _hang(pattern, temperature * (model.scores(q, k) / temperature).softmax(-1))
+        return _hang(value, pattern @ v)
+
+
+EXACT = Rules()
+
+
+class _Hang(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, gradient_of: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def _hang(value: Tensor, gradient_of: Tensor) -> Tensor:
+    """``value``, with the gradient of ``gradient_of``."""
+    return _Hang.apply(value.detach(), gradient_of)
+
+
+def _share(x: Tensor, share: float) -> Tensor:
+    """``x``, whose gradient is multiplied by ``share``."""
+    return x if share == 1 else _hang(x, share * x)

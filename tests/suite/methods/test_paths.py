@@ -1,0 +1,233 @@
+"""Paths: EAP-IG in all its readings, EAP-GP, and path increments, which are complete at every cut."""
+
+import pytest
+import torch
+from discovering import scores
+from oracles import ARCHITECTURES, plain_cut, small_data, small_model, written
+from torch.testing import assert_close
+
+from circuitmeter.suite.ablation import Ablation, Alternatives
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.methods._attribution import Prompts
+from circuitmeter.suite.methods._paths import gradient_path
+from circuitmeter.suite.model.passes import count_passes
+from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.runs import Runs
+
+EXACT = dict(rtol=1e-9, atol=1e-11)
+LOSS = OBJECTIVES.get("logit-difference")
+
+
+def prompts_of(model, data, ablation="patch"):
+    runs = Runs(model, data.batch(torch.arange(data.n)))
+    alternatives = Alternatives(model, data, Ablation.parse(ablation), seed=0, batch_size=data.n)
+    return Prompts(runs, alternatives.of(runs), LOSS)
+
+
+def plain_products(model, data, fixed_of):
+    """Sum over examples of <counterfactual - clean, gradient at each reader>, some writers' outputs being fixed."""
+    total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+    for i in range(data.n):
+        clean, other = written(model, data.clean[i]), written(model, data.counterfactual[i])
+        now = {}
+        ones = model.graph.exists.double()
+        plain_cut(model, data.clean[i], clean, ones, fixed_of(clean, other), now)
+        kept = ones.clone().requires_grad_()
+        alternative = {name: now[name] + other[name] - clean[name] for name in now}
+        logits = plain_cut(model, data.clean[i], alternative, kept, fixed_of(clean, other))[-1]
+        loss = logits[data.wrong[i, 0]] - logits[data.answers[i, 0]]
+        total -= torch.autograd.grad(loss, kept)[0]
+    return total * model.graph.exists
+
+
+def layer_nodes(graph):
+    groups = [[*graph.input_nodes]]
+    for layer in range(graph.n_layers):
+        groups.append(list(graph.writers[graph.heads(layer)]))
+        if graph.mlps:
+            groups.append([graph.writers[graph.mlp(layer)]])
+    return groups
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "attention only", "parallel blocks"])
+def test_activations_interpolates_each_edge_s_own_writer(architecture):
+    model, data = small_model(**{**ARCHITECTURES[architecture], "n_layers": 2}), small_data(n=2)
+    graph = model.graph
+    own, every = torch.zeros(graph.exists.shape), torch.zeros(graph.exists.shape)
+    groups = layer_nodes(graph)
+    for group in groups:
+        rows = [graph.writers.index(name) for name in group]
+        for share in (0.5, 1.0):
+            found = plain_products(
+                model, data, lambda c, o, g=group, a=share: {name: o[name] + a * (c[name] - o[name]) for name in g}
+            )
+            own[rows] += found[rows] / 4
+            every = every + found / (4 * len(groups))
+    mine = scores("eap-ig", model, data, path="activations", steps=2)
+    released = scores("eap-ig", model, data, preset="reference-code-activations", steps=2)
+    assert_close(mine, own.double(), rtol=1e-5, atol=1e-6)
+    # Released error: every edge gets the average over the interpolations of all layer-nodes, whosever edge it is.
+    assert_close(released, every.double(), rtol=1e-5, atol=1e-6)
+    assert (mine - released).abs().max() > 1e-2
+
+
+def test_clean_corrupted_is_the_mean_of_both_ends():
+    model, data = small_model(), small_data()
+    swapped = Data(data.counterfactual, data.clean, data.read, answers=data.answers, wrong=data.wrong)
+    both = (scores("eap", model, data) - scores("eap", model, swapped)) / 2
+    assert_close(scores("eap-ig", model, data, preset="clean-corrupted"), both, **EXACT)
+
+
+def boundaries(graph, found):
+    """Sum of the scores across each boundary between layers, the last before the logits."""
+    later = torch.tensor([graph.reader_layer(r) for r in range(len(graph.readers))])
+    return torch.stack([found[: graph.visible(layer)][:, later >= layer].sum() for layer in range(graph.n_layers + 1)])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("ablation", ["patch", "resample"])
+def test_path_increments_sum_to_the_loss_difference_at_every_cut(architecture, ablation):
+    smooth = {"activation": "gelu_tanh"} if "ReLU" in architecture else {}  # the second order needs a second derivative
+    model, data = small_model(**{"n_layers": 2, **ARCHITECTURES[architecture], **smooth}), small_data(n=3)
+    if model.config.norm != "layer":
+        # Without a norm activations grow from layer to layer, and a root mean square has a pole at zero, which a path
+        # between embeddings passes by: a tamer model, so that 8 steps are fine enough to see the order.
+        for weight in model.parameters():
+            weight.data *= 0.6
+        model.embed.data += 0.5
+    evaluator = Evaluator(model, data, Ablation.parse(ablation), LOSS)
+    exists = model.graph.exists
+    clean, corrupted = evaluator.loss(torch.stack([exists, torch.zeros_like(exists)])).tolist()
+    errors = {
+        steps: (
+            boundaries(model.graph, scores("eap-path", model, data, ablation=ablation, steps=steps))
+            - (corrupted - clean)
+        )
+        for steps in (8, 32)
+    }
+    assert errors[32].abs().max() < 0.05 * max(1, abs(corrupted - clean))
+    assert errors[32].abs().max() < errors[8].abs().max() / 8  # 1/m^2 would be 16
+    # EAP-IG has it at the input row alone.
+    integrated = boundaries(
+        model.graph, scores("eap-ig", model, data, ablation=ablation, steps=32, endpoint="midpoint")
+    )
+    assert (integrated[1:] - (corrupted - clean)).abs().max() > 3 * errors[32].abs().max()
+
+
+def test_path_increments_along_the_gradient_path_are_complete_too():
+    model, data = small_model(n_layers=2), small_data(n=3)
+    evaluator = Evaluator(model, data, Ablation.parse("patch"), LOSS)
+    exists = model.graph.exists
+    clean, corrupted = evaluator.loss(torch.stack([exists, torch.zeros_like(exists)])).tolist()
+    coarse, fine = (
+        (boundaries(model.graph, scores("eap-path", model, data, path="gradient", steps=m)) - (corrupted - clean))
+        .abs()
+        .max()
+        for m in (4, 16)
+    )
+    assert fine < coarse / 8 and fine < 0.02
+    straight = scores("eap-path", model, data, steps=16)
+    assert (straight - scores("eap-path", model, data, path="gradient", steps=16)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_what_the_path_does_not_reach_is_spread_over_it(ablation):
+    model, data = small_model(), small_data(n=2)
+    prompts = prompts_of(model, data, ablation)
+    with torch.no_grad():
+        logits, end = model.run(prompts.far, read=prompts.runs.read)
+        change = (prompts.losses(logits) - prompts.losses(prompts.runs.clean[0])).mean()
+        left = model.difference(prompts.cut, end)
+    m = 40
+    mean_gradient = sum(
+        prompts.products(prompts.clean.inputs + (k + 0.5) / m * (prompts.far - prompts.clean.inputs), difference=left)
+        for k in range(m)
+    )
+    expected = change + boundaries(model.graph, mean_gradient / (m * data.n))
+    assert left.abs().max() > 1e-2
+    found = boundaries(model.graph, scores("eap-path", model, data, ablation=ablation, steps=m))
+    assert_close(found, expected, rtol=5e-3, atol=5e-3)
+
+
+def test_unit_steps_go_down_the_distance_of_the_logits():
+    model, data = small_model(), small_data()
+    prompts = prompts_of(model, data)
+    points = [prompts.clean.inputs, *gradient_path(prompts, 4)]
+    for before, after in zip(points, points[1:], strict=False):
+        assert_close(
+            torch.linalg.vector_norm(after - before, dim=(0, 2, 3)), torch.ones(6).double(), rtol=1e-9, atol=1e-9
+        )
+    # The direction: a small step of it lowers the squared distance of the logits at every example.
+    with torch.no_grad():
+        target = model.run(prompts.far)[0]
+        small = points[0] + 1e-4 * (points[1] - points[0])
+        at = [(model.run(z)[0] - target).square().sum((1, 2)) for z in (points[0], small)]
+    assert (at[1] < at[0]).all()
+
+
+def test_the_other_direction_meets_the_gradient_at_the_goal():
+    model, data = small_model(), small_data()
+    prompts = prompts_of(model, data)
+    start = prompts.far.clone().requires_grad_()
+    end = prompts.clean.inputs.clone().requires_grad_()
+    at_start, at_end = (
+        torch.autograd.grad(prompts.loss(model.run(z, read=prompts.runs.read)[0]), z)[0] for z in (start, end)
+    )
+    step = at_start - at_end
+    expected = start - step / torch.linalg.vector_norm(step, dim=(0, 2, 3), keepdim=True)
+    (found,) = gradient_path(prompts, 1, start="alternative", direction="gradient-difference")
+    assert_close(found, expected.detach(), **EXACT)
+
+
+def test_an_input_node_that_the_ablation_leaves_alone_stays():
+    model, data = small_model("split"), small_data()
+    (found,) = gradient_path(prompts_of(model, data), 1)
+    (moved,) = gradient_path(prompts_of(model, data, "zero"), 1)
+    clean = model.input_nodes(data.clean)
+    assert torch.equal(found[1], clean[1]) and not torch.equal(found[0], clean[0])
+    assert not torch.equal(moved[1], clean[1])
+
+
+def test_eap_gp_averages_the_gradients_over_the_points():
+    model, data = small_model(n_layers=2), small_data(n=3)
+    prompts = prompts_of(model, data)
+    expected = sum(prompts.products(point) for point in gradient_path(prompts, 3)) / 9
+    assert_close(scores("eap-gp", model, data, steps=3), expected, **EXACT)
+
+
+def test_normalising_by_batch_makes_scores_depend_on_the_batches():
+    model, data = small_model(), small_data()
+    whole, halves = (scores("eap-gp", model, data, preset="batch-normalised", batch_size=b) for b in (6, 3))
+    assert (whole - halves).abs().max() > 1e-3
+    by_example = [scores("eap-gp", model, data, batch_size=b) for b in (6, 3)]
+    assert_close(*by_example, **EXACT)
+
+
+def test_an_example_whose_two_sides_agree_does_not_disturb_the_others():
+    model, data = small_model(), small_data(n=4)
+    other = data.counterfactual.clone()
+    other[0] = data.clean[0]
+    mixed = Data(data.clean, other, data.read, answers=data.answers, wrong=data.wrong)
+    rest = mixed.select(torch.tensor([1, 2, 3]))
+    assert_close(scores("eap-gp", model, mixed), scores("eap-gp", model, rest) * 3 / 4, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "forward", "backward"),
+    [
+        ("eap-ig", {"path": "clean-corrupted"}, 4, 2),
+        ("eap-ig", {"path": "activations", "steps": 2}, 2 + 7 * 2, 7 * 2),
+        ("eap-gp", {"steps": 5}, 3 + 10, 10),
+        ("eap-path", {"steps": 5}, 2 + 10, 5),
+        ("relp", {}, 3, 1),
+        ("gim", {}, 3, 1),
+        ("hisp", {}, 3, 1),
+        ("ifr", {}, 1, 0),
+    ],
+)
+def test_passes_are_those_declared(name, parameters, forward, backward):
+    model, data = small_model(), small_data(n=4)
+    with count_passes() as passes:
+        scores(name, model, data, **parameters)
+    assert (passes.forward / data.n, passes.backward / data.n) == (forward, backward)
