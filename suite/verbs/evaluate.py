@@ -21,6 +21,8 @@ EPILOG = (
     "Normalised faithfulness is (circuit - cut) / (full - cut), a ratio of means over the prompts: 1 is the full "
     "model, 0 is the graph with every edge cut."
 )
+# Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
+AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
 COLUMNS = ("ablation", "objective", "full", "cut", "circuit", "faithfulness", "edges", "undefined")
 
 
@@ -97,7 +99,7 @@ def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: 
         return {**row, "full": None, "cut": None, "circuit": None, "faithfulness": None, "undefined": reason}
     masks = torch.stack([file.circuit.graph.exists, torch.zeros_like(file.circuit.edges), file.circuit.edges])
     losses = Evaluator(problem.model, problem.data, ablation, objective, seed=seed).loss(masks)
-    full, cut, circuit = (objective.value(loss) for loss in losses.tolist())
+    full, cut, circuit = (objective.value(loss) + 0.0 for loss in losses.tolist())  # never -0
     numbers = {"full": full, "cut": cut, "circuit": circuit}
     if full == cut:
         return {**row, **numbers, "faithfulness": None, "undefined": "cutting every edge changes nothing"}
@@ -106,6 +108,7 @@ def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: 
 
 def recovery(file: CircuitFile, problem: Problem, truth: str, ablations: list[Ablation]) -> dict[str, dict[str, float]]:
     """Per ablation for which the truth is certified: how well the circuit and its scores recover it."""
+    from ..harness.record import plain
     from ..scoring.recovery import circuit_recovery
     from ..scoring.recovery import recovery as score_recovery
     from .problem import reference
@@ -114,8 +117,9 @@ def recovery(file: CircuitFile, problem: Problem, truth: str, ablations: list[Ab
     for ablation in ablations:
         found = reference(truth, problem.model, ablation)
         if found is not None:
-            of_scores = score_recovery(file.scores, found) if file.scores is not None else {}
-            results[str(ablation)] = {**of_scores, **circuit_recovery(file.circuit, found)}
+            of_scores = {} if file.scores is None else score_recovery(file.scores, found)
+            ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
+            results[str(ablation)] = plain({**circuit_recovery(file.circuit, found), **ranked})
     if not results:
         raise CircuitMeterError(
             f"the truth {truth} is not certified under {', '.join(map(str, ablations))}; choose another --ablation or "

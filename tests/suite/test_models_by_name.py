@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from fnmatch import fnmatch
+from importlib.resources import as_file, files
 
 import pytest
 import torch
@@ -114,6 +115,9 @@ def test_no_such_folder(tmp_path):
 def test_a_ground_truth_and_its_folder_are_the_same_model(tmp_path):
     name = "tracr/reverse@fixed"
     model = load_model(name, device="cpu")
+    with as_file(files("circuitmeter.ground_truth.rasp") / "weights" / "reverse") as shipped:
+        folder = shutil.copytree(shipped, tmp_path / "reverse")
+    assert is_ground_truth(folder) and load_model(folder, device="cpu").weights_hash == model.weights_hash
     assert model.weights_hash == ground_truth.load(name).weights_hash
     assert model.graph.n_edges == 94
     assert is_ground_truth(name) and load_tokenizer(name) is None
