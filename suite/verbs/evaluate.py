@@ -11,6 +11,7 @@ from .arguments import add_json, add_problem, add_several
 
 if TYPE_CHECKING:
     from ..ablation import Ablation
+    from ..circuit import Reference
     from ..interchange import CircuitFile
     from ..objective import Objective
     from .problem import Problem
@@ -61,13 +62,14 @@ def run(options: argparse.Namespace) -> int:
     objectives = [OBJECTIVES.get(name) for name in options.objective or []]
     problem = problems.load(options, inputs=file.circuit.graph.inputs)
     _check_same_graph(file, problem)
+    truths = certified(options.against, problem, ablations) if options.against else {}
     objectives = objectives or [OBJECTIVES.get(problem.objective)]
     rows = [
         measure(file, problem, ablation, objective, options.seed) for ablation in ablations for objective in objectives
     ]
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
-    recovered = recovery(file, problem, options.against, ablations) if options.against else None
+    recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
     if options.json:
         print_json(
             {
@@ -92,6 +94,7 @@ def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: 
     import torch
 
     from ..evaluator import Evaluator
+    from ..harness.record import plain
 
     row = {"ablation": str(ablation), "objective": objective.name, "edges": file.circuit.n_edges}
     reason = ablation.undefined(problem.data) or objective.undefined(problem.data, problem.model.config)
@@ -100,32 +103,35 @@ def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: 
     masks = torch.stack([file.circuit.graph.exists, torch.zeros_like(file.circuit.edges), file.circuit.edges])
     losses = Evaluator(problem.model, problem.data, ablation, objective, seed=seed).loss(masks)
     full, cut, circuit = (objective.value(loss) + 0.0 for loss in losses.tolist())  # never -0
-    numbers = {"full": full, "cut": cut, "circuit": circuit}
+    numbers = plain({"full": full, "cut": cut, "circuit": circuit})  # NaN is not JSON
     if full == cut:
         return {**row, **numbers, "faithfulness": None, "undefined": "cutting every edge changes nothing"}
-    return {**row, **numbers, "faithfulness": (circuit - cut) / (full - cut), "undefined": None}
+    return {**row, **numbers, "faithfulness": plain((circuit - cut) / (full - cut)), "undefined": None}
 
 
-def recovery(file: CircuitFile, problem: Problem, truth: str, ablations: list[Ablation]) -> dict[str, dict[str, float]]:
-    """Per ablation for which the truth is certified: how well the circuit and its scores recover it."""
-    from ..harness.record import plain
-    from ..scoring.recovery import circuit_recovery
-    from ..scoring.recovery import recovery as score_recovery
+def certified(truth: str, problem: Problem, ablations: list[Ablation]) -> dict[str, Reference]:
+    """The truth under each ablation for which it is certified. Raises CircuitMeterError where it is for none."""
     from .problem import reference
 
-    results = {}
-    for ablation in ablations:
-        found = reference(truth, problem.model, ablation)
-        if found is not None:
-            of_scores = {} if file.scores is None else score_recovery(file.scores, found)
-            ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
-            results[str(ablation)] = plain({**circuit_recovery(file.circuit, found), **ranked})
-    if not results:
+    found = {str(ablation): reference(truth, problem.model, ablation) for ablation in ablations}
+    found = {name: circuit for name, circuit in found.items() if circuit is not None}
+    if not found:
         raise CircuitMeterError(
             f"the truth {truth} is not certified under {', '.join(map(str, ablations))}; choose another --ablation or "
             f"--against."
         )
-    return results
+    return found
+
+
+def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
+    """How well the file's circuit, and its scores where it has them, recover a truth."""
+    from ..harness.record import plain
+    from ..scoring.recovery import circuit_recovery
+    from ..scoring.recovery import recovery as score_recovery
+
+    of_scores = {} if file.scores is None else score_recovery(file.scores, truth)
+    ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
+    return plain({**circuit_recovery(file.circuit, truth), **ranked})
 
 
 def _check_same_graph(file: CircuitFile, problem: Problem) -> None:

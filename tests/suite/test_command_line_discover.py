@@ -244,6 +244,19 @@ def test_a_circuit_of_another_model(gpt2, prompts, tmp_path, command):
     assert "the circuit is of another graph" in err
 
 
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [("tracr/revers", "Did you mean 'tracr/reverse'?"), ("tracr/reverse", "Their edges cannot be compared")],
+)
+def test_a_truth_that_cannot_be_compared(truth, message, gpt2, prompts, tmp_path, command):
+    out = tmp_path / "c.json"
+    arguments = ("--data", prompts, "--model", gpt2)
+    assert command("discover", *arguments, "--method", "random", "--out", out)[0] == 0
+    status, text, err = command("evaluate", out, *arguments, "--against", truth)
+    assert (status, text, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
 def test_a_circuit_file_that_is_none(gpt2, prompts, tmp_path, command):
     for content in ("", "[]", "{}", '{"cfg": {}, "edges": {}}'):
         out = tmp_path / "c.json"
