@@ -114,7 +114,7 @@ def run(
         tell(Damaged(key, reason))
     _note(store, spec, cells, found)
     to_run = found.to_run(retry_failed=retry_failed)
-    staff = staff[: max(1, len(to_run))]
+    staff = staff[: len(to_run)]
     tell(Planned(found, to_run, len(staff)))
 
     ran: dict[Cell, Outcome] = {}
