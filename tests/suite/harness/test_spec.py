@@ -53,7 +53,7 @@ def test_every_mistake_is_in_one_line(tmp_path):
         "no parameter 'step'. Did you mean 'steps'?",
         "no preset 'papr'. Did you mean 'paper'?",
         "no ablation 'zeros'. Did you mean 'zero'?",
-        "mean takes over=dataset|batch",
+        "'mean[over=day]'",
         "[grid] has no key 'objectives'. Did you mean 'objective'?",
         "[grid] seed is -1: input should be greater than or equal to 0",
     ):
