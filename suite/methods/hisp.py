@@ -87,12 +87,13 @@ def discover(
         return _importance(prompts, components, to_zero=alternative == "zero")
 
     nodes = mean_values(model, data, ablation, objective, seed, batch_size, of_batch)
-    return induced(model.graph, _normalised(model.graph, nodes) if normalise else nodes)
+    nodes = _normalised(model.graph, nodes) if normalise else nodes
+    return induced(model.graph, _shared_by_readers(model.graph, nodes) if components == "heads" else nodes)
 
 
 @torch.no_grad()
 def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
-    """Importance of every reader [R], summed over examples; with ``heads``, that of its head."""
+    """Importance of every reader [R], summed over examples; with ``heads``, that of a head stands at its q."""
     model, graph = prompts.model, prompts.model.graph
     found = prompts.gradients(prompts.clean.inputs, of_writers=True)
     cut_off = model.alternative(prompts.cut, prompts.clean.inputs.shape[2])
@@ -105,8 +106,8 @@ def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
     for layer, (block, parts) in enumerate(zip(model.blocks, found.layers, strict=True)):
         tap = found.taps[layer]
         if components == "heads":
-            of_heads = change(tap["z"].transpose(0, 1), prompts.cut.heads[layer], parts["z"].transpose(0, 1))
-            total[graph.qkv(layer)] = of_heads.repeat(3)
+            queries = slice(graph.qkv(layer).start, graph.qkv(layer).start + graph.n_heads)
+            total[queries] = change(tap["z"].transpose(0, 1), prompts.cut.heads[layer], parts["z"].transpose(0, 1))
         else:
             others = block.qkv(block.norm_attention(cut_off.before_attention[layer]))
             of_readers = [
@@ -117,6 +118,15 @@ def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
         if graph.mlps:
             total[graph.mlp_reader(layer)] = change(tap["m"], prompts.cut.mlps[layer], parts["m"])
     return total
+
+
+def _shared_by_readers(graph: Graph, nodes: Tensor) -> Tensor:
+    """The same [R] with what stands at each head's q given to its k and v too."""
+    nodes = nodes.clone()
+    for layer in range(graph.n_layers):
+        readers = graph.qkv(layer)
+        nodes[readers] = nodes[readers][: graph.n_heads].repeat(3)
+    return nodes
 
 
 def _normalised(graph: Graph, nodes: Tensor) -> Tensor:
