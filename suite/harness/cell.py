@@ -39,11 +39,13 @@ class Cell:
         task, data: the task's name, and 16 hex digits of its content.
         model, weights, graph: the model's name, and the hashes of its weights and of its graph.
         truth: hash of the certificate that recovery is scored against, or ``None`` where no truth is known.
-        method, version, parameters: the method's name, the hash of its source, and every parameter, defaults too.
+        method, version, parameters: the method's name, the hash of its source, and every parameter that changes a
+            number, defaults too.
         ablation: what cut edges carry while the method searches.
         objective: what the method optimises; ``None`` for a method that looks at none.
         seed: ``None`` unless chance is involved: a stochastic method, or the ``resample`` ablation.
         sources: how a worker loads the parts. Not in the identity: a file may move without changing a number.
+        cost_only: the method's other parameters, such as its batch size: recorded, and not in the identity.
         undefined: why this combination has no meaning, or ``None``. Not in the identity either.
 
     Two cells are the same measurement exactly when their keys are equal.
@@ -62,6 +64,7 @@ class Cell:
     objective: str | None
     seed: int | None
     sources: Sources = field(compare=False)
+    cost_only: Mapping[str, Any] = field(default_factory=dict, compare=False)
     undefined: str | None = field(default=None, compare=False)
 
     def identity(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
     for ablation_name in grid.ablation:
         ablation = names.ablation(ablation_name)
         chance = method.stochastic or ablation.stochastic
+        cost_only = {name: parameters[name] for name in sorted(method.cost_only_under(ablation))}
         for objective in _objectives(method, grid, on):
             for seed in (choice.seed or grid.seed) if chance else (None,):
                 cell = Cell(
@@ -58,11 +59,12 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
                     truth=None if on.truth is None else on.truth.certificate_hash,
                     method=method.name,
                     version=method.version,
-                    parameters=parameters,
+                    parameters={name: value for name, value in parameters.items() if name not in cost_only},
                     ablation=str(ablation),
                     objective=objective,
                     seed=seed,
                     sources=sources,
+                    cost_only=cost_only,
                 )
                 yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
 

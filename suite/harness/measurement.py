@@ -46,7 +46,7 @@ def run_cell(cell: Cell, device: str = "cpu") -> tuple[dict[str, Any], dict[str,
         record, tensors = failure(cell, kind, reason, cost={}, provenance={}), {}
         if not isinstance(error, CircuitMeterError):
             record["diagnostics"] = {"traceback": traceback.format_exc().splitlines()}
-    record["cost"] = cost | {"total_seconds": time.perf_counter() - start}
+    record["cost"] = dict(cell.cost_only) | cost | {"total_seconds": time.perf_counter() - start}
     record["provenance"] = provenance(device)
     return record, tensors
 
@@ -78,6 +78,7 @@ def discover(cell: Cell, on: Subject, device: str = "cpu", cost: dict[str, Any] 
             seed=cell.seed or 0,
             truth=on.reference(ablation) if "truth" in method.needs else None,
             **cell.parameters,
+            **cell.cost_only,
         )
 
 

@@ -30,6 +30,7 @@ _Masks = list[Tensor]
     paper="Conmy et al. 2023, arXiv:2304.14997",
     presets={"quick": {}},
     cost="at most 1 forward an edge and threshold, from the edge's layer on; shared by all thresholds",
+    cost_only={"masks_at_once", "batch_size"},
 )
 def discover(
     model: Transformer,

@@ -21,7 +21,14 @@ def random(model: Transformer, data: Data, *, ablation: Ablation, objective: Obj
     return EdgeScores(model.graph, torch.rand(model.graph.exists.shape, generator=generator, dtype=torch.float64))
 
 
-@method("magnitude", paper="baseline", objectives=None, presets={"quick": {}}, cost="2 forward")
+@method(
+    "magnitude",
+    paper="baseline",
+    objectives=None,
+    presets={"quick": {}},
+    cost="2 forward",
+    cost_only={"batch_size"},
+)
 def magnitude(
     model: Transformer,
     data: Data,

@@ -18,6 +18,7 @@ from .registry import method
     paper="activation patching of every edge; EActP in Mueller et al. 2025, arXiv:2504.13151",
     presets={"quick": {}},
     cost="1 forward an edge, from the edge's layer on",
+    cost_only={"masks_at_once", "batch_size"},
 )
 def discover(
     model: Transformer,

@@ -43,6 +43,7 @@ class Method:
         presets: named parameter sets, beside the paper's values, which are the signature's defaults.
         cost: in words, in passes.
         stochastic: whether the seed changes the scores.
+        cost_only: parameters that change what a run costs and no number, such as how many prompts go in a batch.
         version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
     """
 
@@ -55,6 +56,7 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost: str = ""
     stochastic: bool = False
+    cost_only: frozenset[str] = frozenset()
     version: str = ""
 
     @property
@@ -85,6 +87,10 @@ class Method:
         except TypeError as error:
             raise SpecError(f"{self.name}: parameters must be numbers, texts or lists ({error}).") from None
         return resolved
+
+    def cost_only_under(self, ablation: Ablation) -> frozenset[str]:
+        """The parameters that change no number: those declared so, unless the ablation is a mean over the batch."""
+        return frozenset() if ablation.value == "mean" and ablation.over == "batch" else self.cost_only
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -176,6 +182,7 @@ def method(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     cost: str = "",
     stochastic: bool = False,
+    cost_only: frozenset[str] | set[str] = frozenset(),
     version: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
@@ -194,6 +201,7 @@ def method(
                 presets or {},
                 cost,
                 stochastic,
+                frozenset(cost_only),
                 source,
             ),
         )

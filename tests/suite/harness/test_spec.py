@@ -181,11 +181,22 @@ def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does(
     cell = spec().cells()[0]
     keys = {cell.key}
     for field in dataclasses.fields(cell):
-        if field.name not in ("sources", "undefined"):
+        if field.name not in ("sources", "cost_only", "undefined"):
             keys.add(dataclasses.replace(cell, **{field.name: {"x": 1} if field.name == "parameters" else "x"}).key)
     assert len(keys) == 13
     moved = dataclasses.replace(cell, sources=Sources("a", "b", "c"), undefined="no")
     assert moved.key == cell.key and moved == cell and hash(moved) == hash(cell)
+
+
+def test_what_only_costs_is_run_with_and_is_no_part_of_the_identity():
+    def cell(size, ablation="zero"):
+        method = {"name": "magnitude", "batch_size": size}
+        return spec(method=method, ablation=ablation, objective="l2").cells()[0]
+
+    assert cell(2).key == cell(3).key and cell(2).cost_only == {"batch_size": 2}
+    assert "batch_size" not in cell(2).identity()["parameters"]
+    over_the_batch = [cell(size, "mean[over=batch]") for size in (2, 3)]
+    assert over_the_batch[0].key != over_the_batch[1].key and not over_the_batch[0].cost_only
 
 
 def test_a_users_method_is_named_by_its_file_wherever_it_is(tmp_path, monkeypatch):
