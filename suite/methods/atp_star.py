@@ -51,7 +51,8 @@ def discover(
             All keys change together, where the paper changes them one at a time.
         grad_drop: gradients are taken once for each layer, with those through that layer's heads and MLP set to zero,
             and the absolute scores are averaged over the layers that leave the edge's reader connected: all but its
-            own (section 3.1.2; for edges into the logits, all).
+            own (section 3.1.2; for edges into the logits, all). In a model of two layers an edge into the first that
+            matters through the second alone scores zero; with many layers that is one term of many.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
     dropped = range(model.config.n_layers) if grad_drop and model.config.n_layers > 1 else [None]

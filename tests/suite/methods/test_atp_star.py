@@ -71,7 +71,8 @@ def test_grad_drop_is_the_effect_with_one_layer_s_outputs_fixed():
 
     found = scores("atp-star", model, data)
     ones = graph.exists.double()
-    for w, r in graph.exists.nonzero().tolist()[::5]:
+    into_logits = [(w, len(graph.readers) - 1) for w in range(len(graph.writers))]
+    for w, r in graph.exists.nonzero().tolist()[::5] + into_logits:
         total = 0.0
         for layer in range(n_layers):
             names = [*graph.writers[graph.heads(layer)], graph.writers[graph.mlp(layer)]]

@@ -187,6 +187,8 @@ def test_an_input_node_that_the_ablation_leaves_alone_stays():
     clean = model.input_nodes(data.clean)
     assert torch.equal(found[1], clean[1]) and not torch.equal(found[0], clean[0])
     assert not torch.equal(moved[1], clean[1])
+    length = torch.linalg.vector_norm(moved - clean, dim=(0, 2, 3))  # of both nodes' step together
+    assert_close(length, torch.ones(6).double(), **EXACT)
 
 
 def test_eap_gp_averages_the_gradients_over_the_points():
