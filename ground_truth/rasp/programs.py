@@ -180,7 +180,8 @@ def induction(rasp, lib):
     query = rasp.SequenceMap(lambda token, i: (token, i), rasp.tokens, rasp.indices).named("query")
 
     def same_and_not_later(k, q):
-        return k[0] == q[0] and k[1] <= q[1]
+        # None is what came before the first token.
+        return None not in (k, q) and k[0] == q[0] and k[1] <= q[1]
 
     rank = rasp.SelectorWidth(rasp.Select(answer, answer, same_and_not_later)).named("rank")
     total = rasp.SelectorWidth(rasp.Select(answer, query, same_and_not_later)).named("total")
