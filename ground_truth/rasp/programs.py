@@ -179,15 +179,18 @@ def induction(rasp, lib):
     answer = rasp.SequenceMap(lambda token, i: (token, i), before, rasp.indices).named("answer")
     query = rasp.SequenceMap(lambda token, i: (token, i), rasp.tokens, rasp.indices).named("query")
 
+    # Nothing, None, came before the first token: it matches nothing.
+    def same(k, q):
+        return None not in (k, q) and k == q
+
     def same_and_not_later(k, q):
-        # None is what came before the first token.
         return None not in (k, q) and k[0] == q[0] and k[1] <= q[1]
 
     rank = rasp.SelectorWidth(rasp.Select(answer, answer, same_and_not_later)).named("rank")
     total = rasp.SelectorWidth(rasp.Select(answer, query, same_and_not_later)).named("total")
     ranked = rasp.SequenceMap(lambda token, r: (token, r), before, rank).named("ranked")
     wanted = rasp.SequenceMap(lambda token, r: (token, r), rasp.tokens, total).named("wanted")
-    return rasp.Aggregate(rasp.Select(ranked, wanted, rasp.Comparison.EQ), rasp.tokens).named("induction")
+    return rasp.Aggregate(rasp.Select(ranked, wanted, same), rasp.tokens).named("induction")
 
 
 @program((1, 2, 3), 5, lambda x: [0 if token in x[:i] else token for i, token in enumerate(x)], causal=True)
