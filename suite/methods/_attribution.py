@@ -11,6 +11,7 @@ from torch import Tensor
 from ..ablation import Ablation, Alternatives
 from ..circuit import EdgeScores
 from ..data import Data
+from ..errors import SpecError
 from ..evaluator import default_batch_size
 from ..model.capture import Gradients, Written, contract, gradients
 from ..model.graph import Graph
@@ -134,3 +135,10 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
             writers[graph.mlp(layer)] = readers[graph.mlp_reader(layer)]
     scores = torch.minimum(writers[:, None], readers[None])
     return EdgeScores(graph, scores.clamp_max(readers[:-1].max()))
+
+
+def check_choices(method: str, **given: tuple[str, tuple[str, ...]]) -> None:
+    """Raises SpecError for a parameter whose value is not one of its choices: name=(value, choices)."""
+    for name, (value, choices) in given.items():
+        if value not in choices:
+            raise SpecError(f"{method}: {name}={value!r}; it is one of {', '.join(choices)}.")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import SpecError
 from ..model.capture import input_gradient
 from ._attribution import Prompts
 
@@ -48,13 +47,6 @@ def gradient_path(
         length = torch.linalg.vector_norm(step, dim=None if normalise == "batch" else (0, 2, 3), keepdim=True)
         here = here - step / length.clamp_min(1e-12)
         yield here
-
-
-def check_choices(method: str, **given: tuple[str, tuple[str, ...]]) -> None:
-    """Raises SpecError for a parameter whose value is not one of its choices: name=(value, choices)."""
-    for name, (value, choices) in given.items():
-        if value not in choices:
-            raise SpecError(f"{method}: {name}={value!r}; it is one of {', '.join(choices)}.")
 
 
 def _squared_distance(prompts: Prompts, there: Tensor, positions: str) -> Callable[[Tensor], Tensor]:

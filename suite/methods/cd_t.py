@@ -15,8 +15,7 @@ from ..model.block import ACTIVATIONS, Block, Norm
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import Prompts, induced, mean_values
-from ._paths import check_choices
+from ._attribution import Prompts, check_choices, induced, mean_values
 from .registry import method
 
 EDGES = ("targets", "ends")

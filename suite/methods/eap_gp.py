@@ -10,8 +10,8 @@ from ..data import Data
 from ..errors import SpecError
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import Prompts, mean_scores
-from ._paths import DIRECTIONS, NORMALISATIONS, POSITIONS, STARTS, check_choices, gradient_path
+from ._attribution import Prompts, check_choices, mean_scores
+from ._paths import DIRECTIONS, NORMALISATIONS, POSITIONS, STARTS, gradient_path
 from .registry import method
 
 

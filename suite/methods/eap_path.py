@@ -16,8 +16,8 @@ from ..data import Data
 from ..errors import SpecError
 from ..model.transformer import Activations, Transformer
 from ..objective import Objective
-from ._attribution import Prompts, mean_scores
-from ._paths import check_choices, gradient_path
+from ._attribution import Prompts, check_choices, mean_scores
+from ._paths import gradient_path
 from .registry import method
 
 PATHS = ("straight", "gradient")

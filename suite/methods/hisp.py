@@ -12,8 +12,7 @@ from ..model.capture import contract
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import Prompts, induced, mean_scores, mean_values
-from ._paths import check_choices
+from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
 from .registry import method
 
 LEVELS = ("node", "edge")

@@ -8,8 +8,8 @@ from ..data import Data
 from ..model.rules import Rules
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._attribution import mean_scores
-from ._paths import STARTS, check_choices
+from ._attribution import check_choices, mean_scores
+from ._paths import STARTS
 from .registry import method
 
 
