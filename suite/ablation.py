@@ -62,7 +62,9 @@ class Ablation:
             key, _, given = option.strip().partition("=")
             if ablation.value not in ("mean", "noise") or given not in _OPTIONS.get(key, {}):
                 allowed = ", ".join(f"{k}={'|'.join(v)}" for k, v in _OPTIONS.items())
-                raise SpecError(f"ablation {text!r}: no option {option.strip()!r}; mean and noise take {allowed}, others none.")
+                raise SpecError(
+                    f"ablation {text!r}: no option {option.strip()!r}; mean and noise take {allowed}, others none."
+                )
             ablation = replace(ablation, **{key: _OPTIONS[key][given]})
         return ablation
 

@@ -141,7 +141,11 @@ class Evaluator:
             yield (
                 part,
                 self.model.run_cut(
-                    masks[part], ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read,
+                    masks[part],
+                    ready.alternative,
+                    inputs=ready.inputs,
+                    prefix=ready.prefix,
+                    read=ready.runs.read,
                     offset=self._offset(masks[part]),
                 ),
             )

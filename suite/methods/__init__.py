@@ -5,15 +5,19 @@ from . import (  # noqa: F401  (each registers itself)
     atp_star,
     baselines,
     cd_t,
+    discogp,
     eap,
     eap_gp,
     eap_ig,
     eap_path,
+    edge_pruning,
     exact,
     gim,
     hisp,
     ifr,
     relp,
+    subnetwork_probing,
+    ugs,
 )
 from .registry import METHODS, Method, load_user_method, method
 

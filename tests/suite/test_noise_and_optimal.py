@@ -41,7 +41,9 @@ def test_noise_depends_on_the_seed_and_the_row_and_on_nothing_else():
     whole = cut_edges_carry("noise", data, model)
     assert_close(cut_edges_carry("noise", data, model, batch_size=2), whole, rtol=1e-12, atol=1e-12)
     assert (cut_edges_carry("noise", data, model, seed=1) - whole).abs().min() > 0
-    like = Alternatives(model, data, Ablation.parse("mean"), seed=0, batch_size=7).of(Runs(model, data.batch(torch.tensor([5]))))
+    like = Alternatives(model, data, Ablation.parse("mean"), seed=0, batch_size=7).of(
+        Runs(model, data.batch(torch.tensor([5])))
+    )
     first, second = (standard_noise(like, torch.tensor(rows), 3).heads[0] for rows in ([5], [2, 5]))
     assert torch.equal(first[:, 0], second[:, 1]) and not torch.equal(second[:, 0], second[:, 1])
 
@@ -122,7 +124,10 @@ def test_constants_are_trained_on_a_distance_also_where_the_objective_has_no_flo
     assert distance(OBJECTIVES.get("logit-difference"), model).name == "kl"
     assert distance(OBJECTIVES.get("answer-difference"), small_model(d_out=1)).name == "l2"
     masks = some_circuits(model)[1:2]
-    by = {name: Evaluator(model, data, Ablation.parse("optimal"), OBJECTIVES.get(name)) for name in ("logit-difference", "kl")}
+    by = {
+        name: Evaluator(model, data, Ablation.parse("optimal"), OBJECTIVES.get(name))
+        for name in ("logit-difference", "kl")
+    }
     assert torch.equal(by["logit-difference"].constants(masks), by["kl"].constants(masks))
     assert by["logit-difference"].loss(masks).isfinite().all()
 

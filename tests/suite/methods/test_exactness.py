@@ -216,10 +216,12 @@ def test_baselines():
 def test_the_same_seed_gives_the_same_bits(name):
     model, data = small_model(), small_data()
     reference = Reference("r", model.graph, model.graph.matrix(["m0->logits"]), torch.zeros_like(model.graph.exists))
-    objective = OBJECTIVES.get("logit-difference")
+    method = METHODS.get(name)
+    objective = OBJECTIVES.get("kl" if method.objectives == "divergence" else "logit-difference")
     first, again = (
-        METHODS.get(name)
-        .discover(model, data, ablation=PATCH, objective=objective, seed=5, truth=reference)
+        method.discover(
+            model, data, ablation=PATCH, objective=objective, seed=5, truth=reference, **method.resolve({}, "quick")
+        )
         .scores.values
         for _ in range(2)
     )

@@ -1,0 +1,264 @@
+"""What the methods that train masks share: gates, shuffled prompts, the loop, and how a circuit is read out.
+
+Many masks are trained in one run, one a target or regularisation strength, along the mask axis of the cut pass. They
+share prompts and random numbers and nothing else, so each comes out as it would alone. M masks, S samples of each, E
+edges of the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..ablation import Ablation
+from ..circuit import Circuit
+from ..data import Data
+from ..errors import MethodError, NotFinite
+from ..evaluator import Evaluator, Prepared
+from ..model.graph import Graph
+from ..model.passes import spend
+from ..model.transformer import Transformer
+from ..objective import Objective
+
+# Louizos, Welling and Kingma 2018, arXiv:1712.01312: temperature, and the interval to which a gate is stretched.
+BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
+_MARGIN = 1e-6  # uniform numbers keep this far from zero and one, whose logarithms are infinite
+_RECORDED = 40  # points of a loss curve
+
+# ---- gates -----------------------------------------------------------------------------------------------------------
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Uniform numbers inside (0, 1), drawn on the CPU so that every device trains on the same ones."""
+    drawn = torch.rand(*shape, generator=generator, dtype=torch.float64)
+    return drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN).to(device=like.device, dtype=like.dtype)
+
+
+def hard_concrete(log_alpha: Tensor, u: Tensor) -> Tensor:
+    """A gate in [0, 1] that is often exactly 0 or 1: a stretched, clipped concrete variable of the uniform ``u``."""
+    concrete = ((u.log() - (-u).log1p() + log_alpha) / BETA).sigmoid()
+    return (concrete * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def probability_open(log_alpha: Tensor) -> Tensor:
+    """P(gate > 0) of a hard concrete gate: what its expected L0 norm adds up."""
+    return (log_alpha - BETA * math.log(-GAMMA / ZETA)).sigmoid()
+
+
+def hard_concrete_at_test(log_alpha: Tensor) -> Tensor:
+    """The gate without noise, as in Louizos et al. and Subnetwork Probing; Edge Pruning uses ``soft_gate``."""
+    return (log_alpha.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def soft_gate(log_alpha: Tensor) -> Tensor:
+    """The gate without noise, as in Edge Pruning: sigmoid(0.8 log_alpha / beta)."""
+    return (0.8 * log_alpha / BETA).sigmoid()
+
+
+def gumbel_sigmoid(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
+    """One or zero, one with probability sigmoid(logits) at any temperature; the gradient is the relaxed gate's."""
+    relaxed = ((logits + u.log() - (-u).log1p()) / temperature).sigmoid()
+    return (relaxed > 0.5).to(relaxed.dtype) + relaxed - relaxed.detach()
+
+
+def uniform_gate(logits: Tensor, u: Tensor) -> Tensor:
+    """1 - clamp((u - theta) / w + 1/2), theta = sigmoid(logits), w = theta (1 - theta) held fixed: mean is theta."""
+    theta = logits.sigmoid()
+    width = (theta * (1 - theta)).detach()
+    return 1 - ((u - theta) / width + 0.5).clamp(0, 1)
+
+
+# ---- masks over the edges that exist ---------------------------------------------------------------------------------
+
+
+def to_matrix(graph: Graph, values: Tensor) -> Tensor:
+    """Edge values [..., E], in ``graph.edges`` order, as masks [..., W, R]; zero where no edge exists."""
+    where = graph.exists.flatten().nonzero().flatten().to(values.device)
+    empty = values.new_zeros(*values.shape[:-1], graph.exists.numel())
+    return empty.index_copy(-1, where, values).unflatten(-1, graph.exists.shape)
+
+
+def circuit_of(graph: Graph, kept: Tensor) -> Circuit:
+    """The circuit of the edges that bool [E] keeps."""
+    return Circuit(graph, to_matrix(graph, kept.cpu().double()) > 0.5)
+
+
+def bisect_threshold(values: Tensor, sparsity: float) -> float:
+    """The threshold above which about 1 - ``sparsity`` of ``values`` [n] lie (Edge Pruning's read-out, to 1e-5)."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        if float((values <= middle).double().mean()) < sparsity:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+# ---- prompts ---------------------------------------------------------------------------------------------------------
+
+
+class Prompts:
+    """Batches of a fixed size in an order that the seed shuffles anew each epoch.
+
+    Which prompts share a batch is drawn once, among those of one length, so that each batch is prepared once. A batch's
+    loss is weighted by its size: over an epoch every prompt counts the same.
+
+    Args:
+        model, data, ablation, objective: of the losses.
+        seed: of the order, and of what the ablation draws.
+        batch_size: prompts a batch.
+        whole: the model whose outputs are the targets, where that is not ``model`` itself.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        data: Data,
+        ablation: Ablation,
+        objective: Objective,
+        *,
+        seed: int,
+        batch_size: int,
+        whole: Transformer | None = None,
+    ) -> None:
+        self.model, self.objective, self.n = model, objective, data.n
+        evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size)
+        targets = evaluator if whole is None else Evaluator(whole, data, ablation, objective, seed=seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self.batches: list[Prepared] = []
+        for length in data.lengths.unique():
+            rows = (data.lengths == length).nonzero().flatten()
+            for part in rows[torch.randperm(len(rows), generator=self._generator)].split(batch_size):
+                ready = evaluator.prepare(data.batch(part))
+                if whole is not None:
+                    ready.targets = targets.prepare(data.batch(part)).targets
+                self.batches.append(ready)
+        self._waiting: list[Prepared] = []
+
+    def draw(self) -> Prepared:
+        """The next batch."""
+        if not self._waiting:
+            order = torch.randperm(len(self.batches), generator=self._generator).tolist()
+            self._waiting = [self.batches[i] for i in order]
+        return self._waiting.pop()
+
+    def loss(self, ready: Prepared, masks: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Weighted mean loss of the batch under each mask [C, W, R]: [C]."""
+        return self.weigh(ready, self.objective.loss(self.outputs(ready, masks, offset), ready.targets))
+
+    def outputs(self, ready: Prepared, masks: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Outputs of the batch under each mask: [C, n_read, d_out]. Counted with the backward pass to come."""
+        spend(backward=len(masks) * len(ready.batch.rows))
+        return self.model.run_cut(
+            masks, ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read, offset=offset
+        )
+
+    def weigh(self, ready: Prepared, losses: Tensor) -> Tensor:
+        """The share of losses [..., B] in an epoch's mean, times the number of batches: [...]."""
+        return losses.sum(-1) * len(self.batches) / self.n
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lagrangian:
+    """lambda1 (s - t) + lambda2 (s - t)^2 with multipliers that ascend: holds a sparsity s at the target t.
+
+    Wang, Wohlwend and Lei 2020, arXiv:1910.04732. The target rises linearly from zero while it warms up.
+
+    Args:
+        targets: [M], the sparsity each mask is to reach; more than one presses on after the last edge.
+        warmup: steps until the target is the full one.
+    """
+
+    targets: Tensor
+    warmup: int
+
+    def multipliers(self) -> Tensor:
+        """Zeros [2, M], to be trained with ``maximize``."""
+        return torch.zeros(2, len(self.targets), device=self.targets.device, requires_grad=True)
+
+    def __call__(self, sparsity: Tensor, multipliers: Tensor, step: int) -> Tensor:
+        gap = sparsity - self.targets * min(1.0, step / max(self.warmup, 1))
+        return multipliers[0] * gap + multipliers[1] * gap.square()
+
+
+def warm_up_and_decay(warmup: int, steps: int) -> Callable[[int], float]:
+    """The share of the learning rate at a step: up linearly over ``warmup`` steps, then linearly down to zero."""
+    return lambda step: step / max(warmup, 1) if step < warmup else (steps - step) / max(steps - warmup, 1)
+
+
+def train(
+    groups: Iterable[Mapping[str, Any]],
+    loss: Callable[[int], tuple[Tensor, Mapping[str, Tensor]]],
+    *,
+    steps: int,
+    rate: Callable[[int], float] = lambda step: 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    clip: float = 0.0,
+) -> dict[str, list]:
+    """Minimises a loss by AdamW and returns its curve.
+
+    Args:
+        groups: as torch's optimisers take them: ``params``, ``lr``, and where wanted ``weight_decay``, ``maximize``.
+        loss: step to (what is minimised, one number a mask [M]; the terms to record, each [M]).
+        rate: step to the share of each group's learning rate.
+        clip: the largest gradient norm of one mask's parameters, one row of them; 0 for no limit.
+
+    Returns:
+        ``step`` and each term's values, a few dozen points, each a list of M numbers.
+
+    Raises:
+        NotFinite: the loss or a parameter is no longer a number.
+    """
+    optimiser = torch.optim.AdamW([dict(group) for group in groups], lr=0.0, betas=betas, weight_decay=0.0, fused=True)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    curve: dict[str, list] = {"step": []}
+    recorded = {round(i * (steps - 1) / _RECORDED) for i in range(_RECORDED + 1)}
+    with torch.enable_grad():
+        for step in range(steps):
+            for group, full in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = full * rate(step)
+            optimiser.zero_grad()
+            total, terms = loss(step)
+            total.sum().backward()
+            if clip:
+                _clip(parameters, clip)
+            optimiser.step()
+            if step in recorded:
+                _record(curve, step, {"loss": total, **terms})
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise NotFinite("a mask is NaN or infinite after training; lower the learning rate.")
+    return curve
+
+
+def _clip(parameters: Sequence[Tensor], largest: float) -> None:
+    for parameter in parameters:
+        rows = parameter.grad.flatten(1)
+        rows *= (largest / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+
+
+def _record(curve: dict[str, list], step: int, terms: Mapping[str, Tensor]) -> None:
+    curve["step"].append(step)
+    for name, values in terms.items():
+        if not bool(values.isfinite().all()):
+            raise NotFinite(f"{name} is NaN or infinite at step {step} of training; lower the learning rate.")
+        curve.setdefault(name, []).append([float(f"{value:.6g}") for value in values.detach().flatten().tolist()])
+
+
+def check_moved(start: Tensor, end: Tensor) -> None:
+    """Raises MethodError when a mask [M, E] is where it started: its training has done nothing."""
+    still = (start == end).all(-1).nonzero().flatten().tolist()
+    if still:
+        raise MethodError(
+            f"{len(still)} of {len(start)} masks never left their initial value; train longer, raise the learning "
+            f"rate, or check that the objective depends on the edges."
+        )

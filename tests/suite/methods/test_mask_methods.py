@@ -1,0 +1,388 @@
+"""Methods that train masks: what they recover, what their parts equal, and the released code's errors they pin."""
+
+import pytest
+import torch
+from oracles import small_data, small_model
+from torch.testing import assert_close
+
+from circuitmeter import ground_truth, tasks
+from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.circuit import Circuit
+from circuitmeter.suite.errors import MethodError, SpecError, Undefined
+from circuitmeter.suite.methods import METHODS, discogp, subnetwork_probing, ugs
+from circuitmeter.suite.methods._masks import Prompts, to_matrix
+from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
+
+PATCH = Ablation.parse("patch")
+TRAINED = ("edge-pruning", "subnetwork-probing", "ugs", "discogp")
+# A few steps of each: enough to move every mask.
+SHORT = {
+    "edge-pruning": {"steps": 12, "warmup": 8, "rate_warmup": 2, "targets": [0.3, 0.7], "initial": 2.0},
+    "subnetwork-probing": {"steps": 10, "regularisations": [0.01, 1.0]},
+    "ugs": {"steps": 8, "regularisations": [0.01, 0.001], "samples": 3},
+    "discogp": {"weight_epochs": 2, "edge_epochs": 4, "weight_temperature": 1.0},
+}
+
+
+def discover(name, model, data, *, ablation=PATCH, objective="kl", seed=0, preset=None, **parameters):
+    chosen = METHODS.get(name)
+    given = {**({} if preset else SHORT[name]), **parameters}
+    return chosen.discover(
+        model, data, ablation=ablation, objective=OBJECTIVES.get(objective), seed=seed, **chosen.resolve(given, preset)
+    )
+
+
+def on_truth(name, program, ablation, objective, preset):
+    """(discovery, truth) of a method on a compiled program."""
+    truth = ground_truth.load(program)
+    value = Ablation.parse(ablation)
+    found = discover(
+        name, truth.model(), tasks.load(program).data(), ablation=value, objective=objective, preset=preset
+    )
+    return found, truth.reference(value)
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_edge_pruning_recovers_the_zero_truth_of_xproportion_with_the_paper_s_own_settings():
+    found, truth = on_truth("edge-pruning", "tracr/xproportion@fixed", "zero", "l2", "tracr-xproportion")
+    score = circuit_recovery(found.circuits[0].circuit, truth)
+    assert score["precision"] == score["recall"] == 1 and found.circuits[0].circuit.n_edges == 5
+
+
+@pytest.mark.slow
+def test_edge_pruning_recovers_the_zero_truth_of_reverse():
+    found, truth = on_truth("edge-pruning", "tracr/reverse@fixed", "zero", "kl", "compiled")
+    scores = {c.label["target_sparsity"]: circuit_recovery(c.circuit, truth) for c in found.circuits}
+    assert scores[0.9]["precision"] == scores[0.9]["recall"] == 1
+    assert recovery(found.scores, truth)["average_precision"] == 1
+
+
+@pytest.mark.parametrize("ablation", ["zero", "patch"])
+@pytest.mark.parametrize("name", ["subnetwork-probing", "ugs"])
+def test_probing_and_sampling_recover_xproportion_under_both_ablations(name, ablation):
+    found, truth = on_truth(name, "tracr/xproportion@fixed", ablation, "l2", "quick")
+    assert recovery(found.scores, truth)["average_precision"] == 1
+    for native in found.circuits:
+        score = circuit_recovery(native.circuit, truth)
+        assert score["precision"] == score["recall"] == 1
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("ablation", ["zero", "resample", "mean", "mean-positional", "noise", "optimal"])
+def test_every_ablation_with_a_meaning_gives_scores_in_the_unit_interval(name, ablation):
+    model, data, value = small_model(n_layers=1), small_data(), Ablation.parse(ablation)
+    if ablation == "optimal" and name != "ugs":
+        assert "does not define the optimal ablation" in METHODS.get(name).undefined(
+            value, OBJECTIVES.get("kl"), data, model.config
+        )
+        return
+    found = discover(name, model, data, ablation=value, objective="l2")
+    assert ((found.scores.flat() >= 0) & (found.scores.flat() <= 1)).all()
+    assert found.circuits and all(native.label for native in found.circuits)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(name):
+    model, data = small_model(n_layers=1), small_data()
+    first, again, other = (discover(name, model, data, seed=seed).scores.values.nan_to_num() for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep"),
+    [("edge-pruning", "targets"), ("subnetwork-probing", "regularisations"), ("ugs", "regularisations")],
+)
+def test_masks_trained_together_come_out_as_each_alone(name, sweep):
+    model, data = small_model(n_layers=2), small_data()
+    values = SHORT[name][sweep]
+    together = discover(name, model, data)
+    alone = [discover(name, model, data, **{sweep: [value]}) for value in values]
+    average = sum(found.scores.values.nan_to_num() for found in alone) / len(alone)
+    assert_close(together.scores.values.nan_to_num(), average, rtol=1e-9, atol=1e-12)
+    for i, found in enumerate(alone):
+        assert torch.equal(together.circuits[i].circuit.edges, found.circuits[0].circuit.edges)
+        assert [row[i] for row in together.diagnostics["curve"]["loss"]] == pytest.approx(
+            [row[0] for row in found.diagnostics["curve"]["loss"]], rel=1e-5
+        )
+
+
+def test_achieved_sparsity_stands_beside_the_target():
+    settings = {"steps": 250, "warmup": 120, "rate": 0.2, "nodes": "none", "multiplier_rate": 0.1}
+    found = discover("edge-pruning", small_model(n_layers=2), small_data(), **settings)
+    for mask, native in zip(found.diagnostics["masks"], found.circuits, strict=True):
+        assert mask["sparsity"] == pytest.approx(mask["soft_sparsity"], abs=0.05)
+        assert (
+            mask["edges"] == native.circuit.n_edges
+            and mask["sparsity"] == 1 - mask["edges"] / found.scores.graph.n_edges
+        )
+        assert mask["edges_without_dead_ends"] == native.circuit.pruned().n_edges
+    first, second = found.diagnostics["masks"]
+    assert (first["target_sparsity"], second["target_sparsity"]) == (0.3, 0.7)
+    assert first["sparsity"] < second["sparsity"]
+
+
+def test_the_reference_code_of_edge_pruning_decays_its_multipliers():
+    """Edge Pruning's release applies AdamW's decay to the multipliers as well."""
+    method = METHODS.get("edge-pruning")
+    assert (
+        method.resolve({})["multiplier_weight_decay"] == 0
+        and method.resolve({}, "reference-code")["multiplier_weight_decay"] == 0.01
+    )
+    model, data = small_model(n_layers=1), small_data()
+    losses = [
+        discover("edge-pruning", model, data, steps=60, multiplier_weight_decay=decay).diagnostics["curve"]["loss"][-1]
+        for decay in (0.0, 0.01)
+    ]
+    assert losses[0] != losses[1]
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["edge-pruning", "ugs", "discogp"])
+@pytest.mark.parametrize("objective", ["logit-difference", "answer-difference"])
+def test_an_objective_without_a_floor_is_refused(name, objective):
+    with pytest.raises(Undefined, match="use kl or l2"):
+        discover(name, small_model(), small_data(), objective=objective)
+
+
+def test_subnetwork_probing_takes_any_objective():
+    found = discover("subnetwork-probing", small_model(n_layers=1), small_data(), objective="logit-difference")
+    assert found.scores.values.nan_to_num().abs().max() > 0
+
+
+def test_discogp_refuses_outputs_that_are_one_number():
+    with pytest.raises(Undefined, match="one number"):
+        discover("discogp", small_model(d_out=1), small_data(), objective="l2")
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [
+        ("edge-pruning", {"rate": 0.0}),
+        ("subnetwork-probing", {"rate": 0.0}),
+        ("ugs", {"rate": 1e-300}),
+        ("discogp", {"rate": 0.0}),
+    ],
+)
+def test_masks_that_stay_where_they_started_are_an_error(name, frozen):
+    with pytest.raises(MethodError, match="never left their initial value"):
+        discover(name, small_model(n_layers=1), small_data(), **frozen)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("edge-pruning", {"nodes": "some"}),
+        ("edge-pruning", {"targets": []}),
+        ("subnetwork-probing", {"level": "layer"}),
+        ("ugs", {"samples": 0}),
+        ("ugs", {"dangling": "never"}),
+        ("discogp", {"labels": "truth"}),
+    ],
+)
+def test_wrong_parameters_are_refused(name, wrong):
+    with pytest.raises(SpecError, match=name):
+        discover(name, small_model(n_layers=1), small_data(), **wrong)
+
+
+# ---- subnetwork probing: nodes ---------------------------------------------------------------------------------------
+
+
+def test_a_node_gate_cuts_what_its_reader_reads_or_what_its_mlp_writes():
+    graph = small_model(n_layers=2).graph
+    names = subnetwork_probing.node_gates(graph)
+    gates = torch.ones(1, len(names))
+    gates[0, names.index("a1.h0<k>")], gates[0, names.index("m0")] = 0.0, 0.25
+    mask = subnetwork_probing.node_masks(graph, gates)[0]
+    expected = torch.ones(graph.exists.shape)
+    expected[:, graph.readers.index("a1.h0<k>")] = 0
+    expected[graph.writers.index("m0")] *= 0.25
+    assert torch.equal(mask * graph.exists, expected * graph.exists)
+
+
+def test_an_edge_is_as_likely_as_the_lesser_of_its_ends():
+    graph = small_model(n_layers=2).graph
+    names = subnetwork_probing.node_gates(graph)
+    likely = torch.linspace(0.1, 0.9, len(names), dtype=torch.float64)[None]
+    value = dict(zip(names, likely[0].tolist(), strict=True))
+    edges = dict(zip(map(str, graph.edges), subnetwork_probing.node_edges(graph, likely)[0].tolist(), strict=True))
+    assert edges["input->logits"] == 1 and edges["input->a1.h0<q>"] == value["a1.h0<q>"]
+    head = max(value[f"a0.h1<{part}>"] for part in "qkv")
+    assert edges["a0.h1->m1"] == min(head, value["m1"]) and edges["a0.h1->logits"] == head
+
+
+def test_node_level_scores_every_edge():
+    found = discover("subnetwork-probing", small_model(n_layers=2), small_data(), level="node")
+    assert len(found.scores.flat()) == found.scores.graph.n_edges
+
+
+# ---- uniform gradient sampling ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"d_mlp": 0}, {"parallel": True}])
+def test_loose_ends_are_found_in_each_sample_by_itself(changes):
+    graph = small_model(**changes).graph
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.1, 0.3, 0.6):
+        kept = torch.rand(2, 10, *graph.exists.shape, generator=generator) < share
+        found = ugs.connected(graph, kept)
+        for i in range(2):
+            for j in range(10):
+                assert torch.equal(found[i, j], Circuit(graph, kept[i, j] & graph.exists).pruned().edges)
+
+
+def test_the_reference_code_takes_an_mlp_for_fed_when_another_sample_feeds_it():
+    """The UGS release sums an MLP's incoming edges over the batch of samples."""
+    graph = small_model(n_layers=1).graph
+    fed, loose = graph.matrix(["input->m0", "m0->logits"]), graph.matrix(["m0->logits"])
+    kept = torch.stack([fed, loose])
+    assert not ugs.connected(graph, kept)[1].any()
+    assert graph.named(ugs.connected(graph, kept, shared_mlps=True)[1]) == ["m0->logits"]
+    assert not ugs.connected(graph, kept[1:], shared_mlps=True).any()  # alone, nothing is wrong
+    assert METHODS.get("ugs").resolve({}, "reference-code")["dangling"] == "batch"
+    model, data = small_model(n_layers=1), small_data()
+    settings = {"initial": -1.0, "steps": 20}
+
+    def difference(ablation):
+        found = [discover("ugs", model, data, ablation=ablation, dangling=d, **settings) for d in ("sample", "batch")]
+        return abs(found[0].scores.flat() - found[1].scores.flat()).max()
+
+    # A patched MLP that reads nothing writes what a cut edge carries anyway; a zeroed one writes its own constant.
+    assert difference(Ablation.parse("zero")) > 1e-6 and difference(PATCH) == 0
+
+
+def test_learning_rates_are_the_paper_s():
+    rates = {
+        (s, a): ugs.learning_rate(s, Ablation.parse(a))
+        for s in (1e-4, 5e-4, 1e-3)
+        for a in ("mean", "patch", "resample")
+    }
+    assert rates[1e-4, "mean"] == 0.15 and rates[5e-4, "mean"] == 0.1 and rates[1e-3, "mean"] == 0.05
+    assert rates[1e-3, "patch"] == 0.01 and rates[1e-4, "resample"] == 0.075
+
+
+def test_constants_learn_only_from_edges_that_are_certainly_cut():
+    model = small_model(n_layers=1)
+    graph, exists = model.graph, model.graph.exists.double()
+    constants = torch.ones(1, len(graph.writers), 12, dtype=torch.float64, requires_grad=True)
+    masks = (0.5 * exists).repeat(1, 2, 1, 1)
+    w, r = graph.index("m0->logits")
+    masks[0, 1, w, r] = 0.0
+    offset = ugs.learning_offsets(masks, constants, exists)
+    assert_close(offset[0, r], torch.full((12,), 0.5 * float(exists[:, r].sum()), dtype=torch.float64))
+    offset.sum().backward()
+    assert constants.grad[0, w].eq(1).all() and constants.grad.sum() == 12
+
+
+def test_heads_are_charged_for_their_gates():
+    graph = small_model(n_layers=1).graph
+    theta = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    assert ugs.node_size(graph, theta) == 0
+    theta[graph.index("input->a0.h1<q>")] = theta[graph.index("a0.h1->logits")] = 0.5
+    assert float(ugs.node_size(graph, theta)) == pytest.approx(float(torch.tensor(2 * 1.0 / 2).tanh()) * 2 / 2)
+
+
+# ---- DiscoGP ---------------------------------------------------------------------------------------------------------
+
+
+def test_weights_and_biases_of_blocks_are_masked_and_nothing_else():
+    names = [name for name, _ in small_model().named_parameters() if discogp.is_masked(name)]
+    assert {name.split(".")[-1] for name in names} == {"W_QKV", "b_QKV", "W_O", "b_O", "W_in", "b_in", "W_out", "b_out"}
+
+
+def test_a_run_under_weight_gates_is_the_run_of_the_masked_model():
+    model, data = small_model(), small_data()
+    generator = torch.Generator().manual_seed(0)
+    gates = {
+        name: (torch.rand(weight.shape, generator=generator) < 0.7).double().requires_grad_()
+        for name, weight in model.named_parameters()
+        if discogp.is_masked(name)
+    }
+    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seed=0, batch_size=6).batches[0]
+    outputs = discogp.run_masked(model, gates, ready)
+    masked = discogp.with_weights(model, {name: gate.detach() for name, gate in gates.items()})
+    assert_close(outputs.detach(), masked(ready.batch.clean, ready.batch.read), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(masked.blocks[0].W_in, model.blocks[0].W_in)  # the model itself is as it was
+    outputs.sum().backward()
+    assert all(gate.grad.abs().max() > 0 for gate in gates.values())
+
+
+def test_lambda_rises_and_falls():
+    schedule = (100.0, 0.01, 20, 20)
+    assert [discogp.scheduled(epoch, *schedule) for epoch in (0, 10, 20, 40, 90)] == pytest.approx(
+        [1, 50.5, 100, 0.01, 0.01]
+    )
+
+
+def test_a_constant_complement_scores_chance_and_no_more():
+    model, data = small_model(), small_data(n=40)
+    judge = discogp.Judge(model, data, Ablation.parse("zero"), seed=0, batch_size=16)
+    nothing = judge.complete(model, torch.zeros_like(model.graph.exists))
+    counts = judge.prediction.bincount()
+    # Everything cut under zero leaves a constant. Plain accuracy would be the share of what it happens to predict.
+    assert nothing["complement_accuracy"] in (pytest.approx(nothing["chance"]), 0.0)
+    assert float(counts.max()) / 40 > 1.2 * nothing["chance"]
+    whole = judge.complete(model, model.graph.exists)
+    assert whole["complement_accuracy"] == 1
+    assert judge.faithful(model, model.graph.exists) == {"accuracy": 1.0, "kl": pytest.approx(0, abs=1e-12)}
+
+
+def test_the_report_has_weights_edges_and_both():
+    model, data = small_model(n_layers=1), small_data(n=20)
+    found = discover("discogp", model, data, weight_epochs=20, edge_epochs=20, weight_sparsity=0.1, edge_sparsity=0.1)
+    report = found.diagnostics["report"]
+    assert set(report) == {"weights", "edges", "both"}
+    assert report["weights"]["edge_density"] == 1 and report["edges"]["weight_density"] == 1
+    assert report["both"]["weight_density"] == report["weights"]["weight_density"] < 1
+    assert report["both"]["edge_density"] == found.circuits[0].circuit.n_edges / model.graph.n_edges
+
+
+def test_the_second_stage_keeps_the_first_s_weight_masks_and_the_reference_code_loses_them():
+    """The DiscoGP release restores all weights at the end of its first evaluation, and trains edges on those."""
+    model, data = small_model(n_layers=1), small_data(n=20)
+    settings = {"weight_epochs": 30, "edge_epochs": 6, "weight_sparsity": 3.0, "edge_sparsity": 0.1, "initial": 0.2}
+    kept, lost = (discover("discogp", model, data, keep_weight_masks=keep, **settings) for keep in (True, False))
+    assert kept.diagnostics["weight_curve"] == lost.diagnostics["weight_curve"]
+    assert kept.diagnostics["report"]["weights"]["weight_density"] < 0.5
+    curves = [found.diagnostics["edge_curve"]["faithfulness"] for found in (kept, lost)]
+    assert curves[0][0] == curves[1][0]  # the first epoch is the same
+    assert all(a != b for a, b in zip(curves[0][1:], curves[1][1:], strict=True))
+    # On the whole model's weights the gates see another loss altogether.
+    assert abs(kept.scores.flat() - lost.scores.flat()).max() > 1e-3
+    assert METHODS.get("discogp").resolve({}, "reference-code")["keep_weight_masks"] is False
+
+
+def test_the_reference_code_flips_edges_with_weights_so_that_any_weights_look_complete():
+    """The DiscoGP release cuts every edge where it measures the complement of the weights."""
+    model, data = small_model(n_layers=1), small_data(n=40)
+    settings = {"weight_epochs": 1, "edge_epochs": 1, "rate": 1e-6, "initial": -1.0, "ablation": Ablation.parse("zero")}
+    # Every gate is closed, so that the complement of the weights is the whole model: as incomplete as can be.
+    right, wrong = (
+        discover("discogp", model, data, keep_weight_masks=keep, **settings).diagnostics["report"]["weights"]
+        for keep in (True, False)
+    )
+    assert right["weight_density"] == 0 and right["complement_accuracy"] == 1
+    assert wrong["complement_accuracy"] <= wrong["chance"] + 1e-12
+
+
+def test_no_epochs_of_weights_is_edges_alone():
+    model, data = small_model(n_layers=1), small_data()
+    report = discover("discogp", model, data, weight_epochs=0).diagnostics["report"]
+    assert report["weights"]["weight_density"] == 1 and report["both"] == report["edges"]
+
+
+def test_labels_are_the_prediction_or_the_distribution():
+    model, data = small_model(n_layers=1), small_data()
+    first, second = (
+        discover("discogp", model, data, labels=labels).scores.flat() for labels in ("prediction", "distribution")
+    )
+    assert abs(first - second).max() > 0
+
+
+def test_masks_are_zero_where_no_edge_is():
+    graph = small_model().graph
+    assert not to_matrix(graph, torch.ones(3, graph.n_edges))[:, ~graph.exists].any()
