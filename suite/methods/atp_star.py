@@ -28,6 +28,7 @@ _BUDGET = 16_000_000
     objectives="differentiable at clean",
     presets={"attribution-patching": {"qk_fix": False, "grad_drop": False}, "quick": {}},
     cost="2 forward, layers x (1 forward, 1 backward), and for each edge into queries or keys their layer's attention",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

@@ -27,6 +27,7 @@ _EPSILON = 1e-8
     paper="Hsu et al. 2025, arXiv:2407.00886",
     presets={"ends": {"edges": "ends"}, "quick": {}},
     cost="2 forward, and 1 forward a node, from its layer on",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

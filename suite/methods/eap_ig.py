@@ -35,6 +35,7 @@ PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
     },
     cost="2 forward, and steps x (1 forward, 1 backward) with path inputs; times 1 + layers x (heads, MLP) with path "
     "activations; 2 forward, 2 backward with clean-corrupted",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

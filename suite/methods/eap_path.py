@@ -29,6 +29,7 @@ PATHS = ("straight", "gradient")
     needs={"gradients"},
     presets={"gradient-path": {"path": "gradient"}, "quick": {}},
     cost="2 forward, steps x (2 forward, 1 backward); with path gradient 6 times that and 5 more",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

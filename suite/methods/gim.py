@@ -19,6 +19,7 @@ from .registry import method
     objectives="differentiable at clean",
     presets={"quick": {}},
     cost="2 forward, 1 backward",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

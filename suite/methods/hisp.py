@@ -32,6 +32,7 @@ ALTERNATIVES = ("ablation", "zero")
         "quick": {},
     },
     cost="2 forward, 1 backward",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

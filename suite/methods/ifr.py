@@ -23,6 +23,7 @@ from .registry import method
     objectives=None,
     presets={"reference-code": {"constants": False}, "quick": {}},
     cost="1 forward",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,

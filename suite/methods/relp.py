@@ -25,6 +25,7 @@ from .registry import method
         "quick": {},
     },
     cost="2 forward, 1 backward",
+    cost_only={"batch_size"},
 )
 def discover(
     model: Transformer,
