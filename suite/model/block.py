@@ -134,3 +134,14 @@ class Block(nn.Module):
     def W_O_by_head(self) -> Tensor:
         """[H, E, D]."""
         return self.W_O.unflatten(0, (self.config.n_heads, -1))
+
+
+def attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
+    many = q.shape[:-2]
+    q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * scale, k, v))  # [P, E, N]
+    scores = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
+    if causal:
+        later = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later.unsqueeze(-1), -torch.inf)
+    return (scores.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import Block, Config, Norm
+from .block import Block, Config, Norm, attend_small
 from .graph import Graph, InputNodes
 from .passes import spend
 from .rules import EXACT, Rules
@@ -185,7 +185,7 @@ class Transformer(nn.Module):
         if self.config.positions == "rotary":
             q, k = self.rotate(q), self.rotate(k)
         if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= _SMALL_ATTENTION:
-            return _attend_small(q, k, v, self.config.causal, self.config.scale)
+            return attend_small(q, k, v, self.config.causal, self.config.scale)
         return F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=self.config.scale)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
@@ -345,17 +345,6 @@ class Transformer(nn.Module):
 
 # Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
 _SMALL_ATTENTION = 256
-
-
-def _attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
-    """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
-    many = q.shape[:-2]
-    q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * scale, k, v))  # [P, E, N]
-    scores = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
-    if causal:
-        later = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(later.unsqueeze(-1), -torch.inf)
-    return (scores.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)
 
 
 def _slice_or_list(indices: Sequence[int]) -> slice | list[int]:
