@@ -181,14 +181,11 @@ def _work(pipe: Connection, store_path: Path, device: str) -> None:
     from ..measurement import run_cell
 
     store = Store(store_path)
-    with deterministic():
+    # The parent closes the pipe when there is nothing left to do, perhaps while this worker is still starting.
+    with deterministic(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(_Ready())
         while True:
-            try:
-                cell = pipe.recv()
-            except EOFError:
-                return
-            record, tensors = run_cell(cell, device)
+            record, tensors = run_cell(pipe.recv(), device)
             try:
                 store.write(record, tensors)
             except StoreError as error:

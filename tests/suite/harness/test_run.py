@@ -33,7 +33,8 @@ def test_a_record_holds_everything_that_is_promised(spec, tmp_path):
     assert (record["status"], record["kind"], record["reason"]) == ("done", None, None)
     assert list(record["recovery"])[0] == "zero" and {"patch", "zero", "mean"} <= set(record["recovery"])
     assert 0 <= record["recovery"]["patch"]["auroc"] <= 1
-    assert set(record["cost"]) == {"seconds", "total_seconds", "forward", "backward", "peak_memory_bytes"}
+    spent = {"seconds", "total_seconds", "forward", "backward", "peak_memory_bytes"}
+    assert set(record["cost"]) == spent | {"batch_size", "masks_at_once"}
     assert 0 < record["cost"]["seconds"] <= record["cost"]["total_seconds"]
     assert record["cost"]["forward"] > 0 and record["cost"]["peak_memory_bytes"] > 10**7
     made = record["provenance"]
