@@ -45,7 +45,7 @@ def offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
 
 
 def means(model: Transformer, prepared: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-    """Mean output of each writer [W, D] over all prompts and positions; its spread [W], root mean square a dimension."""
+    """Mean output of each writer [W, D] over prompts and positions; its spread [W], root mean square by dimension."""
     total = square = torch.zeros(())
     count = 0
     for ready in prepared:

@@ -39,6 +39,12 @@ def uniform(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> T
     return drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN).to(device=like.device, dtype=like.dtype)
 
 
+def starting_at(value: float, shape: Sequence[int], generator: torch.Generator, model: Transformer) -> Tensor:
+    """Gates to train, at a value plus noise of deviation 0.01."""
+    noise = 0.01 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return (value + noise).to(device=model.device, dtype=model.dtype)
+
+
 def hard_concrete(log_alpha: Tensor, u: Tensor) -> Tensor:
     """A gate in [0, 1] that is often exactly 0 or 1: a stretched, clipped concrete variable of the uniform ``u``."""
     concrete = ((u.log() - (-u).log1p() + log_alpha) / BETA).sigmoid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,14 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..ablation import Ablation
-from ..circuit import Discovery, EdgeScores, NativeCircuit
+from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
 from ..evaluator import Evaluator, Prepared
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ..objective import OBJECTIVES, Objective
-from ._masks import Prompts, check_moved, circuit_of, gumbel_sigmoid, to_matrix, train, uniform
+from ._masks import Prompts, check_moved, circuit_of, gumbel_sigmoid, starting_at, to_matrix, train, uniform
 from .registry import method
 
 LABELS = ("prediction", "distribution")
@@ -112,103 +113,24 @@ def discover(
         raise SpecError(f"discogp: labels={labels!r}; it is {' or '.join(LABELS)}, and a schedule is four numbers.")
     generator = torch.Generator().manual_seed(seed)
     settings = {"seed": seed, "batch_size": batch_size}
-
-    def faithfulness(outputs: Tensor, ready: Prepared) -> Tensor:
-        """[..., B] of outputs [..., n_read, d_out]."""
-        if objective.name == "kl" and labels == "prediction":
-            chosen = ready.targets.clean.argmax(-1, keepdim=True).expand(*outputs.shape[:-1], 1)
-            return ready.targets.a_example(-F.log_softmax(outputs, -1).gather(-1, chosen).squeeze(-1))
-        return objective.loss(outputs, ready.targets)
-
-    def completeness(outputs: Tensor, ready: Prepared) -> Tensor:
-        return ready.targets.a_example(-F.log_softmax(outputs, -1).mean(-1))
-
-    def initially(shape) -> Tensor:
-        noise = 0.01 * torch.randn(*shape, generator=generator, dtype=torch.float64)
-        return (initial + noise).to(device=model.device, dtype=model.dtype).requires_grad_()
-
-    # ---- weights -----------------------------------------------------------------------------------------------------
-
+    common = {"rate": rate, "weight_decay": weight_decay, "initial": initial, "labels": labels}
     prompts = Prompts(model, data, ablation, objective, **settings)
-    weights = {name: weight for name, weight in model.named_parameters() if is_masked(name)}
-    gates = {name: initially(weight.shape) for name, weight in weights.items()}
-    n_weights = sum(weight.numel() for weight in weights.values())
-    drawn: list[Prepared] = []
-
-    def weight_loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Faithfulness and sparsity at one step, the complement of the same prompts at the next."""
-        epoch, turn = step // (turns * len(prompts.batches)), step % turns
-        if turn == 0:
-            drawn[:] = [prompts.draw()]
-        sampled = {
-            name: gumbel_sigmoid(gate, uniform(gate.shape, generator, gate), weight_temperature)
-            for name, gate in gates.items()
-        }
-        size = sum(gate.sigmoid().sum() for gate in gates.values()) / n_weights
-        if turn == 1:
-            outputs = run_masked(model, {name: 1 - gate for name, gate in sampled.items()}, drawn[0])
-            found = weight_completeness * prompts.weigh(drawn[0], completeness(outputs, drawn[0]))
-            return found[None], {"size": size[None]}
-        found = prompts.weigh(drawn[0], faithfulness(run_masked(model, sampled, drawn[0]), drawn[0]))
-        strength = weight_sparsity * scheduled(epoch, *weight_schedule)
-        return (found + strength * size)[None], {"size": size[None]}
-
-    turns = 2 if weight_completeness else 1
-    start = torch.cat([gate.detach().flatten() for gate in gates.values()])
-    group = {"params": list(gates.values()), "lr": rate, "weight_decay": weight_decay}
-    weight_curve = train([group], weight_loss, steps=weight_epochs * len(prompts.batches) * turns)
-    if weight_epochs:
-        check_moved(start[None], torch.cat([gate.detach().flatten() for gate in gates.values()])[None])
-    kept_weights = {name: (gate > 0).to(model.dtype) for name, gate in gates.items()}
+    weights = Stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature, **common)
+    kept_weights, weight_curve = train_weights(weights, prompts, generator)
     masked = with_weights(model, kept_weights)
 
-    # ---- edges, on the masked model ----------------------------------------------------------------------------------
-
-    graph = model.graph
+    edges = Stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature, **common)
     on_masked = Prompts(masked, data, ablation, objective, whole=model, **settings)
-    edges = initially((1, graph.n_edges))
-    edge_start = edges.detach().clone()
+    # The released code forgets the masks when it evaluates, which it does after each epoch.
+    likely, edge_curve = train_edges(edges, on_masked, on_masked if keep_weight_masks else prompts, generator)
 
-    def edge_loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        epoch = step // len(on_masked.batches)
-        training = on_masked if keep_weight_masks or epoch == 0 else prompts
-        ready = training.draw()
-        sampled = gumbel_sigmoid(edges, uniform((2, graph.n_edges), generator, edges), edge_temperature)
-        masks = to_matrix(graph, torch.stack([sampled[0], 1 - sampled[1]]))
-        outputs = training.outputs(ready, masks if edge_completeness else masks[:1])
-        size = edges.sigmoid().mean(1)
-        found = training.weigh(ready, faithfulness(outputs[0], ready))
-        total = found + edge_sparsity * scheduled(epoch, *edge_schedule) * size
-        if edge_completeness:
-            total = total + edge_completeness * training.weigh(ready, completeness(outputs[1], ready))
-        return total, {"faithfulness": found[None], "size": size}
-
-    group = {"params": [edges], "lr": rate, "weight_decay": weight_decay}
-    edge_curve = train([group], edge_loss, steps=edge_epochs * len(on_masked.batches))
-    check_moved(edge_start, edges.detach())
-
-    likely = edges.detach().sigmoid()[0].cpu().double()
-    circuit = circuit_of(graph, likely > 0.5)
-    every, kept, closed = graph.exists, circuit.edges, graph.exists & ~circuit.edges
-    flipped = with_weights(model, {name: 1 - gate for name, gate in kept_weights.items()})
+    circuit = circuit_of(model.graph, likely > 0.5)
     judge = Judge(model, data, ablation, **settings)
-    complements = {"weights": (flipped, every), "edges": (model, closed), "both": (masked, closed)}
-    if not keep_weight_masks:
-        complements |= {"weights": (flipped, every & False), "both": (flipped, closed)}
-    density = float(sum(gate.sum() for gate in kept_weights.values())) / n_weights
-    densities = {"weights": (density, 1.0), "edges": (1.0, circuit.n_edges / graph.n_edges)}
-    densities["both"] = (density, densities["edges"][1])
-    report = {
-        name: {"weight_density": densities[name][0], "edge_density": densities[name][1]}
-        | judge.faithful(*own)
-        | judge.complete(*complements[name])
-        for name, own in {"weights": (masked, every), "edges": (model, kept), "both": (masked, kept)}.items()
-    }
     return Discovery(
-        EdgeScores(graph, to_matrix(graph, likely)),
+        EdgeScores(model.graph, to_matrix(model.graph, likely)),
         (NativeCircuit({"threshold": 0.5}, circuit),),
         {
-            "report": report,
+            "report": report(judge, model, kept_weights, circuit, flip_both=not keep_weight_masks),
             "edges_without_dead_ends": circuit.pruned().n_edges,
             "weight_curve": weight_curve,
             "edge_curve": edge_curve,
@@ -216,16 +138,147 @@ def discover(
     )
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The parameters of ``discover`` that belong to one of the two stages."""
+
+    epochs: int
+    sparsity: float
+    schedule: tuple[float, ...]
+    completeness: float
+    temperature: float
+    rate: float
+    weight_decay: float
+    initial: float
+    labels: str
+
+    def strength(self, epoch: int) -> float:
+        """lambda at an epoch: up to ``most`` times its start while it warms up, down to ``least`` times after."""
+        most, least, warmup, cooldown = self.schedule
+        if epoch < warmup:
+            return self.sparsity * (1 + (most - 1) * epoch / warmup)
+        return self.sparsity * (most + (least - most) * min(1.0, (epoch - warmup) / max(cooldown, 1)))
+
+    def faithfulness(self, outputs: Tensor, ready: Prepared, objective: Objective) -> Tensor:
+        """Loss [..., B] of outputs [..., n_read, d_out]."""
+        if objective.name != "kl" or self.labels == "distribution":
+            return objective.loss(outputs, ready.targets)
+        chosen = ready.targets.clean.argmax(-1, keepdim=True).expand(*outputs.shape[:-1], 1)
+        return ready.targets.a_example(-F.log_softmax(outputs, -1).gather(-1, chosen).squeeze(-1))
+
+    def incompleteness(self, outputs: Tensor, ready: Prepared) -> Tensor:
+        """Cross-entropy [..., B] of a complement's outputs to the uniform answer, times its share of the loss."""
+        return self.completeness * ready.targets.a_example(-F.log_softmax(outputs, -1).mean(-1))
+
+
+def train_weights(
+    stage: Stage, prompts: Prompts, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, list]]:
+    """The first stage: which weights are kept (ones and zeros, by name), and the loss curve.
+
+    Faithfulness and sparsity take one step of the optimiser, the complement of the same prompts the next.
+    """
+    model, objective = prompts.model, prompts.objective
+    gates = {
+        name: starting_at(stage.initial, weight.shape, generator, model).requires_grad_()
+        for name, weight in model.named_parameters()
+        if is_masked(name)
+    }
+    n_weights, turns = sum(gate.numel() for gate in gates.values()), 2 if stage.completeness else 1
+    drawn: list[Prepared] = []
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        turn = step % turns
+        if turn == 0:
+            drawn[:] = [prompts.draw()]
+        sampled = {
+            name: gumbel_sigmoid(gate, uniform(gate.shape, generator, gate), stage.temperature)
+            for name, gate in gates.items()
+        }
+        size = sum(gate.sigmoid().sum() for gate in gates.values()) / n_weights
+        if turn == 1:
+            outputs = run_masked(model, {name: 1 - gate for name, gate in sampled.items()}, drawn[0])
+            return prompts.weigh(drawn[0], stage.incompleteness(outputs, drawn[0]))[None], {"size": size[None]}
+        found = stage.faithfulness(run_masked(model, sampled, drawn[0]), drawn[0], objective)
+        press = stage.strength(step // (turns * len(prompts.batches))) * size
+        return (prompts.weigh(drawn[0], found) + press)[None], {"size": size[None]}
+
+    def flat() -> Tensor:
+        return torch.cat([gate.detach().flatten() for gate in gates.values()])[None]
+
+    start = flat()
+    group = {"params": list(gates.values()), "lr": stage.rate, "weight_decay": stage.weight_decay}
+    curve = train([group], loss, steps=stage.epochs * len(prompts.batches) * turns)
+    if stage.epochs:
+        check_moved(start, flat())
+    return {name: (gate.detach() > 0).to(model.dtype) for name, gate in gates.items()}, curve
+
+
+def train_edges(
+    stage: Stage, first: Prompts, later: Prompts, generator: torch.Generator
+) -> tuple[Tensor, dict[str, list]]:
+    """The second stage: how likely each edge is kept [E], and the loss curve.
+
+    Args:
+        first, later: the prompts, with the model that edges are cut in, of the first epoch and of all others.
+    """
+    graph = first.model.graph
+    start = starting_at(stage.initial, (1, graph.n_edges), generator, first.model)
+    edges = start.clone().requires_grad_()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        epoch = step // len(first.batches)
+        prompts = later if epoch else first
+        ready = prompts.draw()
+        sampled = gumbel_sigmoid(edges, uniform((2, graph.n_edges), generator, edges), stage.temperature)
+        masks = to_matrix(graph, torch.stack([sampled[0], 1 - sampled[1]]))
+        outputs = prompts.outputs(ready, masks if stage.completeness else masks[:1])
+        size = edges.sigmoid().mean(1)
+        found = prompts.weigh(ready, stage.faithfulness(outputs[0], ready, prompts.objective))
+        total = found + stage.strength(epoch) * size
+        if stage.completeness:
+            total = total + prompts.weigh(ready, stage.incompleteness(outputs[1], ready))
+        return total, {"faithfulness": found[None], "size": size}
+
+    group = {"params": [edges], "lr": stage.rate, "weight_decay": stage.weight_decay}
+    curve = train([group], loss, steps=stage.epochs * len(first.batches))
+    check_moved(start, edges.detach())
+    return edges.detach().sigmoid()[0].cpu().double(), curve
+
+
+def report(
+    judge: Judge, model: Transformer, kept_weights: Mapping[str, Tensor], circuit: Circuit, flip_both: bool
+) -> dict[str, dict[str, float]]:
+    """Density, faithfulness and completeness of the weights found, the edges found, and both.
+
+    The complement of weights is all other weights; of edges, and of both, all other edges.
+
+    Args:
+        flip_both: as the released code does it: no edge beside all other weights; other weights beside other edges.
+    """
+    every, kept, closed = model.graph.exists, circuit.edges, model.graph.exists & ~circuit.edges
+    masked = with_weights(model, kept_weights)
+    others = with_weights(model, {name: 1 - gate for name, gate in kept_weights.items()})
+    own = {"weights": (masked, every), "edges": (model, kept), "both": (masked, kept)}
+    complement = {"weights": (others, every), "edges": (model, closed), "both": (masked, closed)}
+    if flip_both:
+        complement |= {"weights": (others, every & ~every), "both": (others, closed)}
+    n_weights = sum(gate.numel() for gate in kept_weights.values())
+    weight_density = float(sum(gate.sum() for gate in kept_weights.values())) / n_weights
+    return {
+        name: {
+            "weight_density": 1.0 if name == "edges" else weight_density,
+            "edge_density": 1.0 if name == "weights" else circuit.n_edges / model.graph.n_edges,
+        }
+        | judge.faithful(*own[name])
+        | judge.complete(*complement[name])
+        for name in own
+    }
+
+
 def is_masked(name: str) -> bool:
     """Whether a parameter has gates: weights and biases of attention and MLPs; not embeddings, not norms."""
     return name.startswith("blocks.") and ".norm_" not in name
-
-
-def scheduled(epoch: int, most: float, least: float, warmup: float, cooldown: float) -> float:
-    """The factor of lambda at an epoch: from 1 up to ``most``, then down to ``least``, linearly."""
-    if epoch < warmup:
-        return 1 + (most - 1) * epoch / warmup
-    return most + (least - most) * min(1.0, (epoch - warmup) / max(cooldown, 1))
 
 
 def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: Prepared) -> Tensor:

@@ -9,6 +9,7 @@ from ..ablation import Ablation
 from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
+from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ..objective import Objective
 from ._masks import (
@@ -18,6 +19,7 @@ from ._masks import (
     check_moved,
     hard_concrete,
     soft_gate,
+    starting_at,
     to_matrix,
     train,
     uniform,
@@ -134,16 +136,13 @@ def discover(
     graph, m = model.graph, len(targets)
     generator = torch.Generator().manual_seed(seed)
     prompts = Prompts(model, data, ablation, objective, seed=seed, batch_size=batch_size)
-
-    def gates(n: int) -> Tensor:
-        noise = 0.01 * torch.randn(1, n, generator=generator, dtype=torch.float64)
-        return (initial + noise).to(device=model.device, dtype=model.dtype).repeat(m, 1).requires_grad_()
-
-    edges, writers = gates(graph.n_edges), gates(len(graph.writers))
+    start, node_start = (
+        starting_at(initial, (1, n), generator, model).repeat(m, 1) for n in (graph.n_edges, len(graph.writers))
+    )
+    edges, writers = start.clone().requires_grad_(), node_start.clone().requires_grad_()
     edge_limit = Lagrangian(torch.tensor(targets, device=model.device), warmup)
     node_limit = Lagrangian(torch.full((m,), node_target, device=model.device), warmup)
     edge_multipliers, node_multipliers = edge_limit.multipliers(), node_limit.multipliers()
-    start = edges.detach().clone()
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         kept = hard_concrete(edges, uniform((1, graph.n_edges), generator, edges))
@@ -157,34 +156,41 @@ def discover(
         divergence = prompts.loss(prompts.draw(), masks)
         return divergence_weight * divergence + press, {"divergence": divergence, "sparsity": edge_sparsity}
 
-    multipliers = {"lr": multiplier_rate, "weight_decay": multiplier_weight_decay, "maximize": True}
+    gates = [edges] if nodes == "none" else [edges, writers]
+    multipliers = [edge_multipliers, node_multipliers] if nodes == "targeted" else [edge_multipliers]
     groups = [
-        {"params": [edges], "lr": rate, "weight_decay": weight_decay},
-        {"params": [edge_multipliers], **multipliers},
+        {"params": gates, "lr": rate, "weight_decay": weight_decay},
+        {"params": multipliers, "lr": multiplier_rate, "weight_decay": multiplier_weight_decay, "maximize": True},
     ]
-    if nodes != "none":
-        groups.append({"params": [writers], "lr": rate, "weight_decay": weight_decay})
-    if nodes == "targeted":
-        groups.append({"params": [node_multipliers], **multipliers})
     curve = train(groups, loss, steps=steps, rate=warm_up_and_decay(rate_warmup, steps))
     check_moved(start, edges.detach())
 
-    soft = soft_gate(edges.detach()).cpu().double()
-    soft_nodes = (
-        torch.ones(m, len(graph.writers)).double() if nodes == "none" else soft_gate(writers.detach()).cpu().double()
-    )
+    alive = torch.ones_like(writers) if nodes == "none" else soft_gate(writers.detach())
+    return read_out(graph, targets, soft_gate(edges.detach()), alive.detach(), threshold, curve)
+
+
+def read_out(
+    graph: Graph, targets: tuple[float, ...], edges: Tensor, nodes: Tensor, threshold: float, curve: dict[str, list]
+) -> Discovery:
+    """Scores, and a circuit for each target, from gates without noise.
+
+    Args:
+        edges: [M, E]. nodes: [M, W]. threshold: of both; 0 finds for each the one at which the circuit is as sparse as
+            the gates are on average.
+    """
+    edges, nodes = edges.cpu().double(), nodes.cpu().double()
     circuits, found = [], []
     for i, target in enumerate(targets):
         edge_threshold, node_threshold = (
-            threshold or bisect_threshold(values[i], 1 - float(values[i].mean())) for values in (soft, soft_nodes)
+            threshold or bisect_threshold(gates[i], 1 - float(gates[i].mean())) for gates in (edges, nodes)
         )
-        kept = (to_matrix(graph, soft[i]) > edge_threshold) & (soft_nodes[i] > node_threshold)[:, None]
+        kept = (to_matrix(graph, edges[i]) > edge_threshold) & (nodes[i] > node_threshold)[:, None]
         circuit = Circuit(graph, kept)
         circuits.append(NativeCircuit({"target_sparsity": target}, circuit))
         found.append(
             {
                 "target_sparsity": target,
-                "soft_sparsity": 1 - float(soft[i].mean()),
+                "soft_sparsity": 1 - float(edges[i].mean()),
                 "sparsity": 1 - circuit.n_edges / graph.n_edges,
                 "edges": circuit.n_edges,
                 "edges_without_dead_ends": circuit.pruned().n_edges,
@@ -192,5 +198,5 @@ def discover(
                 "node_threshold": node_threshold,
             }
         )
-    scores = (to_matrix(graph, soft) * soft_nodes[:, :, None]).mean(0)
+    scores = (to_matrix(graph, edges) * nodes[:, :, None]).mean(0)
     return Discovery(EdgeScores(graph, scores), tuple(circuits), {"masks": found, "curve": curve})

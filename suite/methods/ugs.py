@@ -90,6 +90,7 @@ def discover(
     generator = torch.Generator().manual_seed(seed)
     prompts = Prompts(model, data, ablation, objective, seed=seed, batch_size=batch_size)
     strengths = torch.tensor(regularisations, device=model.device, dtype=model.dtype)
+    nodes = (strengths / 2).clamp_max(node_regularisation)
     start = torch.full((1, graph.n_edges), initial, device=model.device, dtype=model.dtype)
     logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because their learning rates are
     rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
@@ -107,7 +108,6 @@ def discover(
         masks = masks * connected(graph, masks.detach() > 0, shared_mlps=dangling == "batch")
         offset = None if constants is None else learning_offsets(masks, constants, exists)
         found = prompts.loss(prompts.draw(), masks.flatten(0, 1), offset).unflatten(0, (m, samples)).mean(1)
-        nodes = torch.minimum(strengths / 2, torch.full_like(strengths, node_regularisation))
         size = theta.sum(1)
         total = found + strengths * size + nodes * node_size(graph, to_matrix(graph, theta))
         return total, {"divergence": found, "edges": size}
@@ -119,20 +119,26 @@ def discover(
     values = torch.cat(logits).detach()
     check_moved(start.expand_as(values), values)
 
-    circuits = tuple(
-        NativeCircuit({"regularisation": strength}, circuit_of(graph, values[i] > threshold).pruned())
-        for i, strength in enumerate(regularisations)
-    )
-    found = [
-        {
-            "regularisation": strength,
-            "edges_with_loose_ends": int((values[i] > threshold).sum()),
-            "edges": circuits[i].circuit.n_edges,
-        }
-        for i, strength in enumerate(regularisations)
-    ]
-    scores = to_matrix(graph, values.sigmoid().mean(0))
-    return Discovery(EdgeScores(graph, scores), circuits, {"masks": found, "curve": curve})
+    return read_out(graph, regularisations, values, threshold, curve)
+
+
+def read_out(
+    graph: Graph, regularisations: tuple[float, ...], logits: Tensor, threshold: float, curve: dict[str, list]
+) -> Discovery:
+    """Scores, and a circuit for each strength without loose ends, from trained logits [M, E]."""
+    circuits, found = [], []
+    for strength, values in zip(regularisations, logits, strict=True):
+        kept = circuit_of(graph, values > threshold)
+        circuits.append(NativeCircuit({"regularisation": strength}, kept.pruned()))
+        found.append(
+            {
+                "regularisation": strength,
+                "edges": circuits[-1].circuit.n_edges,
+                "edges_with_loose_ends": kept.n_edges,
+            }
+        )
+    scores = to_matrix(graph, logits.sigmoid().mean(0))
+    return Discovery(EdgeScores(graph, scores), tuple(circuits), {"masks": found, "curve": curve})
 
 
 def learning_rate(regularisation: float, ablation: Ablation) -> float:

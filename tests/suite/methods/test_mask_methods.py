@@ -312,10 +312,8 @@ def test_a_run_under_weight_gates_is_the_run_of_the_masked_model():
 
 
 def test_lambda_rises_and_falls():
-    schedule = (100.0, 0.01, 20, 20)
-    assert [discogp.scheduled(epoch, *schedule) for epoch in (0, 10, 20, 40, 90)] == pytest.approx(
-        [1, 50.5, 100, 0.01, 0.01]
-    )
+    stage = discogp.Stage(100, 2.0, (100.0, 0.01, 20, 20), 0.0, 1.0, 0.1, 0.0, 1.0, "prediction")
+    assert [stage.strength(epoch) for epoch in (0, 10, 20, 40, 90)] == pytest.approx([2, 101, 200, 0.02, 0.02])
 
 
 def test_a_constant_complement_scores_chance_and_no_more():
