@@ -202,6 +202,12 @@ def test_the_target_warms_up_linearly():
     )
 
 
+def test_the_lagrangian_is_linear_and_quadratic_in_the_gap():
+    limit = masks.Lagrangian(torch.tensor([0.5, 0.5]), warmup=0)
+    multipliers = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    assert limit(torch.tensor([0.8, 0.8]), multipliers, 1).tolist() == pytest.approx([0.9, 0.18])
+
+
 def test_learning_rates_rise_and_fall_linearly():
     rate = masks.warm_up_and_decay(10, 110)
     assert [rate(step) for step in (0, 5, 10, 60, 110)] == pytest.approx([0, 0.5, 1, 0.5, 0])
@@ -259,15 +265,18 @@ def test_the_seed_shuffles_the_prompts_and_the_ablation_stays_as_it_is_evaluated
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_edges_that_are_wholly_cut_have_gradients_also_into_nodes_that_lead_nowhere(causal):
+@pytest.mark.parametrize("also_cut", [[], ["input->a0.h0<q>"]])
+def test_edges_wholly_cut_or_kept_have_gradients_also_at_nodes_that_lead_nowhere(causal, also_cut):
     model, data = small_model(n_layers=2, causal=causal), small_data(n=3)
     prompts = masks.Prompts(model, data, Ablation.parse("patch"), OBJECTIVES.get("kl"), seed=0, batch_size=3)
     ready = prompts.draw()
     kept = model.graph.exists.double()
     kept[model.graph.writers.index("m0")] = 0  # m0 leads nowhere, and reads a0.h1
+    for edge in also_cut:
+        kept[model.graph.index(edge)] = 0
     mask = kept[None].clone().requires_grad_()
     prompts.loss(ready, mask).sum().backward()
-    for edge in ("m0->logits", "a0.h1->m1", "input->a1.h0<k>", "a0.h0->a1.h1<v>"):
+    for edge in ("m0->logits", "input->a0.h0<k>", "input->a0.h1<v>", "a0.h1->m1", "input->a1.h0<k>"):
         w, r = model.graph.index(edge)
         with torch.no_grad():
             values = []
@@ -276,4 +285,4 @@ def test_edges_that_are_wholly_cut_have_gradients_also_into_nodes_that_lead_nowh
                 moved[0, w, r] += step
                 values.append(prompts.loss(ready, moved)[0])
         assert_close(mask.grad[0, w, r], (values[0] - values[1]) / 2e-5, rtol=1e-5, atol=1e-9)
-        assert edge != "m0->logits" or mask.grad[0, w, r].abs() > 1e-6
+        assert also_cut or edge not in ("m0->logits", "input->a0.h1<v>") or mask.grad[0, w, r].abs() > 1e-6
