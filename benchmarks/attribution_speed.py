@@ -19,6 +19,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.circuit import top_n
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.evaluator import Evaluator
 from circuitmeter.suite.methods import METHODS
@@ -48,7 +49,8 @@ def main() -> None:
     data = Data(tokens[0], tokens[1], read, answers=answers[0], wrong=answers[1])
     objective, patch = OBJECTIVES.get("logit-difference"), Ablation.parse("patch")
     evaluator = Evaluator(model, data, patch, objective)
-    some = model.graph.exists & (torch.rand(model.graph.exists.shape) < 0.01)
+    scores = METHODS.get("eap").discover(model, data, ablation=patch, objective=objective).scores
+    circuits = {share: top_n(scores, int(share * model.graph.n_edges)).edges[None] for share in (0.01, 0.5)}
 
     def reference() -> None:
         with torch.no_grad():
@@ -71,8 +73,9 @@ def main() -> None:
         "plain forward": (plain, 1, "plain"),
         "eap": (attribute("eap"), 1, "T_ref"),
         "eap-ig, 5 steps": (attribute("eap-ig"), 1, "T_ref"),
-        "one circuit of 1 % of the edges": (lambda: evaluator.loss(some[None]), 1, "plain"),
-        "20 circuits of 1 %, each": (lambda: evaluator.loss(some.repeat(20, 1, 1)), 20, "plain"),
+        "one circuit, EAP's top 1 %": (lambda: evaluator.loss(circuits[0.01]), 1, "plain"),
+        "one circuit, EAP's top 50 %": (lambda: evaluator.loss(circuits[0.5]), 1, "plain"),
+        "20 circuits of 1 % at once, each": (lambda: evaluator.loss(circuits[0.01].repeat(20, 1, 1)), 20, "plain"),
     }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     memory: dict[str, float] = {}

@@ -180,10 +180,12 @@ def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFram
     return pd.DataFrame(rows, columns=columns)
 
 
-def mismatch_table(recovery: pd.DataFrame, metric: str = "auroc", seed: int = 0) -> pd.DataFrame:
+def mismatch_table(recovery: pd.DataFrame, metric: str = "average_precision", seed: int = 0) -> pd.DataFrame:
     """One row per label, discovery ``ablation`` and ``truth_ablation``: the metric over programs, with its interval.
 
     What a method found under one ablation, scored against the truth of another. ``own`` marks the matching truth.
+    Average precision and not the ROC curve's area: where 2 of 94 edges are true, seven edges too many cost the area
+    .04 and the average precision .78.
     """
     rows = []
     for (ablation, label, truth), group in recovery.groupby(["ablation", "label", "truth_ablation"], sort=False):

@@ -73,25 +73,26 @@ def _largest_drop(mismatch: pd.DataFrame) -> str | None:
     """What scoring against another ablation's truth does, by its largest effect among methods that are no baselines."""
     rows = mismatch[~mismatch["label"].isin(BASELINES)] if len(mismatch) else mismatch
     own = (
-        rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["auroc"]
+        rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["average_precision"]
         if len(rows)
         else pd.Series(dtype=float)
     )
     other = rows[~rows["own"].astype(bool)] if len(rows) else rows
     drops = [
-        (own[row.label, row.ablation] - row.auroc, row)
+        (own[row.label, row.ablation] - row.average_precision, row)
         for row in other.itertuples()
-        if (row.label, row.ablation) in own.index and not pd.isna(row.auroc)
+        if (row.label, row.ablation) in own.index and not pd.isna(row.average_precision)
     ]
     if not drops:
         return None
     size, row = max(drops, key=lambda pair: pair[0])
     if size < 0.01:
-        return "Scoring against another ablation's truth changes no median area by more than 0.01."
+        return "Scoring against another ablation's truth changes no median average precision by more than 0.01."
+    own_value, other_value = number(own[row.label, row.ablation]), number(row.average_precision)
     return (
-        f"The verdict depends on whose truth is asked: {row.label} with {row.ablation} ablation has a median area of "
-        f"{number(own[row.label, row.ablation])} against the {row.ablation} truth and of {number(row.auroc)} against "
-        f"the {row.truth_ablation} truth."
+        f"The verdict depends on whose truth is asked: {row.label} with {row.ablation} ablation has a median average "
+        f"precision of {own_value} against the {row.ablation} truth and of {other_value} against the "
+        f"{row.truth_ablation} truth."
     )
 
 

@@ -18,7 +18,7 @@ SMALLEST = 0.25
 
 
 @styled
-def mismatch(table: pd.DataFrame, metric: str = "auroc") -> Figure:
+def mismatch(table: pd.DataFrame, metric: str = "average_precision") -> Figure:
     """One heat map per method: discovery ablation down, the truth's ablation across, medians written in the squares.
 
     Args:
@@ -63,5 +63,5 @@ def mismatch(table: pd.DataFrame, metric: str = "auroc") -> Figure:
     bar = {"aspect": 5 * figure.get_figheight()}  # as thin in a tall figure as in a low one
     figure.supxlabel("Ablation of the truth scored against", fontsize=7.5)
     figure.supylabel("Discovery ablation", fontsize=7.5)
-    figure.colorbar(image, ax=axes[: len(labels)], label="Median area under the ROC curve", shrink=0.8, pad=0.01, **bar)
+    figure.colorbar(image, ax=axes[: len(labels)], label="Median average precision", shrink=0.8, pad=0.01, **bar)
     return figure

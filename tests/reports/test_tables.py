@@ -11,7 +11,10 @@ from circuitmeter.reports import tables
 def scored(task, method, ablation, areas, **changes):
     """A done record with these areas by truth ablation."""
     cell = identity(task, method, ablation, **changes)
-    found = {truth: {"auroc": area, "exact": float(area == 1), "true_size": 3} for truth, area in areas.items()}
+    found = {
+        truth: {"auroc": area, "average_precision": area / 2, "exact": float(area == 1), "true_size": 3}
+        for truth, area in areas.items()
+    }
     return record_of(
         cell,
         status="done",
@@ -103,7 +106,7 @@ def test_pairwise_compares_on_common_programs_and_leaves_the_oracle_out():
 def test_mismatch_has_every_truth():
     records = [scored(t, "acdc", "zero", {"patch": 0.4, "zero": 1.0}) for t in "abc"]
     table = tables.mismatch_table(tables.recovery_table(records)).set_index("truth_ablation")
-    assert table.loc["patch", "auroc"] == 0.4 and not table.loc["patch", "own"] and table.loc["zero", "own"]
+    assert table.loc["patch", "average_precision"] == 0.2 and not table.loc["patch", "own"] and table.loc["zero", "own"]
 
 
 def test_failures_keep_their_reasons(usual_results):
