@@ -193,8 +193,8 @@ def _figures(results: Results) -> tuple[dict[str, tuple[Any, str, str]], pd.Data
         "mismatch": (
             mismatch(results.mismatch),
             "Truth mismatch",
-            "Median average precision when what was found under one ablation (rows) is scored against the true circuit of another "
-            "(columns). Framed: both agree, which is how methods are judged elsewhere on this page. "
+            "Median average precision when what was found under one ablation (rows) is scored against the true circuit "
+            "of another (columns). Framed: both agree, which is how methods are judged elsewhere on this page. "
             "Blue is low, yellow high.",
         ),
     }

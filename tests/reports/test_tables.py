@@ -12,7 +12,7 @@ def scored(task, method, ablation, areas, **changes):
     """A done record with these areas by truth ablation."""
     cell = identity(task, method, ablation, **changes)
     found = {
-        truth: {"auroc": area, "average_precision": area / 2, "exact": float(area == 1), "true_size": 3}
+        truth: {"auroc": area, "average_precision": area and area / 2, "exact": float(area == 1), "true_size": 3}
         for truth, area in areas.items()
     }
     return record_of(

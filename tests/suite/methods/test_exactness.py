@@ -221,8 +221,7 @@ def test_the_same_seed_gives_the_same_bits(name):
     first, again = (
         method.discover(
             model, data, ablation=PATCH, objective=objective, seed=5, truth=reference, **method.resolve({}, "quick")
-        )
-        .scores.values
+        ).scores.values
         for _ in range(2)
     )
     assert torch.equal(first.nan_to_num(), again.nan_to_num())
