@@ -66,14 +66,19 @@ def _numeric(text: str, value: Any, best: bool = False) -> Cell:
     return Cell(text, None if pd.isna(value) else float(value), best)
 
 
-def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
-    """(ablation, label) of the best by ablation, and of those whose estimate lies in the best one's interval.
+def rivals(aggregate: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """The rows that can be ranked: the metric is defined, on as many programs as any method of that ablation has.
 
-    The method that is given the answer takes no part.
+    A median over fewer programs is over easier ones, perhaps. The method that is given the answer takes no part.
     """
+    most = aggregate.groupby("ablation")["n_programs"].transform("max")
+    return aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna() & (aggregate["n_programs"] == most)]
+
+
+def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
+    """(ablation, label) of the best rival by ablation, and of those whose estimate lies in the best one's interval."""
     chosen: set[tuple[str, str]] = set()
-    rivals = aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna()]
-    for ablation, group in rivals.groupby("ablation", sort=False):
+    for ablation, group in rivals(aggregate, metric).groupby("ablation", sort=False):
         leader = group.sort_values([metric, "mean_auroc"], ascending=False, kind="stable").iloc[0]
         low = leader[metric] if pd.isna(leader[f"{metric}_low"]) else leader[f"{metric}_low"]
         chosen |= {(ablation, label) for label in group.loc[group[metric] >= low - 1e-9, "label"]}
@@ -108,7 +113,8 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: "
         "area under the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of "
         "the circuit of the true size; exact: runs in which it is the true circuit. Bold: the best, and all that lie "
-        "within the best one's interval (truth is given the answer and takes no part).",
+        "within the best one's interval (truth is given the answer and takes no part, nor do methods that were run on "
+        "fewer programs).",
         ("Method", "Ablation", *measured.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
         (False, False, *[True] * (len(measured) + 5)),
         tuple(rows),

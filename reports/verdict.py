@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .labels import BASELINES, ORACLE, ordered_ablations
-from .present import best_of, number, with_interval
+from .labels import BASELINES, ordered_ablations
+from .present import best_of, number, rivals, with_interval
 
 SAME = 1e-9
 """Areas no further apart are equal."""
@@ -25,9 +25,8 @@ def sentences(aggregate: pd.DataFrame, pairwise: pd.DataFrame, mismatch: pd.Data
 
 
 def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> str:
-    group = aggregate[
-        (aggregate["ablation"] == ablation) & (aggregate["method"] != ORACLE) & aggregate["auroc"].notna()
-    ]
+    group = rivals(aggregate)
+    group = group[group["ablation"] == ablation]
     if group.empty:
         return f"Under {ablation} ablation no method's area is defined."
     leader = group.sort_values(["auroc", "mean_auroc"], ascending=False, kind="stable").iloc[0]

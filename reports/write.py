@@ -103,20 +103,19 @@ def summary_table(store_path: str | Path) -> str:
     best = present.best_of(aggregate)
     lines = []
     for ablation, group in aggregate.groupby("ablation", sort=False):
-        rows = [("", f"{ablation} ablation", "AUC, median [95 %]", "exact", "seconds")]
+        rows = [("", f"{ablation} ablation", "AUC, median [95 %]", "programs", "exact", "seconds")]
         for found in group.to_dict("records"):
             area = present.with_interval(found["auroc"], found["auroc_low"], found["auroc_high"])
             mark = "*" if (ablation, found["label"]) in best else ""
             exact = f"{found['exact_cells']}/{found['exact_of']}"
-            rows.append((mark, found["label"], area, exact, present.amount(found["seconds"])))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        for mark, label, area, exact, seconds in rows:
-            line = f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {exact:>{widths[3]}}  {seconds:>{widths[4]}}"
-            lines.append(line.rstrip())
+            programs = str(int(found["n_programs"]))
+            rows.append((mark, found["label"], area, programs, exact, present.amount(found["seconds"])))
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        for mark, label, area, *numbers in rows:
+            right = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[3:], strict=True))
+            lines.append(f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {right}".rstrip())
         lines.append("")
-    n = int(aggregate["n_programs"].max())
-    programs = f"{n} program{'s' * (n > 1)}"
-    lines.append(f"AUC: area under the ROC curve over edges, median over {programs}. * best, or within its interval.")
+    lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
     lines += [f"{failed} cells have no result; the report says why."] if failed else []
     return "\n".join(lines)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_json
@@ -25,10 +27,23 @@ def run(options: argparse.Namespace) -> int:
     rows = _ROWS[options.kind]()
     if options.json:
         print_json(rows)
+    elif options.kind == "methods":  # too much is to be said of each for a line of a table
+        print("\n\n".join(_card(row) for row in rows))
     else:
         columns = list(rows[0]) if rows else ["name"]
         print_table(columns, [[_short(row[column]) for column in columns] for row in rows])
     return 0
+
+
+def _card(row: dict[str, Any]) -> str:
+    """A name, and below it what is said of it, wrapped to the terminal's width."""
+    width = min(get_terminal_size().columns, 120)
+    lines = [row["name"]]
+    for key, value in row.items():
+        if key != "name":
+            head = f"  {key + ':':12}"
+            lines += wrap(str(_short(value)), width, initial_indent=head, subsequent_indent=" " * len(head))
+    return "\n".join(lines)
 
 
 def _short(value: Any) -> Any:
@@ -48,13 +63,13 @@ def _methods() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "paper": method.paper,
                 "needs": sorted(method.needs),
                 "ablations": sorted(method.ablations),
                 "objectives": method.objectives or "not used",
                 "presets": sorted(method.presets),
                 "parameters": method.parameters,
                 "cost": method.cost,
-                "paper": method.paper,
             }
         )
     return rows

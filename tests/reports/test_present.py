@@ -17,6 +17,7 @@ def aggregate(**areas):
             "auroc_low": low,
             "auroc_high": 1.0,
             "mean_auroc": a,
+            "n_programs": 6,
         }
         for label, (a, low) in areas.items()
     ]
@@ -26,6 +27,12 @@ def aggregate(**areas):
 def test_best_are_all_within_the_best_ones_interval():
     found = present.best_of(aggregate(one=(0.9, 0.8), two=(0.85, 0.5), three=(0.7, 0.6), truth=(1.0, 1.0)))
     assert found == {("patch", "one"), ("patch", "two")}
+
+
+def test_a_median_over_fewer_programs_does_not_compete():
+    table = aggregate(one=(0.9, 0.8), two=(1.0, 1.0))
+    table.loc[table["label"] == "two", "n_programs"] = 3
+    assert present.best_of(table) == {("patch", "one")}
 
 
 def test_without_an_interval_only_the_best_is_best():
