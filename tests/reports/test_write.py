@@ -150,7 +150,7 @@ def test_no_store_is_one_clear_error(tmp_path):
 def test_summary_table_shows_medians_exact_recoveries_and_the_best(usual_store):
     text = summary_table(usual_store.path)
     assert "patch ablation" in text and "zero ablation" in text and "2 cells have no result" in text
-    assert re.search(r"^\* exact +1\.00 \[1\.00, 1\.00\] +4/4", text, re.MULTILINE)
+    assert re.search(r"^\* exact +1\.00 \[1\.00, 1\.00\] +4 +4/4", text, re.MULTILINE)
     assert re.search(r"^  truth +1\.00", text, re.MULTILINE)
 
 
