@@ -67,6 +67,16 @@ COMPILED = {
     "initial": 4.0,
     "divergence_weight": 50.0,
 }
+QUICK = COMPILED | {
+    "targets": (0.8, 1.02),
+    "steps": 250,
+    "warmup": 100,
+    "rate_warmup": 20,
+    "rate": 0.6,
+    "multiplier_rate": 0.2,
+    "initial": 3.0,
+    "batch_size": 16,
+}
 
 
 @method(
@@ -79,7 +89,7 @@ COMPILED = {
         "tracr-reverse": REVERSE,
         "compiled": COMPILED,
         "reference-code": {"multiplier_weight_decay": 0.01},
-        "quick": COMPILED | {"steps": 200, "warmup": 120, "rate_warmup": 20, "rate": 0.4, "targets": (0.8, 1.02)},
+        "quick": QUICK,
     },
     cost="steps x batch prompts x targets (1 forward, 1 backward)",
     stochastic=True,

@@ -39,7 +39,7 @@ COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11
     needs={"gradients"},
     presets={
         "acdc-nodes": {"level": "node", "steps": 3000, "rate": 1e-3},
-        "quick": {"steps": 150, "regularisations": (0.01, 0.1), "batch_size": 32},
+        "quick": {"steps": 150, "regularisations": (0.01, 0.1)},
     },
     cost="steps x batch prompts x regularisations (1 forward, 1 backward)",
     stochastic=True,
@@ -56,7 +56,7 @@ def discover(
     steps: int = 500,
     rate: float = 0.1,
     initial: float = 0.9,
-    batch_size: int = 256,
+    batch_size: int = 32,
 ) -> Discovery:
     """Hard-concrete gates on edges or nodes, trained to keep the loss low and few gates open.
 

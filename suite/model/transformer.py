@@ -285,11 +285,11 @@ class Transformer(nn.Module):
             [C, B, P, d_out], or [C, n_read, d_out].
 
         Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed,
-        unless the masks need gradients: an edge that is wholly kept or cut has one, too.
+        unless gradients are wanted: an edge that is wholly kept or cut has one, too.
         """
         graph, config = self.graph, self.config
         masks = masks.to(device=self.device, dtype=self.dtype)
-        if offset is not None or (masks.requires_grad and torch.is_grad_enabled()):
+        if torch.is_grad_enabled():
             start, live = 0, [True] * len(graph.writers)
         else:
             exists = graph.exists.to(masks.device)
@@ -299,7 +299,8 @@ class Transformer(nn.Module):
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
-        stream = _Stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset)
+        stream = _Stream if not torch.is_grad_enabled() else _GradientStream
+        stream = stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
@@ -363,21 +364,14 @@ class _Stream:
         self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
         self.shared = shared.expand(-1, *shape, -1).flatten(1)
         self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
+        self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
         self.n_written = 0
-        # Without gradients one buffer serves all layers; with them, blocks are joined anew for each reader.
-        self.blocks: list[Tensor] = []
-        self.buffer: Tensor | None = None
-        if not torch.is_grad_enabled():
-            self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
 
     def write(self, difference: Tensor) -> None:
         """Adds the next live writers' differences, [C, w, n, D]."""
-        difference = difference.flatten(2)
-        if self.buffer is None:
-            self.blocks.append(difference)
-        else:
-            self.buffer[:, self.n_written : self.n_written + difference.shape[1]] = difference
-        self.n_written += difference.shape[1]
+        stop = self.n_written + difference.shape[1]
+        self.buffer[:, self.n_written : stop] = difference.flatten(2)
+        self.n_written = stop
 
     def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
         """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
@@ -386,10 +380,31 @@ class _Stream:
         x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
         n_own = bisect_left(self.own_writers, n_visible)
         if n_own:
-            own = torch.cat(self.blocks, 1) if self.buffer is None else self.buffer
             weights = masks[..., _slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
-            x = x + weights.bmm(own[:, :n_own]).transpose(0, 1)
-        x = x.unflatten(2, (*self.shape, -1))
-        if self.offset is not None:
-            x = x + self.offset[:, _slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
-        return x
+            x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
+        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
+
+    def with_offset(self, x: Tensor, readers: Sequence[int]) -> Tensor:
+        if self.offset is None:
+            return x
+        return x + self.offset[:, _slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+
+
+class _GradientStream(_Stream):
+    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place."""
+
+    def __init__(
+        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+    ) -> None:
+        self.shape, self.offset = tuple(shape), offset
+        self.by_reader = masks.transpose(1, 2)  # [C, R, W]
+        self.written = shared.expand(-1, *shape, -1).flatten(1).expand(len(masks), -1, -1)  # [C, w, n * D]
+
+    def write(self, difference: Tensor) -> None:
+        self.written = torch.cat([self.written, difference.flatten(2)], 1)
+
+    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
+        weights = self.by_reader[:, _slice_or_list(readers), :n_visible]
+        base = base.expand(*self.shape, -1).reshape(1, 1, -1)
+        x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
+        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
