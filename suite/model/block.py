@@ -136,6 +136,10 @@ class Block(nn.Module):
         return self.W_O.unflatten(0, (self.config.n_heads, -1))
 
 
+# Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
+SMALL_ATTENTION = 256
+
+
 def attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
     """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
     many = q.shape[:-2]

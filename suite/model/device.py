@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import SpecError
+
+if TYPE_CHECKING:
+    import torch
 
 CHOICES = ("auto", "cpu", "cuda")
 
@@ -15,6 +18,8 @@ def resolve(name: str) -> torch.device:
     Raises:
         SpecError: an unknown name, or ``cuda`` where torch sees no CUDA device.
     """
+    import torch  # here, so that the command line can name the choices without it
+
     if name not in CHOICES:
         raise SpecError(f"no device {name!r}; it is one of {', '.join(CHOICES)}.")
     if name == "cuda" and not torch.cuda.is_available():

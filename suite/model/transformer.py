@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import Block, Config, Norm, attend_small
+from .block import SMALL_ATTENTION, Block, Config, Norm, attend_small
 from .graph import Graph, InputNodes
 from .passes import spend
 from .rules import EXACT, Rules
+from .stream import GradientStream, Stream, slice_or_list
 
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
@@ -184,7 +184,7 @@ class Transformer(nn.Module):
         """Attention of [..., P, E] queries, keys and values, rotated first where positions are rotary."""
         if self.config.positions == "rotary":
             q, k = self.rotate(q), self.rotate(k)
-        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= _SMALL_ATTENTION:
+        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL_ATTENTION:
             return attend_small(q, k, v, self.config.causal, self.config.scale)
         return F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=self.config.scale)
 
@@ -299,14 +299,14 @@ class Transformer(nn.Module):
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
-        stream = _Stream if not torch.is_grad_enabled() else _GradientStream
+        stream = Stream if not torch.is_grad_enabled() else GradientStream
         stream = stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
                 base, cut = alternative.before_attention[layer], alternative.activations.heads[layer]
                 z = self._attend_apart(stream, layer, heads, base)
-                chosen = _slice_or_list(heads)
+                chosen = slice_or_list(heads)
                 change = (z - cut[chosen].unsqueeze(1)).flatten(1, 3).bmm(block.W_O_by_head[chosen])
                 stream.write(change.unflatten(1, (len(masks), -1)).transpose(0, 1))
             if graph.mlps and live[graph.mlp(layer)]:
@@ -317,7 +317,7 @@ class Transformer(nn.Module):
         logits_reader = range(len(graph.readers) - 1, len(graph.readers))
         return self.to_logits(stream.read(logits_reader, len(graph.writers), alternative.before_attention[-1])[0], read)
 
-    def _attend_apart(self, stream: _Stream, layer: int, heads: list[int], base: Tensor) -> Tensor:
+    def _attend_apart(self, stream: Stream, layer: int, heads: list[int], base: Tensor) -> Tensor:
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
         graph, block = self.graph, self.blocks[layer]
         parts, first = [head + part * graph.n_heads for part in range(3) for head in heads], graph.qkv(layer).start
@@ -342,69 +342,3 @@ class Transformer(nn.Module):
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live
-
-
-# Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
-_SMALL_ATTENTION = 256
-
-
-def _slice_or_list(indices: Sequence[int]) -> slice | list[int]:
-    """Consecutive indices as a slice, which copies nothing; others as they are."""
-    consecutive = not indices or indices[-1] - indices[0] + 1 == len(indices)
-    return slice(indices[0], indices[-1] + 1) if indices and consecutive else list(indices)
-
-
-class _Stream:
-    """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
-
-    def __init__(
-        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
-    ) -> None:
-        # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
-        self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
-        self.shared = shared.expand(-1, *shape, -1).flatten(1)
-        self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
-        self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
-        self.n_written = 0
-
-    def write(self, difference: Tensor) -> None:
-        """Adds the next live writers' differences, [C, w, n, D]."""
-        stop = self.n_written + difference.shape[1]
-        self.buffer[:, self.n_written : stop] = difference.flatten(2)
-        self.n_written = stop
-
-    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
-        """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
-        masks = self.masks[:, :n_visible, _slice_or_list(readers)].permute(2, 0, 1)  # [r, C, w]
-        base = base.expand(*self.shape, -1).reshape(1, -1)
-        x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
-        n_own = bisect_left(self.own_writers, n_visible)
-        if n_own:
-            weights = masks[..., _slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
-            x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
-        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
-
-    def with_offset(self, x: Tensor, readers: Sequence[int]) -> Tensor:
-        if self.offset is None:
-            return x
-        return x + self.offset[:, _slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
-
-
-class _GradientStream(_Stream):
-    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place."""
-
-    def __init__(
-        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
-    ) -> None:
-        self.shape, self.offset = tuple(shape), offset
-        self.by_reader = masks.transpose(1, 2)  # [C, R, W]
-        self.written = shared.expand(-1, *shape, -1).flatten(1).expand(len(masks), -1, -1)  # [C, w, n * D]
-
-    def write(self, difference: Tensor) -> None:
-        self.written = torch.cat([self.written, difference.flatten(2)], 1)
-
-    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
-        weights = self.by_reader[:, _slice_or_list(readers), :n_visible]
-        base = base.expand(*self.shape, -1).reshape(1, 1, -1)
-        x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
-        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)

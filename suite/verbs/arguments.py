@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..model.device import CHOICES
+
 if TYPE_CHECKING:
     from ..harness.spec import Spec
 
@@ -15,7 +17,7 @@ _SEVERAL = {"nargs": "+", "action": "extend", "default": None}
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        choices=CHOICES,
         default="auto",
         help="where to compute; auto takes CUDA when present (default)",
     )

@@ -1,0 +1,74 @@
+"""The residual stream of a cut pass: what was written, and what the masks let through to each reader.
+
+Letters in the shape comments as in transformer.py: C masks, B examples, P positions, n = B * P, D d_model, r readers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def slice_or_list(indices: Sequence[int]) -> slice | list[int]:
+    """Consecutive indices as a slice, which copies nothing; others as they are."""
+    consecutive = not indices or indices[-1] - indices[0] + 1 == len(indices)
+    return slice(indices[0], indices[-1] + 1) if indices and consecutive else list(indices)
+
+
+class Stream:
+    """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
+
+    def __init__(
+        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+    ) -> None:
+        # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
+        self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
+        self.shared = shared.expand(-1, *shape, -1).flatten(1)
+        self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
+        self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
+        self.n_written = 0
+
+    def write(self, difference: Tensor) -> None:
+        """Adds the next live writers' differences, [C, w, n, D]."""
+        stop = self.n_written + difference.shape[1]
+        self.buffer[:, self.n_written : stop] = difference.flatten(2)
+        self.n_written = stop
+
+    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
+        """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
+        masks = self.masks[:, :n_visible, slice_or_list(readers)].permute(2, 0, 1)  # [r, C, w]
+        base = base.expand(*self.shape, -1).reshape(1, -1)
+        x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
+        n_own = bisect_left(self.own_writers, n_visible)
+        if n_own:
+            weights = masks[..., slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
+            x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
+        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
+
+    def with_offset(self, x: Tensor, readers: Sequence[int]) -> Tensor:
+        if self.offset is None:
+            return x
+        return x + self.offset[:, slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+
+
+class GradientStream(Stream):
+    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place."""
+
+    def __init__(
+        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+    ) -> None:
+        self.shape, self.offset = tuple(shape), offset
+        self.by_reader = masks.transpose(1, 2)  # [C, R, W]
+        self.written = shared.expand(-1, *shape, -1).flatten(1).expand(len(masks), -1, -1)  # [C, w, n * D]
+
+    def write(self, difference: Tensor) -> None:
+        self.written = torch.cat([self.written, difference.flatten(2)], 1)
+
+    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
+        weights = self.by_reader[:, slice_or_list(readers), :n_visible]
+        base = base.expand(*self.shape, -1).reshape(1, 1, -1)
+        x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
+        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
