@@ -177,6 +177,7 @@ def _work(pipe: Connection, store_path: Path, device: str) -> None:
     """The life of a worker: cells in, cells written, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
+    sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from ..measurement import run_cell
 
