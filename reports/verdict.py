@@ -70,7 +70,9 @@ def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
 
 def _largest_drop(mismatch: pd.DataFrame) -> str | None:
     """What scoring against another ablation's truth does, by its largest effect among methods that are no baselines."""
-    rows = mismatch[~mismatch["label"].isin(BASELINES)] if len(mismatch) else mismatch
+    # Like the ranking, among methods that were run on as many programs as any.
+    most = mismatch["n_programs"].max() if len(mismatch) else 0
+    rows = mismatch[~mismatch["label"].isin(BASELINES) & (mismatch["n_programs"] == most)]
     own = (
         rows[rows["own"].astype(bool)].set_index(["label", "ablation"])["average_precision"]
         if len(rows)

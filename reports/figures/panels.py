@@ -15,6 +15,9 @@ from ..style import COLUMN, PAGE, Look
 TOP = 0.3
 """Room for a panel's title, inches."""
 
+MOST_BANDS = 8
+"""Methods up to which a band is drawn around each curve: more are one grey."""
+
 FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5", ".75", "1"]}
 """Short labels: those of neighbouring panels meet otherwise."""
 
@@ -49,8 +52,8 @@ def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, 
 
 def legend_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
     """(columns, rows) of a legend below a figure ``width`` inches wide."""
-    mean = sum(map(len, labels)) / max(len(labels), 1)
-    rows = math.ceil(len(labels) / max(1, int(width / (0.6 + 0.06 * mean))))
+    longest = max(map(len, labels), default=0)
+    rows = math.ceil(len(labels) / max(1, int(width / (0.6 + 0.06 * longest))))
     return math.ceil(len(labels) / rows), rows
 
 

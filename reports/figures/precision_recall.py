@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
-from .panels import FRACTION_TICKS, corners, legend, legend_height, nothing, outer, panels
+from .panels import FRACTION_TICKS, MOST_BANDS, corners, legend, legend_height, nothing, outer, panels
 
 
 @styled
 def precision_recall(means: pd.DataFrame) -> Figure:
-    """One panel per ablation, one mean curve per method with its 95 % band over programs.
+    """One panel per ablation, one mean curve per method with its 95 % band over programs where they are few.
 
     Args:
         means: the first table of ``curves.curve_tables``.
@@ -28,8 +28,9 @@ def precision_recall(means: pd.DataFrame) -> Figure:
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
             look = styles[label]
-            band = corners(curve)
-            ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0, step="pre")
+            if len(styles) <= MOST_BANDS:
+                band = corners(curve)
+                ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0, step="pre")
             width = max(2.2 - 0.22 * order, 0.9)
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
             style |= {"markevery": (5 + 4 * order, 25), "drawstyle": "steps-pre", "zorder": 3 + 0.1 * order}

@@ -7,12 +7,14 @@ from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
 from ..style import looks, styled
-from .panels import FRACTION_TICKS, corners, legend, legend_height, nothing, outer, panels
+from .panels import FRACTION_TICKS, MOST_BANDS, corners, legend, legend_height, nothing, outer, panels
 
 
 @styled
 def roc(means: pd.DataFrame) -> Figure:
-    """One panel per ablation, one mean curve per method with its 95 % band over programs; the diagonal is chance.
+    """One panel per ablation, one mean curve per method; the diagonal is chance.
+
+    Where methods are few, each has its 95 % band over programs.
 
     Args:
         means: the first table of ``curves.curve_tables``.
@@ -29,8 +31,9 @@ def roc(means: pd.DataFrame) -> Figure:
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
         for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
             look = styles[label]
-            band = corners(curve)
-            ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0)
+            if len(styles) <= MOST_BANDS:
+                band = corners(curve)
+                ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0)
             # Curves that coincide stay visible: later ones are thinner and lie on top.
             width = max(2.2 - 0.22 * order, 0.9)
             every = (5 + 4 * order, 25)

@@ -17,7 +17,7 @@ from .registry import method
     needs={"gradients"},
     objectives="differentiable at clean",
     presets={"quick": {}},
-    cost="2 forward, 1 backward",
+    cost="3 forward, 1 backward",
     cost_only={"batch_size"},
 )
 def discover(

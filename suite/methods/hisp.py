@@ -31,7 +31,7 @@ ALTERNATIVES = ("ablation", "zero")
         "edge": {"level": "edge"},
         "quick": {},
     },
-    cost="2 forward, 1 backward",
+    cost="3 forward, 1 backward",
     cost_only={"batch_size"},
 )
 def discover(

@@ -24,7 +24,7 @@ from .registry import method
         "attention": {"attention_rule": True},
         "quick": {},
     },
-    cost="2 forward, 1 backward",
+    cost="3 forward, 1 backward",
     cost_only={"batch_size"},
 )
 def discover(

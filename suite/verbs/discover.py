@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import CircuitMeterError, MethodError, SpecError
 from .arguments import add_problem, add_several, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
     from . import problem as problems
     from .output import note
     from .settings import parse_settings
+    from .validate import described
 
     if not options.out.parent.is_dir() or options.out.is_dir():
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
@@ -87,19 +89,28 @@ def run(options: argparse.Namespace) -> int:
     reason = undefined(method, ablation, objective, problem, reference)
     if reason:
         raise Undefined(f"{reason}.")
-    note(
-        f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
-        f"{objective.name}"
-    )
-    found = method.discover(
-        problem.model,
-        problem.data,
-        ablation=ablation,
-        objective=objective,
-        seed=options.seed,
-        truth=reference,
-        **parameters,
-    )
+    if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
+        note(
+            f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
+            f"{objective.name}"
+        )
+    try:
+        found = method.discover(
+            problem.model,
+            problem.data,
+            ablation=ablation,
+            objective=objective,
+            seed=options.seed,
+            truth=reference,
+            **parameters,
+        )
+    except CircuitMeterError:
+        raise
+    except Exception as error:
+        if not names.is_file(options.method):
+            raise
+        # Whatever a user's function raises is the answer to give.
+        raise MethodError(f"{method.name} raised {described(error)}.") from error
     circuit, rule = choose(found.scores, reference, options)
     meta = {
         "method": method.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from .arguments import add_benchmark, add_workers
@@ -43,10 +44,11 @@ def run(options: argparse.Namespace) -> int:
     for cell, reason in summary.failed:
         note(f"failed: {cell}: {reason}")
     report = summary.store / REPORT
-    if not summary.ran and is_fresh(report, summary.store):
+    cells = [summary.store / "cells" / planned.cell.key for planned in summary.plan.cells]
+    if not summary.ran and is_fresh(report, cells):
         print(f"{summary}. Report: {report}")
         return summary.exit_status
-    # The page takes a few seconds to draw, and its libraries to import.
+    note("drawing the report ...")
     from ...reports.write import summary_table, write_report
 
     print(summary_table(summary.store))
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     return summary.exit_status
 
 
-def is_fresh(report: Path, store: Path) -> bool:
-    """Whether the report was written after the last cell: a run may be killed between the two."""
-    return report.is_file() and report.stat().st_mtime >= (store / "cells").stat().st_mtime
+def is_fresh(report: Path, cells: Iterable[Path]) -> bool:
+    """Whether the report was written after the last of the cells: a run may be killed between the two."""
+    if not report.is_file():
+        return False
+    return report.stat().st_mtime >= max((cell.stat().st_mtime for cell in cells if cell.exists()), default=0)
