@@ -107,8 +107,11 @@ class Store:
         return self._json(self.path / "truths" / f"{certificate_hash}.json")
 
     def has_truth(self, certificate_hash: str) -> bool:
-        """Whether the certificate is kept here."""
-        return (self.path / "truths" / f"{certificate_hash}.json").is_file()
+        """Whether the certificate is kept here, and can be read."""
+        try:
+            return bool(self.truth(certificate_hash))
+        except StoreError:
+            return False
 
     def benchmarks(self) -> dict[str, dict[str, Any]]:
         """What ``run`` was asked to fill this store with: name -> {"cells": [keys], ...}."""

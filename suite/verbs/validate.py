@@ -22,7 +22,10 @@ EPILOG = (
     "a mapping from edge name to float, an EdgeScores or a Discovery."
 )
 METRICS = ("auroc", "average_precision", "precision", "recall")
-COLUMNS = ("  method", "AUC", "95 % interval", "AP", "precision", "recall", "exact", "yours - its AUC", "p (Holm)")
+COLUMNS = (
+    *("  method", "AUC", "95 % interval", "programs", "AP", "precision", "recall", "exact"),
+    *("paired difference", "p (Holm)"),
+)
 UPPER_BOUND = "truth"  # shown, and not ranked
 
 
@@ -144,7 +147,9 @@ def _ranking(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
     recovery = recovery_table(records)
     rows = aggregate_table(recovery, METRICS).to_dict("records")
     label = next((row["label"] for row in rows if row["method"] == method), None)
-    ranked = [row for row in rows if row["method"] != UPPER_BOUND]
+    # A median over fewer programs is over easier ones, perhaps: such methods are shown, and not ranked.
+    most = max((row["n_programs"] for row in rows), default=0)
+    ranked = [row for row in rows if row["method"] != UPPER_BOUND and row["n_programs"] == most]
     return {
         "label": label,
         "rank": _rank(label, ranked),
@@ -164,7 +169,7 @@ def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
     from ..harness.record import plain
 
     names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    return {name: plain(row[name]) for name in [*names, "exact_cells", "exact_of", "seconds", "passes"]}
+    return {name: plain(row[name]) for name in [*names, "n_programs", "exact_cells", "exact_of", "seconds", "passes"]}
 
 
 def _against_each(label: str | None, tests: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -195,6 +200,7 @@ def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: lis
         place = f"rank {found['rank']} of {found['of']}" if found["rank"] else "no scores"
         setting = f"{found['ablation']}, {found['objective']}" if found["objective"] else found["ablation"]
         print(f"{method} under {setting}: {place} by area under the ROC curve (median over programs)")
+        print("  (paired difference: median over programs of your AUC minus the method's; fewer programs: not ranked)")
         print_table(COLUMNS, [_row(label, found) for label in found["scores"]])
         print()
     print(f"Results: {store}; `circuitmeter report {store}` draws them.")
@@ -211,8 +217,9 @@ def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
         f"> {label}" if label == found["label"] else f"  {label}",
         scores["auroc"],
         f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if defined else "-",
+        scores["n_programs"],
         *(scores[metric] for metric in METRICS[1:]),
         f"{scores['exact_cells']}/{scores['exact_of']}",
-        test.get("median_difference"),
+        None if test.get("median_difference") is None else test["median_difference"] + 0.0,  # -0.0 prints as 0
         test.get("p_holm"),
     ]
