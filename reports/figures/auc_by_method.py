@@ -31,10 +31,8 @@ def auc_by_method(recovery: pd.DataFrame, aggregate: pd.DataFrame) -> Figure:
             look = styles[label]
             programs = own[(own["ablation"] == ablation) & (own["label"] == label)].groupby("program")["auroc"].mean()
             # Dots at the same value are spread over the row, always in the same way.
-            spread = np.linspace(-0.25, 0.25, len(programs)) if len(programs) > 1 else [0.0]
-            ax.scatter(
-                programs, row + np.asarray(spread), s=7, color=look.color, alpha=0.35, lw=0, clip_on=False, zorder=2
-            )
+            spread = np.linspace(-0.25, 0.25, len(programs)) if len(programs) != 1 else np.zeros(1)
+            ax.scatter(programs, row + spread, s=7, color=look.color, alpha=0.35, lw=0, clip_on=False, zorder=2)
             for found in aggregate[(aggregate["ablation"] == ablation) & (aggregate["label"] == label)].itertuples():
                 ax.plot(
                     [found.auroc_low, found.auroc_high], [row, row], color=look.color, lw=1.6, clip_on=False, zorder=3

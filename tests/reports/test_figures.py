@@ -55,6 +55,16 @@ def test_a_panel_for_each_ablation_or_method(draw, usual_results, name):
     assert sorted(titles) == expected
 
 
+def test_a_method_that_was_run_under_one_ablation_only(usual_results):
+    recovery = usual_results.recovery
+    some = recovery[(recovery["method"] != "eap") | (recovery["ablation"] != "zero")]
+    assert len(some) < len(recovery)
+    aggregate = tables.aggregate_table(some)
+    for figure in (auc_by_method(some, aggregate), true_size(aggregate), cost(aggregate)):
+        assert len([ax for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]) == 2
+    assert mismatch(tables.mismatch_table(some)).axes
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_titles_and_labels_lie_inside_the_figure(draw, name):
     figure = draw[name]()
