@@ -42,7 +42,7 @@ def test_every_module_is_in_a_package():
 
 @pytest.mark.parametrize("package", setuptools_table()["packages"])
 def test_every_package_is_installed(package):
-    importlib.import_module(package)
+    assert importlib.import_module(package).__name__ == package
 
 
 def test_data_files_are_installed():
