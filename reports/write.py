@@ -150,12 +150,15 @@ def _figures(results: Results) -> tuple[dict[str, tuple[Any, str, str]], pd.Data
     from .figures.auc_by_method import auc_by_method
     from .figures.cost import cost
     from .figures.mismatch import mismatch
+    from .figures.panels import MOST_BANDS
     from .figures.precision_recall import precision_recall
     from .figures.roc import roc
     from .figures.true_size import true_size
 
     means, _ = curve_tables(results.store, results.recovery)
-    band = "Lines are means over programs, shaded bands pointwise 95 % bootstrap intervals over programs."
+    band = "Lines are means over programs."
+    if means["label"].nunique() <= MOST_BANDS:
+        band += " Shaded bands are pointwise 95 % bootstrap intervals over programs."
     drawn = {
         "auc_by_method": (
             auc_by_method(results.recovery, results.aggregate),
