@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from .errors import DataError
+
+_ROWS = ("clean", "counterfactual", "read", "lengths", "answers", "wrong")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,9 @@ class Data:
         lengths: long [N]; all P when omitted.
         answers, wrong: long [N, A] token ids that are right and wrong at the read positions, padded with -1, or None.
         reference: long [M, P'], the prompts over which data-set means are taken; the rows themselves when omitted.
+        positions: name -> bool [N, P], where in each prompt the named token is (``S2``, ``end``), for tasks whose
+            templates are aligned.
+        templates: long [N], which template each prompt was made from: the blocks of a bootstrap.
 
     Raises:
         DataError: shapes that do not fit, no rows, a row that is read nowhere or beyond its length.
@@ -36,6 +41,8 @@ class Data:
     answers: Tensor | None = None
     wrong: Tensor | None = None
     reference: Tensor | None = None
+    positions: Mapping[str, Tensor] | None = None
+    templates: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.clean.ndim != 2 or not len(self.clean):
@@ -51,7 +58,10 @@ class Data:
                     f"{name} has shape {tuple(value.shape)} and clean {tuple(self.clean.shape)}; "
                     f"each clean prompt needs a counterpart of the same length."
                 )
-        for name in ("lengths", "answers", "wrong"):
+        for name, value in (self.positions or {}).items():
+            if value.shape != self.clean.shape or bool((value & ~self.valid).any()):
+                raise DataError(f"positions[{name!r}] is to be bool {tuple(self.clean.shape)}, and false on padding.")
+        for name in ("lengths", "answers", "wrong", "templates"):
             value = getattr(self, name)
             if value is not None and len(value) != self.n:
                 raise DataError(f"{name} has {len(value)} rows and clean {self.n}; give one a prompt.")
@@ -71,8 +81,9 @@ class Data:
     def hash(self) -> str:
         """16 hex digits of the content; the same in every process and Python version."""
         digest = hashlib.sha256()
-        for name in ("clean", "counterfactual", "read", "lengths", "answers", "wrong", "reference"):
-            value = getattr(self, name)
+        parts = {name: getattr(self, name) for name in (*_ROWS, "reference", "templates")}
+        parts |= {f"positions.{name}": value for name, value in sorted((self.positions or {}).items())}
+        for name, value in parts.items():
             if value is not None:
                 digest.update(f"{name}:{tuple(value.shape)}".encode())
                 digest.update(value.to(torch.int64).contiguous().numpy().astype("<i8").tobytes())
@@ -95,15 +106,16 @@ class Data:
             *take,
             self.lengths[rows],
             *(None if part is None else part[rows] for part in (self.answers, self.wrong)),
+            {name: where[rows, :stop] for name, where in (self.positions or {}).items()},
         )
 
     def select(self, rows: Tensor) -> Data:
         """The data of the given rows only; the reference prompts stay."""
         parts = {
-            name: None if getattr(self, name) is None else getattr(self, name)[rows]
-            for name in ("clean", "counterfactual", "read", "lengths", "answers", "wrong")
+            name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in (*_ROWS, "templates")
         }
-        return Data(**parts, reference=self.reference)
+        positions = None if self.positions is None else {name: at[rows] for name, at in self.positions.items()}
+        return Data(**parts, reference=self.reference, positions=positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +129,7 @@ class Batch:
     lengths: Tensor
     answers: Tensor | None
     wrong: Tensor | None
+    positions: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def valid(self) -> Tensor:

@@ -48,6 +48,8 @@ class Objective:
         needs: of ``clean``, ``counterfactual`` (runs), ``answers``, and ``distribution`` (more than one output unit).
         divergence: whether it is a distance from the clean run's own outputs, so that its gradient there is zero.
         higher_is_better: whether people quote minus the loss (a logit difference) and not the loss (a divergence).
+        offset: what people add to minus the loss: 1 where the loss is the share of wrong answers.
+        differentiable: whether it has a gradient; a count of right answers has none.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Objective:
     needs: frozenset[str] = frozenset()
     divergence: bool = False
     higher_is_better: bool = False
+    offset: float = 0.0
+    differentiable: bool = True
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss of each example: [..., B] from outputs [..., n_read, d_out]; float32 at least."""
@@ -64,7 +68,7 @@ class Objective:
 
     def value(self, loss: Tensor | float) -> Tensor | float:
         """The number people quote, from a loss."""
-        return -loss if self.higher_is_better else loss
+        return self.offset - loss if self.higher_is_better else loss
 
     def targets(self, runs: Runs) -> Targets:
         """What this objective compares the outputs of ``runs``' batch with; runs only what it needs."""
@@ -82,6 +86,8 @@ class Objective:
         """Why this objective has no meaning for the task or model, or None."""
         if "answers" in self.needs and (data.answers is None or data.wrong is None):
             return f"{self.name} needs right and wrong answer tokens and the task has none"
+        if "right answers" in self.needs and data.answers is None:
+            return f"{self.name} needs right answer tokens and the task has none"
         if "counterfactual" in self.needs and data.counterfactual is None:
             return f"{self.name} needs counterfactual prompts and the task has none"
         if "distribution" in self.needs and config.d_out < 2:
@@ -109,15 +115,63 @@ def logit_difference(outputs: Tensor, targets: Targets) -> Tensor:
     """Minus (mean logit of the right answers - mean logit of the wrong ones)."""
 
     def mean_logit(ids: Tensor) -> Tensor:
-        ids = ids[targets.example_of_read]
-        present = ids >= 0
-        index = ids.clamp_min(0).expand(*outputs.shape[:-1], -1)
-        return (outputs.gather(-1, index) * present).sum(-1) / present.sum(-1)
+        return _total(outputs, ids, targets) / (ids >= 0)[targets.example_of_read].sum(-1)
 
     return mean_logit(targets.wrong) - mean_logit(targets.answers)
 
 
+def best_wrong_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (mean logit of the right answers - largest logit among the wrong ones): the docstring task's."""
+    right = _total(outputs, targets.answers, targets) / (targets.answers >= 0)[targets.example_of_read].sum(-1)
+    wrong, missing = _gathered(outputs, targets.wrong, targets)
+    return wrong.masked_fill(missing, float("-inf")).amax(-1) - right
+
+
+def probability_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (probability of the right answers - probability of the wrong ones), over the whole vocabulary."""
+    probability = outputs.softmax(-1)
+    return _total(probability, targets.wrong, targets) - _total(probability, targets.answers, targets)
+
+
+def renormalized_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """The probability difference with probabilities over the right and wrong answers alone."""
+    probability = outputs.softmax(-1)
+    right, wrong = (_total(probability, ids, targets) for ids in (targets.answers, targets.wrong))
+    return (wrong - right) / (wrong + right)
+
+
+def cross_entropy(outputs: Tensor, targets: Targets) -> Tensor:
+    """-log of the probability of the right answers together, in nats."""
+    log_probability, missing = _gathered(outputs.log_softmax(-1), targets.answers, targets)
+    return -log_probability.masked_fill(missing, float("-inf")).logsumexp(-1)
+
+
+def inaccuracy(outputs: Tensor, targets: Targets) -> Tensor:
+    """0 where the largest logit among right and wrong answers is a right one's, else 1; a tie is not right."""
+    right, no_right = _gathered(outputs, targets.answers, targets)
+    wrong, no_wrong = _gathered(outputs, targets.wrong, targets)
+    best = right.masked_fill(no_right, float("-inf")).amax(-1)
+    return (best <= wrong.masked_fill(no_wrong, float("-inf")).amax(-1)).to(outputs.dtype)
+
+
+def mismatch(outputs: Tensor, targets: Targets) -> Tensor:
+    """0 where the largest logit of all is the clean run's, else 1."""
+    return (outputs.argmax(-1) != targets.clean.argmax(-1)).to(outputs.dtype)
+
+
+def _gathered(values: Tensor, ids: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Values [..., n_read, A] at ids [B, A], and where an id is padding: bool [n_read, A]."""
+    ids = ids[targets.example_of_read]
+    return values.gather(-1, ids.clamp_min(0).expand(*values.shape[:-1], -1)), ids < 0
+
+
+def _total(values: Tensor, ids: Tensor, targets: Targets) -> Tensor:
+    found, missing = _gathered(values, ids, targets)
+    return found.masked_fill(missing, 0).sum(-1)
+
+
 OBJECTIVES: Registry[Objective] = Registry("objective")
+_ANSWERS = frozenset({"answers", "distribution"})
 for _objective in (
     Objective(
         "answer-difference",
@@ -132,8 +186,53 @@ for _objective in (
         "logit-difference",
         "logit of the right answers minus logit of the wrong ones",
         logit_difference,
-        frozenset({"answers", "distribution"}),
+        _ANSWERS,
         higher_is_better=True,
+    ),
+    Objective(
+        "best-wrong-difference",
+        "logit of the right answers minus the largest logit among the wrong ones",
+        best_wrong_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "probability-difference",
+        "probability of the right answers minus that of the wrong ones, over the whole vocabulary",
+        probability_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "renormalized-difference",
+        "probability difference among the right and wrong answers alone",
+        renormalized_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "cross-entropy",
+        "-log of the probability of the right answers, in nats",
+        cross_entropy,
+        frozenset({"right answers", "distribution"}),
+    ),
+    Objective(
+        "accuracy",
+        "share of prompts whose largest logit among right and wrong answers is a right one's",
+        inaccuracy,
+        _ANSWERS,
+        offset=1.0,
+        higher_is_better=True,
+        differentiable=False,
+    ),
+    Objective(
+        "exact-match",
+        "share of prompts whose largest logit of all is the full model's",
+        mismatch,
+        frozenset({"clean", "distribution"}),
+        offset=1.0,
+        higher_is_better=True,
+        differentiable=False,
     ),
 ):
     OBJECTIVES.add(_objective.name, _objective)

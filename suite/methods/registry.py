@@ -111,6 +111,8 @@ class Method:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
         if objective is None or self.objectives is None:
             return None
+        if "gradients" in self.needs and not objective.differentiable:
+            return f"{self.name} needs gradients and {objective.name} has none; it is for evaluation"
         if self.objectives == "divergence" and not objective.divergence:
             return (
                 f"{self.name} keeps a circuit near the whole model, and {objective.name} has no floor there that it "

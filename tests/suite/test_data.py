@@ -70,3 +70,27 @@ def test_the_hash_is_the_same_in_another_process():
     found = {subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": s}, text=True) for s in "01"}
     tokens = torch.arange(10).view(2, 5)
     assert found == {Data(tokens, tokens + 1, tokens % 5 == 4).hash + "\n"}
+
+
+def test_named_positions_and_templates_travel_with_their_rows_and_change_the_hash():
+    tokens = torch.arange(12).reshape(3, 4)
+    read = torch.zeros(3, 4, dtype=torch.bool)
+    read[:, 3] = True
+    at = torch.eye(3, 4, dtype=torch.bool)
+    plain = Data(tokens, None, read)
+    named = Data(tokens, None, read, positions={"subject": at}, templates=torch.tensor([0, 0, 1]))
+    assert named.hash != plain.hash
+    assert named.hash != Data(tokens, None, read, positions={"object": at}, templates=torch.tensor([0, 0, 1])).hash
+    part = named.select(torch.tensor([2, 0]))
+    assert part.templates.tolist() == [1, 0]
+    assert part.positions["subject"].tolist() == at[[2, 0]].tolist()
+    assert named.batch(torch.tensor([1])).positions["subject"].tolist() == at[[1]].tolist()
+
+
+def test_named_positions_are_not_on_padding():
+    tokens, read = torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.bool)
+    read[:, 0] = True
+    at = torch.zeros(2, 3, dtype=torch.bool)
+    at[1, 2] = True
+    with pytest.raises(DataError, match=r"positions\['end'\]"):
+        Data(tokens, None, read, lengths=torch.tensor([3, 2]), positions={"end": at})
