@@ -1,6 +1,8 @@
-"""Two areas under a ROC curve as papers print them, so that their numbers can be set beside ours.
+"""Areas under curves as papers print them, so that their numbers can be set beside ours.
 
-Neither is the usual area: ACDC's is a lower bound that steps below the curve, MIB's has ten points and no (0, 0).
+Under a ROC curve neither is the usual area: ACDC's is a lower bound that steps below the curve, MIB's has ten points
+and no (0, 0). Under a faithfulness curve MIB's CPR and CMD weigh sizes linearly, so half of each lies above 50 % of
+the edges; ``log=True`` weighs every doubling of the size alike.
 """
 
 from __future__ import annotations
@@ -62,3 +64,35 @@ def mib_auroc(false_positive_rate: Sequence[float], true_positive_rate: Sequence
     if not x[-1] > 0:
         return float("nan")
     return float(np.trapezoid(y, x / x[-1]))
+
+
+def cpr(fractions: Sequence[float], faithfulness: Sequence[float], *, log: bool = False) -> float:
+    """MIB's CPR: the area under faithfulness over circuit size; larger is better, and there is no upper bound.
+
+    The trapezoid rule from the smallest size given (.001 in MIB, not 0) to the largest, so a circuit that is as good as
+    the model at all of ``MIB_FRACTIONS`` has .999 and not 1.
+
+    Args:
+        fractions: [n_sizes] *requested* sizes as fractions of all edges, growing; what pruning leaves is not counted.
+        faithfulness: [n_sizes] of the circuit of each size: 1 is the full model, 0 the graph with every edge cut.
+        log: over the logarithm of the size, divided by its range: the mean faithfulness over log sizes, 1 for a
+            circuit that is as good as the model at every size.
+    Returns NaN when a faithfulness is NaN. Raises ValueError when sizes do not grow or do not match the values.
+
+    Mueller et al., 2025 (arXiv 2504.13151).
+    """
+    return _area(fractions, np.asarray(faithfulness, dtype=np.float64), log)
+
+
+def cmd(fractions: Sequence[float], faithfulness: Sequence[float], *, log: bool = False) -> float:
+    """MIB's CMD: the area between faithfulness and 1, as ``cpr`` takes it; smaller is better, and 0 is best."""
+    return _area(fractions, np.abs(1 - np.asarray(faithfulness, dtype=np.float64)), log)
+
+
+def _area(fractions: Sequence[float], heights: np.ndarray, log: bool) -> float:
+    x = np.asarray(fractions, dtype=np.float64)
+    if x.shape != heights.shape or x.ndim != 1 or x.size < 2 or not (np.diff(x) > 0).all() or not x[0] > 0:
+        raise ValueError(f"an area needs two sizes at least that grow from above 0, and as many values; got {x}")
+    if not log:
+        return float(np.trapezoid(heights, x))
+    return float(np.trapezoid(heights, np.log(x)) / np.log(x[-1] / x[0]))
