@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import DataError, MethodError, NotFinite
-from .model.graph import Graph
+from .model.graph import Graph, InputNodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,25 @@ class Circuit:
             feeds[writer] = bool((edges[writer] & reaches).any())
         reaches = torch.where(owner >= 0, feeds[owner.clamp_min(0)], torch.ones_like(owner, dtype=torch.bool))
         return Circuit(graph, edges & fed[:, None] & reaches[None, :])
+
+
+def on_inputs(circuit: Circuit, inputs: InputNodes) -> Circuit:
+    """The circuit on the same graph with another choice of input nodes.
+
+    Edges of other nodes stay. A position embedding that was on no edge (``token``) is never cut, so that where it has
+    edges of its own they are all kept. A node that was one and becomes two gives both its edges; two that become one
+    are kept where either was; where positions leave the graph, the token's edges stay.
+    """
+    old = circuit.graph
+    if inputs == old.inputs:
+        return circuit
+    new, rest = replace(old, inputs=inputs), circuit.edges[len(old.input_nodes) :]
+    token, position = circuit.edges[0], circuit.edges[len(old.input_nodes) - 1]
+    if inputs == "split":
+        rows = torch.stack([token, torch.ones_like(token) if old.inputs == "token" else token])
+    else:
+        rows = (token | position if inputs == "sum" else token)[None]
+    return Circuit(new, torch.cat([rows, rest]))
 
 
 def ranking(scores: EdgeScores, absolute: bool = True) -> np.ndarray:

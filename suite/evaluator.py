@@ -46,6 +46,10 @@ class Evaluator:
         objective: what outputs are scored by.
         seed: of what ``resample`` and ``noise`` draw.
         batch_size: prompts at a time; chosen from the model's size when omitted.
+        denoising: start from the corrupted run, in which the kept edges carry the clean run's activations and all
+            others what the corrupted run itself computes; not from the clean one, in which cut edges carry the
+            corrupted run's. Has a meaning where the ablation is a run: ``patch`` and ``resample``.
+        cut_at: bool [N, P], the positions at which edges are cut; all when omitted.
 
     Raises:
         Undefined: when the ablation has no meaning on this data.
@@ -60,8 +64,11 @@ class Evaluator:
         *,
         seed: int = 0,
         batch_size: int | None = None,
+        denoising: bool = False,
+        cut_at: Tensor | None = None,
     ) -> None:
         self.model, self.data, self.objective = model, data, objective
+        self.denoising, self.cut_at = denoising, cut_at
         self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
         self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
@@ -84,13 +91,15 @@ class Evaluator:
     def prepare(self, batch: Batch) -> Prepared:
         """A batch of rows of one length, with what cut edges carry in it."""
         runs = Runs(self.model, batch)
-        clean, cut = runs.clean[1], self._alternatives.of(runs)
+        base, cut = runs.clean[1], self._alternatives.of(runs)
+        if self.denoising:
+            base, cut = cut, base
         return Prepared(
             batch,
             runs,
-            clean.inputs,
+            base.inputs,
             self.model.alternative(cut, batch.clean.shape[1]),
-            self.model.difference(clean, cut),
+            self.model.difference(base, cut),
             self.objective.targets(runs),
         )
 
@@ -136,16 +145,20 @@ class Evaluator:
         graph = self.model.graph
         numbers = ready.batch.clean.numel() * self.model.config.d_model * (graph.readers_a_layer + len(graph.writers))
         step = max(1, _BATCH_BUDGET // numbers)
+        positions = ready.batch.clean.shape[1]
+        cut_at = None if self.cut_at is None else self.cut_at[ready.batch.rows, :positions].to(self.model.device)
         for start in range(0, len(masks), step):
             part = slice(start, min(start + step, len(masks)))
+            chosen = 1 - masks[part].to(self.model.dtype) if self.denoising else masks[part]
             yield (
                 part,
                 self.model.run_cut(
-                    masks[part],
+                    chosen,
                     ready.alternative,
                     inputs=ready.inputs,
                     prefix=ready.prefix,
                     read=ready.runs.read,
                     offset=self._offset(masks[part]),
+                    cut_at=cut_at,
                 ),
             )

@@ -22,10 +22,17 @@ class Stream:
     """The differences (out - alternative) written so far in a cut pass, and what the masks let through to a reader."""
 
     def __init__(
-        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+        self,
+        masks: Tensor,
+        shared: Tensor,
+        live: list[bool],
+        shape: tuple[int, int],
+        offset: Tensor | None,
+        cut_at: Tensor | None,
     ) -> None:
         # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
         self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
+        self.cut_at = cut_at
         self.shared = shared.expand(-1, *shape, -1).flatten(1)
         self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
         self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
@@ -46,21 +53,34 @@ class Stream:
         if n_own:
             weights = masks[..., slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
             x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
-        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
+        whole = None
+        if self.cut_at is not None:
+            whole = base + self.shared[:n_visible].sum(0) + self.buffer[:, :n_own].sum(1)
+        return self.finished(x, whole, readers)
 
-    def with_offset(self, x: Tensor, readers: Sequence[int]) -> Tensor:
-        if self.offset is None:
+    def finished(self, x: Tensor, whole: Tensor | None, readers: Sequence[int]) -> Tensor:
+        """The readers' inputs from ``x`` [r, C, n * D], and from ``whole`` [C, n * D], uncut, where nothing is cut."""
+        x = x.unflatten(2, (*self.shape, -1))
+        if self.offset is not None:
+            x = x + self.offset[:, slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+        if whole is None:
             return x
-        return x + self.offset[:, slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+        return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
 
 
 class GradientStream(Stream):
     """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place."""
 
     def __init__(
-        self, masks: Tensor, shared: Tensor, live: list[bool], shape: tuple[int, int], offset: Tensor | None
+        self,
+        masks: Tensor,
+        shared: Tensor,
+        live: list[bool],
+        shape: tuple[int, int],
+        offset: Tensor | None,
+        cut_at: Tensor | None,
     ) -> None:
-        self.shape, self.offset = tuple(shape), offset
+        self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
         self.by_reader = masks.transpose(1, 2)  # [C, R, W]
         self.written = shared.expand(-1, *shape, -1).flatten(1).expand(len(masks), -1, -1)  # [C, w, n * D]
 
@@ -71,4 +91,5 @@ class GradientStream(Stream):
         weights = self.by_reader[:, slice_or_list(readers), :n_visible]
         base = base.expand(*self.shape, -1).reshape(1, 1, -1)
         x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
-        return self.with_offset(x.unflatten(2, (*self.shape, -1)), readers)
+        whole = None if self.cut_at is None else base[0] + self.written[:, :n_visible].sum(1)
+        return self.finished(x, whole, readers)

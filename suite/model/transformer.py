@@ -268,6 +268,7 @@ class Transformer(nn.Module):
         prefix: Tensor | None = None,
         read: Tensor | None = None,
         offset: Tensor | None = None,
+        cut_at: Tensor | None = None,
     ) -> Tensor:
         """Logits under many masks at once. Differentiable in the masks, at zero and one as well as between.
 
@@ -280,6 +281,7 @@ class Transformer(nn.Module):
                 first layer that a cut can change.
             read: as in ``forward``.
             offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges).
+            cut_at: bool [B, P], the positions at which edges are cut; all when omitted.
 
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
@@ -294,13 +296,13 @@ class Transformer(nn.Module):
         else:
             exists = graph.exists.to(masks.device)
             start = 0 if prefix is None else self.first_cut_layer(masks, exists)
-            live = self.live_writers(((masks != 0) & exists).any(0)).tolist()
+            live = self.live_writers((((masks != 0) | (cut_at is not None)) & exists).any(0)).tolist()
         if prefix is None:
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
         stream = Stream if not torch.is_grad_enabled() else GradientStream
-        stream = stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset)
+        stream = stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset, cut_at)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
