@@ -3,7 +3,7 @@
 For each ablation: the necessary set (edges whose cutting alone changes some output), whether it is sufficient (all
 other edges cut at once change none), whether it is unique (greedy deletion in many orders ends at the same set), and
 where it is not, what all minimal circuits that were found share (``core``) and what some of them need (``optional``).
-A circuit is minimal when no single edge of it can be cut.
+A circuit is minimal when no single edge of it can be cut; with ``at_once=2``, when no two can be, either.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def certify(
     ablations: Sequence[str] = ABLATIONS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    at_once: int = 1,
 ) -> dict[str, Any]:
     """Certificates of a model's circuit over a domain.
 
@@ -48,6 +49,7 @@ def certify(
         domain: the inputs, and where outputs are compared.
         ablations: ``resample`` is the relation of ``patch``, any other input of the domain, and has its certificate.
         seed: of sampled pairs and random orders.
+        at_once: how many edges deletion may take together, 1 or 2. Two that cancel each other go only together.
 
     Returns:
         ``n_edges``, ``n_structural``, ``structural``, ``tolerance``, ``graph``, and under ``ablations`` an entry
@@ -69,12 +71,12 @@ def certify(
     for name in ablations:
         if name in ("patch", "resample"):
             twin = {"patch": "resample", "resample": "patch"}[name]
-            claims[name] = claims.get(twin) or _claim_patch(model, domain, possible, tolerance, seed)
+            claims[name] = claims.get(twin) or _claim_patch(model, domain, possible, tolerance, seed, at_once)
         else:
             test = CutTest(model, Data(inputs, None, mask, reference=inputs), Ablation.parse(name))
             effects = test.effects(single_cuts(possible))
             rows = np.arange(len(domain))[:, None]
-            claims[name] = asdict(_claim(test, possible, effects, rows, "every input", tolerance, seed))
+            claims[name] = asdict(_claim(test, possible, effects, rows, "every input", tolerance, seed, at_once))
     return {
         "n_edges": model.graph.n_edges,
         "n_structural": int(possible.sum()),
@@ -118,7 +120,9 @@ class Claim:
     witnesses: dict[str, list[int]]
 
 
-def _claim_patch(model: Transformer, domain: Domain, possible: Tensor, tolerance: float, seed: int) -> dict:
+def _claim_patch(
+    model: Transformer, domain: Domain, possible: Tensor, tolerance: float, seed: int, at_once: int
+) -> dict:
     """Patching: constant edges are excluded by proof, every other edge is included by a pair that witnesses it."""
 
     inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
@@ -136,7 +140,7 @@ def _claim_patch(model: Transformer, domain: Domain, possible: Tensor, tolerance
         pairs = np.concatenate([pairs, _further_witnesses(test_on, cuts[unseen], len(inputs), tolerance, seed)])
         test = test_on(pairs)
         effects = test.effects(cuts)
-    claim = _claim(test, possible, effects, pairs, how, tolerance, seed, inert=inert)
+    claim = _claim(test, possible, effects, pairs, how, tolerance, seed, at_once, inert=inert)
     claim.excluded_by_proof = int(inert.sum())
     return asdict(claim)
 
@@ -164,6 +168,7 @@ def _claim(
     how: str,
     tolerance: float,
     seed: int,
+    at_once: int,
     *,
     inert: Tensor | None = None,
 ) -> Claim:
@@ -182,7 +187,7 @@ def _claim(
     necessary[tuple(where[needed].T)] = True
     error_of_necessary = float(test.error(necessary[None])[0])
 
-    search = Deletion(test, possible, tolerance, effects=effects, inert=inert)
+    search = Deletion(test, possible, tolerance, effects=effects, inert=inert, at_once=at_once)
     orders = deletion_orders(possible, N_RANDOM_ORDERS, seed)
     circuits = search.minimal_circuits(orders)
     if bool((circuits != necessary).any()):  # not the clear case: look for more circuits

@@ -1,6 +1,8 @@
-"""Minimal circuits by greedy deletion: edges go, in a given order, as long as no output changes."""
+"""Minimal circuits by greedy deletion: edges go, in a given order, while no output changes."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ def deletion_orders(edges: Tensor, n_random: int, seed: int) -> list[Tensor]:
 
 
 class Deletion:
-    """Greedy deletion, repeated until no single edge can go.
+    """Greedy deletion, repeated until no single edge can go, nor any two with ``at_once=2``.
 
     Args:
         test: what may not change.
@@ -30,9 +32,16 @@ class Deletion:
     """
 
     def __init__(
-        self, test: CutTest, possible: Tensor, tolerance: float, *, effects: Tensor, inert: Tensor | None = None
+        self,
+        test: CutTest,
+        possible: Tensor,
+        tolerance: float,
+        *,
+        effects: Tensor,
+        inert: Tensor | None = None,
+        at_once: int = 1,
     ) -> None:
-        self.test, self.possible, self.tolerance = test, possible, tolerance
+        self.test, self.possible, self.tolerance, self.at_once = test, possible, tolerance, at_once
         self.varying = None if inert is None else possible & ~inert
         # Most deletions that fail do so on the rows where single cuts move most: few rows, tried first.
         self.probe = test.on(effects.argmax(1).unique())
@@ -60,8 +69,28 @@ class Deletion:
 
     def minimal_circuits(self, orders: list[Tensor]) -> Tensor:
         """The circuit that each order ends at: bool [n_orders, W, R]."""
-        where = self.possible.nonzero()
-        circuits = self.possible.repeat(len(orders), 1, 1)
+        circuits = self._without_single(self.possible.repeat(len(orders), 1, 1), orders)
+        while self.at_once == 2:
+            smaller = torch.stack([self._without_pair(c, o) for c, o in zip(circuits, orders, strict=True)])
+            if torch.equal(smaller, circuits):
+                break
+            circuits = self._without_single(smaller, orders)
+        return circuits
+
+    def _without_pair(self, circuit: Tensor, order: Tensor) -> Tensor:
+        """The circuit [W, R] without the first two edges, in the order of deletion, that can go together."""
+        kept = [(w, r) for w, r in self.possible.nonzero()[order].tolist() if circuit[w, r]]
+        pairs = list(itertools.combinations(kept, 2))
+        tried = circuit.repeat(len(pairs), 1, 1)
+        for mask, pair in zip(tried, pairs, strict=True):
+            for w, r in pair:
+                mask[w, r] = False
+        fits = self.fits(tried).nonzero().flatten() if pairs else []
+        return tried[fits[0]] if len(fits) else circuit
+
+    def _without_single(self, circuits: Tensor, orders: list[Tensor]) -> Tensor:
+        """The circuits [n_orders, W, R] without what can go edge by edge, each in its order."""
+        where, circuits = self.possible.nonzero(), circuits.clone()
         active = list(range(len(orders)))
         while active:
             before = circuits.clone()

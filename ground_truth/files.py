@@ -111,6 +111,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_manifest(root: Path, source: str) -> None:
+    """The SHA-256 of every file in the folders under ``root``, and what they were made by."""
+    files = sorted(path for path in root.glob("*/*") if path.is_file())
+    names = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
+    write_json(root / "manifest.json", {"format": FORMAT, "compiler": source, "files": names})
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

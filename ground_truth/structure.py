@@ -1,7 +1,7 @@
 """What the weights alone say about edges, and what is constant over a domain: bounds on any circuit, from above.
 
-Written for models without norm and biases (compiled ones); there an edge whose write and read subspaces do not meet
-carries nothing, whatever the input.
+Written for models without norm, and without biases of queries, keys and values (compiled and hand-wired ones); there an
+edge whose write and read subspaces do not meet carries nothing, whatever the input.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def structural(model: Transformer) -> Tensor:
 
     An attention reader counts only where the head can do something with it: queries are seen through the keys'
     weights and keys through the queries'. Heads that read no value are dropped with all their edges.
-    With norms or biases nothing is excluded.
+    With norms, or biases in attention, nothing is excluded.
     """
     graph = model.graph
-    if model.config.norm != "none" or any(b.any() for n, b in model.named_parameters() if ".b_" in n):
+    if model.config.norm != "none" or any(block.b_QKV.any() for block in model.blocks):
         return graph.exists.clone()
     writes, reads = write_weights(model), read_weights(model)
     meets = torch.tensor([[float((write @ read).abs().max()) for read in reads] for write in writes])
@@ -43,7 +43,7 @@ def constant(model: Transformer, tokens: Tensor) -> Tensor:
     is the same with and without the cut.
 
     Args:
-        model: without norms or biases, in float64.
+        model: without norms or biases in attention, in float64.
         tokens: long [N, P].
     """
     graph, reads = model.graph, read_weights(model)
@@ -65,7 +65,7 @@ def write_weights(model: Transformer) -> list[Tensor]:
     for block in model.blocks:
         values = _by_part(block)[2]
         weights += list(values @ block.W_O_by_head)
-        weights += [block.W_out] * model.graph.mlps
+        weights += [torch.cat([block.W_out, block.b_out[None]])] * model.graph.mlps
     return weights
 
 

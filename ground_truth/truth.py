@@ -20,7 +20,10 @@ from ..suite.model.transformer import Config, Transformer
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
 
-SHIPPED = {"tracr": Path(__file__).parent / "rasp" / "weights"}
+SHIPPED = {
+    "gates": Path(__file__).parent / "gates" / "weights",
+    "tracr": Path(__file__).parent / "rasp" / "weights",
+}
 
 
 @dataclass(frozen=True, eq=False)

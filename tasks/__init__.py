@@ -1,5 +1,8 @@
 """What models are asked to do: ``names()`` lists the tasks, ``load(name)`` gives one.
 
+A task of a compiled program is a ``Task``, with its prompts. A task as text is a ``TextTask`` that runs on any model
+whose tokenizer knows its words; ``.on(tokenizer)`` makes it a ``Task``.
+
 A task of your own: ``TASKS.add("mine", lambda: Task(...))``, or the same as an entry point ``circuitmeter.tasks`` of
 your package.
 """
@@ -11,18 +14,23 @@ from pathlib import Path
 
 from ..suite.errors import SpecError, unknown
 from ..suite.registry import Registry
-from . import tracr
+from . import country_capital, docstring, gendered_pronoun, greater_than, induction, ioi, successor, sva, tracr
+from .family import Family, TextTask
 from .task import Task
 
-TASKS: Registry[Callable[[], Task]] = Registry("task", "circuitmeter.tasks")
+TASKS: Registry[Callable[[], Task | TextTask]] = Registry("task", "circuitmeter.tasks")
+FAMILIES: Registry[Family] = Registry("task")
+for _module in (ioi, greater_than, docstring, gendered_pronoun, country_capital, sva, induction, successor):
+    FAMILIES.add(_module.FAMILY.name, _module.FAMILY)
 
 
 def names() -> list[str]:
     """Every task, shipped or registered."""
-    return sorted({*tracr.names(), *TASKS})
+    texts = [name for family in FAMILIES for name in FAMILIES.get(family).names]
+    return sorted({*tracr.names(), *texts, *TASKS})
 
 
-def load(name: str | Path) -> Task:
+def load(name: str | Path) -> Task | TextTask:
     """The task of this name, or of a directory with a certified model (``circuitmeter truth`` writes one).
 
     Raises:
@@ -32,10 +40,13 @@ def load(name: str | Path) -> Task:
     text = str(name)
     if text in TASKS:
         return TASKS.get(text)()
-    directory = text if Path(text).is_dir() else text.partition("@")[0]
+    family, _, options = text.partition("@")
+    if family in FAMILIES:
+        return FAMILIES.get(family).task(options)
+    directory = text if Path(text).is_dir() else family
     if text in tracr.names() or (Path(directory) / "model.json").is_file():
         return tracr.load(name)
     raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too."))
 
 
-__all__ = ["TASKS", "Task", "load", "names"]
+__all__ = ["FAMILIES", "TASKS", "Task", "TextTask", "load", "names"]

@@ -22,13 +22,17 @@ MAX_ROWS = 256
 
 
 def names() -> list[str]:
-    """The shipped ground truths, each of which is a task."""
-    return ground_truth.names()
+    """The shipped compiled programs, each of which is a task."""
+    return [name for name in ground_truth.names() if name.startswith("tracr")]
 
 
 def load(name: str | Path) -> Task:
     """The task of a ground truth. Raises ModelError when there is none of this name or in this directory."""
-    truth = ground_truth.load(name)
+    return task(ground_truth.load(name))
+
+
+def task(truth: GroundTruth) -> Task:
+    """The task of a ground truth that is loaded."""
     return Task(
         name=truth.name,
         description=truth.description["description"],

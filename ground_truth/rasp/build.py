@@ -17,7 +17,7 @@ import torch
 
 from ...suite.errors import CircuitMeterError, SpecError, unknown
 from ..certify import ABLATIONS, certify
-from ..files import FORMAT, file_hash, write_certificate, write_json, write_model
+from ..files import write_certificate, write_manifest, write_model
 from .check import check_port, check_specification
 from .compile import Compiled, compile_program
 from .domain import Domain, enumerate_domain
@@ -85,13 +85,6 @@ def write_ground_truth(
         write_certificate(directory, variant, domain, certificates[variant], weights)
 
 
-def write_manifest(root: Path = WEIGHTS) -> None:
-    """The SHA-256 of every file under ``root``."""
-    files = sorted(path for path in root.glob("*/*") if path.is_file())
-    names = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-    write_json(root / "manifest.json", {"format": FORMAT, "compiler": "tracr-pypi 1.0.0", "files": names})
-
-
 def main(names: Sequence[str]) -> int:
     """Builds the named programs, all when none is named. Returns the exit status."""
     try:
@@ -110,7 +103,7 @@ def main(names: Sequence[str]) -> int:
                 max_len=program.max_len,
             )
             print(f"{name}: {time.monotonic() - start:.0f} seconds", flush=True)
-        write_manifest()
+        write_manifest(WEIGHTS, "tracr-pypi 1.0.0")
     except CircuitMeterError as mistake:
         print(mistake, file=sys.stderr)
         return 2

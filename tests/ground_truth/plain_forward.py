@@ -40,6 +40,6 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None):
             pattern /= pattern.sum(-1, keepdims=True)
             new[f"a{layer}.h{head}"] = pattern @ v @ output[head * d : (head + 1) * d]
         written |= new
-        hidden = np.maximum(read(f"m{layer}") @ weights[f"blocks.{layer}.W_in"], 0)
-        written[f"m{layer}"] = hidden @ weights[f"blocks.{layer}.W_out"]
+        hidden = np.maximum(read(f"m{layer}") @ weights[f"blocks.{layer}.W_in"] + weights[f"blocks.{layer}.b_in"], 0)
+        written[f"m{layer}"] = hidden @ weights[f"blocks.{layer}.W_out"] + weights[f"blocks.{layer}.b_out"]
     return read("logits") @ weights["unembed"], written

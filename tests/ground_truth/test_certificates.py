@@ -11,6 +11,7 @@ import torch
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.certify import certify
 from circuitmeter.ground_truth.cuts import CutTest, single_cuts
+from circuitmeter.ground_truth.gates import build
 from circuitmeter.ground_truth.rasp.domain import Domain
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.data import Data
@@ -113,7 +114,7 @@ def test_every_certificate_is_consistent(name):
     assert certificate["ablations"]["resample"] == certificate["ablations"]["patch"]
 
 
-@pytest.mark.parametrize("name", ground_truth.names())
+@pytest.mark.parametrize("name", [name for name in ground_truth.names() if name.startswith("tracr/")])
 def test_patching_is_unique_and_what_it_excludes_is_proved(name):
     claim = ground_truth.load(name).certificate["ablations"]["patch"]
     structural = ground_truth.load(name).certificate["n_structural"]
@@ -133,7 +134,8 @@ def test_certifying_again_gives_the_shipped_certificate(name):
 @pytest.mark.parametrize("name", ground_truth.names())
 def test_certifying_all_again_gives_the_shipped_certificates(name):
     truth = ground_truth.load(name)
-    _assert_equal(certify(truth.model(), truth.domain), truth.certificate)
+    at_once = build.AT_ONCE if name.startswith("gates/") else 1
+    _assert_equal(certify(truth.model(), truth.domain, at_once=at_once), truth.certificate)
 
 
 def _assert_equal(again, shipped):
