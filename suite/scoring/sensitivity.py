@@ -1,0 +1,100 @@
+"""How far a verdict moves with the analyst's choices: its spread over settings, and how often the conclusion flips."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Spread(NamedTuple):
+    """Of one circuit's faithfulness over settings. Shares are by weight."""
+
+    worst: float
+    best: float
+    range: float
+    quartiles: tuple[float, float]
+    iqr: float
+    mean: float
+    negative: float
+    """Share of the settings in which the circuit is worse than nothing: the verdict's sign flips."""
+    above_one: float
+    """Share of the settings in which the circuit is more than the full model."""
+
+
+def spread(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
+    """What the values [D] of settings that weigh ``weights`` [D] look like.
+
+    Args:
+        tolerance: values no further below 0 or above 1 than this are rounding and count as neither.
+    """
+    values, weights = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    low, high = (weighted_quantile(values, weights, q) for q in (0.25, 0.75))
+    counted = values[weights > 0]
+    worst, best = float(counted.min()), float(counted.max())
+    return Spread(
+        worst=worst,
+        best=best,
+        range=best - worst,
+        quartiles=(low, high),
+        iqr=high - low,
+        mean=float(values @ weights),
+        negative=float(weights[values < -tolerance].sum()),
+        above_one=float(weights[values > 1 + tolerance].sum()),
+    )
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
+    """The smallest value that a fraction ``q`` of the weight does not exceed; between two, their mean."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    below, above = (np.searchsorted(reached, q * reached[-1] + shift, side="left") for shift in (-1e-12, 1e-12))
+    last = len(values) - 1
+    return float((values[order[min(below, last)]] + values[order[min(above, last)]]) / 2)
+
+
+class Flips(NamedTuple):
+    """Whether the claim "the faithfulness is ``threshold`` at least" holds, over settings. Shares are by weight."""
+
+    threshold: float
+    hold: float
+    entropy: float
+    """Of that share, bits: 0 when all settings agree, 1 when half of them say yes."""
+    surely: float
+    """Share of the settings whose interval lies above the threshold."""
+    surely_not: float
+    """Share of the settings whose interval lies below it."""
+
+
+def flips(values: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray, threshold: float) -> Flips:
+    """Conclusion flips over settings with values, and interval ends, [D]; NaN ends (no interval) are never sure."""
+    hold = float(weights[np.asarray(values) >= threshold].sum())
+    return Flips(
+        threshold=threshold,
+        hold=min(hold, 1.0),
+        entropy=binary_entropy(hold),
+        surely=float(weights[np.asarray(low) >= threshold].sum()),
+        surely_not=float(weights[np.asarray(high) < threshold].sum()),
+    )
+
+
+def binary_entropy(share: float) -> float:
+    """Bits of a yes that has this share: 0 at 0 and 1, 1 at one half."""
+    share = min(max(share, 0.0), 1.0)
+    return max(0.0, float(stats.entropy([share, 1 - share], base=2)))
+
+
+def percentiles(values: np.ndarray, null: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
+    """What share of the random circuits each value exceeds, ties counting half: [..., D] in 0 .. 1.
+
+    Args:
+        values: float [..., D].
+        null: float [..., M, D], the same number for M random circuits; NaN where it is undefined, which is left out.
+        tolerance: values no further apart are tied: the rest is rounding.
+    """
+    difference = np.asarray(values)[..., None, :] - null
+    below = (difference > tolerance) + 0.5 * (np.abs(difference) <= tolerance)
+    known = ~np.isnan(null)
+    counted = known.sum(-2)
+    return np.where(counted > 0, np.where(known, below, 0).sum(-2) / np.maximum(counted, 1), np.nan)
