@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 NAME = "discover"
 HELP = "Run one method on one model and write the circuit it finds."
-EPILOG = "The file is the EAP-IG / MIB graph JSON with one more key; `circuitmeter evaluate` reads it."
+EPILOG = (
+    "The file is the EAP-IG / MIB graph JSON with one more key, or with --format a list of edges under another tool's "
+    "names; `circuitmeter evaluate` reads them all."
+)
 DEFAULT_FRACTION = 0.05
 
 
@@ -61,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
     parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
+    parser.add_argument(
+        "--format",
+        choices=("eap-ig", "auto-circuit", "acdc"),
+        default="eap-ig",
+        help="whose: the graph JSON of EAP-IG and MIB (default), or the edge names of auto-circuit or ACDC",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -125,7 +134,8 @@ def run(options: argparse.Namespace) -> int:
         "data_hash": problem.data.hash,
         "rule": rule,
     }
-    save(options.out, circuit, found.scores, d_model=problem.model.config.d_model, meta=meta)
+    d_model = problem.model.config.d_model
+    save(options.out, circuit, found.scores, d_model=d_model, meta=meta, format=options.format)
     print(
         f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead "
         f"ends: {options.out}"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, DataError, Undefined
+from ..errors import CircuitMeterError, Undefined
 from .arguments import add_json, add_problem, add_several
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ COLUMNS = ("ablation", "objective", "full", "cut", "circuit", "faithfulness", "e
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("circuit", metavar="CIRCUIT.json", type=Path, help="a circuit in the EAP-IG / MIB graph JSON")
+    parser.add_argument(
+        "circuit",
+        metavar="CIRCUIT.json",
+        type=Path,
+        help="a circuit: the graph JSON of EAP-IG and MIB, or a list of edges as auto-circuit or ACDC name them",
+    )
     add_problem(parser)
     add_several(
         parser,
@@ -52,16 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..ablation import Ablation
-    from ..interchange import load
+    from ..interchange import read
     from ..objective import OBJECTIVES
     from . import problem as problems
     from .output import print_json
 
-    file = load(options.circuit)
+    file = read(options.circuit)
     ablations = [Ablation.parse(text) for text in options.ablation or [file.meta.get("ablation") or "patch"]]
     objectives = [OBJECTIVES.get(name) for name in options.objective or []]
-    problem = problems.load(options, inputs=file.circuit.graph.inputs)
-    _check_same_graph(file, problem)
+    problem = problems.load(options, inputs=file.inputs)
+    file = file.on(problem.model.graph)
     truths = certified(options.against, problem, ablations) if options.against else {}
     objectives = objectives or [OBJECTIVES.get(problem.objective)]
     rows = [
@@ -132,14 +137,6 @@ def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
     of_scores = {} if file.scores is None else score_recovery(file.scores, truth)
     ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
     return plain({**circuit_recovery(file.circuit, truth), **ranked})
-
-
-def _check_same_graph(file: CircuitFile, problem: Problem) -> None:
-    if file.circuit.graph.hash != problem.model.graph.hash:
-        raise DataError(
-            f"the circuit is of another graph ({file.circuit.graph}) than the model's ({problem.model.graph}); choose "
-            f"its own model."
-        )
 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:

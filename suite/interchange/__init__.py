@@ -1,0 +1,10 @@
+"""Circuit files, ours and other tools', so that anybody's circuit can be scored. Nothing is ever unpickled.
+
+Read, told apart by what they hold: the graph JSON of EAP-IG and MIB (ours is that with one more key); JSON lists of
+edges under the names of auto-circuit, of ACDC, or ours; and the graph drawings (.gv) that ACDC writes.
+"""
+
+from .circuit_file import CircuitFile, EdgeList, exactly_on
+from .files import FORMATS, load, read, save
+
+__all__ = ["FORMATS", "CircuitFile", "EdgeList", "exactly_on", "load", "read", "save"]

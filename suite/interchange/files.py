@@ -1,0 +1,131 @@
+"""Reading and writing circuit files of every format, told apart by their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..circuit import Circuit, EdgeScores
+from ..errors import DataError, SpecError, unknown
+from ..model.graph import Edge, Graph
+from . import acdc, auto_circuit, eap_ig
+from .circuit_file import CircuitFile, EdgeList, exactly_on
+
+FORMATS = ("eap-ig", "auto-circuit", "acdc")
+_PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
+_PICKLED = (b"\x80", b"PK\x03\x04")  # a pickle, and the archive that torch.save makes of one
+
+
+def read(path: str | Path) -> CircuitFile | EdgeList:
+    """What a circuit file says. ``read(path).on(graph)`` is its circuit on a model's graph, whatever the format.
+
+    Raises:
+        DataError: no such file, a pickle, or a file that is not a circuit.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    if path.suffix in _PICKLES or content.startswith(_PICKLED):
+        raise DataError(
+            f"{path} is a pickle, which can run code when read; export the circuit as JSON where it was made: "
+            f"to_json() in EAP-IG and MIB, a list of edge names in auto-circuit and ACDC."
+        )
+    try:
+        text = content.decode()
+        if acdc.is_drawing(text):
+            return acdc.from_drawing(text, str(path))
+        return parsed(json.loads(text), str(path))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}.") from None
+
+
+def parsed(content: Any, source: str = "this file") -> CircuitFile | EdgeList:
+    """What the parsed JSON of a circuit file says. Raises DataError for content of no known format."""
+    if isinstance(content, Mapping) and isinstance(content.get("edges"), list):
+        meta = content.get("circuitmeter", {})
+        found, graph = replace(_edge_list(content["edges"], source), meta=meta), eap_ig.stated_graph(meta)
+        return found if graph is None else found.on(graph)
+    if isinstance(content, list) or (isinstance(content, Mapping) and content and all(map(_is_edge_name, content))):
+        return _edge_list(content, source)
+    return eap_ig.from_json(content if isinstance(content, Mapping) else {}, source)
+
+
+def load(path: str | Path, graph: Graph | None = None) -> CircuitFile:
+    """Reads a circuit file, onto ``graph`` where it is given.
+
+    Raises:
+        DataError: as ``read``; a circuit that does not fit ``graph``; a list of edges and no ``graph``.
+    """
+    found = read(path)
+    if graph is None and isinstance(found, EdgeList):
+        raise DataError(f"{path} lists edges of {found.tool} and does not say of which graph; give the model's graph.")
+    return found if graph is None else found.on(graph)
+
+
+def save(
+    path: str | Path,
+    circuit: Circuit,
+    scores: EdgeScores | None,
+    *,
+    d_model: int,
+    meta: Mapping[str, Any],
+    format: str = "eap-ig",
+) -> None:
+    """Writes a circuit file.
+
+    Args:
+        format: ``eap-ig``: the graph JSON of EAP-IG and MIB. ``auto-circuit`` and ``acdc``: JSON with the kept edges
+            as that tool names them under ``edges``, without scores; the circuit is carried over to the tool's input
+            nodes, exactly.
+
+    Raises:
+        SpecError: an unknown format.
+        DataError: a circuit that the tool's graph cannot say, or a folder that cannot be written.
+    """
+    try:
+        Path(path).write_text(json.dumps(content(circuit, scores, d_model, meta, format), indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}.") from None
+
+
+def content(
+    circuit: Circuit, scores: EdgeScores | None, d_model: int, meta: Mapping[str, Any], format: str
+) -> dict[str, Any]:
+    """What ``save`` writes. Raises as it does."""
+    if format not in FORMATS:
+        raise SpecError(unknown("circuit file format", format, FORMATS))
+    if format == "eap-ig":
+        return eap_ig.to_json(circuit, scores, d_model, meta)
+    inputs = "split" if format == "acdc" and circuit.graph.inputs == "split" else "sum"
+    theirs = exactly_on(circuit, replace(circuit.graph, inputs=inputs))
+    edges = acdc.to_items(theirs) if format == "acdc" else auto_circuit.to_names(theirs)
+    return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, meta)}
+
+
+def _edge_list(edges: list | Mapping[str, Any], source: str) -> EdgeList:
+    if not edges:
+        raise DataError(f"{source} lists no edges.")
+    first = next(iter(edges))
+    if isinstance(edges, list) and acdc.is_edge(first):
+        return acdc.from_items(edges, source)
+    if not all(map(_is_edge_name, edges)):
+        raise DataError(
+            f"{source}: {first!r} is not an edge; name edges as ours, 'a0.h1->a2.h3<q>', as auto-circuit's, "
+            f"'A0.1->A2.3.Q', or as ACDC's, [child hook, index, parent hook, index]."
+        )
+    if auto_circuit.is_name(first):
+        return auto_circuit.from_names(edges, source)
+    values = edges if isinstance(edges, Mapping) else dict.fromkeys(edges, True)
+    scores = {name: value for name, value in values.items() if not isinstance(value, bool)}
+    split = any(Edge.parse(name).writer in ("tok_embed", "pos_embed") for name in values)
+    kept = tuple(name for name, value in values.items() if value)
+    return EdgeList("EAP-IG", "split" if split else "token", kept, scores)
+
+
+def _is_edge_name(name: Any) -> bool:
+    return isinstance(name, str) and "->" in name
