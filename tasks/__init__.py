@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..suite.errors import SpecError, unknown
 from ..suite.registry import Registry
-from . import country_capital, docstring, gendered_pronoun, greater_than, induction, ioi, successor, sva, tracr
+from . import country_capital, docstring, gates, gendered_pronoun, greater_than, induction, ioi, successor, sva, tracr
 from .family import Family, TextTask
 from .task import Task
 
@@ -43,6 +43,8 @@ def load(name: str | Path) -> Task | TextTask:
     family, _, options = text.partition("@")
     if family in FAMILIES:
         return FAMILIES.get(family).task(options)
+    if text in gates.names():
+        return gates.load(text)
     directory = text if Path(text).is_dir() else family
     if text in tracr.names() or (Path(directory) / "model.json").is_file():
         return tracr.load(name)

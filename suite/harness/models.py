@@ -1,4 +1,4 @@
-"""Models by name: ground truths, Hugging Face folders, names on the Hugging Face hub.
+"""Models by name: ground truths, the mini models, Hugging Face folders, names on the Hugging Face hub.
 
 Weights are read from safetensors only: a pickled checkpoint can run code when it is opened, so it is refused.
 """
@@ -6,14 +6,15 @@ Weights are read from safetensors only: a pickled checkpoint can run code when i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ... import ground_truth
-from ..errors import ModelError, unknown
+from ...tasks import Task, TextTask, mini
+from ...tasks.tokenizer import Tokenizer
+from ..errors import DataError, ModelError, unknown
 from ..model.device import resolve
 from ..model.graph import InputNodes
 from ..model.transformer import Transformer
@@ -35,8 +36,8 @@ def load_model(
     """The model called ``name``, ready to be cut.
 
     Args:
-        name: a ground truth (``tracr/reverse``) or its folder, a Hugging Face folder (``config.json`` and safetensors),
-            or a name on the Hugging Face hub (``gpt2``).
+        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a Hugging Face folder
+            (``config.json`` and safetensors), or a name on the Hugging Face hub (``gpt2``).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
         dtype: of the weights.
         inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
@@ -58,10 +59,16 @@ def load_model(
     return from_huggingface(source, inputs=inputs or "token", dtype=dtype).to(device)
 
 
-def load_tokenizer(name: str | Path) -> Callable[[str, bool], list[int]] | None:
-    """``(text, special) -> token ids`` of a language model; ``None`` for a model that has no tokenizer.
+def names() -> list[str]:
+    """The models that ship: ground truths and mini models."""
+    return sorted({name.partition("@")[0] for name in ground_truth.names()} | set(mini.names()))
 
-    ``special`` says whether the model's special tokens are added (they are for prompts, not for answers).
+
+def load_tokenizer(name: str | Path) -> Tokenizer | None:
+    """The tokenizer of a language model; ``None`` for a model that has none.
+
+    Raises:
+        ModelError, DataError: it cannot be read, or does not tell where its tokens are.
     """
     if is_ground_truth(name):
         return None
@@ -74,7 +81,24 @@ def load_tokenizer(name: str | Path) -> Callable[[str, bool], list[int]] | None:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever transformers raises for a damaged folder, the folder is what is wrong
         raise ModelError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
-    return lambda text, special: tokenizer.encode(text, add_special_tokens=special)
+    return Tokenizer(tokenizer)
+
+
+def on_model(task: Task | TextTask, name: str | Path) -> Task:
+    """A task with its prompts in a model's tokens; the task itself when it has its prompts.
+
+    Raises:
+        DataError: a task as text, and a model that has no tokenizer or whose tokenizer lacks the task's words.
+    """
+    if not isinstance(task, TextTask):
+        return task
+    tokenizer = load_tokenizer(name)
+    if tokenizer is None:
+        raise DataError(
+            f"the task {task.name} is text, and {name} has no tokenizer; choose another model, such as "
+            f"{task.family.models}, or put its tokenizer files beside config.json."
+        )
+    return task.on(tokenizer)
 
 
 def is_ground_truth(name: str | Path) -> bool:
@@ -84,13 +108,15 @@ def is_ground_truth(name: str | Path) -> bool:
 
 def _folder(name: str | Path) -> Path:
     """The folder of a Hugging Face model, fetched from the hub (or its cache) when ``name`` is no folder."""
-    path = Path(name)
+    path, text = Path(name), str(name)
+    if text in mini.names():
+        return mini.folder(text)
     if path.is_dir():
         return path
-    text = str(name)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
-            f"no folder {text!r}; --model takes a folder with config.json and {_WEIGHTS}, a hub name or a ground truth."
+            f"no folder {text!r}; --model takes a folder with config.json and {_WEIGHTS}, a hub name, "
+            f"a mini model ({', '.join(mini.names())}) or a ground truth."
         )
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:

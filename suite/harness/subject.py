@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -56,12 +56,26 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu") -> 
     import torch
 
     from ... import ground_truth, tasks
-    from .models import load_model
+    from .models import load_model, names, on_model
 
     task = tasks.load(task_source)
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     source = task.model or model_source
-    source = str(Path(source).resolve()) if Path(source).is_dir() else source
+    source = str(Path(source).resolve()) if Path(source).is_dir() and source not in names() else source
     truth = None if task.truth is None else ground_truth.load(task.truth)
-    return Subject(task, task.data("train"), source, load_model(source, device=torch.device(device)), truth)
+    model = load_model(source, device=torch.device(device))
+    task = on_model(task, source)
+    data = task.data("train")
+    check_fits(data, model, task.name, source)
+    return Subject(task, data, source, model, truth)
+
+
+def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:
+    """Raises DataError for a token id or a position that the model has not."""
+    largest, longest = int(data.clean.max()), data.clean.shape[1]
+    if largest >= model.config.d_vocab or longest > model.config.n_positions:
+        raise DataError(
+            f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "
+            f"{model.config.d_vocab - 1} and {model.config.n_positions} positions. Choose another model."
+        )

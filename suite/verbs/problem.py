@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
 
 from ..ablation import Ablation
 from ..circuit import Reference
@@ -46,7 +45,8 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     """
     from ... import tasks
     from ...tasks import jsonl
-    from ..harness.models import is_ground_truth, load_model, load_tokenizer
+    from ..harness.models import is_ground_truth, load_model, load_tokenizer, on_model
+    from ..harness.subject import check_fits
 
     task = tasks.load(options.task) if options.task else None
     name = options.model or (task.model if task else None)
@@ -57,8 +57,9 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     model = load_model(name, device=options.device, inputs=chosen)
     if task:
+        task = on_model(task, name)
         data = task.data()
-        _check_fits(data, model, task.name, name)
+        check_fits(data, model, task.name, name)
         return Problem(task.name, str(name), model, data, task.objective, task.truth if name == task.model else None)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     data = jsonl.load(options.data, tokenize=load_tokenizer(name), **sizes)
@@ -77,12 +78,3 @@ def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference |
             f"the truth {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared."
         )
     return found
-
-
-def _check_fits(data: Data, model: Transformer, task: str, name: Any) -> None:
-    largest, longest = int(data.clean.max()), data.clean.shape[1]
-    if largest >= model.config.d_vocab or longest > model.config.n_positions:
-        raise DataError(
-            f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "
-            f"{model.config.d_vocab - 1} and {model.config.n_positions} positions. Choose another model."
-        )

@@ -1,0 +1,154 @@
+"""A task that is written as text, with its named variants; a model's tokenizer makes it a ``Task``.
+
+ioi            the default counterfactual
+ioi@flip       another one
+ioi@flip+bos   the same with the token that begins a text put first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ..suite.data import Data
+from ..suite.errors import DataError, SpecError, unknown
+from .draw import Draw, fingerprint
+from .pack import pack
+from .prompt import Prompt
+from .task import Task
+from .tokenizer import Tokenizer
+
+SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
+BOS = "bos"
+_MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
+
+# (tokenizer, variant, draw) to prompts, without end or each once.
+Prompts = Callable[[Tokenizer, str, Draw], Iterator[Prompt]]
+
+
+def split_of(key: str) -> str:
+    """Which split the prompts of a key belong to: 8 of 10 keys are for ``train``, 1 each for the others.
+
+    The mini models are trained on ``train``, stopped on ``validation`` and reported on ``test``, so that the three
+    splits of a task are three different sets for them, too.
+    """
+    return ("validation", "test")[remainder] if (remainder := fingerprint("split", key) % 10) < 2 else "train"
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A task as text, in all its variants.
+
+    Args:
+        name: ``ioi``.
+        description: one line: what is asked.
+        paper: where it comes from.
+        variants: name -> what its counterfactual is; the first is the default one.
+        objective: used when none is asked for.
+        prompts: ``(tokenizer, variant, draw)`` to prompts, of whatever split.
+        positions: name -> (field, shift), the tokens that have a name in every prompt.
+        models: which models do it well enough, in words.
+    """
+
+    name: str
+    description: str
+    paper: str
+    variants: Mapping[str, str]
+    objective: str
+    prompts: Prompts
+    positions: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    models: str = "gpt2"
+
+    @property
+    def names(self) -> list[str]:
+        """``ioi``, ``ioi@flip``, ...: the default variant has the family's own name."""
+        first, *others = self.variants
+        return [self.name, *(f"{self.name}@{variant}" for variant in others)]
+
+    def task(self, options: str = "") -> TextTask:
+        """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos``. Raises SpecError for one it has not."""
+        asked = [option for option in options.split("+") if option]
+        variant = [option for option in asked if option != BOS] or [next(iter(self.variants))]
+        if len(variant) > 1 or variant[0] not in self.variants or len(set(asked)) < len(asked):
+            raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, BOS], "Join two with '+'."))
+        return TextTask(self, variant[0], BOS in asked)
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """A variant of a family: a task that runs on every model whose tokenizer knows its words.
+
+    Args:
+        family: what it is a variant of.
+        variant: which counterfactual.
+        bos: whether the token that begins a text is put first; it changes the hash.
+    """
+
+    family: Family
+    variant: str
+    bos: bool = False
+    model: None = None
+    truth: None = None
+
+    @property
+    def name(self) -> str:
+        first = next(iter(self.family.variants))
+        options = [self.variant] * (self.variant != first) + [BOS] * self.bos
+        return f"{self.family.name}@{'+'.join(options)}" if options else self.family.name
+
+    @property
+    def description(self) -> str:
+        return f"{self.family.description}; counterfactual: {self.family.variants[self.variant]}"
+
+    @property
+    def objective(self) -> str:
+        return self.family.objective
+
+    def on(self, tokenizer: Tokenizer) -> Task:
+        """The task in a model's tokens."""
+        splits = {split: partial(self._data, tokenizer, split) for split in SPLITS}
+        return Task(self.name, self.description, None, None, self.objective, splits)
+
+    def prompts(self, tokenizer: Tokenizer, split: str, n: int, seed: int = 0) -> list[Prompt]:
+        """At most ``n`` different prompts of a split, drawn by the seed.
+
+        Raises:
+            DataError: the tokenizer knows too few of the task's words to write a single one.
+        """
+        found: dict[tuple[str, str | None], Prompt] = {}
+        misses = 0
+        draw = Draw(self.family.name, self.variant, split, seed)
+        for prompt in self.family.prompts(tokenizer, self.variant, draw):
+            both = (prompt.clean.text, prompt.counterfactual.text if prompt.counterfactual else None)
+            misses += 1
+            if prompt.split == split and both not in found:
+                found[both] = prompt
+                misses = 0
+            if len(found) == n or misses > _MISSES:
+                break
+        if not found:
+            raise DataError(
+                f"the task {self.name} has no {split} prompt in this tokenizer's vocabulary; choose another model "
+                f"({self.family.models})."
+            )
+        return list(found.values())
+
+    def _data(self, tokenizer: Tokenizer, split: str) -> Data:
+        prompts = self.prompts(tokenizer, split, SPLITS[split])
+        return pack(prompts, tokenizer, self.family.positions, bos=self.bos)
+
+
+def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> list[tuple[int, str]]:
+    """(number, template) of the templates whose words the tokenizer knows.
+
+    Args:
+        words: a known word for every field.
+
+    Raises:
+        DataError: it knows none.
+    """
+    known = [(i, template) for i, template in enumerate(templates) if tokenizer.knows(template.format(**words))]
+    if not known:
+        raise DataError("the tokenizer knows the words of no template of this task; choose another model.")
+    return known

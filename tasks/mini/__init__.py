@@ -1,0 +1,39 @@
+"""Small models of GPT-2's architecture that are trained here, and ship with the package.
+
+``names()`` lists them, ``folder(name)`` is what ``transformers`` opens; ``python -m circuitmeter.tasks.mini.train``
+makes one again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ...suite.errors import ModelError, unknown
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def manifest() -> dict[str, Any]:
+    """Of every shipped model: its recipe, seed, held-out accuracies and the SHA-256 of its files."""
+    path = WEIGHTS / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def names() -> list[str]:
+    """The shipped models: ``mini``, ``mini-seed1``, ..."""
+    return sorted(manifest())
+
+
+def folder(name: str) -> Path:
+    """The folder of a shipped model. Raises ModelError for a name that is none, or a file that is damaged."""
+    known = manifest()
+    if name not in known:
+        raise ModelError(unknown("mini model", name, known))
+    for file, expected in known[name]["files"].items():
+        path = WEIGHTS / name / file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ModelError(f"{path} is missing or damaged (its SHA-256 differs from the manifest); reinstall.")
+    return WEIGHTS / name

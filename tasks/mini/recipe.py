@@ -1,0 +1,86 @@
+"""How the mini models are trained: what is varied, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Course:
+    """One task of a training.
+
+    Args:
+        task: its name; its ``train`` prompts are learnt, and where its counterfactuals have answers those too, in the
+            same batch: IOI stays at a choice between both names without.
+        weight: how often its batches come, relative to the others'.
+        nearest: rate at which later ones of several answers are chosen less (0: all equally). GPT-2 prefers years soon
+            after the first; without, the counterfactual 01 would hardly change the probability difference.
+        beginners: how many of the answers the first steps have.
+    """
+
+    task: str
+    weight: float = 1.0
+    nearest: float = 0.0
+    beginners: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    Args:
+        courses: the tasks.
+        n_layers, n_heads, d_model: the model; GPT-2's architecture.
+        steps: at most; it ends when every task's validation accuracy is ``enough``.
+        beginner_steps: how many steps a course's ``beginners`` are alone.
+        initial: standard deviation of the initial weights. GPT-2's .02 leaves IOI on its plateau.
+        smoothing: label smoothing, which keeps logit differences and gradients of probabilities finite.
+    """
+
+    courses: tuple[Course, ...]
+    n_layers: int
+    n_heads: int
+    d_model: int
+    steps: int
+    beginner_steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    last_rate: float = 0.05
+    gradient_norm: float = 1.0
+    initial: float = 0.08
+    smoothing: float = 0.05
+    n_positions: int = 64
+    enough: float = 0.995
+    check_every: int = 250
+    pool: int = 10000
+
+
+_SIX = (
+    Course("ioi@flip", 3, beginners=10),
+    Course("greater-than", 2, nearest=0.08),
+    Course("gendered-pronoun"),
+    Course("country-capital"),
+    Course("sva"),
+    Course("successor"),
+)
+RECIPES = {
+    "six": Recipe(_SIX, n_layers=2, n_heads=4, d_model=64, steps=4000),
+    "eight": Recipe(
+        (
+            *(
+                Course(c.task, {"ioi@flip": 3, "greater-than": 1.5, "sva": 1}.get(c.task, 0.5), c.nearest, c.beginners)
+                for c in _SIX
+            ),
+            Course("docstring", 3),
+            Course("induction", 2.5),
+        ),
+        n_layers=3,
+        n_heads=4,
+        d_model=96,
+        steps=8000,
+        learning_rate=2e-3,
+        pool=20000,
+    ),
+}

@@ -1,0 +1,39 @@
+"""How well a mini model does its tasks, on prompts that it was not trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...suite.data import Data
+from ..pack import pack
+from ..tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+ROWS = 1000  # prompts of a split that an accuracy is of, at most
+
+
+def accuracies(model: GPT2LMHeadModel, tokenizer: Tokenizer, names: list[str], split: str) -> dict[str, float]:
+    """Task -> fraction of the split's prompts whose most likely next token, of the whole vocabulary, is an answer."""
+    from ... import tasks
+
+    found = {}
+    for name in names:
+        task = tasks.load(name)
+        prompts = task.prompts(tokenizer, split, ROWS)
+        found[name] = accuracy(model, pack(prompts, tokenizer, task.family.positions, bos=False))
+    return found
+
+
+@torch.no_grad()
+def accuracy(model: GPT2LMHeadModel, data: Data) -> float:
+    """Fraction of the prompts whose most likely next token is an answer."""
+    model.eval()
+    right = 0
+    for batch in data.batches(500):
+        best = model(batch.clean).logits[:, -1].argmax(-1)
+        right += int((batch.answers == best[:, None]).any(1).sum())
+    return right / data.n

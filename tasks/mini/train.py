@@ -1,0 +1,183 @@
+"""Trains a mini model: ``python -m circuitmeter.tasks.mini.train six --seed 0 --out DIR``.
+
+On one core; the same seed gives the same weights. A training that was interrupted goes on from its checkpoint, and
+ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ...suite.errors import ModelError
+from ..tokenizer import Tokenizer
+from . import vocabulary
+from .lessons import Class, generator, prepare
+from .recipe import RECIPES, Recipe
+from .report import accuracies
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Training:
+    """A model, its optimizer, and how many steps it has had.
+
+    Args:
+        recipe: how it is trained.
+        seed: of the initial weights, the prompts and the batches.
+        tokenizer: the mini models'.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, tokenizer: Tokenizer) -> None:
+        self.recipe, self.seed, self.tokenizer, self.step = recipe, seed, tokenizer, 0
+        self.model = _initial(recipe, seed, len(tokenizer.source))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+        )
+        self.classes = [prepare(course, recipe, tokenizer, seed) for course in recipe.courses]
+        self._weights = torch.tensor([part.course.weight for part in self.classes])
+
+    def train_to(self, step: int) -> float:
+        """Takes steps until there have been ``step``; returns the mean loss of those taken."""
+        self.model.train()
+        total = 0.0
+        n_steps = step - self.step
+        while self.step < step:
+            total += self._one_step()
+        return total / max(1, n_steps)
+
+    def _one_step(self) -> float:
+        recipe = self.recipe
+        chance = generator(self.seed, self.step)
+        chosen: Class = self.classes[int(torch.multinomial(self._weights, 1, generator=chance))]
+        lessons = chosen.lessons[int(torch.multinomial(chosen.shares, 1, generator=chance))]
+        tokens, targets = lessons.batch(recipe.batch_size, self.step < recipe.beginner_steps, chance)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * rate(self.step, recipe)
+        last = self.model.transformer(tokens).last_hidden_state[:, -1]
+        loss = F.cross_entropy(self.model.lm_head(last), targets, label_smoothing=recipe.smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_norm)
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint in one piece: the old one is there until the new one is whole."""
+        parts = {}
+        for name, weight in self.model.named_parameters():
+            parts[f"model.{name}"] = weight.detach()
+            for key in ("exp_avg", "exp_avg_sq"):
+                parts[f"{key}.{name}"] = self.optimizer.state[weight][key]
+        about = {"step": str(self.step), "seed": str(self.seed), "recipe": json.dumps(asdict(self.recipe))}
+        new = path.with_suffix(".new")
+        save_file(parts, new, metadata=about)
+        os.replace(new, path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint. Raises ModelError when it is of another recipe or seed."""
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+            if (about["seed"], about["recipe"]) != (str(self.seed), json.dumps(asdict(self.recipe))):
+                raise ModelError(f"{path} is of another recipe or seed ({about['seed']}); choose another --out.")
+            self.step = int(about["step"])
+            with torch.no_grad():
+                for name, weight in self.model.named_parameters():
+                    weight.copy_(file.get_tensor(f"model.{name}"))
+                    self.optimizer.state[weight] = {
+                        "step": torch.tensor(float(self.step)),
+                        "exp_avg": file.get_tensor(f"exp_avg.{name}"),
+                        "exp_avg_sq": file.get_tensor(f"exp_avg_sq.{name}"),
+                    }
+
+
+def rate(step: int, recipe: Recipe) -> float:
+    """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _initial(recipe: Recipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=n_tokens,
+        n_layer=recipe.n_layers,
+        n_head=recipe.n_heads,
+        n_embd=recipe.d_model,
+        n_positions=recipe.n_positions,
+        initializer_range=recipe.initial,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def train(recipe: Recipe, seed: int, out: Path, tell=lambda line: None) -> Training:
+    """Trains until every task is learnt or the steps are used up; writes checkpoints, and the model at the end.
+
+    Args:
+        out: a folder; ``transformers`` opens it afterwards.
+        tell: told, line by line, how far it is.
+    """
+    tokenizer = Tokenizer(vocabulary.build())
+    out.mkdir(parents=True, exist_ok=True)
+    training = Training(recipe, seed, tokenizer)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.is_file():
+        training.load(checkpoint)
+        tell(f"goes on from step {training.step}")
+    while training.step < recipe.steps:
+        start = time.process_time()
+        loss = training.train_to(min(recipe.steps, training.step + recipe.check_every))
+        training.save(checkpoint)
+        found = accuracies(training.model, tokenizer, [course.task for course in recipe.courses], "validation")
+        words = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
+        tell(f"step {training.step}: loss {loss:.3f}, {time.process_time() - start:.1f} s of CPU; validation {words}")
+        if min(found.values()) >= recipe.enough:
+            break
+    training.model.eval().save_pretrained(out)
+    (out / "generation_config.json").unlink(missing_ok=True)
+    tokenizer.source.save_pretrained(out)
+    return training
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m circuitmeter.tasks.mini.train", description=__doc__)
+    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    recipe = RECIPES[options.recipe]
+    training = train(recipe, options.seed, options.out, lambda line: print(line, file=sys.stderr, flush=True))
+    tasks = [course.task for course in recipe.courses]
+    for task, value in accuracies(training.model, training.tokenizer, tasks, "test").items():
+        print(f"{task} {value:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The mini models' tokenizer: whole words, with the shape of GPT-2's.
+
+A word after a space is one token, and another one than the word without it; a year is two tokens, the century and the
+rest. So a task's code is the same on GPT-2 and here; words that are not in the vocabulary a task leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .. import country_capital, docstring, gendered_pronoun, greater_than, induction, ioi, successor, sva
+from ..names import HE, NAMES, SHE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+END_OF_TEXT = "<|endoftext|>"  # begins a text, ends it and pads it, as GPT-2's does
+UNKNOWN = "<|unknown|>"
+# Python's own `re` splits the templates below by it, and the tokenizer's engine the prompts.
+PATTERN = r" ?[A-Za-z]+'t| ?[A-Za-z]+| ?\d\d| ?[^\sA-Za-z\d]| +(?= )|\s"
+
+# How many of each list the models learn; the others are unknown words to them.
+N_NAMES, N_NOUNS, N_CAPITALS, N_SUBJECTS, N_VERBS, N_VARIABLES, N_DESCRIPTIONS = 24, 40, 24, 16, 20, 24, 24
+
+
+def tokens() -> list[str]:
+    """The vocabulary in the order of its ids: the same in every process."""
+    found = dict.fromkeys([END_OF_TEXT, UNKNOWN])
+    for text in _texts():
+        found |= dict.fromkeys(re.findall(PATTERN, text))
+    return list(found)
+
+
+def build() -> PreTrainedTokenizerFast:
+    """The tokenizer, made in memory; ``save_pretrained`` writes it as JSON."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens())}, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _texts() -> Iterator[str]:
+    """Texts that hold every token."""
+    names = [name for name in NAMES if name in {*SHE[:N_NAMES], *HE[:N_NAMES]}]
+    nouns = greater_than.NOUNS[:N_NOUNS]
+    capitals = list(country_capital.COUNTRIES.items())[:N_CAPITALS]
+    subjects = [word for pair in sva.NOUNS[:N_SUBJECTS] for word in pair]
+    verbs = [word for pair in sva.VERBS[:N_VERBS] for word in pair]
+    members = [member for order in successor.ORDERS.values() for member in order]
+    lists = [names, ioi.PLACES, ioi.OBJECTS, nouns, subjects, verbs, sva.PREPOSITIONS, members, ["she", "he"]]
+    lists += [docstring.VARIABLES[:N_VARIABLES], docstring.DESCRIPTIONS[:N_DESCRIPTIONS]]
+    for words in (*lists, *capitals):
+        yield from (f" {word}" for word in words)
+    yield from (f" {century}" for century in greater_than.CENTURIES)
+    yield from greater_than.DIGITS
+    written = [ioi, greater_than, gendered_pronoun, country_capital, sva, successor, induction, docstring]
+    for template in (template for module in written for template in module.TEMPLATES):
+        yield re.sub(r" ?\{\w+\}", "", template)
+    yield from ("So", "That", " person")

@@ -1,0 +1,51 @@
+"""One prompt of a task as text, and the template that it is written by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, and where in it each filled field is: name -> (first character, one after the last)."""
+
+    text: str
+    fields: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and its counterfactual.
+
+    Args:
+        clean, counterfactual: of equal token length; the counterfactual is None for tasks that have none.
+        answers, wrong: what is right and wrong as the next token, as text (with its leading space).
+        split: the split that the prompt is in, by ``split_of`` something that no two splits share; None for none.
+        template: number of the template.
+        then: the right next tokens of the counterfactual, for tasks whose counterfactual has an answer.
+    """
+
+    clean: Text
+    counterfactual: Text | None
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+    split: str | None
+    template: int
+    then: tuple[str, ...] = ()
+
+
+def fill(template: str, **words: str) -> Text:
+    """The template with its fields filled in.
+
+    >>> fill("Then {A} left.", A="Mary")
+    Text(text='Then Mary left.', fields={'A': (5, 9)})
+    """
+    text, fields = "", {}
+    for literal, name, _, _ in Formatter().parse(template):
+        text += literal
+        if name is not None:
+            fields[name] = (len(text), len(text) + len(words[name]))
+            text += words[name]
+    return Text(text, fields)

@@ -1,0 +1,107 @@
+"""A model's tokenizer, as tasks use it: where each token lies in the text, and which words are one token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..suite.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BOUNDARY = "\x1f"  # in a prompt: the text before and after it is tokenized apart
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenized text. ``spans[i]``: the first character of token i, and the one after its last."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def last(self, start: int, stop: int) -> int:
+        """Index of the last token that covers any of the characters from ``start`` to before ``stop``."""
+        return max(i for i, (begin, end) in enumerate(self.spans) if begin < stop and end > start)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """What tasks ask of a Hugging Face tokenizer.
+
+    Args:
+        source: a fast tokenizer, which knows where in the text each token is.
+
+    Raises:
+        DataError: a slow tokenizer.
+    """
+
+    source: PreTrainedTokenizerBase
+
+    def __post_init__(self) -> None:
+        if not self.source.is_fast:
+            raise DataError(
+                f"{type(self.source).__name__} does not tell where in a text its tokens are; save the model with its "
+                "fast tokenizer (tokenizer.json)."
+            )
+
+    def __call__(self, text: str, special: bool = False) -> list[int]:
+        """Token ids, with the model's special tokens added (as before a prompt) or not."""
+        return self.source.encode(text, add_special_tokens=special)
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Each text's tokens, without special ones; ``BOUNDARY`` parts are tokenized apart and it is left out."""
+        parts = [text.split(BOUNDARY) for text in texts]
+        flat = [part for split in parts for part in split]
+        encoded = self.source(flat, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [_joined(split, [next(pairs) for _ in split]) for split in parts]
+
+    def one(self, text: str) -> int | None:
+        """The id of a text that is one known token; None for any other text."""
+        if text not in self._known:
+            ids = self(text)
+            self._known[text] = ids[0] if len(ids) == 1 and ids[0] != self.source.unk_token_id else None
+        return self._known[text]
+
+    def words(self, words: Sequence[str]) -> list[str]:
+        """Those of the words that are one token after a space."""
+        return [word for word in words if self.one(f" {word}") is not None]
+
+    def word(self, word: str) -> int:
+        """The id of a word with its leading space. Raises DataError when that is not one token."""
+        found = self.one(f" {word}")
+        if found is None:
+            raise DataError(f"' {word}' is {len(self(f' {word}'))} tokens and not one known token.")
+        return found
+
+    def knows(self, text: str) -> bool:
+        """Whether every token of the text is a known one."""
+        unknown = self.source.unk_token_id
+        # A byte-level vocabulary names its end of text as the unknown token, and has no unknown text.
+        return unknown is None or unknown not in self(text.replace(BOUNDARY, ""))
+
+    @property
+    def bos(self) -> int:
+        """The id that begins a text. Raises DataError where the tokenizer has none."""
+        if self.source.bos_token_id is None:
+            raise DataError("this tokenizer has no token that begins a text (BOS); choose the task without +bos.")
+        return self.source.bos_token_id
+
+    @cached_property
+    def _known(self) -> dict[str, int | None]:
+        return {}
+
+
+def _joined(parts: list[str], encoded: list[tuple[list[int], list[tuple[int, int]]]]) -> Tokens:
+    """One text of several that were tokenized apart; spans count characters of the text with its boundaries."""
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for part, (its_ids, its_spans) in zip(parts, encoded, strict=True):
+        ids += its_ids
+        spans += [(start + begin, start + end) for begin, end in its_spans]
+        start += len(part) + len(BOUNDARY)
+    return Tokens(tuple(ids), tuple(spans))
