@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,10 +127,20 @@ class Evaluator:
     @torch.no_grad()
     def per_example(self, masks: Tensor) -> Tensor:
         """Loss of every example under each mask [C, W, R]: float64 [C, N]."""
-        losses = torch.empty(len(masks), self.data.n, dtype=torch.float64)
+        return self.by_each(masks, [self.objective])[0]
+
+    @torch.no_grad()
+    def by_each(self, masks: Tensor, objectives: Sequence[Objective]) -> Tensor:
+        """Loss of every example under each mask [C, W, R] by several objectives, from one run: float64 [O, C, N].
+
+        Optimal constants remain those of the evaluator's own objective.
+        """
+        losses = torch.empty(len(objectives), len(masks), self.data.n, dtype=torch.float64)
         for ready in self.prepared():
+            targets = [ready.targets if each is self.objective else each.targets(ready.runs) for each in objectives]
             for part, found in self._chunks(ready, masks):
-                losses[part, ready.batch.rows] = self.objective.loss(found, ready.targets).double().cpu()
+                for i, (objective, target) in enumerate(zip(objectives, targets, strict=True)):
+                    losses[i, part, ready.batch.rows] = objective.loss(found, target).double().cpu()
         return losses
 
     def loss(self, masks: Tensor) -> Tensor:

@@ -94,11 +94,60 @@ def measure(
     Raises:
         Undefined: the cut has no meaning on this data.
     """
-    graph = model.graph
-    model = model.with_inputs(cut.graph(graph).inputs)
-    ends = torch.stack([model.graph.exists, cut.empty(graph)])
-    evaluator = Evaluator(
-        model,
+    return measure_by_each(model, data, circuits, cut, [objective], seed=seed, batch_size=batch_size)[0]
+
+
+def measure_by_each(
+    model: Transformer,
+    data: Data,
+    circuits: Sequence[Circuit],
+    cut: Cut,
+    objectives: Sequence[Objective],
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> list[Measured]:
+    """``measure`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
+    constants depend on it)."""
+    options = {"seed": seed, "batch_size": batch_size}
+    if cut.ablation.value == "optimal" and len(objectives) > 1:
+        return [
+            found for each in objectives for found in measure_by_each(model, data, circuits, cut, [each], **options)
+        ]
+    ends = torch.stack([cut.graph(model.graph).exists, cut.empty(model.graph)])
+    evaluator = evaluator_of(model, data, cut, objectives[0], **options)
+    losses = evaluator.by_each(torch.cat([ends, cut.masks(circuits)]), objectives)
+    found = []
+    for objective, loss in zip(objectives, losses, strict=True):
+        values = objective.value(loss)
+        corrupted = _corrupted(evaluator.model, data, objective, evaluator.batch_size)
+        found.append(Measured(values[2:], values[0], values[1], corrupted))
+    return found
+
+
+@torch.no_grad()
+def _corrupted(model: Transformer, data: Data, objective: Objective, batch_size: int) -> Tensor | None:
+    """The whole model's value on the counterfactual prompts, [N]; None where there are none."""
+    if data.counterfactual is None:
+        return None
+    values = torch.empty(data.n, dtype=torch.float64)
+    for batch in data.batches(batch_size):
+        runs = Runs(model, batch)
+        losses = objective.loss(runs.counterfactual[0], objective.targets(runs))
+        values[batch.rows] = objective.value(losses.double().cpu())
+    return values
+
+
+def evaluator_of(
+    model: Transformer, data: Data, cut: Cut, objective: Objective, *, seed: int = 0, batch_size: int | None = None
+) -> Evaluator:
+    """What runs the masks of a cut (``cut.masks``): the evaluator on the cut's own input nodes.
+
+    Raises:
+        Undefined: the cut has no meaning on this data.
+    """
+    return Evaluator(
+        model.with_inputs(cut.graph(model.graph).inputs),
         data,
         cut.ablation,
         objective,
@@ -107,12 +156,3 @@ def measure(
         denoising=cut.direction == "denoising",
         cut_at=cut.cut_at(data),
     )
-    values = objective.value(evaluator.per_example(torch.cat([ends, cut.masks(circuits)])))
-    corrupted = None
-    if data.counterfactual is not None:
-        corrupted = torch.empty_like(values[0])
-        for batch in data.batches(evaluator.batch_size):
-            runs = Runs(model, batch)
-            losses = objective.loss(runs.counterfactual[0], objective.targets(runs))
-            corrupted[batch.rows] = objective.value(losses.double().cpu())
-    return Measured(values[2:], values[0], values[1], corrupted)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from oracles import plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
+from circuitmeter.suite import evaluator
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, on_inputs
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.faithfulness import Measured, measure
+from circuitmeter.suite.faithfulness import Measured, measure, measure_by_each
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.setting import FACTORS, LEVELS, Cut, Setting, grid
@@ -217,3 +219,17 @@ def test_a_denominator_that_cannot_be_told_from_zero_is_said_to_be_uncertain():
     assert not measured.uncertain("corrupted-run")
     noisy = Measured(full[None], full, full.roll(1), None)
     assert noisy.uncertain("cut-graph")
+
+
+@pytest.mark.parametrize("ablation", ["patch", "optimal"])
+def test_several_objectives_from_one_run_are_each_as_alone(ablation, monkeypatch):
+    few_steps = partial(evaluator.optimal_constants, steps=5)
+    monkeypatch.setattr(evaluator, "optimal_constants", few_steps)
+    model, data = small_model(), small_data().select(torch.arange(2))
+    circuits = [random_circuit(model.graph)]
+    objectives = [OBJECTIVES.get(name) for name in ("kl", "logit-difference")]
+    cut = Cut(Ablation.parse(ablation))
+    for objective, found in zip(objectives, measure_by_each(model, data, circuits, cut, objectives), strict=True):
+        alone = measure(model, data, circuits, cut, objective)
+        for name in ("circuits", "full", "empty", "corrupted"):
+            assert_close(getattr(found, name), getattr(alone, name), rtol=0, atol=0)
