@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
 
 KEY_VERSION = 1  # raised when the engine or the scoring changes a number that older cells hold
 
@@ -47,6 +50,7 @@ class Cell:
         sources: how a worker loads the parts. Not in the identity: a file may move without changing a number.
         cost_only: the method's other parameters, such as its batch size: recorded, and not in the identity.
         undefined: why this combination has no meaning, or ``None``. Not in the identity either.
+        evaluation: what is measured of the circuits found, or ``None``. A result of its own, with a key of its own.
 
     Two cells are the same measurement exactly when their keys are equal.
     """
@@ -66,6 +70,7 @@ class Cell:
     sources: Sources = field(compare=False)
     cost_only: Mapping[str, Any] = field(default_factory=dict, compare=False)
     undefined: str | None = field(default=None, compare=False)
+    evaluation: Evaluation | None = field(default=None, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, and nothing else; readable, and stored with the result."""

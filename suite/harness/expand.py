@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..setting import Setting
 from . import names
 from .cell import Cell, Sources
 from .subject import Subject, subject
 
 if TYPE_CHECKING:
     from ..methods import Method
+    from .evaluation import Evaluation
     from .spec import Grid, MethodChoice, Spec
 
 
@@ -24,9 +26,10 @@ def expand(spec: Spec) -> tuple[Cell, ...]:
     cells: dict[str, Cell] = {}
     for grid in spec.grid:
         for target in _subjects(grid):
+            evaluation = _evaluation(spec, target[1])
             for choice in grid.method:
                 for cell in _cells(spec, grid, target, choice):
-                    cells.setdefault(cell.key, cell)
+                    cells.setdefault(cell.key, replace(cell, evaluation=evaluation))
     return tuple(cells.values())
 
 
@@ -67,6 +70,16 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
                     cost_only=cost_only,
                 )
                 yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
+
+
+def _evaluation(spec: Spec, on: Subject) -> Evaluation | None:
+    """What is measured of circuits found on a subject, with what has no meaning there."""
+    if spec.evaluation is None:
+        return None
+    evaluation = spec.evaluation.of(on.task)
+    data = on.task.data(evaluation.split)
+    reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
+    return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})
 
 
 def _objectives(method: Method, grid: Grid, on: Subject) -> tuple[str | None, ...]:

@@ -42,7 +42,7 @@ def run_cell(cell: Cell, device: str = "cpu") -> tuple[dict[str, Any], dict[str,
         discovery = discover(cell, on, device, cost)
         record, tensors = _scored(cell, on, discovery), _tensors(discovery)
     except Exception as error:  # whatever it is, the other cells are run all the same
-        kind, reason = _diagnosis(error)
+        kind, reason = diagnosis(error)
         record, tensors = failure(cell, kind, reason, cost={}, provenance={}), {}
         if not isinstance(error, CircuitMeterError):
             record["diagnostics"] = {"traceback": traceback.format_exc().splitlines()}
@@ -150,7 +150,7 @@ def _tensors(discovery: Discovery) -> dict[str, np.ndarray]:
     }
 
 
-def _diagnosis(error: Exception) -> tuple[str, str]:
+def diagnosis(error: Exception) -> tuple[str, str]:
     """(kind, one line) of what went wrong."""
     import torch
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import SpecError, unknown
 from . import names
@@ -16,7 +16,8 @@ from .store import Store
 if TYPE_CHECKING:
     from .spec import Spec
 
-State = Literal["done", "missing", "undefined", "failed"]
+State = Literal["done", "missing", "unevaluated", "undefined", "failed"]
+STATES: tuple[State, ...] = get_args(State)
 ONLY = ("task", "model", "method", "ablation", "objective", "seed")
 
 
@@ -51,21 +52,31 @@ class Plan:
 
     def to_run(self, *, retry_failed: bool = False) -> tuple[Cell, ...]:
         """The cells that a run would compute."""
-        wanted = ("missing", "failed") if retry_failed else ("missing",)
+        wanted = ("missing", "unevaluated", *(("failed",) if retry_failed else ()))
         return tuple(planned.cell for planned in self.cells if planned.state in wanted)
 
     @property
     def seconds(self) -> float | None:
         """Estimated seconds on one worker for what is missing; ``None`` where nothing was measured yet."""
-        return self.estimator.seconds(self.to_run())
+        return self.estimator.seconds(planned.cell for planned in self.of("missing"))
+
+    @property
+    def undefined_evaluations(self) -> dict[str, tuple[str, ...]]:
+        """Reasons for which settings of the evaluation have no meaning, each with the settings that it holds for."""
+        found: dict[str, dict[str, None]] = {}
+        for evaluation in {planned.cell.evaluation for planned in self.cells} - {None}:
+            for setting, reason in evaluation.undefined.items():
+                found.setdefault(reason, {})[setting] = None
+        return {reason: tuple(sorted(settings)) for reason, settings in sorted(found.items())}
 
     def as_json(self) -> dict[str, Any]:
         """For ``plan --json``."""
         return {
             "benchmark": self.name,
-            "counts": {state: len(self.of(state)) for state in ("done", "missing", "undefined", "failed")},
+            "counts": {state: len(self.of(state)) for state in STATES},
             "damaged": dict(self.damaged),
             "estimated_seconds": self.seconds,
+            "undefined_evaluations": dict(self.undefined_evaluations),
             "cells": [
                 {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
                 for p in self.cells
@@ -74,7 +85,8 @@ class Plan:
 
     def __str__(self) -> str:
         """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
-        counts = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "missing", "undefined", "failed"))
+        shown = [state for state in STATES if state != "unevaluated" or self.of(state)]
+        counts = ", ".join(f"{len(self.of(state))} {state}" for state in shown)
         known = self.seconds is not None
         time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: nothing was measured yet"
         left = f"; {time}" if self.of("missing") else ""
@@ -84,6 +96,9 @@ class Plan:
             for planned in self.of(state):
                 reasons.setdefault(planned.reason or "", []).append(planned)
             lines += [f"  {state}: {reason} ({_examples(cells)})" for reason, cells in reasons.items()]
+        for reason, settings in self.undefined_evaluations.items():
+            several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
+            lines.append(f"  not evaluated: {reason} ({several})")
         lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
         return "\n".join(lines)
 
@@ -116,6 +131,7 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None) -> Plan:
             estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
+    planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
     return Plan(name, tuple(planned), damaged, estimator)
 
 
@@ -131,6 +147,20 @@ def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> 
     # A row that cost nothing was written because the benchmark said so, and the benchmark now says otherwise. One
     # that cost something is the method's own answer.
     return ("undefined", record["reason"]) if record["cost"] else ("missing", None)
+
+
+def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
+    """A cell whose search is done, and its state when what is measured of its circuits counts too."""
+    evaluation = planned.cell.evaluation
+    if evaluation is None:
+        return planned
+    key = evaluation.key(planned.cell)
+    if not store.has_evaluation(key):
+        return replace(planned, state="unevaluated")
+    record = store.evaluation(key)
+    if record["status"] == "done":
+        return planned
+    return replace(planned, state="failed", reason=f"{record['kind']}: its evaluation: {record['reason']}")
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:

@@ -13,6 +13,10 @@
     ablation = "zero"
     because  = "why is part of the file"
 
+    [evaluation]                             # of every circuit that is found; left out: recovery alone
+    ablation = ["patch", "zero"]             # and any other factor of the ablation grid (setting.py)
+    size     = ["true", 0.01, 0.1]
+
 Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
 matched only by a glob that has an ``@`` itself. Paths are relative to the folder that the command runs in.
 """
@@ -23,13 +27,18 @@ import tomllib
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import CircuitMeterError, SpecError, unknown
+from ..setting import FACTORS, LEVELS, grid
 from . import names
 from .cell import Cell
+from .evaluation import SELECTIONS, SIZES, Evaluation
+
+if TYPE_CHECKING:
+    from ...tasks.task import Task
 
 EXTENSION = ".toml"
 
@@ -127,6 +136,50 @@ class LeftOut(BaseModel):
         )
 
 
+def _levels(factor: str) -> Any:
+    """One level of a factor of the ablation grid, or more."""
+    check = {"ablation": names.ablation, "objective": names.objective}.get(factor, lambda level: _level(factor, level))
+    return _one_or_more(Annotated[str, _that_is(check)])
+
+
+def _level(factor: str, level: str) -> None:
+    if level not in LEVELS[factor]:
+        raise SpecError(unknown(factor, level, LEVELS[factor]))
+
+
+def _size(size: float | str) -> None:
+    if size not in SIZES and not (isinstance(size, float) and 0 < size <= 1):
+        raise SpecError(f"size {size!r}: give a fraction of the edges, above 0 and at most 1, or {' or '.join(SIZES)}.")
+
+
+class EvaluationChoice(BaseModel):
+    """What is measured of the circuits: all factors of the ablation grid crossed, at every size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ablation: _levels("ablation")
+    component: _levels("component") = ("edge",)
+    embedding: _levels("embedding") = ("own",)
+    set: _levels("set") = ("complement",)
+    direction: _levels("direction") = ("noising",)
+    positions: _one_or_more(str) = ("all",)
+    objective: _levels("objective") | None = None
+    aggregation: _levels("aggregation") = ("ratio-of-means",)
+    reference: _levels("reference") = ("cut-graph",)
+    size: _one_or_more(Annotated[float | str, _that_is(_size)]) = ("true",)
+    selection: Literal[SELECTIONS] = "top-n"
+    absolute: bool = True
+    split: str | None = None
+
+    def of(self, task: Task) -> Evaluation:
+        """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one."""
+        split = self.split or ("test" if "test" in task.splits else "train")
+        factors = {name: getattr(self, name) for name in FACTORS}
+        settings = grid(**factors | {"objective": self.objective or (task.objective,)})
+        return Evaluation(
+            tuple(map(str, settings)), self.size, self.selection, self.absolute, split, task.data(split).hash
+        )
+
+
 class Spec(BaseModel):
     """A benchmark, checked: every name in it exists and every parameter is one that its method has.
 
@@ -135,6 +188,7 @@ class Spec(BaseModel):
         description: what it measures.
         grid: the cells, as one product or several.
         left_out: the ``[[except]]`` tables: cells that are not run, each with its reason.
+        evaluation: what is measured of the circuits that are found.
         timeout_seconds: how long one cell may take; ``None`` is as long as it needs.
     """
 
@@ -143,6 +197,7 @@ class Spec(BaseModel):
     description: str = ""
     grid: _one_or_more(Grid)
     left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
+    evaluation: EvaluationChoice | None = None
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
 
     @classmethod
@@ -194,7 +249,7 @@ class Spec(BaseModel):
         return expand(self)
 
 
-_TABLES = {"grid": Grid, "except": LeftOut}
+_TABLES = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}
 
 
 def _sentence(problem: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@
     cells/<key>/record.json          identity, outcome, recovery, cost, provenance
     cells/<key>/scores.safetensors   scores [W, R] float64; circuit.<i> [W, R] uint8
     cells/<key>/SHA256SUMS           readable by sha256sum -c
+    evaluations/<key>.json           what was measured of a cell's circuits, with its own checksum
     truths/<certificate hash>.json   every certificate that a cell was scored against
     benchmarks/<name>.json           which cells a benchmark consists of
     damaged/, failed/                what was moved aside: cells that fail their checksums, failures that were retried
@@ -102,6 +103,30 @@ class Store:
             raise StoreError(f"cell {key} of {self.path} has no scores: it failed; its record says why.")
         return tensors["scores"]
 
+    def has_evaluation(self, key: str) -> bool:
+        """Whether there is an evaluation with this key, and it is what was written."""
+        try:
+            return bool(self.evaluation(key))
+        except StoreError:
+            return False
+
+    def evaluation(self, key: str) -> dict[str, Any]:
+        """The evaluation with this key. Raises StoreError when there is none, and Damaged when it was changed."""
+        contents = self._json(self.path / "evaluations" / f"{key}.json")
+        record = contents.get("record")
+        if not isinstance(record, dict) or contents.get("sha256") != _digest(record):
+            raise Damaged(f"evaluations/{key}.json is not what was written: its checksum differs")
+        return record
+
+    def evaluations(self) -> Iterator[dict[str, Any]]:
+        """Every undamaged evaluation, by key. The damaged ones are left out and listed in ``.damaged``."""
+        folder = self.path / "evaluations"
+        for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+            try:
+                yield self.evaluation(path.stem)
+            except StoreError as error:
+                self.damaged[path.stem] = str(error)
+
     def truth(self, certificate_hash: str) -> dict[str, Any]:
         """The certificate with this hash, as it was when cells were scored against it. Raises StoreError."""
         return self._json(self.path / "truths" / f"{certificate_hash}.json")
@@ -175,6 +200,12 @@ class Store:
         self.damaged[key] = reason
         return self._move(self.path / "cells" / key, "damaged")
 
+    def write_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Adds an evaluation, or replaces a damaged or a failed one."""
+        if not self.has_evaluation(record["key"]) or self.evaluation(record["key"])["status"] != "done":
+            contents = {"sha256": _digest(record), "record": record}
+            self._write_json(self.path / "evaluations" / f"{record['key']}.json", contents)
+
     def write_truth(self, certificate_hash: str, certificate: Mapping[str, Any]) -> None:
         """Keeps a copy of a certificate; does nothing where there is one."""
         if not self.has_truth(certificate_hash):
@@ -197,7 +228,7 @@ class Store:
             if not present:
                 written = {"format": FORMAT, "version": version("circuitmeter")}
                 write_atomically(self.path / "store.json", _encode(written))
-            for name in ("cells", "truths", "benchmarks"):
+            for name in ("cells", "evaluations", "truths", "benchmarks"):
                 (self.path / name).mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make a store at {self.path}: {error.strerror or error}.") from error
@@ -278,6 +309,10 @@ class Store:
         if not isinstance(contents, dict):
             raise StoreError(f"{path} holds no JSON object; restore it from a copy, or name another folder.")
         return contents
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _encode(contents: Mapping[str, Any]) -> bytes:

@@ -44,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     for cell, reason in summary.failed:
         note(f"failed: {cell}: {reason}")
     report = summary.store / REPORT
-    cells = [summary.store / "cells" / planned.cell.key for planned in summary.plan.cells]
-    if not summary.ran and is_fresh(report, cells):
+    results = [summary.store / "cells" / planned.cell.key for planned in summary.plan.cells]
+    results.append(summary.store / "evaluations")
+    if not summary.ran and is_fresh(report, results):
         print(f"{summary}. Report: {report}")
         return summary.exit_status
     note("drawing the report ...")
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
     return summary.exit_status
 
 
-def is_fresh(report: Path, cells: Iterable[Path]) -> bool:
-    """Whether the report was written after the last of the cells: a run may be killed between the two."""
+def is_fresh(report: Path, results: Iterable[Path]) -> bool:
+    """Whether the report was written after the last of the results: a run may be killed between the two."""
     if not report.is_file():
         return False
-    return report.stat().st_mtime >= max((cell.stat().st_mtime for cell in cells if cell.exists()), default=0)
+    return report.stat().st_mtime >= max((path.stat().st_mtime for path in results if path.exists()), default=0)

@@ -131,10 +131,10 @@ def test_a_damaged_cell_is_reported_and_run_again(command, folder, quick_report)
 def test_plan(command, folder):
     status, out, _ = command("plan", "small.toml", "--store", "store", "--json")
     assert status == 0
-    assert json.loads(out)["counts"] == {"done": N_CELLS, "missing": 0, "undefined": 0, "failed": 0}
+    assert json.loads(out)["counts"] == {"done": N_CELLS, "missing": 0, "unevaluated": 0, "undefined": 0, "failed": 0}
     status, out, _ = command("plan", "small.toml", "--only", "method=eap", "--json")
     assert status == 0
-    assert json.loads(out)["counts"] == {"done": 0, "missing": 2, "undefined": 0, "failed": 0}
+    assert json.loads(out)["counts"] == {"done": 0, "missing": 2, "unevaluated": 0, "undefined": 0, "failed": 0}
     assert not (folder / "results").exists()  # the default store, which a plan does not make
 
 

@@ -179,20 +179,20 @@ def _work(pipe: Connection, store_path: Path, device: str) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
     sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from ..measurement import run_cell
+    from ..job import complete
 
     store = Store(store_path)
     # The parent closes the pipe when there is nothing left to do, perhaps while this worker is still starting.
     with deterministic(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(_Ready())
         while True:
-            record, tensors = run_cell(pipe.recv(), device)
+            cell = pipe.recv()
             try:
-                store.write(record, tensors)
+                outcome = complete(cell, store, device)
             except StoreError as error:
                 pipe.send(_CannotWrite(str(error)))
                 return
-            pipe.send(Outcome.of(record))
+            pipe.send(outcome)
 
 
 def _end_with_parent() -> None:

@@ -10,8 +10,8 @@ from os import getpid
 
 from ..cell import Cell
 from ..environment import deterministic
-from ..events import Finished, Outcome, Started
-from ..measurement import run_cell
+from ..events import Finished, Started
+from ..job import complete
 from ..store import Store
 
 
@@ -22,6 +22,4 @@ def execute(
     with deterministic():
         for cell in cells:
             yield Started(cell, getpid())
-            record, tensors = run_cell(cell, devices[0])
-            store.write(record, tensors)
-            yield Finished(cell, Outcome.of(record))
+            yield Finished(cell, complete(cell, store, devices[0]))

@@ -24,7 +24,7 @@ def spec():
     """Makes a benchmark: ``spec(method="eap", task=...)``."""
 
     def make(**changes):
-        top = {key: changes.pop(key) for key in ("name", "except", "timeout_seconds") if key in changes}
+        top = {key: changes.pop(key) for key in ("name", "except", "timeout_seconds", "evaluation") if key in changes}
         grid = {"task": TASKS, "method": BUILT_IN, "ablation": ["patch", "zero"]} | changes
         return Spec.of({"name": "small", "grid": grid} | top)
 

@@ -193,7 +193,7 @@ def test_a_plan_counts_explains_estimates_and_computes_nothing(spec, tmp_path, r
     run(benchmark, tmp_path / "store", executor="serial", only=["ablation=zero"])
     after = plan(benchmark, tmp_path / "store")
     counts = after.as_json()["counts"]
-    assert counts == {"done": 1, "missing": 1, "undefined": 2, "failed": 0}
+    assert counts == {"done": 1, "missing": 1, "unevaluated": 0, "undefined": 2, "failed": 0}
     assert after.seconds == pytest.approx(rows(tmp_path / "store", None)[0]["cost"]["total_seconds"])
     assert json.loads(json.dumps(after.as_json()))["cells"][0]["identity"]["task"] == "tracr/xproportion"
 

@@ -1,0 +1,54 @@
+"""What a worker does with a cell: the search, unless the store has it, and then the evaluation of its circuits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import StoreError
+from .cell import Cell
+from .events import Outcome
+from .measurement import diagnosis, run_cell
+from .store import Store
+
+
+def complete(cell: Cell, store: Store, device: str) -> Outcome:
+    """Brings a cell into the store, with its evaluation where it is to have one.
+
+    Args:
+        cell: what is missing, in part or in whole, or is to be tried again.
+        device: as torch names it.
+
+    Raises:
+        StoreError: the store cannot be written to.
+    """
+    record = _finished(cell, store)
+    if record is None:
+        record, tensors = run_cell(cell, device)
+        store.write(record, tensors)
+    if record["status"] != "done" or cell.evaluation is None:
+        return Outcome.of(record)
+    evaluation = _evaluated(cell, store, record, device)
+    store.write_evaluation(evaluation)
+    seconds = record["cost"]["total_seconds"] + evaluation["cost"].get("total_seconds", 0.0)
+    cost = record["cost"] | {"total_seconds": seconds}
+    return Outcome.of({**{name: evaluation[name] for name in ("status", "kind", "reason")}, "cost": cost})
+
+
+def _finished(cell: Cell, store: Store) -> dict[str, Any] | None:
+    record = store.record(cell.key) if cell.key in store else None
+    return record if record is not None and record["status"] == "done" else None
+
+
+def _evaluated(cell: Cell, store: Store, record: dict[str, Any], device: str) -> dict[str, Any]:
+    """The evaluation's record; when it goes wrong, the one that says why."""
+    from .evaluation import evaluate, failure
+    from .subject import subject
+
+    try:
+        on = subject(cell.sources.task, cell.sources.model, device)
+        labels = [circuit["label"] for circuit in record["circuits"]]
+        return evaluate(cell, on, store.tensors(cell.key), labels, device)
+    except StoreError:
+        raise
+    except Exception as error:  # whatever it is, the other cells are run all the same
+        return failure(cell, *diagnosis(error))
