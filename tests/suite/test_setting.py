@@ -227,7 +227,7 @@ def test_several_objectives_from_one_run_are_each_as_alone(ablation, monkeypatch
     monkeypatch.setattr(evaluator, "optimal_constants", few_steps)
     model, data = small_model(), small_data().select(torch.arange(2))
     circuits = [random_circuit(model.graph)]
-    objectives = [OBJECTIVES.get(name) for name in ("kl", "logit-difference")]
+    objectives = [OBJECTIVES.get(name) for name in ("kl", "l2", "logit-difference")]
     cut = Cut(Ablation.parse(ablation))
     for objective, found in zip(objectives, measure_by_each(model, data, circuits, cut, objectives), strict=True):
         alone = measure(model, data, circuits, cut, objective)
