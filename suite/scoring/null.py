@@ -53,6 +53,26 @@ def random_circuits(graph: Graph, size: int, n: int, *, component: Component = "
     return [walker.circuit(np.random.default_rng((seed, i))) for i in range(n)]
 
 
+def inflated_circuits(circuit: Circuit, n: int, *, seed: int = 0) -> list[Circuit]:
+    """``n`` circuits that are this one and a random walk with an edge more at least, as Shi et al. test minimality.
+
+    Args:
+        seed: of the walks; circuit i does not depend on ``n``.
+
+    Raises:
+        DataError: a circuit to which there is nothing to add.
+    """
+    if circuit.n_edges == circuit.graph.n_edges:
+        raise DataError("the circuit is the whole graph; there is nothing to add to it.")
+    walker, grown = _Walker(circuit.graph, 0, "edge"), []
+    for i in range(n):
+        generator, edges = np.random.default_rng((seed, i)), circuit.edges.numpy().copy()
+        while (edges == circuit.edges.numpy()).all():
+            edges[walker._walk(generator)] = True
+        grown.append(Circuit(circuit.graph, torch.from_numpy(edges)))
+    return grown
+
+
 def _count(edges: np.ndarray, component: Component, is_head: np.ndarray) -> int:
     match component:
         case "node":

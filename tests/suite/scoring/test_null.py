@@ -1,11 +1,12 @@
 """Random circuits are connected, of exactly the size asked for, and seeded."""
 
 import pytest
+import torch
 
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.scoring.null import random_circuits, size_of
+from circuitmeter.suite.scoring.null import inflated_circuits, random_circuits, size_of
 
 GRAPHS = [Graph(3, 2, "split"), Graph(2, 2, "token", parallel=True), Graph(3, 1, "sum", mlps=False), Graph(1, 1)]
 
@@ -51,3 +52,14 @@ def test_sizes_that_do_not_exist():
     for size in (0, Graph(1, 1).n_edges + 1):
         with pytest.raises(DataError, match="this graph has 1 to"):
             random_circuits(Graph(1, 1), size, 1)
+
+
+def test_inflated_circuits_hold_the_circuit_and_a_connected_walk_more():
+    graph = Graph(2, 2)
+    circuit = Circuit.of(graph, ["input->m0", "m0->logits"])
+    for inflated in inflated_circuits(circuit, 50, seed=1):
+        assert inflated.n_edges > circuit.n_edges and bool((circuit.edges <= inflated.edges).all())
+        assert inflated.pruned().n_edges == inflated.n_edges
+    assert torch.equal(inflated_circuits(circuit, 3)[2].edges, inflated_circuits(circuit, 9)[2].edges)
+    with pytest.raises(DataError, match="whole graph"):
+        inflated_circuits(Circuit(graph, graph.exists), 1)
