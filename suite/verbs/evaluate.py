@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, Undefined
-from .arguments import add_json, add_problem, add_several
+from .arguments import add_json, add_problem
+from .factors import add_factors, settings
 
 if TYPE_CHECKING:
-    from ..ablation import Ablation
     from ..circuit import Reference
+    from ..faithfulness import Measured
     from ..interchange import CircuitFile
-    from ..objective import Objective
+    from ..setting import Cut, Setting
     from .problem import Problem
 
 NAME = "evaluate"
-HELP = "Measure a circuit file under each ablation and objective, and against a certified truth."
+HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
 EPILOG = (
-    "Normalised faithfulness is (circuit - cut) / (full - cut), a ratio of means over the prompts: 1 is the full "
-    "model, 0 is the graph with every edge cut."
+    "Faithfulness is (circuit - cut) / (full - cut): 1 is the full model, 0 is what --reference says, the graph with "
+    "every edge cut unless told otherwise. With --set circuit it is what is left without the circuit, and 0 is best. "
+    "All levels of all factors are crossed."
 )
+ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
-COLUMNS = ("ablation", "objective", "full", "cut", "circuit", "faithfulness", "edges", "undefined")
+NUMBERS = ("full", "cut", "circuit", "faithfulness", "uncertain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,20 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "circuit",
         metavar="CIRCUIT.json",
         type=Path,
-        help="a circuit: the graph JSON of EAP-IG and MIB, or a list of edges as auto-circuit or ACDC name them",
+        help="a circuit: a graph JSON of EAP-IG, MIB or ours, edge names of auto-circuit, or an edge list of ACDC",
     )
     add_problem(parser)
-    add_several(
+    add_factors(
         parser,
-        "--ablation",
-        "A",
-        "what a cut edge carries (default: the ablation the circuit was found under, else patch)",
-    )
-    add_several(
-        parser,
-        "--objective",
-        "O",
-        "what is measured (default: the task's; for --data logit-difference, or kl without answers)",
+        ablation="the ablation the circuit was found under, else patch",
+        objective="the task's; for --data logit-difference, or kl without answers",
     )
     parser.add_argument(
         "--against",
@@ -56,22 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..ablation import Ablation
     from ..interchange import read
-    from ..objective import OBJECTIVES
     from . import problem as problems
     from .output import print_json
 
     file = read(options.circuit)
-    ablations = [Ablation.parse(text) for text in options.ablation or [file.meta.get("ablation") or "patch"]]
-    objectives = [OBJECTIVES.get(name) for name in options.objective or []]
+    given = {"ablation": [file.meta.get("ablation") or "patch"], "objective": ["kl"]}
+    settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs)
     file = file.on(problem.model.graph)
-    truths = certified(options.against, problem, ablations) if options.against else {}
-    objectives = objectives or [OBJECTIVES.get(problem.objective)]
-    rows = [
-        measure(file, problem, ablation, objective, options.seed) for ablation in ablations for objective in objectives
-    ]
+    chosen = settings(options, **given | {"objective": [problem.objective]})
+    truths = certified(options.against, problem, chosen) if options.against else {}
+    rows = measured(file, problem, chosen, options.seed)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
@@ -91,39 +84,62 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(file: CircuitFile, problem: Problem, ablation: Ablation, objective: Objective, seed: int) -> dict[str, Any]:
-    """The objective's mean for the full model, the fully cut graph and the circuit, and the faithfulness.
+def measured(file: CircuitFile, problem: Problem, chosen: Sequence[Setting], seed: int) -> list[dict[str, Any]]:
+    """A row a setting: its levels, the means of full model, reference and circuit, and the faithfulness.
 
-    A combination without a meaning has ``undefined``: the reason, and no numbers.
+    A setting without a meaning has ``undefined``: the reason, and no numbers.
     """
-    import torch
+    from ..faithfulness import measure_by_each
+    from ..objective import OBJECTIVES
+    from ..setting import FACTORS
 
-    from ..evaluator import Evaluator
+    reasons = {setting: setting.undefined(problem.data, problem.model) for setting in chosen}
+    runs: dict[Cut, list[str]] = {}
+    for setting in chosen:
+        if reasons[setting] is None:
+            runs.setdefault(setting.cut, []).append(setting.objective)
+    found = {}
+    for cut, names in runs.items():
+        objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
+        values = measure_by_each(problem.model, problem.data, [file.circuit], cut, objectives, seed=seed)
+        found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
+    rows = []
+    for setting in chosen:
+        row = {factor: setting.level(factor) for factor in FACTORS} | {"edges": file.circuit.n_edges}
+        if reasons[setting]:
+            rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
+        else:
+            rows.append(row | _numbers(found[setting.cut, setting.objective], setting))
+    return rows
+
+
+def _numbers(measured: Measured, setting: Setting) -> dict[str, Any]:
+    """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
     from ..harness.record import plain
 
-    row = {"ablation": str(ablation), "objective": objective.name, "edges": file.circuit.n_edges}
-    reason = ablation.undefined(problem.data) or objective.undefined(problem.data, problem.model.config)
-    if reason:
-        return {**row, "full": None, "cut": None, "circuit": None, "faithfulness": None, "undefined": reason}
-    masks = torch.stack([file.circuit.graph.exists, torch.zeros_like(file.circuit.edges), file.circuit.edges])
-    losses = Evaluator(problem.model, problem.data, ablation, objective, seed=seed).loss(masks)
-    full, cut, circuit = (objective.value(loss) + 0.0 for loss in losses.tolist())  # never -0
-    numbers = plain({"full": full, "cut": cut, "circuit": circuit})  # NaN is not JSON
-    if full == cut:
-        return {**row, **numbers, "faithfulness": None, "undefined": "cutting every edge changes nothing"}
-    return {**row, **numbers, "faithfulness": plain((circuit - cut) / (full - cut)), "undefined": None}
+    nothing, share = (
+        measured.reference(setting.reference),
+        measured.faithfulness(setting.aggregation, setting.reference),
+    )
+    means = (measured.full, nothing, measured.circuits[0])
+    full, cut, circuit = (float(part.mean()) + 0.0 for part in means)  # never -0
+    same = measured.full.equal(nothing)
+    return plain({"full": full, "cut": cut, "circuit": circuit, "faithfulness": share[0]}) | {
+        "uncertain": None if same else measured.uncertain(setting.reference),
+        "undefined": "cutting every edge changes nothing" if same else None,
+    }
 
 
-def certified(truth: str, problem: Problem, ablations: list[Ablation]) -> dict[str, Reference]:
+def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[str, Reference]:
     """The truth under each ablation for which it is certified. Raises CircuitMeterError where it is for none."""
     from .problem import reference
 
-    found = {str(ablation): reference(truth, problem.model, ablation) for ablation in ablations}
+    ablations = {str(setting.cut.ablation): setting.cut.ablation for setting in chosen}
+    found = {name: reference(truth, problem.model, ablation) for name, ablation in ablations.items()}
     found = {name: circuit for name, circuit in found.items() if circuit is not None}
     if not found:
         raise CircuitMeterError(
-            f"the truth {truth} is not certified under {', '.join(map(str, ablations))}; choose another --ablation or "
-            f"--against."
+            f"the truth {truth} is not certified under {', '.join(ablations)}; choose another --ablation or --against."
         )
     return found
 
@@ -140,10 +156,18 @@ def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:
-    from .output import print_table
+    from ..setting import FACTORS
+    from .output import note, print_table
 
-    columns = COLUMNS if any(row["undefined"] for row in rows) else COLUMNS[:-1]
+    varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]
+    columns = [*varied, *NUMBERS[:4], "edges", *(["undefined"] if any(row["undefined"] for row in rows) else [])]
     print_table(columns, [[row[column] for column in columns] for row in rows])
+    if any(row["uncertain"] for row in rows):
+        settings = sum(bool(row["uncertain"]) for row in rows)
+        note(
+            f"In {settings} of {len(rows)} settings the full model and the reference differ by less than two standard "
+            f"errors: a share of that difference says little."
+        )
     for ablation, metrics in (recovered or {}).items():
         print(f"\nrecovery of the truth under {ablation}")
         print_table(("metric", "value"), list(metrics.items()))
