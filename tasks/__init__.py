@@ -14,13 +14,41 @@ from pathlib import Path
 
 from ..suite.errors import SpecError, unknown
 from ..suite.registry import Registry
-from . import country_capital, docstring, gates, gendered_pronoun, greater_than, induction, ioi, successor, sva, tracr
+from . import (
+    acronyms,
+    colored_objects,
+    country_capital,
+    docstring,
+    gates,
+    gender_bias,
+    gendered_pronoun,
+    greater_than,
+    hypernymy,
+    induction,
+    ioi,
+    successor,
+    sva,
+    tracr,
+)
 from .family import Family, TextTask
 from .task import Task
 
 TASKS: Registry[Callable[[], Task | TextTask]] = Registry("task", "circuitmeter.tasks")
 FAMILIES: Registry[Family] = Registry("task")
-for _module in (ioi, greater_than, docstring, gendered_pronoun, country_capital, sva, induction, successor):
+for _module in (
+    ioi,
+    greater_than,
+    docstring,
+    gendered_pronoun,
+    gender_bias,
+    country_capital,
+    hypernymy,
+    sva,
+    induction,
+    successor,
+    acronyms,
+    colored_objects,
+):
     FAMILIES.add(_module.FAMILY.name, _module.FAMILY)
 
 

@@ -47,13 +47,11 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
         number, template = draw.one(templates)
         gender = draw.below(2)
         name, other = draw.one(names[gender]), draw.one(names[1 - gender])
-        clean = fill(template, so="So", name=name)
         opposite = variant == "opposite"
+        replaced = {"so": "So", "name": other} if opposite else {"so": "That", "name": "person"}
         yield Prompt(
-            clean=clean,
-            counterfactual=fill(template, so="So", name=other)
-            if opposite
-            else fill(template, so="That", name="person"),
+            clean=fill(template, so="So", name=name),
+            counterfactual=fill(template, **replaced),
             answers=(_PRONOUNS[gender],),
             wrong=(_PRONOUNS[1 - gender],),
             split=split_of(f"{name} {number}"),

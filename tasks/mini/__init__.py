@@ -16,9 +16,9 @@ from ...suite.errors import ModelError, unknown
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def manifest() -> dict[str, Any]:
+def manifest(weights: Path = WEIGHTS) -> dict[str, Any]:
     """Of every shipped model: its recipe, seed, held-out accuracies and the SHA-256 of its files."""
-    path = WEIGHTS / "manifest.json"
+    path = weights / "manifest.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -160,7 +160,7 @@ def train(recipe: Recipe, seed: int, out: Path, tell=lambda line: None) -> Train
             break
     training.model.eval().save_pretrained(out)
     (out / "generation_config.json").unlink(missing_ok=True)
-    tokenizer.source.save_pretrained(out)
+    vocabulary.save(tokenizer.source, out)
     return training
 
 

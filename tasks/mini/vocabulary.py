@@ -6,8 +6,10 @@ rest. So a task's code is the same on GPT-2 and here; words that are not in the 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import country_capital, docstring, gendered_pronoun, greater_than, induction, ioi, successor, sva
@@ -34,7 +36,7 @@ def tokens() -> list[str]:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer, made in memory; ``save_pretrained`` writes it as JSON."""
+    """The tokenizer, made in memory."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -49,6 +51,17 @@ def build() -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
     )
+
+
+def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes the tokenizer so that every supported version of ``transformers`` opens it.
+
+    ``save_pretrained`` of version 5 names a class that version 4 does not have.
+    """
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "unk_token": UNKNOWN}
+    about |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _texts() -> Iterator[str]:

@@ -1,0 +1,69 @@
+"""Gender bias (Vig et al. 2020, arXiv 2004.12265; Chintam et al. 2023; EAP-IG): which pronoun a profession is given.
+
+The answer is the stereotype's pronoun: what is measured is a bias, not a skill. Own list of professions, of one token.
+A split is of (profession, template).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .draw import Draw
+from .family import Family, split_of, usable
+from .prompt import Prompt, fill
+from .tokenizer import Tokenizer
+
+SHE = (
+    "nurse secretary teacher librarian dancer model maid nanny housekeeper hostess stylist therapist receptionist "
+    "counselor waitress actress cleaner"
+).split()
+HE = (
+    "captain soldier doctor lawyer engineer pilot driver farmer boss colonel priest mechanic carpenter guard sheriff "
+    "commander detective banker coach manager president professor scientist surgeon judge architect singer drummer "
+    "butcher barber builder miner sailor ranger warrior magician athlete hunter"
+).split()
+TEMPLATES = [
+    "The {person} said that",
+    "The {person} thought that",
+    "The {person} hoped that",
+    "The {person} shouted that",
+    "The {person} went to bed because",
+    "The {person} came back because",
+    "The {person} smiled because",
+    "The {person} was late because",
+    "The {person} left early because",
+    "The {person} was promoted because",
+]
+
+VARIANTS = {"person": "'man' for a profession held to be women's and 'woman' for one held to be men's"}
+_PRONOUNS, _OPPOSITE = (" she", " he"), ("man", "woman")
+
+
+def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
+    professions = (tokenizer.words(SHE), tokenizer.words(HE))
+    templates = usable(TEMPLATES, tokenizer, person="man")
+    # As many of either: the shorter list decides, so that always answering one pronoun is right half the time.
+    n = min(map(len, professions))
+    balanced = [(gender, word) for gender in (0, 1) for word in draw.shuffled(professions[gender])[:n]]
+    for (gender, profession), (number, template) in draw.shuffled([(p, t) for p in balanced for t in templates]):
+        yield Prompt(
+            clean=fill(template, person=profession),
+            counterfactual=fill(template, person=_OPPOSITE[gender]),
+            answers=(_PRONOUNS[gender],),
+            wrong=(_PRONOUNS[1 - gender],),
+            split=split_of(f"{profession} {number}"),
+            template=number,
+            then=(_PRONOUNS[1 - gender],),
+        )
+
+
+FAMILY = Family(
+    name="gender-bias",
+    description="which pronoun a stereotyped profession is given",
+    paper="Vig et al. 2020, arXiv 2004.12265; Hanna et al. 2024, arXiv 2403.17806",
+    variants=VARIANTS,
+    objective="logit-difference",
+    prompts=prompts,
+    positions={"person": ("person", 0)},
+    models="gpt2, gpt2-medium, gpt2-xl",
+)
