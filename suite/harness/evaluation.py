@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..circuit import Circuit
+    from ..data import Data
     from .subject import Subject
 
 VERSION = 1  # raised when a number that older evaluations hold would come out otherwise
@@ -40,6 +41,8 @@ class Evaluation:
         selection: how a circuit of a size is made from scores: ``top-n`` or ``greedy``.
         absolute: whether edges are ranked by absolute score.
         split, data: which of the task's prompts are run, and 16 hex digits of their content.
+        batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
+            over the batch: such a number is another one with other batches, and its row says of how many prompts.
         undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
     """
 
@@ -49,6 +52,7 @@ class Evaluation:
     absolute: bool
     split: str
     data: str
+    batch_size: int | None = None
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def identity(self, cell: Cell) -> dict[str, Any]:
@@ -61,10 +65,15 @@ class Evaluation:
             "sizes": list(self.sizes),
             "selection": self.selection,
             "absolute": self.absolute,
+            **({"batch_size": self.batch_size} if any(_over_batch(text) for text in self.settings) else {}),
         }
 
     def key(self, cell: Cell) -> str:
         return key_of(self.identity(cell))
+
+
+def _over_batch(setting: str) -> bool:
+    return Setting.parse(setting).cut.ablation.over == "batch"
 
 
 def evaluate(
@@ -91,7 +100,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     # Settings that differ only in how prompts are summed up share their runs.
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
-        rows += _rows(list(group), on, data, circuits, cell.seed or 0)
+        rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation.batch_size)
     return _head(cell, status="done") | {
         "circuits": described,
         "rows": rows,
@@ -119,8 +128,11 @@ def _head(cell: Cell, *, status: str, kind: str | None = None, reason: str | Non
     }
 
 
-def _rows(settings: list[Setting], on: Subject, data: Any, circuits: list[Circuit], seed: int) -> list[dict[str, Any]]:
+def _rows(
+    settings: list[Setting], on: Subject, data: Data, circuits: list[Circuit], seed: int, batch_size: int | None
+) -> list[dict[str, Any]]:
     """The rows of settings that share a cut and an objective."""
+    from ..evaluator import default_batch_size
     from ..faithfulness import measure
     from ..objective import OBJECTIVES
 
@@ -129,7 +141,8 @@ def _rows(settings: list[Setting], on: Subject, data: Any, circuits: list[Circui
         why = {setting: reason or "there is no circuit to measure" for setting, reason in reasons.items()}
         return [{"setting": str(setting), "undefined": why[setting]} for setting in settings]
     objective = OBJECTIVES.get(settings[0].objective)
-    found = measure(on.model, data, circuits, settings[0].cut, objective, seed=seed)
+    batch_size = batch_size or default_batch_size(on.model, data.clean.shape[1])
+    found = measure(on.model, data, circuits, settings[0].cut, objective, seed=seed, batch_size=batch_size)
     rows = []
     for setting in settings:
         if reasons[setting]:
@@ -144,6 +157,8 @@ def _rows(settings: list[Setting], on: Subject, data: Any, circuits: list[Circui
             "faithfulness": found.faithfulness(setting.aggregation, setting.reference),
             "uncertain": found.uncertain(setting.reference),
         }
+        if setting.cut.ablation.over == "batch":
+            row["batch_size"] = batch_size
         rows.append(plain(row))
     return rows
 

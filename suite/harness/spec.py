@@ -169,15 +169,15 @@ class EvaluationChoice(BaseModel):
     selection: Literal[SELECTIONS] = "top-n"
     absolute: bool = True
     split: str | None = None
+    batch_size: Annotated[int, Field(gt=0)] | None = None
 
     def of(self, task: Task) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one."""
         split = self.split or ("test" if "test" in task.splits else "train")
         factors = {name: getattr(self, name) for name in FACTORS}
         settings = grid(**factors | {"objective": self.objective or (task.objective,)})
-        return Evaluation(
-            tuple(map(str, settings)), self.size, self.selection, self.absolute, split, task.data(split).hash
-        )
+        chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
+        return Evaluation(*chosen, split, task.data(split).hash, self.batch_size)
 
 
 class Spec(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, Undefined
-from .arguments import add_json, add_problem
+from .arguments import add_json, add_problem, positive_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRUTH",
         help="a certified truth (`circuitmeter list truths`) to score the recovered edges against",
     )
+    parser.add_argument(
+        "--batch-size",
+        type=positive_number,
+        metavar="N",
+        help="prompts at a time (default: from the model's size); changes a number only where a mean is over the batch",
+    )
     add_json(parser)
 
 
@@ -64,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     file = file.on(problem.model.graph)
     chosen = settings(options, **given | {"objective": [problem.objective]})
     truths = certified(options.against, problem, chosen) if options.against else {}
-    rows = measured(file, problem, chosen, options.seed)
+    rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
@@ -84,11 +90,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measured(file: CircuitFile, problem: Problem, chosen: Sequence[Setting], seed: int) -> list[dict[str, Any]]:
+def measured(
+    file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
+) -> list[dict[str, Any]]:
     """A row a setting: its levels, the means of full model, reference and circuit, and the faithfulness.
 
-    A setting without a meaning has ``undefined``: the reason, and no numbers.
+    A setting without a meaning has ``undefined``: the reason, and no numbers. One whose mean is over the batch has
+    ``batch_size``, because it is another number with other batches.
     """
+    from ..evaluator import default_batch_size
     from ..faithfulness import measure_by_each
     from ..objective import OBJECTIVES
     from ..setting import FACTORS
@@ -101,11 +111,15 @@ def measured(file: CircuitFile, problem: Problem, chosen: Sequence[Setting], see
     found = {}
     for cut, names in runs.items():
         objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
-        values = measure_by_each(problem.model, problem.data, [file.circuit], cut, objectives, seed=seed)
+        options = {"seed": seed, "batch_size": batch_size}
+        values = measure_by_each(problem.model, problem.data, [file.circuit], cut, objectives, **options)
         found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
+    batch_size = batch_size or default_batch_size(problem.model, problem.data.clean.shape[1])
     rows = []
     for setting in chosen:
+        over_batch = setting.cut.ablation.over == "batch"
         row = {factor: setting.level(factor) for factor in FACTORS} | {"edges": file.circuit.n_edges}
+        row["batch_size"] = batch_size if over_batch else None
         if reasons[setting]:
             rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
         else:
@@ -168,6 +182,8 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | 
             f"In {settings} of {len(rows)} settings the full model and the reference differ by less than two standard "
             f"errors: a share of that difference says little."
         )
+    if sizes := {row["batch_size"] for row in rows} - {None}:
+        note(f"Means over the batch are over {sizes.pop()} prompts; with another --batch-size they are other numbers.")
     for ablation, metrics in (recovered or {}).items():
         print(f"\nrecovery of the truth under {ablation}")
         print_table(("metric", "value"), list(metrics.items()))

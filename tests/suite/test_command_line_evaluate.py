@@ -76,3 +76,22 @@ def test_a_request_without_any_meaning_is_one_line_and_status_2(circuit, command
     status, out, err = command("evaluate", circuit, "--task", TASK, *arguments)
     assert status == 2 and not out
     assert sentence in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_mean_over_the_batch_says_of_how_many_prompts_and_no_other_number_depends_on_that(circuit, command):
+    found = {}
+    for size in (7, 50):
+        status, text, err = command(
+            "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch,position=yes]", "mean-positional",
+            "--batch-size", size, "--objective", "l2", "--json",
+        )  # fmt: skip
+        assert status == 0, err
+        found[size] = json.loads(text)["rows"]
+    (batch, dataset), (larger, same) = found[7], found[50]
+    assert (batch["batch_size"], larger["batch_size"], dataset["batch_size"]) == (7, 50, None)
+    assert batch["cut"] != pytest.approx(larger["cut"], rel=1e-3)
+    assert dataset["cut"] == pytest.approx(same["cut"], rel=1e-6)
+    _, _, said = command(
+        "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch]", "--batch-size", 7, "--objective", "l2"
+    )
+    assert "over 7 prompts" in said
