@@ -27,8 +27,9 @@ from .pairs import all_pairs, choose_pairs
 from .rasp.domain import Domain
 from .structure import constant, structural
 
-ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")
+ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional", "noise")
 TOLERANCE = 0.02  # largest change of a raw output that counts as none
+N_DRAWS = 3  # of noise, for every input
 N_RANDOM_ORDERS = 4
 N_RANDOM_ORDERS_WHERE_UNCLEAR = 60
 
@@ -73,10 +74,15 @@ def certify(
             twin = {"patch": "resample", "resample": "patch"}[name]
             claims[name] = claims.get(twin) or _claim_patch(model, domain, possible, tolerance, seed, at_once)
         else:
-            test = CutTest(model, Data(inputs, None, mask, reference=inputs), Ablation.parse(name))
+            ablation = Ablation.parse(name)
+            draws = N_DRAWS if ablation.stochastic else 1
+            test = CutTest(
+                model, Data(inputs.repeat(draws, 1), None, mask.repeat(draws, 1), reference=inputs), ablation
+            )
             effects = test.effects(single_cuts(possible))
-            rows = np.arange(len(domain))[:, None]
-            claims[name] = asdict(_claim(test, possible, effects, rows, "every input", tolerance, seed, at_once))
+            rows = np.tile(np.arange(len(domain))[:, None], (draws, 1))
+            how = "every input" + (f", {draws} draws each" if draws > 1 else "")
+            claims[name] = asdict(_claim(test, possible, effects, rows, how, tolerance, seed, at_once))
     return {
         "n_edges": model.graph.n_edges,
         "n_structural": int(possible.sum()),

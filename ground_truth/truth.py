@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
+from .rotation import rotate, rotated_size
 
 SHIPPED = {
     "gates": Path(__file__).parent / "gates" / "weights",
     "tracr": Path(__file__).parent / "rasp" / "weights",
 }
+ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from another's when they are loaded
+BASIS = 0  # the seed of the basis that they are rotated to
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class GroundTruth:
         variant: which of its domains; "" is the default one.
         description: the content of ``model.json``.
         certificate: the content of the variant's ``certificate.json``.
+        basis: the seed of the random basis that the residual stream is rotated to; None: the model as it is stored.
     """
 
     name: str
@@ -43,6 +47,7 @@ class GroundTruth:
     variant: str
     description: Mapping[str, Any]
     certificate: Mapping[str, Any]
+    basis: int | None = None
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
@@ -55,11 +60,19 @@ class GroundTruth:
 
     @cached_property
     def _state(self) -> dict[str, torch.Tensor]:
-        return read_weights(self.directory, self.certificate["weights"])
+        stored = read_weights(self.directory, self.certificate["weights"])
+        return stored if self.basis is None else rotate(stored, self.basis)
 
     @cached_property
     def config(self) -> Config:
-        return Config(**self.description["config"])
+        stored = Config(**self.description["config"])
+        return stored if self.basis is None else replace(stored, d_model=rotated_size(stored.d_model))
+
+    def rotated(self, name: str, basis: int) -> GroundTruth:
+        """The same truth of the same model in a random basis, without the ablations that depend on the basis."""
+        claims = {a: claim for a, claim in self.certificate["ablations"].items() if Ablation.parse(a).value != "noise"}
+        certificate = {**self.certificate, "ablations": claims, "basis": basis}
+        return replace(self, name=name, certificate=certificate, basis=basis)
 
     @cached_property
     def graph(self) -> Graph:
@@ -88,7 +101,10 @@ class GroundTruth:
 
     def reference(self, ablation: Ablation | str) -> Reference | None:
         """The truth under an ablation, as results are scored against it; None when none is certified."""
-        claim = self.certificate["ablations"].get(str(ablation))
+        ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
+        # Means over the data set are over the whole domain, whichever prompts of a pair they are asked of.
+        known = replace(ablation, prompts="clean") if ablation.over == "dataset" else ablation
+        claim = self.certificate["ablations"].get(str(known))
         if claim is None:
             return None
         matrix = self.graph.matrix
@@ -103,11 +119,13 @@ class GroundTruth:
 
 
 def names() -> list[str]:
-    """The shipped ground truths: ``tracr/reverse``, ``tracr/reverse@fixed``, ..."""
+    """The shipped ground truths: ``tracr/reverse``, ``tracr/reverse@fixed``, ``tracr-rotated/reverse``, ..."""
     found = []
     for family, root in SHIPPED.items():
         for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
+    for family, source in ROTATED.items():
+        found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
     return found
 
 
@@ -120,6 +138,8 @@ def load(name: str | Path) -> GroundTruth:
     shipped = names()
     base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
     family, _, program = base.partition("/")
+    if name in shipped and family in ROTATED:
+        return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
     if name in shipped:
         directory = SHIPPED[family] / program
         _check_manifest(SHIPPED[family], program)

@@ -127,15 +127,15 @@ def test_patching_is_unique_and_what_it_excludes_is_proved(name):
 @pytest.mark.parametrize("name", ["tracr/hist@fixed", "tracr/majority_a@fixed", "tracr/reverse@permutations3"])
 def test_certifying_again_gives_the_shipped_certificate(name):
     truth = ground_truth.load(name)
-    _assert_equal(certify(truth.model(), truth.domain), truth.certificate)
+    _assert_equal(certify(truth.model(), truth.domain, ablations=truth.ablations), truth.certificate)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ground_truth.names())
+@pytest.mark.parametrize("name", [name for name in ground_truth.names() if not name.startswith("tracr-rotated/")])
 def test_certifying_all_again_gives_the_shipped_certificates(name):
     truth = ground_truth.load(name)
     at_once = build.AT_ONCE if name.startswith("gates/") else 1
-    _assert_equal(certify(truth.model(), truth.domain, at_once=at_once), truth.certificate)
+    _assert_equal(certify(truth.model(), truth.domain, ablations=truth.ablations, at_once=at_once), truth.certificate)
 
 
 def _assert_equal(again, shipped):
