@@ -13,6 +13,7 @@ ORACLE = "truth"
 """The method that is given the answer; it never wins."""
 
 _ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
+_OBJECTIVE_ORDER = ("answer-difference", "logit-difference", "probability-difference", "best-wrong-difference")
 
 
 def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -69,6 +70,16 @@ def ordered_ablations(ablations: Iterable[str]) -> list[str]:
         return (_ABLATION_ORDER.index(kind) if kind in _ABLATION_ORDER else len(_ABLATION_ORDER), ablation)
 
     return sorted(set(ablations), key=place)
+
+
+def ordered_objectives(objectives: Iterable[str]) -> list[str]:
+    """Objectives in a fixed order: differences first, which are linear in the logits or nearly, then by name."""
+
+    def place(objective: str) -> tuple[int, str]:
+        known = objective in _OBJECTIVE_ORDER
+        return (_OBJECTIVE_ORDER.index(objective) if known else len(_OBJECTIVE_ORDER), objective)
+
+    return sorted(set(objectives), key=place)
 
 
 def ordered_labels(labels: Iterable[str]) -> list[str]:

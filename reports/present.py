@@ -171,6 +171,61 @@ def mismatches(table: pd.DataFrame) -> Table:
     )
 
 
+def evaluations(table: pd.DataFrame) -> Table:
+    """How faithful circuits found under one ablation are under each, at every size."""
+    over = ordered_ablations(table["evaluation_ablation"])
+    rows, places = [], ["label", "ablation", "size"]
+    for (label, ablation, size), group in table.groupby(places, sort=False):
+        found = {row["evaluation_ablation"]: row for row in group.to_dict("records")}
+        share = group["share"].iloc[0]
+        cells = [_text(label), _text(ablation)]
+        cells.append(Cell(size if pd.isna(share) else f"{100 * share:g} %", 0.0 if pd.isna(share) else share))
+        for name in over:
+            row = found.get(name)
+            value = float("nan") if row is None else row["faithfulness"]
+            ends = () if row is None else (row["faithfulness_low"], row["faithfulness_high"])
+            text = "not run" if row is None else _state(row["state"]) or with_interval(value, *ends)
+            cells.append(_numeric(text, value, name == ablation and not pd.isna(value)))
+        rows.append(tuple(cells))
+    return Table(
+        "faithfulness",
+        "Faithfulness under every evaluation ablation",
+        "Median over programs [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
+        "the model, 0 nothing. Size: as many edges as the truth of the discovery ablation has, or a share of them all. "
+        "Bold: found and evaluated under the same ablation.",
+        ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over]),
+        (False, False, True, *[True] * len(over)),
+        tuple(rows),
+    )
+
+
+def _state(state: str) -> str | None:
+    return {"undefined": "no meaning", "no number": "no number"}.get(state)
+
+
+def areas(table: pd.DataFrame) -> Table:
+    """Areas under faithfulness over circuit size."""
+    measured = {"cpr": "CPR", "cmd": "CMD", "cpr_log": "CPR, log size", "cmd_log": "CMD, log size"}
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [_text(found[name]) for name in ("label", "ablation", "evaluation_ablation")]
+        for name in measured:
+            ends = [found[f"{name}{end}"] for end in ("", "_low", "_high")]
+            cells.append(_numeric(with_interval(*ends), found[name]))
+        rows.append((*cells, _numeric(amount(found["n_programs"]), found["n_programs"])))
+    sizes = " / ".join(dict.fromkeys(table["sizes"]))
+    return Table(
+        "areas",
+        "Areas over circuit size",
+        "CPR: area under faithfulness, more is better. CMD: area between faithfulness and 1, less is better. By the "
+        f"trapezoid rule over the shares of the edges {sizes}, linearly (as MIB) and over log size; median over "
+        "programs [95 % bootstrap interval].",
+        ("Method", "Discovered under", "Evaluated under", *measured.values(), "Programs"),
+        (False, False, False, *[True] * (len(measured) + 1)),
+        tuple(rows),
+    )
+
+
 def comparisons(table: pd.DataFrame) -> Table:
     """Paired tests between methods."""
     rows = []

@@ -33,7 +33,7 @@ METRICS = [
 Record = Mapping[str, Any]
 
 
-def _cells(records: Sequence[Record]) -> list[dict[str, Any]]:
+def cell_columns(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The identity columns of each record, with its label."""
     labels = method_labels({record["key"]: record["identity"] for record in records})
     return [
@@ -61,7 +61,7 @@ def _number(value: Any) -> float:
 def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per finished cell and truth: identity, ``truth_ablation``, ``own``, metrics (NaN: undefined), cost."""
     rows = []
-    for cell, record in zip(_cells(records), records, strict=True):
+    for cell, record in zip(cell_columns(records), records, strict=True):
         if record["status"] != "done":
             continue
         for truth_ablation, metrics in (record.get("recovery") or {}).items():
@@ -77,7 +77,7 @@ def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
 def circuit_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per native circuit of a finished cell, scored against its own ablation's truth."""
     rows = []
-    for cell, record in zip(_cells(records), records, strict=True):
+    for cell, record in zip(cell_columns(records), records, strict=True):
         for index, circuit in enumerate(record.get("circuits") or ()):
             found = (circuit.get("recovery") or {}).get(cell["ablation"]) or {}
             rates = {name: _number(found.get(name)) for name in ("precision", "recall", "f1", "tpr", "fpr")}
@@ -87,13 +87,32 @@ def circuit_table(records: Sequence[Record]) -> pd.DataFrame:
     return _in_order(pd.DataFrame(rows, columns=columns), ["ablation"])
 
 
-def failure_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per cell that has no result: its ``kind`` (undefined, error, nan, memory, ...) and the ``reason``."""
-    rows = [
-        {**cell, "kind": record.get("kind") or "error", "reason": record.get("reason") or "no reason was recorded"}
-        for cell, record in zip(_cells(records), records, strict=True)
-        if record["status"] != "done"
+def failure_table(
+    records: Sequence[Record], evaluations: Iterable[Record] = (), damaged: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per cell that has no result: its ``kind`` (undefined, error, nan, memory, ...) and the ``reason``.
+
+    Args:
+        evaluations: those that went wrong have rows of their own, of kind ``evaluation: ...``.
+        damaged: key -> in what way a cell is not what was written; what it was of cannot be read.
+    """
+    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    failed = [(record["key"], "", record) for record in records if record["status"] != "done"]
+    failed += [
+        (found["identity"]["cell"], "evaluation: ", found)
+        for found in evaluations
+        if found["status"] != "done" and found["identity"]["cell"] in cells
     ]
+    rows = [
+        {
+            **cells[key],
+            "kind": where + (found.get("kind") or "error"),
+            "reason": found.get("reason") or "no reason was recorded",
+        }
+        for key, where, found in failed
+    ]
+    unknown = dict.fromkeys(CELL_COLUMNS, "") | {"kind": "damaged", "seed": None}
+    rows += [{**unknown, "key": key, "reason": reason} for key, reason in sorted((damaged or {}).items())]
     return _in_order(pd.DataFrame(rows, columns=[*CELL_COLUMNS, "kind", "reason"]), ["ablation"])
 
 

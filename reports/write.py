@@ -5,65 +5,22 @@ Everything comes from the store, and the same store gives the same bytes.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..suite.errors import StoreError
 from ..suite.harness.store import Store
 from . import present, tables
+from .dependence import dependence
 from .labels import ordered_ablations
+from .results import Results, current, read
 from .verdict import sentences
 
 if TYPE_CHECKING:
+    from .gallery import Drawn
     from .page import Picture, Section
-
-
-ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
-"""What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
-
-
-class Results(NamedTuple):
-    """A store's records and the tidy tables made from them; ``superseded`` counts the records left out as outdated."""
-
-    store: Store
-    records: list[dict[str, Any]]
-    recovery: pd.DataFrame
-    superseded: int
-    aggregate: pd.DataFrame
-    pairwise: pd.DataFrame
-    mismatch: pd.DataFrame
-    failures: pd.DataFrame
-
-
-def read(store_path: str | Path) -> Results:
-    """Reads a store. Raises StoreError when there is none or a newer version wrote it."""
-    store = Store(store_path)
-    records, superseded = _current(store)
-    recovery = tables.recovery_table(records)
-    aggregate = tables.aggregate_table(recovery)
-    derived = tables.pairwise_table(recovery), tables.mismatch_table(recovery), tables.failure_table(records)
-    return Results(store, records, recovery, superseded, aggregate, *derived)
-
-
-def _current(store: Store) -> tuple[list[dict[str, Any]], int]:
-    """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
-
-    A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells
-    get new keys; the old ones answer a question that is no longer asked, and would stand beside the new as if they were
-    rivals.
-    """
-    records = list(store.records())
-    asked = {key for benchmark in store.benchmarks().values() for key in benchmark.get("cells", ())}
-
-    def question(record: dict[str, Any]) -> str:
-        return json.dumps([record["identity"][name] for name in ASKED_FOR], sort_keys=True)
-
-    answered = {question(record) for record in records if record["key"] in asked}
-    kept = [record for record in records if record["key"] in asked or question(record) not in answered]
-    return kept, len(records) - len(kept)
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
@@ -75,11 +32,12 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written.
     """
+    from .gallery import gallery
     from .page import page
 
     results = read(store_path)
     folder = Path(store_path if out is None else out)
-    drawn, curves = _figures(results)
+    drawn, curves = gallery(results)
     try:
         pictures = _write_figures(folder / "figures", drawn)
         shown = _write_tables(folder / "tables", results, curves)
@@ -95,7 +53,7 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
 
 def summary_table(store_path: str | Path) -> str:
     """The result in plain text: method by ablation, median area with its interval, exact recoveries, seconds."""
-    records, _ = _current(Store(store_path))
+    records, _ = current(Store(store_path))
     aggregate = tables.aggregate_table(tables.recovery_table(records), ["auroc", "exact"])
     failed = sum(record["status"] != "done" for record in records)
     if aggregate.empty:
@@ -129,7 +87,7 @@ def _facts(results: Results) -> list[str]:
     """What the store holds, in a few numbers."""
     done = sum(record["status"] == "done" for record in results.records)
     facts = [f"{len(results.records)} cells", f"{done} done"]
-    kinds = results.failures["kind"].value_counts()
+    kinds = results.failures.loc[results.failures["kind"] != "damaged", "kind"].value_counts()
     undefined = int(kinds.get("undefined", 0))
     facts += [f"{undefined} undefined"] if undefined else []
     facts += [f"{int(kinds.sum()) - undefined} failed"] if kinds.sum() > undefined else []
@@ -144,66 +102,7 @@ def _facts(results: Results) -> list[str]:
     return facts
 
 
-def _figures(results: Results) -> tuple[dict[str, tuple[Any, str, str]], pd.DataFrame]:
-    """The figures by name, each with title and caption; and the mean curves drawn."""
-    from .curves import curve_tables
-    from .figures.auc_by_method import auc_by_method
-    from .figures.cost import cost
-    from .figures.mismatch import mismatch
-    from .figures.panels import MOST_BANDS
-    from .figures.precision_recall import precision_recall
-    from .figures.roc import roc
-    from .figures.true_size import true_size
-
-    means, _ = curve_tables(results.store, results.recovery)
-    band = "Lines are means over programs."
-    if means["label"].nunique() <= MOST_BANDS:
-        band += " Shaded bands are pointwise 95 % bootstrap intervals over programs."
-    drawn = {
-        "auc_by_method": (
-            auc_by_method(results.recovery, results.aggregate),
-            "Area under the ROC curve",
-            "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap "
-            "intervals over programs; the dashed line is chance. Each method is judged by "
-            "the truth of the ablation it was run with.",
-        ),
-        "roc": (
-            roc(means),
-            "ROC curves",
-            "How many true edges are found for how many false ones, as edges are added by absolute score. "
-            f"{band} The diagonal is chance.",
-        ),
-        "precision_recall": (
-            precision_recall(means),
-            "Precision-recall curves",
-            "How pure the ranking is down to each share of the true edges; few edges are true, so this tells more than "
-            f"the ROC. {band}",
-        ),
-        "true_size": (
-            true_size(results.aggregate),
-            "At the true size",
-            "Precision and recall of the circuit with as many edges as the true one, medians over programs with 95 % "
-            "bootstrap intervals. The two differ where a method scores too few edges above zero.",
-        ),
-        "cost": (
-            cost(results.aggregate),
-            "Cost against recovery",
-            "Median number of passes over one example (forward and backward alike) that a cell takes, against the "
-            "median area under the ROC curve with its interval. Methods that run no model stand at the "
-            "left edge; the dashed line is chance.",
-        ),
-        "mismatch": (
-            mismatch(results.mismatch),
-            "Truth mismatch",
-            "Median average precision when what was found under one ablation (rows) is scored against the true circuit "
-            "of another (columns). Framed: both agree, which is how methods are judged elsewhere on this page. "
-            "Blue is low, yellow high.",
-        ),
-    }
-    return drawn, means
-
-
-def _write_figures(folder: Path, drawn: dict[str, tuple[Any, str, str]]) -> dict[str, Picture]:
+def _write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
     from .page import Picture
     from .style import FORMATS, render
 
@@ -226,6 +125,9 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         "leaderboard": results.aggregate,
         "programs": by_program,
         "mismatch": results.mismatch,
+        "evaluations": results.evaluated,
+        "faithfulness": results.faithfulness,
+        "areas": results.areas,
         "comparisons": results.pairwise,
         "circuits": tables.circuit_table(results.records),
         "failures": results.failures,
@@ -238,6 +140,8 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.leaderboard(results.aggregate),
         present.programs(by_program),
         present.mismatches(results.mismatch),
+        present.evaluations(results.faithfulness),
+        present.areas(results.areas),
         present.comparisons(results.pairwise),
         present.failures(results.failures),
         present.provenance(origin),
@@ -254,7 +158,8 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
 
     scored = not results.recovery.empty
     summary = sentences(results.aggregate, results.pairwise, results.mismatch) if scored else [_nothing_scored(results)]
-    without = len(results.failures)
+    summary += [text] if (text := dependence(results.faithfulness)) else []
+    without = sum(record["status"] != "done" for record in results.records)
     if without:
         summary.append(f"{without} of {len(results.records)} cells have no result; the reasons are listed below.")
     found = [Section("summary", "Summary", tuple(summary))]
@@ -269,10 +174,20 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
                 "An edge that one ablation needs another may not: which circuit is true depends on how edges are cut."
             )
             found.append(Section("mismatch", "Truth mismatch", (text,), (pictures["mismatch"],), (shown["mismatch"],)))
+    if len(results.faithfulness):
+        text = (
+            "A circuit is faithful when the model without the rest still does what it did; what is put in place of the "
+            "rest is the analyst's choice."
+        )
+        names = [name for name in ("evaluation", "faithfulness") if name in pictures]
+        listed = [shown[name] for name in ("faithfulness", "areas") if shown[name].rows]
+        drawn = tuple(pictures[name] for name in names)
+        found.append(Section("faithfulness", "Faithfulness", (text,), drawn, tuple(listed)))
+    if scored:
         found.append(Section("programs", "Programs", (), (), (shown["programs"],)))
         if shown["comparisons"].rows:
             found.append(Section("tests", "Tests", (), (), (shown["comparisons"],)))
-    if without:
+    if len(results.failures):
         found.append(Section("failures", "No result", (), (), (shown["failures"],)))
     if results.store.damaged:
         damaged = (f"{key}: {reason}" for key, reason in sorted(results.store.damaged.items()))
@@ -289,6 +204,6 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
 def _nothing_scored(results: Results) -> str:
     if not results.records:
         return "This store holds no cells yet: run a benchmark into it and report again."
-    if len(results.failures) == len(results.records):
+    if all(record["status"] != "done" for record in results.records):
         return "No cell of this store has a result: all of them failed or are undefined."
     return "No cell of this store could be scored: none of its tasks has a known circuit."

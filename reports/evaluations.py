@@ -1,0 +1,181 @@
+"""Evaluations of a store -> tidy tables: how faithful each circuit is under each setting, and areas over circuit size.
+
+What a method found under one ablation is evaluated under every other, so two ablations stand in a row: ``ablation``,
+with which the circuit was found, and ``evaluation_ablation``, with which it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..suite.scoring.bootstrap import interval
+from ..suite.scoring.published import cmd, cpr
+from .labels import ordered_ablations, ordered_labels, ordered_objectives
+from .tables import CELL_COLUMNS, Record, cell_columns
+
+FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
+"""Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
+
+USUAL = {
+    "component": "edge",
+    "embedding": "own",
+    "set": "complement",
+    "direction": "noising",
+    "positions": "all",
+    "aggregation": "ratio-of-means",
+    "reference": "cut-graph",
+    "selection": "top-n",
+}
+"""The levels that are shown where only one can be."""
+
+SETTING_COLUMNS = ["evaluation_ablation", *list(USUAL)[:5], "evaluation_objective", *list(USUAL)[5:]]
+MEASURED = ["full", "nothing", "value", "faithfulness", "uncertain"]
+COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "circuit_edges", "undefined", *MEASURED]
+GROUP = ["label", "ablation", "evaluation_ablation", "size"]
+
+
+def evaluation_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per evaluated circuit and setting.
+
+    Args:
+        records: the cells to report; evaluations of others are left out.
+        evaluations: ``Store.evaluations()``. Where two hold the same circuit under the same setting, as after a setting
+            was added to a benchmark, the one of the newer version counts.
+    Returns the cell's identity, the levels of the setting (``evaluation_ablation``, ``evaluation_objective``, ``set``,
+    ...), ``size`` as it was asked for (``true``, ``native``, or a fraction of the edges, as text), ``circuit_edges``,
+    ``undefined`` (why the setting has no meaning there, or None), the full model's value, that of ``nothing``, the
+    circuit's, its ``faithfulness`` (1: the full model; NaN: not defined), ``uncertain``.
+    """
+    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    rows: dict[tuple, dict[str, Any]] = {}
+    done = [found for found in evaluations if found["status"] == "done" and found["identity"]["cell"] in cells]
+    for found in sorted(done, key=lambda found: (found["identity"]["evaluation_version"], found["key"])):
+        for row in _rows(cells[found["identity"]["cell"]], found):
+            rows[tuple(row[name] for name in ("key", *SETTING_COLUMNS, "split", "size", "circuit_label"))] = row
+    table = pd.DataFrame(list(rows.values()), columns=COLUMNS)
+    return _in_order(table)
+
+
+def _rows(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for row in found["rows"]:
+        fixed = {**cell, **_levels(row["setting"]), "selection": found["identity"]["selection"]}
+        fixed |= {"split": found["split"], "undefined": row["undefined"]}
+        for i, circuit in enumerate(found["circuits"]):
+            note = ", ".join(f"{name}={value}" for name, value in circuit["label"].items())
+            shown = {"size": str(circuit["size"]), "circuit_label": note, "circuit_edges": circuit["n_edges"]}
+            measured = {"full": row.get("full"), "nothing": row.get("nothing"), "uncertain": row.get("uncertain")}
+            if not row["undefined"]:
+                measured |= {"value": row["values"][i], "faithfulness": row["faithfulness"][i]}
+            yield {**fixed, **shown, **measured}
+
+
+_PARSED: dict[str, dict[str, str]] = {}
+
+
+def _levels(text: str) -> dict[str, str]:
+    """Column -> level, of a setting as it prints."""
+    if text not in _PARSED:
+        from ..suite.setting import FACTORS, Setting
+
+        setting = Setting.parse(text)
+        _PARSED[text] = {FACTOR_COLUMNS.get(factor, factor): setting.level(factor) for factor in FACTORS}
+    return _PARSED[text]
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in an order that does not depend on the order of keys."""
+    table = table.astype({name: float for name in ("full", "nothing", "value", "faithfulness", "circuit_edges")})
+    orders = {"ablation": ordered_ablations, "evaluation_ablation": ordered_ablations, "label": ordered_labels}
+    orders |= {"size": ordered_sizes, "evaluation_objective": ordered_objectives}
+    places = {name: {value: i for i, value in enumerate(order(table[name]))} for name, order in orders.items()}
+    keys = ["ablation", "label", "task", "seed", "key", *SETTING_COLUMNS, "size", "circuit_edges", "circuit_label"]
+    return table.sort_values(
+        keys, kind="stable", na_position="first", key=lambda column: column.map(places.get(column.name, lambda x: x))
+    ).reset_index(drop=True)
+
+
+def ordered_sizes(sizes: Iterable[str]) -> list[str]:
+    """``true`` first, then fractions by size, then ``native``."""
+
+    def place(size: str) -> tuple[int, float]:
+        return (0, 0.0) if size == "true" else (2, 0.0) if size == "native" else (1, float(size))
+
+    return sorted(set(sizes), key=place)
+
+
+def usual(evaluated: pd.DataFrame) -> pd.DataFrame:
+    """The rows that differ in ablations, sizes and cells only: every other factor is at its usual level.
+
+    Where the usual level was not evaluated the first of the others stands in for it; of several objectives each task's
+    is the first in the order of ``labels.ordered_objectives``.
+    """
+    for factor, level in USUAL.items():
+        if len(evaluated):
+            present = sorted(evaluated[factor].unique())
+            evaluated = evaluated[evaluated[factor] == (level if level in present else present[0])]
+    chosen = {
+        task: ordered_objectives(rows["evaluation_objective"])[0] for task, rows in evaluated.groupby("task", sort=True)
+    }
+    return evaluated[evaluated["evaluation_objective"] == evaluated["task"].map(chosen)]
+
+
+def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row per label, discovery ablation, evaluation ablation and size: the median faithfulness over programs.
+
+    Args:
+        evaluated: ``usual(evaluation_table(...))``.
+    Returns ``faithfulness`` with a 95 % bootstrap interval over programs (``_low``, ``_high``), ``share`` (the size as
+    a fraction of the edges; NaN for ``true``), ``n_programs``, and ``state``: ``defined``, ``undefined`` (the setting
+    has no meaning), or ``no number`` (it has one, and yet the faithfulness is nowhere defined: the full model does no
+    more than nothing).
+    """
+    rows = []
+    for key, group in evaluated[evaluated["size"] != "native"].groupby(GROUP, sort=False):
+        values = {program: list(runs) for program, runs in group.groupby("program", sort=True)["faithfulness"]}
+        found = interval(values, seed=seed)
+        meaningless = group["undefined"].notna().all()
+        state = "defined" if found.n else "undefined" if meaningless else "no number"
+        ends = {"faithfulness": found.estimate, "faithfulness_low": found.low, "faithfulness_high": found.high}
+        share = float("nan") if key[3] == "true" else float(key[3])
+        counted = {"share": share, **ends, "n_programs": found.n, "state": state}
+        rows.append(dict(zip(GROUP, key, strict=True)) | counted)
+    columns = [*GROUP, "share", "faithfulness", "faithfulness_low", "faithfulness_high", "n_programs", "state"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row per label, discovery ablation and evaluation ablation: areas over circuit size, where sizes are several.
+
+    CPR and CMD of MIB (arXiv 2504.13151) over the fractions that were evaluated, and the same over the logarithm of the
+    size; medians over programs with 95 % bootstrap intervals. ``sizes`` says over which fractions.
+    """
+    fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
+    measures = {
+        "cpr": lambda x, y: cpr(x, y),
+        "cmd": lambda x, y: cmd(x, y),
+        "cpr_log": lambda x, y: cpr(x, y, log=True),
+        "cmd_log": lambda x, y: cmd(x, y, log=True),
+    }
+    rows = []
+    for key, group in fractions.groupby(GROUP[:3], sort=False):
+        sizes = sorted({float(size) for size in group["size"]})
+        if len(sizes) < 2:
+            continue
+        areas: dict[str, dict[str, list[float]]] = {name: {} for name in measures}
+        for (program, _), curve in group.groupby(["program", "key"], sort=True):
+            heights = dict(zip(curve["size"].astype(float), curve["faithfulness"], strict=True))
+            if len(heights) == len(sizes):  # an area over fewer sizes is another measure
+                for name, measure in measures.items():
+                    areas[name].setdefault(program, []).append(measure(sizes, [heights[size] for size in sizes]))
+        row: dict[str, Any] = dict(zip(GROUP[:3], key, strict=True)) | {
+            "sizes": " ".join(f"{size:g}" for size in sizes)
+        }
+        for name, values in areas.items():
+            found = interval(values, seed=seed)
+            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, "n_programs": found.n}
+        rows.append(row)
+    ends = [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*GROUP[:3], "sizes", *ends, "n_programs"])

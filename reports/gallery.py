@@ -1,0 +1,111 @@
+"""The figures of a report: which there are, what each is called, and the caption that explains it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .curves import curve_tables
+from .figures.auc_by_method import auc_by_method
+from .figures.cost import cost
+from .figures.evaluation import evaluation
+from .figures.faithfulness import faithfulness
+from .figures.mismatch import mismatch
+from .figures.panels import MOST_BANDS
+from .figures.precision_recall import precision_recall
+from .figures.roc import roc
+from .figures.true_size import true_size
+from .results import Results
+
+
+class Drawn(NamedTuple):
+    """A figure with its title and the caption that explains it."""
+
+    figure: Figure
+    title: str
+    caption: str
+
+
+def gallery(results: Results) -> tuple[dict[str, Drawn], pd.DataFrame]:
+    """The figures by name; and the mean curves drawn."""
+    means, _ = curve_tables(results.store, results.recovery)
+    drawn = _recovery(results, means)
+    if len(results.faithfulness):
+        drawn |= _evaluation(results)
+    return drawn, means
+
+
+def _recovery(results: Results, means: pd.DataFrame) -> dict[str, Drawn]:
+    """How well known circuits are found."""
+    band = "Lines are means over programs."
+    if means["label"].nunique() <= MOST_BANDS:
+        band += " Shaded bands are pointwise 95 % bootstrap intervals over programs."
+    return {
+        "auc_by_method": Drawn(
+            auc_by_method(results.recovery, results.aggregate),
+            "Area under the ROC curve",
+            "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap "
+            "intervals over programs; the dashed line is chance. Each method is judged by "
+            "the truth of the ablation it was run with.",
+        ),
+        "roc": Drawn(
+            roc(means),
+            "ROC curves",
+            "How many true edges are found for how many false ones, as edges are added by absolute score. "
+            f"{band} The diagonal is chance.",
+        ),
+        "precision_recall": Drawn(
+            precision_recall(means),
+            "Precision-recall curves",
+            "How pure the ranking is down to each share of the true edges; few edges are true, so this tells more than "
+            f"the ROC. {band}",
+        ),
+        "true_size": Drawn(
+            true_size(results.aggregate),
+            "At the true size",
+            "Precision and recall of the circuit with as many edges as the true one, medians over programs with 95 % "
+            "bootstrap intervals. The two differ where a method scores too few edges above zero.",
+        ),
+        "cost": Drawn(
+            cost(results.aggregate),
+            "Cost against recovery",
+            "Median number of passes over one example (forward and backward alike) that a cell takes, against the "
+            "median area under the ROC curve with its interval. Methods that run no model stand at the "
+            "left edge; the dashed line is chance.",
+        ),
+        "mismatch": Drawn(
+            mismatch(results.mismatch),
+            "Truth mismatch",
+            "Median average precision when what was found under one ablation (rows) is scored against the true circuit "
+            "of another (columns). Framed: both agree, which is how methods are judged elsewhere on this page. "
+            "Blue is low, yellow high.",
+        ),
+    }
+
+
+def _evaluation(results: Results) -> dict[str, Drawn]:
+    """How faithful the circuits are."""
+    sizes = list(results.faithfulness["size"].unique())
+    size = sizes[0]  # the true one where there is one, else the smallest
+    which = "the true size" if size == "true" else f"{100 * float(size):g} % of the edges"
+    drawn = {
+        "evaluation": Drawn(
+            evaluation(results.faithfulness, size),
+            "Faithfulness by discovery and evaluation ablation",
+            f"Median faithfulness over programs of circuits of {which}, found under one ablation (rows) and evaluated "
+            "under another (columns): 1 is the full model, 0 the model with everything cut. Framed: both agree. Empty: "
+            "not run; hatched: the setting has no meaning there; dotted: it has one, but no number, because the full "
+            "model does no more than nothing.",
+        )
+    }
+    if len(results.areas):
+        band = " Shaded bands are 95 % bootstrap intervals over programs."
+        drawn["faithfulness"] = Drawn(
+            faithfulness(results.faithfulness),
+            "Faithfulness against circuit size",
+            "Median over programs of circuits of each size, found and evaluated under the same ablation. The dashed "
+            "line is the full model." + band * (results.faithfulness["label"].nunique() <= MOST_BANDS),
+        )
+    return drawn

@@ -1,0 +1,73 @@
+"""What a store holds, read once: records, evaluations, and the tidy tables that figures and pages are made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..suite.harness.store import Store
+from . import tables
+from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+
+ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
+"""What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
+
+
+class Results(NamedTuple):
+    """A store's records and the tidy tables made from them; ``superseded`` counts the records left out as outdated."""
+
+    store: Store
+    records: list[dict[str, Any]]
+    recovery: pd.DataFrame
+    superseded: int
+    aggregate: pd.DataFrame
+    pairwise: pd.DataFrame
+    mismatch: pd.DataFrame
+    evaluated: pd.DataFrame
+    faithfulness: pd.DataFrame
+    areas: pd.DataFrame
+    failures: pd.DataFrame
+
+
+def read(store_path: str | Path) -> Results:
+    """Reads a store. Raises StoreError when there is none or a newer version wrote it."""
+    store = Store(store_path)
+    records, superseded = current(store)
+    evaluations = list(store.evaluations())
+    recovery = tables.recovery_table(records)
+    evaluated = evaluation_table(records, evaluations)
+    shown = usual(evaluated)
+    return Results(
+        store=store,
+        records=records,
+        recovery=recovery,
+        superseded=superseded,
+        aggregate=tables.aggregate_table(recovery),
+        pairwise=tables.pairwise_table(recovery),
+        mismatch=tables.mismatch_table(recovery),
+        evaluated=evaluated,
+        faithfulness=faithfulness_table(shown),
+        areas=area_table(shown),
+        failures=tables.failure_table(records, evaluations, store.damaged),
+    )
+
+
+def current(store: Store) -> tuple[list[dict[str, Any]], int]:
+    """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
+
+    A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells
+    get new keys; the old ones answer a question that is no longer asked, and would stand beside the new as if they were
+    rivals.
+    """
+    records = list(store.records())
+    asked = {key for benchmark in store.benchmarks().values() for key in benchmark.get("cells", ())}
+
+    def question(record: dict[str, Any]) -> str:
+        return json.dumps([record["identity"][name] for name in ASKED_FOR], sort_keys=True)
+
+    answered = {question(record) for record in records if record["key"] in asked}
+    kept = [record for record in records if record["key"] in asked or question(record) not in answered]
+    return kept, len(records) - len(kept)

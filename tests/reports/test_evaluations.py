@@ -1,0 +1,194 @@
+"""Methods by ablations: every number of an evaluation reaches its place, and what is missing says in what way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
+
+from circuitmeter.reports.dependence import dependence
+from circuitmeter.reports.evaluations import area_table, evaluation_table, faithfulness_table, usual
+from circuitmeter.reports.figures.evaluation import evaluation
+from circuitmeter.reports.figures.faithfulness import faithfulness, spaced
+from circuitmeter.reports.figures.heat import short
+from circuitmeter.reports.present import areas, evaluations
+from circuitmeter.reports.tables import failure_table
+from circuitmeter.reports.write import write_report
+from circuitmeter.suite.harness.store import Store
+
+
+@pytest.fixture(scope="module")
+def evaluated_store(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("evaluated") / "s", programs=3, methods=("acdc", "eap", "exact"))
+    evaluate_all(store)
+    return store
+
+
+def cells_of(tmp_path, *identities):
+    """An empty store, and the records of cells that count as finished."""
+    store = Store(tmp_path / "s", create=True)
+    return store, [record_of(cell, status="done", kind=None, reason=None) for cell in identities]
+
+
+def table_of(store, records):
+    return evaluation_table(records, store.evaluations())
+
+
+def test_every_number_is_in_its_row(tmp_path):
+    store, records = cells_of(tmp_path, identity("tracr/a", "eap", "patch"))
+    write_evaluation(store, records[0]["key"], {"patch": [1.0, 0.5, 0.75], "zero": [-0.5, None, 2.0]})
+    table = table_of(store, records)
+    found = table.set_index(["evaluation_ablation", "size"])
+    assert found.loc[("patch", "0.5"), "faithfulness"] == 0.75 and found.loc[("patch", "0.5"), "value"] == 1.75
+    assert found.loc[("zero", "true"), "faithfulness"] == -0.5 and np.isnan(found.loc[("zero", "0.1"), "faithfulness"])
+    assert set(table["set"]) == {"complement"} and set(table["evaluation_objective"]) == {"l2"}
+    assert list(table["ablation"]) == ["patch"] * 6 and list(table["evaluation_ablation"][:3]) == ["patch"] * 3
+
+
+def test_evaluations_of_cells_that_are_not_reported_are_left_out(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("b", "eap", "patch"))
+    for record in records:
+        write_evaluation(store, record["key"], {"patch": [1.0, 1.0, 1.0]})
+    assert set(table_of(store, records[1:])["task"]) == {"b"}
+
+
+def test_the_newer_version_of_an_evaluation_counts(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
+    for version, value in ((2, 0.25), (1, 0.75)):
+        write_evaluation(store, records[0]["key"], {"patch": [value]}, sizes=("true",), version=version)
+    table = table_of(store, records)
+    assert list(table["faithfulness"]) == [0.25]
+
+
+def test_the_median_is_over_programs_and_not_over_runs(tmp_path):
+    cells = [identity("a", "eap", "patch", seed=seed) for seed in range(5)]
+    store, records = cells_of(tmp_path, *cells, identity("b", "eap", "patch"), identity("c", "eap", "patch"))
+    for record, value in zip(records, [0.0] * 5 + [0.6, 1.0], strict=True):
+        write_evaluation(store, record["key"], {"patch": [value]}, sizes=("true",))
+    row = faithfulness_table(usual(table_of(store, records))).iloc[0]
+    assert (row["faithfulness"], row["n_programs"], row["state"]) == (0.6, 3, "defined")
+    assert row["faithfulness_low"] <= 0.6 <= row["faithfulness_high"]
+
+
+def test_no_meaning_no_number_and_not_run_are_three_things(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("a", "eap", "zero"))
+    reason = {setting("mean"): "the mean has no meaning here"}
+    write_evaluation(store, records[0]["key"], {"patch": [None]}, sizes=("true",), undefined=reason)
+    write_evaluation(store, records[1]["key"], {"zero": [0.3]}, sizes=("true",))
+    table = faithfulness_table(usual(table_of(store, records)))
+    states = table.set_index(["ablation", "evaluation_ablation"])["state"].to_dict()
+    assert states == {("patch", "patch"): "no number", ("patch", "mean"): "undefined", ("zero", "zero"): "defined"}
+    texts = [[cell.text for cell in row[3:]] for row in evaluations(table).rows]
+    assert texts == [["no number", "no meaning", "not run"], ["not run", "not run", "0.30"]]
+    figure = evaluation(table)
+    hatches = {patch.get_hatch() for patch in figure.axes[0].patches} - {None}
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert len(hatches) == 2 and legend == {"no meaning", "no number"}
+    assert [text.get_text() for text in figure.axes[0].texts] == [".30"]
+
+
+def test_only_the_usual_setting_is_in_the_heat_map(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
+    write_evaluation(store, records[0]["key"], {"patch": [0.8]}, sizes=("true",))
+    contents = store.evaluation(store.path.joinpath("evaluations").glob("*.json").__next__().stem)
+    other = contents["rows"][0] | {"setting": setting("patch", "denoising"), "faithfulness": [0.1]}
+    cell = contents["identity"] | {"settings": [other["setting"]]}
+    store.write_evaluation(contents | {"key": "f" * 16, "identity": cell, "rows": [other]})
+    table = table_of(store, records)
+    assert set(table["direction"]) == {"noising", "denoising"}
+    assert list(usual(table)["faithfulness"]) == [0.8]
+    # Where only another level was evaluated, that one is shown.
+    assert list(usual(table[table["direction"] == "denoising"])["faithfulness"]) == [0.1]
+
+
+def test_squares_hold_medians_and_those_of_one_ablation_are_framed(evaluated_store):
+    table = faithfulness_table(usual(table_of(evaluated_store, list(evaluated_store.records()))))
+    figure = evaluation(table)
+    panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in panels] == ["acdc", "eap", "exact"]
+    numbers = [text.get_text() for text in panels[0].texts]
+    rows = table[(table["label"] == "acdc") & (table["size"] == "true")]
+    assert sorted(numbers) == sorted(short(value) for value in rows["faithfulness"]) and len(numbers) == 6
+    frames = {(round(p.get_x() + 0.47), round(p.get_y() + 0.47)) for p in panels[0].patches if p.get_hatch() is None}
+    assert frames == {(0, 0), (2, 1)}  # patch evaluated by patch, zero by zero; mean was not searched with
+
+
+def test_numbers_in_squares_are_short():
+    values = (0.0, 1.0, 0.5, -0.25, 1.25, 12.3, -8.0, 0.999, -0.001)
+    assert [short(value) for value in values] == ["0", "1.00", ".50", "-.25", "1.25", "12", "-8.00", "1.00", "0"]
+
+
+def test_curves_are_of_circuits_found_and_evaluated_alike(evaluated_store):
+    table = faithfulness_table(usual(table_of(evaluated_store, list(evaluated_store.records()))))
+    figure = faithfulness(table)
+    panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in panels] == ["patch ablation", "zero ablation"]
+    own = table[(table["label"] == "eap") & (table["ablation"] == "zero") & (table["evaluation_ablation"] == "zero")]
+    drawn = [line.get_xydata().tolist() for line in panels[1].lines]
+    assert own.loc[own["share"].notna(), ["share", "faithfulness"]].to_numpy().tolist() in drawn
+
+
+def test_labels_of_sizes_keep_their_distance():
+    assert spaced([0.1, 0.5]) == [0.1, 0.5]
+    chosen = spaced([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+    assert chosen[-1] == 1.0 and len(chosen) <= 5 and all(b / a > 3 for a, b in zip(chosen, chosen[1:], strict=False))
+
+
+def test_areas_are_over_all_sizes_or_none(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("b", "eap", "patch"))
+    write_evaluation(store, records[0]["key"], {"patch": [0.0, 1.0]}, sizes=(0.5, 1.0))
+    write_evaluation(store, records[1]["key"], {"patch": [None, 1.0]}, sizes=(0.5, 1.0))
+    row = area_table(usual(table_of(store, records))).iloc[0]
+    assert (row["cpr"], row["cmd"], row["n_programs"], row["sizes"]) == (0.25, 0.25, 1, "0.5 1")
+    assert row["cpr_log"] == pytest.approx(0.5)
+    assert "0.5 1" in areas(area_table(usual(table_of(store, records)))).caption
+
+
+def grid(values):
+    """A table of medians: {label: {evaluation ablation: value}}, found under patch, with the true size."""
+    rows = [
+        {"label": label, "ablation": "patch", "evaluation_ablation": name, "size": "true", "faithfulness": value}
+        | {"faithfulness_low": value, "faithfulness_high": value, "n_programs": 3, "state": "defined"}
+        for label, found in values.items()
+        for name, value in found.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_summary_says_what_the_evaluation_ablation_does():
+    text = dependence(
+        grid({"a": {"patch": 1.0, "zero": 0.2}, "b": {"patch": 0.8, "zero": 0.9}, "c": dict(patch=0.7, zero=0.1)})
+    )
+    assert (
+        "what a finds under patch ablation keeps 1.00 [1.00, 1.00]" in text
+        and "and 0.20 [0.20, 0.20] with zero" in text
+    )
+    assert "moves the median by 0.60 (median) and 0.80 at most" in text
+    assert "Kendall's tau of 0.33" in text and "found under patch no method is the best under all" in text
+
+
+def test_the_summary_says_when_nothing_depends_on_it():
+    assert "changes no median faithfulness" in dependence(grid({"a": {"patch": 1.0, "zero": 0.98}}))
+    assert dependence(grid({"a": {"patch": 1.0}})) is None
+    assert dependence(faithfulness_table(usual(evaluation_table([], [])))) is None
+
+
+def test_baselines_make_no_verdict():
+    assert dependence(grid({"random": {"patch": 1.0, "zero": 0.0}})) is None
+
+
+def test_an_evaluation_that_failed_and_a_damaged_cell_are_failures(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
+    write_evaluation(store, records[0]["key"], {}, status="failed", kind="memory", reason="out of memory")
+    table = failure_table(records, store.evaluations(), {"k" * 16: "its checksum differs"})
+    assert table[["task", "kind", "reason"]].values.tolist() == [
+        ["a", "evaluation: memory", "out of memory"],
+        ["", "damaged", "its checksum differs"],
+    ]
+
+
+def test_the_report_has_figures_tables_and_the_sentence(evaluated_store, tmp_path):
+    text = write_report(evaluated_store.path, tmp_path).read_text()
+    assert '<section id="faithfulness">' in text and "Faithfulness depends on how a circuit is evaluated" in text
+    assert (tmp_path / "figures" / "evaluation.pdf").exists() and (tmp_path / "figures" / "faithfulness.svg").exists()
+    csv = pd.read_csv(tmp_path / "tables" / "evaluations.csv")
+    assert len(csv) == 3 * 3 * 2 * 3 * 3 and set(csv["size"]) == {"true", "0.1", "0.5"}
