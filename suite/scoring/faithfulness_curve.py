@@ -1,0 +1,141 @@
+"""Faithfulness over circuit size: circuits of growing size from one ranking, their curve with a band, its areas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..circuit import Circuit, EdgeScores, greedy, top_n
+from ..faithfulness import Measured
+from ..setting import Aggregation, ReferencePoint
+from .bootstrap_prompts import resample_counts
+from .published import MIB_FRACTIONS, cmd, cpr
+
+Selection = Literal["greedy", "top-n"]
+
+
+@dataclass(frozen=True, eq=False)
+class SizedCircuit:
+    """A circuit of a size that was asked for.
+
+    Args:
+        fraction: of all edges that was asked for.
+        chosen: the ``int(fraction * n_edges)`` edges that the selection took.
+        circuit: what is measured: the chosen edges, without dead ends where pruning was asked for.
+    """
+
+    fraction: float
+    chosen: Circuit
+    circuit: Circuit
+
+
+def circuits_by_size(
+    scores: EdgeScores,
+    fractions: Sequence[float] = MIB_FRACTIONS,
+    *,
+    selection: Selection = "greedy",
+    absolute: bool = True,
+    prune: bool = True,
+) -> list[SizedCircuit]:
+    """The circuit of each size, as MIB makes them.
+
+    Args:
+        fractions: of all edges; rounded down to whole edges.
+        selection: ``greedy``: grown back from the logits; ``top-n``: the best edges wherever they are.
+        absolute: whether edges are ranked by absolute score. MIB takes the signed ranking for CPR, the absolute one
+            for CMD; they are different results.
+        prune: measure circuits without edges on no path from an input node to the logits. That changes nothing under
+            ``patch``, where such edges carry what a cut edge does, and can under other ablations.
+    """
+    select = greedy if selection == "greedy" else top_n
+    chosen = [select(scores, int(fraction * scores.graph.n_edges), absolute) for fraction in fractions]
+    return [
+        SizedCircuit(fraction, circuit, circuit.pruned() if prune else circuit)
+        for fraction, circuit in zip(fractions, chosen, strict=True)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class FaithfulnessCurve:
+    """Faithfulness at each size, with a band over prompts: float64 [n_sizes] each.
+
+    Args:
+        fractions: asked for; areas are taken over these, as MIB takes them.
+        edges: int, of the circuit that the selection took.
+        pruned: int, of those, on a path from an input node to the logits.
+        faithfulness: 1 is the full model, 0 the reference.
+        low, high: the band, pointwise; NaN with one prompt.
+        areas: ``cpr``, ``cmd``, ``cpr_log``, ``cmd_log``: (value, low, high) each.
+    """
+
+    fractions: np.ndarray
+    edges: np.ndarray
+    pruned: np.ndarray
+    faithfulness: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    areas: dict[str, tuple[float, float, float]]
+
+
+def faithfulness_curve(
+    sized: Sequence[SizedCircuit],
+    measured: Measured,
+    *,
+    aggregation: Aggregation = "ratio-of-means",
+    reference: ReferencePoint = "cut-graph",
+    templates: np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> FaithfulnessCurve:
+    """The curve of circuits that were measured.
+
+    Args:
+        sized: growing, one at least.
+        measured: the ``circuit`` of each, in order.
+        aggregation, reference: as of a ``Setting``.
+        templates: long [N], the template of each prompt: the blocks of the bootstrap.
+        level: confidence of the band and of the areas' intervals (percentiles of the resamples).
+    """
+    values = measured.faithfulness(aggregation, reference).numpy()
+    n = len(measured.full)
+    draws = np.full((1, len(sized)), np.nan)
+    if n > 1:
+        counts = resample_counts(n, templates, resamples, np.random.default_rng(seed))
+        draws = _resampled(measured, aggregation, reference, counts)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.nanquantile(draws, ends, axis=0) if np.isfinite(draws).any() else np.full((2, len(sized)), np.nan)
+    fractions = np.array([each.fraction for each in sized])
+    areas = {}
+    for name, area, log in (("cpr", cpr, False), ("cmd", cmd, False), ("cpr_log", cpr, True), ("cmd_log", cmd, True)):
+        drawn = [area(fractions, draw, log=log) for draw in draws] if len(sized) > 1 else [np.nan]
+        value = area(fractions, values, log=log) if len(sized) > 1 else np.nan
+        known = np.isfinite(drawn).all()
+        areas[name] = (float(value), *(np.quantile(drawn, ends).tolist() if known else (np.nan, np.nan)))
+    return FaithfulnessCurve(
+        fractions,
+        np.array([each.chosen.n_edges for each in sized]),
+        np.array([each.chosen.pruned().n_edges for each in sized]),
+        values,
+        low,
+        high,
+        areas,
+    )
+
+
+def _resampled(
+    measured: Measured, aggregation: Aggregation, reference: ReferencePoint, counts: np.ndarray
+) -> np.ndarray:
+    """Faithfulness in each resample: [n_resamples, C], from how often it holds each prompt [n_resamples, N]."""
+    if aggregation == "ratio-of-means":
+        nothing = measured.reference(reference).numpy()
+        gained, whole = measured.circuits.numpy() - nothing, measured.full.numpy() - nothing
+        total = counts @ whole
+        return (counts @ gained.T) / np.where(total == 0, np.nan, total)[:, None]
+    prompts = torch.arange(len(measured.full))
+    rows = [prompts.repeat_interleave(count) for count in torch.from_numpy(counts)]
+    return np.stack([measured.faithfulness(aggregation, reference, row).numpy() for row in rows])

@@ -1,0 +1,143 @@
+"""Is a circuit no larger than it must be: the largest set of its edges that can go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from ..circuit import Circuit
+from ..data import Data
+from ..errors import Undefined
+from ..faithfulness import evaluator_of
+from ..model.transformer import Transformer
+from ..objective import Objective
+from ..setting import Cut
+
+AT_ONCE = 256
+"""Most circuits evaluated in one call; it does not change the result."""
+
+ALL_SETS = 10
+"""Circuits of so many edges are small enough to try all their subsets."""
+
+Change = Callable[[Tensor], Tensor]
+"""Of circuits, bool [C, W, R]: how far each is from the given one, float [C]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minimality:
+    """What can go.
+
+    Args:
+        removed: names of the edges, in index order.
+        share: of the circuit's edges.
+        circuit: what is left; cutting one more edge alone changes too much.
+        change: what cutting all of ``removed`` changes.
+        largest: whether all sets were tried, so that none is larger.
+        evaluated: how many circuits were evaluated.
+    """
+
+    removed: tuple[str, ...]
+    share: float
+    circuit: Circuit
+    change: float
+    largest: bool
+    evaluated: int
+
+
+def minimality(
+    model: Transformer,
+    data: Data,
+    circuit: Circuit,
+    cut: Cut,
+    objective: Objective,
+    *,
+    tolerance: float = 0.02,
+    seed: int = 0,
+) -> Minimality:
+    """The edges of a circuit that can go without changing what it does.
+
+    Args:
+        cut: how circuits are run; its component must be ``edge``.
+        tolerance: the largest change that counts as none: the mean over prompts of the score's absolute change, as a
+            share of the same between the full model and the graph in which everything is cut.
+
+    Raises:
+        Undefined: another component, a cut that has no meaning on this data, or one that changes no score.
+    """
+    if cut.component != "edge":
+        raise Undefined(f"edges are not cut one by one when the component is {cut.component}; use component edge.")
+    evaluator = evaluator_of(model, data, cut, objective, seed=seed)
+    whole, nothing = (Circuit(circuit.graph, edges) for edges in (circuit.graph.exists, circuit.graph.exists & False))
+    full, empty, own = evaluator.per_example(cut.masks([whole, nothing, circuit]))
+    scale = (full - empty).abs().mean()
+    if scale == 0:
+        raise Undefined(f"cutting every edge changes no {objective.name}, so no change can be called small.")
+
+    def change(circuits: Tensor) -> Tensor:
+        masks = cut.masks([Circuit(circuit.graph, edges) for edges in circuits])
+        return (evaluator.per_example(masks) - own).abs().mean(1) / scale
+
+    return (all_sets if circuit.n_edges <= ALL_SETS else greedily)(circuit, change, tolerance)
+
+
+def all_sets(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
+    """Tries every subset, the smallest first; of those of one size the one that changes least is kept."""
+    where, evaluated = circuit.edges.nonzero(), 0
+    for size in range(len(where) + 1):
+        chosen = torch.tensor(list(combinations(range(len(where)), size)), dtype=torch.long)
+        circuits = torch.zeros(len(chosen), *circuit.edges.shape, dtype=torch.bool)
+        for column in chosen.T:
+            circuits[torch.arange(len(chosen)), where[column, 0], where[column, 1]] = True
+        changes = torch.cat([change(part) for part in circuits.split(AT_ONCE)])
+        evaluated += len(chosen)
+        if changes.min() <= tolerance or size == len(where):
+            break
+    return _left(circuit, circuits[changes.argmin()], change, True, evaluated)
+
+
+def greedily(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
+    """Edges go one after the other, those that change least alone first, as long as the change of all together stays
+    within the tolerance; over and over, until no single one can go.
+
+    No edge can be added to what it removes. It can miss a larger set where edges stand in for each other or cancel.
+    """
+    kept, edges = circuit.edges.clone(), circuit.edges.nonzero()
+    alone = [change(_without(kept, part)) for part in edges.split(AT_ONCE)] if len(edges) else [torch.zeros(0)]
+    order = [tuple(edge) for edge in edges[torch.cat(alone).argsort(stable=True)].tolist()]
+    evaluated, went = len(edges), True
+    while went:
+        waiting, order, went, speculate = order, [], False, 1
+        while waiting:
+            # The next cuts are evaluated at once, as if all were accepted; those behind the first that is not are
+            # thrown away and come again. The decisions are those of one at a time.
+            tried = waiting[:speculate]
+            together = kept.repeat(len(tried), 1, 1)
+            for i, (writer, reader) in enumerate(tried):
+                together[i:, writer, reader] = False
+            fits = (change(together) <= tolerance).tolist()
+            evaluated += len(tried)
+            accepted = fits.index(False) if False in fits else len(tried)
+            if accepted:
+                kept, went = together[accepted - 1], True
+            order += tried[accepted : accepted + 1]  # the one that was not accepted, if any: it has another chance
+            waiting = waiting[accepted + (accepted < len(tried)) :]
+            speculate = max(1, speculate // 2) if accepted < len(tried) else min(2 * speculate, AT_ONCE)
+    return _left(circuit, kept, change, False, evaluated)
+
+
+def _left(circuit: Circuit, kept: Tensor, change: Change, largest: bool, evaluated: int) -> Minimality:
+    removed = circuit.graph.named(circuit.edges & ~kept)
+    share = len(removed) / circuit.n_edges if circuit.n_edges else 0.0
+    changed = float(change(kept[None])[0])
+    return Minimality(tuple(removed), share, Circuit(circuit.graph, kept), changed, largest, evaluated + 1)
+
+
+def _without(edges: Tensor, where: Tensor) -> Tensor:
+    """One circuit for each of the edges [n, 2]: all but it, bool [n, W, R]."""
+    circuits = edges.repeat(len(where), 1, 1)
+    circuits[torch.arange(len(where)), where[:, 0], where[:, 1]] = False
+    return circuits
