@@ -1,0 +1,90 @@
+"""What ``evaluate --tests`` adds: hypothesis tests of the circuit, its completeness and its minimality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Undefined
+
+if TYPE_CHECKING:
+    from ..interchange import CircuitFile
+    from ..setting import Setting
+    from .problem import Problem
+
+COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
+
+
+def circuit_tests(file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
+    """One entry for each way to run the circuit and objective among ``chosen``, in order.
+
+    Returns ``setting`` (as it prints), ``hypotheses`` (a row a test), ``completeness`` and ``minimality``, each None
+    with the reason in ``undefined`` where it has no meaning. Settings that differ in how prompts are summed up, or in
+    what is cut, share an entry.
+    """
+    from dataclasses import replace
+
+    from ..harness.record import plain
+    from ..objective import OBJECTIVES
+    from ..scoring.completeness import completeness
+    from ..scoring.hypotheses import hypotheses
+    from ..scoring.minimality import minimality
+
+    entries = []
+    for cut, name in dict.fromkeys((replace(each.cut, set="complement"), each.objective) for each in chosen):
+        arguments = (problem.model, problem.data, file.circuit, cut, OBJECTIVES.get(name))
+        entry = {"setting": f"{cut} | {name}", "hypotheses": None, "completeness": None, "minimality": None}
+        entry["undefined"] = cut.undefined(problem.data, problem.model) or OBJECTIVES.get(name).undefined(
+            problem.data, problem.model.config
+        )
+        if entry["undefined"] is None:
+            entry["hypotheses"] = plain([test.row() for test in hypotheses(*arguments, seed=seed)])
+            entry["completeness"] = plain(asdict(completeness(*arguments, seed=seed)))
+            try:
+                found = minimality(*arguments, seed=seed)
+                entry["minimality"] = plain(
+                    {
+                        "removed": list(found.removed),
+                        "share": found.share,
+                        "change": found.change,
+                        "largest": found.largest,
+                    }
+                )
+            except Undefined as error:
+                entry["undefined"] = str(error).rstrip(".")
+        entries.append(entry)
+    return entries
+
+
+def print_circuit_tests(entries: Sequence[dict[str, Any]]) -> None:
+    """The entries for people."""
+    from .output import print_table
+
+    for entry in entries:
+        print(f"\ntests of the circuit under {entry['setting']}")
+        if entry["hypotheses"] is None:
+            print(f"undefined: {entry['undefined']}")
+            continue
+        print_table(COLUMNS, [_row(test) for test in entry["hypotheses"]])
+        found, left = entry["minimality"], entry["completeness"]
+        told = "; what is left answers the same whatever the prompt" if left["constant"] else ""
+        print(f"completeness {_number(left['completeness'])}: 1 when nothing is left without the circuit{told}")
+        if found is not None:
+            print(f"{len(found['removed'])} of its edges can go ({found['share']:.0%}){_some(found['removed'])}")
+
+
+def _row(test: dict[str, Any]) -> tuple:
+    if test["undefined"]:
+        return (test["name"], "undefined", *[None] * 5, test["undefined"])
+    numbers = (test["statistic"], test["n"], test["p_value"], test["corrected"], test["power"])
+    return (test["name"], test["verdict"], *numbers, test["alternative"])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    """The first few names, in brackets' place."""
+    return ": " + ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else ""
