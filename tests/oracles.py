@@ -27,6 +27,26 @@ ARCHITECTURES = {
         "gated": True,
         "activation": "silu",
     },
+    "pythia": {"parallel": True, "positions": "rotary", "rotary_dims": 2, "activation": "gelu"},
+    "scaled rotations": {
+        "norm": "rms",
+        "positions": "rotary",
+        "rotary_dims": 6,
+        "rotary_frequencies": (1.0, 0.3, 0.02),
+        "rotary_scale": 1.1,
+    },
+    "gemma-2": {
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "norm": "rms",
+        "post_norms": True,
+        "positions": "rotary",
+        "rotary_dims": 6,
+        "gated": True,
+        "attention_scale": 0.7,
+        "score_cap": 2.0,
+        "logit_cap": 3.0,
+    },
 }
 INPUTS = ("token", "sum", "split")
 
@@ -38,7 +58,7 @@ def small_model(inputs: str = "token", seed: int = 0, **changes) -> Transformer:
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         weight.data = 0.4 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        if name.endswith("norm_attention.weight") or name.endswith("norm_mlp.weight"):
+        if name.endswith(("norm_attention.weight", "norm_mlp.weight", "norm_after_attention.weight")):
             weight.data += 1
     return model
 
@@ -113,9 +133,15 @@ def plain_cut(
         for p in range(n):
             for i in range(half):
                 angle = p * config.rotary_base ** (-2 * i / config.rotary_dims)
-                out[p, i] = x[p, i] * math.cos(angle) - x[p, i + half] * math.sin(angle)
-                out[p, i + half] = x[p, i + half] * math.cos(angle) + x[p, i] * math.sin(angle)
+                if config.rotary_frequencies:
+                    angle = p * config.rotary_frequencies[i]
+                cos, sin = (config.rotary_scale * f(angle) for f in (math.cos, math.sin))
+                out[p, i] = x[p, i] * cos - x[p, i + half] * sin
+                out[p, i + half] = x[p, i + half] * cos + x[p, i] * sin
         return out
+
+    def capped(x: Tensor, cap: float | None) -> Tensor:
+        return x if cap is None else cap * torch.tanh(x / cap)
 
     def mlp(block, x: Tensor) -> Tensor:
         hidden = x @ block.W_in + block.b_in
@@ -123,10 +149,12 @@ def plain_cut(
             "relu": torch.relu,
             "identity": lambda y: y,
             "silu": lambda y: y * torch.sigmoid(y),
+            "gelu": lambda y: 0.5 * y * (1 + torch.erf(y / math.sqrt(2))),
             "gelu_tanh": lambda y: 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))),
         }[config.activation]
         hidden = act(x @ block.W_gate) * hidden if config.gated else act(hidden)
-        return hidden @ block.W_out + block.b_out
+        out = hidden @ block.W_out + block.b_out
+        return normed(block.norm_after_mlp, out) if config.post_norms else out
 
     for layer, block in enumerate(model.blocks):
         size, groups = config.d_head, config.kv_heads
@@ -142,10 +170,13 @@ def plain_cut(
             )
             if config.positions == "rotary":
                 q, k = rotated(q), rotated(k)
-            weights = q @ k.T * config.scale
+            weights = capped(q @ k.T * config.scale, config.score_cap)
             if config.causal:
                 weights = weights.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
             heads[f"a{layer}.h{head}"] = weights.softmax(-1) @ v @ block.W_O[head * size : (head + 1) * size]
+        if config.post_norms:
+            scale = 1 / (sum(heads.values()).pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
+            heads = {name: out * scale * block.norm_after_attention.weight for name, out in heads.items()}
         before = (dict(wrote), constant.clone())
         wrote |= heads | {name: fixed[name] for name in heads if name in fixed}
         constant += block.b_O
@@ -158,7 +189,7 @@ def plain_cut(
             wrote[f"m{layer}"] = fixed.get(f"m{layer}", out)
     if record is not None:
         record |= wrote
-    return normed(model.norm_final, read("logits")) @ model.unembed
+    return capped(normed(model.norm_final, read("logits")) @ model.unembed, config.logit_cap)
 
 
 def written(model: Transformer, tokens: Tensor) -> dict[str, Tensor]:

@@ -85,7 +85,9 @@ def _fixed(prompts: Prompts, layer: int, found: list[Gradients]) -> Iterator[tup
     model, graph, block, tap = prompts.model, prompts.model.graph, prompts.model.blocks[layer], found[0].taps[layer]
     q, k, v = tap["q"], tap["k"], tap["v"]
     pattern = model.scores(q, k).softmax(-1)
-    into_pattern = torch.stack([one.layers[layer]["z"] @ v.transpose(-1, -2) for one in found])  # [drops, B, H, P, P]
+    into_pattern = torch.stack(
+        [one.layers[layer]["mixed"] @ v.transpose(-1, -2) for one in found]
+    )  # [drops, B, H, P, P]
     examples, heads, positions, _ = q.shape
     step = max(1, _BUDGET // (examples * positions * max(heads * positions, 3 * model.config.d_model)))
     queries, keys = (

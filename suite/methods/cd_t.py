@@ -10,6 +10,7 @@ from torch import Tensor
 from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
+from ..errors import Undefined
 from ..evaluator import default_batch_size
 from ..model.block import ACTIVATIONS, Block, Norm
 from ..model.passes import spend
@@ -62,8 +63,11 @@ def discover(
 
     Raises:
         SpecError: an unknown way to score edges.
+        Undefined: a model with norms behind attention and MLPs, or with capped logits, for which the paper has no rule.
     """
     check_choices("cd-t", edges=(edges, EDGES))
+    if model.config.post_norms or model.config.logit_cap is not None:
+        raise Undefined("cd-t has no rule for norms behind attention and MLPs, nor for capped logits (Gemma-2).")
     size = batch_size or max(1, default_batch_size(model, data.clean.shape[1]) // 8)  # all sources' parts at once
 
     def of_batch(prompts: Prompts) -> Tensor:

@@ -5,12 +5,15 @@ Letters in the shape comments as in transformer.py: B examples, P positions, D d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..errors import ModelError
 
 ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -28,6 +31,18 @@ class Config:
     ``d_mlp = 0`` is attention only; ``n_kv_heads`` fewer than ``n_heads`` is grouped queries; ``positions`` are
     ``learned`` embeddings, ``rotary`` (the first ``rotary_dims`` of each head) or ``none``; ``attention_scale``
     multiplies q.k and is 1/sqrt(d_head) unless given.
+
+    ``rotary_frequencies``, in radians a position, one for each pair of rotated dimensions, stand in for the powers of
+    ``rotary_base`` where a model scales them; cosine and sine are multiplied by ``rotary_scale``. ``score_cap`` c
+    makes every attention score s into c tanh(s / c); ``logit_cap`` does so to the logits. ``n_positions`` is the
+    longest prompt on which all of this is the model.
+
+    ``post_norms`` (Gemma-2): a norm stands behind attention and another behind the MLP. They belong to the writers:
+    what a node writes is what arrives in the residual stream. The norm behind attention has one scale for all heads
+    of its layer. With it given, heads add up as ever, so the heads' outputs are defined as their shares of the normed
+    sum: head h writes (z_h W_h * gain) / rms(sum over heads of z_h W_h). The scale is that of the run at hand, in a cut
+    pass that of the heads as the pass computes them. Hence a head, even one that no kept edge leads out of, still
+    takes part in its layer's scale, and cutting all edges out of a node is still replacing what it writes.
     """
 
     n_layers: int
@@ -50,6 +65,19 @@ class Config:
     rotary_base: float = 10000.0
     attention_scale: float | None = None
     unembed_bias: bool = False
+    rotary_frequencies: tuple[float, ...] | None = None
+    rotary_scale: float = 1.0
+    score_cap: float | None = None
+    logit_cap: float | None = None
+    post_norms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rotary_frequencies is not None:  # a list, from JSON; a tuple can be hashed
+            object.__setattr__(self, "rotary_frequencies", tuple(self.rotary_frequencies))
+        if self.post_norms and (self.norm != "rms" or self.parallel):
+            raise ModelError(
+                "a norm behind attention is a root-mean-square norm in sequential blocks, or there is none."
+            )
 
     @property
     def kv_heads(self) -> int:
@@ -58,6 +86,13 @@ class Config:
     @property
     def scale(self) -> float:
         return self.d_head**-0.5 if self.attention_scale is None else self.attention_scale
+
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """Of the rotary embedding, in radians a position."""
+        if self.rotary_frequencies is not None:
+            return self.rotary_frequencies
+        return tuple(self.rotary_base ** (-2 * i / self.rotary_dims) for i in range(self.rotary_dims // 2))
 
 
 class Norm(nn.Module):
@@ -101,14 +136,28 @@ class Block(nn.Module):
             shapes |= {"W_out": (config.d_mlp, config.d_model), "b_out": (config.d_model,)}
             if config.gated:
                 shapes["W_gate"] = (config.d_model, config.d_mlp)
+        if config.post_norms:
+            self.norm_after_attention = Norm(config)
+            if config.d_mlp:
+                self.norm_after_mlp = Norm(config)
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+
+    def forward(self, compute: Callable, *given):
+        """``compute(self, *given)``. Passes use a layer's weights only in here: whatever spreads weights over ranks,
+        devices or a disk (FSDP, accelerate) brings them when a module is called and takes them away behind."""
+        return compute(self, *given)
 
     def mlp(self, x: Tensor) -> Tensor:
         hidden = F.linear(x, self.W_in.T, self.b_in)
         act = ACTIVATIONS[self.config.activation]
         hidden = act(x @ self.W_gate) * hidden if self.config.gated else act(hidden)
-        return F.linear(hidden, self.W_out.T, self.b_out)
+        out = F.linear(hidden, self.W_out.T, self.b_out)
+        return self.norm_after_mlp(out) if self.config.post_norms else out
+
+    def mlp_of(self, x: Tensor) -> Tensor:
+        """What the MLP writes when it reads [..., D]."""
+        return self.mlp(self.norm_mlp(x))
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [B, H, P, E] and k, v [B, H, P, E] (repeated for grouped queries) of one shared input [B, P, D]."""
@@ -130,22 +179,37 @@ class Block(nn.Module):
             readers = columns if readers is None else columns[readers]
         return (weight, bias) if readers is None else (weight[readers], bias[readers])
 
+    def project_apart(self, x: Tensor, readers: Tensor | None) -> Tensor:
+        """Queries, keys and values [r, ..., E] of the ``readers`` (see reader_weights) that read x [r, ..., D]."""
+        weight, bias = self.reader_weights(readers)
+        projected = torch.baddbmm(bias.unsqueeze(1), self.norm_attention(x).flatten(1, -2), weight)
+        return projected.unflatten(1, x.shape[1:-1])
+
+    def shares(self, z: Tensor) -> Tensor:
+        """Head outputs [H, ..., E], scaled such that ``W_write`` makes of them what arrives in the residual stream.
+
+        They are the heads' shares of the norm behind attention, and z itself where there is none (see Config).
+        """
+        return z * self.inverse_scale(z) if self.config.post_norms else z
+
+    def inverse_scale(self, z: Tensor) -> Tensor:
+        """One over the scale of the norm behind attention, of all head outputs [H, ..., E]: [..., 1]."""
+        return self.norm_after_attention.standardised(z.movedim(0, -2).flatten(-2) @ self.W_O)[1]
+
+    def write(self, z: Tensor) -> Tensor:
+        """What the heads together write, from their shares [H, B, P, E]: [B, P, D], output bias included."""
+        return F.linear(z.permute(1, 2, 0, 3).flatten(-2), self.W_write.T, self.b_O)
+
+    def write_apart(self, z: Tensor, heads: slice | list[int] = slice(None)) -> Tensor:
+        """What each of some heads writes, from their shares [h, ..., E]: [h, ..., D]."""
+        return z.flatten(1, -2).bmm(self.W_O_by_head[heads]).unflatten(1, z.shape[1:-1])
+
+    @property
+    def W_write(self) -> Tensor:
+        """[H * E, D]: W_O, and the gain of the norm behind attention where there is one."""
+        return self.W_O * self.norm_after_attention.weight if self.config.post_norms else self.W_O
+
     @property
     def W_O_by_head(self) -> Tensor:
-        """[H, E, D]."""
-        return self.W_O.unflatten(0, (self.config.n_heads, -1))
-
-
-# Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
-SMALL_ATTENTION = 256
-
-
-def attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
-    """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
-    many = q.shape[:-2]
-    q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * scale, k, v))  # [P, E, N]
-    scores = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
-    if causal:
-        later = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(later.unsqueeze(-1), -torch.inf)
-    return (scores.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)
+        """``W_write`` by head, [H, E, D]."""
+        return self.W_write.unflatten(0, (self.config.n_heads, -1))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .block import Block
 from .passes import spend
 from .rules import EXACT, Rules
 from .transformer import Activations, Transformer
@@ -27,7 +28,8 @@ class Gradients:
 
     q, k, v: per layer [B, H, P, E], behind the projection. mlp: per layer [B, P, D], at the MLP's input before its
     norm. logits: [B, P, D], at the final residual stream. z, m: per layer, at what heads [B, H, P, E] and MLPs
-    [B, P, D] write; filled only when asked for. taps: the values at those places (see ``Transformer.run``).
+    [B, P, D] write, and mixed, at z before a norm behind attention; filled only when asked for. taps: the values at
+    those places (see ``Transformer.run``).
     """
 
     taps: list[dict[str, Tensor]]
@@ -66,7 +68,7 @@ def gradients(
         value = loss(logits)
     names = ["q", "k", "v", *(["mlp"] if model.graph.mlps else [])]
     if of_writers:
-        names += ["z", *(["m"] if model.graph.mlps else [])]
+        names += ["mixed", "z", *(["m"] if model.graph.mlps else [])]
     wanted = [tap[name] for tap in taps[:-1] for name in names] + [taps[-1]["logits"]]
     reached = [part for part in wanted if part.requires_grad]
     spend(backward=inputs.shape[1])
@@ -157,9 +159,14 @@ def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradie
     1 / scale is applied while still d_head wide, and mean(y g) is g.q / d_model, with q less all of its biases.
     The last term comes from the scale: a frozen norm has none.
     """
-    block = model.blocks[layer]
-    norm, d_model = block.norm_attention, model.config.d_model
-    weight, bias = block.reader_weights()  # [3H, D, E], [3H, E]
+    wide = torch.promote_types(model.dtype, torch.float32)
+    values = {name: tap[name].to(wide) for name in ("residual", "q", "k", "v")}
+    return model.blocks[layer](_into_readers, values, gradients.to(wide), rules)
+
+
+def _into_readers(block: Block, tap: dict[str, Tensor], gradients: Tensor, rules: Rules) -> Tensor:
+    norm, wide = block.norm_attention, gradients.dtype
+    weight, bias = (part.to(wide) for part in block.reader_weights())  # [3H, D, E], [3H, E]
 
     def by_reader(parts: Tensor) -> Tensor:  # [3, B, H, P, E] to [3H, n, E]
         return parts.transpose(1, 2).flatten(2, 3).flatten(0, 1)
@@ -168,15 +175,15 @@ def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradie
     if norm.kind == "none":
         return narrow.bmm(weight.transpose(1, 2))
     if norm.kind == "layer":
-        bias = bias + norm.bias @ weight
-    weight = weight * norm.weight[:, None]
+        bias = bias + norm.bias.to(wide) @ weight
+    weight = weight * norm.weight.to(wide)[:, None]
     standardised, inverse = (part.flatten(0, 1) for part in norm.standardised(tap["residual"]))  # [n, D], [n, 1]
     narrow = narrow * inverse
     if norm.kind == "layer":
         weight = weight - weight.mean(1, keepdim=True)
-    wide = narrow.bmm(weight.transpose(1, 2))
+    found = narrow.bmm(weight.transpose(1, 2))
     if rules.freeze_norm:
-        return wide
+        return found
     unbiased = by_reader(torch.stack([tap["q"], tap["k"], tap["v"]])) - bias[:, None]
-    along = (narrow * unbiased).sum(-1, keepdim=True) / d_model  # mean(y g)
-    return wide.addcmul_(along, standardised[None], value=-1)
+    along = (narrow * unbiased).sum(-1, keepdim=True) / standardised.shape[-1]  # mean(y g)
+    return found.addcmul_(along, standardised[None], value=-1)

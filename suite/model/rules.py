@@ -52,10 +52,25 @@ class Rules:
         centred = x - x.mean(-1, keepdim=True) if norm.kind == "layer" else x
         return _hang(value, centred * inverse * norm.weight)
 
+    def qkv(self, block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, H, P, E] of one residual stream [B, P, D]."""
+        return block.qkv(self.norm(block.norm_attention, x))
+
+    def shares(self, block: Block, z: Tensor) -> Tensor:
+        """``block.shares(z)``, [H, B, P, E]."""
+        if not self.freeze_norm or not block.config.post_norms:
+            return block.shares(z)
+        return z * block.inverse_scale(z.detach())
+
+    def mlp_of(self, block: Block, x: Tensor) -> Tensor:
+        """``block.mlp_of(x)``, [..., D]."""
+        return self.mlp(block, self.norm(block.norm_mlp, x))
+
     def mlp(self, block: Block, x: Tensor) -> Tensor:
         """``block.mlp(x)``, [..., D]."""
         gated = block.config.gated and self.gate_share != 1
-        if not self.activation_ratio and not gated:
+        frozen = block.config.post_norms and self.freeze_norm
+        if not self.activation_ratio and not gated and not frozen:
             return block.mlp(x)
         with torch.no_grad():
             value = block.mlp(x)
@@ -65,7 +80,8 @@ class Rules:
             if block.config.gated
             else self._activation(block, hidden)
         )
-        return _hang(value, (self.gate_share * hidden if gated else hidden) @ block.W_out)
+        out = F.linear(self.gate_share * hidden if gated else hidden, block.W_out.T, block.b_out)
+        return _hang(value, self.norm(block.norm_after_mlp, out) if block.config.post_norms else out)
 
     def _activation(self, block: Block, x: Tensor) -> Tensor:
         activation = ACTIVATIONS[block.config.activation]

@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import SMALL_ATTENTION, Block, Config, Norm, attend_small
+from ..errors import DataError
+from . import attention
+from .block import Block, Config, Norm
 from .graph import Graph, InputNodes
 from .passes import spend
 from .rules import EXACT, Rules
@@ -30,11 +32,16 @@ from .stream import GradientStream, Stream, slice_or_list
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
 
+# What models of equal weights may differ in: a position, say, may turn queries by less in one made for longer prompts.
+_NOT_IN_SHAPES = ("rotary_frequencies", "score_cap", "logit_cap")
+
+
 @dataclass
 class Activations:
     """What every writer wrote in one run. Batch and position axes of size 1 stand for all (means, zeros).
 
-    inputs: [n_inputs, B, P, D], the input nodes. heads: per layer [H, B, P, E], before the output projection.
+    inputs: [n_inputs, B, P, D], the input nodes. heads: per layer [H, B, P, E], before the output projection, and
+    behind it as shares of the norm where a norm follows attention (see Config).
     mlps: per layer [B, P, D]; empty for attention-only models.
     """
 
@@ -90,11 +97,14 @@ class Transformer(nn.Module):
 
     @cached_property
     def weights_hash(self) -> str:
-        """16 hex digits of the weights as they are stored (names, dtypes, bytes)."""
+        """16 hex digits of the weights as they are stored (names, dtypes, bytes), and of scaled rotations and caps."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        unseen = {name: value for name in _NOT_IN_SHAPES if (value := getattr(self.config, name)) is not None}
+        if unseen:
+            digest.update(repr(unseen).encode())
         return digest.hexdigest()[:16]
 
     def with_inputs(self, inputs: InputNodes) -> Transformer:
@@ -118,7 +128,11 @@ class Transformer(nn.Module):
         return self.run(self.input_nodes(tokens), read=read)[0]
 
     def input_nodes(self, tokens: Tensor) -> Tensor:
-        """What the input nodes write: [n_inputs, B, P, D]."""
+        """What the input nodes write: [n_inputs, B, P, D]. Raises DataError for prompts longer than the model takes."""
+        if tokens.shape[1] > self.config.n_positions:
+            raise DataError(
+                f"a prompt of {tokens.shape[1]} tokens, and the model takes {self.config.n_positions}; shorten it."
+            )
         token = F.embedding(tokens, self.embed)
         if self.graph.inputs == "token" or self.config.positions != "learned":
             # Without a position embedding there is nothing to add, and nothing for a second node to write.
@@ -150,7 +164,8 @@ class Transformer(nn.Module):
             taps: a list to which one dict a layer is appended, and one for the logits, with the readers' inputs
                 (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
                 each of them a tensor whose gradient is the reader's own; and with what the layer computed before
-                ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D].
+                ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D]; ``mixed`` is z before the norm behind
+                attention, the same where there is none.
             rules: how gradients are carried back; the values do not depend on them.
             written: (``"heads"`` or ``"mlp"``, layer, what its nodes write as in Activations) to what goes into the
                 residual stream instead.
@@ -162,14 +177,16 @@ class Transformer(nn.Module):
         residual = inputs.sum(0) + self.constant(inputs.shape[2])
         heads, mlps = [], []
         for layer, block in enumerate(self.blocks):
-            q, k, v = block.qkv(rules.norm(block.norm_attention, residual))
-            z = rules.attend(self, q, k, v)
-            tap = {"residual": residual, "q": q, "k": k, "v": v, "z": z}
+            q, k, v = block(rules.qkv, residual)
+            z = mixed = rules.attend(self, q, k, v)
+            if self.config.post_norms:
+                z = block(rules.shares, mixed.transpose(0, 1)).transpose(0, 1)
+            tap = {"residual": residual, "q": q, "k": k, "v": v, "mixed": mixed, "z": z}
             heads.append(z.transpose(0, 1) if written is None else written("heads", layer, z.transpose(0, 1)))
-            after = residual + F.linear(heads[-1].permute(1, 2, 0, 3).flatten(-2), block.W_O.T, block.b_O)
+            after = residual + block(Block.write, heads[-1])
             if self.graph.mlps:
                 reader = (residual if self.config.parallel else after).view_as(after)  # an alias with its own gradient
-                m = rules.mlp(block, rules.norm(block.norm_mlp, reader))
+                m = block(rules.mlp_of, reader)
                 tap |= {"mlp": reader, "m": m}
                 mlps.append(m if written is None else written("mlp", layer, m))
                 after = after + mlps[-1]
@@ -182,37 +199,19 @@ class Transformer(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of [..., P, E] queries, keys and values, rotated first where positions are rotary."""
-        if self.config.positions == "rotary":
-            q, k = self.rotate(q), self.rotate(k)
-        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL_ATTENTION:
-            return attend_small(q, k, v, self.config.causal, self.config.scale)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=self.config.causal, scale=self.config.scale)
+        return attention.attend(self.config, q, k, v)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
-        if self.config.positions == "rotary":
-            q, k = self.rotate(q), self.rotate(k)
-        scores = q @ k.transpose(-1, -2) * self.config.scale
-        if self.config.causal:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(later, float("-inf"))
-        return scores
-
-    def rotate(self, x: Tensor) -> Tensor:
-        """Rotary position embedding of the first ``rotary_dims`` of [..., P, E], in the half-split layout."""
-        dims = self.config.rotary_dims
-        frequency = self.config.rotary_base ** (-torch.arange(0, dims, 2, device=x.device, dtype=torch.float64) / dims)
-        angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float64)[:, None] * frequency
-        cos, sin = (torch.cat([f(angle)] * 2, -1).to(x.dtype) for f in (torch.cos, torch.sin))
-        turned, still = x[..., :dims], x[..., dims:]
-        first, second = turned.chunk(2, -1)
-        return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, still], -1)
+        return attention.scores(self.config, q, k)
 
     def to_logits(self, residual: Tensor, read: Tensor | None = None, rules: Rules = EXACT) -> Tensor:
         """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
         if read is not None:
             residual = residual.flatten(-3, -2).index_select(-2, read.flatten().nonzero().flatten())
-        return F.linear(rules.norm(self.norm_final, residual), self.unembed.T, getattr(self, "unembed_bias", None))
+        logits = F.linear(rules.norm(self.norm_final, residual), self.unembed.T, getattr(self, "unembed_bias", None))
+        cap = self.config.logit_cap
+        return logits if cap is None else cap * (logits / cap).tanh()
 
     # ---- what writers wrote, in the residual stream ------------------------------------------------------------------
 
@@ -225,12 +224,7 @@ class Transformer(nn.Module):
         for layer, block in enumerate(self.blocks):
             if graph.heads(layer).start >= n_writers:
                 break
-            out[graph.heads(layer)] = (
-                activations.heads[layer]
-                .flatten(1, 2)
-                .bmm(block.W_O_by_head)
-                .unflatten(1, activations.heads[layer].shape[1:3])
-            )
+            out[graph.heads(layer)] = block(Block.write_apart, activations.heads[layer])
             if graph.mlps and graph.mlp(layer) < n_writers:
                 out[graph.mlp(layer)] = activations.mlps[layer]
         return out
@@ -250,8 +244,7 @@ class Transformer(nn.Module):
         residual = activations.inputs.sum(0) + self.constant(n_positions)
         before_attention, before_mlp = [residual], []
         for layer, block in enumerate(self.blocks):
-            z = activations.heads[layer].permute(1, 2, 0, 3).flatten(-2)
-            after = residual + F.linear(z, block.W_O.T, block.b_O)
+            after = residual + block(Block.write, activations.heads[layer])
             before_mlp.append(residual if self.config.parallel else after)
             residual = after + activations.mlps[layer] if self.graph.mlps else after
             before_attention.append(residual)
@@ -309,12 +302,12 @@ class Transformer(nn.Module):
                 base, cut = alternative.before_attention[layer], alternative.activations.heads[layer]
                 z = self._attend_apart(stream, layer, heads, base)
                 chosen = slice_or_list(heads)
-                change = (z - cut[chosen].unsqueeze(1)).flatten(1, 3).bmm(block.W_O_by_head[chosen])
-                stream.write(change.unflatten(1, (len(masks), -1)).transpose(0, 1))
+                change = block(Block.write_apart, z - cut[chosen].unsqueeze(1), chosen)  # [r, C, B, P, D]
+                stream.write(change.flatten(2, 3).transpose(0, 1))
             if graph.mlps and live[graph.mlp(layer)]:
                 reader = range(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
                 x = stream.read(reader, graph.visible(layer, to_mlp=True), alternative.before_mlp[layer])
-                out = block.mlp(block.norm_mlp(x[0])) - alternative.activations.mlps[layer]
+                out = block(Block.mlp_of, x[0]) - alternative.activations.mlps[layer]
                 stream.write(out.flatten(1, 2).unsqueeze(1))
         logits_reader = range(len(graph.readers) - 1, len(graph.readers))
         return self.to_logits(stream.read(logits_reader, len(graph.writers), alternative.before_attention[-1])[0], read)
@@ -323,11 +316,11 @@ class Transformer(nn.Module):
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
         graph, block = self.graph, self.blocks[layer]
         parts, first = [head + part * graph.n_heads for part in range(3) for head in heads], graph.qkv(layer).start
-        x = block.norm_attention(stream.read([first + part for part in parts], graph.visible(layer), base))
+        x = stream.read([first + part for part in parts], graph.visible(layer), base)
         everyone = len(heads) == graph.n_heads
-        weight, bias = block.reader_weights(None if everyone else torch.tensor(parts, device=self.device))
-        projected = torch.baddbmm(bias.unsqueeze(1), x.flatten(1, 3), weight)  # [3r, C * n, E]
-        return self.attend(*projected.unflatten(1, x.shape[1:4]).chunk(3))
+        readers = None if everyone else torch.tensor(parts, device=self.device)
+        z = self.attend(*block(Block.project_apart, x, readers).chunk(3))
+        return block(Block.shares, z) if self.config.post_norms else z
 
     def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:
         """The lowest layer with a reader that some mask cuts an edge into; n_layers when only the logits' are."""
@@ -335,12 +328,14 @@ class Transformer(nn.Module):
         return self.graph.reader_layer(int(cut[0])) if len(cut) else self.config.n_layers
 
     def live_writers(self, kept: Tensor) -> Tensor:
-        """Which writers [W] a path of kept edges [W, R] leads from to the logits."""
+        """Which writers [W] a path of kept edges [W, R] leads from to the logits, so that they must be computed."""
         graph, kept = self.graph, kept.cpu()
         live = kept[:, -1].clone()
         for layer in reversed(range(graph.n_layers)):
             if graph.mlps and live[graph.mlp(layer)]:
                 live |= kept[:, graph.mlp_reader(layer)]
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
+            if self.config.post_norms:  # all heads of a layer take part in the scale of the norm behind them
+                live[graph.heads(layer)] = live[graph.heads(layer)].any()
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live

@@ -68,7 +68,8 @@ def _from_boundary(model, residual, first_layer):
     """Logits of the plain model from the residual stream before a layer."""
     for block in model.blocks[first_layer:]:
         z = model.attend(*block.qkv(block.norm_attention(residual)))
-        after = residual + z.transpose(1, 2).flatten(-2) @ block.W_O + block.b_O
+        out = z.transpose(1, 2).flatten(-2) @ block.W_O
+        after = residual + (block.norm_after_attention(out) if model.config.post_norms else out) + block.b_O
         if model.graph.mlps:
             after = after + block.mlp(block.norm_mlp(residual if model.config.parallel else after))
         residual = after
