@@ -88,6 +88,11 @@ def test_a_circuit_as_good_as_the_model_at_every_size():
     assert math.isnan(cpr(MIB_FRACTIONS, [math.nan] * 10))
 
 
+def test_better_than_the_model_counts_for_cpr_and_against_cmd():
+    assert cpr([0.5, 1.0], [1.5, 1.5]) == pytest.approx(0.75)
+    assert cmd([0.5, 1.0], [1.5, 1.5]) == pytest.approx(0.25)
+
+
 def test_log_sizes_weigh_every_doubling_alike():
     # A step at 10 %: linear size sees nine tenths of the area above it, log size one third of the three decades.
     late = [0.0] * 6 + [1.0] * 4
