@@ -41,8 +41,8 @@ class Undefined(CircuitMeterError):
     """A combination (method, ablation, objective, task) that has no meaning; the message is the reason."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> str:
-    """One sentence for a name that does not exist: what was given, the nearest name, all names.
+def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: Iterable[str] = ()) -> str:
+    """One sentence for a name that does not exist: what was given, the nearest name, all names (or those ``shown``).
 
     >>> unknown("method", "eapig", ["acdc", "eap-ig"])
     "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
@@ -50,4 +50,4 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> str:
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
-    return f"no {kind} {given!r}.{nearest} Known: {', '.join(names) or 'none'}.{' ' + hint if hint else ''}"
+    return f"no {kind} {given!r}.{nearest} Known: {', '.join(shown or names) or 'none'}.{' ' + hint if hint else ''}"

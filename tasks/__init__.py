@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import ground_truth
 from ..suite.errors import SpecError, unknown
 from ..suite.registry import Registry
 from . import (
     acronyms,
+    blimp,
     colored_objects,
     country_capital,
     docstring,
@@ -26,6 +28,8 @@ from . import (
     hypernymy,
     induction,
     ioi,
+    mib,
+    pararel,
     successor,
     sva,
     tracr,
@@ -50,12 +54,14 @@ for _module in (
     colored_objects,
 ):
     FAMILIES.add(_module.FAMILY.name, _module.FAMILY)
+for _family in (*blimp.FAMILIES, *pararel.FAMILIES, *mib.FAMILIES):
+    FAMILIES.add(_family.name, _family)
 
 
 def names() -> list[str]:
     """Every task, shipped or registered."""
     texts = [name for family in FAMILIES for name in FAMILIES.get(family).names]
-    return sorted({*tracr.names(), *texts, *TASKS})
+    return sorted({*ground_truth.names(), *texts, *TASKS})
 
 
 def load(name: str | Path) -> Task | TextTask:
@@ -71,12 +77,16 @@ def load(name: str | Path) -> Task | TextTask:
     family, _, options = text.partition("@")
     if family in FAMILIES:
         return FAMILIES.get(family).task(options)
-    if text in gates.names():
-        return gates.load(text)
     directory = text if Path(text).is_dir() else family
-    if text in tracr.names() or (Path(directory) / "model.json").is_file():
-        return tracr.load(name)
-    raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too."))
+    if text in ground_truth.names() or (Path(directory) / "model.json").is_file():
+        truth = ground_truth.load(name)
+        return (gates if truth.description["family"] == gates.FAMILY else tracr).task(truth)
+    raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too.", groups()))
+
+
+def groups() -> list[str]:
+    """The tasks in few words: without their variants, and ``tracr/*`` for all that begin so."""
+    return sorted({f"{name.split('/')[0]}/*" if "/" in name else name.split("@")[0] for name in names()})
 
 
 __all__ = ["FAMILIES", "TASKS", "Task", "TextTask", "load", "names"]

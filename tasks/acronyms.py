@@ -31,15 +31,16 @@ VARIANTS = {
 }
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    words = [word for word in tokenizer.words(WORDS) if tokenizer.one(word[0]) is not None]
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    words = [word for word in tokenizer.words(WORDS, 4) if tokenizer.one(word[0]) is not None]
     template = usable(TEMPLATES, tokenizer, W1=words[0], W2=words[1], W3=words[2], C1="A", C2="B")[0][1]
     slot = {"first": 0, "second": 1, "third": 2}[variant]
     while True:
         chosen = draw.some(words, 3)
         other = draw.one(words)
         letters = "".join(word[0] for word in chosen)
-        if other[0] in letters or len(set(letters)) < 3:
+        if other[0] in letters or len(set(letters)) < 3 or split_of(letters) != split:
+            yield None
             continue
         shown = [*chosen[:slot], other, *chosen[slot + 1 :]]
         marks = {"C1": letters[0], "C2": letters[1]}
@@ -49,7 +50,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=fill(template, **dict(zip(_SLOTS, shown, strict=True)), **marks),
             answers=(letters[2],),
             wrong=(wrong,),
-            split=split_of(letters),
+            split=split,
             template=0,
             then=(wrong,) if variant == "third" else (),
         )

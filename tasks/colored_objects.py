@@ -23,14 +23,17 @@ TEMPLATES = [
 VARIANTS = {"asked": "another of the three things asked for, so that the answer is another"}
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    colors, things = tokenizer.words(COLORS), tokenizer.words(THINGS)
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    colors, things = tokenizer.words(COLORS, 3), tokenizer.words(THINGS, 3)
     words = {f"c{i}": colors[i] for i in (1, 2, 3)} | {f"t{i}": things[i] for i in (1, 2, 3)}
     templates = usable(TEMPLATES, tokenizer, asked=things[1], **words)
     while True:
         number, template = draw.one(templates)
         its_colors, its_things = draw.some(colors, 3), draw.some(things, 3)
         asked, other = draw.some(range(3), 2)
+        if split_of(f"{its_things[asked]} {its_colors[asked]}") != split:
+            yield None
+            continue
         shown = {f"c{i}": color for i, color in enumerate(its_colors, 1)}
         shown |= {f"t{i}": thing for i, thing in enumerate(its_things, 1)}
         yield Prompt(
@@ -38,7 +41,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=fill(template, asked=its_things[other], **shown),
             answers=(f" {its_colors[asked]}",),
             wrong=tuple(f" {color}" for color in its_colors if color != its_colors[asked]),
-            split=split_of(f"{its_things[asked]} {its_colors[asked]}"),
+            split=split,
             template=number,
             then=(f" {its_colors[other]}",),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .draw import Draw
-from .family import Family, split_of, usable
+from .family import Family, required, split_of, usable
 from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
@@ -36,13 +36,15 @@ TEMPLATES = [
 VARIANTS = {"capital": "another capital of as many tokens"}
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     by_length: dict[int, list[str]] = {}
     for capital, country in COUNTRIES.items():
         if tokenizer.one(f" {country}") is not None and tokenizer.knows(f" {capital}"):
             by_length.setdefault(len(tokenizer(f" {capital}")), []).append(capital)
     capitals = [capital for same in by_length.values() if len(same) > 1 for capital in same]
-    templates = usable(TEMPLATES, tokenizer, capital=capitals[0])
+    templates = usable(
+        TEMPLATES, tokenizer, capital=required(capitals, "two capitals of as many tokens with countries")[0]
+    )
     for (number, template), capital in draw.shuffled([(one, c) for one in templates for c in capitals]):
         same = by_length[len(tokenizer(f" {capital}"))]
         for other in draw.shuffled([c for c in same if c != capital])[:8]:

@@ -32,15 +32,18 @@ TEMPLATES = [
 VARIANTS = {"random": "the three names in the definition and the two in the docstring, each replaced by fresh ones"}
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    variables = tokenizer.words(VARIABLES)
-    words = [word for word in tokenizer.words(DESCRIPTIONS) if word not in set(variables)]
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    variables = tokenizer.words(VARIABLES, 13)
+    words = [word for word in tokenizer.words(DESCRIPTIONS, 10) if word not in set(variables)]
     fields = dict.fromkeys(("A", "B", "C", "A2", "B2"), variables[0])
     usable(TEMPLATES, tokenizer, before="", after="", about="", one="", two="", **fields)
     while True:
         n_before, n_after = 1 + draw.below(3), draw.below(3)
         names = draw.some(variables, 8 + n_before + n_after)
         (a, b, c), others, around = names[:3], names[3:8], names[8:]
+        if split_of(f"{b} {c}") != split:
+            yield None
+            continue
         rest = {
             "before": "".join(f" {name}," for name in around[:n_before]),
             "after": "".join(f", {name}" for name in around[n_before:]),
@@ -53,7 +56,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=_written(others, rest),
             answers=(f" {c}",),
             wrong=tuple(f" {name}" for name in names if name != c),
-            split=split_of(f"{b} {c}"),
+            split=split,
             template=3 * (n_before - 1) + n_after,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from ..suite.data import Data
 from ..suite.errors import DataError, SpecError, unknown
@@ -19,12 +20,13 @@ from .prompt import Prompt
 from .task import Task
 from .tokenizer import Tokenizer
 
+T = TypeVar("T")
 SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
 BOS = "bos"
 _MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
 
-# (tokenizer, variant, draw) to prompts, without end or each once.
-Prompts = Callable[[Tokenizer, str, Draw], Iterator[Prompt]]
+# (tokenizer, variant, split, draw) to prompts, without end or each once; None for a draw that belongs to another split.
+Prompts = Callable[[Tokenizer, str, str, Draw], Iterator[Prompt | None]]
 
 
 def split_of(key: str) -> str:
@@ -46,7 +48,8 @@ class Family:
         paper: where it comes from.
         variants: name -> what its counterfactual is; the first is the default one.
         objective: used when none is asked for.
-        prompts: ``(tokenizer, variant, draw)`` to prompts, of whatever split.
+        prompts: ``(tokenizer, variant, split, draw)`` to prompts, of the split asked for or of all; None for what is
+            passed over.
         positions: name -> (field, shift), the tokens that have a name in every prompt.
         models: which models do it well enough, in words.
     """
@@ -102,6 +105,11 @@ class TextTask:
         return f"{self.family.description}; counterfactual: {self.family.variants[self.variant]}"
 
     @property
+    def models(self) -> str:
+        """Which models do it well enough, in words."""
+        return self.family.models
+
+    @property
     def objective(self) -> str:
         return self.family.objective
 
@@ -119,18 +127,18 @@ class TextTask:
         found: dict[tuple[str, str | None], Prompt] = {}
         misses = 0
         draw = Draw(self.family.name, self.variant, split, seed)
-        for prompt in self.family.prompts(tokenizer, self.variant, draw):
-            both = (prompt.clean.text, prompt.counterfactual.text if prompt.counterfactual else None)
+        for prompt in self.family.prompts(tokenizer, self.variant, split, draw):
             misses += 1
-            if prompt.split == split and both not in found:
-                found[both] = prompt
-                misses = 0
+            if prompt is not None and prompt.split == split:
+                both = (prompt.clean.text, prompt.counterfactual.text if prompt.counterfactual else None)
+                misses = misses if both in found else 0
+                found.setdefault(both, prompt)
             if len(found) == n or misses > _MISSES:
                 break
         if not found:
             raise DataError(
                 f"the task {self.name} has no {split} prompt in this tokenizer's vocabulary; choose another model "
-                f"({self.family.models})."
+                f"({self.models})."
             )
         return list(found.values())
 
@@ -139,7 +147,14 @@ class TextTask:
         return pack(prompts, tokenizer, self.family.positions, bos=self.bos)
 
 
-def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> list[tuple[int, str]]:
+def required(items: Sequence[T], what: str) -> Sequence[T]:
+    """The items. Raises DataError where there are none, because the tokenizer knows no ``what``."""
+    if not items:
+        raise DataError(f"this model's tokenizer has no {what} in single tokens; choose another model.")
+    return items
+
+
+def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> Sequence[tuple[int, str]]:
     """(number, template) of the templates whose words the tokenizer knows.
 
     Args:
@@ -149,6 +164,4 @@ def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> list
         DataError: it knows none.
     """
     known = [(i, template) for i, template in enumerate(templates) if tokenizer.knows(template.format(**words))]
-    if not known:
-        raise DataError("the tokenizer knows the words of no template of this task; choose another model.")
-    return known
+    return required(known, "template of this task")

@@ -39,8 +39,8 @@ VARIANTS = {"person": "'man' for a profession held to be women's and 'woman' for
 _PRONOUNS, _OPPOSITE = (" she", " he"), ("man", "woman")
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    professions = (tokenizer.words(SHE), tokenizer.words(HE))
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
+    professions = (tokenizer.words(SHE, 1), tokenizer.words(HE, 1))
     templates = usable(TEMPLATES, tokenizer, person="man")
     # As many of either: the shorter list decides, so that always answering one pronoun is right half the time.
     n = min(map(len, professions))

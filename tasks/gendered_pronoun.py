@@ -38,8 +38,8 @@ VARIANTS = {
 _PRONOUNS = (" she", " he")
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    names = (tokenizer.words(SHE), tokenizer.words(HE))
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    names = (tokenizer.words(SHE, 1), tokenizer.words(HE, 1))
     templates = usable(TEMPLATES, tokenizer, so="So", name=names[0][0])
     if variant == "that-person":
         templates = usable(TEMPLATES, tokenizer, so="That", name="person")
@@ -47,6 +47,9 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
         number, template = draw.one(templates)
         gender = draw.below(2)
         name, other = draw.one(names[gender]), draw.one(names[1 - gender])
+        if split_of(f"{name} {number}") != split:
+            yield None
+            continue
         opposite = variant == "opposite"
         replaced = {"so": "So", "name": other} if opposite else {"so": "That", "name": "person"}
         yield Prompt(
@@ -54,7 +57,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=fill(template, **replaced),
             answers=(_PRONOUNS[gender],),
             wrong=(_PRONOUNS[1 - gender],),
-            split=split_of(f"{name} {number}"),
+            split=split,
             template=number,
             then=(_PRONOUNS[1 - gender],) if opposite else (),
         )

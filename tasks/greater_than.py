@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from ..suite.errors import DataError
 from .draw import Draw
-from .family import Family, split_of, usable
+from .family import Family, required, split_of, usable
 from .prompt import Prompt, Text, fill
 from .tokenizer import Tokenizer
 
@@ -34,6 +33,7 @@ TEMPLATES = [
     "The {noun} began in the year {century}{year} and ended in the year {end}",
     "The {noun} went on from {century}{year} to {end}",
 ]
+_FIRST = "01"  # what the counterfactual has; every prompt's year is later
 DIGITS = [f"{year:02}" for year in range(100)]
 
 VARIANTS = {
@@ -57,20 +57,19 @@ def years(tokenizer: Tokenizer, century: int) -> list[str]:
     return found[1:-1]
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    pool = [(str(century), rest) for century in CENTURIES for rest in years(tokenizer, century)]
-    if not pool:
-        raise DataError(
-            "no year from 1100 to 1799 is two tokens for this tokenizer; choose another model (gpt2, mini)."
-        )
-    nouns = tokenizer.words(NOUNS)
-    century, rest = pool[0]
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    pool = [(str(century), rest) for century in CENTURIES for rest in years(tokenizer, century) if rest > _FIRST]
+    nouns = tokenizer.words(NOUNS, 1)
+    century, rest = required(pool, "year from 1100 to 1799 as two tokens, century and rest,")[0]
     templates = usable(TEMPLATES, tokenizer, noun=nouns[0], century=century, year=rest, end=century)
     while True:
         number, template = draw.one(templates)
         noun, (century, rest) = draw.one(nouns), draw.one(pool)
+        if split_of(century + rest) != split:
+            yield None
+            continue
         if variant == "01":
-            other = (century, "01")
+            other = (century, _FIRST)
         else:
             other = draw.one([(c, y) for c, y in pool if c != century])
         later = DIGITS[int(rest) + 1 :]
@@ -79,7 +78,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=_written(template, noun, *other),
             answers=tuple(later),
             wrong=tuple(DIGITS[: int(rest) + 1]),
-            split=split_of(century + rest),
+            split=split,
             template=number,
             then=tuple(DIGITS[int(other[1]) + 1 :]),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .draw import Draw
-from .family import Family, split_of, usable
+from .family import Family, required, split_of, usable
 from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
@@ -42,13 +42,13 @@ TEMPLATES = [", {thing} and other", " They had {thing} and other", " There was t
 VARIANTS = {"kind": "a thing of another kind and of as many tokens"}
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     names = {kind: tuple(f" {name}" for name in tokenizer.words(kind.split())) for kind in KINDS}
     things = [(thing, kind) for kind, listed in KINDS.items() if names[kind] for thing in listed.split()]
     length = {thing: len(tokenizer(f" {thing}")) for thing, _ in things}
     # A thing of two kinds, or one that is a kind's name, would be ambiguous.
     things = [(thing, kind) for thing, kind in things if sum(thing == other for other, _ in things) == 1]
-    templates = usable(TEMPLATES, tokenizer, thing=things[0][0])
+    templates = usable(TEMPLATES, tokenizer, thing=required(things, "kind of things")[0][0])
     for (number, template), (thing, kind) in draw.shuffled([(t, pair) for t in templates for pair in things]):
         others = [(other, its) for other, its in things if its != kind and length[other] == length[thing]]
         for other, its in draw.shuffled(others)[:4]:

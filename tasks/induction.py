@@ -24,14 +24,17 @@ VARIANTS = {
 }
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    words = tokenizer.words(NOUNS)
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    words = tokenizer.words(NOUNS, _LONGEST + 1)
     usable(TEMPLATES, tokenizer, word=words[0])
     while True:
         n = _SHORTEST + draw.below(_LONGEST - _SHORTEST + 1)
         *shown, fresh = draw.some(words, n + 1)
         asked, other = draw.some(range(n - 1), 2)
         right, wrong = f" {shown[asked + 1]}", f" {shown[other + 1]}"
+        if split_of(f"{shown[asked]}{right}") != split:
+            yield None
+            continue
         if variant == "cue":
             counterfactual = _written(shown, asked, shown[other])
         else:
@@ -41,7 +44,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=counterfactual,
             answers=(right,),
             wrong=(wrong,),
-            split=split_of(f"{shown[asked]}{right}"),
+            split=split,
             template=n - _SHORTEST,
             then=(wrong,) if variant == "cue" else (),
         )

@@ -45,15 +45,20 @@ VARIANTS = {
 }
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
-    names, places, objects = map(tokenizer.words, (NAMES, PLACES, OBJECTS))
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    names, places, objects = (tokenizer.words(*listed) for listed in ((NAMES, 5), (PLACES, 1), (OBJECTS, 1)))
     words = {"X": names[0], "Y": names[1], "S2": names[0], "place": places[0], "object": objects[0]}
     templates = usable(TEMPLATES, tokenizer, **words)
+    if variant == "fresh":
+        templates = [one for one in templates if (one[0] in HELD_OUT) == (split == "test")]
     while True:
         number, template = draw.one(templates)
         order = draw.one((("IO", "S1"), ("S1", "IO")))
         scene = {"place": draw.one(places), "object": draw.one(objects)}
         io, s, *others = draw.some(names, 5)
+        if split_of(" ".join(sorted((io, s)))) != split:
+            yield None
+            continue
         other = {
             "abc": others,
             "third-name": (io, s, others[0]),
@@ -65,7 +70,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=_written(template, order, other, scene),
             answers=(f" {io}",),
             wrong=(f" {s}",),
-            split=_split(variant, number, io, s),
+            split=split,
             template=2 * number + (order[0] == "S1"),
             then=(f" {s}",) if variant == "flip" else (),
         )
@@ -76,12 +81,6 @@ def _written(template: str, order: tuple[str, str], people: Sequence[str], scene
     named = dict(zip(("IO", "S1", "S2"), people, strict=True))
     renamed = template.replace("{X}", f"{{{order[0]}}}").replace("{Y}", f"{{{order[1]}}}")
     return fill(renamed, **named, **scene)
-
-
-def _split(variant: str, number: int, *pair: str) -> str | None:
-    """The split of a pair of names; under ``fresh`` also of the template, and of neither where the two differ."""
-    split = split_of(" ".join(sorted(pair)))
-    return split if variant != "fresh" or (number in HELD_OUT) == (split == "test") else None
 
 
 FAMILY = Family(

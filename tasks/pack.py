@@ -29,7 +29,7 @@ def pack(
     first = [tokenizer.bos] if bos else []
     clean = tokenizer.tokens([prompt.clean.text for prompt in prompts])
     paired = [prompt.counterfactual for prompt in prompts if prompt.counterfactual is not None]
-    others = tokenizer.tokens([text.text for text in paired])
+    others = tokenizer.tokens([text.text for text in paired]) if paired else []
     if paired:
         _check_lengths(prompts, clean, others)
     lengths = torch.tensor([len(first) + len(tokens.ids) for tokens in clean])
@@ -72,7 +72,7 @@ def _place(text: Text, tokens: Tokens, field: str, shift: int, first: int) -> in
     return first + tokens.last(*text.fields[field]) + shift if field in text.fields else -1
 
 
-def _answers(words: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Tensor | None:
+def _answers(words: Sequence[Sequence[str | int]], tokenizer: Tokenizer) -> Tensor | None:
     if not any(words):
         return None
     return padded([[_single(word, tokenizer) for word in row] for row in words], -1)
@@ -86,7 +86,9 @@ def _disjoint(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> Tensor | None:
     return _answers([prompt.wrong for prompt in prompts], tokenizer)
 
 
-def _single(text: str, tokenizer: Tokenizer) -> int:
+def _single(text: str | int, tokenizer: Tokenizer) -> int:
+    if isinstance(text, int):
+        return text
     found = tokenizer.one(text)
     if found is None:
         raise DataError(f"the answer {text!r} is {len(tokenizer(text))} tokens and not one known token.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from string import Formatter
 
 
@@ -21,7 +22,7 @@ class Prompt:
 
     Args:
         clean, counterfactual: of equal token length; the counterfactual is None for tasks that have none.
-        answers, wrong: what is right and wrong as the next token, as text (with its leading space).
+        answers, wrong: what is right and wrong as the next token: text with its leading space, or a token id.
         split: the split that the prompt is in, by ``split_of`` something that no two splits share; None for none.
         template: number of the template.
         then: the right next tokens of the counterfactual, for tasks whose counterfactual has an answer.
@@ -29,11 +30,17 @@ class Prompt:
 
     clean: Text
     counterfactual: Text | None
-    answers: tuple[str, ...]
-    wrong: tuple[str, ...]
+    answers: tuple[str | int, ...]
+    wrong: tuple[str | int, ...]
     split: str | None
     template: int
-    then: tuple[str, ...] = ()
+    then: tuple[str | int, ...] = ()
+
+
+@lru_cache
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    """(literal text, the field after it or None) of each part of a template."""
+    return tuple((literal, name) for literal, name, _, _ in Formatter().parse(template))
 
 
 def fill(template: str, **words: str) -> Text:
@@ -43,7 +50,7 @@ def fill(template: str, **words: str) -> Text:
     Text(text='Then Mary left.', fields={'A': (5, 9)})
     """
     text, fields = "", {}
-    for literal, name, _, _ in Formatter().parse(template):
+    for literal, name in _parts(template):
         text += literal
         if name is not None:
             fields[name] = (len(text), len(text) + len(words[name]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .draw import Draw
-from .family import Family, split_of, usable
+from .family import Family, required, split_of, usable
 from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
@@ -35,11 +35,11 @@ VARIANTS = {
 }
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
     orders = {name: tokenizer.words(order) for name, order in ORDERS.items()}
     # An order of which a member is missing has no next member.
     whole = [order for name, order in orders.items() if len(order) == len(ORDERS[name])]
-    first, second, third, *_ = whole[0]
+    first, second, third, *_ = required(whole, "order")[0]
     templates = usable(TEMPLATES, tokenizer, first=first, second=second, third=third)
     while True:
         order = draw.one(whole)
@@ -47,6 +47,9 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
         start, other = draw.some(range(len(order) - _RUN), 2)
         run = order[start : start + _RUN]
         shown = order[other : other + _RUN]
+        if split_of(f"{run[0]} {number}") != split:
+            yield None
+            continue
         if variant == "random":
             shown = draw.some(order, _RUN)
             if order.index(shown[1]) == order.index(shown[0]) + 1 or order.index(shown[2]) == order.index(shown[1]) + 1:
@@ -57,7 +60,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=_written(template, shown),
             answers=(f" {order[start + _RUN]}",),
             wrong=(f" {wrong}",),
-            split=split_of(f"{run[0]} {number}"),
+            split=split,
             template=number,
             then=(f" {wrong}",) if variant == "shift" else (),
         )

@@ -38,10 +38,11 @@ TEMPLATES = [
 VARIANTS = {"number": "the subject in the other number, so that the answer flips"}
 
 
-def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
+def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    tokenizer.words([noun for pair in NOUNS for noun in pair], 6)
     nouns = [pair for pair in NOUNS if len(tokenizer.words(pair)) == 2]
     verbs = [pair for pair in VERBS if len(tokenizer.words(pair)) == 2]
-    prepositions = tokenizer.words(PREPOSITIONS)
+    prepositions = tokenizer.words(PREPOSITIONS, 1)
     by_number = [tuple(f" {pair[number]}" for pair in verbs) for number in (0, 1)]
     first, prep = nouns[0][0], prepositions[0]
     templates = usable(TEMPLATES, tokenizer, subject=first, prep1=prep, noun1=first, prep2=prep, noun2=first)
@@ -49,6 +50,9 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
         # Most prompts have one phrase or two: without any there are few to tell apart.
         number, template = draw.one([*templates, *templates[1:], *templates[1:]])
         subject, *between = draw.some(nouns, 3)
+        if split_of(f"{subject[0]} {between[0][0] if number else ''}") != split:
+            yield None
+            continue
         plural, *others = (draw.below(2) for _ in range(3))
         rest = {"prep1": draw.one(prepositions), "prep2": draw.one(prepositions)}
         rest |= {f"noun{i}": noun[other] for i, (noun, other) in enumerate(zip(between, others, strict=True), 1)}
@@ -57,7 +61,7 @@ def prompts(tokenizer: Tokenizer, variant: str, draw: Draw) -> Iterator[Prompt]:
             counterfactual=fill(template, subject=subject[1 - plural], **rest),
             answers=by_number[plural],
             wrong=by_number[1 - plural],
-            split=split_of(f"{subject[0]} {between[0][0] if number else ''}"),
+            split=split,
             template=number,
             then=by_number[1 - plural],
         )

@@ -58,7 +58,8 @@ class Task:
         """A split as a Hugging Face dataset, one row a prompt.
 
         Columns ``clean`` and ``counterfactual`` are token ids of equal length, ``read`` says at which of them outputs
-        are compared; ``answer`` and ``wrong`` are lists of token ids, where the task has them. Padding is left out.
+        are compared; ``answer`` and ``wrong`` are lists of token ids, ``template`` a number, ``positions`` token
+        indices by name, where the task has them. Padding is left out.
         """
         import datasets
 
@@ -73,4 +74,12 @@ class Task:
         for name, column in (("answer", data.answers), ("wrong", data.wrong)):
             if column is not None:
                 rows[name] = [[i for i in row if i >= 0] for row in column.tolist()]
+        if data.templates is not None:
+            rows["template"] = data.templates.tolist()
+        if data.positions is not None:
+            where = {name: at.tolist() for name, at in data.positions.items()}
+            rows["positions"] = [
+                {name: [i for i, here in enumerate(at[row]) if here] for name, at in where.items()}
+                for row in range(data.n)
+            ]
         return datasets.Dataset.from_dict(rows)

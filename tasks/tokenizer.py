@@ -66,9 +66,15 @@ class Tokenizer:
             self._known[text] = ids[0] if len(ids) == 1 and ids[0] != self.source.unk_token_id else None
         return self._known[text]
 
-    def words(self, words: Sequence[str]) -> list[str]:
-        """Those of the words that are one token after a space."""
-        return [word for word in words if self.one(f" {word}") is not None]
+    def words(self, words: Sequence[str], least: int = 0) -> list[str]:
+        """Those of the words that are one token after a space. Raises DataError where they are fewer than ``least``."""
+        known = [word for word in words if self.one(f" {word}") is not None]
+        if len(known) < least:
+            raise DataError(
+                f"of {words[0]}, {words[1]} and {len(words) - 2} more words, {len(known)} are single tokens of this "
+                f"model, and the task needs {least}; choose another model."
+            )
+        return known
 
     def word(self, word: str) -> int:
         """The id of a word with its leading space. Raises DataError when that is not one token."""

@@ -96,7 +96,7 @@ def on_model(task: Task | TextTask, name: str | Path) -> Task:
     if tokenizer is None:
         raise DataError(
             f"the task {task.name} is text, and {name} has no tokenizer; choose another model, such as "
-            f"{task.family.models}, or put its tokenizer files beside config.json."
+            f"{task.models}, or put its tokenizer files beside config.json."
         )
     return task.on(tokenizer)
 

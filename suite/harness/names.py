@@ -48,7 +48,11 @@ def tasks(pattern: str) -> list[str]:
     if not found and Path(folder).is_dir():
         return [f"{Path(folder).resolve()}{at}{variant}"]
     if not found:
-        raise SpecError(unknown("task", pattern, known, "A folder that `circuitmeter truth` wrote is a task too."))
+        raise SpecError(
+            unknown(
+                "task", pattern, known, "A folder that `circuitmeter truth` wrote is a task too.", registry.groups()
+            )
+        )
     return found
 
 

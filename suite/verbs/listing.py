@@ -78,10 +78,19 @@ def _methods() -> list[dict[str, Any]]:
 def _tasks() -> list[dict[str, Any]]:
     from ... import tasks
 
-    loaded = [tasks.load(name) for name in tasks.names()]
-    return [
-        {"name": task.name, "model": task.model, "objective": task.objective, "truth": task.truth} for task in loaded
-    ]
+    rows = []
+    for task in map(tasks.load, tasks.names()):
+        runs_on = task.model or getattr(task, "models", "any")
+        rows.append(
+            {
+                "name": task.name,
+                "model": runs_on,
+                "objective": task.objective,
+                "truth": task.truth,
+                "description": task.description,
+            }
+        )
+    return rows
 
 
 def _truths() -> list[dict[str, Any]]:

@@ -47,7 +47,11 @@ class Training:
         self.recipe, self.seed, self.tokenizer, self.step = recipe, seed, tokenizer, 0
         self.model = _initial(recipe, seed, len(tokenizer.source))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+            self.model.parameters(),
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
         )
         self.classes = [prepare(course, recipe, tokenizer, seed) for course in recipe.courses]
         self._weights = torch.tensor([part.course.weight for part in self.classes])
