@@ -18,12 +18,7 @@ from ..errors import DataError, ModelError, unknown
 from ..model.device import resolve
 from ..model.graph import InputNodes
 from ..model.transformer import Transformer
-
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-# Everything a model folder needs and nothing that can run code.
-_FROM_HUB = ["config.json", "*.safetensors", _INDEX, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
-_HUB_SECONDS = 10.0
+from . import hub
 
 
 def load_model(
@@ -36,14 +31,15 @@ def load_model(
     """The model called ``name``, ready to be cut.
 
     Args:
-        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a Hugging Face folder
-            (``config.json`` and safetensors), or a name on the Hugging Face hub (``gpt2``).
+        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a folder of Hugging Face or of
+            TransformerLens (``config.json`` and safetensors), or a name on the Hugging Face hub (``gpt2``; see hub.py).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
-        dtype: of the weights.
+        dtype: of the weights; scores are float32 or wider whatever it is.
         inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
 
     Raises:
-        ModelError: nothing has this name, files are missing or damaged, or the architecture is not supported.
+        ModelError: nothing has this name, files are missing or damaged, the architecture is not supported, or its
+            logits are not those of the source.
         SpecError: the device does not exist.
     """
     device = resolve(device) if isinstance(device, str) else device
@@ -52,11 +48,15 @@ def load_model(
         if inputs not in (None, model.graph.inputs):
             raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
         return model
-    from ..model.convert import from_huggingface
+    from ..model.convert import check_logits, from_huggingface
 
     folder = _folder(name)
+    if (config := _transformer_lens_config(folder)) is not None:
+        return _read_transformer_lens(folder, config, inputs or "token", dtype).to(device)
     source = _read_huggingface(folder, dtype)
-    return from_huggingface(source, inputs=inputs or "token", dtype=dtype).to(device)
+    model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)
+    check_logits(model, source)
+    return model.to(device)
 
 
 def names() -> list[str]:
@@ -115,35 +115,13 @@ def _folder(name: str | Path) -> Path:
         return path
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
-            f"no folder {text!r}; --model takes a folder with config.json and {_WEIGHTS}, a hub name, "
+            f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a hub name, "
             f"a mini model ({', '.join(mini.names())}) or a ground truth."
         )
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
         raise ModelError(unknown("ground truth", text, ground_truth.names()))
-    return _fetch(text)
-
-
-def _fetch(name: str) -> Path:
-    """The snapshot folder of a model on the hub. Raises ModelError that names what is missing and how to provide it."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    provide = (
-        f"Run `hf download {name}` here, where the hub can be reached; or copy the model's folder (config.json, "
-        f"{_WEIGHTS}, tokenizer files) to this machine and give `--model PATH`."
-    )
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FROM_HUB, etag_timeout=_HUB_SECONDS))
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is no model: neither a folder nor a name on the Hugging Face hub.") from error
-    except HfHubHTTPError as error:
-        raise ModelError(f"the Hugging Face hub does not give {name!r}: {_first_line(error)} {provide}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"no model {name!r} on this machine (config.json and {_WEIGHTS} are missing), and the Hugging Face hub "
-            f"cannot be reached. {provide}"
-        ) from error
+    return hub.fetch(text)
 
 
 def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
@@ -169,27 +147,53 @@ def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def _transformer_lens_config(folder: Path) -> dict[str, Any] | None:
+    """The config.json of a TransformerLens checkpoint; ``None`` for any other folder."""
+    from ..model.convert.transformer_lens import is_transformer_lens
+
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text()) if file.is_file() else None
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}.") from error
+    return config if isinstance(config, dict) and is_transformer_lens(config) else None
+
+
+def _read_transformer_lens(folder: Path, config: dict[str, Any], inputs: InputNodes, dtype: torch.dtype) -> Transformer:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from ..model.convert import from_transformer_lens
+
+    _check_files(folder)
+    try:
+        state = load_file(folder / hub.WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{folder / hub.WEIGHTS} cannot be read: {_first_line(error)}") from error
+    return from_transformer_lens(config, state, inputs=inputs, dtype=dtype)
+
+
 def _check_files(folder: Path) -> None:
     """Raises ModelError that names the first file missing."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no model: config.json is missing (or model.json, for a ground truth).")
-    if (folder / _WEIGHTS).is_file():
+    if (folder / hub.WEIGHTS).is_file():
         return
-    if (folder / _INDEX).is_file():
-        shards = sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
+    if (folder / hub.INDEX).is_file():
+        shards = sorted(set(json.loads((folder / hub.INDEX).read_text())["weight_map"].values()))
         for shard in shards:
             if not (folder / shard).is_file():
                 raise ModelError(
-                    f"{folder} holds no complete model: {shard} is missing; {_INDEX} lists {len(shards)} files."
+                    f"{folder} holds no complete model: {shard} is missing; {hub.INDEX} lists {len(shards)} files."
                 )
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickled:
         raise ModelError(
             f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you "
-            f"trust it and save it with model.save_pretrained(folder), which writes {_WEIGHTS}."
+            f"trust it and save it with model.save_pretrained(folder), which writes {hub.WEIGHTS}."
         )
-    raise ModelError(f"{folder} holds no weights: {_WEIGHTS} is missing; copy it there, beside config.json.")
+    raise ModelError(f"{folder} holds no weights: {hub.WEIGHTS} is missing; copy it there, beside config.json.")
 
 
 def _first_line(error: BaseException) -> str:

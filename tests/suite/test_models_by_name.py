@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import socket
 from fnmatch import fnmatch
@@ -13,6 +15,7 @@ import torch
 
 from circuitmeter import ground_truth
 from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.harness.hub import PINS, Pin
 from circuitmeter.suite.harness.models import is_ground_truth, load_model, load_tokenizer
 
 
@@ -142,8 +145,89 @@ def test_a_hub_name_without_a_hub(monkeypatch, tmp_path):
         load_model("gpt2", device="cpu")
     message = str(error.value)
     assert "\n" not in message
-    for part in ("'gpt2'", "config.json", "model.safetensors", "cannot be reached", "hf download gpt2", "--model PATH"):
+    for part in ("'gpt2'", "config.json", "model.safetensors", "cannot be reached", "--model PATH"):
         assert part in message
+    assert f"`hf download gpt2 --revision {PINS['gpt2'].revision}`" in message
+
+
+def test_names_are_pinned_to_a_revision_and_its_weights_are_checked(monkeypatch, copy):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot(name, **options):
+        asked.append((name, options["revision"]))
+        return str(copy)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(ModelError, match="is not gpt2 at revision 607a30d7.* SHA-256 is .* delete it"):
+        load_model("gpt2", device="cpu")
+    load_model("gpt2@main", device="cpu")
+    load_model("gpt2-medium", device="cpu")
+    load_model("someone/else", device="cpu")
+    assert asked == [
+        ("gpt2", PINS["gpt2"].revision),
+        ("gpt2", "main"),
+        ("gpt2-medium", PINS["gpt2-medium"].revision),
+        ("someone/else", None),
+    ]
+    found = hashlib.sha256((copy / "model.safetensors").read_bytes()).hexdigest()
+    monkeypatch.setitem(PINS, "gpt2", Pin("0" * 40, found))
+    assert load_model("gpt2", device="cpu").config.n_layers == 2
+
+
+def test_every_pin_is_a_whole_commit_and_a_whole_hash():
+    for name, pin in PINS.items():
+        assert pin.pickled or re.fullmatch("[0-9a-f]{40}", pin.revision), name
+        assert pin.sha256 is None or re.fullmatch("[0-9a-f]{64}", pin.sha256), name
+
+
+def test_a_model_whose_weights_are_a_pickle_on_the_hub():
+    with pytest.raises(ModelError, match="'attn-only-4l' as model_final.pth only, a pickle .*--model PATH"):
+        load_model("attn-only-4l", device="cpu")
+
+
+def test_a_transformer_lens_folder(tmp_path):
+    from safetensors.torch import save_file
+
+    config = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 32, "n_ctx": 6, "d_vocab": 9}
+    config |= {"act_fn": "gelu_new", "attn_only": True, "normalization": "LNPre", "shortformer_pos": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="holds no weights"):
+        load_model(tmp_path, device="cpu")
+    attention = {f"W_{part}": torch.randn(2, 8, 4) for part in "QKV"} | {"W_O": torch.randn(2, 4, 8)}
+    attention |= {f"b_{part}": torch.randn(2, 4) for part in "QKV"} | {"b_O": torch.randn(8)}
+    state = {f"blocks.0.attn.{name}": weight for name, weight in attention.items()}
+    state |= {"embed.W_E": torch.randn(9, 8), "pos_embed.W_pos": torch.randn(6, 8)}
+    save_file(state | {"unembed.W_U": torch.randn(8, 9), "unembed.b_U": torch.randn(9)}, tmp_path / "model.safetensors")
+    model = load_model(tmp_path, device="cpu", dtype=torch.bfloat16)
+    assert model.graph.n_edges == 1 * 6 + 3 and model.dtype == torch.bfloat16
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_model(tmp_path, device="cpu")
+
+
+def test_a_conversion_that_is_wrong_is_not_handed_out(monkeypatch, gpt2):
+    """As when an option is overlooked: the logits of source and result are compared at loading."""
+    from dataclasses import replace
+
+    from circuitmeter.suite.model.convert import CONVERTERS
+
+    right = CONVERTERS["gpt2"]
+
+    def wrong(source):
+        config, weights = right(source)
+        return replace(config, attention_scale=1.0), {k: 3 * v if "W_QKV" in k else v for k, v in weights.items()}
+
+    monkeypatch.setitem(CONVERTERS, "gpt2", wrong)
+    with pytest.raises(ModelError, match="the conversion of this GPT2LMHeadModel is wrong"):
+        load_model(gpt2, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(gpt2, dtype):
+    model = load_model(gpt2, device="cpu", dtype=dtype)
+    assert model.dtype == dtype and all(weight.dtype == dtype for weight in model.parameters())
 
 
 def test_only_safe_files_are_fetched(monkeypatch, gpt2):
@@ -156,8 +240,8 @@ def test_only_safe_files_are_fetched(monkeypatch, gpt2):
         return str(gpt2)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert load_model("gpt2", device="cpu").config.n_layers == 2
-    patterns = asked["gpt2"]["allow_patterns"]
+    assert load_model("gpt2-medium", device="cpu").config.n_layers == 2
+    patterns = asked["gpt2-medium"]["allow_patterns"]
     assert "config.json" in patterns and "*.safetensors" in patterns
     for unsafe in ("pytorch_model.bin", "model.pt", "modeling.py", "weights.pkl"):
         assert not any(fnmatch(unsafe, pattern) for pattern in patterns)

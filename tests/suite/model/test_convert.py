@@ -1,62 +1,216 @@
-"""GPT-2 from Hugging Face: logits equal to the source's, whatever the configuration."""
+"""Models of other libraries: logits equal to the source's, whatever the configuration, or a refusal."""
+
+import math
 
 import pytest
 import torch
+import transformers
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.model.convert import from_huggingface
+from circuitmeter.suite.errors import DataError, ModelError
+from circuitmeter.suite.model.convert import CONVERTERS, check_logits, from_huggingface
 
-TINY = dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, n_positions=12)
+ROPE = {"rope_theta": 10000.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+SMALL = dict(
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=50,
+    max_position_embeddings=64,
+)
+GPT2 = dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, n_positions=32)
+NEOX = {**SMALL, "max_position_embeddings": 32, "rope_parameters": ROPE | {"partial_rotary_factor": 0.5}}
+del NEOX["num_key_value_heads"]
+GEMMA = {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 5, "attn_logit_softcapping": 2.0}
+GEMMA |= {"final_logit_softcapping": 3.0, "pad_token_id": None}
+
+# name: (configuration class, options)
+SOURCES = {
+    "gpt2": ("GPT2", GPT2),
+    "gpt2, one head, one layer": ("GPT2", {**GPT2, "n_head": 1, "n_layer": 1}),
+    "gpt2, relu, its own width": ("GPT2", {**GPT2, "activation_function": "relu", "n_inner": 24}),
+    "gpt2, gelu": ("GPT2", {**GPT2, "activation_function": "gelu", "layer_norm_epsilon": 1e-3}),
+    "gpt2, unscaled, untied": ("GPT2", {**GPT2, "scale_attn_weights": False, "tie_word_embeddings": False}),
+    "pythia": ("GPTNeoX", NEOX),
+    "gpt-neox, sequential, no biases": ("GPTNeoX", {**NEOX, "use_parallel_residual": False, "attention_bias": False}),
+    "pythia, tied, scaled": (
+        "GPTNeoX",
+        {
+            **NEOX,
+            "tie_word_embeddings": True,
+            "rope_parameters": {**NEOX["rope_parameters"], "rope_type": "linear", "factor": 2.0},
+        },
+    ),
+    "llama 1": ("Llama", {**SMALL, "num_key_value_heads": 4}),
+    "llama 2, grouped, tied": ("Llama", {**SMALL, "tie_word_embeddings": True}),
+    "llama 3": ("Llama", {**SMALL, "rope_parameters": LLAMA3, "head_dim": 12}),
+    "llama, linear": ("Llama", {**SMALL, "rope_parameters": ROPE | {"rope_type": "linear", "factor": 4.0}}),
+    "llama, yarn": ("Llama", {**SMALL, "rope_parameters": YARN}),
+    "llama, biases": ("Llama", {**SMALL, "attention_bias": True, "hidden_act": "gelu"}),
+    "mistral": ("Mistral", {**SMALL, "sliding_window": None}),
+    "mistral, windows": ("Mistral", {**SMALL, "sliding_window": 20}),
+    "qwen-2.5": ("Qwen2", {**SMALL, "tie_word_embeddings": True}),
+    "gemma-2": ("Gemma2", GEMMA),
+    "gemma-2, windows, untied": ("Gemma2", {**GEMMA, "sliding_window": 16, "tie_word_embeddings": False}),
+    "gemma-2, no caps": ("Gemma2", {**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None}),
+}
 
 
-def source(**changes):
+class Wide(TorchFunctionMode):
+    """float64 wherever the code inside asks for float32.
+
+    transformers takes norms, softmax and rotations in float32 whatever the model's dtype, which alone would keep two
+    float64 models 1e-7 apart.
+    """
+
+    def __torch_function__(self, function, types, given=(), options=None):
+        function = torch.Tensor.double if function is torch.Tensor.float else function
+        given = [torch.float64 if value is torch.float32 else value for value in given]
+        options = {k: torch.float64 if value is torch.float32 else value for k, value in (options or {}).items()}
+        return function(*given, **options)
+
+
+def source(name, **changes):
+    kind, options = SOURCES[name]
+    config = getattr(transformers, f"{kind}Config")(**{**options, **changes})
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(**{**TINY, **changes})).eval()
-    for weight in model.parameters():  # away from the tiny initial values, biases included
+    model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config).eval()
+    for weight in model.parameters():  # away from the small initial values; biases and gains included
         weight.data.normal_(std=0.3)
     return model
 
 
+def prompts(length, n=3):
+    return torch.randint(0, 50, (n, length), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@torch.no_grad()
+def test_logits_equal_the_source_in_float64(name):
+    with Wide():
+        theirs = source(name).double()
+        ours = from_huggingface(theirs, inputs="split")
+        tokens = prompts(min(24, ours.config.n_positions))
+        assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-10, atol=1e-10)
+    assert ours.graph.inputs == "split" and ours.dtype == torch.float64
+    assert ours(tokens).std() > 0.1
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia", "llama 3", "qwen-2.5", "gemma-2"])
+@torch.no_grad()
+def test_logits_equal_the_source_in_float32_and_come_near_it_in_half(name):
+    theirs = source(name)
+    tokens = prompts(16)
+    assert_close(from_huggingface(theirs)(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+    assert check_logits(from_huggingface(theirs), theirs) < 1e-4
+    for dtype, near in ((torch.bfloat16, 0.15), (torch.float16, 0.02)):
+        half = source(name).to(dtype)
+        ours = from_huggingface(half)
+        assert ours.dtype == dtype and ours(tokens).dtype == dtype
+        assert check_logits(ours, half) < near
+
+
+def test_every_architecture_is_tested():
+    kinds = {getattr(transformers, f"{kind}Config").model_type for kind, _ in SOURCES.values()}
+    assert kinds == set(CONVERTERS)
+
+
+def test_the_converted_model_is_a_copy_unless_it_is_told_to_share():
+    theirs = source("llama 2, grouped, tied")
+    ours, sharing = from_huggingface(theirs), from_huggingface(theirs, copy=False)
+    assert ours.weights_hash == sharing.weights_hash
+    assert sharing.embed.data_ptr() == sharing.unembed.data_ptr() == theirs.model.embed_tokens.weight.data_ptr()
+    before = ours.weights_hash
+    theirs.model.embed_tokens.weight.data.zero_()
+    assert ours.embed.abs().max() > 0 and sharing.embed.abs().max() == 0
+    assert from_huggingface(theirs).weights_hash != before
+    assert not any(weight.requires_grad for weight in [*ours.parameters(), *sharing.parameters()])
+
+
+def test_models_that_differ_in_their_rotations_alone_have_different_hashes():
+    plain, scaled = (
+        from_huggingface(source("llama, linear", rope_parameters=rope))
+        for rope in (ROPE, ROPE | {"rope_type": "linear", "factor": 4.0})
+    )
+    assert torch.equal(plain.blocks[0].W_QKV, scaled.blocks[0].W_QKV)
+    assert plain.weights_hash != scaled.weights_hash
+
+
+@pytest.mark.parametrize("name, longest", [("mistral, windows", 20), ("gemma-2, windows, untied", 16), ("mistral", 64)])
+@torch.no_grad()
+def test_prompts_that_a_window_would_cut_are_refused(name, longest):
+    theirs = source(name)
+    ours = from_huggingface(theirs)
+    assert ours.config.n_positions == longest
+    if longest < 64:
+        tokens = prompts(longest + 6)
+        short = theirs(tokens[:, :longest]).logits
+        assert not torch.allclose(theirs(tokens[:, 6:]).logits[:, -1], theirs(tokens).logits[:, -1], atol=1e-3)
+        assert_close(ours(tokens[:, :longest]), short, rtol=1e-4, atol=1e-4)
+        with pytest.raises(DataError, match=f"a prompt of {longest + 6} tokens, and the model takes {longest}"):
+            ours(tokens)
+
+
 @pytest.mark.parametrize(
-    "changes",
+    "name, changes, reason",
     [
-        {},
-        {"n_head": 1, "n_layer": 1},
-        {"activation_function": "relu", "n_inner": 24},
-        {"activation_function": "gelu", "layer_norm_epsilon": 1e-3},
-        {"scale_attn_weights": False, "tie_word_embeddings": False},
+        ("gpt2", {"activation_function": "tanh"}, "activation 'tanh'"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ("llama 1", {"mlp_bias": True}, "mlp_bias=True"),
+        ("llama 1", {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+        ("gemma-2", {"attention_bias": True}, "attention_bias=True"),
     ],
 )
-@torch.no_grad()
-def test_logits_equal_the_source(changes):
-    theirs = source(**changes)
-    tokens = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
-    assert_close(from_huggingface(theirs)(tokens), theirs(tokens).logits, rtol=1e-5, atol=1e-5)
-    theirs = theirs.double()
-    ours = from_huggingface(theirs, inputs="split")
-    assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-10, atol=1e-10)
-    assert ours.graph.inputs == "split" and ours.dtype == torch.float64
-
-
-def test_the_converted_model_is_a_copy():
-    theirs = source()
-    ours = from_huggingface(theirs)
-    before = ours.weights_hash
-    theirs.transformer.wte.weight.data.zero_()
-    assert from_huggingface(theirs).weights_hash != before
-    assert ours.embed.abs().max() > 0
-    assert not any(weight.requires_grad for weight in ours.parameters())
-
-
-@pytest.mark.parametrize("changes", [{"activation_function": "tanh"}, {"scale_attn_by_inverse_layer_idx": True}])
-def test_what_cannot_be_converted_is_refused(changes):
-    with pytest.raises(ModelError, match="cannot be converted"):
-        from_huggingface(source(**changes))
+def test_what_cannot_be_converted_is_refused(name, changes, reason):
+    with pytest.raises(ModelError, match=f"cannot be converted.*|.*{reason}") as error:
+        from_huggingface(source(name, **changes))
+    assert reason in str(error.value)
 
 
 def test_an_unknown_architecture_is_refused_by_name():
-    tiny = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
-    with pytest.raises(ModelError, match="'llama'.*gpt2 can"):
-        from_huggingface(LlamaForCausalLM(tiny))
+    tiny = transformers.BloomConfig(hidden_size=8, n_layer=1, n_head=1, vocab_size=9)
+    with pytest.raises(ModelError, match="'bloom'.*gpt2, gpt_neox, llama, mistral, qwen2, gemma2 can"):
+        from_huggingface(transformers.BloomForCausalLM(tiny))
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("llama 3", {"rotary_frequencies": None, "rotary_base": 500000.0}),
+        ("gemma-2", {"score_cap": None}),
+        ("gemma-2", {"logit_cap": 2.9}),
+        ("pythia", {"parallel": False}),
+        ("qwen-2.5", {"norm_eps": 1e-2}),
+    ],
+)
+def test_an_option_that_was_overlooked_is_caught_by_the_comparison_at_loading(name, change):
+    from dataclasses import replace
+
+    from circuitmeter.suite.model.transformer import Transformer
+
+    theirs = source(name)
+    right = from_huggingface(theirs)
+    wrong = Transformer(replace(right.config, **change))
+    wrong.load_state_dict(right.state_dict())
+    with pytest.raises(ModelError, match="the conversion of this .* is wrong: its logits are"):
+        check_logits(wrong, theirs)
+
+
+def test_nan_is_not_equal():
+    theirs = source("gpt2")
+    ours = from_huggingface(theirs)
+    ours.embed.data[:] = math.nan
+    with pytest.raises(ModelError, match="is wrong"):
+        check_logits(ours, theirs)

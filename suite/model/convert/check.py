@@ -1,0 +1,40 @@
+"""Whether a converted model is its source: logits side by side on a few tokens, when it is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...errors import ModelError
+from ..transformer import Transformer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Largest difference of logits, in root mean squares of the source's. transformers takes norms, softmax and rotations in
+# float32 whatever the dtype, so float64 is no closer; half precision rounds in another order in every layer.
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.4}
+_TOKENS = 32
+
+
+@torch.no_grad()
+def check_logits(model: Transformer, source: PreTrainedModel) -> float:
+    """Compares the logits of one seeded random prompt, and catches any option that the conversion has overlooked.
+
+    Returns:
+        The largest difference, in root mean squares of the source's logits.
+
+    Raises:
+        ModelError: it is larger than the dtype explains (see TOLERANCE).
+    """
+    length = min(_TOKENS, model.config.n_positions)
+    tokens = torch.randint(model.config.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))
+    theirs = source(tokens.to(source.device), use_cache=False).logits.double().cpu()
+    apart = (model(tokens.to(model.device)).double().cpu() - theirs).abs().max() / theirs.square().mean().sqrt()
+    if not apart <= TOLERANCE[source.dtype]:  # NaN is not
+        raise ModelError(
+            f"the conversion of this {type(source).__name__} is wrong: its logits are {apart:.1e} of their size from "
+            f"the source's, and {source.dtype} explains {TOLERANCE[source.dtype]:.0e}; please report its config.json."
+        )
+    return float(apart)

@@ -1,0 +1,58 @@
+"""Gemma-2: norms before and behind attention and MLP, capped scores and logits, every second layer windowed.
+
+What an edge means there is said in Config (block.py): the norm behind attention or an MLP belongs to the writer, and
+heads are their shares of the normed sum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..block import Config
+from .llama import projections, shape
+from .parts import activation, refuse
+
+if TYPE_CHECKING:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+_NORMS = {
+    "norm_attention": "input_layernorm",
+    "norm_after_attention": "post_attention_layernorm",
+    "norm_mlp": "pre_feedforward_layernorm",
+    "norm_after_mlp": "post_feedforward_layernorm",
+}
+
+
+def convert(source: Gemma2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
+    """(Config, weights) of a Gemma-2 with a language-model head.
+
+    The scale of the embedding and the one that is added to every norm's gain are in the weights.
+    """
+    given: Gemma2Config = source.config
+    refuse(
+        "Gemma-2",
+        attention_bias=given.attention_bias,  # an output bias would be inside the norm behind attention, on no edge
+        use_bidirectional_attention=getattr(given, "use_bidirectional_attention", None),
+    )
+    config = Config(
+        **shape(source),
+        activation=activation(given.hidden_activation, "Gemma-2"),
+        attention_scale=given.query_pre_attn_scalar**-0.5,
+        score_cap=given.attn_logit_softcapping,
+        logit_cap=given.final_logit_softcapping,
+        post_norms=True,
+    )
+    body = source.model
+    embedded = body.embed_tokens.weight
+    weights = {
+        "embed": embedded * torch.tensor(given.hidden_size**0.5, dtype=embedded.dtype, device=embedded.device),
+        "unembed": source.get_output_embeddings().weight.T,
+        "norm_final.weight": 1 + body.norm.weight,
+    }
+    for layer, block in enumerate(body.layers):
+        own = projections(block) | {f"{ours}.weight": 1 + getattr(block, its).weight for ours, its in _NORMS.items()}
+        weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
+    return config, weights

@@ -1,0 +1,59 @@
+"""Loaded Hugging Face models: which converter takes them, and how its weights become a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...errors import ModelError
+from ..graph import InputNodes
+from ..transformer import Config, Transformer
+from . import gemma2, gpt2, gpt_neox, llama
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# One function an architecture: source model to (Config, state dict). The weights may be the source's own tensors.
+CONVERTERS = {
+    "gpt2": gpt2.convert,
+    "gpt_neox": gpt_neox.convert,
+    "llama": llama.convert,
+    "mistral": llama.convert,
+    "qwen2": llama.convert,
+    "gemma2": gemma2.convert,
+}
+
+
+def from_huggingface(
+    source: PreTrainedModel, *, inputs: InputNodes = "token", dtype: torch.dtype | None = None, copy: bool = True
+) -> Transformer:
+    """Converts a loaded causal language model; dropout is left out.
+
+    Args:
+        source: a ``transformers`` model with a language-model head.
+        inputs: which input nodes the graph has.
+        dtype: of the result; the source's when omitted.
+        copy: whether the result has weights of its own. Without, it shares those that need no new layout, which halves
+            the memory at the peak where the source is thrown away.
+
+    Raises:
+        ModelError: an architecture or option that is not converted, with those that are.
+    """
+    kind = source.config.model_type
+    if kind not in CONVERTERS:
+        raise ModelError(f"a model of type {kind!r} cannot be converted; {', '.join(CONVERTERS)} can.")
+    if source.get_output_embeddings() is None:
+        raise ModelError(f"{type(source).__name__} has no language-model head; load it as a causal language model.")
+    config, weights = CONVERTERS[kind](source)
+    return build(config, weights, inputs, copy).to(dtype=dtype or source.dtype, device=source.device).eval()
+
+
+def build(config: Config, weights: dict[str, Tensor], inputs: InputNodes, copy: bool) -> Transformer:
+    """The model of a configuration with these weights: copies of them, or themselves."""
+    with torch.device("meta"):
+        model = Transformer(config, inputs)
+    weights = {name: weight.detach().clone() if copy else weight.detach() for name, weight in weights.items()}
+    model.load_state_dict(weights, assign=True)
+    return model.requires_grad_(False)

@@ -1,0 +1,71 @@
+"""The Llama family: Llama 1, 2 and 3, Mistral and Qwen-2.5, which are one block with or without biases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..block import Config
+from .parts import activation, bias_of, joined, longest, refuse, rotations
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
+    """(Config, weights) of a Llama, Mistral or Qwen-2 with a language-model head."""
+    given, body, name = source.config, source.model, type(source).__name__
+    # The gate would have a bias of its own; no released model sets it.
+    refuse(name, mlp_bias=getattr(given, "mlp_bias", False))
+    config = Config(**shape(source), activation=activation(given.hidden_act, name))
+    weights = {
+        "embed": body.embed_tokens.weight,
+        "unembed": source.get_output_embeddings().weight.T,
+        "norm_final.weight": body.norm.weight,
+    }
+    for layer, block in enumerate(body.layers):
+        own = projections(block) | {
+            "norm_attention.weight": block.input_layernorm.weight,
+            "norm_mlp.weight": block.post_attention_layernorm.weight,
+        }
+        weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
+    return config, weights
+
+
+def shape(source: PreTrainedModel) -> dict[str, object]:
+    """The fields of the Config that the Llama family and Gemma share."""
+    given, name = source.config, type(source).__name__
+    return {
+        "n_layers": given.num_hidden_layers,
+        "n_heads": given.num_attention_heads,
+        "n_kv_heads": given.num_key_value_heads,
+        "d_model": given.hidden_size,
+        "d_head": getattr(given, "head_dim", None) or given.hidden_size // given.num_attention_heads,
+        "d_mlp": given.intermediate_size,
+        "d_vocab": given.vocab_size,
+        "d_out": given.vocab_size,
+        "n_positions": longest(name, given),
+        "norm": "rms",
+        "norm_eps": given.rms_norm_eps,
+        "gated": True,
+        **rotations(source.model.rotary_emb, name),
+    }
+
+
+def projections(block: nn.Module) -> dict[str, Tensor]:
+    """The weights of attention and MLP of a layer of the Llama family or of Gemma."""
+    attention, mlp = block.self_attn, block.mlp
+    packed, packed_bias = joined([attention.q_proj, attention.k_proj, attention.v_proj])
+    return {
+        "W_QKV": packed,
+        "b_QKV": packed_bias,
+        "W_O": attention.o_proj.weight.T,
+        "b_O": bias_of(attention.o_proj),
+        "W_gate": mlp.gate_proj.weight.T,
+        "W_in": mlp.up_proj.weight.T,
+        "b_in": bias_of(mlp.up_proj),
+        "W_out": mlp.down_proj.weight.T,
+        "b_out": bias_of(mlp.down_proj),
+    }

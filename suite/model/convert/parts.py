@@ -1,0 +1,88 @@
+"""What several architectures have in common: names of activations, rotary frequencies, a refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "linear": "identity",
+}
+# Their frequencies change with the length of the prompt, so that no fixed model is theirs.
+_CHANGING_ROTATIONS = ("dynamic", "longrope")
+
+
+def activation(name: str, model: str) -> str:
+    """The engine's name of an activation. Raises ModelError when it has none."""
+    if name not in _ACTIVATIONS:
+        raise ModelError(f"{model} with activation {name!r} cannot be converted; {', '.join(_ACTIVATIONS)} can.")
+    return _ACTIVATIONS[name]
+
+
+def refuse(model: str, **options: Any) -> None:
+    """Raises ModelError that names the first option that is set and is not converted."""
+    for name, value in options.items():
+        if value:
+            raise ModelError(f"{model} with {name}={value!r} cannot be converted.")
+
+
+def rotations(embedding: nn.Module, model: str) -> dict[str, Any]:
+    """The rotary fields of a Config, from the source's own rotary embedding: every fixed kind of scaling is in them.
+
+    Raises:
+        ModelError: a kind whose frequencies change with the prompt's length.
+    """
+    kind = getattr(embedding, "rope_type", "default")
+    if kind in _CHANGING_ROTATIONS:
+        raise ModelError(
+            f"{model} with rotary embeddings of type {kind!r} cannot be converted: their frequencies change with the "
+            f"length of the prompt; default, linear, llama3 and yarn can."
+        )
+    frequencies = tuple(embedding.inv_freq.double().tolist())
+    return {
+        "positions": "rotary",
+        "rotary_dims": 2 * len(frequencies),
+        "rotary_frequencies": frequencies,
+        "rotary_scale": float(embedding.attention_scaling),
+    }
+
+
+def longest(model: str, given: Any) -> int:
+    """The longest prompt on which attention sees all that came before it, in tokens.
+
+    A sliding window hides what lies further back than its length. In shorter prompts it hides nothing, so a model with
+    windows is taken as one of shorter prompts, and longer ones are refused when they are run.
+    """
+    window = getattr(given, "sliding_window", None)
+    if getattr(given, "use_sliding_window", True) is False:
+        window = None
+    kinds = getattr(given, "layer_types", None)
+    if kinds is not None:
+        refuse(model, layer_types=sorted(set(kinds) - {"full_attention", "sliding_attention"}))
+        window = window if "sliding_attention" in kinds else None
+    return min(given.max_position_embeddings, window or given.max_position_embeddings)
+
+
+def joined(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
+    """(weight [D, wide], bias [wide]) of linear layers side by side; zero bias where they have none."""
+    weight = torch.cat([layer.weight.T for layer in layers], 1)
+    return weight, torch.cat([bias_of(layer) for layer in layers])
+
+
+def bias_of(layer: nn.Module) -> Tensor:
+    """A linear layer's bias [out]; zeros where it has none."""
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
