@@ -97,6 +97,10 @@ class Cell:
     def __hash__(self) -> int:
         return int(self.key, 16)
 
+    def without_seed(self) -> str:
+        """The key of what the cell would be without its seed: equal for the seeds of one family."""
+        return key_of(self.identity() | {"seed": None, "cost_only": dict(self.cost_only)})
+
     def __str__(self) -> str:
         parts = [self.method, self.task, self.ablation, self.objective]
         seed = [] if self.seed is None else [f"seed {self.seed}"]

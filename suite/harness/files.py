@@ -42,11 +42,12 @@ def free_name(path: Path) -> Path:
 
 
 def process_lives(pid: int) -> bool:
-    """Whether a process of this machine has this id."""
+    """Whether a process of this machine has this id; one that has ended and was not waited for does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    status = Path(f"/proc/{pid}/stat")  # "12 (name) Z ..."; no such file outside Linux
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"

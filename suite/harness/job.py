@@ -1,30 +1,36 @@
-"""What a worker does with a cell: the search, unless the store has it, and then the evaluation of its circuits."""
+"""What a worker does with a family: the search, unless the store has it, and then the evaluation of its circuits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import StoreError
 from .cell import Cell
 from .events import Outcome
-from .measurement import diagnosis, run_cell
+from .family import Family
+from .measurement import diagnosis, run_family
 from .store import Store
 
 
-def complete(cell: Cell, store: Store, device: str) -> Outcome:
-    """Brings a cell into the store, with its evaluation where it is to have one.
+def complete(family: Family, store: Store, device: str) -> Iterator[Outcome]:
+    """Brings a family's cells into the store, each with its evaluation where it is to have one: how each ended.
 
     Args:
-        cell: what is missing, in part or in whole, or is to be tried again.
+        family: what is missing, in part or in whole, or is to be tried again.
         device: as torch names it.
 
     Raises:
         StoreError: the store cannot be written to.
     """
-    record = _finished(cell, store)
-    if record is None:
-        record, tensors = run_cell(cell, device)
+    missing = tuple(cell for cell in family if _finished(cell, store) is None)
+    for record, tensors in run_family(missing, device) if missing else ():
         store.write(record, tensors)
+    yield from (_with_evaluation(cell, store, device) for cell in family)
+
+
+def _with_evaluation(cell: Cell, store: Store, device: str) -> Outcome:
+    record = store.record(cell.key)
     if record["status"] != "done" or cell.evaluation is None:
         return Outcome.of(record)
     evaluation = _evaluated(cell, store, record, device)

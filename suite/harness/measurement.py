@@ -1,4 +1,4 @@
-"""One cell measured: loaded, searched, scored against every truth, written down with what it cost.
+"""Cells measured: loaded, searched, scored against every truth, written down with what it cost.
 
 Nothing raises out of here but what ends a process: a cell that fails is a row that says why.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..errors import CircuitMeterError, DataError, NotFinite, Undefined
 from . import names
 from .cell import Cell
 from .environment import provenance, seed_everything
+from .family import Family
 from .meter import measure
 from .record import FORMAT, failure, plain
 from .subject import Subject, subject
@@ -35,33 +37,70 @@ def run_cell(cell: Cell, device: str = "cpu") -> tuple[dict[str, Any], dict[str,
     Returns:
         The record and the tensors, as ``Store.write`` takes them: for a failure, the row that says why, and none.
     """
-    start = time.perf_counter()
-    cost: dict[str, Any] = {}
+    return next(run_family((cell,), device))
+
+
+def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Measures the cells of a family, in their order: what ``run_cell`` returns for each, as soon as it is scored.
+
+    Each of several cells is charged its share of what they cost together, and says so: ``shared_by``. Cells that fail
+    together are run one by one, because what goes wrong with one seed is nothing to the others.
+    """
+    start, cost, first = time.perf_counter(), {}, family[0]
     try:
-        on = subject(cell.sources.task, cell.sources.model, device)
-        discovery = discover(cell, on, device, cost)
-        record, tensors = _scored(cell, on, discovery), _tensors(discovery)
+        on = subject(first.sources.task, first.sources.model, device)
+        found = discover(family, on, device, cost)
     except Exception as error:  # whatever it is, the other cells are run all the same
-        kind, reason = diagnosis(error)
-        record, tensors = failure(cell, kind, reason, cost={}, provenance={}), {}
-        if not isinstance(error, CircuitMeterError):
-            record["diagnostics"] = {"traceback": traceback.format_exc().splitlines()}
-    record["cost"] = dict(cell.cost_only) | cost | {"total_seconds": time.perf_counter() - start}
-    record["provenance"] = provenance(device)
-    return record, tensors
+        if len(family) > 1:
+            for cell in family:
+                yield run_cell(cell, device)
+            return
+        on, found = None, (error,)
+    spent = _share(cost | {"total_seconds": time.perf_counter() - start}, len(family))
+    for cell, discovery in zip(family, found, strict=True):
+        start = time.perf_counter()
+        try:
+            if isinstance(discovery, Exception):
+                raise discovery
+            record, tensors = _scored(cell, on, discovery), _tensors(discovery)
+        except Exception as error:
+            record, tensors = _failed(cell, error), {}
+        seconds = spent["total_seconds"] + time.perf_counter() - start
+        record["cost"] = dict(cell.cost_only) | spent | {"total_seconds": seconds}
+        record["provenance"] = provenance(device)
+        yield record, tensors
 
 
-def discover(cell: Cell, on: Subject, device: str = "cpu", cost: dict[str, Any] | None = None) -> Discovery:
-    """Runs a cell's method, and raises whatever it raises.
+def _share(cost: dict[str, Any], n: int) -> dict[str, Any]:
+    """One cell's share of what ``n`` cost together; the peak of memory is everyone's."""
+    if n == 1:
+        return cost
+    shared = {name: value if name == "peak_memory_bytes" else value / n for name, value in cost.items()}
+    return shared | {"shared_by": n}
+
+
+def _failed(cell: Cell, error: Exception) -> dict[str, Any]:
+    kind, reason = diagnosis(error)
+    record = failure(cell, kind, reason, cost={}, provenance={})
+    if not isinstance(error, CircuitMeterError):
+        record["diagnostics"] = {"traceback": "".join(traceback.format_exception(error)).splitlines()}
+    return record
+
+
+def discover(
+    family: Family, on: Subject, device: str = "cpu", cost: dict[str, Any] | None = None
+) -> tuple[Discovery, ...]:
+    """Runs the method of a family's cells, and raises whatever it raises.
 
     Args:
-        on: what ``subject`` gives for the cell's sources.
+        on: what ``subject`` gives for the cells' sources.
         device: as torch names it.
         cost: filled with what the search cost, also when it raises.
 
     Raises:
-        DataError: the task, the model or the method is no longer what it was when the cell was planned.
+        DataError: the task, the model or the method is no longer what it was when the cells were planned.
     """
+    cell = family[0]
     method = names.method(cell.sources.method)
     found = (on.data.hash, on.model.weights_hash, on.model.graph.hash, method.version)
     if found != (cell.data, cell.weights, cell.graph, cell.version):
@@ -70,12 +109,12 @@ def discover(cell: Cell, on: Subject, device: str = "cpu", cost: dict[str, Any] 
     seed_everything(cell.key)
     spent = {} if cost is None else cost
     with measure(device, spent):
-        return method.discover(
+        return method.discover_each(
             on.model,
             on.data,
             ablation=ablation,
             objective=None if cell.objective is None else names.objective(cell.objective),
-            seed=cell.seed or 0,
+            seeds=[each.seed or 0 for each in family],
             truth=on.reference(ablation) if "truth" in method.needs else None,
             **cell.parameters,
             **cell.cost_only,

@@ -16,6 +16,7 @@ from . import executors
 from .cell import Cell
 from .estimate import spoken
 from .events import Damaged, Event, Finished, Outcome, Planned
+from .family import families
 from .measurement import run_cell
 from .plan import Plan, compare, select
 from .record import failure
@@ -86,7 +87,7 @@ def run(
 
     Args:
         store_path: the store; made where there is none.
-        workers: how many cells at a time; one a core by default, or one a GPU. Never changes a result.
+        workers: how many families at a time; one a core by default, or one a GPU. Never changes a result.
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: what runs the cells (see ``executors``).
         retry_failed: whether to run failed cells again; their old rows are kept under ``failed/``.
@@ -114,12 +115,13 @@ def run(
         tell(Damaged(key, reason))
     _note(store, spec, cells, found)
     to_run = found.to_run(retry_failed=retry_failed)
-    staff = staff[: len(to_run)]
+    work = families(to_run)
+    staff = staff[: len(work)]
     tell(Planned(found, to_run, len(staff)))
 
     ran: dict[Cell, Outcome] = {}
     # Closed whatever happens, so that no worker outlives an interruption.
-    with closing(execute(to_run, store=store, devices=staff, timeout_seconds=spec.timeout_seconds)) as events:
+    with closing(execute(work, store=store, devices=staff, timeout_seconds=spec.timeout_seconds)) as events:
         for event in events:
             if isinstance(event, Finished):
                 ran[event.cell] = event.outcome

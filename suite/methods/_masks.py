@@ -1,8 +1,8 @@
 """What the methods that train masks share: gates, shuffled prompts, the loop, and how a circuit is read out.
 
-Many masks are trained in one run, one a target or regularisation strength, along the mask axis of the cut pass. They
-share prompts and random numbers and nothing else, so each comes out as it would alone. M masks, S samples of each, E
-edges of the graph.
+Many masks are trained in one run along the mask axis of the cut pass: for each seed one a target or regularisation
+strength. They share prompts, those of one seed its random numbers too, and nothing else, so each comes out as it would
+alone. M masks (those of the first seed, then those of the second), S samples of each, E edges of the graph.
 """
 
 from __future__ import annotations
@@ -29,20 +29,60 @@ from ..objective import Objective
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 _MARGIN = 1e-6  # uniform numbers keep this far from zero and one, whose logarithms are infinite
 _RECORDED = 40  # points of a loss curve
+_ORDER = 0  # seeds the order of the prompts
+
+# ---- seeds -----------------------------------------------------------------------------------------------------------
+
+
+class Seeds:
+    """The random numbers of seeds that train together: each has a stream of its own, whichever are beside it.
+
+    Numbers are drawn on the CPU in float64, so that every device trains on the same ones.
+
+    Args:
+        seeds: one or more.
+        model: its device and dtype are the numbers'.
+        masks: how many masks each seed trains; they share its numbers.
+    """
+
+    def __init__(self, seeds: Sequence[int], model: Transformer, masks: int = 1) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._like, self.masks = {"device": model.device, "dtype": model.dtype}, masks
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers inside (0, 1): [M, *shape]."""
+        return self._drawn(torch.rand, shape, lambda drawn: drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN))
+
+    def starting_at(self, value: float, *shape: int) -> Tensor:
+        """Gates to train, at a value plus noise of deviation 0.01: [M, *shape]."""
+        return self._drawn(torch.randn, shape, lambda drawn: drawn.mul_(0.01).add_(value))
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], finish: Callable[[Tensor], Tensor]) -> Tensor:
+        each = [draw(*shape, generator=generator, dtype=torch.float64) for generator in self._generators]
+        return finish(torch.stack(each)).to(**self._like).repeat_interleave(self.masks, 0)
+
+    def every(self, values: Sequence[float]) -> Tensor:
+        """What differs between the masks of a seed, for each seed: [M]."""
+        return torch.tensor(values, **self._like).repeat(len(self))
+
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values [M, ...] by seed."""
+        return values.split(self.masks)
+
+    def curves(self, curve: Mapping[str, list]) -> list[dict[str, list]]:
+        """A loss curve, as ``train`` returns it, by seed."""
+        parts = [slice(i * self.masks, (i + 1) * self.masks) for i in range(len(self))]
+        terms = {name: points for name, points in curve.items() if name != "step"}
+        return [
+            {"step": curve["step"]} | {name: [point[part] for point in points] for name, points in terms.items()}
+            for part in parts
+        ]
+
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
-
-
-def uniform(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Uniform numbers inside (0, 1), drawn on the CPU so that every device trains on the same ones."""
-    drawn = torch.rand(*shape, generator=generator, dtype=torch.float64)
-    return drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN).to(device=like.device, dtype=like.dtype)
-
-
-def starting_at(value: float, shape: Sequence[int], generator: torch.Generator, model: Transformer) -> Tensor:
-    """Gates to train, at a value plus noise of deviation 0.01."""
-    noise = 0.01 * torch.randn(*shape, generator=generator, dtype=torch.float64)
-    return (value + noise).to(device=model.device, dtype=model.dtype)
 
 
 def hard_concrete(log_alpha: Tensor, u: Tensor) -> Tensor:
@@ -66,9 +106,14 @@ def soft_gate(log_alpha: Tensor) -> Tensor:
     return (0.8 * log_alpha / BETA).sigmoid()
 
 
+def relaxed_gate(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
+    """A gate in (0, 1), above one half with probability sigmoid(logits) at any temperature."""
+    return ((logits + u.log() - (-u).log1p()) / temperature).sigmoid()
+
+
 def gumbel_sigmoid(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
-    """One or zero, one with probability sigmoid(logits) at any temperature; the gradient is the relaxed gate's."""
-    relaxed = ((logits + u.log() - (-u).log1p()) / temperature).sigmoid()
+    """``relaxed_gate`` rounded to one or zero; the gradient is the relaxed gate's (straight through)."""
+    relaxed = relaxed_gate(logits, u, temperature)
     return (relaxed > 0.5).to(relaxed.dtype) + relaxed - relaxed.detach()
 
 
@@ -110,14 +155,14 @@ def bisect_threshold(values: Tensor, sparsity: float) -> float:
 
 
 class Prompts:
-    """Batches of a fixed size in an order that the seed shuffles anew each epoch.
+    """Batches of a fixed size in an order that is shuffled anew each epoch, and is the same for every seed.
 
     Which prompts share a batch is drawn once, among those of one length, so that each batch is prepared once. A batch's
     loss is weighted by its size: over an epoch every prompt counts the same.
 
     Args:
         model, data, ablation, objective: of the losses.
-        seed: of the order, and of what the ablation draws.
+        seeds: of what the ablation draws; several only where it draws nothing.
         batch_size: prompts a batch.
         whole: the model whose outputs are the targets, where that is not ``model`` itself.
     """
@@ -129,14 +174,15 @@ class Prompts:
         ablation: Ablation,
         objective: Objective,
         *,
-        seed: int,
+        seeds: Sequence[int],
         batch_size: int,
         whole: Transformer | None = None,
     ) -> None:
         self.model, self.objective, self.n = model, objective, data.n
+        seed = seeds[0]
         evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size)
         targets = evaluator if whole is None else Evaluator(whole, data, ablation, objective, seed=seed)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(_ORDER)
         self.batches: list[Prepared] = []
         for length in data.lengths.unique():
             rows = (data.lengths == length).nonzero().flatten()

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from ..ablation import Ablation
 from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
 from ..evaluator import Evaluator, Prepared
-from ..model.passes import spend
 from ..model.transformer import Transformer
 from ..objective import OBJECTIVES, Objective
-from ._masks import Prompts, check_moved, circuit_of, gumbel_sigmoid, starting_at, to_matrix, train, uniform
+from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
+from ._weights import ModelsTogether, is_masked, run_masked, with_weights
 from .registry import method
 
 LABELS = ("prediction", "distribution")
+GATES = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
 # Ours, for compiled models. The paper's pressure is a mean over a language model's weights and edges; over these few it
 # is thousands of times stronger on each, and closes everything. Gates start nearly open, because all matter together.
 COMPILED = {
@@ -59,7 +58,7 @@ def discover(
     *,
     ablation: Ablation,
     objective: Objective,
-    seed: int,
+    seeds: Sequence[int],
     weight_epochs: int = 500,
     weight_sparsity: float = 1.0,
     weight_schedule: tuple[float, ...] = (1000.0, 1.0, 500, 1),
@@ -74,9 +73,10 @@ def discover(
     weight_decay: float = 0.01,
     initial: float = 1.0,
     labels: str = "prediction",
+    gates: str = "hard",
     keep_weight_masks: bool = True,
     batch_size: int = 64,
-) -> Discovery:
+) -> list[Discovery]:
     """Straight-through gates on every weight, then on every edge of the masked model.
 
     loss = faithfulness + lambda mean sigmoid(logit) + completeness, where the complement, everything that the gates
@@ -100,47 +100,42 @@ def discover(
         initial: logits at the start, plus noise of deviation 0.01.
         labels: under ``kl``, what faithfulness is: cross-entropy to the whole model's ``prediction``, as in the paper,
             or the divergence from its ``distribution``. Under ``l2`` it is the squared error.
+        gates: ``hard``, zero or one, with the gradient of the relaxed gate, as in the paper; or ``relaxed``, between
+            them while training. A hard gate's gradient is taken where its edge is wholly kept or wholly cut. Where
+            attention is saturated at both ends, as in compiled models, that is zero whatever the edge is worth.
         keep_weight_masks: whether the second stage trains edges on the masked model. The released code loses the masks
             after its first evaluation, and flips edges with weights where it measures a complement
             (``reference-code``).
         batch_size: prompts a step.
 
     Raises:
-        SpecError: unknown ``labels``, or schedules that are not four numbers.
+        SpecError: unknown ``labels`` or ``gates``, or schedules that are not four numbers.
         MethodError: a mask that training has not moved.
     """
-    if labels not in LABELS or len(weight_schedule) != 4 or len(edge_schedule) != 4:
-        raise SpecError(f"discogp: labels={labels!r}; it is {' or '.join(LABELS)}, and a schedule is four numbers.")
-    generator = torch.Generator().manual_seed(seed)
-    settings = {"seed": seed, "batch_size": batch_size}
-    common = {"rate": rate, "weight_decay": weight_decay, "initial": initial, "labels": labels}
-    prompts = Prompts(model, data, ablation, objective, **settings)
+    common = {"rate": rate, "weight_decay": weight_decay, "initial": initial, "labels": labels, "gates": gates}
     weights = Stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature, **common)
-    kept_weights, weight_curve = train_weights(weights, prompts, generator)
-    masked = with_weights(model, kept_weights)
-
     edges = Stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature, **common)
-    on_masked = Prompts(masked, data, ablation, objective, whole=model, **settings)
+    chance, judge = Seeds(seeds, model), Judge(model, data, ablation, seed=seeds[0], batch_size=batch_size)
+    settings = {"seeds": seeds, "batch_size": batch_size}
+    prompts = Prompts(model, data, ablation, objective, **settings)
+    kept_weights, weight_curve = train_weights(weights, prompts, chance)
+    masked = [
+        Prompts(with_weights(model, each), data, ablation, objective, whole=model, **settings) for each in kept_weights
+    ]
     # The released code forgets the masks when it evaluates, which it does after each epoch.
-    likely, edge_curve = train_edges(edges, on_masked, on_masked if keep_weight_masks else prompts, generator)
-
-    circuit = circuit_of(model.graph, likely > 0.5)
-    judge = Judge(model, data, ablation, **settings)
-    return Discovery(
-        EdgeScores(model.graph, to_matrix(model.graph, likely)),
-        (NativeCircuit({"threshold": 0.5}, circuit),),
-        {
-            "report": report(judge, model, kept_weights, circuit, flip_both=not keep_weight_masks),
-            "edges_without_dead_ends": circuit.pruned().n_edges,
-            "weight_curve": weight_curve,
-            "edge_curve": edge_curve,
-        },
-    )
+    later = masked if keep_weight_masks else [prompts] * len(seeds)
+    likely, edge_curve = train_edges(edges, ModelsTogether(masked), ModelsTogether(later), chance)
+    found = zip(kept_weights, likely, chance.curves(weight_curve), chance.curves(edge_curve), strict=True)
+    return [read_out(judge, *each, flip_both=not keep_weight_masks) for each in found]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The parameters of ``discover`` that belong to one of the two stages."""
+    """The parameters of ``discover`` that belong to one of the two stages.
+
+    Raises:
+        SpecError: unknown ``labels`` or ``gates``, or a schedule that is not four numbers.
+    """
 
     epochs: int
     sparsity: float
@@ -151,6 +146,14 @@ class Stage:
     weight_decay: float
     initial: float
     labels: str
+    gates: str
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS or self.gates not in GATES or len(self.schedule) != 4:
+            raise SpecError(
+                f"discogp: labels={self.labels!r}, gates={self.gates!r}, schedule={self.schedule!r}; labels are "
+                f"{' or '.join(LABELS)}, gates {' or '.join(GATES)}, and a schedule is four numbers."
+            )
 
     def strength(self, epoch: int) -> float:
         """lambda at an epoch: up to ``most`` times its start while it warms up, down to ``least`` times after."""
@@ -158,6 +161,10 @@ class Stage:
         if epoch < warmup:
             return self.sparsity * (1 + (most - 1) * epoch / warmup)
         return self.sparsity * (most + (least - most) * min(1.0, (epoch - warmup) / max(cooldown, 1)))
+
+    def sample(self, logits: Tensor, u: Tensor) -> Tensor:
+        """Gates of the uniform numbers ``u``."""
+        return GATES[self.gates](logits, u, self.temperature)
 
     def faithfulness(self, outputs: Tensor, ready: Prepared, objective: Objective) -> Tensor:
         """Loss [..., B] of outputs [..., n_read, d_out]."""
@@ -171,83 +178,100 @@ class Stage:
         return self.completeness * ready.targets.a_example(-F.log_softmax(outputs, -1).mean(-1))
 
 
-def train_weights(
-    stage: Stage, prompts: Prompts, generator: torch.Generator
-) -> tuple[dict[str, Tensor], dict[str, list]]:
-    """The first stage: which weights are kept (ones and zeros, by name), and the loss curve.
+def train_weights(stage: Stage, prompts: Prompts, chance: Seeds) -> tuple[list[dict[str, Tensor]], dict[str, list]]:
+    """The first stage: for each seed which weights are kept (ones and zeros, by name), and the loss curve.
 
     Faithfulness and sparsity take one step of the optimiser, the complement of the same prompts the next.
     """
     model, objective = prompts.model, prompts.objective
-    gates = {
-        name: starting_at(stage.initial, weight.shape, generator, model).requires_grad_()
+    start = {
+        name: chance.starting_at(stage.initial, *weight.shape)
         for name, weight in model.named_parameters()
         if is_masked(name)
     }
-    n_weights, turns = sum(gate.numel() for gate in gates.values()), 2 if stage.completeness else 1
+    gates = {name: each.clone().requires_grad_() for name, each in start.items()}
+    turns = 2 if stage.completeness else 1
     drawn: list[Prepared] = []
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         turn = step % turns
         if turn == 0:
             drawn[:] = [prompts.draw()]
-        sampled = {
-            name: gumbel_sigmoid(gate, uniform(gate.shape, generator, gate), stage.temperature)
-            for name, gate in gates.items()
-        }
-        size = sum(gate.sigmoid().sum() for gate in gates.values()) / n_weights
+        sampled = {name: stage.sample(gate, chance.uniform(*gate.shape[1:])) for name, gate in gates.items()}
+        size = torch.cat([gate.sigmoid().flatten(1) for gate in gates.values()], 1).mean(1)
         if turn == 1:
             outputs = run_masked(model, {name: 1 - gate for name, gate in sampled.items()}, drawn[0])
-            return prompts.weigh(drawn[0], stage.incompleteness(outputs, drawn[0]))[None], {"size": size[None]}
+            return prompts.weigh(drawn[0], stage.incompleteness(outputs, drawn[0])), {"size": size}
         found = stage.faithfulness(run_masked(model, sampled, drawn[0]), drawn[0], objective)
         press = stage.strength(step // (turns * len(prompts.batches))) * size
-        return (prompts.weigh(drawn[0], found) + press)[None], {"size": size[None]}
+        return prompts.weigh(drawn[0], found) + press, {"size": size}
 
-    def flat() -> Tensor:
-        return torch.cat([gate.detach().flatten() for gate in gates.values()])[None]
-
-    start = flat()
     group = {"params": list(gates.values()), "lr": stage.rate, "weight_decay": stage.weight_decay}
     curve = train([group], loss, steps=stage.epochs * len(prompts.batches) * turns)
     if stage.epochs:
-        check_moved(start, flat())
-    return {name: (gate.detach() > 0).to(model.dtype) for name, gate in gates.items()}, curve
+        check_moved(*(torch.cat([each.detach().flatten(1) for each in part.values()], 1) for part in (start, gates)))
+    kept = {name: (gate.detach() > 0).to(model.dtype) for name, gate in gates.items()}
+    return [{name: gate[i] for name, gate in kept.items()} for i in range(len(chance))], curve
 
 
 def train_edges(
-    stage: Stage, first: Prompts, later: Prompts, generator: torch.Generator
+    stage: Stage, first: ModelsTogether, later: ModelsTogether, chance: Seeds
 ) -> tuple[Tensor, dict[str, list]]:
-    """The second stage: how likely each edge is kept [E], and the loss curve.
+    """The second stage: how likely each seed keeps each edge [M, E], and the loss curve.
 
     Args:
-        first, later: the prompts, with the model that edges are cut in, of the first epoch and of all others.
+        first, later: the models that edges are cut in, with their prompts: in the first epoch, and in all others.
     """
-    graph = first.model.graph
-    start = starting_at(stage.initial, (1, graph.n_edges), generator, first.model)
+    graph, n_batches = first.graph, len(first.batches)
+    start = chance.starting_at(stage.initial, graph.n_edges)
     edges = start.clone().requires_grad_()
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        epoch = step // len(first.batches)
+        epoch = step // n_batches
         prompts = later if epoch else first
-        ready = prompts.draw()
-        sampled = gumbel_sigmoid(edges, uniform((2, graph.n_edges), generator, edges), stage.temperature)
-        masks = to_matrix(graph, torch.stack([sampled[0], 1 - sampled[1]]))
-        outputs = prompts.outputs(ready, masks if stage.completeness else masks[:1])
+        batch, ready = prompts.draw()
+        sampled = stage.sample(edges.unsqueeze(1), chance.uniform(2, graph.n_edges))
+        kept = torch.stack([sampled[:, 0], 1 - sampled[:, 1]], 1)
+        outputs = prompts.outputs(batch, to_matrix(graph, kept if stage.completeness else kept[:, :1]))
         size = edges.sigmoid().mean(1)
-        found = prompts.weigh(ready, stage.faithfulness(outputs[0], ready, prompts.objective))
+        found = prompts.weigh(ready, stage.faithfulness(outputs[:, 0], ready, prompts.objective))
         total = found + stage.strength(epoch) * size
         if stage.completeness:
-            total = total + prompts.weigh(ready, stage.incompleteness(outputs[1], ready))
-        return total, {"faithfulness": found[None], "size": size}
+            total = total + prompts.weigh(ready, stage.incompleteness(outputs[:, 1], ready))
+        return total, {"faithfulness": found, "size": size}
 
     group = {"params": [edges], "lr": stage.rate, "weight_decay": stage.weight_decay}
-    curve = train([group], loss, steps=stage.epochs * len(first.batches))
+    curve = train([group], loss, steps=stage.epochs * n_batches)
     check_moved(start, edges.detach())
-    return edges.detach().sigmoid()[0].cpu().double(), curve
+    return edges.detach().sigmoid().cpu().double(), curve
+
+
+def read_out(
+    judge: Judge,
+    kept_weights: Mapping[str, Tensor],
+    likely: Tensor,
+    weight_curve: dict[str, list],
+    edge_curve: dict[str, list],
+    *,
+    flip_both: bool,
+) -> Discovery:
+    """Scores, the circuit and its report, from the weights kept and from how likely each edge is [E]."""
+    graph = judge.model.graph
+    circuit = circuit_of(graph, likely > 0.5)
+    return Discovery(
+        EdgeScores(graph, to_matrix(graph, likely)),
+        (NativeCircuit({"threshold": 0.5}, circuit),),
+        {
+            "report": report(judge, kept_weights, circuit, flip_both=flip_both),
+            "edges_without_dead_ends": circuit.pruned().n_edges,
+            "weight_curve": weight_curve,
+            "edge_curve": edge_curve,
+        },
+    )
 
 
 def report(
-    judge: Judge, model: Transformer, kept_weights: Mapping[str, Tensor], circuit: Circuit, flip_both: bool
+    judge: Judge, kept_weights: Mapping[str, Tensor], circuit: Circuit, flip_both: bool
 ) -> dict[str, dict[str, float]]:
     """Density, faithfulness and completeness of the weights found, the edges found, and both.
 
@@ -256,6 +280,7 @@ def report(
     Args:
         flip_both: as the released code does it: no edge beside all other weights; other weights beside other edges.
     """
+    model = judge.model
     every, kept, closed = model.graph.exists, circuit.edges, model.graph.exists & ~circuit.edges
     masked = with_weights(model, kept_weights)
     others = with_weights(model, {name: 1 - gate for name, gate in kept_weights.items()})
@@ -276,28 +301,6 @@ def report(
     }
 
 
-def is_masked(name: str) -> bool:
-    """Whether a parameter has gates: weights and biases of attention and MLPs; not embeddings, not norms."""
-    return name.startswith("blocks.") and ".norm_" not in name
-
-
-def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: Prepared) -> Tensor:
-    """Outputs [n_read, d_out] with weights multiplied by gates; differentiable in the gates."""
-    weights = {name: gate * model.get_parameter(name) for name, gate in gates.items()}
-    spend(backward=len(ready.batch.rows))
-    tokens = ready.batch.clean.to(model.device)
-    return functional_call(model, weights, (tokens,), {"read": ready.runs.read})
-
-
-def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer:
-    """A copy of the model with its weights multiplied by gates."""
-    masked = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, gate in gates.items():
-            masked.get_parameter(name).mul_(gate)
-    return masked
-
-
 class Judge:
     """Compares masked models with the whole one.
 
@@ -305,6 +308,7 @@ class Judge:
     """
 
     def __init__(self, model: Transformer, data: Data, ablation: Ablation, *, seed: int, batch_size: int) -> None:
+        self.model = model
         self._outputs: Callable[[Transformer, Tensor], Tensor] = lambda other, edges: Evaluator(
             other, data, ablation, OBJECTIVES.get("kl"), seed=seed, batch_size=batch_size
         ).outputs(edges[None])[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,14 +17,13 @@ from ..objective import Objective
 from ._masks import (
     Lagrangian,
     Prompts,
+    Seeds,
     bisect_threshold,
     check_moved,
     hard_concrete,
     soft_gate,
-    starting_at,
     to_matrix,
     train,
-    uniform,
     warm_up_and_decay,
 )
 from .registry import method
@@ -100,7 +101,7 @@ def discover(
     *,
     ablation: Ablation,
     objective: Objective,
-    seed: int,
+    seeds: Sequence[int],
     targets: tuple[float, ...] = IOI,
     steps: int = 3000,
     warmup: int = 2500,
@@ -115,7 +116,7 @@ def discover(
     weight_decay: float = 0.01,
     multiplier_weight_decay: float = 0.0,
     batch_size: int = 32,
-) -> Discovery:
+) -> list[Discovery]:
     """Hard-concrete gates on edges, trained to keep the model's outputs while a Lagrangian raises their sparsity.
 
     loss = divergence from the whole model + lambda1 (s - t) + lambda2 (s - t)^2, s the sampled sparsity (section 3). An
@@ -143,70 +144,88 @@ def discover(
         raise SpecError(
             f"edge-pruning: targets={targets!r}, nodes={nodes!r}; give targets, and one of {', '.join(NODES)}."
         )
-    graph, m = model.graph, len(targets)
-    generator = torch.Generator().manual_seed(seed)
-    prompts = Prompts(model, data, ablation, objective, seed=seed, batch_size=batch_size)
-    start, node_start = (
-        starting_at(initial, (1, n), generator, model).repeat(m, 1) for n in (graph.n_edges, len(graph.writers))
-    )
-    edges, writers = start.clone().requires_grad_(), node_start.clone().requires_grad_()
-    edge_limit = Lagrangian(torch.tensor(targets, device=model.device), warmup)
-    node_limit = Lagrangian(torch.full((m,), node_target, device=model.device), warmup)
-    edge_multipliers, node_multipliers = edge_limit.multipliers(), node_limit.multipliers()
+    graph = model.graph
+    chance = Seeds(seeds, model, masks=len(targets))
+    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    start = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
+    gates = [each.clone().requires_grad_() for each in start]
+    pressure = Pressure(chance.every(targets), node_target if nodes == "targeted" else None, warmup)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        kept = hard_concrete(edges, uniform((1, graph.n_edges), generator, edges))
-        masks, edge_sparsity = to_matrix(graph, kept), 1 - kept.mean(1)
-        press = edge_limit(edge_sparsity, edge_multipliers, step)
-        if nodes != "none":
-            alive = hard_concrete(writers, uniform((1, len(graph.writers)), generator, writers))
-            masks = masks * alive.unsqueeze(-1)
-            if nodes == "targeted":
-                press = press + node_limit(1 - alive.mean(1), node_multipliers, step)
-        divergence = prompts.loss(prompts.draw(), masks)
-        return divergence_weight * divergence + press, {"divergence": divergence, "sparsity": edge_sparsity}
+        sampled = [hard_concrete(each, chance.uniform(each.shape[1])) for each in gates]
+        sparsity = [1 - each.mean(1) for each in sampled]
+        divergence = prompts.loss(prompts.draw(), masks_of(graph, *sampled))
+        total = divergence_weight * divergence + pressure(sparsity, step)
+        return total, {"divergence": divergence, "sparsity": sparsity[0]}
 
-    gates = [edges] if nodes == "none" else [edges, writers]
-    multipliers = [edge_multipliers, node_multipliers] if nodes == "targeted" else [edge_multipliers]
     groups = [
         {"params": gates, "lr": rate, "weight_decay": weight_decay},
-        {"params": multipliers, "lr": multiplier_rate, "weight_decay": multiplier_weight_decay, "maximize": True},
+        {
+            "params": pressure.multipliers,
+            "lr": multiplier_rate,
+            "weight_decay": multiplier_weight_decay,
+            "maximize": True,
+        },
     ]
     curve = train(groups, loss, steps=steps, rate=warm_up_and_decay(rate_warmup, steps))
-    check_moved(start, edges.detach())
+    check_moved(start[0], gates[0].detach())
+    soft = zip(*(chance.split(soft_gate(each.detach()).cpu().double()) for each in gates), strict=True)
+    found = zip(soft, chance.curves(curve), strict=True)
+    return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in found]
 
-    alive = torch.ones_like(writers) if nodes == "none" else soft_gate(writers.detach())
-    return read_out(graph, targets, soft_gate(edges.detach()), alive.detach(), threshold, curve)
+
+class Pressure:
+    """What is added to the loss to make masks sparse: a Lagrangian over edges, and one over nodes where they have one.
+
+    Args:
+        targets: of the edges [M]. node_target: of the nodes; None leaves them free. warmup: as of ``Lagrangian``.
+    """
+
+    def __init__(self, targets: Tensor, node_target: float | None, warmup: int) -> None:
+        self._limits = [Lagrangian(targets, warmup)]
+        if node_target is not None:
+            self._limits.append(Lagrangian(torch.full_like(targets, node_target), warmup))
+        self.multipliers = [limit.multipliers() for limit in self._limits]
+
+    def __call__(self, sparsity: Sequence[Tensor], step: int) -> Tensor:
+        """[M], from the sparsity [M] of the edges and of the nodes at a step."""
+        pressed = zip(self._limits, sparsity, self.multipliers, strict=False)
+        return sum(limit(reached, multipliers, step) for limit, reached, multipliers in pressed)
+
+
+def masks_of(graph: Graph, edges: Tensor, nodes: Tensor | None = None) -> Tensor:
+    """Masks [M, W, R] of gates on edges [M, E] and on whole nodes [M, W]."""
+    masks = to_matrix(graph, edges)
+    return masks if nodes is None else masks * nodes.unsqueeze(-1)
 
 
 def read_out(
-    graph: Graph, targets: tuple[float, ...], edges: Tensor, nodes: Tensor, threshold: float, curve: dict[str, list]
+    graph: Graph, targets: Sequence[float], gates: Sequence[Tensor], threshold: float, curve: dict[str, list]
 ) -> Discovery:
     """Scores, and a circuit for each target, from gates without noise.
 
     Args:
-        edges: [M, E]. nodes: [M, W]. threshold: of both; 0 finds for each the one at which the circuit is as sparse as
-            the gates are on average.
+        gates: of edges [M, E], and of nodes [M, W] where they have some.
+        threshold: of both; 0 finds for each the one at which the circuit is as sparse as the gates are on average.
     """
-    edges, nodes = edges.cpu().double(), nodes.cpu().double()
     circuits, found = [], []
     for i, target in enumerate(targets):
-        edge_threshold, node_threshold = (
-            threshold or bisect_threshold(gates[i], 1 - float(gates[i].mean())) for gates in (edges, nodes)
+        thresholds = [threshold or bisect_threshold(each[i], 1 - float(each[i].mean())) for each in gates]
+        kept = masks_of(
+            graph, *((each[i] > limit).double()[None] for each, limit in zip(gates, thresholds, strict=True))
         )
-        kept = (to_matrix(graph, edges[i]) > edge_threshold) & (nodes[i] > node_threshold)[:, None]
-        circuit = Circuit(graph, kept)
+        circuit = Circuit(graph, kept[0] > 0)
         circuits.append(NativeCircuit({"target_sparsity": target}, circuit))
         found.append(
             {
                 "target_sparsity": target,
-                "soft_sparsity": 1 - float(edges[i].mean()),
+                "soft_sparsity": 1 - float(gates[0][i].mean()),
                 "sparsity": 1 - circuit.n_edges / graph.n_edges,
                 "edges": circuit.n_edges,
                 "edges_without_dead_ends": circuit.pruned().n_edges,
-                "threshold": edge_threshold,
-                "node_threshold": node_threshold,
+                "threshold": thresholds[0],
             }
+            | dict(zip(["node_threshold"], thresholds[1:], strict=False))
         )
-    scores = (to_matrix(graph, edges) * nodes[:, :, None]).mean(0)
+    scores = masks_of(graph, *gates).mean(0)
     return Discovery(EdgeScores(graph, scores), tuple(circuits), {"masks": found, "curve": curve})

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from ..model.transformer import Config, Transformer
 from ..objective import Objective
 from ..registry import Registry
 
-_FIXED = ("model", "data", "ablation", "objective", "seed", "truth")
+_FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Method:
 
     Args:
         name: as on the command line.
-        function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``.
+        function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``; one that takes
+            ``seeds`` instead runs several at once, at little more than the cost of one, and returns a discovery each.
         paper: authors, year, arXiv number.
         needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit).
         ablations: the ablation values for which the method has a meaning.
@@ -64,6 +65,10 @@ class Method:
         """The method's own parameters with their defaults; ``...`` where it has none."""
         own = [p for name, p in inspect.signature(self.function).parameters.items() if name not in _FIXED]
         return {p.name: ... if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD}
+
+    def runs_together(self, ablation: Ablation) -> bool:
+        """Whether several seeds run at once: an ablation that draws by the seed is another one for each."""
+        return "seeds" in inspect.signature(self.function).parameters and not ablation.stochastic
 
     def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
         """All parameters: the defaults, overridden by the preset's, overridden by ``given``.
@@ -142,15 +147,37 @@ class Method:
             Undefined: a combination without a meaning, or a truth that the method needs and is not there.
             MethodError: scores that are not a mapping, EdgeScores or Discovery, name an unknown edge, or are NaN.
         """
+        return self.discover_each(
+            model, data, ablation=ablation, objective=objective, seeds=(seed,), truth=truth, **parameters
+        )[0]
+
+    def discover_each(
+        self,
+        model: Transformer,
+        data: Data,
+        *,
+        ablation: Ablation,
+        objective: Objective | None,
+        seeds: Sequence[int],
+        truth: Reference | None = None,
+        **parameters: Any,
+    ) -> tuple[Discovery, ...]:
+        """What ``discover`` finds with each seed, at once where the method runs them together. Raises as it does."""
         if reason := self.undefined(ablation, objective, data, model.config):
             raise Undefined(f"{reason}.")
         if "truth" in self.needs:
             if truth is None:
                 raise Undefined(f"{self.name} needs a certified truth under {ablation} and this task has none.")
             parameters["truth"] = truth
-        found = self.function(model, data, ablation=ablation, objective=objective, seed=seed, **parameters)
+        given = {"ablation": ablation, "objective": objective, **parameters}
+        if self.runs_together(ablation):
+            found = self.function(model, data, seeds=tuple(seeds), **given)
+        elif "seeds" in inspect.signature(self.function).parameters:
+            found = [each for seed in seeds for each in self.function(model, data, seeds=(seed,), **given)]
+        else:
+            found = [self.function(model, data, seed=seed, **given) for seed in seeds]
         try:
-            return _as_discovery(found, model.graph)
+            return tuple(_as_discovery(each, model.graph) for each in found)
         except MethodError as error:
             raise type(error)(f"{self.name}: {error}") from None
 

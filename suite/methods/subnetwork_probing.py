@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,13 +19,13 @@ from ._masks import (
     GAMMA,
     ZETA,
     Prompts,
+    Seeds,
     check_moved,
     circuit_of,
     hard_concrete,
     probability_open,
     to_matrix,
     train,
-    uniform,
 )
 from .registry import method
 
@@ -50,14 +51,14 @@ def discover(
     *,
     ablation: Ablation,
     objective: Objective,
-    seed: int,
+    seeds: Sequence[int],
     level: str = "edge",
     regularisations: tuple[float, ...] = COMPILED,
     steps: int = 500,
     rate: float = 0.1,
     initial: float = 0.9,
     batch_size: int = 32,
-) -> Discovery:
+) -> list[Discovery]:
     """Hard-concrete gates on edges or nodes, trained to keep the loss low and few gates open.
 
     loss = objective + regularisation x mean P(gate > 0). An edge's score is sigmoid(log alpha), averaged over the
@@ -84,18 +85,17 @@ def discover(
             f"subnetwork-probing: regularisations={regularisations!r}, level={level!r}; give strengths, and one of "
             f"{', '.join(LEVELS)}."
         )
-    graph, m = model.graph, len(regularisations)
+    graph, chance = model.graph, Seeds(seeds, model, masks=len(regularisations))
     n = graph.n_edges if level == "edge" else len(node_gates(graph))
     as_masks = to_matrix if level == "edge" else node_masks
-    generator = torch.Generator().manual_seed(seed)
-    prompts = Prompts(model, data, ablation, objective, seed=seed, batch_size=batch_size)
+    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     share = (initial - GAMMA) / (ZETA - GAMMA)
-    start = torch.full((m, n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)
+    strengths = chance.every(regularisations)
+    start = torch.full((len(strengths), n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)
     gates = start.clone().requires_grad_()
-    strengths = torch.tensor(regularisations, device=model.device, dtype=model.dtype)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        kept = hard_concrete(gates, uniform((1, n), generator, gates))
+        kept = hard_concrete(gates, chance.uniform(n))
         found = prompts.loss(prompts.draw(), as_masks(graph, kept))
         size = probability_open(gates).mean(1)
         return found + strengths * size, {"objective": found, "open": size}
@@ -106,17 +106,23 @@ def discover(
     likely = gates.detach().sigmoid().cpu().double()
     if level == "node":
         likely = node_edges(graph, likely)
+    found = zip(chance.split(likely), chance.curves(curve), strict=True)
+    return [read_out(graph, regularisations, own, own_curve) for own, own_curve in found]
+
+
+def read_out(graph: Graph, regularisations: Sequence[float], likely: Tensor, curve: dict[str, list]) -> Discovery:
+    """Scores, and a circuit for each strength, from how likely each edge's gate is open [M, E]."""
     circuits = tuple(
-        NativeCircuit({"regularisation": strength}, circuit_of(graph, likely[i] > 0.5))
-        for i, strength in enumerate(regularisations)
+        NativeCircuit({"regularisation": strength}, circuit_of(graph, values > 0.5))
+        for strength, values in zip(regularisations, likely, strict=True)
     )
     found = [
         {
-            "regularisation": circuit.label["regularisation"],
-            "edges": circuit.circuit.n_edges,
-            "edges_without_dead_ends": circuit.circuit.pruned().n_edges,
+            "regularisation": native.label["regularisation"],
+            "edges": native.circuit.n_edges,
+            "edges_without_dead_ends": native.circuit.pruned().n_edges,
         }
-        for circuit in circuits
+        for native in circuits
     ]
     return Discovery(EdgeScores(graph, to_matrix(graph, likely.mean(0))), circuits, {"masks": found, "curve": curve})
 

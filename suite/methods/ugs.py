@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from ..errors import SpecError
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ..objective import Objective
-from ._masks import Prompts, check_moved, circuit_of, to_matrix, train, uniform, uniform_gate
+from ._masks import Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .registry import method
 
 DANGLING = ("sample", "batch")
@@ -42,7 +44,7 @@ def discover(
     *,
     ablation: Ablation,
     objective: Objective,
-    seed: int,
+    seeds: Sequence[int],
     regularisations: tuple[float, ...] = (2e-3, 1e-3, 7e-4, 5e-4, 2e-4, 1e-4),
     steps: int = 3000,
     samples: int = 12,
@@ -54,7 +56,7 @@ def discover(
     threshold: float = 0.5,
     clip: float = 5.0,
     dangling: str = "sample",
-) -> Discovery:
+) -> list[Discovery]:
     """Gates that are uniform in a window around their threshold, so that each sampled gradient is a partial derivative.
 
     loss = divergence + regularisation x sum theta + node term, theta = sigmoid(logit) the gates' mean. Edges that hang
@@ -73,9 +75,8 @@ def discover(
         constant_rate: learning rate of the optimal ablation's constants.
         threshold: on the logit, above which a circuit keeps an edge; loose ends are then cut.
         clip: largest gradient norm of one mask.
-        dangling: how loose ends are found: in each ``sample``; or with MLPs taken for fed when one is in any sample of
-            the ``batch``, an error of the released code (``reference-code``). Under patching it changes nothing: an
-            MLP that reads nothing writes what a cut edge carries.
+        dangling: how loose ends are found: in each ``sample``, or with the released code's error, over the ``batch``
+            (``reference-code``; see ``connected``).
 
     Raises:
         SpecError: no regularisation, no samples, or an unknown ``dangling``.
@@ -86,44 +87,40 @@ def discover(
             f"ugs: regularisations={regularisations!r}, samples={samples}, dangling={dangling!r}; give strengths, a "
             f"sample at least, and one of {', '.join(DANGLING)}."
         )
-    graph, m = model.graph, len(regularisations)
-    generator = torch.Generator().manual_seed(seed)
-    prompts = Prompts(model, data, ablation, objective, seed=seed, batch_size=batch_size)
-    strengths = torch.tensor(regularisations, device=model.device, dtype=model.dtype)
-    nodes = (strengths / 2).clamp_max(node_regularisation)
-    start = torch.full((1, graph.n_edges), initial, device=model.device, dtype=model.dtype)
+    graph, exists = model.graph, model.graph.exists.to(model.device)
+    chance = Seeds(seeds, model, masks=len(regularisations))
+    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    strengths = chance.every(regularisations)
+    start = torch.full((len(chance), graph.n_edges), initial, device=model.device, dtype=model.dtype)
     logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because their learning rates are
     rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
-    exists = graph.exists.to(model.device)
+    groups = [{"params": [each], "lr": own} for each, own in zip(logits, rates, strict=True)]
     constants = None
     if ablation.value == "optimal":
-        constants = means(model, prompts.batches)[0].repeat(m, 1, 1).requires_grad_()
+        constants = means(model, prompts.batches)[0].repeat(len(strengths), 1, 1).requires_grad_()
+        groups.append({"params": [constants], "lr": constant_rate})
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        values = torch.cat(logits)  # [M, E]
+        values = torch.stack(logits, 1).flatten(0, 1)  # [M, E]
         theta = values.sigmoid()
-        drawn = uniform((1, samples, graph.n_edges), generator, values)
-        kept = averaged_gate(values.unsqueeze(1), drawn)
+        kept = averaged_gate(values.unsqueeze(1), chance.uniform(samples, graph.n_edges))
         masks = to_matrix(graph, kept)  # [M, S, W, R]
         masks = masks * connected(graph, masks.detach() > 0, shared_mlps=dangling == "batch")
         offset = None if constants is None else learning_offsets(masks, constants, exists)
-        found = prompts.loss(prompts.draw(), masks.flatten(0, 1), offset).unflatten(0, (m, samples)).mean(1)
-        size = theta.sum(1)
-        total = found + strengths * size + nodes * node_size(graph, to_matrix(graph, theta))
+        found = prompts.loss(prompts.draw(), masks.flatten(0, 1), offset).unflatten(0, masks.shape[:2]).mean(1)
+        size, nodes = theta.sum(1), node_size(graph, to_matrix(graph, theta))
+        total = found + strengths * size + (strengths / 2).clamp_max(node_regularisation) * nodes
         return total, {"divergence": found, "edges": size}
 
-    groups = [{"params": [each], "lr": each_rate} for each, each_rate in zip(logits, rates, strict=True)]
-    if constants is not None:
-        groups.append({"params": [constants], "lr": constant_rate})
     curve = train(groups, loss, steps=steps, betas=(0.9, 0.995), clip=clip)
-    values = torch.cat(logits).detach()
-    check_moved(start.expand_as(values), values)
-
-    return read_out(graph, regularisations, values, threshold, curve)
+    values = torch.stack(logits, 1).flatten(0, 1).detach()
+    check_moved(torch.full_like(values, initial), values)
+    found = zip(chance.split(values), chance.curves(curve), strict=True)
+    return [read_out(graph, regularisations, own, threshold, own_curve) for own, own_curve in found]
 
 
 def read_out(
-    graph: Graph, regularisations: tuple[float, ...], logits: Tensor, threshold: float, curve: dict[str, list]
+    graph: Graph, regularisations: Sequence[float], logits: Tensor, threshold: float, curve: dict[str, list]
 ) -> Discovery:
     """Scores, and a circuit for each strength without loose ends, from trained logits [M, E]."""
     circuits, found = [], []
@@ -163,7 +160,8 @@ def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
     """Of bool [..., W, R], the edges on a path of kept edges from an input node to the logits, each mask by itself.
 
     Args:
-        shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks.
+        shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks. Under patching it
+            changes nothing: an MLP that reads nothing writes what a cut edge carries.
     """
     kept = kept & graph.exists.to(kept.device)
     reaches = torch.zeros_like(kept[..., :, 0])  # [..., W]: a path to the logits

@@ -104,7 +104,7 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
             candidates, key=lambda cell: subject(cell.sources.task, cell.sources.model, device).model.graph.n_edges
         )
         try:
-            discover(cell, subject(cell.sources.task, cell.sources.model, device), device)
+            discover((cell,), subject(cell.sources.task, cell.sources.model, device), device)
         except Undefined:
             continue
         except CircuitMeterError as error:

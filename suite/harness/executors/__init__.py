@@ -1,9 +1,9 @@
-"""What runs cells. Each is a function
+"""What runs cells, in families (see ``family.py``). Each is a function
 
-    execute(cells, *, store, devices, timeout_seconds) -> iterator of Started and Finished
+    execute(families, *, store, devices, timeout_seconds) -> iterator of Started and Finished
 
-that measures every cell once and has it in the store before it says ``Finished``. Cells do not depend on each other,
-so an executor only decides where and when.
+that measures every cell once and has it in the store before it says ``Finished``. Families do not depend on each
+other, so an executor only decides where and when. A family of several cells has as many times the time limit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import SpecError, unknown
-from ..cell import Cell
 from ..events import Finished, Started
+from ..family import Family
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class Execute(Protocol):
     """See the module's docstring; ``devices`` has one entry a worker, as torch names it."""
 
     def __call__(
-        self, cells: Sequence[Cell], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
+        self, families: Sequence[Family], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
     ) -> Iterator[Started | Finished]: ...
 
 

@@ -1,7 +1,8 @@
-"""Worker processes on this machine, one cell at a time each.
+"""Worker processes on this machine, one family at a time each.
 
-A worker writes its cells to the store itself. Scores then never cross a pipe, a cell that is finished stays finished
-whatever happens to this process a moment later, and workers on other machines can do the same with a shared folder.
+A worker writes its cells to the store itself, each when it is scored. Scores then never cross a pipe, a cell that is
+finished stays finished whatever happens to this process a moment later, and workers on other machines can do the same
+with a shared folder.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...errors import StoreError
 from ..cell import Cell
 from ..environment import deterministic, provenance
 from ..events import Finished, Outcome, Started
+from ..family import Family
 from ..record import failure
 from ..store import Store
 
@@ -46,34 +48,34 @@ class _CannotWrite:
 
 
 def execute(
-    cells: Sequence[Cell], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
+    families: Sequence[Family], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
 ) -> Iterator[Started | Finished]:
-    """Measures cells on spawned workers; closing the iterator stops them.
+    """Measures families on spawned workers; closing the iterator stops them.
 
     Args:
         devices: one entry a worker, as torch names it.
-        timeout_seconds: after which a cell's worker is ended, and the cell is a row of kind ``timeout``.
+        timeout_seconds: of a cell; after as many times that as a family has cells its worker is ended, and what is
+            unfinished is rows of kind ``timeout``.
 
     Raises:
         StoreError: a worker cannot write to the store.
         RuntimeError: a worker cannot start.
     """
-    pending = deque(cells)
+    pending = deque(families)
     staff: list[_Worker] = []
     try:
         staff += [_Worker(store.path, device) for device in devices]
-        while pending or any(worker.cell for worker in staff):
+        while pending or any(worker.family for worker in staff):
             for worker in staff:
                 if pending and worker.is_free:
-                    yield worker.give(pending.popleft(), timeout_seconds)
+                    yield from worker.give(pending.popleft(), timeout_seconds)
             _wait_for_news(staff)
             for worker in list(staff):
                 finished = worker.news(store)
                 if worker.is_gone:
                     staff.remove(worker)
                     staff += [_Worker(store.path, worker.device)] if pending else []
-                if finished:
-                    yield finished
+                yield from finished
     finally:
         for worker in staff:
             worker.pipe.close()  # a worker that waits for a cell ends when its pipe does
@@ -94,7 +96,7 @@ class _Worker:
     def __init__(self, store_path: Path, device: str) -> None:
         context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads, locked
         self.device = device
-        self.cell: Cell | None = None
+        self.family: Family = ()
         self.deadline: float | None = None
         self.is_ready = self.is_gone = False
         self.timeout_seconds: float | None = None
@@ -105,18 +107,18 @@ class _Worker:
 
     @property
     def is_free(self) -> bool:
-        return self.is_ready and not self.is_gone and self.cell is None
+        return self.is_ready and not self.is_gone and not self.family
 
-    def give(self, cell: Cell, timeout_seconds: float | None) -> Started:
-        """Sends a cell to the worker."""
-        self.cell, self.timeout_seconds = cell, timeout_seconds
-        self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    def give(self, family: Family, timeout_seconds: float | None) -> list[Started]:
+        """Sends a family to the worker."""
+        self.family, self.timeout_seconds = family, None if timeout_seconds is None else timeout_seconds * len(family)
+        self.deadline = None if timeout_seconds is None else time.monotonic() + self.timeout_seconds
         with suppress(BrokenPipeError):  # it died while it was idle: `news` finds that out
-            self.pipe.send(cell)
-        return Started(cell, self.process.pid)
+            self.pipe.send(family)
+        return [Started(cell, self.process.pid) for cell in family]
 
-    def news(self, store: Store) -> Finished | None:
-        """What has happened to the worker since it was last asked: a finished cell, if one is."""
+    def news(self, store: Store) -> list[Finished]:
+        """What has happened to the worker since it was last asked: the cells of its family, if that is finished."""
         if self.pipe.poll():
             try:
                 said = self.pipe.recv()
@@ -126,19 +128,19 @@ class _Worker:
                 raise StoreError(said.reason)
             if isinstance(said, _Ready):
                 self.is_ready = True
-                return None
+                return []
             return self._finish(said)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self.process.kill()
             return self._lost(store, "timeout")
-        return None
+        return []
 
-    def _finish(self, outcome: Outcome) -> Finished:
-        cell, self.cell, self.deadline = self.cell, None, None
-        return Finished(cell, outcome)
+    def _finish(self, outcomes: Sequence[Outcome]) -> list[Finished]:
+        family, self.family, self.deadline = self.family, (), None
+        return [Finished(cell, outcome) for cell, outcome in zip(family, outcomes, strict=True)]
 
-    def _lost(self, store: Store, kind: str) -> Finished | None:
-        """The process is no more: its cell is a row that says so, unless it had just been finished."""
+    def _lost(self, store: Store, kind: str) -> list[Finished]:
+        """The process is no more: each of its cells is a row that says so, unless it had just been finished."""
         self.is_gone = True
         self.process.join()
         self.pipe.close()
@@ -147,25 +149,26 @@ class _Worker:
                 "a worker process could not start: what it said is above. In a script, call run() under "
                 'if __name__ == "__main__".'
             )
-        if self.cell is None:
-            return None
+        if not self.family:
+            return []
         time.sleep(_GRACE_SECONDS)
-        if self.cell.key not in store or store.record(self.cell.key)["status"] != "done":
-            store.write(self._obituary(kind), {})
-        return self._finish(Outcome.of(store.record(self.cell.key)))
+        for cell in self.family:
+            if cell.key not in store or store.record(cell.key)["status"] != "done":
+                store.write(self._obituary(cell, kind), {})
+        return self._finish([Outcome.of(store.record(cell.key)) for cell in self.family])
 
-    def _obituary(self, kind: str) -> dict[str, Any]:
+    def _obituary(self, cell: Cell, kind: str) -> dict[str, Any]:
         if kind == "timeout":
             reason = f"no result within {self.timeout_seconds:g} seconds"
         else:
             code = self.process.exitcode
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             reason = f"the worker process {how}; the system ends one that uses too much memory"
-        return failure(self.cell, kind, reason, cost={}, provenance=provenance(self.device))
+        return failure(cell, kind, reason, cost={}, provenance=provenance(self.device))
 
     def stop(self) -> None:
-        """Ends the process: asked first, and not asked if it is in the middle of a cell."""
-        if self.cell is not None:
+        """Ends the process: asked first, and not asked if it is in the middle of a family."""
+        if self.family:
             self.process.kill()
         self.process.join(_STOP_SECONDS)
         if self.process.is_alive():
@@ -174,7 +177,7 @@ class _Worker:
 
 
 def _work(pipe: Connection, store_path: Path, device: str) -> None:
-    """The life of a worker: cells in, cells written, until the pipe ends."""
+    """The life of a worker: families in, cells written, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
     sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
@@ -186,13 +189,13 @@ def _work(pipe: Connection, store_path: Path, device: str) -> None:
     with deterministic(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(_Ready())
         while True:
-            cell = pipe.recv()
+            family = pipe.recv()
             try:
-                outcome = complete(cell, store, device)
+                outcomes = list(complete(family, store, device))
             except StoreError as error:
                 pipe.send(_CannotWrite(str(error)))
                 return
-            pipe.send(outcome)
+            pipe.send(outcomes)
 
 
 def _end_with_parent() -> None:

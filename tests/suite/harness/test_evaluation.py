@@ -72,7 +72,7 @@ def test_a_new_setting_is_measured_without_searching_again(benchmark, tmp_path, 
     def no_search(*args):
         raise AssertionError("searched again")
 
-    monkeypatch.setattr("circuitmeter.suite.harness.job.run_cell", no_search)
+    monkeypatch.setattr("circuitmeter.suite.harness.job.run_family", no_search)
     assert len(run(benchmark(), store, executor="serial").ran) == 4
     assert not run(benchmark(), store, executor="serial").ran
     wider = EVALUATION | {"component": ["edge", "node"]}

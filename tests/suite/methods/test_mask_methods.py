@@ -11,6 +11,7 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
 from circuitmeter.suite.methods import METHODS, discogp, subnetwork_probing, ugs
 from circuitmeter.suite.methods._masks import Prompts, to_matrix
+from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
 
@@ -109,6 +110,47 @@ def test_masks_trained_together_come_out_as_each_alone(name, sweep):
         )
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_seeds_trained_together_come_out_as_each_alone(name):
+    model, data, seeds = small_model(n_layers=2), small_data(), (4, 0, 7)
+    method, given = METHODS.get(name), {"ablation": PATCH, "objective": OBJECTIVES.get("l2")}
+    # Adam blows up what rounding leaves of a gradient that is zero, up to its epsilon over the gradient's size.
+    parameters = method.resolve(SHORT[name] | ({"weight_decay": 0.0, "rate": 0.05} if name == "edge-pruning" else {}))
+    together = method.discover_each(model, data, seeds=seeds, **given, **parameters)
+    for seed, found in zip(seeds, together, strict=True):
+        alone = method.discover(model, data, seed=seed, **given, **parameters)
+        assert_close(found.scores.values.nan_to_num(), alone.scores.values.nan_to_num(), rtol=1e-7, atol=1e-7)
+        assert [native.label for native in found.circuits] == [native.label for native in alone.circuits]
+        for mine, its in zip(found.circuits, alone.circuits, strict=True):
+            assert torch.equal(mine.circuit.edges, its.circuit.edges)
+        assert found.diagnostics.keys() == alone.diagnostics.keys()
+    assert len({found.scores.values.nan_to_num().sum().item() for found in together}) == len(seeds)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_seeds_together_spend_what_they_spend_alone(name):
+    model, data, method = small_model(n_layers=1), small_data(), METHODS.get(name)
+    given = {"ablation": PATCH, "objective": OBJECTIVES.get("kl"), **method.resolve(SHORT[name])}
+    spent = []
+    for seeds in ((0,), (0, 1, 2)):
+        with count_passes() as passes:
+            method.discover_each(model, data, seeds=seeds, **given)
+        spent.append(passes)
+    assert spent[1].backward == 3 * spent[0].backward
+    assert 2.5 * spent[0].forward < spent[1].forward <= 3 * spent[0].forward  # the clean runs are shared
+
+
+def test_an_ablation_that_draws_by_the_seed_is_drawn_for_each():
+    method, model, data = METHODS.get("subnetwork-probing"), small_model(n_layers=1), small_data()
+    resample = Ablation.parse("resample")
+    assert method.runs_together(PATCH) and not method.runs_together(resample)
+    assert not METHODS.get("random").runs_together(PATCH)
+    given = {"ablation": resample, "objective": OBJECTIVES.get("kl"), **method.resolve(SHORT["subnetwork-probing"])}
+    first, second = method.discover_each(model, data, seeds=(0, 1), **given)
+    alone = method.discover(model, data, seed=1, **given)
+    assert (second.scores.flat() == alone.scores.flat()).all() and (first.scores.flat() != alone.scores.flat()).any()
+
+
 def test_achieved_sparsity_stands_beside_the_target():
     settings = {"steps": 250, "warmup": 120, "rate": 0.2, "nodes": "none", "multiplier_rate": 0.1}
     found = discover("edge-pruning", small_model(n_layers=2), small_data(), **settings)
@@ -182,6 +224,8 @@ def test_masks_that_stay_where_they_started_are_an_error(name, frozen):
         ("ugs", {"samples": 0}),
         ("ugs", {"dangling": "never"}),
         ("discogp", {"labels": "truth"}),
+        ("discogp", {"gates": "soft"}),
+        ("discogp", {"edge_schedule": [1.0, 2.0]}),
     ],
 )
 def test_wrong_parameters_are_refused(name, wrong):
@@ -298,21 +342,21 @@ def test_a_run_under_weight_gates_is_the_run_of_the_masked_model():
     model, data = small_model(), small_data()
     generator = torch.Generator().manual_seed(0)
     gates = {
-        name: (torch.rand(weight.shape, generator=generator) < 0.7).double().requires_grad_()
+        name: (torch.rand(1, *weight.shape, generator=generator) < 0.7).double().requires_grad_()
         for name, weight in model.named_parameters()
         if discogp.is_masked(name)
     }
-    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seed=0, batch_size=6).batches[0]
+    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=6).batches[0]
     outputs = discogp.run_masked(model, gates, ready)
-    masked = discogp.with_weights(model, {name: gate.detach() for name, gate in gates.items()})
-    assert_close(outputs.detach(), masked(ready.batch.clean, ready.batch.read), rtol=1e-12, atol=1e-12)
+    masked = discogp.with_weights(model, {name: gate[0].detach() for name, gate in gates.items()})
+    assert_close(outputs[0].detach(), masked(ready.batch.clean, ready.batch.read), rtol=1e-12, atol=1e-12)
     assert not torch.equal(masked.blocks[0].W_in, model.blocks[0].W_in)  # the model itself is as it was
     outputs.sum().backward()
     assert all(gate.grad.abs().max() > 0 for gate in gates.values())
 
 
 def test_lambda_rises_and_falls():
-    stage = discogp.Stage(100, 2.0, (100.0, 0.01, 20, 20), 0.0, 1.0, 0.1, 0.0, 1.0, "prediction")
+    stage = discogp.Stage(100, 2.0, (100.0, 0.01, 20, 20), 0.0, 1.0, 0.1, 0.0, 1.0, "prediction", "hard")
     assert [stage.strength(epoch) for epoch in (0, 10, 20, 40, 90)] == pytest.approx([2, 101, 200, 0.02, 0.02])
 
 

@@ -132,11 +132,23 @@ def test_gumbel_gates_are_one_with_probability_sigmoid_at_any_temperature(logit,
     assert_close(value.grad[few], (relaxed * (1 - relaxed) / temperature)[few], rtol=1e-6, atol=1e-9)
 
 
-def test_uniform_numbers_never_reach_the_ends_and_depend_on_the_generator_alone():
-    like = torch.zeros(1)
-    first, again = (masks.uniform((1000, 50), torch.Generator().manual_seed(3), like) for _ in range(2))
-    assert torch.equal(first, again) and first.min() > 0 and first.max() < 1
-    assert masks.hard_concrete(torch.zeros(1), first).isfinite().all()
+def test_uniform_numbers_never_reach_the_ends():
+    drawn = masks.Seeds([3], small_model()).uniform(1000, 50)
+    assert drawn.min() > 0 and drawn.max() < 1
+    assert masks.hard_concrete(torch.zeros(1, dtype=torch.float64), drawn).isfinite().all()
+
+
+def test_a_seed_s_numbers_are_its_own_whichever_seeds_are_beside_it():
+    model = small_model()
+    together, alone = masks.Seeds([5, 3, 9], model, masks=2), masks.Seeds([3], model)
+    for draw in (lambda seeds: seeds.starting_at(1.0, 4), lambda seeds: seeds.uniform(2, 3)):
+        many, one = draw(together), draw(alone)
+        assert len(many) == 6 and torch.equal(many[2], one[0]) and torch.equal(many[3], one[0])
+        assert not torch.equal(many[0], many[2])
+    assert together.every([0.1, 0.2]).tolist() == [0.1, 0.2] * 3
+    assert [part.tolist() for part in together.split(torch.arange(6))] == [[0, 1], [2, 3], [4, 5]]
+    curve = {"step": [0, 7], "loss": [[1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16]]}
+    assert together.curves(curve)[1] == {"step": [0, 7], "loss": [[3, 4], [13, 14]]}
 
 
 def test_edge_values_become_masks_where_edges_are():
@@ -243,7 +255,7 @@ def test_an_epoch_s_losses_average_to_the_loss_of_all_prompts():
     read[torch.arange(11), lengths - 1] = True
     ragged = Data(data.clean, data.counterfactual, read, lengths)
     settings = (model, ragged, Ablation.parse("patch"), OBJECTIVES.get("kl"))
-    prompts = masks.Prompts(*settings, seed=0, batch_size=3)
+    prompts = masks.Prompts(*settings, seeds=[0], batch_size=3)
     half = 0.5 * model.graph.exists[None].double()
     drawn = [prompts.draw() for _ in prompts.batches]
     assert sorted(torch.cat([ready.batch.rows for ready in drawn]).tolist()) == list(range(11))
@@ -251,16 +263,16 @@ def test_an_epoch_s_losses_average_to_the_loss_of_all_prompts():
     assert_close(average, Evaluator(*settings).loss(half), rtol=1e-9, atol=1e-12)
 
 
-def test_the_seed_shuffles_the_prompts_and_the_ablation_stays_as_it_is_evaluated():
+def test_every_seed_sees_the_prompts_in_one_order_and_the_ablation_as_it_is_evaluated():
     model, data = small_model(), small_data(n=12)
     settings = (model, data, Ablation.parse("resample"), OBJECTIVES.get("kl"))
     orders = [
-        [ready.batch.rows.tolist() for ready in masks.Prompts(*settings, seed=seed, batch_size=4).batches]
-        for seed in (0, 0, 1)
+        [ready.batch.rows.tolist() for ready in masks.Prompts(*settings, seeds=[seed], batch_size=4).batches]
+        for seed in (0, 1)
     ]
-    assert orders[0] == orders[1] != orders[2]
-    ready = masks.Prompts(*settings, seed=0, batch_size=4).batches[0]
-    same = Evaluator(*settings, seed=0).prepare(data.batch(ready.batch.rows))
+    assert orders[0] == orders[1] != [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    ready = masks.Prompts(*settings, seeds=[1], batch_size=4).batches[0]
+    same = Evaluator(*settings, seed=1).prepare(data.batch(ready.batch.rows))
     assert torch.equal(ready.alternative.activations.mlps[1], same.alternative.activations.mlps[1])
 
 
@@ -268,7 +280,7 @@ def test_the_seed_shuffles_the_prompts_and_the_ablation_stays_as_it_is_evaluated
 @pytest.mark.parametrize("also_cut", [[], ["input->a0.h0<q>"]])
 def test_edges_wholly_cut_or_kept_have_gradients_also_at_nodes_that_lead_nowhere(causal, also_cut):
     model, data = small_model(n_layers=2, causal=causal), small_data(n=3)
-    prompts = masks.Prompts(model, data, Ablation.parse("patch"), OBJECTIVES.get("kl"), seed=0, batch_size=3)
+    prompts = masks.Prompts(model, data, Ablation.parse("patch"), OBJECTIVES.get("kl"), seeds=[0], batch_size=3)
     ready = prompts.draw()
     kept = model.graph.exists.double()
     kept[model.graph.writers.index("m0")] = 0  # m0 leads nowhere, and reads a0.h1

@@ -1,0 +1,110 @@
+"""Gates on weights: models that differ in the weights they keep, one a seed, run together along an axis of theirs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..evaluator import Prepared
+from ..model.passes import spend
+from ..model.transformer import Activations, Alternative, Transformer
+from ._masks import Prompts
+
+
+def is_masked(name: str) -> bool:
+    """Whether a parameter has gates: weights and biases of attention and MLPs; not embeddings, not norms."""
+    return name.startswith("blocks.") and ".norm_" not in name
+
+
+def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: Prepared) -> Tensor:
+    """Outputs [M, n_read, d_out] with weights multiplied by gates [M, ...]; differentiable in the gates."""
+    weights = {name: gate * model.get_parameter(name) for name, gate in gates.items()}
+    n, tokens = len(next(iter(weights.values()))), ready.batch.clean.to(model.device)
+    spend(forward=(n - 1) * len(tokens), backward=n * len(tokens))  # the engine sees one of the models
+    return _together(lambda own: functional_call(model, own, (tokens,), {"read": ready.runs.read}), weights)
+
+
+def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer:
+    """A copy of the model with its weights multiplied by gates."""
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, gate in gates.items():
+            masked.get_parameter(name).mul_(gate)
+    return masked
+
+
+class ModelsTogether:
+    """Models that differ in the weights of their blocks, one a seed, each cut by its own masks in one pass.
+
+    Args:
+        prompts: of each model: the same batches in the same order.
+    """
+
+    def __init__(self, prompts: Sequence[Prompts]) -> None:
+        self._prompts, models = prompts[0], [each.model for each in prompts]
+        self.graph, self.batches, self.objective = models[0].graph, prompts[0].batches, prompts[0].objective
+        self.weigh = prompts[0].weigh
+        self._weights = {
+            f"model.{name}": torch.stack([model.get_parameter(name) for model in models])
+            for name, _ in models[0].named_parameters()
+            if is_masked(name)
+        }
+        self._cut = _Cut(models[0])
+        self._alternatives = [
+            _stacked([_parts(each.alternative) for each in of_models])
+            for of_models in zip(*(each.batches for each in prompts), strict=True)
+        ]
+
+    def draw(self) -> tuple[int, Prepared]:
+        """The next batch, and its number."""
+        ready = self._prompts.draw()
+        return next(i for i, each in enumerate(self.batches) if each is ready), ready
+
+    def outputs(self, batch: int, masks: Tensor) -> Tensor:
+        """Outputs [M, C, n_read, d_out] of a batch under masks [M, C, W, R], those of model m under masks[m]."""
+        ready, n = self.batches[batch], masks.shape[0] * masks.shape[1] * len(self.batches[batch].batch.rows)
+        spend(forward=n - n // len(masks), backward=n)  # the engine sees one of the models
+
+        def run(weights: dict[str, Tensor], own: Tensor, alternative: dict[str, Any]) -> Tensor:
+            return functional_call(self._cut, weights, (own, alternative, ready.inputs, ready.runs.read))
+
+        return _together(run, self._weights, masks, self._alternatives[batch])
+
+
+def _together(run: Callable[..., Tensor], *of_models: Any) -> Tensor:
+    """``run`` of each model's part. Torch's fused attention knows no axis of models."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return vmap(run)(*of_models)
+
+
+class _Cut(nn.Module):
+    """``Transformer.run_cut`` as a module's forward, which is what ``functional_call`` calls."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, masks: Tensor, parts: Mapping[str, Any], inputs: Tensor, read: Tensor) -> Tensor:
+        activations = Activations(parts["inputs"], parts["heads"], parts["mlps"])
+        alternative = Alternative(activations, parts["before_attention"], parts["before_mlp"])
+        return self.model.run_cut(masks, alternative, inputs=inputs, read=read)
+
+
+def _parts(alternative: Alternative) -> dict[str, Any]:
+    """An alternative as the dicts, lists and tensors that ``vmap`` knows."""
+    return {**vars(alternative.activations), **{k: v for k, v in vars(alternative).items() if k != "activations"}}
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    """Equally built dicts and lists of tensors as one of stacked tensors."""
+    if isinstance(parts[0], dict):
+        return {name: _stacked([each[name] for each in parts]) for name in parts[0]}
+    if isinstance(parts[0], list):
+        return [_stacked(list(each)) for each in zip(*parts, strict=True)]
+    return torch.stack(list(parts))
