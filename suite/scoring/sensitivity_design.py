@@ -1,8 +1,10 @@
 """Which settings of an analysis were tried, and how much each counts.
 
-A setting is one level of each factor (the ablation is ``zero``, the component is ``edge``). The weight of a setting is
-the product of its levels' weights. Levels of a factor weigh the same unless said otherwise: then a factor counts as
-much with two levels as with nine, but near copies of one level still pull towards it, which ``level_weights`` is for.
+A setting is one level of each factor (the ablation is ``zero``, the component is ``edge``). Levels of a factor weigh
+the same unless said otherwise, and a setting's weight is the product of its levels': a factor counts as much with two
+levels as with nine. Near copies of one level still pull towards it, which ``level_weights`` is for. Where
+combinations are missing, the levels that are there share the weight, factor by factor in their order: an ablation
+weighs what every other does, whether it can be run in two directions or in one.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ class Design:
         levels: for each factor the names of its levels, in order of first appearance.
         codes: int [D, K], which level of each factor a setting has. Every row differs from the others.
         weights: float [D], adding up to 1.
+        level_weights: as given, by factor and level.
     """
 
     factors: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     codes: np.ndarray
     weights: np.ndarray
+    level_weights: LevelWeights
 
     @classmethod
     def of(
@@ -43,8 +47,8 @@ class Design:
         """The design of ``settings``, each the names of its levels in the order of ``factors``.
 
         Args:
-            level_weights: by factor and level, 0 or more; factors and levels not named weigh 1 (before they are
-                divided by the sum over the settings).
+            level_weights: by factor and level, 0 or more; levels not named weigh 1, and only the ratios within a factor
+                matter.
 
         Raises:
             SpecError: no settings, a setting twice, weights of unknown factors or levels, negative ones or none left.
@@ -58,8 +62,9 @@ class Design:
         ).reshape(len(settings), len(factors))
         if len(np.unique(codes, axis=0)) < len(settings):
             raise SpecError("a setting is there twice; give each combination of levels once.")
-        weights = _weights(tuple(factors), levels, codes, level_weights or {})
-        return cls(tuple(factors), levels, codes, weights)
+        level_weights = level_weights or {}
+        weights = _weights(codes, _checked(tuple(factors), levels, level_weights))
+        return cls(tuple(factors), levels, codes, weights, level_weights)
 
     @cached_property
     def complete(self) -> bool:
@@ -103,17 +108,40 @@ class Design:
             for k, factor in enumerate(self.factors)
         }
 
+    def complete_part(self) -> np.ndarray:
+        """Which settings make a complete factorial when levels are dropped, those that lack most combinations first:
+        bool [D]. All of them on a complete grid; one factor at least keeps two levels or nothing is left to compare."""
+        kept = np.ones(len(self.codes), dtype=bool)
+        while True:
+            present = [np.unique(column[kept]) for column in self.codes.T]
+            full = prod(len(codes) for codes in present)
+            if kept.sum() == full:
+                return kept
+            # A level's share of the combinations with it that are there.
+            filled = {
+                (k, code): (kept & (self.codes[:, k] == code)).sum() * len(present[k]) / full
+                for k in range(len(self.factors))
+                for code in present[k]
+                if len(present[k]) > 1
+            }
+            # On a tie the level named last of the factor named last.
+            k, code = min(filled, key=lambda place: (round(filled[place], 9), -place[0], -place[1]))
+            kept &= self.codes[:, k] != code
+
     def select(self, settings: np.ndarray) -> Design:
-        """The design of the settings that a bool [D] keeps, weighing in proportion as they did."""
-        kept = np.flatnonzero(settings)
-        rows = [[self.levels[k][code] for k, code in enumerate(self.codes[d])] for d in kept]
-        smaller = Design.of(self.factors, rows)
-        return Design(smaller.factors, smaller.levels, smaller.codes, self.weights[kept] / self.weights[kept].sum())
+        """The design of the settings that a bool [D] keeps, weighed anew by the same weights of levels."""
+        kept = self.codes[np.flatnonzero(settings)]
+        rows = [[self.levels[k][code] for k, code in enumerate(row)] for row in kept.tolist()]
+        weights = {
+            factor: {name: weight for name, weight in given.items() if name in {row[k] for row in rows}}
+            for k, factor in enumerate(self.factors)
+            if (given := self.level_weights.get(factor))
+        }
+        return Design.of(self.factors, rows, weights)
 
 
-def _weights(
-    factors: tuple[str, ...], levels: tuple[tuple[str, ...], ...], codes: np.ndarray, given: LevelWeights
-) -> np.ndarray:
+def _checked(factors: tuple[str, ...], levels: tuple[tuple[str, ...], ...], given: LevelWeights) -> list[np.ndarray]:
+    """The weight of each level of each factor, as given or 1."""
     for factor, of_levels in given.items():
         if factor not in factors:
             raise SpecError(unknown("factor", factor, factors))
@@ -122,10 +150,21 @@ def _weights(
                 raise SpecError(unknown(f"level of {factor}", level, levels[factors.index(factor)]))
             if not 0 <= weight < float("inf"):
                 raise SpecError(f"the weight of {factor} {level} is {weight}; a weight is 0 or more, and finite.")
+    return [
+        np.array([given.get(factor, {}).get(name, 1.0) for name in names])
+        for factor, names in zip(factors, levels, strict=True)
+    ]
+
+
+def _weights(codes: np.ndarray, of_levels: list[np.ndarray]) -> np.ndarray:
+    """The weight of each setting [D]: factor by factor, a level's share among the levels that are there."""
     weights = np.ones(len(codes))
-    for k, factor in enumerate(factors):
-        of_levels = np.array([given.get(factor, {}).get(name, 1.0) for name in levels[k]])
-        weights *= of_levels[codes[:, k]]
+    for k, of_level in enumerate(of_levels):
+        _, before = np.unique(codes[:, :k], axis=0, return_inverse=True)
+        there = np.zeros((before.max() + 1, len(of_level)))
+        there[before.ravel(), codes[:, k]] = of_level[codes[:, k]]
+        total = there.sum(1)[before.ravel()]
+        weights *= of_level[codes[:, k]] / np.where(total > 0, total, 1.0)
     if not weights.sum() > 0:
         raise SpecError("every setting has weight 0; give some level of each factor a weight above 0.")
     return weights / weights.sum()

@@ -11,30 +11,37 @@ if TYPE_CHECKING:
     from ..setting import Setting
 
 _HELP = {
-    "component": "what is cut as one: edge (default), node (all edges out of it), head-qkv (all edges into one head's "
-    "queries, keys or values)",
-    "embedding": "input nodes: the circuit's own (default), token, sum, split, or kept, which are never cut",
-    "set": "what is cut: the complement of the circuit (faithfulness, default) or the circuit (completeness)",
-    "direction": "noising (a clean run with cut edges corrupted, default) or denoising (a corrupted run with kept "
-    "edges clean)",
-    "positions": "where edges are cut: all (default), or names of the task's positions joined by +",
-    "aggregation": "ratio-of-means (default), median-of-ratios, or mean-of-ratios (only to reproduce a paper)",
-    "reference": "what counts as nothing: cut-graph (everything cut, default), corrupted-run, none",
+    "ablation": "what a cut edge carries",
+    "component": "what is cut as one: edge, node (all edges out of it), head-qkv (all edges into one head's queries, "
+    "keys or values)",
+    "embedding": "input nodes: the circuit's own, token, sum, split, or kept, which are never cut",
+    "set": "what is cut: the complement of the circuit (faithfulness) or the circuit (completeness)",
+    "direction": "noising (a clean run with cut edges corrupted) or denoising (a corrupted run with kept edges clean)",
+    "positions": "where edges are cut: all, or names of the task's positions joined by +",
+    "objective": "what is measured",
+    "aggregation": "ratio-of-means, median-of-ratios, or mean-of-ratios (only to reproduce a paper)",
+    "reference": "what counts as nothing: cut-graph (everything cut), corrupted-run, none",
+}
+_DEFAULTS = {
+    "component": "edge",
+    "embedding": "own",
+    "set": "complement",
+    "direction": "noising",
+    "positions": "all",
+    "aggregation": "ratio-of-means",
+    "reference": "cut-graph",
 }
 
 
-def add_factors(parser: argparse.ArgumentParser, *, ablation: str, objective: str) -> None:
+def add_factors(parser: argparse.ArgumentParser, **defaults: str) -> None:
     """An option for each factor.
 
     Args:
-        ablation, objective: what the help says of their defaults.
+        defaults: what the help says of the default of each factor that has another than a single setting's.
     """
-    add_several(parser, "--ablation", "A", f"what a cut edge carries (default: {ablation})")
-    for factor in ("component", "embedding", "set", "direction", "positions"):
-        add_several(parser, f"--{factor}", factor.upper(), _HELP[factor])
-    add_several(parser, "--objective", "O", f"what is measured (default: {objective})")
-    for factor in ("aggregation", "reference"):
-        add_several(parser, f"--{factor}", factor.upper(), _HELP[factor])
+    for factor, text in _HELP.items():
+        metavar = factor[0].upper() if factor in ("ablation", "objective") else factor.upper()
+        add_several(parser, f"--{factor}", metavar, f"{text} (default: {(_DEFAULTS | defaults)[factor]})")
 
 
 def settings(options: argparse.Namespace, **defaults: Any) -> tuple[Setting, ...]:

@@ -154,6 +154,34 @@ def test_copies_of_a_level_change_its_weight_unless_told_not_to():
     )
 
 
+def test_what_cannot_be_combined_takes_no_weight_from_the_rest_of_its_level():
+    """Patch can be run in two directions, zero in one: each still weighs a half."""
+    rows = [
+        ("patch", "noising", "kl"),
+        ("patch", "denoising", "kl"),
+        ("zero", "noising", "kl"),
+        ("zero", "noising", "l2"),
+    ]
+    design = Design.of(("ablation", "direction", "objective"), rows)
+    assert design.weights.tolist() == [0.25, 0.25, 0.25, 0.25]
+    assert design.marginals["ablation"] == {"patch": 0.5, "zero": 0.5}
+    more = Design.of(
+        ("ablation", "direction", "objective"), rows, {"ablation": {"zero": 3.0}, "direction": {"denoising": 0}}
+    )
+    assert more.weights.tolist() == [0.25, 0, 0.375, 0.375]
+    complete = full(2, 3, weights={"A": {"0": 3.0}, "B": {"2": 2.0}})
+    np.testing.assert_allclose(complete.weights.reshape(2, 3), np.outer([0.75, 0.25], [0.25, 0.25, 0.5]))
+
+
+def test_the_complete_part_of_an_incomplete_grid():
+    rows = [row for row in itertools.product("pz", "nd", "ab") if row[:2] != ("z", "d")]
+    design = Design.of(("ablation", "direction", "aggregation"), rows, {"aggregation": {"a": 3.0}})
+    assert not design.complete and full(3, 2).complete_part().all()
+    part = design.select(design.complete_part())
+    assert part.complete and [len(levels) for levels in part.levels] == [2, 1, 2]
+    assert part.weights.tolist() == [0.375, 0.125, 0.375, 0.125]
+
+
 def test_many_values_at_once_are_the_same_as_one_by_one():
     design, values = full(3, 2), np.random.default_rng(3).normal(size=(5, 6))
     np.testing.assert_allclose(

@@ -1,0 +1,175 @@
+"""A sensitivity card in words: a paragraph for a paper. Every number in it is the card's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+PLURAL = {
+    "component": "components",
+    "embedding": "treatments of the embedding",
+    "set": "sets to cut",
+    "positions": "choices of positions",
+    "reference": "reference points",
+}
+
+Card = Mapping[str, Any]
+
+
+def varying(card: Card) -> list[str]:
+    """The factors with more than one level that has a value."""
+    return [factor for factor, levels in card["settings"]["levels"].items() if len(levels) > 1]
+
+
+def exact(circuit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The decomposition that is an exact functional ANOVA."""
+    return circuit["variance_of_complete_part"] or circuit["variance"]
+
+
+def paragraph(card: Card) -> str:
+    """What to write in a paper about the circuits of the card; every number is the card's."""
+    sentences = [_grid(card)]
+    for circuit in card["circuits"]:
+        sentences += _about(card, circuit)
+    if card["comparison"]:
+        sentences += _compared(card)
+    return " ".join([*sentences, _methods(card)])
+
+
+def _grid(card: Card) -> str:
+    levels, names = card["settings"]["levels"], [circuit["name"] for circuit in card["circuits"]]
+    parts = [
+        f"{len(levels[name])} {PLURAL.get(name, f'{name}s')} ({', '.join(levels[name])})" for name in varying(card)
+    ]
+    fixed = [f"{name} {levels[name][0]}" for name in levels if name not in varying(card)]
+    n, undefined = card["settings"]["n"], sum(part["n"] for part in card["undefined"])
+    text = f"The circuit{'s' * (len(names) > 1)} {_listed(names)} for {card['task']} in {card['model']} "
+    text += f"{'was' if len(names) == 1 else 'were'} measured in {n} setting{'s' * (n > 1)}"
+    text += f": {_listed(parts)}" if parts else ""
+    text += f"; {undefined} combinations have no meaning here and were left out" if undefined else ""
+    return f"{text}; held fixed were {_listed(fixed)}." if fixed else f"{text}."
+
+
+def _about(card: Card, circuit: Mapping[str, Any]) -> Iterable[str]:
+    """Sentences about one circuit."""
+    spread, flips = circuit["spread"], circuit["flips"]
+    worst, best = (pick(circuit["values"], key=lambda entry: entry["value"]) for pick in (min, max))
+    of = f"{circuit['edges']:,} of {card['n_edges']:,} edges"
+    yield (
+        f"On {card['prompts']} prompts the faithfulness of {circuit['name']} ({of}; 1 is the full model, 0 the "
+        f"reference point) was {number(spread['mean'])} on average over the settings, {with_interval(worst)} at worst "
+        f"({worst['setting']}) and {with_interval(best)} at best ({best['setting']})."
+    )
+    if spread["negative"] or spread["above_one"]:
+        yield (
+            f"It was below 0 in {percent(spread['negative'])} and above 1 in {percent(spread['above_one'])} of the "
+            f"settings."
+        )
+    yield (
+        f"A faithfulness of {flips['threshold']:g} was reached in {percent(flips['hold'])} of the settings (surely in "
+        f"{percent(flips['surely'])}, surely not in {percent(flips['surely_not'])}; entropy of the verdict "
+        f"{flips['entropy']:.2f} bits)."
+    )
+    yield from _about_variance(circuit)
+    against = circuit["random"]
+    if against:
+        yield (
+            f"It was above 95 % of {against['n']} random connected circuits of its size in "
+            f"{percent(against['above']['hold'])} of the settings (surely in {percent(against['above']['surely'])})."
+        )
+
+
+def _about_variance(circuit: Mapping[str, Any]) -> Iterable[str]:
+    if not circuit["variance"]["beyond_noise"]:
+        yield "The settings do not differ by more than the noise of the prompts."
+        return
+    found, sources = exact(circuit), circuit["sources"]
+    if found["beyond_noise"] and found["factors"]:
+        first, *others = sorted(found["factors"], key=lambda part: -part["total"])
+        text = "Of the variance over settings"
+        if circuit["variance_of_complete_part"]:
+            text += f" (the {found['n_settings']} of them that make a complete factorial, without {_dropped(circuit)})"
+        text += f", the choice of {first['factor']} explains {share(first, 'first')} alone and "
+        text += f"{share(first, 'total')} with its interactions"
+        yield text + (f"; the others at most {percent(max(part['total'] for part in others))}." if others else ".")
+    if circuit["variance_of_complete_part"]:
+        largest = sorted(circuit["variance"]["factors"], key=lambda part: -part["shapley"])[:2]
+        described = [f"{part['factor']} ({share(part, 'shapley')})" for part in largest]
+        yield f"Over all settings the largest Shapley effects are those of {_listed(described)}."
+    if sources["fsi"] == sources["fsi"]:
+        yield (
+            f"Of the variance of a single prompt's score, {percent(sources['fsi'])} [{percent(sources['fsi_low'])}, "
+            f"{percent(sources['fsi_high'])}] is due to the analyst's choices, the rest to the prompts and to how each "
+            f"reacts to the choices."
+        )
+
+
+def _dropped(circuit: Mapping[str, Any]) -> str:
+    """The levels that the complete part leaves out."""
+    kept = circuit["variance_of_complete_part"]["levels"]
+    dropped = [
+        f"{factor} {level}"
+        for factor, levels in circuit["variance"]["levels"].items()
+        for level in levels
+        if level not in kept[factor]
+    ]
+    return _listed(dropped)
+
+
+def _compared(card: Card) -> Iterable[str]:
+    found = card["comparison"]
+    yield (
+        f"Between two settings the order of two circuits reversed in {percent(found['reversals_raw_rate'])} of "
+        f"{found['setting_pairs']:,} cases; with both differences beyond their own 95 % interval in "
+        f"{percent(found['reversals_significant_rate'])}, beyond simultaneous intervals in "
+        f"{percent(found['reversals_simultaneous_rate'])}."
+    )
+    best = [f"{name} in {percent(weight)}" for name, weight in found["best"].items()]
+    concordance = found["kendall_w"]
+    text = f"Best was {_listed(best)} of the settings"
+    yield f"{text} (Kendall's W {concordance:.2f})." if concordance == concordance else f"{text}."
+
+
+def _methods(card: Card) -> str:
+    given = [
+        f"{factor} {level} {weight:g}"
+        for factor, levels in card["settings"]["level_weights"].items()
+        for level, weight in levels.items()
+    ]
+    weights = (
+        f"Levels of a choice weigh 1 each, but for {_listed(given)}" if given else "Levels of a choice weigh the same"
+    )
+    return (
+        f"{weights}. Shares of variance are Sobol indices from an exact functional ANOVA, after subtracting the "
+        f"sampling noise; brackets are 95 % bootstrap intervals over {card['resampled']}, with the activations on cut "
+        f"edges as they are."
+    )
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float | None) -> str:
+    """Whole percents; what is neither none nor all is not called so."""
+    if value is None or value != value:
+        return "-"
+    if 0 < value < 0.005:
+        return "<1 %"
+    if 0.995 <= value < 1 - 1e-9:
+        return ">99 %"
+    return f"{100 * value:.0f} %".replace("-", "\N{MINUS SIGN}").replace("\N{MINUS SIGN}0", "0")
+
+
+def with_interval(entry: Mapping[str, float]) -> str:
+    """``0.57 [0.55, 0.59]``"""
+    return f"{number(entry['value'])} [{number(entry['low'])}, {number(entry['high'])}]"
+
+
+def share(part: Mapping[str, float], kind: str) -> str:
+    """``82 % [81 %, 84 %]``"""
+    return f"{percent(part[kind])} [{percent(part[f'{kind}_low'])}, {percent(part[f'{kind}_high'])}]"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,129 @@
+"""Runs circuits, and random circuits of their sizes, in every setting of a grid that has a meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..circuit import Circuit
+from ..data import Data
+from ..faithfulness import Measured, measure_by_each
+from ..model.transformer import Transformer
+from ..objective import OBJECTIVES
+from ..setting import Component, Cut, Setting
+from .null import random_circuits, size_of
+from .sensitivity_scores import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A setting in which every circuit has a value.
+
+    Args:
+        setting: which.
+        scores: of the circuits, and behind them of random circuits.
+        null: for each circuit the rows of ``scores`` that are random circuits of its size; none where there are none.
+    """
+
+    setting: Setting
+    scores: Scores
+    null: tuple[range, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredGrid:
+    """The settings that have a value, and why the others have none."""
+
+    cells: tuple[Cell, ...]
+    undefined: dict[Setting, str]
+    n_circuits: int
+    n_prompts: int
+    templates: np.ndarray | None
+
+
+def measure_grid(
+    model: Transformer,
+    data: Data,
+    circuits: Sequence[Circuit],
+    settings: Sequence[Setting],
+    *,
+    n_random: int = 100,
+    n_pairings: int = 3,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> MeasuredGrid:
+    """Measures ``circuits`` in ``settings``: all circuits and all objectives of a cut in one run.
+
+    Args:
+        circuits: of the graph of ``model``, one at least.
+        settings: of the grid, each once.
+        n_random: random connected circuits for each size, by which percentiles are told; 0 for none.
+        n_pairings: seeds with which a random ablation (``resample``, ``noise``) is run.
+        seed: of random circuits and pairings.
+        progress: called with (cuts done, cuts in all).
+    """
+    undefined = {setting: setting.undefined(data, model) for setting in settings}
+    by_cut: dict[Cut, list[Setting]] = {}
+    for setting in settings:
+        if undefined[setting] is None:
+            by_cut.setdefault(setting.cut, []).append(setting)
+    drawn: dict[tuple[Component, int], list[Circuit]] = {}
+    cells = []
+    for done, (cut, wanted) in enumerate(by_cut.items()):
+        progress(done, len(by_cut))
+        rows, null = _with_null(circuits, cut.component, n_random, seed, drawn)
+        names = list(dict.fromkeys(setting.objective for setting in wanted))
+        seeds = range(seed, seed + (n_pairings if cut.ablation.stochastic else 1))
+        objectives = [OBJECTIVES.get(name) for name in names]
+        runs = [measure_by_each(model, data, rows, cut, objectives, seed=each) for each in seeds]
+        for setting in wanted:
+            found = [run[names.index(setting.objective)] for run in runs]
+            undefined[setting] = _unusable(found, setting)
+            if undefined[setting] is None:
+                cells.append(Cell(setting, Scores.of(found, setting), null))
+    progress(len(by_cut), len(by_cut))
+    return MeasuredGrid(
+        tuple(cells),
+        {setting: reason for setting, reason in undefined.items() if reason is not None},
+        len(circuits),
+        data.n,
+        _numpy(data.templates),
+    )
+
+
+def _with_null(
+    circuits: Sequence[Circuit],
+    component: Component,
+    n_random: int,
+    seed: int,
+    drawn: dict[tuple[Component, int], list[Circuit]],
+) -> tuple[list[Circuit], tuple[range, ...]]:
+    """The circuits with random ones of their sizes behind them, and which rows belong to each circuit."""
+    rows, of_size, null = list(circuits), {0: range(0)}, []
+    for circuit in circuits:
+        size = size_of(circuit, component)
+        if size not in of_size:
+            if (component, size) not in drawn:
+                drawn[component, size] = random_circuits(circuit.graph, size, n_random, component=component, seed=seed)
+            of_size[size] = range(len(rows), len(rows) + n_random)
+            rows += drawn[component, size]
+        null.append(of_size[size])
+    return rows, tuple(null)
+
+
+def _unusable(runs: Sequence[Measured], setting: Setting) -> str | None:
+    """Why what was measured says nothing in this setting, or None."""
+    if any(run.uncertain(setting.reference) for run in runs):
+        nothing = {"none": "zero", "corrupted-run": "the corrupted run", "cut-graph": "the wholly cut graph"}
+        return (
+            f"on these prompts the full model's {setting.objective} cannot be told from that of "
+            f"{nothing[setting.reference]}, so a share of their distance says nothing"
+        )
+    return None
+
+
+def _numpy(templates: Tensor | None) -> np.ndarray | None:
+    return None if templates is None else templates.numpy()

@@ -1,0 +1,127 @@
+"""Shares of the variance over settings, corrected for noise, with intervals, as plain values for the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .sensitivity_design import Design
+from .sensitivity_estimate import Estimates
+from .sensitivity_variance import Sources, closed_variances, components, effects, noise_variances, sources
+
+NEGLIGIBLE = 1e-12
+"""Variances up to this are rounding: all settings agree."""
+
+SOURCE_RESAMPLES = 200
+
+
+def decomposition(
+    design: Design,
+    value: np.ndarray,
+    estimates: Estimates,
+    c: int,
+    settings: np.ndarray,
+    *,
+    of_percentiles: bool = False,
+) -> dict[str, Any]:
+    """How much of the variance of circuit ``c`` over settings is due to each factor.
+
+    Args:
+        design: of the settings that the bool [D] ``settings`` keeps of the estimates'.
+        value: float [D'], of these settings.
+        of_percentiles: of the percentiles among random circuits instead of the values. What noise adds is then taken
+            from the resamples, since percentiles have no influence function.
+    """
+    if of_percentiles:
+        draws = estimates.percentile_draws[:, c][:, settings]
+        deviations = (draws - draws.mean(0)) / np.sqrt(len(draws) - 1)
+        noise = closed_variances(design, deviations).sum(0)
+    else:
+        draws = estimates.draws[:, c][:, settings]
+        noise = noise_variances(design, estimates.influence[:, c][:, settings], estimates.blocks)
+    naive = closed_variances(design, value)
+    corrected = naive - noise
+    if np.isnan(noise).any():
+        corrected = naive
+    of_draws = closed_variances(design, draws[~np.isnan(draws).any(1)])
+    # Resamples are noisier than the sample: they are moved back to the corrected estimate, their spread is kept.
+    of_draws = of_draws - of_draws.mean(0) + corrected
+    found, spread = effects(design, corrected), effects(design, of_draws)
+    measurable = bool(found.variance > NEGLIGIBLE)
+    low, high = _ends(spread.variance)
+    return {
+        "n_settings": len(value),
+        "complete": design.complete,
+        "levels": {factor: list(levels) for factor, levels in zip(design.factors, design.levels, strict=True)},
+        "naive": float(naive[-1]),
+        "noise": float(noise[-1]),
+        "variance": float(found.variance),
+        "variance_low": low,
+        "variance_high": high,
+        "beyond_noise": measurable and low > 0,
+        "factors": [
+            {
+                "factor": design.factors[k],
+                "levels": len(design.levels[k]),
+                **(_shares(found, spread, k) if measurable else {}),
+            }
+            for k in design.varying
+        ],
+        "interactions": _interactions(design, corrected) if design.complete and measurable else None,
+    }
+
+
+def _shares(found, spread, k: int) -> dict[str, float]:
+    """First-order, total and Shapley shares of factor ``k`` with their intervals."""
+    positive = spread.variance > NEGLIGIBLE
+    shares = {}
+    for kind in ("first", "total", "shapley"):
+        shares[kind] = float(getattr(found, kind)[k] / found.variance)
+        ends = _ends(getattr(spread, kind)[positive, k] / spread.variance[positive])
+        shares[f"{kind}_low"], shares[f"{kind}_high"] = ends
+    return shares
+
+
+def _ends(draws: np.ndarray) -> tuple[float, float]:
+    if not draws.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _interactions(design: Design, closed: np.ndarray) -> list[dict[str, Any]]:
+    """The parts of two and more factors of a complete factorial, as shares, the largest first."""
+    parts = {subset: part / closed[-1] for subset, part in components(design, closed).items() if len(subset) > 1}
+    ordered = sorted(parts, key=lambda subset: -parts[subset])
+    return [{"factors": list(subset), "share": float(parts[subset])} for subset in ordered]
+
+
+def source_shares(
+    design: Design, scores: np.ndarray, templates: np.ndarray | None, blocks: np.ndarray | None, seed: int
+) -> dict[str, float]:
+    """Where a single score's variance comes from, and the faithfulness sensitivity index with its interval.
+
+    Args:
+        scores: float [N, D], of each prompt in each setting.
+        templates: long [N], or None.
+        blocks: long [N], what is resampled as one; each prompt by itself if None.
+    """
+    found = sources(design, scores, templates)
+    if not found.method > NEGLIGIBLE:
+        return {**found._asdict(), "fsi": float("nan"), "fsi_low": float("nan"), "fsi_high": float("nan")}
+    generator = np.random.default_rng(seed)
+    block = np.arange(len(scores)) if blocks is None else blocks
+    members = [np.flatnonzero(block == b) for b in range(int(block.max()) + 1)]
+    draws = np.array(
+        [
+            sources(design, scores[rows], None if templates is None else templates[rows])
+            for rows in (
+                np.concatenate([members[b] for b in generator.integers(len(members), size=len(members))])
+                for _ in range(SOURCE_RESAMPLES)
+            )
+        ]
+    )
+    moved = draws - draws.mean(0) + np.array(found)
+    low, high = _ends(np.array([Sources(*row).fsi for row in moved if Sources(*row).all > 0]))
+    return {**found._asdict(), "fsi": found.fsi, "fsi_low": low, "fsi_high": high}

@@ -1,0 +1,254 @@
+"""``circuitmeter sensitivity``: how much the verdict on a circuit depends on the analyst's choices."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, SpecError, Undefined
+from .arguments import add_json, add_problem, positive_number, threshold, whole_number
+from .factors import add_factors, settings
+
+if TYPE_CHECKING:
+    from ..setting import Setting
+    from .problem import Problem
+
+NAME = "sensitivity"
+HELP = "Measure a circuit file in every meaningful setting, and say how much the verdict depends on which is chosen."
+EPILOG = (
+    "All levels of all factors are crossed; combinations without a meaning are listed with the reason. Of several "
+    "circuits the card compares the ranks. Where the circuit itself is cut (--set circuit), 1 - faithfulness is shown, "
+    "so that 1 speaks for the circuit in every setting."
+)
+ABLATIONS = ("patch", "resample", "mean", "mean-positional", "zero")
+DEFAULTS = {
+    "component": ("edge", "node"),
+    "direction": ("noising", "denoising"),
+    "aggregation": ("ratio-of-means", "median-of-ratios"),
+    "reference": ("none", "corrupted-run", "cut-graph"),
+}
+# After the task's own, of those that have a meaning.
+OBJECTIVES_AFTER = ("kl", "logit-difference", "probability-difference", "l2")
+MOST_OBJECTIVES = 3
+FORMAT = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "circuits",
+        metavar="CIRCUIT.json",
+        nargs="+",
+        type=Path,
+        help="circuits: graph JSONs of EAP-IG, MIB or ours, edge names of auto-circuit, or edge lists of ACDC",
+    )
+    add_problem(parser)
+    add_factors(
+        parser,
+        ablation=", ".join(ABLATIONS),
+        objective="the task's, and two of " + ", ".join(OBJECTIVES_AFTER),
+        **{factor: " ".join(levels) for factor, levels in DEFAULTS.items()},
+    )
+    parser.add_argument(
+        "--weight",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("FACTOR", "LEVEL", "W"),
+        help="how much a level counts beside the others of its factor, each of which counts 1; may be repeated",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=threshold,
+        default=0.8,
+        metavar="T",
+        help="the faithfulness from which the circuit would be called faithful (default: 0.8)",
+    )
+    parser.add_argument(
+        "--prompts", type=positive_number, default=100, metavar="N", help="prompts, drawn by the seed (default: 100)"
+    )
+    parser.add_argument(
+        "--random",
+        type=whole_number,
+        default=100,
+        metavar="N",
+        help="random connected circuits of the same size to compare with (default: 100; 0 for none)",
+    )
+    parser.add_argument(
+        "--pairings",
+        type=positive_number,
+        default=3,
+        metavar="N",
+        help="seeds with which resample and noise are run (default: 3)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="where card.json, card.pdf, card.svg and card.png are written (default: CIRCUIT-card beside the first)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ...reports.card_words import paragraph
+    from ..harness.record import plain
+    from ..interchange import read
+    from . import problem as problems
+    from .output import print_json
+
+    names = named(options.circuits)
+    files = [read(path) for path in options.circuits]
+    defaults = DEFAULTS | {"ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
+    settings(options, **defaults)  # a wrong level is refused before anything is loaded
+    out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
+    _make(out)
+    problem = problems.load(options, inputs=files[0].inputs)
+    circuits = [file.on(problem.model.graph).circuit for file in files]
+    defaults["objective"] = default_objectives(problem)
+    chosen = settings(options, **defaults)
+    weights = level_weights(options.weight, chosen)
+    card = measured(options, problem, dict(zip(names, circuits, strict=True)), chosen, weights)
+    card["paragraph"] = paragraph(card)
+    write(card, out)
+    if options.json:
+        print_json(plain(card))
+    else:
+        _print(card)
+        print(f"\n{out}: card.json, card.pdf, card.svg, card.png")
+    return 0
+
+
+def named(paths: Sequence[Path]) -> list[str]:
+    """What each circuit is called: its file's name where that tells them apart, else its path."""
+    if len(set(paths)) < len(paths):
+        raise SpecError("a circuit file is given twice; name each once.")
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+
+
+def default_objectives(problem: Problem) -> list[str]:
+    """The task's objective and the first others that have a meaning."""
+    from ..objective import OBJECTIVES
+
+    found = [problem.objective]
+    for name in OBJECTIVES_AFTER:
+        if name not in found and OBJECTIVES.get(name).undefined(problem.data, problem.model.config) is None:
+            found.append(name)
+    return found[:MOST_OBJECTIVES]
+
+
+def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> dict[str, dict[str, float]]:
+    """``--weight`` as a mapping. Raises SpecError for a factor or level that is not asked for, or no number."""
+    from ..scoring.sensitivity_design import Design
+    from ..setting import FACTORS
+
+    weights: dict[str, dict[str, float]] = {}
+    for factor, level, weight in given:
+        try:
+            weights.setdefault(factor, {})[level] = float(weight)
+        except ValueError:
+            raise SpecError(f"--weight {factor} {level} {weight}: {weight!r} is not a number.") from None
+    Design.of(FACTORS, [[setting.level(factor) for factor in FACTORS] for setting in chosen], weights)
+    return weights
+
+
+def measured(
+    options: argparse.Namespace,
+    problem: Problem,
+    circuits: Mapping[str, Any],
+    chosen: Sequence[Setting],
+    weights: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """The card's content. Raises Undefined where no setting has a meaning."""
+    from circuitmeter import __version__
+
+    from ..scoring.sensitivity_card import card
+    from ..scoring.sensitivity_estimate import estimate
+    from ..scoring.sensitivity_measure import measure_grid
+
+    data = some(problem.data, options.prompts, options.seed)
+    grid = measure_grid(
+        problem.model,
+        data,
+        list(circuits.values()),
+        chosen,
+        n_random=options.random,
+        n_pairings=options.pairings,
+        seed=options.seed,
+        progress=_progress,
+    )
+    if not grid.cells:
+        raise Undefined(f"{next(iter(grid.undefined.values()))}.")
+    estimates = estimate(grid, seed=options.seed)
+    found = card(grid, estimates, list(circuits), threshold=options.threshold, level_weights=weights, seed=options.seed)
+    for entry, path, circuit in zip(found["circuits"], options.circuits, circuits.values(), strict=True):
+        entry |= {"file": str(path), "edges": circuit.n_edges}
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "task": problem.name,
+        "model": problem.model_name,
+        "model_hash": problem.model.weights_hash,
+        "data_hash": data.hash,
+        "n_edges": problem.model.graph.n_edges,
+        "seed": options.seed,
+        "random": options.random,
+        "pairings": options.pairings,
+        **found,
+    }
+
+
+def some(data: Any, n: int, seed: int) -> Any:
+    """``n`` prompts drawn by the seed, in their order; all where there are no more."""
+    import torch
+
+    if data.n <= n:
+        return data
+    drawn = torch.randperm(data.n, generator=torch.Generator().manual_seed(seed))[:n]
+    return data.select(drawn.sort().values)
+
+
+def write(card: Mapping[str, Any], out: Path) -> None:
+    """``card.json`` and the figure in each format. Raises DataError where they cannot be written."""
+    from ...reports.card import share_table, value_table, verdict_table
+    from ...reports.card_words import varying
+    from ...reports.figures.card import card as drawn
+    from ...reports.style import FORMATS, render
+    from ..harness.record import plain
+
+    figure = drawn(value_table(card), share_table(card), verdict_table(card), varying(card))
+    try:
+        (out / "card.json").write_text(json.dumps(plain(card), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        for file_format in FORMATS:
+            (out / f"card.{file_format}").write_bytes(render(figure, file_format))
+    except OSError as error:
+        raise DataError(f"cannot write {error.filename or out}: {error.strerror}.") from None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
+
+
+def _progress(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {of} cuts", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+
+def _print(card: Mapping[str, Any]) -> None:
+    """The card for a terminal: every setting from worst to best, the shares, what is undefined, and the paragraph."""
+    from ...reports.card import card_tables
+    from .output import print_table
+
+    for title, columns, rows in card_tables(card):
+        print(f"{title}\n" if not rows else title)
+        if rows:
+            print_table(columns, rows)
+            print()
+    print(card["paragraph"])
