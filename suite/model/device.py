@@ -1,4 +1,4 @@
-"""The one place that knows what devices are called."""
+"""The one place that knows what devices and dtypes are called."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 CHOICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def resolve(name: str) -> torch.device:
@@ -27,3 +28,12 @@ def resolve(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def dtype(name: str) -> torch.dtype:
+    """The dtype of a name in DTYPES. Raises SpecError for any other."""
+    import torch
+
+    if name not in DTYPES:
+        raise SpecError(f"no dtype {name!r}; it is one of {', '.join(DTYPES)}.")
+    return getattr(torch, name)

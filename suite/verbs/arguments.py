@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..model.device import CHOICES
+from ..model.device import CHOICES, DTYPES
 
 if TYPE_CHECKING:
     from ..harness.spec import Spec
@@ -65,6 +65,12 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of the model's weights; scores are added up in float32 or wider whatever it is (default: float32)",
     )
     parser.add_argument(
         "--seed",

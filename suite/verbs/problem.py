@@ -40,13 +40,14 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     """Loads the model and then the prompts, and checks that they fit each other.
 
     Args:
-        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs`` and ``device``.
+        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device`` and ``dtype``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
     """
     from ... import tasks
     from ...tasks import jsonl
     from ..harness.models import is_ground_truth, load_model, load_tokenizer, on_model
     from ..harness.subject import check_fits
+    from ..model.device import dtype
 
     task = tasks.load(options.task) if options.task else None
     name = options.model or (task.model if task else None)
@@ -55,7 +56,7 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
             f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR."
         )
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
-    model = load_model(name, device=options.device, inputs=chosen)
+    model = load_model(name, device=options.device, dtype=dtype(options.dtype), inputs=chosen)
     if task:
         task = on_model(task, name)
         data = task.data()

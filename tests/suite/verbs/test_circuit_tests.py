@@ -17,7 +17,9 @@ from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_
 
 @pytest.fixture(scope="module")
 def problem():
-    options = argparse.Namespace(task="tracr/xproportion", data=None, model=None, inputs=None, device="cpu", seed=0)
+    options = argparse.Namespace(
+        task="tracr/xproportion", data=None, model=None, inputs=None, device="cpu", dtype="float32", seed=0
+    )
     loaded = problems.load(options)
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))
 
