@@ -42,8 +42,9 @@ VARIANTS = {"none": "none (zero, mean and resample ablations only)"}
 
 
 def prompts(paradigm: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
-    pairs = [(row["sentence_good"], row["sentence_bad"]) for row in hub.rows("blimp", REPOSITORY, paradigm, "train")]
-    for good, bad in draw.shuffled(pairs):
+    rows = list(hub.rows("blimp", REPOSITORY, paradigm, "train", ("sentence_good", "sentence_bad")))
+    for row in draw.shuffled(rows):
+        good, bad = row["sentence_good"], row["sentence_bad"]
         right, wrong = tokenizer.tokens([good, bad])
         shared = next((i for i, (a, b) in enumerate(zip(right.ids, wrong.ids, strict=False)) if a != b), 0)
         prefix = good[: right.spans[shared - 1][1]]

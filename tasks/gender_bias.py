@@ -15,7 +15,7 @@ from .tokenizer import Tokenizer
 
 SHE = (
     "nurse secretary teacher librarian dancer model maid nanny housekeeper hostess stylist therapist receptionist "
-    "counselor waitress actress cleaner"
+    "counselor waitress actress cleaner nun assistant designer psychologist aide volunteer"
 ).split()
 HE = (
     "captain soldier doctor lawyer engineer pilot driver farmer boss colonel priest mechanic carpenter guard sheriff "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,14 @@ from ..suite.errors import DataError
 
 FOLDER = "CIRCUITMETER_DATA"
 DEFAULT = "default"
+# Data and what describes it; nothing that could run.
+_FROM_HUB = ["README.md", "*.parquet", "*.json", "*.jsonl", "*.csv"]
+_HUB_SECONDS = 10.0
 
 
-def rows(name: str, repository: str, config: str | None, split: str) -> Iterator[dict[str, Any]]:
+def rows(
+    name: str, repository: str, config: str | None, split: str, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """The rows of a split.
 
     Args:
@@ -26,16 +31,35 @@ def rows(name: str, repository: str, config: str | None, split: str) -> Iterator
         repository: its name on the hub.
         config: which part of it; None where it has one only.
         split: as the hub calls it.
+        columns: what every row has.
 
     Raises:
-        DataError: it is neither here nor can be fetched; or it has no such part.
+        DataError: it is neither here nor can be fetched; or it has no such part or columns.
     """
+    for row in _rows(name, repository, config, split):
+        lacking = [column for column in columns if column not in row]
+        if lacking:
+            raise DataError(
+                f"the data set {name} ({config or split}) has a row without {lacking[0]!r}; fetch it again."
+            )
+        yield row
+
+
+def _rows(name: str, repository: str, config: str | None, split: str) -> Iterator[dict[str, Any]]:
     local = Path(os.environ[FOLDER]) / name if os.environ.get(FOLDER) else None
     for file in () if local is None else _files(local, config, split):
         if file.is_file():
             yield from _lines(file)
             return
-    yield from _load(repository if local is None or not local.is_dir() else str(local), name, repository, config, split)
+    folder = local if local is not None and local.is_dir() else _fetch(name, repository)
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(str(folder), config, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{folder} has no split {split!r} of {config or name}: {_first_line(error)}") from error
+    yield from found
 
 
 def _files(folder: Path, config: str | None, split: str) -> tuple[Path, Path]:
@@ -50,18 +74,22 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"{file}, line {number}: not JSON ({error}).") from error
 
 
-def _load(source: str, name: str, repository: str, config: str | None, split: str) -> Iterator[dict[str, Any]]:
-    import datasets
+def _fetch(name: str, repository: str) -> Path:
+    """The data set's folder in the hub's cache. Raises DataError that says what is missing and how to provide it."""
+    from huggingface_hub import snapshot_download
 
-    datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(source, config, split=split)
-    # No connection, no such data set, no such part: each is one of these, with a first line that says which.
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Path(
+            snapshot_download(repository, repo_type="dataset", allow_patterns=_FROM_HUB, etag_timeout=_HUB_SECONDS)
+        )
+    except (OSError, ValueError) as error:  # no connection, no such data set, no permission
         raise DataError(
-            f"the data set {repository}{f' ({config})' if config else ''} is not on this machine and cannot be fetched "
-            f"({reason}). Run `hf download --repo-type dataset {repository}` here, where the hub can be reached; or "
-            f"copy its folder to this machine as {name} and set {FOLDER} to the folder that holds it."
+            f"the data set {repository} is not on this machine and cannot be fetched ({_first_line(error)}) Run "
+            f"`hf download --repo-type dataset {repository}` here, where the hub can be reached; or copy its folder to "
+            f"this machine as {name} and set {FOLDER} to the folder that holds it."
         ) from error
-    yield from found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -54,7 +54,7 @@ PARTS = {
 
 def prompts(part: Part, name: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     column = f"{variant.replace('-', '_')}_counterfactual"
-    rows = list(hub.rows(f"mib-{name}", part.repository, part.config, split))
+    rows = list(hub.rows(f"mib-{name}", part.repository, part.config, split, ("prompt", column)))
     for row in draw.shuffled(rows):
         other = row.get(column)
         if other is None or other.get("prompt") is None:
