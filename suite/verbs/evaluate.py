@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, Undefined
+from ..errors import CircuitMeterError, DataError, Undefined
 from .arguments import add_json, add_problem, positive_number
 from .factors import add_factors, settings
 
@@ -22,13 +22,13 @@ NAME = "evaluate"
 HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
 EPILOG = (
     "Faithfulness is (circuit - cut) / (full - cut): 1 is the full model, 0 is what --reference says, the graph with "
-    "every edge cut unless told otherwise. With --set circuit it is what is left without the circuit, and 0 is best. "
-    "All levels of all factors are crossed."
+    "every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --set circuit it is "
+    "what is left without the circuit, and 0 is best. All levels of all factors are crossed."
 )
 ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
-NUMBERS = ("full", "cut", "circuit", "faithfulness", "uncertain")
+NUMBERS = ("full", "cut", "circuit", "faithfulness", "low", "high", "uncertain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a certified truth (`circuitmeter list truths`) to score the recovered edges against",
     )
     parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="also measure the circuits that the file's scores make at each size, with CPR and CMD",
+    )
+    parser.add_argument(
+        "--selection", choices=("greedy", "top-n"), default="greedy", help="how --curve makes them (default: greedy)"
+    )
+    parser.add_argument("--signed", action="store_true", help="rank edges for --curve by signed and not absolute score")
+    parser.add_argument(
+        "--tests",
+        action="store_true",
+        help="also test the circuit: equivalence, independence, minimality, sufficiency, partial necessity; and "
+        "measure its completeness and the edges that can go",
+    )
+    parser.add_argument(
         "--batch-size",
         type=positive_number,
         metavar="N",
@@ -61,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..interchange import read
     from . import problem as problems
+    from .circuit_curves import circuit_curves, print_circuit_curves
+    from .circuit_tests import circuit_tests, print_circuit_tests
     from .output import print_json
 
     file = read(options.circuit)
@@ -68,12 +85,17 @@ def run(options: argparse.Namespace) -> int:
     settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs)
     file = file.on(problem.model.graph)
+    if options.curve and file.scores is None:
+        raise DataError(f"{options.circuit} holds no score of every edge, so it has no --curve; give one that does.")
     chosen = settings(options, **given | {"objective": [problem.objective]})
     truths = certified(options.against, problem, chosen) if options.against else {}
     rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
+    ranked = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
+    curves = circuit_curves(file, problem, chosen, **ranked) if options.curve else None
+    tests = circuit_tests(file, problem, chosen, seed=options.seed) if options.tests else None
     if options.json:
         print_json(
             {
@@ -83,10 +105,14 @@ def run(options: argparse.Namespace) -> int:
                 "n_edges": file.circuit.graph.n_edges,
                 "rows": rows,
                 "recovery": recovered,
+                "curves": curves,
+                "tests": tests,
             }
         )
     else:
         _print(rows, recovered)
+        print_circuit_curves(curves or ())
+        print_circuit_tests(tests or ())
     return 0
 
 
@@ -123,22 +149,28 @@ def measured(
         if reasons[setting]:
             rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
         else:
-            rows.append(row | _numbers(found[setting.cut, setting.objective], setting))
+            rows.append(row | _numbers(file, problem, found[setting.cut, setting.objective], setting))
     return rows
 
 
-def _numbers(measured: Measured, setting: Setting) -> dict[str, Any]:
+def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: Setting) -> dict[str, Any]:
     """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
     from ..harness.record import plain
+    from ..scoring.faithfulness_curve import SizedCircuit, faithfulness_curve
 
-    nothing, share = (
-        measured.reference(setting.reference),
-        measured.faithfulness(setting.aggregation, setting.reference),
-    )
+    nothing, templates = measured.reference(setting.reference), problem.data.templates
     means = (measured.full, nothing, measured.circuits[0])
     full, cut, circuit = (float(part.mean()) + 0.0 for part in means)  # never -0
+    point = faithfulness_curve(
+        [SizedCircuit(1.0, file.circuit, file.circuit)],
+        measured,
+        aggregation=setting.aggregation,
+        reference=setting.reference,
+        templates=None if templates is None else templates.numpy(),
+    )
+    share = {"faithfulness": point.faithfulness[0], "low": point.low[0], "high": point.high[0]}
     same = measured.full.equal(nothing)
-    return plain({"full": full, "cut": cut, "circuit": circuit, "faithfulness": share[0]}) | {
+    return plain({"full": full, "cut": cut, "circuit": circuit} | share) | {
         "uncertain": None if same else measured.uncertain(setting.reference),
         "undefined": "cutting every edge changes nothing" if same else None,
     }
@@ -174,7 +206,7 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | 
     from .output import note, print_table
 
     varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]
-    columns = [*varied, *NUMBERS[:4], "edges", *(["undefined"] if any(row["undefined"] for row in rows) else [])]
+    columns = [*varied, *NUMBERS[:6], "edges", *(["undefined"] if any(row["undefined"] for row in rows) else [])]
     print_table(columns, [[row[column] for column in columns] for row in rows])
     if any(row["uncertain"] for row in rows):
         settings = sum(bool(row["uncertain"]) for row in rows)

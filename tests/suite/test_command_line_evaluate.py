@@ -8,7 +8,7 @@ import pytest
 
 from circuitmeter.suite import cli
 
-TASK = "tracr/reverse@fixed"
+TASK = "tracr/trend"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def command(capfd):
 def circuit(tmp_path, command):
     """The true circuit under patch, found by the method that is given it."""
     path = tmp_path / "circuit.json"
-    assert command("discover", "--task", TASK, "--method", "truth", "--top", 2, "--out", path)[0] == 0
+    assert command("discover", "--task", TASK, "--method", "truth", "--top", 4, "--out", path)[0] == 0
     return path
 
 
@@ -58,7 +58,7 @@ def test_the_table_has_a_column_for_each_factor_that_varies(circuit, command):
     lines = text.splitlines()
     assert status == 0 and len(lines) == 5
     assert lines[0].split() == [
-        "ablation", "objective", "reference", "full", "cut", "circuit", "faithfulness", "edges"
+        "ablation", "objective", "reference", "full", "cut", "circuit", "faithfulness", "low", "high", "edges"
     ]  # fmt: skip
 
 
@@ -80,18 +80,44 @@ def test_a_request_without_any_meaning_is_one_line_and_status_2(circuit, command
 
 def test_a_mean_over_the_batch_says_of_how_many_prompts_and_no_other_number_depends_on_that(circuit, command):
     found = {}
-    for size in (7, 50):
+    for size in (40, 150):
         status, text, err = command(
             "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch,position=yes]", "mean-positional",
             "--batch-size", size, "--objective", "l2", "--json",
         )  # fmt: skip
         assert status == 0, err
         found[size] = json.loads(text)["rows"]
-    (batch, dataset), (larger, same) = found[7], found[50]
-    assert (batch["batch_size"], larger["batch_size"], dataset["batch_size"]) == (7, 50, None)
+    (batch, dataset), (larger, same) = found[40], found[150]
+    assert (batch["batch_size"], larger["batch_size"], dataset["batch_size"]) == (40, 150, None)
     assert batch["cut"] != pytest.approx(larger["cut"], rel=1e-3)
     assert dataset["cut"] == pytest.approx(same["cut"], rel=1e-6)
     _, _, said = command(
-        "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch]", "--batch-size", 7, "--objective", "l2"
+        "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch]", "--batch-size", 40, "--objective", "l2"
     )
-    assert "over 7 prompts" in said
+    assert "over 40 prompts" in said
+
+
+def test_a_curve_has_sizes_bands_and_areas(circuit, command):
+    status, text, err = command(
+        "evaluate", circuit, "--task", TASK, "--objective", "l2", "--curve", "--selection", "top-n", "--json"
+    )
+    assert status == 0, err
+    (curve,) = json.loads(text)["curves"]
+    points = curve["points"]
+    assert [point["edges"] for point in points] == [int(13 * point["fraction"]) for point in points]
+    for point in points:
+        if point["edges"] >= 4:  # the truth scores 1 and all else 0
+            assert point["faithfulness"] == pytest.approx(1, abs=1e-6)
+        assert point["low"] <= point["faithfulness"] <= point["high"]
+    # Nothing up to a fifth of 13 edges, all from a half on: the two trapezia on the right.
+    assert curve["areas"]["cpr"][0] == pytest.approx(0.3 / 2 + 0.5, abs=1e-6)
+    assert curve["areas"]["cmd"][0] == pytest.approx(0.199 + 0.3 / 2, abs=1e-6)
+    status, text, _ = command("evaluate", circuit, "--task", TASK, "--objective", "l2", "--curve")
+    assert status == 0 and "faithfulness by size under patch | l2" in text and "cmd_log" in text
+
+
+def test_a_circuit_without_scores_has_no_curve(tmp_path, command):
+    path = tmp_path / "names.json"
+    path.write_text('["Resid Start->A0.0.V", "A0.0->Resid End"]')
+    status, _, err = command("evaluate", path, "--task", TASK, "--curve")
+    assert status == 2 and "holds no score of every edge" in err

@@ -1,0 +1,62 @@
+"""What ``evaluate --curve`` adds: faithfulness at each size of the circuits that its scores make, CPR and CMD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..interchange import CircuitFile
+    from ..setting import Setting
+    from .problem import Problem
+
+COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "high")
+
+
+def circuit_curves(
+    file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, selection: str, signed: bool, seed: int
+) -> list[dict[str, Any]]:
+    """One entry for each of ``chosen``, in order.
+
+    Returns ``setting`` (as it prints), ``points`` (one a size), ``areas`` (CPR and CMD over size and over log size:
+    value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
+    """
+    from ..faithfulness import measure
+    from ..harness.record import plain
+    from ..objective import OBJECTIVES
+    from ..scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
+
+    sized = circuits_by_size(file.scores, selection=selection, absolute=not signed)
+    entries = []
+    for setting in chosen:
+        entry = {"setting": str(setting), "points": None, "areas": None}
+        entry["undefined"] = setting.undefined(problem.data, problem.model)
+        if entry["undefined"] is None:
+            circuits, objective = [each.circuit for each in sized], OBJECTIVES.get(setting.objective)
+            measured = measure(problem.model, problem.data, circuits, setting.cut, objective, seed=seed)
+            curve = faithfulness_curve(
+                sized,
+                measured,
+                aggregation=setting.aggregation,
+                reference=setting.reference,
+                templates=None if problem.data.templates is None else problem.data.templates.numpy(),
+                seed=seed,
+            )
+            columns = (curve.fractions, curve.edges, curve.pruned, curve.faithfulness, curve.low, curve.high)
+            entry["points"] = [dict(zip(COLUMNS, plain(point), strict=True)) for point in zip(*columns, strict=True)]
+            entry["areas"] = plain(curve.areas)
+        entries.append(entry)
+    return entries
+
+
+def print_circuit_curves(entries: Sequence[dict[str, Any]]) -> None:
+    """The entries for people."""
+    from .output import print_table
+
+    for entry in entries:
+        print(f"\nfaithfulness by size under {entry['setting']}")
+        if entry["points"] is None:
+            print(f"undefined: {entry['undefined']}")
+            continue
+        print_table(COLUMNS, [list(point.values()) for point in entry["points"]])
+        print_table(("area", "value", "low", "high"), [(name, *area) for name, area in entry["areas"].items()])
