@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from jinja2 import Environment
+from jinja2 import Environment, FunctionLoader
 from markupsafe import Markup
 
 from .present import Table
@@ -34,19 +34,20 @@ class Section:
     tables: tuple[Table, ...] = field(default=())
 
 
-def page(title: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
+def page(title: str, facts: Sequence[str], sections: Sequence[Section], circuits: str = "") -> str:
     """The page's HTML. All text is escaped: a name with markup in it is shown, not run.
 
     Args:
         facts: short statements under the title (how many cells, programs, methods).
-        sections: in order; the first should be the summary.
+        sections: in order; the first should be the summary. The viewer stands in the one called ``circuits``.
+        circuits: what the viewer draws, as ``viewer.circuits_of`` makes it.
     """
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    folder = files(__package__).joinpath("templates")
+    loader = FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = inline_svg
-    template = environment.from_string(
-        files(__package__).joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    )
-    return template.render(title=title, facts=facts, sections=sections)
+    template = environment.get_template("report.html.j2")
+    return template.render(title=title, facts=facts, sections=sections, circuits=circuits)
 
 
 def inline_svg(picture: Picture) -> Markup:

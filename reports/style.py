@@ -13,6 +13,9 @@ from importlib.resources import files
 from typing import NamedTuple, ParamSpec
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from .labels import method_of, ordered_labels
@@ -99,10 +102,18 @@ def render(figure: Figure, file_format: str) -> bytes:
     Args:
         file_format: ``pdf``, ``svg`` or ``png``.
     """
-    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[file_format]
-    written = io.BytesIO()
+    written, before = io.BytesIO(), figure.dpi
+    # The canvas' own method, because ``savefig`` draws every figure twice, the first time for a layout it has already.
     with _style():
-        figure.savefig(written, format=file_format, metadata=metadata)
+        match file_format:
+            case "pdf":
+                FigureCanvasPdf(figure).print_pdf(written, metadata={"CreationDate": None})
+            case "svg":
+                FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None})
+            case "png":
+                figure.dpi = matplotlib.rcParams["savefig.dpi"]
+                FigureCanvasAgg(figure).print_png(written, metadata={"Software": None})
+    figure.dpi = before
     return written.getvalue()
 
 

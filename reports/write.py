@@ -21,6 +21,7 @@ from .verdict import sentences
 if TYPE_CHECKING:
     from .gallery import Drawn
     from .page import Picture, Section
+    from .viewer import Circuits
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
@@ -34,6 +35,7 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
     """
     from .gallery import gallery
     from .page import page
+    from .viewer import circuits_of
 
     results = read(store_path)
     folder = Path(store_path if out is None else out)
@@ -41,7 +43,9 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
     try:
         pictures = _write_figures(folder / "figures", drawn)
         shown = _write_tables(folder / "tables", results, curves)
-        html = page(_title(results.store), _facts(results), _sections(results, pictures, shown))
+        circuits = circuits_of(results.store, results.recovery)
+        sections = _sections(results, pictures, shown, circuits)
+        html = page(_title(results.store), _facts(results), sections, circuits.json if circuits.shown else "")
         path = folder / "report.html"
         path.write_text(html, encoding="utf-8")
     except OSError as error:
@@ -152,7 +156,9 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
     return {table.name: table for table in shown}
 
 
-def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, present.Table]) -> list[Section]:
+def _sections(
+    results: Results, pictures: dict[str, Picture], shown: dict[str, present.Table], circuits: Circuits
+) -> list[Section]:
     """The page's parts, in order; those that would be empty are left out."""
     from .page import Section
 
@@ -183,6 +189,17 @@ def _sections(results: Results, pictures: dict[str, Picture], shown: dict[str, p
         listed = [shown[name] for name in ("faithfulness", "areas") if shown[name].rows]
         drawn = tuple(pictures[name] for name in names)
         found.append(Section("faithfulness", "Faithfulness", (text,), drawn, tuple(listed)))
+    if circuits.shown:
+        text = (
+            "What a method's best edges have in common with the true circuit of its ablation. The slider says how many "
+            "edges; it starts at the true size. Point at an edge or a node, or reach it with the Tab key, to see names "
+            "and scores. Layers from bottom to top; q, k and v enter a head at its left, middle and right.",
+        )
+        if circuits.shown < circuits.of:
+            text += (
+                f"The first {circuits.shown} of {circuits.of} pairs of task and ablation: more would slow the page.",
+            )
+        found.append(Section("circuits", "Circuits", text))
     if scored:
         found.append(Section("programs", "Programs", (), (), (shown["programs"],)))
         if shown["comparisons"].rows:

@@ -21,3 +21,13 @@ def usual_results(usual_store):
     from circuitmeter.reports.write import read
 
     return read(usual_store.path)
+
+
+@pytest.fixture(scope="session")
+def report(usual_store, tmp_path_factory):
+    """The folder with the usual store's report."""
+    from circuitmeter.reports.write import write_report
+
+    out = tmp_path_factory.mktemp("report")
+    assert write_report(usual_store.path, out) == out / "report.html"
+    return out

@@ -32,13 +32,6 @@ class Page(HTMLParser):
                 self.requests.append((tag, value))
 
 
-@pytest.fixture(scope="module")
-def report(usual_store, tmp_path_factory):
-    out = tmp_path_factory.mktemp("report")
-    assert write_report(usual_store.path, out) == out / "report.html"
-    return out
-
-
 def test_all_files_are_written(report):
     assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
     for name in ("roc", "precision_recall", "auc_by_method", "true_size", "cost", "mismatch"):

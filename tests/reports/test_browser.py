@@ -1,0 +1,126 @@
+"""The page in a real browser: no errors, no requests, tables that sort, a viewer that follows slider and keys."""
+
+import shutil
+
+import pytest
+from synthetic import certificate, identity, write_done
+
+from circuitmeter.reports.write import write_report
+from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.model.graph import Graph
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
+    with driver.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """The usual report's page; afterwards: no error was logged, and nothing but the page was asked for."""
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    said, requests = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((report / "report.html").as_uri())
+    yield page
+    assert said == [] and [url for url in requests if not url.startswith("data:")] == [page.url]
+    page.close()
+
+
+def column(page, place):
+    return page.locator(f"#recovery tbody tr td:nth-child({place})").all_inner_texts()
+
+
+def test_a_heading_sorts_its_table_and_turns_it_around(opened):
+    heading = opened.locator("#recovery th button", has_text="AUC").first
+    heading.click()
+    descending = [float(text.split()[0]) for text in column(opened, 3)]
+    assert descending == sorted(descending, reverse=True) and len(set(descending)) > 3
+    heading.click()
+    ascending = [float(text.split()[0]) for text in column(opened, 3)]
+    assert ascending == sorted(ascending) and opened.locator("#recovery th[aria-sort=ascending]").count() == 1
+    opened.locator("#recovery th button", has_text="Method").focus()
+    opened.keyboard.press("Enter")
+    assert column(opened, 1) == sorted(column(opened, 1))
+
+
+def test_the_slider_changes_the_circuit(opened):
+    viewer = opened.locator("#viewer")
+    viewer.locator("[name=method]").select_option(label="exact")
+    size = viewer.locator("[name=size]")
+    true_size = int(size.input_value())
+    assert sum(viewer.locator(f"svg.circuit .edge.{kind}").count() for kind in ("found", "missed")) == true_size
+    size.fill("0")
+    assert viewer.locator("svg.circuit .edge.missed").count() == true_size
+    assert viewer.locator("svg.circuit .edge.found").count() == 0
+    size.focus()
+    for _ in range(true_size + 2):
+        opened.keyboard.press("ArrowRight")
+    assert size.input_value() == str(true_size + 2)
+    kinds = {kind: viewer.locator(f"svg.circuit .edge.{kind}").count() for kind in ("found", "added", "optional")}
+    assert sum(kinds.values()) == true_size + 2 and kinds["found"] > 0
+    assert f"{true_size + 2} of" in viewer.locator("[data-counts]").inner_text()
+
+
+def test_kinds_of_edges_differ_without_colour(opened):
+    script = """(kind) => { const s = getComputedStyle(document.querySelector(`.key .edge.${kind}`));
+                            return [s.strokeDasharray, s.strokeWidth].join(); }"""
+    looks = {kind: opened.evaluate(script, kind) for kind in ("found", "missed", "added", "optional")}
+    assert len(set(looks.values())) == 4
+
+
+def test_edges_and_nodes_say_their_names_and_scores(opened):
+    title = opened.locator("#viewer .touch title").first.text_content()
+    assert "\u2192" in title and ("score" in title or "rank" in title)
+    node = opened.locator("#viewer .node[tabindex='0']").first
+    node.focus()
+    about = opened.locator("#viewer [data-about]")
+    assert (
+        about.inner_text().startswith(f"{node.locator('text').text_content()}: ")
+        and opened.locator("#viewer svg.dimmed .edge.lit").count() > 0
+    )
+    opened.locator("#viewer summary").click()
+    row = opened.locator("#viewer tbody tr").first
+    row.focus()
+    assert row.locator("td").first.inner_text() in about.inner_text()
+
+
+def test_another_task_keeps_the_method(opened):
+    opened.locator("#viewer [name=method]").select_option(label="eap")
+    opened.locator("#viewer [name=task]").select_option(index=3)
+    assert opened.locator("#viewer [name=method] option:checked").inner_text() == "eap"
+
+
+def test_text_scales_and_nothing_is_wider_than_a_narrow_window(opened):
+    script = "parseFloat(getComputedStyle(document.querySelector('td')).fontSize)"
+    before = opened.evaluate(script)
+    opened.evaluate("document.documentElement.style.fontSize = '32px'")
+    assert opened.evaluate(script) == 2 * before
+    opened.evaluate("document.documentElement.style.fontSize = ''")
+    opened.set_viewport_size({"width": 400, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_names_with_markup_are_shown_and_not_run(browser, tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    contents = certificate(Graph(n_layers=1, n_heads=1, inputs="split"), ablations=("patch",))
+    store.write_truth("c" * 16, contents)
+    name = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+    write_done(store, contents, identity("tracr/x", name, "patch", truth="c" * 16), 9.0, 0)
+    page = browser.new_page()
+    page.goto(write_report(store.path).as_uri())
+    assert page.title().startswith("CircuitMeter") and page.locator("img").count() == 0
+    assert page.locator("#viewer [name=method] option").first.inner_text() == name
+    assert page.locator("#recovery tbody td").first.inner_text() == name
+    page.close()
