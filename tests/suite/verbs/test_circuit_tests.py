@@ -12,15 +12,15 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.interchange import CircuitFile
 from circuitmeter.suite.setting import grid
 from circuitmeter.suite.verbs import problem as problems
+from circuitmeter.suite.verbs.arguments import add_problem
 from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_tests
 
 
 @pytest.fixture(scope="module")
 def problem():
-    options = argparse.Namespace(
-        task="tracr/xproportion", data=None, model=None, inputs=None, device="cpu", dtype="float32", seed=0
-    )
-    loaded = problems.load(options)
+    parser = argparse.ArgumentParser()
+    add_problem(parser)
+    loaded = problems.load(parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"]))
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))
 
 
