@@ -20,6 +20,7 @@ from .panels import nothing
 LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
 
+DARK = " (dark: first)"
 ROW = 0.115
 """Height of a level's row, inches."""
 
@@ -52,7 +53,7 @@ def card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame, fac
     upper = {"curve": 1.8, "percentile": 0.75 * random, "ranks": 0.15 * len(names) * ranked}
     upper |= {"levels": ROW * max(len(levels), 1)}
     lower = max(0.26 * len(factors), 0.42 * len(verdicts) * (1 + random))
-    figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, len(names), levels)
+    figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, names, levels)
     placed = values.assign(x=values["setting"].map({setting: x for x, setting in enumerate(order)}))
     _curve(axes["curve"], placed, styles, float(verdicts["threshold"].iloc[0]))
     if random:
@@ -71,7 +72,7 @@ def card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame, fac
 
 
 def _layout(
-    upper: dict[str, float], lower: float, n_circuits: int, levels: Sequence[tuple[str, str]]
+    upper: dict[str, float], lower: float, circuits: Sequence[str], levels: Sequence[tuple[str, str]]
 ) -> tuple[Figure, dict[str, Axes], tuple[Axes, Axes]]:
     """The figure, its upper panels by name one below the other, and two panels side by side below them.
 
@@ -81,9 +82,11 @@ def _layout(
         upper: heights of the upper panels, in order.
         lower: height of the lower ones.
     """
-    names = [level for _, level in levels] + ["Faithfulness"]
-    margin, right = 0.2 + 0.05 * max(map(len, names)), 0.1 + 0.055 * max([len(f) for f, _ in levels], default=0)
-    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-(n_circuits + 2) // 4), 0.55, 0.62
+    ranked = [f"{name}{DARK}" for name in circuits] if "ranks" in upper else []
+    labels = max(map(len, [*(level for _, level in levels), *ranked, "Faithful"]))
+    of_factor = max([len(factor) for factor, _ in levels], default=0)
+    margin, right = 0.25 + 0.047 * labels, 0.1 + 0.055 * of_factor
+    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-(len(circuits) + 2) // 4), 0.55, 0.66
     height = top + sum(upper.values()) + gap * (len(upper) - 1) + title + lower + legend
     figure = Figure(figsize=(PAGE, height), layout="none")
 
@@ -97,12 +100,17 @@ def _layout(
         y += tall + gap
     y += title - gap
     half = (PAGE - 0.1) / 2
-    beside = 0.2 + 0.05 * max([len(f) for f, _ in levels], default=0), 1.15
+    beside = 0.2 + 0.05 * of_factor, max(1.15, 0.2 + 0.053 * max(map(len, circuits)) * (len(circuits) > 1))
     below = (
         panel(beside[0], y, half - beside[0] - 0.1, lower),
         panel(half + beside[1], y, half - beside[1] - 0.1, lower),
     )
     return figure, axes, below
+
+
+def _below(ax: Axes) -> float:
+    """Where a legend under the tick labels of a panel begins, as a fraction of the panel's height."""
+    return -0.24 / (ax.get_position().height * ax.figure.get_figheight())
 
 
 def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: float) -> None:
@@ -156,9 +164,7 @@ def _ranks(ax: Axes, wide: pd.DataFrame) -> None:
     """Each circuit's rank in each setting: dark is first."""
     ranks = wide.round(6).rank(axis=1, ascending=False, method="min").to_numpy().T
     ax.imshow(ranks, aspect="auto", cmap="gray", vmin=0.5, vmax=len(wide.columns) + 1, interpolation="nearest")
-    ax.set_yticks(
-        range(len(wide.columns)), [f"{name} (dark: first)" if not i else name for i, name in enumerate(wide.columns)]
-    )
+    ax.set_yticks(range(len(wide.columns)), [name if i else f"{name}{DARK}" for i, name in enumerate(wide.columns)])
     ax.tick_params(left=False, labelsize=6)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
@@ -225,7 +231,12 @@ def _shares(ax: Axes, shares: pd.DataFrame, factors: Sequence[str], styles: dict
         Line2D([], [], ls="", marker="D", ms=3, mfc="white", mec="#222222", mew=0.8, label="Shapley"),
     ]
     ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, handlelength=1.2, columnspacing=1
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.45, _below(ax)),
+        ncols=3,
+        handlelength=1.2,
+        columnspacing=1,
     )
 
 
@@ -250,5 +261,10 @@ def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
     ax.grid(visible=False)
     handles = [Patch(fc=color, hatch=hatch, ec="#444444", lw=0.5, label=label) for _, label, color, hatch in VERDICTS]
     ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.2, -0.14), ncols=2, handlelength=1.2, columnspacing=1
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.2, _below(ax)),
+        ncols=2,
+        handlelength=1.2,
+        columnspacing=1,
     )

@@ -1,0 +1,193 @@
+"""The sensitivity card: the figure shows every setting and is drawn the same again, the words are the numbers."""
+
+import itertools
+import re
+
+import matplotlib
+import pytest
+
+from circuitmeter.reports.card import card_tables, share_table, value_table, verdict_table
+from circuitmeter.reports.card_words import paragraph, percent, varying
+from circuitmeter.reports.figures.card import card as draw
+from circuitmeter.reports.style import FORMATS, render
+
+LEVELS = {
+    "ablation": ["patch", "mean-positional-counterfactual", "zero"],
+    "component": ["edge", "node"],
+    "direction": ["noising"],
+    "reference": ["corrupted-run", "cut-graph"],
+}
+
+
+def part(factor: str, first: float, total: float) -> dict:
+    shares = {"first": first, "total": total, "shapley": (first + total) / 2}
+    ends = {
+        f"{kind}{end}": share + d for kind, share in shares.items() for end, d in (("_low", -0.05), ("_high", 0.05))
+    }
+    return {"factor": factor, "levels": len(LEVELS[factor]), **shares, **ends}
+
+
+def circuit(name: str, shift: float, random: bool = True) -> dict:
+    values = []
+    for d, levels in enumerate(itertools.product(*LEVELS.values())):
+        value = 1.6 - 0.35 * d + shift
+        entry = {"setting": "/".join(levels), "levels": dict(zip(LEVELS, levels, strict=True)), "value": value}
+        entry |= {"low": value - 0.1, "high": value + 0.1, "percentile": 0.9 - 0.07 * d if random else None}
+        entry |= {f"percentile_{end}": 0.8 - 0.07 * d if random else None for end in ("low", "high")}
+        entry |= {f"random_{q}": q / 200 if random else None for q in (5, 50, 95)}
+        values.append(entry)
+    parts = [part("ablation", 0.5, 0.7), part("component", 0.2, 0.3), part("reference", 0.05, 0.1)]
+    variance = {"factors": parts, "n_settings": 12, "complete": True, "levels": LEVELS, "variance": 0.3, "noise": 0.01}
+    variance |= {"beyond_noise": True, "interactions": [{"factors": ["ablation", "component"], "share": 0.15}]}
+    flips = {"threshold": 0.8, "hold": 0.4, "entropy": 0.97, "surely": 0.3, "surely_not": 0.5}
+    return {
+        "name": name,
+        "edges": 120,
+        "values": values,
+        "spread": {"mean": 0.33, "negative": 0.25, "above_one": 0.0},
+        "flips": flips,
+        "variance": variance,
+        "variance_of_complete_part": None,
+        "sources": {"fsi": 0.62, "fsi_low": 0.55, "fsi_high": 0.71},
+        "random": {"n": 100, "above": {**flips, "hold": 0.25, "surely": 0.1}} if random else None,
+    }
+
+
+def made(*circuits: dict) -> dict:
+    names = [each["name"] for each in circuits]
+    ranks = {name: [float(i + 1)] * 12 for i, name in enumerate(names)}
+    counts = {"reversals_raw": 9, "reversals_significant": 3, "reversals_simultaneous": 1, "setting_pairs": 66}
+    compared = {
+        "pairs": [
+            {"first": a, "second": b, "first_better": 0.7, "second_better": 0.1, **counts}
+            for a, b in itertools.combinations(names, 2)
+        ],
+        "setting_pairs": 66,
+        "reversals_raw_rate": 9 / 66,
+        "reversals_significant_rate": 3 / 66,
+        "reversals_simultaneous_rate": 1 / 66,
+        "kendall_w": 0.81,
+        "ranks": ranks,
+        "best": {name: 1 / len(names) for name in names},
+    }
+    return {
+        "task": "ioi",
+        "model": "mini",
+        "prompts": 100,
+        "n_edges": 2345,
+        "resampled": "templates, and prompts within each",
+        "settings": {"n": 12, "levels": LEVELS, "level_weights": {}},
+        "undefined": [{"reason": "zero has no direction", "n": 4, "settings": ["zero/denoising | kl"]}],
+        "circuits": list(circuits),
+        "comparison": compared if len(names) > 1 else None,
+    }
+
+
+CARDS = {
+    "one": made(circuit("mine", 0.0)),
+    "one without random": made(circuit("mine", 0.0, random=False)),
+    "three": made(circuit("eap", 0.0), circuit("a-rather-long-name", -0.3), circuit("acdc", 0.2)),
+}
+
+
+def figure(name: str):
+    card = CARDS[name]
+    return draw(value_table(card), share_table(card), verdict_table(card), varying(card))
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_setting_level_and_factor_is_there(name):
+    drawn = render(figure(name), "svg").decode()
+    texts = re.findall(r">([^<>]+)</text>", drawn)
+    shown = [level for factor, levels in LEVELS.items() if factor != "direction" for level in levels]
+    assert not set(shown) - set(texts) and "noising" not in texts  # what does not vary needs no row
+    assert texts.count("ablation") == texts.count("component") == 2  # beside the levels and the shares
+    assert any(text.startswith("12 settings") for text in texts)
+    assert ("Above random" in texts) == ("without" not in name)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_no_two_texts_overlap_and_none_leaves_the_figure(name):
+    found = figure(name)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        renderer = found.canvas.get_renderer() if hasattr(found.canvas, "get_renderer") else None
+        found.draw_without_rendering()
+        texts = [
+            text
+            for text in found.findobj(matplotlib.text.Text)
+            if text.get_visible() and text.get_text().strip() and not _of_hidden_tick(text, found)
+        ]
+        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    width, height = found.bbox.width, found.bbox.height
+    for text, box in boxes:
+        assert -1 <= box.x0 and box.x1 <= width + 1 and -1 <= box.y0 and box.y1 <= height + 1, text
+    for (text, box), (other, other_box) in itertools.combinations(boxes, 2):
+        across = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
+        down = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+        assert across < 1 or down < 1.5, (text, other)
+
+
+def _of_hidden_tick(text, found) -> bool:
+    hidden = [
+        label
+        for ax in found.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks()
+        for label in (tick.label1, tick.label2)
+        if not label.get_visible()
+        or not axis.get_view_interval()[0] - 1e-9 <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+    return any(text is label for label in hidden)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_drawn_again_it_is_identical(file_format):
+    assert render(figure("one"), file_format) == render(figure("one"), file_format)
+
+
+def test_values_beyond_the_panel_are_arrows_at_its_edge():
+    curve = figure("one").axes[0]
+    edge = [line for line in curve.lines if line.get_marker() == "v" and list(line.get_ydata()) == [-1.0] * 4]
+    assert edge and curve.get_ylim()[0] < -1
+
+
+def test_the_paragraph_has_the_cards_numbers():
+    text = paragraph(CARDS["one"])
+    for words in (
+        "The circuit mine for ioi in mini was measured in 12 settings: 3 ablations",
+        "4 combinations have no meaning",
+        "held fixed were direction noising",
+        "120 of 2,345 edges",
+        "\N{MINUS SIGN}2.25 [\N{MINUS SIGN}2.35, \N{MINUS SIGN}2.15] at worst",
+        "1.60 [1.50, 1.70] at best",
+        "0.8 was reached in 40 % of the settings (surely in 30 %, surely not in 50 %; entropy of the verdict 0.97",
+        "the choice of ablation explains 50 % [45 %, 55 %] alone and 70 % [65 %, 75 %] with its interactions",
+        "62 % [55 %, 71 %] is due to the analyst's choices",
+        "above 95 % of 100 random connected circuits of its size in 25 % of the settings",
+    ):
+        assert words in text, words
+    assert "random" not in paragraph(CARDS["one without random"])
+    compared = paragraph(CARDS["three"])
+    assert "reversed in 14 % of 66 cases" in compared and "Kendall's W 0.81" in compared
+
+
+def test_tables_hold_every_setting_from_worst_to_best():
+    (title, columns, rows), shares, interactions, undefined = card_tables(CARDS["one"])
+    assert title.startswith("12 settings") and columns[:3] == ["ablation", "component", "reference"]
+    assert len(rows) == 12 and rows[0][3].startswith("\N{MINUS SIGN}2.25") and rows[-1][3].startswith("1.60")
+    assert shares[2][0] == ["ablation", "3", "50 % [45 %, 55 %]", "70 % [65 %, 75 %]", "60 % [55 %, 65 %]"]
+    assert interactions[2] == [["ablation x component", "15 %"]]
+    assert undefined[2] == [["4", "zero/denoising | kl", "zero has no direction"]]
+    several = {title: rows for title, _, rows in card_tables(CARDS["three"])}
+    assert len(several["rank reversals between settings"]) == 3
+
+
+def test_what_is_neither_none_nor_all_is_not_called_so():
+    assert [percent(value) for value in (0.0, 0.004, 0.5, 0.996, 1.0, None)] == [
+        "0 %",
+        "<1 %",
+        "50 %",
+        ">99 %",
+        "100 %",
+        "-",
+    ]

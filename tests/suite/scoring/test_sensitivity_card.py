@@ -1,0 +1,199 @@
+"""From the engine's runs, and from scores made up, to the card."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracles import small_data, small_model
+
+from circuitmeter.suite.circuit import Circuit
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.faithfulness import measure
+from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.scoring.null import random_circuits, size_of
+from circuitmeter.suite.scoring.sensitivity_card import card
+from circuitmeter.suite.scoring.sensitivity_design import Design
+from circuitmeter.suite.scoring.sensitivity_estimate import estimate
+from circuitmeter.suite.scoring.sensitivity_measure import Cell, MeasuredGrid, measure_grid
+from circuitmeter.suite.scoring.sensitivity_scores import Scores
+from circuitmeter.suite.scoring.sensitivity_variance import closed_variances, effects
+from circuitmeter.suite.setting import Setting, grid
+
+
+def random_circuit(graph, share=0.5, seed=0) -> Circuit:
+    return Circuit(graph, torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) < share)
+
+
+def made_up(values: dict[str, list[float]], n=80, noise=0.3, templates=None, n_null=0, seed=0) -> MeasuredGrid:
+    """A grid whose settings have these faithfulness values (one a circuit), plus noise from prompt to prompt; the null
+    circuits of every setting lie evenly between 0 and 1."""
+    generator = np.random.default_rng(seed)
+    cells = []
+    for text, of_circuits in values.items():
+        drawn = noise * generator.normal(size=(len(of_circuits), n))
+        drawn -= drawn.mean(1, keepdims=True)
+        gained = np.asarray(of_circuits)[:, None] + drawn
+        null = np.linspace(0, 1, n_null)[:, None].repeat(n, 1)
+        rows = np.concatenate([gained, null])[..., None] * 2.0
+        setting = Setting.parse(text)
+        scores = Scores(rows, np.full((n, 1), 2.0), setting.aggregation)
+        where = range(len(of_circuits), len(of_circuits) + n_null)
+        cells.append(Cell(setting, scores, (where,) * len(of_circuits)))
+    return MeasuredGrid(tuple(cells), {}, len(of_circuits), n, templates)
+
+
+def of_grid(found: MeasuredGrid, names=("mine",), **options):
+    return card(found, estimate(found, resamples=400), names, **{"threshold": 0.5} | options)
+
+
+CLOSED_FORM = {
+    f"{ablation}/{component} | kl": [2 * a + b + a * b / 2]
+    for (ablation, a), (component, b) in itertools.product(
+        [("patch", -1), ("mean", 0), ("zero", 1)], [("edge", -1), ("node", 1)]
+    )
+}
+CLOSED_FORM = {text.replace("/edge", ""): value for text, value in CLOSED_FORM.items()}
+
+
+def test_values_are_the_engines_and_percentiles_are_among_random_circuits_of_the_same_size():
+    model, data = small_model(), small_data()
+    circuits = [random_circuit(model.graph), random_circuit(model.graph, 0.06, seed=1)]
+    settings = grid(ablation=["patch", "zero", "resample"], component=["edge", "node"], objective=["kl", "l2"])
+    found = measure_grid(model, data, circuits, settings, n_random=6, n_pairings=2)
+    assert not found.undefined and [cell.setting for cell in found.cells] == list(settings)
+    estimates = estimate(found, resamples=50)
+    for d, cell in enumerate(found.cells):
+        cut, objective = cell.setting.cut, OBJECTIVES.get(cell.setting.objective)
+        null = [random_circuits(c.graph, size_of(c, cut.component), 6, component=cut.component) for c in circuits]
+        if cut.ablation.stochastic:
+            assert cell.scores.n_runs == 2
+            continue
+        alone = measure(model, data, [*circuits, *null[0], *null[1]], cut, objective).faithfulness().numpy()
+        np.testing.assert_allclose(estimates.value[:, d], alone[:2], rtol=1e-9)
+        for c, rows in enumerate((alone[2:8], alone[8:])):
+            tied = np.abs(rows - alone[c]) < 1e-9
+            above = ((rows < alone[c]) & ~tied).mean() + tied.mean() / 2
+            assert estimates.percentile[c, d] == pytest.approx(above, abs=1e-9)
+    again = measure_grid(model, data, circuits, settings, n_random=6, n_pairings=2)
+    assert np.array_equal(estimate(again, resamples=50).draws, estimates.draws)
+
+
+def test_settings_without_a_meaning_and_without_a_denominator_are_listed():
+    model, data = small_model(), small_data()
+    bare = Data(data.clean, None, data.read)
+    settings = grid(ablation=["patch", "zero"], objective=["kl"], reference=["none", "cut-graph"])
+    found = measure_grid(model, bare, [random_circuit(model.graph)], settings, n_random=0)
+    assert [str(cell.setting) for cell in found.cells] == ["zero | kl | ratio-of-means | cut-graph"]
+    reasons = sorted(found.undefined.values())
+    assert len(reasons) == 3 and "counterfactual" in reasons[0] + reasons[-1]
+    same = Data(data.clean, data.clean, data.read)  # nothing differs: the cut graph is the model
+    uncertain = measure_grid(model, same, [random_circuit(model.graph)], grid(ablation=["patch"], objective=["kl"]))
+    assert not uncertain.cells and "cannot be told from" in next(iter(uncertain.undefined.values()))
+
+
+def test_the_closed_form_comes_out_of_scores():
+    (found,) = of_grid(made_up(CLOSED_FORM, noise=0.0))["circuits"]
+    first = {part["factor"]: part["first"] for part in found["variance"]["factors"]}
+    total = {part["factor"]: part["total"] for part in found["variance"]["factors"]}
+    assert first == pytest.approx({"ablation": 0.695652174, "component": 0.260869565}, abs=1e-9)
+    assert total == pytest.approx({"ablation": 0.739130435, "component": 0.304347826}, abs=1e-9)
+    assert found["variance"]["variance"] == pytest.approx(23 / 6, abs=1e-9)
+    assert found["variance"]["interactions"] == [
+        {"factors": ["ablation", "component"], "share": pytest.approx(1 / 23, abs=1e-9)}
+    ]
+    assert found["variance_of_complete_part"] is None
+    assert found["spread"]["worst"] == -2.5 and found["spread"]["best"] == 3.5
+
+
+def test_noise_is_named_and_taken_off_and_the_intervals_hold_the_truth():
+    (found,) = of_grid(made_up(CLOSED_FORM, noise=1.5, n=40))["circuits"]
+    variance = found["variance"]
+    assert variance["noise"] == pytest.approx(5 / 6 * 1.5**2 / 40, rel=0.25)
+    assert variance["naive"] - variance["noise"] == pytest.approx(variance["variance"])
+    assert variance["variance_low"] < 23 / 6 < variance["variance_high"] and variance["beyond_noise"]
+    for part, true in zip(variance["factors"], (0.739130, 0.304348), strict=True):
+        assert part["total_low"] < true < part["total_high"]
+        assert part["total_high"] - part["total_low"] < 0.4
+    sources = found["sources"]
+    assert sources["residual"] == pytest.approx(1.5**2, rel=0.2)
+    assert sources["fsi_low"] < 23 / 6 / (23 / 6 + 1.5**2) < sources["fsi_high"]
+
+
+def test_settings_that_agree_have_no_shares():
+    (found,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=0.0))["circuits"]
+    assert not found["variance"]["beyond_noise"] and "total" not in found["variance"]["factors"][0]
+    assert math.isnan(found["sources"]["fsi"])
+    (noisy,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=1.0))["circuits"]
+    assert not noisy["variance"]["beyond_noise"]
+
+
+def test_a_grid_with_holes_has_shapley_effects_and_a_complete_part():
+    holes = {text: value for text, value in CLOSED_FORM.items() if text != "zero/node | kl"}
+    (found,) = of_grid(made_up(holes, noise=0.0))["circuits"]
+    assert not found["variance"]["complete"] and found["variance"]["interactions"] is None
+    assert sum(part["shapley"] for part in found["variance"]["factors"]) == pytest.approx(1)
+    part = found["variance_of_complete_part"]
+    assert part["complete"] and part["n_settings"] == 4 and "zero" not in part["levels"]["ablation"]
+
+
+def test_flips_and_random_circuits():
+    values = {"patch | kl": [0.9], "mean | kl": [0.6], "zero | kl": [0.35], "noise | kl": [-0.2]}
+    (found,) = of_grid(made_up(values, noise=0.0, n_null=101))["circuits"]
+    assert found["flips"]["hold"] == 0.5 and found["flips"]["entropy"] == 1.0
+    assert found["spread"]["negative"] == 0.25
+    percentile = [entry["percentile"] for entry in found["values"]]
+    assert percentile == pytest.approx([90.5 / 101, 60.5 / 101, 35.5 / 101, 0])
+    assert found["random"]["above"]["hold"] == 0
+    assert found["values"][0]["random_50"] == pytest.approx(0.5)
+    assert found["random"]["variance"]["variance"] == pytest.approx(np.var(percentile))
+
+
+def test_weights_of_levels_change_what_counts():
+    values = {"patch | kl": [1.0], "zero | kl": [0.0]}
+    (found,) = of_grid(made_up(values), level_weights={"ablation": {"patch": 3.0, "mean": 9.0}})["circuits"]
+    assert found["spread"]["mean"] == pytest.approx(0.75) and found["flips"]["hold"] == pytest.approx(0.75)
+
+
+def test_circuits_that_change_places_are_reversed_and_noise_is_not():
+    values = {"patch | kl": [0.9, 0.5, 0.5], "mean | kl": [0.8, 0.5, 0.5], "zero | kl": [0.2, 0.5, 0.5]}
+    found = of_grid(made_up(values, noise=0.4, n=200), ["a", "b", "c"])["comparison"]
+    by_name = {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
+    for rival in "bc":
+        pair = by_name["a", rival]
+        assert (pair["setting_pairs"], pair["reversals_significant"], pair["reversals_simultaneous"]) == (3, 2, 2)
+        assert pair["first_better"] == pytest.approx(2 / 3) and pair["second_better"] == pytest.approx(1 / 3)
+    assert by_name["b", "c"]["reversals_significant"] == 0
+    assert found["reversals_significant_rate"] == pytest.approx(4 / 9)
+    assert found["kendall_tau"]["ablation"]["patch"]["zero"] < found["kendall_tau"]["ablation"]["patch"]["mean"]
+    assert found["ranks"]["a"] == [1, 1, 3] and found["best"]["a"] == pytest.approx(2 / 3)
+
+
+def test_templates_that_differ_widen_the_intervals():
+    templates = np.repeat(np.arange(8), 10)
+    moved = made_up({"patch | kl": [0.5], "zero | kl": [0.5]}, noise=0.05, templates=templates)
+    shift = 0.5 * np.random.default_rng(0).normal(size=8)[templates]
+    cells = tuple(
+        Cell(
+            cell.setting,
+            Scores(cell.scores.gained + shift[None, :, None], cell.scores.whole, "ratio-of-means"),
+            cell.null,
+        )
+        for cell in moved.cells
+    )
+    with_templates = MeasuredGrid(cells, {}, 1, 80, templates)
+    without = MeasuredGrid(cells, {}, 1, 80, None)
+    width = [np.ptp(np.array(estimate(each).interval), axis=0)[0, 0] for each in (with_templates, without)]
+    assert width[0] > 2 * width[1]
+
+
+def test_gates_have_the_table_of_theory():
+    """One input of AND restores and keeps nothing and destroys everything, of OR the other way round, of a sum half of
+    either: which set is cut decides all in the first two and nothing in the third, and the direction nothing at all."""
+    rows = list(itertools.product(("noising", "denoising"), ("complement", "circuit")))
+    design = Design.of(("direction", "set"), rows)
+    for values in ([0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]):  # 1 - faithfulness where the circuit is cut
+        found = effects(design, closed_variances(design, np.array(values)))
+        assert (found.first / found.variance).tolist() == (found.total / found.variance).tolist() == [0.0, 1.0]
+    assert closed_variances(design, np.full(4, 0.5))[-1] == 0
