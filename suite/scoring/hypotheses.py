@@ -203,8 +203,8 @@ def _by_prompt(outputs: Tensor, rows: Tensor, data: Data) -> np.ndarray:
         outputs = outputs[:, tokens[tokens >= 0].to(outputs.device)]
     outputs = outputs.double().cpu()
     counts = rows.bincount(minlength=data.n)
-    if bool((counts == counts[0]).all()):
-        return outputs[rows.argsort(stable=True)].reshape(data.n, -1).numpy()
+    if bool((counts == counts[0]).all()):  # prompt after prompt, batch after batch: which comes first does not matter
+        return outputs.reshape(data.n, -1).numpy()
     total = torch.zeros(data.n, outputs.shape[1], dtype=outputs.dtype).index_add(0, rows, outputs)
     return (total / counts[:, None]).numpy()
 

@@ -11,6 +11,7 @@ from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.hypotheses import TESTS, hypotheses
+from circuitmeter.suite.scoring.hypotheses_statistics import less_often
 from circuitmeter.suite.setting import Cut
 
 GOOD = {
@@ -49,6 +50,8 @@ def test_the_truth_is_accepted_with_power(name, ablation):
     for test in found.values():
         assert test.power is None or test.power > 0.9, test.name
         assert test.p_value <= test.corrected <= 1
+    best = found["sufficiency"]  # the smallest of five p-values
+    assert best.corrected == pytest.approx(5 * best.p_value)
 
 
 @pytest.mark.parametrize("ablation", ["patch", "zero"])
@@ -78,6 +81,22 @@ def test_what_is_left_without_a_wrong_circuit_still_depends_on_the_model():
     assert found["independence"].verdict == "fails"
     assert found["partial necessity"].verdict == "not shown" and found["partial necessity"].statistic == 0
     assert found["sufficiency"].statistic == 0
+
+
+def test_a_circuit_that_does_nothing_wins_no_comparison():
+    """Random circuits of one edge do nothing here either: all comparisons are ties."""
+    graph = certified("patch").graph
+    found = verdicts(Circuit.of(graph, ["pos_embed->logits"]), "patch", n=20)
+    assert found["sufficiency"].statistic == found["partial necessity"].statistic == 0
+    assert found["partial necessity"].verdict == "not shown"
+
+
+def test_minimality_is_corrected_for_the_number_of_edges():
+    graph = certified("patch").graph
+    circuit = Circuit(graph, graph.exists & ~certified("patch").edges)  # no edge of it does anything
+    test = verdicts(circuit, "patch", n=20)["minimality"]
+    assert test.statistic == 0 and test.p_value == pytest.approx(circuit.n_edges * less_often(0, 100, 0.9))
+    assert test.corrected == pytest.approx(5 * test.p_value)
 
 
 def test_tests_without_a_meaning_say_why():

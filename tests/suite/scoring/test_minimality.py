@@ -1,6 +1,7 @@
 """The largest set of edges that can go: against one edge at a time, against all sets, and on compiled models."""
 
 import itertools
+import random
 
 import pytest
 import torch
@@ -59,6 +60,19 @@ def test_evaluating_many_at_once_decides_as_one_at_a_time(tolerance, seed):
     assert torch.equal(found.circuit.edges, plain_removal(circuit, change, tolerance))
     assert found.change <= tolerance and len(found.removed) == circuit.n_edges - found.circuit.n_edges
     assert found.change == pytest.approx(float(change(found.circuit.edges[None])[0]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_lies_behind_a_refused_cut_is_not_taken(seed):
+    """Changes that have nothing to do with each other: cutting one more edge may well be better again."""
+    graph = Graph(2, 1)
+    circuit = Circuit(graph, graph.exists)
+
+    def change(masks):
+        drawn = [random.Random(f"{seed}{mask.tolist()}").random() for mask in masks]
+        return torch.tensor(drawn, dtype=torch.float64)
+
+    assert torch.equal(greedily(circuit, change, 0.6).circuit.edges, plain_removal(circuit, change, 0.6))
 
 
 def test_all_sets_of_a_small_circuit_are_tried():
