@@ -61,5 +61,7 @@ def test_inflated_circuits_hold_the_circuit_and_a_connected_walk_more():
         assert inflated.n_edges > circuit.n_edges and bool((circuit.edges <= inflated.edges).all())
         assert inflated.pruned().n_edges == inflated.n_edges
     assert torch.equal(inflated_circuits(circuit, 3)[2].edges, inflated_circuits(circuit, 9)[2].edges)
+    nearly = Circuit(graph, graph.exists & ~graph.matrix(["a0.h1->a1.h0<k>"]))  # most walks bring nothing new
+    assert all(inflated.n_edges == graph.n_edges for inflated in inflated_circuits(nearly, 5))
     with pytest.raises(DataError, match="whole graph"):
         inflated_circuits(Circuit(graph, graph.exists), 1)
