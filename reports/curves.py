@@ -13,14 +13,14 @@ from ..suite.scoring import ranking
 from ..suite.scoring.curves import GRID, MeanCurve, mean_precision_recall, mean_roc, precision_on_grid, roc_on_grid
 
 if TYPE_CHECKING:
-    from ..suite.harness.store import Store
+    from .stores import Stores
 
 MEAN_COLUMNS = ["ablation", "label", "kind", "x", "mean", "low", "high", "n"]
 PROGRAM_COLUMNS = ["ablation", "label", "program", "kind", "x", "y"]
 KINDS = ("roc", "precision-recall")
 
 
-def curve_tables(store: Store, recovery: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def curve_tables(store: Stores, recovery: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The mean curves over programs and each program's own, for every label and ablation, against the own truth.
 
     Args:
@@ -62,7 +62,7 @@ def _joined(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 class _Truths:
     """Labels of every edge, per certificate and ablation, read once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Stores) -> None:
         self._store = store
         self._certificates: dict[str, tuple[dict[str, Any], Graph]] = {}
         self._labels: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..suite.harness.store import Store
 from . import tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .stores import Stores
 
 ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
 """What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
 
 
 class Results(NamedTuple):
-    """A store's records and the tidy tables made from them; ``superseded`` counts the records left out as outdated."""
+    """What stores hold and the tidy tables made from it; ``superseded`` counts the records left out as outdated."""
 
-    store: Store
+    store: Stores
     records: list[dict[str, Any]]
     recovery: pd.DataFrame
     superseded: int
@@ -32,9 +32,9 @@ class Results(NamedTuple):
     failures: pd.DataFrame
 
 
-def read(store_path: str | Path) -> Results:
-    """Reads a store. Raises StoreError when there is none or a newer version wrote it."""
-    store = Store(store_path)
+def read(*store_paths: str | Path) -> Results:
+    """Reads a store, or several as one. Raises StoreError when one is none or a newer version wrote it."""
+    store = Stores(store_paths)
     records, superseded = current(store)
     evaluations = list(store.evaluations())
     recovery = tables.recovery_table(records)
@@ -55,7 +55,7 @@ def read(store_path: str | Path) -> Results:
     )
 
 
-def current(store: Store) -> tuple[list[dict[str, Any]], int]:
+def current(store: Stores) -> tuple[list[dict[str, Any]], int]:
     """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
 
     A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells

@@ -43,18 +43,32 @@ _FIXED = {
     "eap-ig": Look("#D55E00", "s", _DASH),
     "acdc": Look("#009E73", "^", _DASHDOT),
     "exact": Look("#CC79A7", "D", _LONG),
+    "eap-gp": Look("#E69F00", "v", "-"),
+    "eap-path": Look("#56B4E9", "<", _DASH),
+    "hisp": Look("#8C6D1F", ">", _DASHDOT),
+    "relp": Look("#7B3294", "p", _LONG),
+    "gim": Look("#1B7837", "h", "-"),
+    "atp-star": Look("#A6611A", "d", _DASH),
+    "ifr": Look("#332288", "^", "-"),
+    "cd-t": Look("#AA4499", "v", _DASHDOT),
+    "edge-pruning": Look("#B22222", "o", _LONG),
+    "subnetwork-probing": Look("#44AA99", "s", "-"),
+    "ugs": Look("#999933", "D", _DASH),
+    "discogp": Look("#6699CC", ">", "-"),
     "truth": Look("#000000", "*", _DOT),
     "magnitude": Look("#666666", "X", _DASH),
     "random": Look("#999999", "P", _DOT),
 }
 _OTHERS = [
-    Look("#E69F00", "v", "-"),
-    Look("#56B4E9", "<", _DASH),
-    Look("#8C6D1F", ">", _DASHDOT),
-    Look("#7B3294", "p", _LONG),
-    Look("#1B7837", "h", "-"),
-    Look("#A6611A", "d", _DASH),
+    Look("#DD4477", "v", _DASHDOT),
+    Look("#225588", "X", "-"),
+    Look("#CC5500", "p", _DASH),
+    Look("#117733", "d", _LONG),
+    Look("#882255", "<", "-"),
 ]
+KNOWN = tuple(_FIXED)
+"""Methods whose look never changes, whoever else is drawn."""
+
 _MARKERS, _LINES = "os^Dv<>pPhXd", ("-", _DASH, _DASHDOT, _LONG, _DOT)
 
 
@@ -63,20 +77,29 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     names.
 
     Settings of one method (``eap-ig (steps=5)``, ``eap-ig (steps=30)``) share its colour and differ in marker and line.
+    No two labels share both colour and marker while there are markers left: 12 a known method, 60 for all others.
     """
     ordered = ordered_labels(labels)
     unknown = [name for name in dict.fromkeys(map(method_of, ordered)) if name not in _FIXED]
-    found, used = {}, dict.fromkeys(map(method_of, ordered), 0)
+    found: dict[str, Look] = {}
+    taken: set[tuple[str, str]] = set()
     for label in ordered:
         method = method_of(label)
-        look = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
-        setting = used[method] + (unknown.index(method) // len(_OTHERS) if method in unknown else 0)
-        used[method] += 1
-        if setting:
-            marker = _MARKERS[(_MARKERS.find(look.marker) + 2 * setting) % len(_MARKERS)]
-            look = Look(look.color, marker, _LINES[(_LINES.index(look.line) + setting) % len(_LINES)])
-        found[label] = look
+        first = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
+        variants = [_variant(first, setting) for setting in range(len(_MARKERS))]
+        free = [look for look in variants if (look.color, look.marker) not in taken]
+        found[label] = (free or variants)[0]
+        taken.add((found[label].color, found[label].marker))
     return found
+
+
+def _variant(look: Look, setting: int) -> Look:
+    """The look of another setting of a method: its colour, another marker, another line."""
+    if not setting:
+        return look
+    # Five and twelve have no common divisor: every marker is reached.
+    marker = _MARKERS[(_MARKERS.find(look.marker) + 5 * setting) % len(_MARKERS)]
+    return Look(look.color, marker, _LINES[(_LINES.index(look.line) + setting) % len(_LINES)])
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

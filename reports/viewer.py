@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..suite.errors import StoreError
-from ..suite.harness.store import Store
 from ..suite.model.graph import Graph
+from .stores import Stores
 
 BUDGET = 1_500_000
 """Bytes of a page's circuits: more would make it slow to open. What is over is left out, and the page says so."""
@@ -32,7 +32,7 @@ class Circuits(NamedTuple):
     of: int
 
 
-def circuits_of(store: Store, recovery: pd.DataFrame, budget: int = BUDGET) -> Circuits:
+def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> Circuits:
     """The circuits of every finished cell, one view a task and ablation, until the budget is spent.
 
     Args:
@@ -78,7 +78,7 @@ def _truth(graph: Graph, truth: Mapping[str, Any]) -> dict[str, list[int]]:
     }
 
 
-def _methods(store: Store, graph: Graph, cells: pd.DataFrame, true_size: int) -> Iterator[dict[str, Any]]:
+def _methods(store: Stores, graph: Graph, cells: pd.DataFrame, true_size: int) -> Iterator[dict[str, Any]]:
     """Each method's best edges, ``writer * n_readers + reader``, with their scores, in the order of circuits."""
     keep = min(graph.n_edges, max(SMALLEST, TIMES * true_size))
     for label, runs in cells.groupby("label", sort=False):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..suite.errors import StoreError
-from ..suite.harness.store import Store
 from . import present, tables
 from .dependence import dependence
 from .labels import ordered_ablations
+from .leaderboard import leaderboard_json
 from .results import Results, current, read
+from .stores import Stores
 from .verdict import sentences
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from .viewer import Circuits
 
 
-def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
-    """Writes ``report.html``, ``tables/`` (CSV, Markdown, LaTeX) and ``figures/`` (PDF, SVG, PNG).
+def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
+    """Writes ``report.html``, ``leaderboard.json``, ``tables/`` (CSV, Markdown, LaTeX), ``figures/`` (PDF, SVG, PNG).
 
     Args:
         store_path: the store to report.
         out: the folder to write to; the store's own when None.
+        others: more stores, reported together with the first.
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written.
     """
@@ -37,15 +39,16 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
     from .page import page
     from .viewer import circuits_of
 
-    results = read(store_path)
+    results = read(store_path, *others)
     folder = Path(store_path if out is None else out)
     drawn, curves = gallery(results)
     try:
-        pictures = _write_figures(folder / "figures", drawn)
+        pictures = write_figures(folder / "figures", drawn)
         shown = _write_tables(folder / "tables", results, curves)
         circuits = circuits_of(results.store, results.recovery)
         sections = _sections(results, pictures, shown, circuits)
         html = page(_title(results.store), _facts(results), sections, circuits.json if circuits.shown else "")
+        (folder / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
         path = folder / "report.html"
         path.write_text(html, encoding="utf-8")
     except OSError as error:
@@ -57,7 +60,7 @@ def write_report(store_path: str | Path, out: str | Path | None = None) -> Path:
 
 def summary_table(store_path: str | Path) -> str:
     """The result in plain text: method by ablation, median area with its interval, exact recoveries, seconds."""
-    records, _ = current(Store(store_path))
+    records, _ = current(Stores([store_path]))
     aggregate = tables.aggregate_table(tables.recovery_table(records), ["auroc", "exact"])
     failed = sum(record["status"] != "done" for record in records)
     if aggregate.empty:
@@ -82,15 +85,16 @@ def summary_table(store_path: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _title(store: Store) -> str:
-    names = ", ".join(store.benchmarks()) or store.path.resolve().name
+def _title(store: Stores) -> str:
+    names = ", ".join(store.benchmarks()) or ", ".join(sorted(part.path.resolve().name for part in store.stores))
     return f"CircuitMeter: {names}"
 
 
 def _facts(results: Results) -> list[str]:
     """What the store holds, in a few numbers."""
     done = sum(record["status"] == "done" for record in results.records)
-    facts = [f"{len(results.records)} cells", f"{done} done"]
+    facts = [f"{len(results.store.stores)} stores"] * (len(results.store.stores) > 1)
+    facts += [f"{len(results.records)} cells", f"{done} done"]
     kinds = results.failures.loc[results.failures["kind"] != "damaged", "kind"].value_counts()
     undefined = int(kinds.get("undefined", 0))
     facts += [f"{undefined} undefined"] if undefined else []
@@ -106,7 +110,8 @@ def _facts(results: Results) -> list[str]:
     return facts
 
 
-def _write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
+def write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
+    """Writes each figure as PDF, SVG and PNG; returns what the page shows of them."""
     from .page import Picture
     from .style import FORMATS, render
 

@@ -22,17 +22,20 @@ FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5",
 """Short labels: those of neighbouring panels meet otherwise."""
 
 
-def panels(titles: Sequence[str], height: float, *, columns: int = 3, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel per title, sharing their axes.
+def panels(
+    titles: Sequence[str], height: float, *, columns: int = 3, extra: float = 0.0, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel per title, its axes shared.
 
     Args:
         height: of one panel, inches. A single panel is as wide as a column of a paper, several fill the page's width.
         extra: inches added below for a legend.
+        shared: whether the panels share their axes.
     """
     across = min(columns, len(titles))
     down = math.ceil(len(titles) / across)
     figure = Figure(figsize=(COLUMN if len(titles) == 1 else PAGE, down * (height + TOP) + extra))
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(down, across, sharex=shared, sharey=shared, squeeze=False)
     axes = list(grid.flat)
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..ablation import Ablation
 
 NAME = "list"
-HELP = "List methods, tasks, certified truths, benchmarks, ablations or objectives."
+HELP = "List methods, tasks, certified truths, benchmarks, papers, ablations or objectives."
 EPILOG = None
 
 
@@ -122,6 +122,17 @@ def _benchmarks() -> list[dict[str, Any]]:
     return [{"name": spec.name, "cells": len(spec.cells()), "description": spec.description} for spec in specs]
 
 
+def _papers() -> list[dict[str, Any]]:
+    from ...reports import manifest
+
+    rows = []
+    for name in manifest.papers():
+        paper = manifest.load(name)
+        needs = sorted({part.model for part in paper.part if part.model})
+        rows.append({"name": name, "values": len(paper.values), "needs": needs, "paper": paper.citation})
+    return rows
+
+
 def _ablations() -> list[dict[str, Any]]:
     from ..ablation import NAMES
 
@@ -159,6 +170,7 @@ _ROWS = {
     "tasks": _tasks,
     "truths": _truths,
     "benchmarks": _benchmarks,
+    "papers": _papers,
     "ablations": _ablations,
     "objectives": _objectives,
 }

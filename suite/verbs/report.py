@@ -5,21 +5,35 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import SpecError
+
 NAME = "report"
-HELP = "Write tables, figures and report.html from a store, without running anything."
+HELP = "Write tables, figures, leaderboard.json and report.html from stores, without running anything."
 EPILOG = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=Path, help="a folder that `circuitmeter run` filled")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where the report is written (default: into the store)")
+    parser.add_argument(
+        "store",
+        metavar="STORE",
+        type=Path,
+        nargs="+",
+        help="a folder that `run` or `validate` filled; several are merged",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="where the report is written (default: into the store, if it is one)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from ..harness.store import Store
 
-    Store(options.store)  # refuses what is no store, or a newer one, before the slow imports below
+    if len(options.store) > 1 and options.out is None:
+        raise SpecError(f"{len(options.store)} stores make one report; say where it goes with --out DIR.")
+    for store in options.store:
+        Store(store)  # refuses what is no store, or a newer one, before the slow imports below
     from ...reports.write import write_report
 
-    print(write_report(options.store, options.out or options.store))
+    first, *others = sorted(options.store)
+    print(write_report(first, options.out or first, *others))
     return 0

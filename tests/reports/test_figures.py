@@ -92,6 +92,12 @@ def test_methods_keep_their_look_whoever_else_is_drawn():
     assert len({look.marker for look in together.values()}) == len({look.color for look in together.values()}) == 4
 
 
+def test_no_two_of_many_methods_look_alike():
+    labels = [f"eap-ig (steps={n})" for n in range(10)] + [f"mine-{i}" for i in range(40)] + list(style.KNOWN)
+    looks = style.looks(labels)
+    assert len({(look.color, look.marker) for look in looks.values()}) == len(set(labels))
+
+
 def test_settings_of_a_method_share_a_colour_and_nothing_else():
     few, many = (style.looks(["eap-ig (steps=5)", "eap-ig (steps=30)"])[f"eap-ig (steps={n})"] for n in (5, 30))
     assert few.color == many.color and few.marker != many.marker and few.line != many.line

@@ -1,0 +1,101 @@
+"""``circuitmeter reproduce``: a paper's numbers and figures again, with a verdict for each number."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import add_json, add_workers
+
+if TYPE_CHECKING:
+    from ...reports.manifest import Manifest, Part
+    from ..harness.spec import Spec
+
+NAME = "reproduce"
+HELP = "Run what a paper's figures need and is missing, draw reported beside reproduced, and judge every number."
+EPILOG = (
+    "`circuitmeter list papers` says which papers. Parts on language models run where --model is given; on another "
+    "model than the paper's, such as mini, their numbers are shown beside the paper's and not judged. Exit status 1: "
+    "a cell failed, or a number left its tolerance for no known reason."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paper", metavar="PAPER", help="a paper (`circuitmeter list papers`)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="a language model, for the parts that need one")
+    parser.add_argument("--store", metavar="DIR", type=Path, help="where results are kept (default: results/PAPER)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="where figures and verdicts go (default: into the store)"
+    )
+    parser.add_argument("--from-store-only", action="store_true", help="run nothing: judge what the store holds")
+    add_workers(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ...reports import manifest as manifests
+    from ..harness.spec import Spec
+    from .output import print_json, stdout_kept_clean
+
+    manifest = manifests.load(options.paper)
+    store = options.store or Path("results") / options.paper
+    specs = [spec for part in manifest.part if (spec := _spec(Spec, manifest, part, options.model))]
+    failed = 0
+    if not options.from_store_only:
+        with stdout_kept_clean():
+            failed = sum(_run(spec, store, options) for spec in specs)
+    from ...reports.reproduce import write_reproduction
+
+    out = options.out or store
+    judged = write_reproduction(manifest, store, out, options.model)
+    if not manifest.values and (store / "store.json").is_file():
+        from ...reports.write import write_report  # nothing is reported: the figures are the point
+
+        write_report(store, out)
+    if options.json:
+        import json
+
+        print_json(json.loads((out / "verdicts.json").read_text(encoding="utf-8")))
+    else:
+        _print(judged, out)
+    return 1 if failed or not all(item.explained for item in judged) else 0
+
+
+def _spec(kind: type[Spec], manifest: Manifest, part: Part, model: str | None) -> Spec | None:
+    """The benchmark of a part; None for one that needs a language model where none is given."""
+    if part.model and model is None:
+        return None
+    if isinstance(part.benchmark, str):
+        return kind.load(part.benchmark)
+    contents = dict(part.benchmark)
+    if part.model:
+        contents["grid"] = [{**grid, "model": [model]} for grid in contents["grid"]]
+    return kind.of({"name": f"{manifest.name}-{part.name}", **contents})
+
+
+def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
+    """Runs what the store lacks of a benchmark; returns how many cells failed."""
+    from ..harness import run as harness
+    from ..harness.progress import Progress
+    from .output import note
+
+    workers = {"workers": options.workers, "device": options.device, "executor": options.executor}
+    with Progress() as progress:
+        summary = harness.run(spec, store, on_event=progress, **workers)
+    for cell, reason in summary.failed:
+        note(f"failed: {cell}: {reason}")
+    return len(summary.failed)
+
+
+def _print(judged: list, out: Path) -> None:
+    from ...reports.reproduction import counted
+    from .output import print_table
+
+    rows = []
+    for item in judged:
+        ours = "-" if item.ours is None else f"{item.ours:.3f}"
+        rows.append([item.value.name, f"{item.value.reported:.3f}", ours, item.verdict, item.because])
+    if rows:
+        print_table(["value", "reported", "ours", "verdict", "why"], rows)
+    print(f"\n{counted(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

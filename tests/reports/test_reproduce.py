@@ -1,0 +1,120 @@
+"""Papers again: manifests that can be read, areas out of published points, and a verdict for every value."""
+
+import json
+
+import pytest
+from synthetic import evaluate_all, make_store
+
+from circuitmeter.reports import manifest as manifests
+from circuitmeter.reports.manifest import Cells, Evaluated, Manifest, Part, Value
+from circuitmeter.reports.reproduce import write_reproduction
+from circuitmeter.reports.reproduction import counted, judge, verdict_frame
+from circuitmeter.reports.results import read
+from circuitmeter.suite.errors import SpecError
+from circuitmeter.suite.harness.spec import Spec
+
+
+@pytest.fixture(scope="module")
+def small_store(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("small") / "s", programs=2, methods=("eap", "exact"), failures=False)
+    evaluate_all(store)
+    return store
+
+
+def paper(*values, **changes):
+    contents = {"name": "some2024", "title": "Some paper", "citation": "Some 2024", "about": "It is about circuits."}
+    return Manifest.model_validate({**contents, "value": values, **changes})
+
+
+@pytest.mark.parametrize("name", manifests.papers())
+def test_every_manifest_is_whole(name):
+    found = manifests.load(name)
+    names = [value.name for value in found.values]
+    assert len(names) == len(set(names)) and (names or name == "circuitmeter")
+    parts = {part.name for part in found.part}
+    assert {value.part for value in found.values} - {None} <= parts
+    for part in found.part:
+        if isinstance(part.benchmark, dict) and part.model is None:
+            Spec.of({"name": f"{name}-{part.name}", **part.benchmark})
+    for note in found.note:
+        assert found.because(note.values.replace("*", "x")), note
+
+
+def test_no_such_paper_says_which_there_are():
+    with pytest.raises(SpecError, match="miller2024"):
+        manifests.load("miler2024")
+
+
+def test_the_acdc_papers_tables_come_out_of_its_points_alone():
+    found = judge(manifests.load("conmy2023"), None)
+    verdicts = {item.value.name: item for item in found}
+    assert len(found) == 96 + 8
+    for name, area in (("corrupted, edges: KL IOI, acdc", 0.869), ("corrupted, nodes: KL IOI, acdc", 0.880)):
+        assert verdicts[name].verdict == "reproduced" and round(verdicts[name].ours, 3) == area
+    assert round(verdicts["zero, edges: KL Docstring, subnetwork-probing"].ours, 3) == 0.428
+    assert verdicts["corrupted, edges: Tracr-Proportion, acdc"].verdict == "differs"
+    assert sum(item.verdict == "reproduced" for item in found) == 24
+    # Every value has a verdict, and every one that is not reproduced says why.
+    assert all(item.because for item in found if item.verdict != "reproduced") and all(item.explained for item in found)
+
+
+def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
+    results = read(small_store.path)
+    row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
+    cells = Cells(task=row["task"], method="exact", ablation=row["ablation"], metric="auroc")
+
+    def verdict(reported, because=None):
+        value = Value(name="v", reported=reported, tolerance=0.01, cells=cells)
+        note = [{"values": "v", "because": because}] if because else []
+        return judge(paper(value, note=note), results)[0]
+
+    assert verdict(row["auroc"] - 0.009).verdict == "reproduced"
+    far = verdict(row["auroc"] - 0.011)
+    assert far.verdict == "differs" and not far.explained and far.ours == row["auroc"]
+    assert verdict(row["auroc"] - 0.011, "another domain").explained
+
+
+def test_a_number_of_another_model_is_no_verdict(small_store):
+    results = read(small_store.path)
+    task = results.records[0]["identity"]["task"]
+    value = {"name": "v", "reported": 0.5, "part": "language"}
+    value["evaluated"] = Evaluated(task=task, method="eap", evaluation_ablation="patch", size=0.1)
+    part = [Part(name="language", model="gpt2", benchmark={})]
+    (found,) = judge(paper(value, part=part), results, "mini")
+    assert found.verdict == "other model" and found.ours is not None and "gpt2" in found.because
+    assert judge(paper(value, part=part), results, "gpt2")[0].verdict in ("reproduced", "differs")
+    (missing,) = judge(paper(value, part=part), None)
+    assert missing.verdict == "not run" and "--model" in missing.because
+
+
+def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
+    results = read(small_store.path)
+    task = results.records[0]["identity"]["task"]
+    asked = Cells(task=task, method="eap", ablation="patch", truth_ablation="zero", metric="true_size")
+    (found,) = judge(paper(Value(name="v", reported=6.0, cells=asked)), results)
+    assert found.verdict == "reproduced"  # zero's truth has six edges and patch's three
+    none = asked.model_copy(update={"parameters": {"steps": 3}})
+    assert judge(paper(Value(name="v", reported=6.0, cells=none)), results)[0].verdict == "not run"
+
+
+def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
+    cells = Cells(task="tracr/program0", method="eap", ablation="patch", metric="auroc")
+    values = [Value(name="a", group="g", row="r", series="eap", reported=0.5, tolerance=1, cells=cells)]
+    values.append(Value(name="<script>alert(1)</script>", group="g", row="s", series="eap", reported=0.5))
+    made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})])
+    judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
+    write_reproduction(made, small_store.path, tmp_path / "second", "mini")
+    assert counted(judged) == "1 reproduced, 1 not run"
+    for path in (tmp_path / "first").rglob("*.*"):
+        assert (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes() == path.read_bytes()
+    written = json.loads((tmp_path / "first" / "verdicts.json").read_text())
+    assert [row["verdict"] for row in written["values"]] == ["reproduced", "not run"] and written["model"] == "mini"
+    page = (tmp_path / "first" / "reproduction.html").read_text()
+    assert page.count("<script>") == 1 and "run on mini, not on gpt2" in page
+    # The other model is named in every figure that holds numbers of it.
+    for name in ("beside", "roc", "faithfulness"):
+        assert b"run on mini, not on gpt2" in (tmp_path / "first" / "figures" / f"{name}.svg").read_bytes()
+
+
+def test_a_frame_of_nothing_is_empty():
+    assert verdict_frame([]).empty and counted([]) == "no values"
