@@ -4,8 +4,9 @@
 
 ``clean`` and ``counterfactual`` are both text or both lists of token ids, of equal token length. ``answer`` and
 ``wrong`` are a string, a token id, or a list of either. ``position`` (default: the last token; negative counts from
-the end) is where the output is read, ``template`` names the template that a prompt was made from. ``counterfactual``,
-and ``answer`` with ``wrong``, may be left out of every line, never of some: what needs them is then undefined.
+the end) is where the output is read, ``template`` names the template that a prompt was made from: prompts of
+one are resampled together where intervals are computed. ``counterfactual``, ``template``, and ``answer`` with
+``wrong``, may be left out of every line, never of some: what needs them is then undefined.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Row:
     answers: list[int]
     wrong: list[int]
     position: int
+    template: str | None
 
 
 def load(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize | None = None) -> Data:
@@ -112,7 +114,8 @@ def _row(text: str, d_vocab: int, n_positions: int, tokenize: Tokenize | None) -
     both = sorted(set(answers) & set(wrong))
     if both:
         raise DataError(f"token {both[0]} is both an answer and a wrong answer; the two may not overlap.")
-    return Row(clean, counterfactual, answers, wrong, _position(line.get("position", -1), len(clean)))
+    position = _position(line.get("position", -1), len(clean))
+    return Row(clean, counterfactual, answers, wrong, position, line.get("template"))
 
 
 def _prompts(line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> tuple[list[int], list[int] | None]:
@@ -196,6 +199,7 @@ def _optional(rows: Sequence[Row]) -> list[tuple[str, list[bool]]]:
     return [
         ("counterfactual", [row.counterfactual is not None for row in rows]),
         ("answer", [bool(row.answers) for row in rows]),
+        ("template", [row.template is not None for row in rows]),
     ]
 
 
@@ -203,6 +207,7 @@ def _pack(rows: Sequence[Row]) -> Data:
     lengths = [len(row.clean) for row in rows]
     read = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
     read[torch.arange(len(rows)), torch.tensor([row.position for row in rows])] = True
+    names = list(dict.fromkeys(row.template for row in rows))
     return Data(
         clean=_padded([row.clean for row in rows], 0),
         counterfactual=_padded([row.counterfactual for row in rows if row.counterfactual is not None], 0),
@@ -210,7 +215,7 @@ def _pack(rows: Sequence[Row]) -> Data:
         lengths=torch.tensor(lengths),
         answers=_padded([row.answers for row in rows], -1),
         wrong=_padded([row.wrong for row in rows], -1),
-        reference=None,
+        templates=None if None in names else torch.tensor([names.index(row.template) for row in rows]),
     )
 
 

@@ -59,6 +59,14 @@ def test_optional_parts_may_be_absent_everywhere(file):
     assert data.counterfactual is None and data.answers is None and data.wrong is None
 
 
+def test_templates_are_told_apart_by_name(file):
+    lines = [{**GOOD, "template": name} for name in ("b", "a", "b")]
+    assert load(write(file, *lines), **SIZES).templates.tolist() == [0, 1, 0]
+    assert load(write(file, GOOD), **SIZES).templates is None
+    with pytest.raises(DataError, match="line 2: no 'template', which other lines have"):
+        load(write(file, lines[0], GOOD), **SIZES)
+
+
 def test_blank_lines_do_not_shift_line_numbers(file):
     with pytest.raises(DataError, match="line 3: not JSON"):
         load(write(file, GOOD, "\n", "{oops\n"), **SIZES)
