@@ -42,6 +42,7 @@ def certify(
     tolerance: float = TOLERANCE,
     seed: int = 0,
     at_once: int = 1,
+    on_ablation: Callable[[str], None] = lambda ablation: None,
 ) -> dict[str, Any]:
     """Certificates of a model's circuit over a domain.
 
@@ -51,6 +52,7 @@ def certify(
         ablations: ``resample`` is the relation of ``patch``, any other input of the domain, and has its certificate.
         seed: of sampled pairs and random orders.
         at_once: how many edges deletion may take together, 1 or 2. Two that cancel each other go only together.
+        on_ablation: told the name of each ablation before its turn.
 
     Returns:
         ``n_edges``, ``n_structural``, ``structural``, ``tolerance``, ``graph``, and under ``ablations`` an entry
@@ -70,6 +72,7 @@ def certify(
         raise ModelError("no path of edges leads from the inputs to the outputs of this model.")
     claims: dict[str, dict] = {}
     for name in ablations:
+        on_ablation(name)
         if name in ("patch", "resample"):
             twin = {"patch": "resample", "resample": "patch"}[name]
             claims[name] = claims.get(twin) or _claim_patch(model, domain, possible, tolerance, seed, at_once)
@@ -82,7 +85,7 @@ def certify(
             effects = test.effects(single_cuts(possible))
             rows = np.tile(np.arange(len(domain))[:, None], (draws, 1))
             how = "every input" + (f", {draws} draws each" if draws > 1 else "")
-            claims[name] = asdict(_claim(test, possible, effects, rows, how, tolerance, seed, at_once))
+            claims[name] = _claim(test, possible, effects, rows, how, tolerance, seed, at_once).as_json()
     return {
         "n_edges": model.graph.n_edges,
         "n_structural": int(possible.sum()),
@@ -105,7 +108,7 @@ class Claim:
     largest_inert_effect: of cutting an edge outside the necessary set alone. smallest_core_effect: of cutting a core
     edge, alone or (where redundancy hides it) from a minimal circuit. largest_error_of_circuit: of any minimal
     circuit. n_pairs: rows tried, ``pairs``: how they were chosen. excluded_by_proof: structural edges whose read
-    projection is constant, under patch.
+    projection is constant, under patch. circuits: the minimal ones by name, where two edges were deleted at once.
     """
 
     core: list[str]
@@ -124,6 +127,11 @@ class Claim:
     pairs: str
     excluded_by_proof: int | None
     witnesses: dict[str, list[int]]
+    circuits: list[list[str]] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim as a certificate holds it."""
+        return {key: value for key, value in asdict(self).items() if key != "circuits" or value is not None}
 
 
 def _claim_patch(
@@ -148,7 +156,7 @@ def _claim_patch(
         effects = test.effects(cuts)
     claim = _claim(test, possible, effects, pairs, how, tolerance, seed, at_once, inert=inert)
     claim.excluded_by_proof = int(inert.sum())
-    return asdict(claim)
+    return claim.as_json()
 
 
 def _further_witnesses(
@@ -223,6 +231,7 @@ def _claim(
             name: rows[int(best.indices[i])].tolist()
             for i, name in zip(needed.nonzero().flatten(), graph.named(necessary), strict=True)
         },
+        circuits=[graph.named(circuit) for circuit in minimal] if at_once > 1 else None,
     )
 
 

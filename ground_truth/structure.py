@@ -36,7 +36,7 @@ def structural(model: Transformer) -> Tensor:
         edges = smaller
 
 
-def constant(model: Transformer, tokens: Tensor) -> Tensor:
+def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) -> Tensor:
     """Edges whose read projection is the same for all inputs, at every position: bool [n_writers, n_readers].
 
     Under ``patch`` and ``resample`` such edges are provably inert, alone and together: each reader's projected input
@@ -45,12 +45,13 @@ def constant(model: Transformer, tokens: Tensor) -> Tensor:
     Args:
         model: without norms or biases in attention, in float64.
         tokens: long [N, P].
+        edges: bool [n_writers, n_readers], the ones to look at; all that exist when omitted.
     """
     graph, reads = model.graph, read_weights(model)
     with torch.no_grad():
         written = model.outputs(model.run(model.input_nodes(tokens))[1])
     still = torch.zeros_like(graph.exists)
-    for w, r in graph.exists.nonzero().tolist():
+    for w, r in (graph.exists if edges is None else edges).nonzero().tolist():
         seen = written[w] @ reads[r]
         variation = seen.amax(0) - seen.amin(0)
         still[w, r] = bool(variation.max() <= ZERO * seen.abs().max().clamp_min(1))

@@ -74,6 +74,11 @@ class GroundTruth:
         certificate = {**self.certificate, "ablations": claims, "basis": basis}
         return replace(self, name=name, certificate=certificate, basis=basis)
 
+    @property
+    def stored(self) -> GroundTruth:
+        """This truth about the model as it is stored, in the basis in which its dimensions have names."""
+        return replace(self, basis=None)
+
     @cached_property
     def graph(self) -> Graph:
         return Graph(**{key: value for key, value in self.certificate["graph"].items() if key != "hash"})

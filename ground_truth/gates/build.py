@@ -62,6 +62,7 @@ def main() -> None:
             "causal": made.config.causal,
             "max_len": N_BITS,
             "writers": gate.wiring.writers,
+            "dimensions": list(gate.wiring.dimensions),
         }
         directory = WEIGHTS / gate.name
         write_certificate(directory, "", where, certificate, write_model(directory, made.state_dict(), description))

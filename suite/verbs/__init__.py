@@ -6,6 +6,6 @@ what it needs inside ``run``, so that ``--help`` stays fast.
 
 from __future__ import annotations
 
-from . import discover, evaluate, listing, plan, report, reproduce, run, sensitivity, validate
+from . import discover, evaluate, listing, plan, report, reproduce, run, sensitivity, show, validate
 
-VERBS = (listing, plan, run, report, validate, discover, evaluate, sensitivity, reproduce)
+VERBS = (listing, plan, run, report, validate, discover, evaluate, sensitivity, reproduce, show)

@@ -1,0 +1,94 @@
+"""What a certified model computes, node by node and edge by edge, in its own names; and why edges are inert."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..suite.errors import ModelError
+from ..suite.model.graph import Edge
+from ..suite.model.transformer import Transformer
+from .structure import ZERO, constant, read_weights, write_weights
+from .truth import GroundTruth
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One edge that is structural, under one ablation.
+
+    Args:
+        carries: the variables that the writer writes and the reader reads.
+        status: ``true`` (core), ``optional`` or ``inert``.
+        why: the reason, as a sentence without its full stop.
+    """
+
+    edge: Edge
+    carries: tuple[str, ...]
+    status: str
+    why: str
+
+
+def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
+    """Every structural edge, in index order. All other edges are inert because nothing of them is read.
+
+    Raises:
+        ModelError: the truth is not certified under this ablation.
+    """
+    reference = truth.reference(ablation)
+    if reference is None:
+        raise ModelError(f"{truth.name} is not certified under {ablation}; it is under {', '.join(truth.ablations)}.")
+    model = stored_model(truth)
+    graph, tokens = model.graph, torch.from_numpy(truth.domain.tokens)
+    still = constant(model, tokens, reference.structural)
+    carried = _carried(model, truth)
+    claim = truth.certificate["ablations"][ablation if ablation in truth.ablations else _twin(ablation)]
+    found = []
+    for w, r in reference.structural.nonzero().tolist():
+        edge = Edge(graph.writers[w], graph.readers[r])
+        status = "true" if reference.core[w, r] else "optional" if reference.optional[w, r] else "inert"
+        why = _why(status, str(edge), bool(still[w, r]), ablation, claim)
+        found.append(Explained(edge, carried(w, r), status, why))
+    return found
+
+
+def stored_model(truth: GroundTruth) -> Transformer:
+    """The model in the basis in which its dimensions have names, float64: that of a rotated model before rotation."""
+    return (truth if truth.basis is None else truth.stored).model(dtype=torch.float64)
+
+
+def _twin(ablation: str) -> str:
+    """The ablation whose claim this one shares: means of counterfactual prompts are means of the domain."""
+    return ablation.removesuffix("-counterfactual")
+
+
+def _why(status: str, edge: str, still: bool, ablation: str, claim: dict) -> str:
+    if status == "true":
+        return "cutting it changes an output" if edge in claim["necessary"] else "in every minimal circuit"
+    if status == "optional":
+        if edge in claim["necessary"]:
+            return "cutting it alone changes an output, and cutting it with others does not"
+        return f"in some of the {claim['minimal_circuits']} minimal circuits and not in others"
+    if still and ablation in ("patch", "resample"):
+        return "constant: what is read is the same on every input"
+    if still and ablation.startswith("mean-positional"):
+        return "constant: what is read is its average on every input"
+    what = "constant, and its absence" if still else "varies, and its absence"
+    return f"{what} changes no output by more than {claim['largest_inert_effect']:.1g}"
+
+
+def _carried(model: Transformer, truth: GroundTruth):
+    """(writer, reader) indices to the names of the variables that are written and read."""
+    names = truth.description.get("dimensions")
+    if names is None:  # certified by an earlier version: what the node writes, whoever reads it
+        written = truth.description["writers"]
+        return lambda w, r: tuple(written.get(model.graph.writers[w], ()))
+    writes = [_used(weights.abs().amax(0)) for weights in write_weights(model)]
+    reads = [_used(weights.abs().amax(1)) for weights in read_weights(model)]
+    return lambda w, r: tuple(Counter(names[i] for i in (writes[w] & reads[r]).nonzero().flatten().tolist()))
+
+
+def _used(largest: Tensor) -> Tensor:
+    return largest > ZERO * largest.max().clamp_min(1e-30)

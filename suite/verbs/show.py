@@ -1,0 +1,174 @@
+"""``circuitmeter show``: a circuit drawn, in the terminal and in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CircuitMeterError, DataError, SpecError
+from .arguments import add_device, add_several, whole_number
+
+if TYPE_CHECKING:
+    from ...ground_truth import GroundTruth
+    from ...reports.circuit_view import Arrow, CircuitView
+    from ...tasks.task import Task
+    from ..circuit import Circuit
+
+NAME = "show"
+HELP = "Draw a certified circuit, the circuits that methods find, or a circuit file."
+EPILOG = (
+    "For a task: its certified circuit, with what each node computes, what each edge carries and why the others are "
+    "inert; with --method what the method finds of it. For a circuit file: its edges, with --truth against the truth "
+    "of the task that it was found on."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", metavar="TASK|CIRCUIT.json", help="a certified task, or a circuit file")
+    parser.add_argument(
+        "--truth", action="store_true", help="draw the certified circuit beside the others, and compare with it"
+    )
+    add_several(parser, "--method", "NAME", "draw what this method finds, as many edges as the truth has")
+    parser.add_argument("--ablation", metavar="A", help="whose truth (default: the circuit file's own, else patch)")
+    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of a method (default: 0)")
+    parser.add_argument("--out", metavar="FILE.html", type=Path, help="write a page for the browser, too")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ...reports.circuit_view import as_text
+
+    if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
+        raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
+    is_file = options.subject.endswith(".json")
+    title, facts, views = _of_file(options) if is_file else _of_task(options)
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    print("\n\n".join(as_text(view, unicode=unicode) for view in views))
+    if options.out is not None:
+        from ...reports.circuit_page import circuit_page
+
+        try:
+            options.out.write_text(circuit_page(title, facts, views), encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write {options.out}: {error.strerror}.") from None
+        print(f"\n{options.out}")
+    return 0
+
+
+def _of_task(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitView]]:
+    """The truth of a task, and what methods find of it."""
+    from ... import tasks
+    from ..ablation import Ablation
+
+    task = tasks.load(options.subject)
+    truth = _truth_of(task.name, task.truth)
+    ablation = str(Ablation.parse(options.ablation or "patch"))
+    views = [] if options.method and not options.truth else [truth_view(truth, ablation)]
+    for name in options.method or ():
+        found = _discovered(name, task, truth, ablation, options)
+        views.append(circuit_view(found, truth, ablation, f"{name} on {task.name}"))
+    return truth.name, _facts(truth), views
+
+
+def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitView]]:
+    """The circuit of a file, by itself or against the truth of its task."""
+    from ...reports.circuit_view import Arrow, CircuitView
+    from ..ablation import Ablation
+    from ..interchange import load
+    from ..model.graph import Edge
+
+    if options.method:
+        raise SpecError("--method goes with a task, and this is a circuit file; give the task's name.")
+    file = load(options.subject)
+    title, meta = Path(options.subject).name, file.meta
+    if not options.truth:
+        arrows = [Arrow(Edge.parse(name), "kept") for name in file.circuit.names]
+        found = f"found by {meta['method']} on {meta.get('task')}, " if "method" in meta else ""
+        caption = f"{found}{file.circuit.n_edges:,} of {file.circuit.graph.n_edges:,} edges"
+        return title, [], [CircuitView(title, caption, file.circuit.graph, arrows)]
+    if not meta.get("task"):
+        raise DataError(f"{options.subject} does not say which task it was found on, so --truth has nothing to show.")
+    from ... import tasks
+
+    truth = _truth_of(meta["task"], tasks.load(meta["task"]).truth)
+    ablation = str(Ablation.parse(options.ablation or meta.get("ablation") or "patch"))
+    if file.circuit.graph.hash != truth.graph.hash:
+        raise DataError(f"the circuit's graph ({file.circuit.graph}) is not that of {truth.name} ({truth.graph}).")
+    views = [truth_view(truth, ablation), circuit_view(file.circuit, truth, ablation, title)]
+    return title, _facts(truth), views
+
+
+def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
+    """The certified circuit under an ablation, and the structural edges that are not in it, with the reasons."""
+    from ...ground_truth.explain import explain
+    from ...reports.circuit_view import Arrow, CircuitView
+
+    arrows = [Arrow(e.edge, e.status, e.carries, e.why) for e in explain(truth, ablation)]
+    n = {status: sum(arrow.mark == status for arrow in arrows) for status in ("true", "optional", "inert")}
+    optional = f"{n['optional']} optional, " if n["optional"] else ""
+    caption = (
+        f"{n['true']} true edges of {truth.graph.n_edges:,}, {optional}{n['inert']} inert although structural; of the "
+        f"other {truth.graph.n_edges - len(arrows):,} nothing is read"
+    )
+    return CircuitView(f"{truth.name} under {ablation}", caption, truth.graph, arrows, truth.description["writers"])
+
+
+def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str) -> CircuitView:
+    """A circuit against the truth: found, missed and wrongly added edges."""
+    from ...ground_truth.explain import explain
+    from ...reports.circuit_view import Arrow, CircuitView
+    from ..model.graph import Edge
+
+    known = {str(e.edge): e for e in explain(truth, ablation)}
+    kept = set(circuit.names)
+    arrows: list[Arrow] = []
+    for edge in map(str, truth.graph.edges):
+        about = known.get(edge)
+        status = about.status if about else "inert"
+        mark = {
+            ("true", True): "found",
+            ("true", False): "missed",
+            ("optional", True): "optional",
+            ("inert", True): "added",
+        }.get((status, edge in kept))
+        if mark:
+            why = about.why if about else "nothing that the writer writes is read there, or it leads nowhere"
+            arrows.append(Arrow(Edge.parse(edge), mark, about.carries if about else (), why))
+    n = {mark: sum(arrow.mark == mark for arrow in arrows) for mark in ("found", "missed", "added")}
+    caption = f"under {ablation}: {n['found']} found, {n['missed']} missed, {n['added']} wrongly added"
+    return CircuitView(title, caption, truth.graph, arrows, truth.description["writers"])
+
+
+def _discovered(name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace) -> Circuit:
+    """The circuit of the truth's size that a method finds, with its default parameters."""
+    from ..ablation import Ablation
+    from ..circuit import top_n
+    from ..errors import Undefined
+    from ..harness import names
+    from ..harness.models import load_model
+    from ..objective import OBJECTIVES
+
+    method, parsed = names.method(name), Ablation.parse(ablation)
+    reference, objective = truth.reference(parsed), OBJECTIVES.get(task.objective)
+    model, data = load_model(task.model, device=options.device), task.data()
+    if reason := method.undefined(parsed, None if method.objectives is None else objective, data, model.config):
+        raise Undefined(f"{reason}.")
+    settings: dict[str, Any] = {"ablation": parsed, "objective": objective, "seed": options.seed, "truth": reference}
+    found = method.discover(model, data, **settings, **method.resolve({}))
+    return top_n(found.scores, int(reference.core.sum()))
+
+
+def _truth_of(task: str, truth: str | None) -> GroundTruth:
+    from ... import ground_truth
+
+    if truth is None:
+        raise CircuitMeterError(f"nothing is certified about {task}; `circuitmeter list truths` names what there is.")
+    return ground_truth.load(truth)
+
+
+def _facts(truth: GroundTruth) -> list[str]:
+    about = truth.certificate["domain"]
+    inputs = "all" if about["enumerated"] else "a sample of"
+    return [truth.description["description"], f"{truth.graph}; certified on {inputs} {about['n_inputs']:,} inputs."]
