@@ -21,6 +21,7 @@ _PUBLIC = {
     "Transformer": "suite.model.transformer",
     "load_model": "suite.harness.models",
     "load_task": "tasks:load",
+    "load_tokenizer": "suite.harness.models",
     "method": "suite.methods",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

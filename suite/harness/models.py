@@ -118,6 +118,8 @@ def _folder(name: str | Path) -> Path:
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a hub name, "
             f"a mini model ({', '.join(mini.names())}) or a ground truth."
         )
+    if text.split("-")[0] == mini.FAMILY:  # no name of the hub's, and no reason to ask it
+        raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
         raise ModelError(unknown("ground truth", text, ground_truth.names()))

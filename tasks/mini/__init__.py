@@ -13,6 +13,7 @@ from typing import Any
 
 from ...suite.errors import ModelError, unknown
 
+FAMILY = "mini"  # every name begins with it
 WEIGHTS = Path(__file__).parent / "weights"
 
 

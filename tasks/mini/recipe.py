@@ -52,7 +52,7 @@ class Recipe:
     initial: float = 0.08
     smoothing: float = 0.05
     n_positions: int = 64
-    enough: float = 0.995
+    enough: float = 0.998
     check_every: int = 250
     pool: int = 10000
 
