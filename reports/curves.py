@@ -29,7 +29,7 @@ def curve_tables(store: Stores, recovery: pd.DataFrame) -> tuple[pd.DataFrame, p
     ``precision-recall``: x recall, y precision), x, mean, low, high (95 % pointwise bootstrap band over programs), n
     programs. ``programs``: the same per program, mean over its runs, in ``y``. All are fractions.
     """
-    truths = _Truths(store)
+    truths = _Truths(store, dict(zip(recovery["key"], recovery["certificate"], strict=True)))
     means, programs = [], []
     own = recovery[recovery["own"].astype(bool)]
     for (ablation, label), cells in own.groupby(["ablation", "label"], sort=False):
@@ -62,15 +62,15 @@ def _joined(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 class _Truths:
     """Labels of every edge, per certificate and ablation, read once."""
 
-    def __init__(self, store: Stores) -> None:
-        self._store = store
+    def __init__(self, store: Stores, certificate_of: dict[str, str]) -> None:
+        self._store, self._certificate_of = store, certificate_of
         self._certificates: dict[str, tuple[dict[str, Any], Graph]] = {}
         self._labels: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def ranked(self, key: str, ablation: str) -> tuple[np.ndarray, np.ndarray]:
         """(labels bool, absolute floored scores float64), each [n edges that are not optional]."""
         scores = self._store.scores(key)
-        certificate = self._store.record(key)["identity"]["truth"]
+        certificate = self._certificate_of[key]
         core, kept = self._truth(certificate, ablation)
         values = np.abs(ranking.floor(scores[~np.isnan(scores)]))
         return core[kept], values[kept]

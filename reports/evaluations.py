@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..suite.scoring.bootstrap import interval
-from ..suite.scoring.published import cmd, cpr
+from ..suite.scoring.published import cpr
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
 from .tables import CELL_COLUMNS, Record, cell_columns
 
@@ -50,26 +51,29 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Mapping[st
     circuit's, its ``faithfulness`` (1: the full model; NaN: not defined), ``uncertain``.
     """
     cells = {cell["key"]: cell for cell in cell_columns(records)}
-    rows: dict[tuple, dict[str, Any]] = {}
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
     done = [found for found in evaluations if found["status"] == "done" and found["identity"]["cell"] in cells]
     for found in sorted(done, key=lambda found: (found["identity"]["evaluation_version"], found["key"])):
-        for row in _rows(cells[found["identity"]["cell"]], found):
-            rows[tuple(row[name] for name in ("key", *SETTING_COLUMNS, "split", "size", "circuit_label"))] = row
-    table = pd.DataFrame(list(rows.values()), columns=COLUMNS)
-    return _in_order(table)
+        _add(columns, cells[found["identity"]["cell"]], found)
+    table = pd.DataFrame(columns, columns=COLUMNS)
+    which = ["key", *SETTING_COLUMNS, "split", "size", "circuit_label"]
+    return _in_order(table.drop_duplicates(which, keep="last"))
 
 
-def _rows(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _add(columns: dict[str, list], cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
+    circuits = found["circuits"]
+    notes = [", ".join(f"{name}={value}" for name, value in circuit["label"].items()) for circuit in circuits]
+    of_circuits = {"size": [str(circuit["size"]) for circuit in circuits], "circuit_label": notes}
+    of_circuits["circuit_edges"] = [circuit["n_edges"] for circuit in circuits]
+    fixed = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
     for row in found["rows"]:
-        fixed = {**cell, **_levels(row["setting"]), "selection": found["identity"]["selection"]}
-        fixed |= {"split": found["split"], "undefined": row["undefined"]}
-        for i, circuit in enumerate(found["circuits"]):
-            note = ", ".join(f"{name}={value}" for name, value in circuit["label"].items())
-            shown = {"size": str(circuit["size"]), "circuit_label": note, "circuit_edges": circuit["n_edges"]}
-            measured = {"full": row.get("full"), "nothing": row.get("nothing"), "uncertain": row.get("uncertain")}
-            if not row["undefined"]:
-                measured |= {"value": row["values"][i], "faithfulness": row["faithfulness"][i]}
-            yield {**fixed, **shown, **measured}
+        same = {**fixed, **_levels(row["setting"])}
+        same |= {name: row.get(name) for name in ("undefined", "full", "nothing", "uncertain")}
+        nothing = [None] * len(circuits)
+        each = {**of_circuits, "value": row.get("values", nothing), "faithfulness": row.get("faithfulness", nothing)}
+        for name, values in columns.items():
+            values.extend(each[name] if name in each else [same[name]] * len(circuits))
 
 
 _PARSED: dict[str, dict[str, str]] = {}
@@ -153,29 +157,32 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     size; medians over programs with 95 % bootstrap intervals. ``sizes`` says over which fractions.
     """
     fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
-    measures = {
-        "cpr": lambda x, y: cpr(x, y),
-        "cmd": lambda x, y: cmd(x, y),
-        "cpr_log": lambda x, y: cpr(x, y, log=True),
-        "cmd_log": lambda x, y: cmd(x, y, log=True),
-    }
+    measures = ("cpr", "cmd", "cpr_log", "cmd_log")
     rows = []
     for key, group in fractions.groupby(GROUP[:3], sort=False):
         sizes = sorted({float(size) for size in group["size"]})
         if len(sizes) < 2:
             continue
-        areas: dict[str, dict[str, list[float]]] = {name: {} for name in measures}
-        for (program, _), curve in group.groupby(["program", "key"], sort=True):
-            heights = dict(zip(curve["size"].astype(float), curve["faithfulness"], strict=True))
-            if len(heights) == len(sizes):  # an area over fewer sizes is another measure
-                for name, measure in measures.items():
-                    areas[name].setdefault(program, []).append(measure(sizes, [heights[size] for size in sizes]))
+        curves = group.pivot_table(index=["program", "key"], columns="size", values="faithfulness")
+        curves = curves[sorted(curves.columns, key=float)].dropna()  # an area over fewer sizes is another measure
         row: dict[str, Any] = dict(zip(GROUP[:3], key, strict=True)) | {
             "sizes": " ".join(f"{size:g}" for size in sizes)
         }
-        for name, values in areas.items():
+        for name, areas in zip(measures, _areas(sizes, curves.to_numpy()), strict=True):
+            values: dict[str, list[float]] = {}
+            for (program, _), area in zip(curves.index, areas, strict=True):
+                values.setdefault(program, []).append(area)
             found = interval(values, seed=seed)
             row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, "n_programs": found.n}
         rows.append(row)
     ends = [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=[*GROUP[:3], "sizes", *ends, "n_programs"])
+
+
+def _areas(sizes: Sequence[float], heights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """CPR, CMD and both over log size of curves [n_curves, n_sizes]: float64 [n_curves] each.
+
+    An area is linear in the heights, so that of one size alone is its weight in every curve's.
+    """
+    weights = [np.array([cpr(sizes, unit, log=log) for unit in np.eye(len(sizes))]) for log in (False, True)]
+    return tuple(curves @ weight for weight in weights for curves in (heights, np.abs(1 - heights)))

@@ -67,8 +67,9 @@ def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
         for truth_ablation, metrics in (record.get("recovery") or {}).items():
             scores = {name: _number(metrics.get(name)) for name in {**dict.fromkeys(METRICS), **metrics}}
             truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell["ablation"]}
+            truth["certificate"] = record["identity"]["truth"]
             rows.append({**cell, **truth, "n_edges": record.get("n_edges"), **scores, **_cost(record)})
-    columns = [*CELL_COLUMNS, "truth_ablation", "own", "n_edges", *METRICS, *COST_COLUMNS]
+    columns = [*CELL_COLUMNS, "truth_ablation", "own", "certificate", "n_edges", *METRICS, *COST_COLUMNS]
     table = pd.DataFrame(rows, columns=columns if not rows else None)
     extra = [name for name in table.columns if name not in columns]
     return _in_order(table[columns + extra], ["ablation", "truth_ablation"])

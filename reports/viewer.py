@@ -43,7 +43,7 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
     views, graphs, spent = [], {}, 0
     groups = list(own.groupby(["task", "ablation"], sort=True)) if len(own) else []
     for (task, ablation), cells in groups:
-        truth = store.truth(store.record(cells["key"].iloc[0])["identity"]["truth"])
+        truth = store.truth(cells["certificate"].iloc[0])
         graph = Graph(**{name: value for name, value in truth["graph"].items() if name in Graph.__dataclass_fields__})
         view = {"task": task, "ablation": ablation, "graph": graph.hash, **_truth(graph, truth["ablations"][ablation])}
         view["methods"] = list(_methods(store, graph, cells, len(view["core"])))

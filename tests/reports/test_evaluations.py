@@ -139,7 +139,7 @@ def test_areas_are_over_all_sizes_or_none(tmp_path):
     write_evaluation(store, records[1]["key"], {"patch": [None, 1.0]}, sizes=(0.5, 1.0))
     row = area_table(usual(table_of(store, records))).iloc[0]
     assert (row["cpr"], row["cmd"], row["n_programs"], row["sizes"]) == (0.25, 0.25, 1, "0.5 1")
-    assert row["cpr_log"] == pytest.approx(0.5)
+    assert row["cpr_log"] == pytest.approx(0.5) and row["cmd_log"] == pytest.approx(0.5)
     assert "0.5 1" in areas(area_table(usual(table_of(store, records)))).caption
 
 
