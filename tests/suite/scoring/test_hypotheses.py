@@ -95,8 +95,10 @@ def test_minimality_is_corrected_for_the_number_of_edges():
     graph = certified("patch").graph
     circuit = Circuit(graph, graph.exists & ~certified("patch").edges)  # no edge of it does anything
     test = verdicts(circuit, "patch", n=20)["minimality"]
-    assert test.statistic == 0 and test.p_value == pytest.approx(circuit.n_edges * less_often(0, 100, 0.9))
-    assert test.corrected == pytest.approx(5 * test.p_value)
+    assert test.statistic == 0 and test.p_value == pytest.approx(
+        circuit.n_edges * less_often(0, 100, 0.9), rel=1e-6, abs=0
+    )
+    assert test.corrected == pytest.approx(5 * test.p_value, rel=1e-6, abs=0)
 
 
 def test_tests_without_a_meaning_say_why():
