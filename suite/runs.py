@@ -32,6 +32,10 @@ class Runs:
             raise Undefined("this task has no counterfactual prompts; use a zero, mean or resample ablation.")
         return self.of(self.batch.counterfactual)
 
+    def keep_clean(self, outputs: Tensor, activations: Activations) -> None:
+        """Takes a clean run that was made elsewhere, with its gradients, so that it is not made again."""
+        self.__dict__.setdefault("clean", (outputs, activations))  # where cached_property keeps what it has found
+
     @torch.no_grad()
     def of(self, tokens: Tensor) -> tuple[Tensor, Activations]:
         """The run of other prompts in place of the batch's, read at the batch's positions."""

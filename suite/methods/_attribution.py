@@ -17,19 +17,31 @@ from ..model.capture import Gradients, Written, contract, gradients
 from ..model.graph import Graph
 from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective
+from ..objective import Objective, Targets
 from ..runs import Runs
 
 
 class Prompts:
-    """One batch as a gradient method sees it.
+    """One batch as a gradient method sees it; each run is made when it is first asked for.
 
     clean: what every writer wrote on the clean prompts. cut: what cut edges carry instead (see Alternatives).
     """
 
-    def __init__(self, runs: Runs, cut: Activations, objective: Objective) -> None:
-        self.model, self.runs, self.clean, self.cut = runs.model, runs, runs.clean[1], cut
-        self._objective, self._targets = objective, objective.targets(runs)
+    def __init__(self, runs: Runs, alternatives: Alternatives, objective: Objective) -> None:
+        self.model, self.runs = runs.model, runs
+        self._alternatives, self._objective = alternatives, objective
+
+    @property
+    def clean(self) -> Activations:
+        return self.runs.clean[1]
+
+    @cached_property
+    def cut(self) -> Activations:
+        return self._alternatives.of(self.runs)
+
+    @cached_property
+    def _targets(self) -> Targets:
+        return self._objective.targets(self.runs)
 
     def loss(self, logits: Tensor) -> Tensor:
         """Loss [...], summed over examples, of logits [..., n_read, d_out]."""
@@ -70,6 +82,22 @@ class Prompts:
             of_writers=of_writers,
         )
 
+    def gradients_at_clean(self, *, rules: Rules = EXACT, of_writers: bool = False) -> Gradients:
+        """Gradients of the loss at the clean run, which is made here and, if it is asked for later, not again."""
+        return gradients(
+            self.model,
+            self.model.input_nodes(self.runs.batch.clean.to(self.model.device)),
+            self.loss,
+            self.runs.read,
+            rules=rules,
+            of_writers=of_writers,
+            ran=self.runs.keep_clean,
+        )
+
+    def products_at_clean(self, *, rules: Rules = EXACT) -> Tensor:
+        """<damage, gradient at the clean run>, summed over examples: [W, R]."""
+        return contract(self.model, self.gradients_at_clean(rules=rules), self.damage)
+
     def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
         """<difference (damage unless given), gradient at the run from ``inputs``>, summed over examples: [W, R]."""
         return contract(
@@ -109,8 +137,7 @@ def mean_values(
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
     total = None
     for batch in data.batches(size):
-        runs = Runs(model, batch)
-        found = of_batch(Prompts(runs, alternatives.of(runs), objective)).double().cpu()
+        found = of_batch(Prompts(Runs(model, batch), alternatives, objective)).double().cpu()
         total = found if total is None else total + found
     return total / data.n
 

@@ -31,7 +31,7 @@ ALTERNATIVES = ("ablation", "zero")
         "edge": {"level": "edge"},
         "quick": {},
     },
-    cost="3 forward, 1 backward",
+    cost="2 forward, 1 backward",
     cost_only={"batch_size"},
 )
 def discover(
@@ -78,7 +78,7 @@ def discover(
     if level == "edge":
 
         def of_edges(prompts: Prompts) -> Tensor:
-            found = prompts.gradients(prompts.clean.inputs)
+            found = prompts.gradients_at_clean()
             return contract(model, found, prompts.damage, by_example=True).double().abs().sum(0)
 
         return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_edges)
@@ -95,7 +95,7 @@ def discover(
 def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
     """Importance of every reader [R], summed over examples; with ``heads``, that of a head stands at its q."""
     model, graph = prompts.model, prompts.model.graph
-    found = prompts.gradients(prompts.clean.inputs, of_writers=True)
+    found = prompts.gradients_at_clean(of_writers=True)
     cut_off = model.alternative(prompts.cut, prompts.clean.inputs.shape[2])
     total = torch.zeros(len(graph.readers), dtype=torch.float64, device=model.device)
 

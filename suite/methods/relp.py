@@ -24,7 +24,7 @@ from .registry import method
         "attention": {"attention_rule": True},
         "quick": {},
     },
-    cost="3 forward, 1 backward",
+    cost="2 forward, 1 backward",
     cost_only={"batch_size"},
 )
 def discover(
@@ -72,5 +72,5 @@ def discover(
         objective,
         seed=seed,
         batch_size=batch_size,
-        of_batch=lambda p: p.products(p.clean.inputs if at == "clean" else p.far, rules=rules),
+        of_batch=lambda p: p.products_at_clean(rules=rules) if at == "clean" else p.products(p.far, rules=rules),
     )

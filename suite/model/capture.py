@@ -49,6 +49,7 @@ def gradients(
     written: Written | None = None,
     through_inputs: bool = True,
     of_writers: bool = False,
+    ran: Callable[[Tensor, Activations], None] | None = None,
 ) -> Gradients:
     """One forward and one backward pass.
 
@@ -60,11 +61,15 @@ def gradients(
         through_inputs: false when ``written`` starts the differentiated part itself, and what lies before it does not
             matter: gradients there are zero.
         of_writers: whether the gradients at ``z`` and ``m`` are wanted too.
+        ran: told the logits and what writers wrote, before the loss is taken: a loss that compares with this very run
+            needs no other.
     """
     taps: list[dict[str, Tensor]] = []
     with torch.enable_grad():
         start = inputs.detach().requires_grad_(through_inputs)
         logits, run = model.run(start, read=read, taps=taps, rules=rules, written=written)
+        if ran is not None:
+            ran(logits.detach(), run.map(Tensor.detach))
         value = loss(logits)
     names = ["q", "k", "v", *(["mlp"] if model.graph.mlps else [])]
     if of_writers:

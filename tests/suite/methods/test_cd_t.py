@@ -20,7 +20,7 @@ CLOSE = dict(rtol=1e-4, atol=1e-5)  # the rule for biases adds 1e-8 to a denomin
 def prompts_of(model, data, ablation="mean"):
     runs = Runs(model, data.batch(torch.arange(data.n)))
     alternatives = Alternatives(model, data, Ablation.parse(ablation), seed=0, batch_size=data.n)
-    return Prompts(runs, alternatives.of(runs), OBJECTIVES.get("logit-difference"))
+    return Prompts(runs, alternatives, OBJECTIVES.get("logit-difference"))
 
 
 class Plain:

@@ -53,14 +53,6 @@ def test_edge_pruning_recovers_the_zero_truth_of_xproportion_with_the_paper_s_ow
     assert score["precision"] == score["recall"] == 1 and found.circuits[0].circuit.n_edges == 5
 
 
-@pytest.mark.parametrize(("preset", "target"), [("quick", 1.02), pytest.param("compiled", 0.9, marks=pytest.mark.slow)])
-def test_edge_pruning_recovers_the_zero_truth_of_reverse(preset, target):
-    found, truth = on_truth("edge-pruning", "tracr/reverse@fixed", "zero", "kl", preset)
-    scores = {c.label["target_sparsity"]: circuit_recovery(c.circuit, truth) for c in found.circuits}
-    assert scores[target]["precision"] == scores[target]["recall"] == 1
-    assert recovery(found.scores, truth)["average_precision"] == 1
-
-
 @pytest.mark.parametrize("ablation", ["zero", "patch"])
 @pytest.mark.parametrize("name", ["subnetwork-probing", "ugs"])
 def test_probing_and_sampling_recover_xproportion_under_both_ablations(name, ablation):
