@@ -25,11 +25,13 @@ def value_table(card: Card) -> pd.DataFrame:
 def share_table(card: Card) -> pd.DataFrame:
     """One row a circuit and factor: its shares of the variance over settings, with interval ends; empty without any.
 
-    First-order and total shares are those of the complete part of the grid, Shapley shares those of the whole grid.
+    First-order and total shares are those of the complete part of the grid, NaN where it does not vary by more than
+    noise; Shapley shares are those of the whole grid.
     """
     rows = []
     for circuit in card["circuits"]:
-        by_factor = {part["factor"]: part for part in exact(circuit)["factors"]}
+        found = exact(circuit)
+        by_factor = {part["factor"]: part for part in found["factors"] if found["beyond_noise"]}
         for part in circuit["variance"]["factors"]:
             if "shapley" not in part:
                 continue

@@ -20,6 +20,9 @@ from .panels import nothing
 LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
 
+LONGEST = 24
+"""Letters of a circuit's name that are shown: the last ones, which tell files apart."""
+
 DARK = " (dark: first)"
 ROW = 0.115
 """Height of a level's row, inches."""
@@ -45,7 +48,8 @@ def card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame, fac
     if values.empty:
         return nothing("No setting has a value.")
     names = list(dict.fromkeys(values["circuit"]))
-    styles = looks(names)
+    look_of = looks(names)
+    styles = {name: look_of[name] for name in names}
     wide = values.pivot(index="setting", columns="circuit", values="value")[names]
     order = list(wide.mean(axis=1).sort_values(kind="stable").index)
     levels = [(factor, level) for factor in factors for level in dict.fromkeys(values[factor])]
@@ -82,6 +86,7 @@ def _layout(
         upper: heights of the upper panels, in order.
         lower: height of the lower ones.
     """
+    circuits = [_short(name) for name in circuits]
     ranked = [f"{name}{DARK}" for name in circuits] if "ranks" in upper else []
     labels = max(map(len, [*(level for _, level in levels), *ranked, "Faithful"]))
     of_factor = max([len(factor) for factor, _ in levels], default=0)
@@ -108,6 +113,15 @@ def _layout(
     return figure, axes, below
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"\u2026{name[1 - LONGEST :]}"
+
+
+def _shift(i: int, n: int) -> float:
+    """How far circuit ``i`` of ``n`` is drawn beside its setting's place."""
+    return (i - (n - 1) / 2) * 0.18
+
+
 def _below(ax: Axes) -> float:
     """Where a legend under the tick labels of a panel begins, as a fraction of the panel's height."""
     return -0.24 / (ax.get_position().height * ax.figure.get_figheight())
@@ -127,8 +141,7 @@ def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: f
         )
     for i, (name, look) in enumerate(styles.items()):
         drawn = placed[placed["circuit"] == name].sort_values("x")
-        shift = (i - (len(styles) - 1) / 2) * 0.18
-        x, value = drawn["x"] + shift, drawn["value"]
+        x, value = drawn["x"] + _shift(i, len(styles)), drawn["value"]
         low, high = (drawn[end].clip(LOWEST, HIGHEST) for end in ("low", "high"))
         ax.vlines(x, low, high, color=look.color, lw=0.7, zorder=2)
         inside = value.between(LOWEST, HIGHEST)
@@ -141,7 +154,8 @@ def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: f
     highest = min(HIGHEST, max(placed["high"].max(), 1.0))
     ax.set(ylim=(lowest - 0.05, highest + 0.08), ylabel="Faithfulness")
     handles = [
-        Line2D([], [], ls="", marker=look.marker, color=look.color, ms=4, label=name) for name, look in styles.items()
+        Line2D([], [], ls="", marker=look.marker, color=look.color, ms=4, label=_short(name))
+        for name, look in styles.items()
     ]
     handles.append(Line2D([], [], color="#555555", lw=0.7, ls=(0, (4, 2)), label=f"threshold {threshold:g}"))
     if banded:
@@ -164,7 +178,9 @@ def _ranks(ax: Axes, wide: pd.DataFrame) -> None:
     """Each circuit's rank in each setting: dark is first."""
     ranks = wide.round(6).rank(axis=1, ascending=False, method="min").to_numpy().T
     ax.imshow(ranks, aspect="auto", cmap="gray", vmin=0.5, vmax=len(wide.columns) + 1, interpolation="nearest")
-    ax.set_yticks(range(len(wide.columns)), [name if i else f"{name}{DARK}" for i, name in enumerate(wide.columns)])
+    ax.set_yticks(
+        range(len(wide.columns)), [f"{_short(name)}{'' if i else DARK}" for i, name in enumerate(wide.columns)]
+    )
     ax.tick_params(left=False, labelsize=6)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
@@ -245,7 +261,7 @@ def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
     ax.set_title("Share of the settings in which")
     bars = []
     for row in verdicts.to_dict("records"):
-        name = f"{row['circuit']}\n" if len(verdicts) > 1 else ""
+        name = f"{_short(row['circuit'])}\n" if len(verdicts) > 1 else ""
         bars.append((f"{name}faithfulness \u2265 {row['threshold']:g}", row, ""))
         if not np.isnan(row["random_surely"]):
             bars.append((f"{name}above 95 % of random", row, "random_"))

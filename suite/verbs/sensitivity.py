@@ -123,11 +123,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def named(paths: Sequence[Path]) -> list[str]:
-    """What each circuit is called: its file's name where that tells them apart, else its path."""
-    if len(set(paths)) < len(paths):
+    """What each circuit is called: its file's name, with as many of its folders as tell the files apart."""
+    files = [path.resolve() for path in paths]
+    if len(set(files)) < len(files):
         raise SpecError("a circuit file is given twice; name each once.")
-    stems = [path.stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+    bare = [file.with_suffix("") for file in files]
+    whole = [file.parts for file in (bare if len(set(bare)) == len(bare) else files)]
+    for n in range(1, max(map(len, whole)) + 1):
+        names = ["/".join(parts[-n:]) for parts in whole]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def default_objectives(problem: Problem) -> list[str]:

@@ -86,7 +86,7 @@ def made(*circuits: dict) -> dict:
 CARDS = {
     "one": made(circuit("mine", 0.0)),
     "one without random": made(circuit("mine", 0.0, random=False)),
-    "three": made(circuit("eap", 0.0), circuit("a-rather-long-name", -0.3), circuit("acdc", 0.2)),
+    "three": made(circuit("eap", 0.0), circuit("a-folder/of-a-rather-long-name", -0.3), circuit("acdc", 0.2)),
 }
 
 
