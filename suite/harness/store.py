@@ -140,7 +140,32 @@ class Store:
 
     def benchmarks(self) -> dict[str, dict[str, Any]]:
         """What ``run`` was asked to fill this store with: name -> {"cells": [keys], ...}."""
-        return {path.stem: self._json(path) for path in sorted((self.path / "benchmarks").glob("*.json"))}
+        return {path.stem: self.benchmark(path.stem) for path in sorted((self.path / "benchmarks").glob("*.json"))}
+
+    def benchmark(self, name: str) -> dict[str, Any]:
+        """One of ``benchmarks``. Raises StoreError when it cannot be read."""
+        path = self.path / "benchmarks" / f"{name}.json"
+        contents = self._json(path)
+        if not isinstance(contents.get("cells"), list):
+            raise StoreError(f"{path} does not list the benchmark's cells; run the benchmark again to write it.")
+        return contents
+
+    def faults(self) -> dict[str, str]:
+        """Everything in the folder that is not what was written, by its path in the store, with what is wrong."""
+        found: dict[str, str] = {}
+        for key in self.keys():
+            try:
+                self._read(key)
+            except StoreError as error:
+                found[f"cells/{key}"] = str(error)
+        readers = {"evaluations": self.evaluation, "truths": self.truth, "benchmarks": self.benchmark}
+        for folder, read in readers.items():
+            for path in sorted((self.path / folder).glob("*.json")):
+                try:
+                    read(path.stem)
+                except StoreError as error:
+                    found[f"{folder}/{path.name}"] = str(error)
+        return found
 
     # Writing
 

@@ -1,0 +1,80 @@
+"""Is a store whole: are its files what was written, and are all cells of its benchmarks there. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .store import Store
+
+STATES = ("done", "undefined", "failed", "damaged", "missing")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Args:
+        store: the folder.
+        faults: path in the store -> what is wrong with it.
+        coverage: benchmark -> how many of its cells are in each of ``STATES``.
+        missing_truths: keys of the cells whose certificate is not in the store.
+    """
+
+    store: Path
+    faults: dict[str, str]
+    coverage: dict[str, dict[str, int]]
+    missing_truths: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is there, nothing was changed, and no cell failed."""
+        complete = all(not counts[state] for counts in self.coverage.values() for state in STATES[2:])
+        return complete and not self.faults and not self.missing_truths
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``check --json``."""
+        return {
+            "store": str(self.store),
+            "whole": self.whole,
+            "faults": self.faults,
+            "coverage": self.coverage,
+            "missing_truths": list(self.missing_truths),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.store}: {'whole' if self.whole else 'not whole'}"]
+        for name, counts in self.coverage.items():
+            shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == "done")
+            lines.append(f"  {name}: {sum(counts.values())} cells: {shown}")
+        lines += [f"  {path}: {reason}" for path, reason in self.faults.items()]
+        lines += [f"  cells/{key}: its certificate is not in the store" for key in self.missing_truths]
+        return "\n".join(lines)
+
+
+def check(path: str | Path) -> Check:
+    """Looks at everything in a store and changes nothing.
+
+    Raises:
+        StoreError: there is no store at ``path``, or a newer version wrote it.
+    """
+    store = Store(path)
+    faults = store.faults()
+    records = {record["key"]: record for record in store.records()}
+    truths = {record["identity"]["truth"] for record in records.values()} - {None}
+    known = {certificate for certificate in truths if store.has_truth(certificate)}
+    orphans = [key for key, record in records.items() if record["identity"]["truth"] not in {None, *known}]
+    coverage = {}
+    for file in sorted((store.path / "benchmarks").glob("*.json")):
+        if f"benchmarks/{file.name}" not in faults:
+            found = [_state(key, records, faults) for key in store.benchmark(file.stem)["cells"]]
+            coverage[file.stem] = {state: found.count(state) for state in STATES}
+    return Check(store.path, faults, coverage, tuple(orphans))
+
+
+def _state(key: str, records: dict[str, dict[str, Any]], faults: dict[str, str]) -> str:
+    if key not in records:
+        return "damaged" if f"cells/{key}" in faults else "missing"
+    record = records[key]
+    return "undefined" if record["kind"] == "undefined" else record["status"]
