@@ -82,5 +82,6 @@ RECIPES = {
         steps=8000,
         learning_rate=2e-3,
         pool=20000,
+        check_every=1000,
     ),
 }

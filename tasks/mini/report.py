@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
 ROWS = 1000  # prompts of a split that an accuracy is of, at most
 
 
-def accuracies(model: GPT2LMHeadModel, tokenizer: Tokenizer, names: list[str], split: str) -> dict[str, float]:
-    """Task -> fraction of the split's prompts whose most likely next token, of the whole vocabulary, is an answer."""
+def examination(tokenizer: Tokenizer, names: Iterable[str], split: str) -> dict[str, Data]:
+    """Task -> prompts of a split."""
     from ... import tasks
 
     found = {}
     for name in names:
         task = tasks.load(name)
         prompts = task.prompts(tokenizer, split, ROWS)
-        found[name] = accuracy(model, pack(prompts, tokenizer, task.family.positions, bos=False))
+        found[name] = pack(prompts, tokenizer, task.family.positions, bos=False)
     return found
+
+
+def accuracies(model: GPT2LMHeadModel, questions: Mapping[str, Data]) -> dict[str, float]:
+    """Task -> fraction of its prompts whose most likely next token, of the whole vocabulary, is an answer."""
+    return {name: accuracy(model, data) for name, data in questions.items()}
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel
 
 from ..tokenizer import Tokenizer
 from . import WEIGHTS, manifest, vocabulary
-from .report import accuracies
+from .report import accuracies, examination
 from .train import CHECKPOINT
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -32,7 +32,7 @@ def ship(folder: Path, name: str, into: Path = WEIGHTS) -> dict[str, Any]:
     model = GPT2LMHeadModel.from_pretrained(into / name)
     tokenizer = Tokenizer(vocabulary.build())
     courses = [course["task"] for course in recipe["courses"]]
-    found = {split: accuracies(model, tokenizer, courses, split) for split in ("validation", "test")}
+    found = {split: accuracies(model, examination(tokenizer, courses, split)) for split in ("validation", "test")}
     entry = {
         "seed": int(about["seed"]),
         "steps": int(about["step"]),

@@ -26,7 +26,7 @@ from ..tokenizer import Tokenizer
 from . import vocabulary
 from .lessons import Class, generator, prepare
 from .recipe import RECIPES, Recipe
-from .report import accuracies
+from .report import accuracies, examination
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -153,11 +153,12 @@ def train(recipe: Recipe, seed: int, out: Path, tell=lambda line: None) -> Train
     if checkpoint.is_file():
         training.load(checkpoint)
         tell(f"goes on from step {training.step}")
+    questions = examination(tokenizer, [course.task for course in recipe.courses], "validation")
     while training.step < recipe.steps:
         start = time.process_time()
         loss = training.train_to(min(recipe.steps, training.step + recipe.check_every))
         training.save(checkpoint)
-        found = accuracies(training.model, tokenizer, [course.task for course in recipe.courses], "validation")
+        found = accuracies(training.model, questions)
         words = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
         tell(f"step {training.step}: loss {loss:.3f}, {time.process_time() - start:.1f} s of CPU; validation {words}")
         if min(found.values()) >= recipe.enough:
@@ -177,8 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     recipe = RECIPES[options.recipe]
     training = train(recipe, options.seed, options.out, lambda line: print(line, file=sys.stderr, flush=True))
-    tasks = [course.task for course in recipe.courses]
-    for task, value in accuracies(training.model, training.tokenizer, tasks, "test").items():
+    questions = examination(training.tokenizer, [course.task for course in recipe.courses], "test")
+    for task, value in accuracies(training.model, questions).items():
         print(f"{task} {value:.4f}")
     return 0
 

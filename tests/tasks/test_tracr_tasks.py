@@ -18,7 +18,7 @@ from circuitmeter.suite.objective import OBJECTIVES
 COMPILED = [name for name in tasks.tracr.names() if name.startswith("tracr/")]
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", [name for name in COMPILED if "@" not in name or "reverse" in name])
 def test_rows_are_inputs_of_the_domain_paired_with_other_inputs(name):
     task, truth = tasks.load(name), ground_truth.load(name)
     inputs = {
