@@ -135,7 +135,12 @@ def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
     transformers.logging.disable_progress_bar()
     try:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            attn_implementation="eager",  # fused kernels of older versions leave out Gemma-2's cap on scores
         )
     except Exception as error:  # transformers and safetensors raise many kinds; the folder is at fault in all
         raise ModelError(f"the model in {folder} cannot be read: {_first_line(error)}") from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ...errors import ModelError
 from ..block import Config
 from .parts import activation, bias_of, joined, longest, refuse, rotations
 
@@ -37,6 +38,11 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
 def shape(source: PreTrainedModel) -> dict[str, object]:
     """The fields of the Config that the Llama family and Gemma share."""
     given, name = source.config, type(source).__name__
+    if given.num_attention_heads % given.num_key_value_heads:
+        raise ModelError(
+            f"{name} with {given.num_attention_heads} heads and {given.num_key_value_heads} of keys and values cannot "
+            f"be converted: the first is not a multiple of the second."
+        )
     return {
         "n_layers": given.num_hidden_layers,
         "n_heads": given.num_attention_heads,

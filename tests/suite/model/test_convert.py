@@ -1,6 +1,7 @@
 """Models of other libraries: logits equal to the source's, whatever the configuration, or a refusal."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -11,16 +12,15 @@ from torch.testing import assert_close
 from circuitmeter.suite.errors import DataError, ModelError
 from circuitmeter.suite.model.convert import CONVERTERS, check_logits, from_huggingface
 
-ROPE = {"rope_theta": 10000.0}
 LLAMA3 = {
     "rope_type": "llama3",
-    "rope_theta": 500000.0,
     "factor": 8.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
-YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SMALL = dict(
     hidden_size=16,
     intermediate_size=24,
@@ -31,7 +31,7 @@ SMALL = dict(
     max_position_embeddings=64,
 )
 GPT2 = dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, n_positions=32)
-NEOX = {**SMALL, "max_position_embeddings": 32, "rope_parameters": ROPE | {"partial_rotary_factor": 0.5}}
+NEOX = {**SMALL, "max_position_embeddings": 32, "rotary_pct": 0.5}
 del NEOX["num_key_value_heads"]
 GEMMA = {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 5, "attn_logit_softcapping": 2.0}
 GEMMA |= {"final_logit_softcapping": 3.0, "pad_token_id": None}
@@ -47,17 +47,13 @@ SOURCES = {
     "gpt-neox, sequential, no biases": ("GPTNeoX", {**NEOX, "use_parallel_residual": False, "attention_bias": False}),
     "pythia, tied, scaled": (
         "GPTNeoX",
-        {
-            **NEOX,
-            "tie_word_embeddings": True,
-            "rope_parameters": {**NEOX["rope_parameters"], "rope_type": "linear", "factor": 2.0},
-        },
+        {**NEOX, "tie_word_embeddings": True, "rope_scaling": LINEAR},
     ),
     "llama 1": ("Llama", {**SMALL, "num_key_value_heads": 4}),
     "llama 2, grouped, tied": ("Llama", {**SMALL, "tie_word_embeddings": True}),
-    "llama 3": ("Llama", {**SMALL, "rope_parameters": LLAMA3, "head_dim": 12}),
-    "llama, linear": ("Llama", {**SMALL, "rope_parameters": ROPE | {"rope_type": "linear", "factor": 4.0}}),
-    "llama, yarn": ("Llama", {**SMALL, "rope_parameters": YARN}),
+    "llama 3": ("Llama", {**SMALL, "rope_theta": 500000.0, "rope_scaling": LLAMA3, "head_dim": 12}),
+    "llama, linear": ("Llama", {**SMALL, "rope_scaling": LINEAR}),
+    "llama, yarn": ("Llama", {**SMALL, "rope_scaling": YARN}),
     "llama, biases": ("Llama", {**SMALL, "attention_bias": True, "hidden_act": "gelu"}),
     "mistral": ("Mistral", {**SMALL, "sliding_window": None}),
     "mistral, windows": ("Mistral", {**SMALL, "sliding_window": 20}),
@@ -84,9 +80,10 @@ class Wide(TorchFunctionMode):
 
 def source(name, **changes):
     kind, options = SOURCES[name]
-    config = getattr(transformers, f"{kind}Config")(**{**options, **changes})
+    config = getattr(transformers, f"{kind}Config")(**deepcopy({**options, **changes}))  # which changes its arguments
     torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config).eval()
+    # The plain attention: the fused ones of older versions leave out what they have no argument for (caps, scales).
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for weight in model.parameters():  # away from the small initial values; biases and gains included
         weight.data.normal_(std=0.3)
     return model
@@ -140,10 +137,7 @@ def test_the_converted_model_is_a_copy_unless_it_is_told_to_share():
 
 
 def test_models_that_differ_in_their_rotations_alone_have_different_hashes():
-    plain, scaled = (
-        from_huggingface(source("llama, linear", rope_parameters=rope))
-        for rope in (ROPE, ROPE | {"rope_type": "linear", "factor": 4.0})
-    )
+    plain, scaled = (from_huggingface(source("llama, linear", rope_scaling=rope)) for rope in (None, LINEAR))
     assert torch.equal(plain.blocks[0].W_QKV, scaled.blocks[0].W_QKV)
     assert plain.weights_hash != scaled.weights_hash
 
@@ -169,12 +163,13 @@ def test_prompts_that_a_window_would_cut_are_refused(name, longest):
         ("gpt2", {"activation_function": "tanh"}, "activation 'tanh'"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
         ("llama 1", {"mlp_bias": True}, "mlp_bias=True"),
-        ("llama 1", {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+        ("llama 1", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+        ("qwen-2.5", {"num_key_value_heads": 8}, "4 heads and 8 of keys and values"),
         ("gemma-2", {"attention_bias": True}, "attention_bias=True"),
     ],
 )
 def test_what_cannot_be_converted_is_refused(name, changes, reason):
-    with pytest.raises(ModelError, match=f"cannot be converted.*|.*{reason}") as error:
+    with pytest.raises(ModelError, match="cannot be converted") as error:
         from_huggingface(source(name, **changes))
     assert reason in str(error.value)
 
