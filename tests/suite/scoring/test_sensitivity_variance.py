@@ -236,13 +236,13 @@ def test_sources_add_up_to_where_the_variance_was_put():
         method
         + 1.5 * generator.normal(size=(40, 1))[templates]
         + 0.7 * generator.normal(size=(n, 1))
-        + 0.5 * generator.normal(size=(n, 12))
+        + 2.0 * generator.normal(size=(n, 12))
     )
     found = sources(design, scores, templates)
-    assert found.method == pytest.approx(closed_variances(design, method)[-1], rel=0.02)
+    assert found.method == pytest.approx(closed_variances(design, method)[-1], rel=0.1)
     assert found.template == pytest.approx(1.5**2, rel=0.6)  # forty templates know no better
-    assert found.prompt == pytest.approx(0.7**2, rel=0.15)
-    assert found.residual == pytest.approx(0.5**2, rel=0.1)
+    assert found.prompt == pytest.approx(0.7**2, rel=0.4)  # without the residual's part taken off it is twice that
+    assert found.residual == pytest.approx(2.0**2, rel=0.1)
     assert found.fsi == pytest.approx(found.method / sum(found))
     assert math.isnan(sources(design, scores).template)
     assert all(math.isnan(part) for part in sources(design, scores[:1]))
