@@ -15,7 +15,7 @@ import pandas as pd
 from ..suite.scoring.bootstrap import interval
 from ..suite.scoring.published import cpr
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, Record, cell_columns
+from .tables import CELL_COLUMNS, Record, by_program, cell_columns
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -138,8 +138,7 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for key, group in evaluated[evaluated["size"] != "native"].groupby(GROUP, sort=False):
-        values = {program: list(runs) for program, runs in group.groupby("program", sort=True)["faithfulness"]}
-        found = interval(values, seed=seed)
+        found = interval({name: runs[:, 0] for name, runs in by_program(group, ["faithfulness"]).items()}, seed=seed)
         meaningless = group["undefined"].notna().all()
         state = "defined" if found.n else "undefined" if meaningless else "no number"
         ends = {"faithfulness": found.estimate, "faithfulness_low": found.low, "faithfulness_high": found.high}

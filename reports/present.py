@@ -6,7 +6,7 @@ The tidy tables (``tables.py``) hold every number in full and go to CSV; what is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from .labels import ORACLE, method_of, ordered_ablations, ordered_labels
 
 DASH = "–"
 MOST_VALUES = 6
+MOST_TESTS = 30
+"""Rows of paired tests under an ablation: of 25 methods there are 300 pairs, and nobody reads them all."""
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,13 @@ def areas(table: pd.DataFrame) -> Table:
 
 
 def comparisons(table: pd.DataFrame) -> Table:
-    """Paired tests between methods."""
+    """Paired tests between methods: under each ablation those that differ most surely, up to ``MOST_TESTS``."""
     rows = []
-    for found in table.to_dict("records"):
+    surest = table.sort_values(["p_holm", "p_value"], kind="stable").groupby("ablation", sort=False).head(MOST_TESTS)
+    left_out = len(table) - len(surest)
+    place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
+    kept = surest.sort_values("ablation", kind="stable", key=lambda column: column.map(place))
+    for found in kept.to_dict("records"):
         winner = found["p_holm"] < 0.05
         cells = [_text(found[name]) for name in ("ablation", "first", "second")]
         cells += [_numeric(f"{found['n_different']} of {found['n']}", found["n_different"])]
@@ -244,7 +250,8 @@ def comparisons(table: pd.DataFrame) -> Table:
         "Paired tests between methods",
         "Wilcoxon signed-rank test of the areas, program by program; p (Holm) is corrected for all pairs under an "
         "ablation, bold below 0.05. A12 above one half: the first is better. Smallest p: what so many differing "
-        "programs could give at best.",
+        "programs could give at best."
+        + (f" The {left_out:,} less certain pairs are in comparisons.csv." if left_out else ""),
         (
             "Ablation",
             "First",
@@ -283,6 +290,30 @@ def failures(table: pd.DataFrame) -> Table:
         "Undefined: the combination has no meaning. All others went wrong; run again with --retry-failed.",
         ("Kind", "Method", "Ablation", "Cells", "Reason", "Tasks"),
         (False, False, False, True, False, False),
+        tuple(rows),
+    )
+
+
+def benchmarks(asked: Mapping[str, Mapping[str, Any]], statuses: Mapping[str, str]) -> Table:
+    """What the stores were filled for, and how far.
+
+    Args:
+        asked: ``Stores.benchmarks()``.
+        statuses: cell key -> ``done`` or ``failed``, of the cells that there are.
+    """
+    rows = []
+    for name, contents in asked.items():
+        cells = list(contents.get("cells", ()))
+        done = sum(statuses.get(key) == "done" for key in cells)
+        missing = sum(key not in statuses for key in cells)
+        counts = [_numeric(f"{n:,}", n) for n in (len(cells), done, len(cells) - done - missing, missing)]
+        rows.append((_text(name), *counts, _text((contents.get("spec") or {}).get("description", ""))))
+    return Table(
+        "benchmarks",
+        "Benchmarks",
+        "What was asked for. Cells of one benchmark may be another's, too.",
+        ("Benchmark", "Cells", "Done", "Without a result", "Not run yet", "What it measures"),
+        (False, True, True, True, True, False),
         tuple(rows),
     )
 

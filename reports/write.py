@@ -153,6 +153,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.areas(results.areas),
         present.comparisons(results.pairwise),
         present.failures(results.failures),
+        present.benchmarks(results.store.benchmarks(), {record["key"]: record["status"] for record in results.records}),
         present.provenance(origin),
     ]
     for table in shown:
@@ -219,7 +220,8 @@ def _sections(
         )
         found.append(Section("damaged", "Damaged cells", text))
     if results.records:
-        found.append(Section("provenance", "Provenance", (), (), (shown["provenance"],)))
+        listed = [shown[name] for name in ("benchmarks", "provenance") if shown[name].rows]
+        found.append(Section("provenance", "Provenance", (), (), tuple(listed)))
     return found
 
 

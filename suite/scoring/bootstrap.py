@@ -91,7 +91,7 @@ def mean_band(
 
 
 def _finite(runs: Iterable[float]) -> np.ndarray:
-    runs = np.asarray(list(runs), dtype=np.float64)
+    runs = np.asarray(runs if isinstance(runs, np.ndarray) else list(runs), dtype=np.float64)
     return runs[~np.isnan(runs)]
 
 

@@ -82,3 +82,25 @@ def test_amounts():
         "–",
     ]
     assert present.with_interval(0.5, float("nan"), float("nan")) == "0.50"
+
+
+def test_of_many_paired_tests_the_surest_are_shown():
+    rows = [
+        {"ablation": ablation, "first": "a", "second": f"m{i}", "n": 9, "n_different": 9, "median_difference": 0.1}
+        | {"a12": 0.9, "p_value": i / 100, "p_holm": i / 50, "smallest_p": 0.004}
+        for ablation in ("zero", "patch")
+        for i in reversed(range(40))
+    ]
+    table = present.comparisons(pd.DataFrame(rows))
+    assert [row[0].text for row in table.rows] == ["patch"] * 30 + ["zero"] * 30
+    assert [row[2].text for row in table.rows[:3]] == [
+        "m0",
+        "m1",
+        "m2",
+    ] and "The 20 less certain pairs" in table.caption
+
+
+def test_benchmarks_say_how_far_they_are():
+    asked = {"one": {"cells": ["a", "b", "c"], "spec": {"description": "what"}}}
+    (row,) = present.benchmarks(asked, {"a": "done", "b": "failed"}).rows
+    assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]

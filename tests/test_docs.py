@@ -1,0 +1,62 @@
+"""The code of the documentation runs: page by page, in the order in which it is read, in a folder of its own.
+
+A block that begins with ``# file: NAME`` is that file. Other Python blocks of a page share their names. Each line of
+a shell block is a command of ``circuitmeter`` that must succeed; ``not-run`` marks what takes weights or minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.tasks import TASKS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what is said after it, its text."""
+
+    language: str
+    marks: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(language, marks.strip(), text) for language, marks, text in BLOCK.findall(page.read_text())]
+
+
+def pages() -> list[str]:
+    return sorted(page.name for page in DOCS.glob("*.md") if blocks(page))
+
+
+@pytest.mark.parametrize("name", pages())
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for registry in (METHODS, TASKS):  # what a page registers is gone when it ends
+        monkeypatch.setattr(registry, "_items", dict(registry._items))
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in blocks(DOCS / name):
+        file = re.match(r"# file: (\S+)\n", block.text)
+        if file:
+            (tmp_path / file.group(1)).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, name, "exec"), names)
+        elif block.language == "sh" and block.marks != "not-run":
+            for line in block.text.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "circuitmeter" and main(arguments) == 0, (line, capfd.readouterr().err)
+
+
+def test_every_page_is_found_from_the_first():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text()))
+    assert linked == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+    assert {"method-author.md", "extending.md"} <= set(pages())
