@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ..suite.scoring.agreement import holm, paired_test
 from ..suite.scoring.bootstrap import Statistic, interval
@@ -245,6 +246,36 @@ def program_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame
     place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
     order = sorted(table.index, key=lambda i: (place[table["ablation"][i]], table["task"][i]))
     return table.loc[order].reset_index(drop=True)
+
+
+def run_table(recovery: pd.DataFrame, metrics: Sequence[str] = ("auroc", "average_precision")) -> pd.DataFrame:
+    """One row per task, ablation and label: the metrics against the own truth, over seeds, and what a run cost.
+
+    Columns: ``n_seeds``; ``<metric>`` (the mean), ``<metric>_low``, ``<metric>_high`` (Student's 95 % interval of the
+    mean, within [0, 1]; NaN with one seed); median ``seconds`` and ``passes`` a run, a share where seeds ran together.
+    """
+    rows = []
+    own = recovery[recovery["own"].astype(bool)]
+    for (task, ablation, label), group in own.groupby(["task", "ablation", "label"], sort=False):
+        row: dict[str, Any] = {"task": task, "ablation": ablation, "label": label, "n_seeds": len(group)}
+        for metric in metrics:
+            row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), _over_seeds(group[metric]), strict=True))
+        rows.append(row | {"seconds": group["seconds"].median(), "passes": group["passes"].median()})
+    ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
+    table = pd.DataFrame(rows, columns=["task", "ablation", "label", "n_seeds", *ends, "seconds", "passes"])
+    place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
+    rank = {label: i for i, label in enumerate(ordered_labels(table["label"]))}
+    order = sorted(table.index, key=lambda i: (table["task"][i], place[table["ablation"][i]], rank[table["label"][i]]))
+    return table.loc[order].reset_index(drop=True)
+
+
+def _over_seeds(values: pd.Series) -> tuple[float, float, float]:
+    """Mean and Student's 95 % interval of a share: NaN ends for a single value, a point where all agree."""
+    values = values.dropna()
+    if len(values) < 2:
+        return float(values.mean()), float("nan"), float("nan")
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()), max(0.0, float(values.mean()) - half), min(1.0, float(values.mean()) + half)
 
 
 def provenance_table(records: Sequence[Record]) -> pd.DataFrame:

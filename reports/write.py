@@ -129,10 +129,12 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
     """Writes the tidy tables as CSV and the tables to be read as Markdown and LaTeX; returns the latter by name."""
     folder.mkdir(parents=True, exist_ok=True)
     by_program, origin = tables.program_table(results.recovery), tables.provenance_table(results.records)
+    by_run = tables.run_table(results.recovery)
     tidy = {
         "recovery": results.recovery,
         "leaderboard": results.aggregate,
         "programs": by_program,
+        "runs": by_run,
         "mismatch": results.mismatch,
         "evaluations": results.evaluated,
         "faithfulness": results.faithfulness,
@@ -148,6 +150,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
     shown = [
         present.leaderboard(results.aggregate),
         present.programs(by_program),
+        present.runs(by_run),
         present.mismatches(results.mismatch),
         present.evaluations(results.faithfulness),
         present.areas(results.areas),
@@ -207,7 +210,7 @@ def _sections(
             )
         found.append(Section("circuits", "Circuits", text))
     if scored:
-        found.append(Section("programs", "Programs", (), (), (shown["programs"],)))
+        found.append(Section("programs", "Programs", (), (), (shown["programs"], shown["runs"])))
         if shown["comparisons"].rows:
             found.append(Section("tests", "Tests", (), (), (shown["comparisons"],)))
     if len(results.failures):

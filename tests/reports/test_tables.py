@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic import identity, record_of
 
-from circuitmeter.reports import tables
+from circuitmeter.reports import present, tables
 
 
 def scored(task, method, ablation, areas, **changes):
@@ -121,7 +121,29 @@ def test_native_circuits_are_listed(usual_results):
 
 
 @pytest.mark.parametrize(
-    "make", [tables.aggregate_table, tables.pairwise_table, tables.mismatch_table, tables.program_table]
+    "make",
+    [tables.aggregate_table, tables.pairwise_table, tables.mismatch_table, tables.program_table, tables.run_table],
 )
 def test_an_empty_store_gives_empty_tables(make):
     assert make(tables.recovery_table([])).empty
+
+
+def test_a_run_s_row_has_its_seeds_their_interval_and_what_one_cost():
+    areas = {0: 0.8, 1: 0.9, 2: 1.0}
+    records = [scored("b", "ugs", "zero", {"zero": area, "patch": 0.1}, seed=seed) for seed, area in areas.items()]
+    records += [scored("b", "eap", "zero", {"zero": 0.7}), scored("a", "eap", "patch", {"patch": 1.0})]
+    table = tables.run_table(tables.recovery_table(records))
+    assert table[["task", "ablation", "label"]].values.tolist() == [
+        ["a", "patch", "eap"],
+        ["b", "zero", "eap"],
+        ["b", "zero", "ugs"],
+    ]
+    row = table.iloc[2]
+    assert row["n_seeds"] == 3 and row["auroc"] == pytest.approx(0.9)
+    assert row["auroc_low"] == pytest.approx(0.9 - 4.302653 * 0.1 / 3**0.5)  # Student's t with two degrees of freedom
+    assert row["auroc_high"] == 1  # it would be above
+    assert (row["seconds"], row["passes"]) == (2.0, 8)
+    assert np.isnan(table["auroc_low"].iloc[1]) and table["auroc"].iloc[1] == 0.7
+    shown = present.runs(table)
+    assert [cell.text for cell in shown.rows[2]][3:5] == ["3", "0.90 [0.65, 1.00]"]
+    assert [cell.text for cell in shown.rows[1]][3:5] == ["1", "0.70"]

@@ -9,8 +9,9 @@ from circuitmeter import ground_truth, tasks
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
+from circuitmeter.suite.harness.subject import subject
 from circuitmeter.suite.methods import METHODS, discogp, subnetwork_probing, ugs
-from circuitmeter.suite.methods._masks import Prompts, to_matrix
+from circuitmeter.suite.methods._masks import Prompts, Seeds, to_matrix
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
@@ -407,6 +408,71 @@ def test_no_epochs_of_weights_is_edges_alone():
     model, data = small_model(n_layers=1), small_data()
     report = discover("discogp", model, data, weight_epochs=0).diagnostics["report"]
     assert report["weights"]["weight_density"] == 1 and report["both"] == report["edges"]
+
+
+def test_hard_gates_have_no_gradient_through_saturated_attention_and_relaxed_ones_have():
+    """Why DiscoGP closes the attention edges of compiled models: what straight-through sees of their worth."""
+    truth, zero, kl = ground_truth.load("tracr/hist"), Ablation.parse("zero"), OBJECTIVES.get("kl")
+    model, prompts = (
+        truth.model(),
+        Prompts(truth.model(), tasks.load("tracr/hist").data(), zero, kl, seeds=[0], batch_size=64),
+    )
+    graph, ready, chance = model.graph, prompts.batches[0], Seeds([0], model, masks=1)
+    u = chance.uniform(400, graph.n_edges)[0]
+    edge = [str(each) for each in graph.edges].index("tok_embed->a0.h0<q>")
+    slopes = {}
+    for name, gate in discogp.GATES.items():
+        logits = torch.full((400, graph.n_edges), 3.0, requires_grad=True)
+        kept = gate(logits, u, 1.0)
+        losses = prompts.loss(ready, to_matrix(graph, kept))
+        losses.sum().backward()
+        slopes[name] = float(logits.grad[:, edge].mean())
+        if name == "hard":  # the slope of the expected loss itself, by the score function
+            worth = float(((kept - logits.sigmoid())[:, edge] * (losses - losses.mean())).mean())
+    assert worth < -1e-3  # more likely open, the loss is lower
+    assert abs(slopes["hard"]) < 1e-6 and slopes["relaxed"] < -1e-4
+
+
+@pytest.mark.parametrize("ablation", ["zero", "patch"])
+def test_discogp_with_relaxed_gates_finds_the_edges_of_hist_and_with_hard_ones_does_not(ablation):
+    areas = {}
+    truth, value, method = ground_truth.load("tracr/hist"), Ablation.parse(ablation), METHODS.get("discogp")
+    for gates in ("hard", "relaxed"):
+        given = {"gates": gates, "weight_epochs": 0, "edge_epochs": 100, "rate": 0.1}
+        found = method.discover(
+            truth.model(),
+            tasks.load("tracr/hist").data(),
+            ablation=value,
+            objective=OBJECTIVES.get("kl"),
+            **method.resolve(given, "compiled"),
+        )
+        areas[gates] = recovery(found.scores, truth.reference(value))["auroc"]
+    assert areas["relaxed"] == 1 and areas["hard"] < 0.95
+
+
+@pytest.mark.slow
+def test_discogp_finds_the_circuit_and_few_weights_of_majority_a():
+    found, truth = on_truth("discogp", "tracr/majority_a", "zero", "kl", "compiled")
+    report, score = found.diagnostics["report"], circuit_recovery(found.circuits[0].circuit, truth)
+    assert score["precision"] == score["recall"] == 1
+    assert report["both"]["weight_density"] < 0.1 and report["both"]["accuracy"] == 1
+
+
+@pytest.mark.slow
+def test_discogp_on_the_mini_model_reports_weights_edges_and_both():
+    on, method = subject("greater-than", "mini"), METHODS.get("discogp")
+    report = method.discover(
+        on.model,
+        on.data,
+        ablation=Ablation.parse("zero"),
+        objective=OBJECTIVES.get("kl"),
+        **method.resolve({}, "mini"),
+    ).diagnostics["report"]
+    assert report["weights"]["weight_density"] < 0.1 and report["edges"]["edge_density"] < 0.5
+    for name in ("weights", "edges", "both"):
+        assert report[name]["accuracy"] > 0.8
+        assert report[name]["complement_accuracy"] < report[name]["chance"] + 0.05
+    assert report["both"]["weight_density"] == report["weights"]["weight_density"]
 
 
 def test_labels_are_the_prediction_or_the_distribution():
