@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="TRUTH",
-        help="a certified truth (`circuitmeter list truths`) to score the recovered edges against",
+        help="a certified truth (`circuitmeter list truths`) or a published circuit (`circuitmeter list references`) "
+        "to score the circuit's edges against",
     )
     parser.add_argument(
         "--curve",
@@ -177,9 +178,16 @@ def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: S
 
 
 def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[str, Reference]:
-    """The truth under each ablation for which it is certified. Raises CircuitMeterError where it is for none."""
+    """The truth under each ablation for which it is certified, or the published circuit under its own name.
+
+    Raises:
+        CircuitMeterError: a truth that is certified under none of the ablations.
+    """
+    from ...ground_truth import manual
     from .problem import reference
 
+    if truth in manual.names():
+        return {truth: reference(truth, problem.model, chosen[0].cut.ablation)}
     ablations = {str(setting.cut.ablation): setting.cut.ablation for setting in chosen}
     found = {name: reference(truth, problem.model, ablation) for name, ablation in ablations.items()}
     found = {name: circuit for name, circuit in found.items() if circuit is not None}
@@ -216,6 +224,7 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | 
         )
     if sizes := {row["batch_size"] for row in rows} - {None}:
         note(f"Means over the batch are over {sizes.pop()} prompts; with another --batch-size they are other numbers.")
-    for ablation, metrics in (recovered or {}).items():
-        print(f"\nrecovery of the truth under {ablation}")
+    for name, metrics in (recovered or {}).items():
+        published = "/" in name  # every other name is an ablation's
+        print(f"\nagreement with the published {name}" if published else f"\nrecovery of the truth under {name}")
         print_table(("metric", "value"), list(metrics.items()))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..ablation import Ablation
 
 NAME = "list"
-HELP = "List methods, tasks, certified truths, benchmarks, papers, ablations or objectives."
+HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
 EPILOG = None
 
 
@@ -115,6 +115,38 @@ def _truths() -> list[dict[str, Any]]:
     return rows
 
 
+def _models() -> list[dict[str, Any]]:
+    from ... import ground_truth
+    from ...tasks import mini
+
+    rows = {}
+    for name in ground_truth.names():
+        description = ground_truth.load(name).description
+        model = name.partition("@")[0]
+        sizes = {"layers": description["config"]["n_layers"], "heads": description["config"]["n_heads"]}
+        rows[model] = {"name": model, **sizes, "description": description["description"]}
+    for name, about in mini.manifest().items():
+        recipe, accuracy = about["recipe"], about["accuracy"]["test"]
+        learnt = ", ".join(f"{task.partition('@')[0]} {value:.3g}" for task, value in accuracy.items())
+        rows[name] = {
+            "name": name,
+            "layers": recipe["n_layers"],
+            "heads": recipe["n_heads"],
+            "description": f"trained here with seed {about['seed']}; accuracy on prompts it has not seen: {learnt}",
+        }
+    return [rows[name] for name in sorted(rows)]
+
+
+def _references() -> list[dict[str, Any]]:
+    from ...ground_truth import manual
+
+    loaded = map(manual.load, manual.names())
+    return [
+        {"name": found.name, "edges": int(found.core.sum()), "of": found.graph.n_edges, "graph": str(found.graph)}
+        for found in loaded
+    ]
+
+
 def _benchmarks() -> list[dict[str, Any]]:
     from ..harness.spec import Spec, benchmarks
 
@@ -169,6 +201,8 @@ _ROWS = {
     "methods": _methods,
     "tasks": _tasks,
     "truths": _truths,
+    "references": _references,
+    "models": _models,
     "benchmarks": _benchmarks,
     "papers": _papers,
     "ablations": _ablations,

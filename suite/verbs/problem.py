@@ -70,12 +70,17 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
 
 
 def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference | None:
-    """The certified circuit called ``truth`` under ``ablation``. Raises DataError when it belongs to another graph."""
-    from ... import ground_truth
+    """The certified circuit called ``truth`` under ``ablation``, or the published circuit of this name.
 
-    found = ground_truth.load(truth).reference(ablation)
+    Raises:
+        DataError: it belongs to another graph.
+    """
+    from ... import ground_truth
+    from ...ground_truth import manual
+
+    found = manual.load(truth) if truth in manual.names() else ground_truth.load(truth).reference(ablation)
     if found is not None and found.graph.hash != model.graph.hash:
         raise DataError(
-            f"the truth {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared."
+            f"the circuit {truth} has {found.graph}; the model has {model.graph}. Their edges cannot be compared."
         )
     return found

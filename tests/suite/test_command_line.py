@@ -110,14 +110,18 @@ def test_cuda_without_cuda(verb, capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("kind", ["methods", "tasks", "truths", "benchmarks", "ablations", "objectives"])
+@pytest.mark.parametrize(
+    "kind", ["methods", "tasks", "models", "truths", "references", "benchmarks", "ablations", "objectives"]
+)
 def test_list(kind, capsys):
     assert cli.main(["list", kind, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in rows]
     expected = {
         "methods": {"acdc", "eap", "eap-ig", "exact", "magnitude", "random", "truth"},
-        "tasks": {"tracr/reverse", "tracr/reverse@fixed", "tracr/xproportion"},
+        "tasks": {"tracr/reverse", "tracr/reverse@fixed", "ioi", "ioi@flip", "blimp/wh_island"},
+        "models": {"mini", "mini-seed1", "tracr/reverse"},
+        "references": {"ioi/acdc", "ioi/auto-circuit@corrected", "greater-than/eap-ig"},
         "truths": {"tracr/reverse", "tracr/reverse@fixed", "tracr/xproportion"},
         "benchmarks": {"quick", "known-circuits-1"},
         "ablations": {"patch", "zero", "mean", "mean-positional", "resample"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from scipy.stats import spearmanr
 from circuitmeter import tasks
 from circuitmeter.suite import cli
 from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
+from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.harness.models import load_model, load_tokenizer
+from circuitmeter.suite.harness.spec import Spec
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.objective import OBJECTIVES
 
@@ -99,3 +103,33 @@ def test_a_task_as_text_needs_a_model_with_a_tokenizer(tmp_path, capsys):
     assert "the task ioi is text, and tracr/reverse has no tokenizer" in capsys.readouterr().err
     assert cli.main(["discover", "--task", "ioi", *arguments]) == 2
     assert "give --model" in capsys.readouterr().err
+
+
+def test_a_benchmark_runs_tasks_as_text_on_models():
+    grid = {
+        "task": ["ioi@flip+bos", "greater-than*"],
+        "model": ["mini", "mini-seed1"],
+        "method": "eap",
+        "ablation": "patch",
+    }
+    cells = Spec.of({"name": "x", "grid": grid}).cells()
+    assert [(cell.task, cell.model) for cell in cells] == [
+        (task, model) for task in ("ioi@flip+bos", "greater-than") for model in ("mini", "mini-seed1")
+    ]
+    assert cells[0].undefined is None and cells[0].data == cells[1].data and cells[0].weights != cells[1].weights
+    assert [cell.objective for cell in cells[1:3]] == ["logit-difference", "probability-difference"]
+
+
+def test_circuits_are_scored_against_published_ones_on_their_own_graph():
+    from circuitmeter.ground_truth import manual
+    from circuitmeter.suite.verbs.evaluate import certified, recovery
+    from circuitmeter.suite.verbs.problem import reference
+
+    published = manual.load("ioi/eap-ig")
+    same = SimpleNamespace(circuit=Circuit(published.graph, published.core), scores=None)
+    assert recovery(same, published)["f1"] == 1.0
+    gpt2 = SimpleNamespace(model=SimpleNamespace(graph=published.graph))
+    setting = SimpleNamespace(cut=SimpleNamespace(ablation=PATCH))
+    assert certified("ioi/acdc", gpt2, [setting])["ioi/acdc"].certified is False
+    with pytest.raises(DataError, match="Their edges cannot be compared"):
+        reference("ioi/acdc", load_model("mini", device="cpu"), PATCH)
