@@ -21,21 +21,24 @@ def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
 
     Args:
         identities: cell identities by key.
-    Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where other
-    cells of the method have another objective; ``mine (version 1f3a)`` where two versions of its source ran.
+    Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where
+    a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its source ran.
     """
     parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    objectives, versions = defaultdict(set), defaultdict(set)
+    objectives: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    versions = defaultdict(set)
     for identity in identities.values():
         method = identity["method"]
-        objectives[method].add(identity["objective"])
+        objectives[method][identity["task"]].add(identity["objective"])
         versions[method].add(identity["version"])
         for name, value in identity["parameters"].items():
             parameters[method][name].add(_value(value))
 
     def label(identity: Mapping[str, Any]) -> str:
         method = identity["method"]
-        notes = [str(identity["objective"])] if len(objectives[method]) > 1 else []
+        # Tasks have objectives of their own: only several on one task are several settings of the method.
+        several = any(len(found) > 1 for found in objectives[method].values())
+        notes = [str(identity["objective"])] if several else []
         if len(versions[method]) > 1:
             notes.append(f"version {identity['version'][:4]}")
         notes += [

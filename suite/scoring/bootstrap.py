@@ -48,7 +48,7 @@ def interval(
     where all programs agree the interval is a point.
     """
     groups = [kept for runs in values.values() if (kept := _finite(runs)).size]
-    means = np.array([group.mean() for group in groups])
+    means = np.array([group[0] if group.size == 1 else group.mean() for group in groups])
     summary = np.mean if statistic == "mean" else np.median
     if means.size < 2:
         return Interval(float(means[0]) if means.size else float("nan"), float("nan"), float("nan"), means.size)

@@ -22,6 +22,8 @@ def test_only_parameters_that_vary_are_named():
 def test_objectives_and_versions_that_vary_are_named():
     cells = [identity("a", "exact", "patch", objective=objective) for objective in ("l2", "kl")]
     assert labels_of(*cells) == ["exact (l2)", "exact (kl)"]
+    cells = [identity(task, "exact", "patch", objective=own) for task, own in (("a", "l2"), ("b", "kl"))]
+    assert labels_of(*cells) == ["exact", "exact"]
     cells = [identity("a", "mine", "patch", version=version * 8) for version in ("12", "ab")]
     assert labels_of(*cells) == ["mine (version 1212)", "mine (version abab)"]
 
