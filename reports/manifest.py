@@ -58,7 +58,10 @@ class Points(BaseModel):
 
 
 class Cells(BaseModel):
-    """Which rows of a store's recovery table a number is taken of, and how they are summed up."""
+    """Which rows of a store's recovery table a number is taken of, and how they are summed up.
+
+    With ``circuit`` it is taken of the circuits that the method itself returned, not of its scores.
+    """
 
     model_config = _STRICT
     task: str
@@ -68,6 +71,7 @@ class Cells(BaseModel):
     truth_ablation: str | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
     metric: str
+    circuit: bool = False
     statistic: Literal["mean", "median", "max"] = "mean"
 
 

@@ -12,6 +12,7 @@ from ..suite.scoring.published import ACDC_SMALLEST_THRESHOLD, pessimistic_auc
 from .manifest import Cells, Evaluated, Manifest, Points, Value
 from .present import DASH, Cell, Table, number
 from .results import Results
+from .tables import circuit_table
 
 Verdict = Literal["reproduced", "differs", "other model", "not run"]
 ROUNDING = 1e-9
@@ -102,9 +103,10 @@ def published_area(points: Points, curves: Iterable[dict]) -> float | None:
 
 def _measured(cells: Cells, results: Results) -> float | None:
     """The number of a store's cells, or None where it has none."""
-    table = results.recovery
+    table = circuit_table(results.records) if cells.circuit else results.recovery
     chosen = (table["task"] == cells.task) & (table["ablation"] == cells.ablation)
-    chosen &= table["truth_ablation"] == (cells.truth_ablation or cells.ablation)
+    if not cells.circuit:
+        chosen &= table["truth_ablation"] == (cells.truth_ablation or cells.ablation)
     for column in ("label", "method"):
         if getattr(cells, column):
             chosen &= table[column] == getattr(cells, column)
