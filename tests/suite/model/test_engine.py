@@ -133,6 +133,15 @@ def test_cutting_all_edges_out_of_a_node_is_replacing_its_output():
     assert_close(found, model(data.clean), **EXACT)
 
 
+@everything
+@torch.no_grad()
+def test_cutting_all_edges_out_of_the_input_node_is_running_the_other_prompt(architecture):
+    model, _, clean, _, _, other_logits, alternative = prepared(architecture, "sum")
+    mask = torch.ones(1, *model.graph.exists.shape)
+    mask[0, 0] = 0
+    assert_close(model.run_cut(mask, alternative, inputs=clean.inputs)[0], other_logits, **EXACT)
+
+
 @torch.no_grad()
 def test_token_and_position_under_equal_masks_are_one_input_node():
     merged, split = small_model("sum"), small_model("split")

@@ -132,3 +132,29 @@ def test_by_example_and_by_writers_are_parts_of_the_whole():
         expected = torch.zeros_like(whole)
         expected[writers] = whole[writers]
         assert_close(contract(model, found, difference, writers=writers), expected, **CLOSE)
+
+
+def test_frozen_norms_behind_attention_and_mlp_have_a_constant_scale():
+    model = small_model(**ARCHITECTURES["gemma-2"])
+    block, rules, generator = model.blocks[1], Rules(freeze_norm=True), torch.Generator().manual_seed(3)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def scale(x):
+        return (x.square().mean(-1, keepdim=True) + model.config.norm_eps).rsqrt().detach()
+
+    z, weights = random(4, 2, 5, 6).requires_grad_(), random(4, 2, 5, 6)
+    found = rules.shares(block, z)
+    assert_close(found, block.shares(z), **CLOSE)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), z)
+    assert_close(gradient, weights * scale(sum(z[h] @ block.W_O[6 * h : 6 * h + 6] for h in range(4))), **CLOSE)
+
+    x, weights = random(2, 5, 12).requires_grad_(), random(2, 5, 12)
+    found = rules.mlp(block, x)
+    assert_close(found, block.mlp(x), **CLOSE)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), x)
+    hidden = ACTIVATIONS["gelu_tanh"](x @ block.W_gate) * (x @ block.W_in + block.b_in)
+    out = hidden @ block.W_out + block.b_out
+    (expected,) = torch.autograd.grad((out * scale(out) * block.norm_after_mlp.weight * weights).sum(), x)
+    assert_close(gradient, expected, **CLOSE)
