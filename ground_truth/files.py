@@ -59,7 +59,7 @@ def write_certificate(
         "lengths": list(domain.lengths),
         "n_inputs": len(domain),
         "n_outputs": domain.n_outputs,
-        "enumerated": True,
+        "enumerated": domain.enumerated,
         "counterfactuals": "every other input of the domain",
         "hash": domain.hash,
     }
@@ -77,7 +77,12 @@ def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -
     except (OSError, SafetensorError) as problem:
         raise ModelError(f"{path} cannot be read: {problem}") from problem
     arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
-    domain = Domain(about["kind"], tuple(about["lengths"]), *(arrays[name] for name in ("tokens", "read", "classes")))
+    domain = Domain(
+        about["kind"],
+        tuple(about["lengths"]),
+        *(arrays[name] for name in ("tokens", "read", "classes")),
+        about["enumerated"],
+    )
     if domain.hash != about["hash"]:
         raise ModelError(f"{path} is not the domain that {file_name('certificate', variant, 'json')} is about.")
     return domain

@@ -153,7 +153,8 @@ def load(name: str | Path) -> GroundTruth:
         if variant not in variants(directory):
             raise ModelError(unknown(f"variant of {base}", variant, [v or "(none)" for v in variants(directory)]))
     else:
-        raise ModelError(unknown("ground truth", str(name), shipped, "A directory with a model.json is one, too."))
+        families = sorted({f"{known.partition('/')[0]}/*" for known in shipped})
+        raise ModelError(unknown("ground truth", str(name), shipped, "A folder with a model.json is one.", families))
     truth = GroundTruth(
         str(name),
         directory,

@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def domains(program: Program, compiled: Compiled) -> dict[str, Domain]:
     """The domains that a shipped program is certified on, by variant; "" is the default."""
-    kinds = {"": "variable", "fixed": "fixed"}
+    kinds = {"" if kind == program.domains[0] else kind: kind for kind in program.domains}
     if program.name == "reverse":
         kinds["permutations3"] = "permutations"  # the data of Conmy et al. 2023
     special = (compiled.tokens, compiled.bos, compiled.pad)
@@ -61,8 +61,30 @@ def write_ground_truth(
     for domain in where.values():
         check_port(compiled, domain.tokens)
         check_specification(compiled, domain, specification)
+    write_checked(
+        directory, compiled, where, program=program, description=description, max_len=max_len, ablations=ablations
+    )
+
+
+def write_checked(
+    directory: Path,
+    compiled: Compiled,
+    where: Mapping[str, Domain],
+    *,
+    program: str,
+    description: str,
+    max_len: int,
+    ablations: Sequence[str] = ABLATIONS,
+    on_ablation: Callable[[str], None] = lambda ablation: None,
+) -> None:
+    """Certifies a compiled program that is known to be right on every domain and writes its directory.
+
+    Raises:
+        ModelError: when nothing can be certified. Nothing is written then.
+    """
     certificates = {
-        variant: certify(compiled.model(), domain, ablations=ablations) for variant, domain in where.items()
+        variant: certify(compiled.model(), domain, ablations=ablations, on_ablation=on_ablation)
+        for variant, domain in where.items()
     }
     labels = compiled.output_labels
     weights = write_model(
@@ -79,6 +101,7 @@ def write_ground_truth(
             "causal": compiled.config.causal,
             "max_len": max_len,
             "writers": compiled.writers,
+            "dimensions": list(compiled.dimensions),
         },
     )
     for variant, domain in where.items():

@@ -38,6 +38,7 @@ class Compiled:
         bos, pad: ids of the special tokens.
         output_labels: output values by index of a categorical program; None for a numerical one.
         writers: for every node that writes anything, the names of the program's variables that it writes.
+        dimensions: for every dimension of the residual stream, the name of the variable that it is a part of.
         residual: Tracr's own model, token ids [B, P] -> final residual stream float32 [B, P, d_model]. It runs one row
             at a time, as Tracr does: in larger batches JAX differs from itself by up to 4e-6 on these models.
     """
@@ -49,6 +50,7 @@ class Compiled:
     pad: int
     output_labels: tuple[Value, ...] | None
     writers: dict[str, list[str]]
+    dimensions: tuple[str, ...]
     residual: Callable[[np.ndarray], np.ndarray]
 
     def model(self) -> Transformer:
@@ -97,7 +99,7 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
         assembled = compiling.compile_rasp_to_model(
             sop, set(vocabulary), max_len, causal=causal, compiler_bos=BOS, compiler_pad=PAD
         )
-    except (NotImplementedError, ValueError, TypeError) as problem:
+    except (NotImplementedError, ValueError, TypeError, AttributeError, KeyError) as problem:
         raise ModelError(f"Tracr cannot compile this program: {problem}") from problem
 
     parameters = {k: {n: np.array(w) for n, w in v.items()} for k, v in assembled.params.items()}
@@ -111,6 +113,7 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
         pad=encoding[PAD],
         output_labels=labels,
         writers=_writers(parameters, assembled.model_config, assembled.residual_labels),
+        dimensions=tuple(map(_variable, assembled.residual_labels)),
         residual=_residual(assembled),
     )
 

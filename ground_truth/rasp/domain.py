@@ -1,4 +1,4 @@
-"""The inputs for which a truth is claimed: all of them, enumerated, and the positions at which outputs are compared."""
+"""The inputs for which a truth is claimed, all of them or a sample, and the positions at which outputs are compared."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Domain:
         read: bool [N, P], where outputs are compared: at the tokens (never BOS or padding) where the program defines
             an output. An input without such a position is not in the domain.
         classes: int [N], equal for inputs of equal length with equal specified outputs.
+        enumerated: whether these are all inputs of the kind; false for a sample of them.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Domain:
     tokens: np.ndarray
     read: np.ndarray
     classes: np.ndarray
+    enumerated: bool = True
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -71,19 +73,38 @@ def enumerate_domain(
         specification: list of tokens -> list of outputs, None where undefined.
     """
     if kind == "permutations":
-        lengths, sequences = (len(vocabulary),), list(itertools.permutations(vocabulary))
+        sequences = list(itertools.permutations(vocabulary))
     else:
-        lengths = tuple(range(SHORTEST, max_len + 1)) if kind == "variable" else (max_len,)
+        lengths = range(SHORTEST, max_len + 1) if kind == "variable" else (max_len,)
         sequences = [x for length in lengths for x in itertools.product(vocabulary, repeat=length)]
+    return domain_of(kind, sequences, [tuple(specification(list(x))) for x in sequences], tokens, bos, pad)
+
+
+def domain_of(
+    kind: str,
+    sequences: Sequence[tuple[Value, ...]],
+    outputs: Sequence[tuple[Value, ...]],
+    tokens: Sequence[Value],
+    bos: int,
+    pad: int,
+    *,
+    enumerated: bool = True,
+) -> Domain:
+    """The domain of the sequences that have an output somewhere.
+
+    Args:
+        outputs: of each sequence, at its tokens; None where undefined.
+        enumerated: whether the sequences are all there are.
+    """
     ids = {value: i for i, value in enumerate(tokens)}
+    lengths = tuple(sorted({len(sequence) for sequence in sequences}))
     rows = np.full((len(sequences), 1 + max(lengths)), pad, dtype=np.int64)
     rows[:, 0] = bos
     read = np.zeros(rows.shape, dtype=bool)
-    outputs = [tuple(specification(list(sequence))) for sequence in sequences]
     for row, mask, sequence, output in zip(rows, read, sequences, outputs, strict=True):
         row[1 : 1 + len(sequence)] = [ids[value] for value in sequence]
         mask[1 : 1 + len(sequence)] = [value is not None for value in output]
     kept = read.any(1)
     number: dict[tuple, int] = {}
     classes = [number.setdefault(output, len(number)) for output, keep in zip(outputs, kept, strict=True) if keep]
-    return Domain(kind, lengths, rows[kept], read[kept], np.array(classes))
+    return Domain(kind, lengths, rows[kept], read[kept], np.array(classes), enumerated)

@@ -1,59 +1,12 @@
-"""The RASP programs: each is one function that builds the program, and one Python function that says what it computes.
-
-A program's name is its function's name and its description the docstring. ``rasp`` and ``lib`` are Tracr's modules,
-handed in by the compiler, so that nothing here imports Tracr. Rules that Tracr leaves to the author, and that these
-programs keep: numerical maps never see a negative number; a selector never queries with a value that may be None and
-matter; every length is at most 9, up to which Tracr's selector widths are exact; ``lib.length`` is one shared object
-with a memory of earlier compilations, so programs that need the length make their own.
-"""
+"""The RASP programs. The first of them are here, the others in files by subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-Value = int | float | str | bool | None
+from .program import PROGRAMS, Program, Value, program
 
-
-@dataclass(frozen=True)
-class Program:
-    """A RASP program and all that is needed to compile and check it.
-
-    Args:
-        build: ``(rasp, lib) -> SOp``, the program in terms of Tracr's ``tracr.rasp.rasp`` and ``tracr.compiler.lib``.
-        specification: the same function in Python, ``list of tokens -> list of outputs``; None where undefined.
-        vocabulary: the tokens.
-        max_len: the longest sequence of tokens; the model's positions are one more, for the BOS token.
-        causal: whether the model is compiled with causal attention.
-    """
-
-    name: str
-    description: str
-    build: Callable[[Any, Any], Any]
-    specification: Callable[[Sequence[Value]], list[Value]]
-    vocabulary: tuple[Value, ...]
-    max_len: int
-    causal: bool = False
-
-
-PROGRAMS: dict[str, Program] = {}
-
-
-def program(vocabulary: Sequence[Value], max_len: int, specification: Callable, *, causal: bool = False) -> Callable:
-    """Decorator: registers ``build(rasp, lib)`` as the program of its name. The arguments are those of Program."""
-
-    def register(build: Callable) -> Callable:
-        name = build.__name__
-        PROGRAMS[name] = Program(
-            name, (build.__doc__ or "").strip(), build, specification, tuple(vocabulary), max_len, causal
-        )
-        return build
-
-    return register
-
-
-# ---- one number or token a position ----------------------------------------------------------------------------------
+__all__ = ["PROGRAMS", "Program", "Value"]
 
 
 @program("wxyz", 5, lambda x: [x[: i + 1].count("x") / (i + 1) for i in range(len(x))])
@@ -200,3 +153,6 @@ def set_dups_to_0(rasp, lib):
     earlier = rasp.Select(pair, pair, lambda k, q: k[0] == q[0] and k[1] < q[1])
     n_earlier = rasp.SelectorWidth(earlier).named("n_earlier")
     return rasp.SequenceMap(lambda token, n: 0 if n else token, rasp.tokens, n_earlier).named("set_dups_to_0")
+
+
+from . import programs_counting, programs_order, programs_position  # noqa: E402, F401  (they register themselves)

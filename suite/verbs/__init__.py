@@ -6,6 +6,6 @@ what it needs inside ``run``, so that ``--help`` stays fast.
 
 from __future__ import annotations
 
-from . import check, discover, evaluate, listing, plan, report, reproduce, run, sensitivity, show, validate
+from . import check, discover, evaluate, listing, plan, report, reproduce, run, sensitivity, show, truth, validate
 
-VERBS = (listing, plan, run, report, check, validate, discover, evaluate, sensitivity, reproduce, show)
+VERBS = (listing, plan, run, report, check, validate, discover, evaluate, sensitivity, reproduce, truth, show)

@@ -34,6 +34,14 @@ FIXED = {
     "majority_a": (61, 12, 8, 4, 4),
     "induction": (307, 32, 28, 16, 16),
     "set_dups_to_0": (59, 12, 12, 7, 7),
+    "identity": (13, 2, 2, 2, 2),
+    "detect_ab": (32, 10, 8, 5, 5),
+    "shift1": (13, 6, 4, 2, 2),
+    "first_occurrence": (59, 11, 11, 6, 6),
+    "remove_consec_dups": (13, 8, 6, 4, 4),
+    "parity_ones": (32, 7, 7, 4, 4),
+    "check_increasing": (59, 15, 13, 7, 7),
+    "last_token": (59, 12, 6, 2, 2),
 }
 # Lengths 2 to n: edges necessary under patch.
 VARIABLE = {
@@ -48,7 +56,23 @@ VARIABLE = {
     "trend": 4,
     "induction": 16,
     "set_dups_to_0": 7,
+    "last_token": 7,
+    "parity_ones": 5,
+    "detect_ab": 5,
 }
+# Two edges matter under zero only if outputs are compared where the program defines none; see the test about it.
+UNDEFINED = [
+    ("trend", 5, 6, 8),
+    ("detect_abc", 2, 14, 16),
+    ("induction", 2, 28, 30),
+    ("shift1", 1, 4, 6),
+    ("detect_ab", 1, 8, 10),
+    ("remove_consec_dups", 1, 6, 8),
+]
+# An edge that varies and yet has no effect, on any pair of inputs: its token tells padding from tokens, and at a fixed
+# length there is no padding.
+VARIES_WITHOUT_EFFECT = {"tracr/count_distinct@fixed": "tok_embed->m2"}
+COMPILED = [name for name in ground_truth.names() if name.startswith("tracr/")]
 
 
 def necessary(claims, ablation):
@@ -100,8 +124,10 @@ def test_every_certificate_is_consistent(name):
     structural = set(certificate["structural"])
     assert certificate["n_edges"] == graph.n_edges and certificate["graph"]["hash"] == truth.model().graph.hash
     assert certificate["domain"]["n_inputs"] == len(truth.domain) and certificate["domain"]["n_outputs"] > 1
-    assert set(truth.ablations) == {"patch", "resample", "zero", "mean", "mean-positional"}
-    for claim in certificate["ablations"].values():
+    # Noise depends on the basis, and takes very long on the largest program.
+    noise = set() if name.startswith("tracr-rotated/") or "induction" in name else {"noise"}
+    assert set(truth.ablations) == {"patch", "resample", "zero", "mean", "mean-positional"} | noise
+    for ablation, claim in certificate["ablations"].items():
         core, optional = set(claim["core"]), set(claim["optional"])
         assert core <= structural and optional <= structural and not core & optional and core
         assert set(claim["necessary"]) <= core | optional
@@ -109,33 +135,42 @@ def test_every_certificate_is_consistent(name):
         assert claim["unique"] == (claim["minimal_circuits"] == 1 and core == set(claim["necessary"]))
         assert claim["largest_error_of_circuit"] <= certificate["tolerance"]
         assert claim["sufficient"] == (claim["error_of_necessary"] <= certificate["tolerance"])
-        if claim["unique"]:  # the gap that makes the tolerance a matter of indifference
-            assert claim["smallest_core_effect"] > 0.1 and claim["largest_inert_effect"] < 1e-3
+        if claim["unique"] and ablation != "noise":  # the gap that makes the tolerance a matter of indifference
+            assert claim["smallest_core_effect"] > 0.1 > 20 * claim["largest_inert_effect"]
     assert certificate["ablations"]["resample"] == certificate["ablations"]["patch"]
 
 
-@pytest.mark.parametrize("name", [name for name in ground_truth.names() if name.startswith("tracr/")])
+@pytest.mark.parametrize("name", COMPILED)
 def test_patching_is_unique_and_what_it_excludes_is_proved(name):
     claim = ground_truth.load(name).certificate["ablations"]["patch"]
     structural = ground_truth.load(name).certificate["n_structural"]
     assert claim["unique"] and claim["sufficient"]
-    assert claim["excluded_by_proof"] + len(claim["core"]) == structural
-    assert claim["largest_inert_effect"] < 1e-9 and claim["smallest_core_effect"] > 0.99
+    without_effect = VARIES_WITHOUT_EFFECT.get(name, "")
+    assert claim["excluded_by_proof"] + len(claim["core"]) + bool(without_effect) == structural
+    assert without_effect not in claim["core"]
+    whole = bool(ground_truth.load(name).description["outputs"]["labels"])  # a number may change by a part of one
+    assert claim["largest_inert_effect"] < 1e-9 and claim["smallest_core_effect"] > (0.99 if whole else 0.1)
     assert all(len(pair) == 2 and pair[0] != pair[1] for pair in claim["witnesses"].values())
 
 
-@pytest.mark.parametrize("name", ["tracr/hist@fixed", "tracr/majority_a@fixed", "tracr/reverse@permutations3"])
+@pytest.mark.parametrize(
+    "name", ["tracr/hist@fixed", "tracr/majority_a@fixed", "tracr/reverse@permutations3", "gates/cancelling"]
+)
 def test_certifying_again_gives_the_shipped_certificate(name):
-    truth = ground_truth.load(name)
-    _assert_equal(certify(truth.model(), truth.domain, ablations=truth.ablations), truth.certificate)
+    _certify_again(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ground_truth.names() if not name.startswith("tracr-rotated/")])
 def test_certifying_all_again_gives_the_shipped_certificates(name):
+    _certify_again(name)
+
+
+def _certify_again(name):
     truth = ground_truth.load(name)
     at_once = build.AT_ONCE if name.startswith("gates/") else 1
-    _assert_equal(certify(truth.model(), truth.domain, ablations=truth.ablations, at_once=at_once), truth.certificate)
+    again = certify(truth.model(), truth.domain, ablations=truth.ablations, at_once=at_once)
+    _assert_equal(again, truth.certificate)
 
 
 def _assert_equal(again, shipped):
@@ -152,15 +187,13 @@ def _assert_equal(again, shipped):
                 assert value == known[key], (ablation, key)
 
 
-@pytest.mark.parametrize(
-    ("program", "position", "defined", "compared"),
-    [("trend", 5, 6, 8), ("detect_abc", 2, 14, 16), ("induction", 2, 28, 30)],
-)
+@pytest.mark.parametrize(("program", "position", "defined", "compared"), UNDEFINED)
 def test_what_is_compared_decides_the_truth(program, position, defined, compared):
     """A head that finds no match attends to BOS, by an edge into its queries and one into its keys. Some heads have
     no match only where the program defines nothing: trend's at the last position, one of detect_abc's at the second,
-    induction's last where nothing came earlier. Were outputs compared there as well, as an earlier measurement of
-    these programs did, these two edges would be needed under zero ablation, too."""
+    those that look one token back at the first, induction's last where nothing came earlier. Were outputs compared
+    there as well, as an earlier measurement of these programs did, these two edges would be needed under zero
+    ablation, too."""
     truth = ground_truth.load(f"tracr/{program}@fixed")
     assert necessary(truth.certificate, "zero") == defined
     assert not truth.domain.read[:, position].all()

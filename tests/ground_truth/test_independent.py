@@ -15,7 +15,12 @@ SMALL = [
     "tracr/count_a",
     "tracr/trend@fixed",
     "tracr/reverse@permutations3",
+    "tracr/parity_ones@fixed",
+    "tracr/equal_neighbours@fixed",
 ]
+# All the others, too, which takes minutes.
+COMPILED = [name for name in ground_truth.names() if name.startswith("tracr/")]
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALL)) for name in COMPILED]
 
 
 def effects(truth, tokens, read, alternative_of):
@@ -38,7 +43,7 @@ ALTERNATIVES = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("ablation", ALTERNATIVES)
 def test_zero_and_mean(name, ablation):
     truth = ground_truth.load(name)
@@ -55,7 +60,7 @@ def test_zero_and_mean(name, ablation):
     assert inert == pytest.approx(claim["largest_inert_effect"], abs=1e-9)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_patch(name):
     truth = ground_truth.load(name)
     claim, domain = truth.certificate["ablations"]["patch"], truth.domain

@@ -39,14 +39,12 @@ def test_outputs_are_those_of_the_model_as_compiled(name):
     assert turned.domain.hash == stored.domain.hash and turned.graph == stored.graph
     tokens, read = (torch.from_numpy(part) for part in (stored.domain.tokens, stored.domain.read))
     before, after = stored.model()(tokens)[read], turned.model()(tokens)[read]
-    assert float((before - after).abs().max()) < 2e-4
+    assert float((before - after).abs().max()) < 5e-4
     if before.shape[-1] > 1:
         assert torch.equal(before.argmax(-1), after.argmax(-1))
 
 
-@pytest.mark.parametrize(
-    "name", ["tracr-rotated/hist@fixed", "tracr-rotated/majority_a@fixed", "tracr-rotated/count_a"]
-)
+@pytest.mark.parametrize("name", ["tracr-rotated/majority_a@fixed", "tracr-rotated/reverse@permutations3"])
 def test_certifying_the_rotated_model_gives_the_same_truth(name):
     truth = ground_truth.load(name)
     again = certify(truth.model(), truth.domain, ablations=truth.ablations)["ablations"]

@@ -1,0 +1,135 @@
+"""``circuitmeter truth``: a RASP program of yours becomes a model with a certified circuit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SpecError
+from .arguments import add_json, add_several, positive_number
+
+if TYPE_CHECKING:
+    from ...ground_truth import GroundTruth
+
+NAME = "truth"
+HELP = "Compile a RASP program of yours and certify its circuit under every ablation."
+EPILOG = (
+    "The function returns an SOp of tracr.rasp.rasp; it takes nothing, or Tracr's modules as (rasp, lib). The folder "
+    "written is a task, a model and a truth: `circuitmeter discover --task DIR`, `evaluate --against DIR`, "
+    "`show DIR`. Needs the [tracr] extra."
+)
+COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", metavar="FILE.py:FUNCTION", help="your RASP program")
+    parser.add_argument(
+        "--vocab", required=True, metavar="a,b,c", help="its tokens; values that look like integers are integers"
+    )
+    parser.add_argument("--max-len", required=True, type=positive_number, metavar="N", help="its longest sequence")
+    parser.add_argument("--causal", action="store_true", help="compile it with causal attention")
+    parser.add_argument(
+        "--fixed-length",
+        action="store_true",
+        help="certify it on sequences of N tokens only (default: on those of 2 to N, padded)",
+    )
+    parser.add_argument(
+        "--sample",
+        type=positive_number,
+        metavar="N",
+        help="certify it on so many sequences, drawn evenly over lengths (default: on all of them)",
+    )
+    add_several(parser, "--ablation", "A", "certify these only (default: all that a certificate can be about)")
+    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="a new folder for the certified model")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    import torch
+
+    from ... import ground_truth
+    from ...ground_truth.rasp import user
+    from ...ground_truth.rasp.build import write_checked
+    from .output import note, stdout_kept_clean
+
+    vocabulary, ablations = vocabulary_of(options.vocab), ablations_of(options.ablation)
+    if options.max_len < 2:
+        raise SpecError("--max-len 1: a sequence of one token has no structure to compute on; give 2 or more.")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise SpecError(f"{options.out} exists; choose a new --out, so that nothing is overwritten.")
+    torch.set_num_threads(1)  # sums in one order, so that certificates are the same every time
+    with stdout_kept_clean():  # a user's program may print
+        sop, about = user.load_program(options.program)
+        note(f"compiling {options.program}")
+        compiled, domain = user.compile_checked(
+            sop,
+            vocabulary,
+            options.max_len,
+            fixed=options.fixed_length,
+            causal=options.causal,
+            sample=options.sample,
+        )
+        note(f"{compiled.model().graph}; {len(domain):,} inputs with {domain.n_outputs:,} different outputs")
+        write_checked(
+            options.out,
+            compiled,
+            {"": domain},
+            program=options.program.rpartition(":")[2],
+            description=about or f"The program {Path(options.program).name}.",
+            max_len=options.max_len,
+            ablations=ablations,
+            on_ablation=lambda ablation: note(f"certifying {ablation}"),
+        )
+    report(ground_truth.load(options.out), options)
+    return 0
+
+
+def vocabulary_of(text: str) -> tuple[Any, ...]:
+    """The tokens that ``--vocab`` names. Raises SpecError for fewer than two, or one that is named twice."""
+    values = [value.strip() for value in text.split(",")]
+    tokens = tuple(int(value) if value.lstrip("-").isdecimal() else value for value in values)
+    if "" in tokens or len(set(tokens)) < len(tokens) or len(tokens) < 2:
+        raise SpecError(f"--vocab {text!r}: give two different tokens at least, separated by commas, as in a,b,c.")
+    return tokens
+
+
+def ablations_of(names: list[str] | None) -> tuple[str, ...]:
+    """The ablations to certify. Raises SpecError for one that no certificate can be about."""
+    from ...ground_truth.certify import ABLATIONS
+    from ..ablation import Ablation
+    from ..errors import unknown
+
+    for name in names or ():
+        if str(Ablation.parse(name)) not in ABLATIONS:
+            raise SpecError(unknown("ablation that can be certified", name, ABLATIONS))
+    return tuple(dict.fromkeys(str(Ablation.parse(name)) for name in names)) if names else ABLATIONS
+
+
+def report(truth: GroundTruth, options: argparse.Namespace) -> None:
+    """What was certified, and where it is."""
+    from .output import print_json, print_table
+
+    certificate = truth.certificate
+    if options.json:
+        print_json({"directory": str(options.out), **certificate})
+        return
+    claims = certificate["ablations"]
+    rows = [
+        [
+            name,
+            len(claim["core"]),
+            len(claim["optional"]),
+            claim["minimal_circuits"],
+            claim["largest_inert_effect"],
+            claim["smallest_core_effect"],
+        ]
+        for name, claim in claims.items()
+    ]
+    print_table(COLUMNS, rows)
+    about = certificate["domain"]
+    inputs = f"all {about['n_inputs']:,}" if about["enumerated"] else f"a sample of {about['n_inputs']:,}"
+    print(
+        f"\n{certificate['n_edges']:,} edges, {certificate['n_structural']} of them structural; certified on {inputs} "
+        f"inputs: {options.out}"
+    )

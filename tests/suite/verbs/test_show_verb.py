@@ -1,0 +1,114 @@
+"""``circuitmeter show``: the drawing says what is true of the circuit, in the terminal and in the page."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+
+import pytest
+
+from circuitmeter import ground_truth
+from circuitmeter.ground_truth.explain import explain
+from circuitmeter.suite.circuit import Circuit
+from circuitmeter.suite.errors import CircuitMeterError
+from circuitmeter.suite.interchange import save
+from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.verbs import show
+
+
+def run(*arguments):
+    parser = ArgumentParser()
+    show.add_arguments(parser)
+    return show.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_what_edges_carry_and_why_others_are_inert():
+    edges = {str(e.edge): e for e in explain(ground_truth.load("tracr/reverse@fixed"), "patch")}
+    assert edges["a3.h0->logits"].carries == ("reverse",) and edges["a3.h0->logits"].status == "true"
+    assert edges["m2->a3.h0<q>"].carries == ("opposite",)
+    # At one fixed length the opposite position is the same on every input.
+    assert edges["m2->a3.h0<q>"].status == "inert" and "constant" in edges["m2->a3.h0<q>"].why
+    assert edges["tok_embed->a3.h0<v>"].carries == ("tokens",)
+    varying = {str(e.edge): e for e in explain(ground_truth.load("tracr/reverse"), "patch")}
+    assert varying["m2->a3.h0<q>"].status == "true"
+
+
+def test_a_rotated_model_is_explained_in_the_names_of_the_compiled_one():
+    assert explain(ground_truth.load("tracr-rotated/hist"), "zero") == explain(ground_truth.load("tracr/hist"), "zero")
+
+
+def test_optional_edges_say_why():
+    redundant = {str(e.edge): e for e in explain(ground_truth.load("gates/redundant"), "patch")}
+    assert "some of the 3 minimal circuits" in redundant["a0.h0->m0"].why
+    cancelling = {str(e.edge): e for e in explain(ground_truth.load("gates/cancelling"), "patch")}
+    assert "alone" in cancelling["a0.h1->logits"].why and cancelling["a0.h1->logits"].status == "optional"
+    with pytest.raises(CircuitMeterError, match="not certified under optimal"):
+        explain(ground_truth.load("gates/redundant"), "optimal")
+
+
+def test_the_terminal_shows_every_structural_edge_once(capsys):
+    assert run("tracr/reverse", "--ablation", "mean-positional-counterfactual") == 0
+    printed = capsys.readouterr().out
+    claim = ground_truth.load("tracr/reverse").certificate
+    assert printed.count(" from ") == claim["n_structural"]
+    core = len(claim["ablations"]["mean-positional"]["core"])
+    assert f"{core} true edges of 94" in printed and f"({core})" in printed
+
+
+def test_a_method_is_compared_with_the_truth(capsys, tmp_path):
+    page = tmp_path / "page.html"
+    assert run("gates/saturation", "--truth", "--method", "eap", "truth", "--out", page) == 0
+    printed = capsys.readouterr().out
+    # EAP sees no gradient on the way through the flat step: of five true edges it can tell three.
+    assert "eap on gates/saturation" in printed and "truth on gates/saturation" in printed
+    assert "under patch: 5 found, 0 missed, 0 wrongly added" in printed
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text and not re.search(r'(src|href)="http', text)
+
+
+def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
+    truth = ground_truth.load("tracr/hist")
+    claim = truth.certificate["ablations"]["patch"]
+    chosen = [*claim["core"][1:], "pos_embed->logits"]
+    file, page = tmp_path / "mine.json", tmp_path / "mine.html"
+    meta = {"task": "tracr/hist", "model": "tracr/hist", "method": "by hand", "ablation": "patch"}
+    save(file, Circuit.of(truth.graph, chosen), None, d_model=18, meta=meta)
+    assert run(file) == 0
+    assert "4 of 13 edges" in capsys.readouterr().out
+    assert run(file, "--truth", "--out", page) == 0
+    printed = capsys.readouterr().out
+    assert "3 found, 1 missed, 1 wrongly added" in printed
+    text = page.read_text(encoding="utf-8")
+    counts = {mark: text.count(f'class="arrow {mark}"') for mark in ("found", "missed", "added")}
+    assert counts == {"found": 3, "missed": 1, "added": 1}
+    # Told apart without colour: every mark's line has dashes of its own.
+    dashes = re.findall(r'class="arrow (missed|added)".*?stroke-dasharray="([^"]+)"', text)
+    assert len(dict(dashes)) == 2 and len(set(dict(dashes).values())) == 2
+
+
+def test_names_with_markup_are_shown_and_not_run():
+    from circuitmeter.reports.circuit_page import circuit_page
+    from circuitmeter.reports.circuit_view import Arrow, CircuitView, as_text
+    from circuitmeter.suite.model.graph import Edge
+
+    arrow = Arrow(Edge("tok_embed", "logits"), "true", ("<script>alert(1)</script>",), "a & b")
+    view = CircuitView("<b>title</b>", "", Graph(1, 1, "split"), [arrow], {"tok_embed": ["<i>x</i>"]})
+    text = circuit_page("<b>page</b>", [], [view])
+    assert "<script>" not in text and "<b>" not in text and "<i>" not in text
+    plain = as_text(view, unicode=False)
+    assert plain.isascii() and "* " in plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tracr/revers",), "tracr/reverse"),
+        (("nothing.json",), "cannot read"),
+        (("nothing.json", "--method", "eap"), "goes with a task"),
+        (("tracr/hist", "--method", "epa"), "Did you mean 'eap'"),
+        (("tracr/hist", "--out", "/nowhere/page.html"), "cannot write"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, message):
+    with pytest.raises(CircuitMeterError, match=message):
+        run(*arguments)

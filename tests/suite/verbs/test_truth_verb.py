@@ -1,0 +1,165 @@
+"""``circuitmeter truth``: a stranger's program becomes a certified model, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+
+import pytest
+
+from circuitmeter import ground_truth, tasks
+from circuitmeter.ground_truth.rasp import compile as compiler
+from circuitmeter.suite.errors import CircuitMeterError, ModelError
+from circuitmeter.suite.verbs import truth
+
+PROGRAM = '''
+from tracr.compiler import lib as library
+from tracr.rasp import rasp as R
+
+
+def count_a():
+    """How many tokens are a."""
+    print("this is not the result")
+    return library.make_count(R.tokens, "a").named("count")
+
+
+first = R.Aggregate(R.Select(R.indices, R.indices, lambda k, q: k == 0), R.tokens)
+
+
+def negative(rasp, lib):
+    return rasp.numerical(rasp.Map(lambda x: -1 if x == "a" else 1, rasp.tokens)).named("sign")
+
+
+def average(rasp, lib):
+    share = lib.make_frac_prevs(rasp.tokens == "a")
+    return rasp.numerical(rasp.Map(lambda x: x + 1, share)).named("shifted")
+
+
+def undefined_query(rasp, lib):
+    before = lib.shift_by(1, rasp.tokens).named("before")
+    return rasp.SelectorWidth(rasp.Select(rasp.tokens, before, lambda k, q: q is None or k == q))
+
+
+def joined(rasp, lib):
+    same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
+    return rasp.SelectorWidth(same & rasp.Select(rasp.indices, rasp.indices, rasp.Comparison.LT))
+
+
+def place(rasp, lib):
+    return rasp.Map(lambda i: i + 1, rasp.indices)
+
+
+def fails(rasp, lib):
+    return rasp.Map(lambda x: x + 1, rasp.tokens)
+
+
+def breaks():
+    raise RuntimeError("no program today")
+
+
+def number():
+    return 3
+'''
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("user") / "programs.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def run(file, name, *arguments, out):
+    parser = ArgumentParser()
+    truth.add_arguments(parser)
+    vocabulary = () if "--vocab" in arguments else ("--vocab", "a,b")
+    length = () if "--max-len" in arguments else ("--max-len", "3")
+    return truth.run(parser.parse_args([f"{file}:{name}", *vocabulary, *length, *arguments, "--out", str(out)]))
+
+
+@pytest.fixture(scope="module")
+def certified(file, tmp_path_factory):
+    pytest.importorskip("tracr", reason="Tracr is not installed: pip install 'circuitmeter[tracr]'")
+    folder = tmp_path_factory.mktemp("certified") / "count_a"
+    assert run(file, "count_a", "--json", out=folder) == 0
+    return folder
+
+
+def test_the_folder_is_a_truth_a_task_and_a_model(certified):
+    made = ground_truth.load(certified)
+    assert made.description["description"] == "How many tokens are a." and made.description["program"] == "count_a"
+    assert made.certificate["domain"]["n_inputs"] == 4 + 8 and made.certificate["domain"]["enumerated"]
+    # One head counts, one MLP inverts; under patch what is constant is not in the circuit.
+    assert {name: len(claim["core"]) for name, claim in made.certificate["ablations"].items()} == {
+        "patch": 4,
+        "resample": 4,
+        "zero": 6,
+        "mean": 6,
+        "mean-positional": 4,
+        "noise": 6,
+    }
+    task = tasks.load(certified)
+    assert task.data("test").n == 12 and task.model == str(certified)
+
+
+def test_json_is_all_that_is_printed(file, tmp_path, capfd):
+    pytest.importorskip("tracr")
+    options = ("--json", "--fixed-length", "--max-len", "2", "--ablation", "zero")
+    assert run(file, "count_a", *options, out=tmp_path / "out") == 0
+    printed = json.loads(capfd.readouterr().out)
+    assert list(printed["ablations"]) == ["zero"] and printed["domain"]["lengths"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("negative", (), "'sign' gives -1 .* clips negative numbers to 0"),
+        pytest.param("average", ("--max-len", "3"), "'shifted' reads the number 0.66", marks=pytest.mark.slow),
+        pytest.param("undefined_query", (), "asks with 'before', which is undefined", marks=pytest.mark.slow),
+        ("joined", (), "joins two selectors"),
+        ("place", (), "does not depend on the input"),
+        ("fails", (), "fails in Tracr's interpreter: TypeError"),
+        ("breaks", (), "RuntimeError: no program today"),
+        ("number", (), "gives a int"),
+        ("cuont_a", (), "Did you mean 'count_a'"),
+        ("count_a", ("--max-len", "10"), "exact up to 9 tokens"),
+        ("first", ("--vocab", "a,b,c,d", "--max-len", "7"), "21,840 sequences .* --sample"),
+        ("count_a", ("--vocab", "a"), "two different tokens"),
+        ("count_a", ("--max-len", "1"), "2 or more"),
+        ("count_a", ("--ablation", "optimal"), "ablation that can be certified 'optimal'"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused_with_the_reason(file, name, arguments, message, tmp_path):
+    pytest.importorskip("tracr")
+    with pytest.raises(CircuitMeterError, match=message):
+        run(file, name, *arguments, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_sample_says_so(file, tmp_path, capsys):
+    pytest.importorskip("tracr")
+    options = ("--vocab", "a,b,c,d", "--max-len", "7", "--sample", "60", "--ablation", "patch")
+    assert run(file, "first", *options, out=tmp_path / "out") == 0
+    assert "a sample of 60 inputs" in capsys.readouterr().out
+    about = ground_truth.load(tmp_path / "out").certificate["domain"]
+    assert not about["enumerated"] and about["n_inputs"] == 60
+
+
+def test_nothing_is_overwritten(file, certified):
+    with pytest.raises(CircuitMeterError, match="exists"):
+        run(file, "count_a", out=certified)
+
+
+def test_without_the_extra_it_is_one_sentence(file, tmp_path, monkeypatch):
+    def missing():
+        raise ModelError("compiling a RASP program needs Tracr, and 'tracr' is not installed")
+
+    monkeypatch.setattr(compiler, "tracr_modules", missing)
+    monkeypatch.setattr("circuitmeter.ground_truth.rasp.user.tracr_modules", missing)
+    with pytest.raises(ModelError, match="not installed"):
+        run(file, "count_a", out=tmp_path / "out")
+
+
+def test_whole_numbers_are_numbers():
+    assert truth.vocabulary_of("1, 2,-3,x") == (1, 2, -3, "x")
