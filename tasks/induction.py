@@ -67,5 +67,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"first": ("first", 0), "first+1": ("first", 1)},
-    models="gpt2, mini-8",
+    models="gpt2",
 )
