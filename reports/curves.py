@@ -44,10 +44,10 @@ def curve_tables(store: Stores, recovery: pd.DataFrame) -> tuple[pd.DataFrame, p
         means += [_mean_frame(ablation, label, "roc", mean_roc(curves["roc"]))]
         means += [_mean_frame(ablation, label, "precision-recall", mean_precision_recall(curves["precision-recall"]))]
         for kind, on_grid in (("roc", roc_on_grid), ("precision-recall", precision_on_grid)):
-            for program, runs in sorted(curves[kind].items()):
-                y = np.mean([on_grid(curve) for curve in runs], axis=0)
-                constant = {"ablation": ablation, "label": label, "program": program, "kind": kind}
-                programs.append(pd.DataFrame({**constant, "x": GRID, "y": y}))
+            names = sorted(curves[kind])
+            y = [np.mean([on_grid(curve) for curve in curves[kind][name]], axis=0) for name in names]
+            constant = {"ablation": ablation, "label": label, "program": np.repeat(names, GRID.size), "kind": kind}
+            programs.append(pd.DataFrame({**constant, "x": np.tile(GRID, len(names)), "y": np.concatenate(y)}))
     return _joined(means, MEAN_COLUMNS), _joined(programs, PROGRAM_COLUMNS)
 
 
