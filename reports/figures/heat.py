@@ -17,6 +17,9 @@ from ..style import COLUMN, PAGE
 SMALLEST = 0.25
 """Side of a square in which a number can be read, inches."""
 
+MOST_MAPS = 24
+"""Methods in one figure: more fill pages, and take most of a report's time."""
+
 FRAME = "#D55E00"
 HATCHES = {"undefined": ("/////", "no meaning"), "no number": ("....", "no number")}
 """How squares without a value are told apart from those that were not run, which are empty."""
@@ -34,10 +37,11 @@ def heat_maps(
         across: the column of ablations drawn across.
         side, foot, bar: what stands at the left, below, and at the colour bar.
         unbounded: values may lie outside 0 to 1; the colours do not.
-    Framed squares are those where both ablations agree.
+    Framed squares are those where both ablations agree. Of more than ``MOST_MAPS`` methods the best are drawn, by their
+    mean in framed squares, and the figure says so.
     """
     down, over = ordered_ablations(table["ablation"]), ordered_ablations(table[across])
-    labels = ordered_labels(table["label"])
+    labels, foot = _drawn(table, value, across, foot)
     width = COLUMN if len(labels) == 1 else PAGE
     name = 0.065 * max(map(len, {*down, *over})) + 0.15  # inches of the longest tick label
     room = (width - name - 1.1) / len(over) - 0.02  # inches of all the squares in one line of the figure
@@ -65,6 +69,16 @@ def heat_maps(
     if missing:
         _explain(figure, missing)
     return figure
+
+
+def _drawn(table: pd.DataFrame, value: str, across: str, foot: str) -> tuple[list[str], str]:
+    """The methods that have a map, and what stands below the figure."""
+    labels = ordered_labels(table["label"])
+    if len(labels) <= MOST_MAPS:
+        return labels, foot
+    framed = table[table["ablation"] == table[across]].groupby("label")[value].mean()
+    best = framed.sort_values(ascending=False, kind="stable").index[:MOST_MAPS]
+    return ordered_labels(best), f"{foot} (the {MOST_MAPS} best of {len(labels)} methods; the table has all)"
 
 
 def _map(

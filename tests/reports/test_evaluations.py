@@ -112,6 +112,13 @@ def test_squares_hold_medians_and_those_of_one_ablation_are_framed(evaluated_sto
     assert frames == {(0, 0), (2, 1)}  # patch evaluated by patch, zero by zero; mean was not searched with
 
 
+def test_of_many_methods_the_best_have_a_map():
+    values = {f"m{i:02}": {"patch": i / 30, "zero": 0.5} for i in range(30)}
+    figure = evaluation(grid(values))
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
+    assert titles == [f"m{i:02}" for i in range(6, 30)] and "24 best of 30" in figure.get_supxlabel()
+
+
 def test_numbers_in_squares_are_short():
     values = (0.0, 1.0, 0.5, -0.25, 1.25, 12.3, -8.0, 0.999, -0.001)
     assert [short(value) for value in values] == ["0", "1.00", ".50", "-.25", "1.25", "12", "-8.00", "1.00", "0"]
