@@ -17,6 +17,9 @@ from .runs import Runs
 from .setting import Aggregation, Cut, ReferencePoint
 
 SMALL = 2.0  # standard errors within which a mean cannot be told from zero
+ROUNDING = 1e-9
+"""A prompt on which the full model and the reference differ by less than this share of the largest difference has no
+ratio: what is there is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,7 @@ class Measured:
         if aggregation == "ratio-of-means":
             total = whole.mean(-1)
             return gained.mean(-1) / total.masked_fill(total == 0, float("nan"))
-        ratios = gained / whole.masked_fill(whole == 0, float("nan"))
+        ratios = gained / whole.masked_fill(whole.abs() <= ROUNDING * whole.abs().max(), float("nan"))
         if aggregation == "mean-of-ratios":
             return ratios.nanmean(-1)
         return ratios.nanquantile(0.5, -1)  # between the two middle prompts, where their number is even

@@ -8,12 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import mstats
 
-from ..faithfulness import Measured
+from ..faithfulness import ROUNDING, Measured
 from ..setting import Aggregation, Setting
-
-ROUNDING = 1e-9
-"""A prompt on which the full model and the reference differ by less than this share of the largest difference has no
-ratio: what is there is rounding."""
 
 
 @dataclass(frozen=True, eq=False)

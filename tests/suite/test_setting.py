@@ -205,6 +205,8 @@ def test_three_ways_of_summing_up_and_three_reference_points():
     assert measured.faithfulness(reference="none").item() == pytest.approx(14.5 / 10)
     assert measured.faithfulness(reference="corrupted-run").item() == pytest.approx(24.5 / 20)
     assert measured.faithfulness(reference="cut-graph").item() == pytest.approx(11.5 / 7)
+    rounded = Measured(measured.circuits, measured.full, measured.empty + 1e-12, None)
+    assert rounded.faithfulness("mean-of-ratios").item() == pytest.approx(0.5)  # and not 8 / -1e-12
     # Ratios: 1/2, 1/2, 1/2, and none where full model and reference agree.
     assert measured.faithfulness("median-of-ratios").item() == 0.5
     assert measured.faithfulness("mean-of-ratios", "none").item() == pytest.approx((0.5 + 0.75 + 0.5 + 9) / 4)
