@@ -16,6 +16,7 @@ from circuitmeter.suite.evaluator import Evaluator
 from circuitmeter.suite.objective import OBJECTIVES
 
 COMPILED = [name for name in tasks.tracr.names() if name.startswith("tracr/")]
+PARTS = ("clean", "counterfactual", "read", "lengths", "reference")
 
 
 @pytest.mark.parametrize("name", [name for name in COMPILED if "@" not in name or "reverse" in name])
@@ -69,7 +70,12 @@ def test_hash_is_the_same_in_another_process_and_differs_between_tasks():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
     )
     assert other.stdout.strip() == tasks.load("tracr/reverse").hash
-    assert len({tasks.load(name).hash for name in COMPILED}) == len(COMPILED)
+    # Programs on one domain whose certificates have the same witnesses share their prompts, and so the hash.
+    made = [tasks.load(name) for name in COMPILED]
+    contents = {
+        str([getattr(task.data(split), part).tolist() for split in task.splits for part in PARTS]) for task in made
+    }
+    assert len(contents) == len({task.hash for task in made}) > len(COMPILED) / 2
 
 
 def test_dataset_has_the_rows_of_the_data():
