@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..suite.errors import StoreError
-from . import present
+from . import markup, present
 from .manifest import Manifest
 from .reproduction import Judged, counted, judge, verdict_frame, verdict_table
 from .results import Results, read
@@ -35,8 +35,8 @@ def write_reproduction(manifest: Manifest, store: Path, out: Path, model: str | 
         out.mkdir(parents=True, exist_ok=True)
         verdict_frame(judged).to_csv(out / "verdicts.csv", index=False, lineterminator="\n")
         (out / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
-        (out / "verdicts.md").write_text(present.markdown(table), encoding="utf-8")
-        (out / "verdicts.tex").write_text(present.latex(table), encoding="utf-8")
+        (out / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
+        (out / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
         _write_page(manifest, judged, table, results, out, note)
     except OSError as error:
         raise StoreError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..suite.errors import StoreError
-from . import present, tables
+from . import markup, present, tables
 from .dependence import dependence
 from .labels import ordered_ablations
 from .leaderboard import leaderboard_json
@@ -160,8 +160,8 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.provenance(origin),
     ]
     for table in shown:
-        (folder / f"{table.name}.md").write_text(present.markdown(table), encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(present.latex(table), encoding="utf-8")
+        (folder / f"{table.name}.md").write_text(markup.markdown(table), encoding="utf-8")
+        (folder / f"{table.name}.tex").write_text(markup.latex(table), encoding="utf-8")
     return {table.name: table for table in shown}
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 from synthetic import identity, record_of
 
-from circuitmeter.reports import present, tables
+from circuitmeter.reports import markup, present, tables
 from circuitmeter.reports.present import Cell, Table
 
 
@@ -57,14 +57,14 @@ def test_latex_is_booktabs_with_escapes():
     table = Table(
         "t", "A & B", "50 %", ("a_b", "n"), (False, True), ((Cell("x_1 <y> \\z", "x"), Cell("0.5", 0.5, True)),)
     )
-    text = present.latex(table)
+    text = markup.latex(table)
     assert r"\toprule" in text and r"\begin{tabular}{lr}" in text and r"A \& B. 50 \%" in text
     assert r"x\_1 \textless{}y\textgreater{} \textbackslash{}z & \textbf{0.5} \\" in text
 
 
 def test_markdown_escapes_pipes_and_tags():
     table = Table("t", "T", "c", ("a", "b"), (False, True), ((Cell("x|<script>"), Cell("1", 1.0, True)),))
-    assert "| x\\|&lt;script> | **1** |" in present.markdown(table)
+    assert "| x\\|&lt;script> | **1** |" in markup.markdown(table)
 
 
 def test_failures_that_differ_in_the_task_only_share_a_row():
