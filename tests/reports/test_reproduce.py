@@ -101,11 +101,11 @@ def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     store = make_store(tmp_path / "s", programs=1, methods=("acdc",), ablations=("patch",), failures=False)
     results = read(store.path)
     cells = Cells(
-        task="tracr/program0", method="acdc", ablation="patch", metric="recall", circuit=True, statistic="max"
+        task="tracr/program0", method="acdc", ablation="patch", metric="precision", circuit=True, statistic="max"
     )
     (found,) = judge(paper(Value(name="v", reported=1.0, cells=cells)), results)
-    recalls = [circuit["recovery"]["patch"]["recall"] for circuit in results.records[0]["circuits"]]
-    assert found.ours == max(recalls) and len(set(recalls)) == 2
+    precisions = [circuit["recovery"]["patch"]["precision"] for circuit in results.records[0]["circuits"]]
+    assert found.ours == max(precisions) and len(set(precisions)) == 2
 
 
 def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
