@@ -469,8 +469,9 @@ def test_discogp_on_the_mini_model_reports_weights_edges_and_both():
         **method.resolve({}, "mini"),
     ).diagnostics["report"]
     assert report["weights"]["weight_density"] < 0.1 and report["edges"]["edge_density"] < 0.5
+    assert report["edges"]["kl"] < 0.02  # the same years are likely; which of them is likeliest is a near tie
     for name in ("weights", "edges", "both"):
-        assert report[name]["accuracy"] > 0.8
+        assert report[name]["accuracy"] > 0.7 > 10 * report[name]["chance"]
         assert report[name]["complement_accuracy"] < report[name]["chance"] + 0.05
     assert report["both"]["weight_density"] == report["weights"]["weight_density"]
 
