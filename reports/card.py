@@ -1,4 +1,4 @@
-"""A sensitivity card as tables, to draw and to print. What the numbers are: ``suite/scoring/sensitivity_card.py``."""
+"""A sensitivity card as tables, to draw and to print. What the numbers are: ``suite/scoring/sensitivity/card.py``."""
 
 from __future__ import annotations
 

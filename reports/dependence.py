@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..suite.scoring.sensitivity_ranks import kendall_matrix
+from ..suite.scoring.sensitivity.ranks import kendall_matrix
 from .labels import BASELINES, ordered_ablations
 from .present import number, with_interval
 

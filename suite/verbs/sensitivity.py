@@ -149,7 +149,7 @@ def default_objectives(problem: Problem) -> list[str]:
 
 def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> dict[str, dict[str, float]]:
     """``--weight`` as a mapping. Raises SpecError for a factor or level that is not asked for, or no number."""
-    from ..scoring.sensitivity_design import Design
+    from ..scoring.sensitivity.design import Design
     from ..setting import FACTORS
 
     weights: dict[str, dict[str, float]] = {}
@@ -172,9 +172,9 @@ def measured(
     """The card's content. Raises Undefined where no setting has a meaning."""
     from circuitmeter import __version__
 
-    from ..scoring.sensitivity_card import card
-    from ..scoring.sensitivity_estimate import estimate
-    from ..scoring.sensitivity_measure import measure_grid
+    from ..scoring.sensitivity.card import card
+    from ..scoring.sensitivity.estimate import estimate
+    from ..scoring.sensitivity.measure import measure_grid
 
     data = some(problem.data, options.prompts, options.seed)
     grid = measure_grid(

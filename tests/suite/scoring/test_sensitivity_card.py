@@ -13,12 +13,12 @@ from circuitmeter.suite.data import Data
 from circuitmeter.suite.faithfulness import measure
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.null import random_circuits, size_of
-from circuitmeter.suite.scoring.sensitivity_card import card
-from circuitmeter.suite.scoring.sensitivity_design import Design
-from circuitmeter.suite.scoring.sensitivity_estimate import estimate
-from circuitmeter.suite.scoring.sensitivity_measure import Cell, MeasuredGrid, measure_grid
-from circuitmeter.suite.scoring.sensitivity_scores import Scores
-from circuitmeter.suite.scoring.sensitivity_variance import closed_variances, effects
+from circuitmeter.suite.scoring.sensitivity.card import card
+from circuitmeter.suite.scoring.sensitivity.design import Design
+from circuitmeter.suite.scoring.sensitivity.estimate import estimate
+from circuitmeter.suite.scoring.sensitivity.measure import Cell, MeasuredGrid, measure_grid
+from circuitmeter.suite.scoring.sensitivity.scores import Scores
+from circuitmeter.suite.scoring.sensitivity.variance import closed_variances, effects
 from circuitmeter.suite.setting import Setting, grid
 
 

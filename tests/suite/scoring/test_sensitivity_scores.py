@@ -9,7 +9,7 @@ from scipy import stats
 
 from circuitmeter.suite.faithfulness import Measured
 from circuitmeter.suite.scoring.bootstrap_prompts import resample_counts
-from circuitmeter.suite.scoring.sensitivity_scores import Scores, weighted_medians
+from circuitmeter.suite.scoring.sensitivity.scores import Scores, weighted_medians
 from circuitmeter.suite.setting import LEVELS, Setting
 
 AGGREGATIONS = LEVELS["aggregation"]

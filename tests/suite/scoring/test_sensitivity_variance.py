@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.scoring.sensitivity_design import Design
-from circuitmeter.suite.scoring.sensitivity_ranks import kendall_matrix, reversals
-from circuitmeter.suite.scoring.sensitivity_variance import (
+from circuitmeter.suite.scoring.sensitivity.design import Design
+from circuitmeter.suite.scoring.sensitivity.ranks import kendall_matrix, reversals
+from circuitmeter.suite.scoring.sensitivity.variance import (
     closed_variances,
     components,
     effects,

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from .bootstrap_prompts import bca_interval, resample_counts, simultaneous_interval, split_counts, template_blocks
-from .sensitivity import percentiles
-from .sensitivity_measure import MeasuredGrid
+from ..bootstrap_prompts import bca_interval, resample_counts, simultaneous_interval, split_counts, template_blocks
+from .measure import MeasuredGrid
+from .spread import percentiles
 
 NULL_RESAMPLES = 200
 """Resamples in which the random circuits are computed as well: a percentile's interval needs no more."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .sensitivity_design import Design
-from .sensitivity_estimate import Estimates
-from .sensitivity_variance import Sources, closed_variances, components, effects, noise_variances, sources
+from .design import Design
+from .estimate import Estimates
+from .variance import Sources, closed_variances, components, effects, noise_variances, sources
 
 NEGLIGIBLE = 1e-12
 """Variances up to this are rounding: all settings agree."""

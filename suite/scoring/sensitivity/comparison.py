@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap_prompts import bca_interval, simultaneous_interval
-from .sensitivity_design import Design
-from .sensitivity_estimate import Estimates
-from .sensitivity_ranks import kendall_matrix, kendall_w, pairs, reversals
+from ..bootstrap_prompts import bca_interval, simultaneous_interval
+from .design import Design
+from .estimate import Estimates
+from .ranks import kendall_matrix, kendall_w, pairs, reversals
 
 DIGITS = 6
 """Values that agree to so many digits are tied: the rest is rounding."""

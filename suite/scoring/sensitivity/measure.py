@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ..circuit import Circuit
-from ..data import Data
-from ..faithfulness import Measured, measure_by_each
-from ..model.transformer import Transformer
-from ..objective import OBJECTIVES
-from ..setting import Component, Cut, Setting
-from .null import random_circuits, size_of
-from .sensitivity_scores import Scores
+from ...circuit import Circuit
+from ...data import Data
+from ...faithfulness import Measured, measure_by_each
+from ...model.transformer import Transformer
+from ...objective import OBJECTIVES
+from ...setting import Component, Cut, Setting
+from ..null import random_circuits, size_of
+from .scores import Scores
 
 
 @dataclass(frozen=True, eq=False)

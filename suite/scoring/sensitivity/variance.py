@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .sensitivity_design import Design
+from .design import Design
 
 
 class Effects(NamedTuple):

@@ -17,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from ..errors import SpecError, unknown
+from ...errors import SpecError, unknown
 
 LevelWeights = Mapping[str, Mapping[str, float]]
 

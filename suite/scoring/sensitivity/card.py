@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..setting import FACTORS
-from .sensitivity import flips, spread
-from .sensitivity_comparison import comparison
-from .sensitivity_design import Design, LevelWeights
-from .sensitivity_estimate import Estimates
-from .sensitivity_measure import MeasuredGrid
-from .sensitivity_shares import decomposition, source_shares
+from ...setting import FACTORS
+from .comparison import comparison
+from .design import Design, LevelWeights
+from .estimate import Estimates
+from .measure import MeasuredGrid
+from .shares import decomposition, source_shares
+from .spread import flips, spread
 
 ABOVE_RANDOM = 0.95
 """A circuit that exceeds this share of the random circuits of its size is told apart from them."""
