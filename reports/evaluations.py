@@ -15,7 +15,7 @@ import pandas as pd
 from ..suite.scoring.bootstrap import interval
 from ..suite.scoring.published import cpr
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, Record, by_program, cell_columns
+from .tables import CELL_COLUMNS, Record, Runs, cell_columns, groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -137,9 +137,11 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     more than nothing).
     """
     rows = []
-    for key, group in evaluated[evaluated["size"] != "native"].groupby(GROUP, sort=False):
-        found = interval({name: runs[:, 0] for name, runs in by_program(group, ["faithfulness"]).items()}, seed=seed)
-        meaningless = group["undefined"].notna().all()
+    sized = evaluated[evaluated["size"] != "native"]
+    runs, has_reason = Runs(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
+    for key, places in groups(sized, GROUP):
+        found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
+        meaningless = has_reason[places].all()
         state = "defined" if found.n else "undefined" if meaningless else "no number"
         ends = {"faithfulness": found.estimate, "faithfulness_low": found.low, "faithfulness_high": found.high}
         share = float("nan") if key[3] == "true" else float(key[3])
@@ -158,18 +160,24 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
     measures = ("cpr", "cmd", "cpr_log", "cmd_log")
     rows = []
-    for key, group in fractions.groupby(GROUP[:3], sort=False):
-        sizes = sorted({float(size) for size in group["size"]})
+    curves = fractions.pivot_table(index=[*GROUP[:3], "program", "key"], columns="size", values="faithfulness")
+    names = sorted(curves.columns, key=float)
+    curves = curves[names].reset_index()
+    heights, programs = curves[names].to_numpy(dtype=np.float64), curves["program"].to_numpy(dtype=object)
+    first = {key: i for i, (key, _) in enumerate(groups(fractions, GROUP[:3]))}
+    for key, places in sorted(groups(curves, GROUP[:3]), key=lambda group: first[group[0]]):
+        measured = ~np.isnan(heights[places]).all(axis=0)
+        sizes = [float(name) for name, there in zip(names, measured, strict=True) if there]
         if len(sizes) < 2:
             continue
-        curves = group.pivot_table(index=["program", "key"], columns="size", values="faithfulness")
-        curves = curves[sorted(curves.columns, key=float)].dropna()  # an area over fewer sizes is another measure
+        of_group = heights[places][:, measured]
+        whole = ~np.isnan(of_group).any(axis=1)  # an area over fewer sizes is another measure
         row: dict[str, Any] = dict(zip(GROUP[:3], key, strict=True)) | {
             "sizes": " ".join(f"{size:g}" for size in sizes)
         }
-        for name, areas in zip(measures, _areas(sizes, curves.to_numpy()), strict=True):
+        for name, areas in zip(measures, _areas(sizes, of_group[whole]), strict=True):
             values: dict[str, list[float]] = {}
-            for (program, _), area in zip(curves.index, areas, strict=True):
+            for program, area in zip(programs[places][whole], areas, strict=True):
                 values.setdefault(program, []).append(area)
             found = interval(values, seed=seed)
             row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, "n_programs": found.n}

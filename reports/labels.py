@@ -34,11 +34,12 @@ def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
         for name, value in identity["parameters"].items():
             parameters[method][name].add(_value(value))
 
+    # Tasks have objectives of their own: only several on one task are several settings of the method.
+    several = {method: any(len(found) > 1 for found in by_task.values()) for method, by_task in objectives.items()}
+
     def label(identity: Mapping[str, Any]) -> str:
         method = identity["method"]
-        # Tasks have objectives of their own: only several on one task are several settings of the method.
-        several = any(len(found) > 1 for found in objectives[method].values())
-        notes = [str(identity["objective"])] if several else []
+        notes = [str(identity["objective"])] if several[method] else []
         if len(versions[method]) > 1:
             notes.append(f"version {identity['version'][:4]}")
         notes += [

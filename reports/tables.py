@@ -6,7 +6,7 @@ discovery ablation, which is what a method is judged by. The other rows are the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -129,16 +129,50 @@ def _in_order(table: pd.DataFrame, ablation_columns: Sequence[str]) -> pd.DataFr
     return table.astype({column: object for column in [*ablation_columns, "label"]})
 
 
-def by_program(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Each program's runs in the given columns, float64 [n_runs, n_columns]; programs in the order of their names.
+def groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
+    """Each group's values of ``columns`` and the places of its rows, int [n_rows]; groups in the order of first rows.
 
-    pandas' own grouping takes milliseconds, and a report groups thousands of times.
+    pandas' own groups are tables, which take milliseconds each, and a report has tens of thousands.
     """
-    names, which = np.unique(rows["program"].to_numpy(dtype=str), return_inverse=True)
+    if table.empty:
+        return
+    which = table.groupby(list(columns), sort=False).ngroup().to_numpy()
     order = np.argsort(which, kind="stable")
-    values = rows[list(columns)].to_numpy(dtype=np.float64)[order]
-    ends = np.flatnonzero(np.diff(which[order])) + 1
-    return dict(zip(names.tolist(), np.split(values, ends), strict=True)) if len(rows) else {}
+    places = np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
+    keys = [table[name].to_numpy(dtype=object) for name in columns]
+    for rows in places:
+        yield tuple(key[rows[0]] for key in keys), rows
+
+
+class Runs:
+    """Numbers of a table's rows, to be taken group by group.
+
+    Args:
+        table: has a column ``program``.
+        columns: which numbers.
+    """
+
+    def __init__(self, table: pd.DataFrame, columns: Sequence[str]) -> None:
+        names, self._program = np.unique(table["program"].to_numpy(dtype=str), return_inverse=True)
+        self._names = names.tolist()
+        self._values = table[list(columns)].to_numpy(dtype=np.float64)
+
+    def by_program(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Each program's runs among the rows at these places, float64 [n_runs, n_columns]; programs by their names."""
+        program = self._program[rows]
+        order = np.argsort(program, kind="stable")
+        ends = np.flatnonzero(np.diff(program[order])) + 1
+        names = [self._names[i] for i in program[order][np.concatenate([[0], ends])]] if len(rows) else []
+        return dict(zip(names, np.split(self._values[rows[order]], ends), strict=False))
+
+
+def known(values: np.ndarray) -> np.ndarray:
+    """Those that are numbers, as one row."""
+    return values[~np.isnan(values)]
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
 
 
 def aggregate_table(
@@ -153,18 +187,20 @@ def aggregate_table(
     metrics = list(metrics)
     rows = []
     own = recovery[recovery["own"].astype(bool)]
-    for (ablation, label), group in own.groupby(["ablation", "label"], sort=False):
-        row: dict[str, Any] = {"label": label, "method": group["method"].iloc[0], "ablation": ablation}
-        runs = by_program(group, metrics)
+    runs, areas, methods = Runs(own, metrics), Runs(own, ["auroc"]), own["method"].to_numpy(dtype=object)
+    others = {name: own[name].to_numpy(dtype=np.float64) for name in ("exact", "seconds", "passes")}
+    for (ablation, label), places in groups(own, ["ablation", "label"]):
+        row: dict[str, Any] = {"label": label, "method": methods[places[0]], "ablation": ablation}
+        programs = runs.by_program(places)
         for column, metric in enumerate(metrics):
-            values = {program: matrix[:, column] for program, matrix in runs.items()}
+            values = {program: matrix[:, column] for program, matrix in programs.items()}
             found = interval(values, statistic=statistic, seed=seed)
             row |= {metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high}
-        exact = group["exact"].dropna()
-        row |= {"n_programs": group["program"].nunique(), "n_cells": len(group)}
+        exact, seconds, passes = (known(column[places]) for column in others.values())
+        row |= {"n_programs": len(programs), "n_cells": len(places)}
         row |= {"exact_cells": int(exact.sum()), "exact_of": len(exact)}
-        row |= {"seconds": group["seconds"].median(), "passes": group["passes"].median()}
-        means = [area.mean() for runs in by_program(group, ["auroc"]).values() if (area := runs[~np.isnan(runs)]).size]
+        row |= {"seconds": _median(seconds), "passes": _median(passes)}
+        means = [area.mean() for of_one in areas.by_program(places).values() if (area := known(of_one)).size]
         row["mean_auroc"] = float(np.mean(means)) if means else float("nan")
         rows.append(row)
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
@@ -219,8 +255,9 @@ def mismatch_table(recovery: pd.DataFrame, metric: str = "average_precision", se
     .04 and the average precision .78.
     """
     rows = []
-    for (ablation, label, truth), group in recovery.groupby(["ablation", "label", "truth_ablation"], sort=False):
-        found = interval({name: runs[:, 0] for name, runs in by_program(group, [metric]).items()}, seed=seed)
+    runs = Runs(recovery, [metric])
+    for (ablation, label, truth), places in groups(recovery, ["ablation", "label", "truth_ablation"]):
+        found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         key = {"label": label, "ablation": ablation, "truth_ablation": truth, "own": ablation == truth}
         rows.append(
             {
@@ -256,24 +293,25 @@ def run_table(recovery: pd.DataFrame, metrics: Sequence[str] = ("auroc", "averag
     """
     rows = []
     own = recovery[recovery["own"].astype(bool)]
-    for (task, ablation, label), group in own.groupby(["task", "ablation", "label"], sort=False):
-        row: dict[str, Any] = {"task": task, "ablation": ablation, "label": label, "n_seeds": len(group)}
+    numbers = {name: own[name].to_numpy(dtype=np.float64) for name in (*metrics, "seconds", "passes")}
+    for (task, ablation, label), places in groups(own, ["task", "ablation", "label"]):
+        row: dict[str, Any] = {"task": task, "ablation": ablation, "label": label, "n_seeds": len(places)}
         for metric in metrics:
-            row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), _over_seeds(group[metric]), strict=True))
-        rows.append(row | {"seconds": group["seconds"].median(), "passes": group["passes"].median()})
+            ends = (metric, f"{metric}_low", f"{metric}_high")
+            row |= dict(zip(ends, _over_seeds(known(numbers[metric][places])), strict=True))
+        rows.append(row | {name: _median(known(numbers[name][places])) for name in ("seconds", "passes")})
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
     table = pd.DataFrame(rows, columns=["task", "ablation", "label", "n_seeds", *ends, "seconds", "passes"])
     place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
     rank = {label: i for i, label in enumerate(ordered_labels(table["label"]))}
-    order = sorted(table.index, key=lambda i: (table["task"][i], place[table["ablation"][i]], rank[table["label"][i]]))
-    return table.loc[order].reset_index(drop=True)
+    ordered = table.assign(ablation=table["ablation"].map(place), label=table["label"].map(rank))
+    return table.loc[ordered.sort_values(["task", "ablation", "label"], kind="stable").index].reset_index(drop=True)
 
 
-def _over_seeds(values: pd.Series) -> tuple[float, float, float]:
+def _over_seeds(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and Student's 95 % interval of a share: NaN ends for a single value, a point where all agree."""
-    values = values.dropna()
     if len(values) < 2:
-        return float(values.mean()), float("nan"), float("nan")
+        return (float(values[0]) if len(values) else float("nan")), float("nan"), float("nan")
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     return float(values.mean()), max(0.0, float(values.mean()) - half), min(1.0, float(values.mean()) + half)
 

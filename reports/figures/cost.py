@@ -32,11 +32,12 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
     figure, axes = panels(
         [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
     )
+    columns = ["label", by, "auroc", "auroc_low", "auroc_high"]
     positive = drawn.loc[drawn[by] > 0, by]
     left = positive.min() / 3 if len(positive) else 1.0
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         ax.axhline(0.5, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
-        for found in drawn[drawn["ablation"] == ablation].itertuples():
+        for found in drawn.loc[drawn["ablation"] == ablation, columns].itertuples():
             look, x = styles[found.label], getattr(found, by) or left
             ax.plot([x, x], [found.auroc_low, found.auroc_high], color=look.color, lw=1.2, zorder=2)
             ax.plot(

@@ -77,6 +77,12 @@ def legend(figure: Figure, looks: dict[str, Look], *, lines: bool, markers: bool
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8 if lines else 1.2)
 
 
+def rows_of(aggregate: pd.DataFrame, metric: str) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """(ablation, label) -> the metric and the ends of its interval, of ``tables.aggregate_table``."""
+    ends = zip(*(aggregate[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
+    return dict(zip(zip(aggregate["ablation"], aggregate["label"], strict=True), ends, strict=True))
+
+
 def corners(curve: pd.DataFrame) -> pd.DataFrame:
     """The rows of a band (x, low, high) at which it changes: a tenth of the points, and the same drawing."""
     ends = curve[["low", "high"]]

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from ..labels import ordered_ablations, ordered_labels
 from ..style import looks, styled
-from .panels import FRACTION_TICKS, nothing, outer, panels
+from .panels import FRACTION_TICKS, nothing, outer, panels, rows_of
 
 
 @styled
@@ -23,17 +23,18 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
         return nothing("No method was scored against a known circuit.")
     ablations, labels = ordered_ablations(drawn["ablation"]), ordered_labels(drawn["label"])
     styles = looks(labels)
+    medians = {metric: rows_of(drawn, metric) for metric in ("precision", "recall")}
     figure, axes = panels([f"{name} ablation" for name in ablations], 0.26 * len(labels) + 0.45, extra=0.26)
     for ablation, (ax, _, bottom) in zip(ablations, outer(axes), strict=True):
         for row, label in enumerate(labels):
             look = styles[label]
-            for found in drawn[(drawn["ablation"] == ablation) & (drawn["label"] == label)].itertuples():
-                for shift, filled, metric in ((-0.17, True, "precision"), (0.17, False, "recall")):
-                    value, low, high = (getattr(found, f"{metric}{end}") for end in ("", "_low", "_high"))
-                    ax.plot([low, high], [row + shift] * 2, color=look.color, lw=1.0, clip_on=False, zorder=2)
-                    face = look.color if filled else "white"
-                    marker = {"marker": "o", "ls": "", "color": look.color, "mfc": face, "ms": 4.2, "mew": 1.0}
-                    ax.plot(value, row + shift, **marker, clip_on=False, zorder=3)
+            for shift, face, metric in ((-0.17, look.color, "precision"), (0.17, "white", "recall")):
+                if (ablation, label) not in medians[metric]:
+                    continue
+                value, low, high = medians[metric][ablation, label]
+                ax.plot([low, high], [row + shift] * 2, color=look.color, lw=1.0, clip_on=False, zorder=2)
+                marker = {"marker": "o", "ls": "", "color": look.color, "mfc": face, "ms": 4.2, "mew": 1.0}
+                ax.plot(value, row + shift, **marker, clip_on=False, zorder=3)
         ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
         ax.set_xticks(**FRACTION_TICKS)
         ax.set_xlabel("Fraction of edges, at the true size" if bottom else "")
