@@ -74,6 +74,26 @@ def dyck1(rasp, lib):
     return (ends_at_zero & (~ever_negative).named("never_negative")).named("dyck1")
 
 
+def _both_balanced(x: Sequence[Value]) -> list[Value]:
+    round_ones = [token if token in "()" else "" for token in x]
+    braces = [{"{": "(", "}": ")"}.get(token, "") for token in x]
+    return [_balanced(round_ones)[0] and _balanced(braces)[0]] * len(x)
+
+
+@program("(){}", 4, _both_balanced)
+def shuffle_dyck2(rasp, lib):
+    """Whether parentheses and braces are both balanced, each kind by itself, at every position."""
+    balances = [lib.make_pair_balance(rasp.tokens, *pair).named(f"balance_{pair}") for pair in ("()", "{}")]
+    negative = (balances[0] < 0) | (balances[1] < 0)
+    negative = rasp.numerical(rasp.Map(lambda x: x, negative)).named("negative")
+    everywhere = rasp.Select(rasp.indices, rasp.indices, rasp.Comparison.TRUE)
+    ever_negative = rasp.numerical(rasp.Aggregate(everywhere, negative, default=0)).named("ever_negative")
+    last = rasp.Select(rasp.indices, lib.make_length() - 1, rasp.Comparison.EQ)
+    zero = ((balances[0] == 0) & (balances[1] == 0)).named("zero")
+    ends_at_zero = rasp.Aggregate(last, zero).named("ends_at_zero")
+    return (ends_at_zero & (~ever_negative).named("never_negative")).named("shuffle_dyck2")
+
+
 def _detect_abc(x: Sequence[Value]) -> list[Value]:
     return [None if i < 2 else list(x[i - 2 : i + 1]) == ["a", "b", "c"] for i in range(len(x))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,8 @@ FIXED = {
     "parity_ones": (32, 7, 7, 4, 4),
     "check_increasing": (59, 15, 13, 7, 7),
     "last_token": (59, 12, 6, 2, 2),
+    "shuffle_dyck2": (2102, 51, 35, 18, 18),
+    "sort_unique": (32, 11, 9, 6, 6),
 }
 # Lengths 2 to n: edges necessary under patch.
 VARIABLE = {
@@ -115,6 +118,13 @@ def test_dyck1_has_no_single_truth_under_zero_and_mean():
     assert len(zero["necessary"]) == 24 and zero["minimal_circuits"] > 1 and len(set(zero["sizes"])) > 1
     patch = claims["patch"]
     assert len(patch["core"]) == 12 and patch["sufficient"] and patch["unique"]
+
+
+def test_shuffle_dyck2_has_no_single_truth_under_zero():
+    for name in ("tracr/shuffle_dyck2", "tracr/shuffle_dyck2@fixed"):
+        zero = ground_truth.load(name).certificate["ablations"]["zero"]
+        assert not zero["unique"] and zero["minimal_circuits"] == 2 and zero["sizes"] == [32, 33]
+        assert len(zero["core"]) == 30 and len(zero["optional"]) == 7
 
 
 @pytest.mark.parametrize("name", ground_truth.names())
@@ -203,6 +213,25 @@ def test_what_is_compared_decides_the_truth(program, position, defined, compared
     test = CutTest(model, Data(tokens, None, read), Ablation.parse("zero"))
     effects = test.error(single_cuts(truth.graph.matrix(truth.certificate["structural"])))
     assert int((effects > truth.certificate["tolerance"]).sum()) == compared
+
+
+def test_sort_unique_needs_two_edges_more_on_inputs_that_it_is_not_for():
+    """With a token twice, some place is nobody's and its query finds no match: then the way out over BOS is needed
+    under zero ablation. An earlier measurement, of 11 edges, was of all inputs; the truth is of those without doubles.
+    """
+    truth = ground_truth.load("tracr/sort_unique@fixed")
+    domain = truth.domain
+    rows = itertools.product(np.unique(domain.tokens[:, 1:]).tolist(), repeat=4)
+    tokens = torch.tensor([(domain.tokens[0, 0], *row) for row in rows])
+    read = torch.from_numpy(domain.read[:1]).expand_as(tokens).contiguous()
+    test = CutTest(truth.model(dtype=torch.float64), Data(tokens, None, read), Ablation.parse("zero"))
+    effects = test.error(single_cuts(truth.graph.matrix(truth.certificate["structural"])))
+    needed = {edge for edge, effect in zip(truth.certificate["structural"], effects, strict=True) if effect > 0.02}
+    assert len(needed) == 11
+    assert needed - set(truth.certificate["ablations"]["zero"]["necessary"]) == {
+        "tok_embed->a1.h0<q>",
+        "tok_embed->a1.h0<k>",
+    }
 
 
 def test_the_certificate_follows_the_weights():

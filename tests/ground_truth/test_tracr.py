@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from circuitmeter import ground_truth
+from circuitmeter.ground_truth.certify import certify
 from circuitmeter.ground_truth.rasp.build import domains, write_ground_truth
 from circuitmeter.ground_truth.rasp.check import PORT_TOLERANCE, check_port, check_specification
 from circuitmeter.ground_truth.rasp.compile import compile_program, compile_rasp, tracr_modules
@@ -104,6 +105,23 @@ def test_what_tracr_cannot_compile_is_one_sentence():
     constant = rasp.Map(lambda i: i + 1, rasp.indices)
     with pytest.raises(ModelError, match="Tracr cannot compile"):
         compile_rasp(constant, ("a", "b"), 4)
+
+
+@pytest.mark.slow
+def test_proportions_may_be_compiled_causally_and_lengths_have_no_circuit_where_they_never_differ():
+    """Two of Tracr's library as its authors compile them: the causal model of xproportion has the truths of the other,
+    and the length, the same on all inputs of one length, has none to certify."""
+    program = replace(PROGRAMS["xproportion"], causal=True)
+    causal = compile_program(program)
+    again = certify(causal.model(), domains(program, causal)["fixed"], ablations=("patch", "zero", "mean-positional"))
+    shipped = ground_truth.load("tracr/xproportion@fixed").certificate["ablations"]
+    for ablation, claim in again["ablations"].items():
+        assert claim["necessary"] == shipped[ablation]["necessary"]
+
+    length = Program("length", "", lambda rasp, lib: lib.make_length(), lambda x: [len(x)] * len(x), ("a", "b"), 5)
+    compiled = compile_program(length)
+    with pytest.raises(ModelError, match="same on every input"):
+        certify(compiled.model(), domains(length, compiled)["fixed"], ablations=("patch",))
 
 
 def test_a_program_of_one_s_own_compiles_and_certifies(tmp_path):
