@@ -7,8 +7,11 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .card import share_table, value_table, verdict_table
+from .card_words import varying
 from .curves import curve_tables
 from .figures.auc_by_method import auc_by_method
+from .figures.card import card
 from .figures.cost import cost
 from .figures.evaluation import evaluation
 from .figures.faithfulness import faithfulness
@@ -107,5 +110,15 @@ def _evaluation(results: Results) -> dict[str, Drawn]:
             "Faithfulness against circuit size",
             "Median over programs of circuits of each size, found and evaluated under the same ablation. The dashed "
             "line is the full model." + band * (results.faithfulness["label"].nunique() <= MOST_BANDS),
+        )
+    found = results.sensitivity.card
+    if found is not None:
+        drawn["sensitivity"] = Drawn(
+            card(value_table(found), share_table(found), verdict_table(found), varying(found)),
+            "Sensitivity card",
+            f"Circuits of {found['subject']}, in every setting in which they were evaluated: median faithfulness over "
+            "programs with its 95 % bootstrap interval, ranks, and below them what each setting is. Where the circuit "
+            "itself is cut, 1 less the faithfulness is shown, so that 1 speaks for the circuit in every setting. "
+            "Shares of the variance have bars only where settings differ by more than noise.",
         )
     return drawn

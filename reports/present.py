@@ -59,6 +59,11 @@ def with_interval(value: float, low: float, high: float, digits: int = 2) -> str
     return number(value, digits) if pd.isna(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def share(value: float) -> str:
+    """A fraction in whole percents."""
+    return DASH if pd.isna(value) else f"{100 * value:.0f} %"
+
+
 def _text(value: Any) -> Cell:
     return Cell(DASH) if pd.isna(value) else Cell(str(value), str(value))
 
@@ -245,6 +250,46 @@ def areas(table: pd.DataFrame) -> Table:
         "programs [95 % bootstrap interval].",
         ("Method", "Discovered under", "Evaluated under", *measured.values(), "Programs"),
         (False, False, False, *[True] * (len(measured) + 1)),
+        tuple(rows),
+    )
+
+
+def sensitivity(table: pd.DataFrame, threshold: float) -> Table:
+    """How much each method's verdict depends on the evaluation."""
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [_text(found["label"]), _text(found["ablation"])]
+        for name in ("worst", "best", "range"):
+            text = with_interval(*(found[f"{name}{end}"] for end in ("", "_low", "_high")))
+            setting = f" ({found[f'{name}_setting']})" if name != "range" else ""
+            cells.append(_numeric(text + setting, found[name]))
+        cells += [_numeric(share(found[name]), found[name]) for name in ("hold", "surely", "surely_not")]
+        main = "" if pd.isna(found["share"]) else f"{found['factor']} {share(found['share'])} "
+        main += f"[{share(found['share_low'])}, {share(found['share_high'])}]" if main else DASH
+        cells += [_numeric(main, found["share"])]
+        cells += [_numeric(str(found[name]), found[name]) for name in ("n_settings", "n_programs")]
+        rows.append(tuple(cells))
+    return Table(
+        "sensitivity",
+        "How much the verdict depends on the evaluation",
+        "Median faithfulness over programs [95 % bootstrap interval] in the setting that speaks most against the "
+        f"circuits and in the one that speaks most for them; in what share of the settings it is {threshold:g} or "
+        "more, surely is (the whole interval), surely is not. Main choice: the one that explains most of the variance "
+        "between settings (Shapley share), where they differ by more than noise.",
+        (
+            "Method",
+            "Discovered under",
+            "Worst",
+            "Best",
+            "Range",
+            f"At least {threshold:g}",
+            "Surely",
+            "Surely not",
+            "Main choice",
+            "Settings",
+            "Programs",
+        ),
+        (False, False, *[True] * 9),
         tuple(rows),
     )
 

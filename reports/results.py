@@ -10,6 +10,7 @@ import pandas as pd
 
 from . import tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .sensitivity import Sensitivity, sensitivity
 from .stores import Stores
 
 ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
@@ -29,6 +30,7 @@ class Results(NamedTuple):
     evaluated: pd.DataFrame
     faithfulness: pd.DataFrame
     areas: pd.DataFrame
+    sensitivity: Sensitivity
     failures: pd.DataFrame
 
 
@@ -51,6 +53,7 @@ def read(*store_paths: str | Path) -> Results:
         evaluated=evaluated,
         faithfulness=faithfulness_table(shown),
         areas=area_table(shown),
+        sensitivity=sensitivity(evaluated),
         failures=tables.failure_table(records, evaluations, store.damaged),
     )
 

@@ -16,6 +16,8 @@ from .dependence import dependence
 from .labels import ordered_ablations
 from .leaderboard import leaderboard_json
 from .results import Results, current, read
+from .sensitivity import THRESHOLD
+from .sensitivity_words import in_words
 from .stores import Stores
 from .verdict import sentences
 
@@ -139,6 +141,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         "evaluations": results.evaluated,
         "faithfulness": results.faithfulness,
         "areas": results.areas,
+        "sensitivity": results.sensitivity.table,
         "comparisons": results.pairwise,
         "circuits": tables.circuit_table(results.records),
         "failures": results.failures,
@@ -154,6 +157,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.mismatches(results.mismatch),
         present.evaluations(results.faithfulness),
         present.areas(results.areas),
+        present.sensitivity(results.sensitivity.table, THRESHOLD),
         present.comparisons(results.pairwise),
         present.failures(results.failures),
         present.benchmarks(results.store.benchmarks(), {record["key"]: record["status"] for record in results.records}),
@@ -198,6 +202,9 @@ def _sections(
         listed = [shown[name] for name in ("faithfulness", "areas") if shown[name].rows]
         drawn = tuple(pictures[name] for name in names)
         found.append(Section("faithfulness", "Faithfulness", (text,), drawn, tuple(listed)))
+    if "sensitivity" in pictures:
+        text = in_words(results.sensitivity)
+        found.append(Section("sensitivity", "Sensitivity", text, (pictures["sensitivity"],), (shown["sensitivity"],)))
     if circuits.shown:
         text = (
             "What a method's best edges have in common with the true circuit of its ablation. The slider says how many "

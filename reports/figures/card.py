@@ -21,7 +21,7 @@ LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
 
 LONGEST = 24
-"""Letters of a circuit's name that are shown: the last ones, which tell files apart."""
+"""Letters of a circuit's name that are shown: the last ones, which tell files apart; the first of a method's label."""
 
 DARK = " (dark: first)"
 ROW = 0.115
@@ -114,12 +114,14 @@ def _layout(
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"\u2026{name[1 - LONGEST :]}"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 1]}\u2026" if " (" in name else f"\u2026{name[1 - LONGEST :]}"
 
 
 def _shift(i: int, n: int) -> float:
     """How far circuit ``i`` of ``n`` is drawn beside its setting's place."""
-    return (i - (n - 1) / 2) * 0.18
+    return (i - (n - 1) / 2) * min(0.18, 0.8 / n)
 
 
 def _below(ax: Axes) -> float:

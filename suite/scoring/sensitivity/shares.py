@@ -35,11 +35,23 @@ def decomposition(
     """
     if of_percentiles:
         draws = estimates.percentile_draws[:, c][:, settings]
+        return partition(design, value, draws)
+    draws = estimates.draws[:, c][:, settings]
+    return partition(
+        design, value, draws, noise_variances(design, estimates.influence[:, c][:, settings], estimates.blocks)
+    )
+
+
+def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.ndarray | None = None) -> dict[str, Any]:
+    """How much of the variance of ``value`` [D] over the settings is due to each factor, as plain values.
+
+    Args:
+        draws: float [B, D], the values of resamples: the intervals of the shares.
+        noise: what noise adds to each closed variance; taken from the resamples when None.
+    """
+    if noise is None:
         deviations = (draws - draws.mean(0)) / np.sqrt(len(draws) - 1)
         noise = closed_variances(design, deviations).sum(0)
-    else:
-        draws = estimates.draws[:, c][:, settings]
-        noise = noise_variances(design, estimates.influence[:, c][:, settings], estimates.blocks)
     naive = closed_variances(design, value)
     corrected = naive - noise
     if np.isnan(noise).any():
