@@ -104,6 +104,8 @@ def _facts(results: Results) -> list[str]:
     asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.get("cells", ())}
     missing = len(asked - {record["key"] for record in results.records})
     facts += [f"{missing} not run yet"] if missing else []
+    for contents in results.store.benchmarks().values():
+        facts += [f"{model['combinations']} not run on {model['model']}" for model in contents.get("not_run", ())]
     facts += [f"{results.superseded} outdated, left out"] if results.superseded else []
     facts += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
     for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
@@ -220,8 +222,10 @@ def _sections(
         found.append(Section("programs", "Programs", (), (), (shown["programs"], shown["runs"])))
         if shown["comparisons"].rows:
             found.append(Section("tests", "Tests", (), (), (shown["comparisons"],)))
-    if len(results.failures):
-        found.append(Section("failures", "No result", (), (), (shown["failures"],)))
+    absent = _not_run(results)
+    if len(results.failures) or absent:
+        listed = (shown["failures"],) if len(results.failures) else ()
+        found.append(Section("failures", "No result", absent, (), listed))
     if results.store.damaged:
         damaged = (f"{key}: {reason}" for key, reason in sorted(results.store.damaged.items()))
         text = (
@@ -233,6 +237,16 @@ def _sections(
         listed = [shown[name] for name in ("benchmarks", "provenance") if shown[name].rows]
         found.append(Section("provenance", "Provenance", (), (), tuple(listed)))
     return found
+
+
+def _not_run(results: Results) -> tuple[str, ...]:
+    """A sentence for each model that a benchmark was not run on because it was not on the machine."""
+    benchmarks = results.store.benchmarks().items()
+    return tuple(
+        f"{name} was not run on {model['model']} ({model['combinations']} cells): {model['reason']}"
+        for name, contents in benchmarks
+        for model in contents.get("not_run", ())
+    )
 
 
 def _nothing_scored(results: Results) -> str:

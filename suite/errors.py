@@ -25,6 +25,10 @@ class ModelError(CircuitMeterError):
     """A model that cannot be found, read or converted."""
 
 
+class ModelAbsent(ModelError):
+    """A model of the hub that is not on this machine and cannot be fetched: nothing is wrong with the request."""
+
+
 class MethodError(CircuitMeterError):
     """A discovery method that cannot be loaded or returned something that is not edge scores."""
 

@@ -18,7 +18,7 @@ FOLDER = "CIRCUITMETER_DATA"
 DEFAULT = "default"
 # Data and what describes it; nothing that could run.
 _FROM_HUB = ["README.md", "*.parquet", "*.json", "*.jsonl", "*.csv"]
-_HUB_SECONDS = 10.0
+_HUB_SECONDS = 5.0
 
 
 def rows(
@@ -74,17 +74,51 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"{file}, line {number}: not JSON ({error}).") from error
 
 
-def _fetch(name: str, repository: str) -> Path:
-    """The data set's folder in the hub's cache. Raises DataError that says what is missing and how to provide it."""
+def snapshot(repository: str, patterns: Sequence[str], *, revision: str | None = None, kind: str = "model") -> Path:
+    """The folder of a repository of the hub: fetched where the hub answers, else what the cache of this machine has.
+
+    The hub is asked once first, because its own client tries for half a minute where there is no connection.
+
+    Args:
+        patterns: the files that are wanted.
+        revision: a commit; None for the newest.
+        kind: ``model`` or ``dataset``.
+
+    Raises:
+        OSError, ValueError: it is not in the cache and cannot be fetched; the hub's client has several of either kind.
+    """
     from huggingface_hub import snapshot_download
 
+    where = {"repo_type": kind, "revision": revision}
+    offline = not _answers(repository, **where)
+    return Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=offline, **where))
+
+
+def _answers(repository: str, **where: str | None) -> bool:
+    """Whether the hub can be reached; what it says of the repository is left to who asks next."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     try:
-        return Path(
-            snapshot_download(repository, repo_type="dataset", allow_patterns=_FROM_HUB, etag_timeout=_HUB_SECONDS)
-        )
+        get_hf_file_metadata(hf_hub_url(repository, "README.md", **where), timeout=_HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return True
+    except Exception:  # no connection: each version of the client has its own kinds of error for it
+        return False
+    return True
+
+
+def _fetch(name: str, repository: str) -> Path:
+    """The data set's folder in the hub's cache. Raises DataError that says what is missing and how to provide it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return snapshot(repository, _FROM_HUB, kind="dataset")
     except (OSError, ValueError) as error:  # no connection, no such data set, no permission
+        offline = isinstance(error, LocalEntryNotFoundError)
+        why = "the Hugging Face hub cannot be reached." if offline else f"cannot be fetched: {_first_line(error)}"
         raise DataError(
-            f"the data set {repository} is not on this machine and cannot be fetched ({_first_line(error)}) Run "
+            f"the data set {repository} is not on this machine, and {why} Run "
             f"`hf download --repo-type dataset {repository}` here, where the hub can be reached; or copy its folder to "
             f"this machine as {name} and set {FOLDER} to the folder that holds it."
         ) from error

@@ -27,11 +27,13 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a worker loads a cell's parts by: registered names, or paths to a user's files."""
+    """What a worker loads a cell's parts by: registered names, or paths to a user's files; ``prompts``: the first how
+    many of the task's, ``None`` for all."""
 
     task: str
     model: str
     method: str
+    prompts: int | None = None
 
 
 @dataclass(frozen=True)

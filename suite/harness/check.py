@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ class Check:
         faults: path in the store -> what is wrong with it.
         coverage: benchmark -> how many of its cells are in each of ``STATES``.
         missing_truths: keys of the cells whose certificate is not in the store.
+        not_run: benchmark -> what was not run of it because the model was not there: a line for each model.
     """
 
     store: Path
     faults: dict[str, str]
     coverage: dict[str, dict[str, int]]
     missing_truths: tuple[str, ...]
+    not_run: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -41,6 +44,7 @@ class Check:
             "faults": self.faults,
             "coverage": self.coverage,
             "missing_truths": list(self.missing_truths),
+            "not_run": self.not_run,
         }
 
     def __str__(self) -> str:
@@ -48,6 +52,7 @@ class Check:
         for name, counts in self.coverage.items():
             shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == "done")
             lines.append(f"  {name}: {sum(counts.values())} cells: {shown}")
+            lines += [f"  {name}: not run: {line}" for line in self.not_run.get(name, ())]
         lines += [f"  {path}: {reason}" for path, reason in self.faults.items()]
         lines += [f"  cells/{key}: its certificate is not in the store" for key in self.missing_truths]
         return "\n".join(lines)
@@ -65,12 +70,20 @@ def check(path: str | Path) -> Check:
     truths = {record["identity"]["truth"] for record in records.values()} - {None}
     known = {certificate for certificate in truths if store.has_truth(certificate)}
     orphans = [key for key, record in records.items() if record["identity"]["truth"] not in {None, *known}]
-    coverage = {}
+    coverage, not_run = {}, {}
     for file in sorted((store.path / "benchmarks").glob("*.json")):
         if f"benchmarks/{file.name}" not in faults:
-            found = [_state(key, records, faults) for key in store.benchmark(file.stem)["cells"]]
+            contents = store.benchmark(file.stem)
+            found = [_state(key, records, faults) for key in contents["cells"]]
+            if contents.get("not_run"):
+                not_run[file.stem] = [absent(each) for each in contents["not_run"]]
             coverage[file.stem] = {state: found.count(state) for state in STATES}
-    return Check(store.path, faults, coverage, tuple(orphans))
+    return Check(store.path, faults, coverage, tuple(orphans), not_run)
+
+
+def absent(model: Mapping[str, Any]) -> str:
+    """What a store's benchmark says of a model that it has no cells on, in a line."""
+    return f"{model['combinations']} cells on {model['model']}: {model['reason']}"
 
 
 def _state(key: str, records: dict[str, dict[str, Any]], faults: dict[str, str]) -> str:

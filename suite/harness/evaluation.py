@@ -16,6 +16,7 @@ from ..setting import Setting
 from .cell import Cell, key_of
 from .environment import provenance
 from .record import plain
+from .subject import first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class Evaluation:
         split, data: which of the task's prompts are run, and 16 hex digits of their content.
         batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
             over the batch: such a number is another one with other batches, and its row says of how many prompts.
+        prompts: the first how many of the split, ``None`` for all. Not in the identity: ``data`` says it.
         undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
     """
 
@@ -53,6 +55,7 @@ class Evaluation:
     split: str
     data: str
     batch_size: int | None = None
+    prompts: int | None = None
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def identity(self, cell: Cell) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def evaluate(
     """
     start = time.perf_counter()
     evaluation = cell.evaluation
-    data = on.task.data(evaluation.split)
+    data = first(on.task.data(evaluation.split), evaluation.prompts)
     described, circuits = _circuits(cell, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
     rows: list[dict[str, Any]] = []

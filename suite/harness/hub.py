@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelError
+from ...tasks.hub import snapshot
+from ..errors import ModelAbsent, ModelError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Everything a model folder needs and nothing that can run code.
 _WANTED = ["config.json", "*.safetensors", INDEX, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
-_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def fetch(name: str) -> Path:
             where none is pinned.
 
     Raises:
-        ModelError: it is not on the hub or the hub cannot be reached, with what is missing and both ways to provide
-            it; its weights are a pickle, or not those that are pinned.
+        ModelAbsent: it is not here and the hub cannot be reached, with what is missing and both ways to provide it.
+        ModelError: it is not on the hub, its weights are a pickle, or not those that are pinned.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repository, _, wanted = name.partition("@")
@@ -80,15 +79,13 @@ def fetch(name: str) -> Path:
         f"tokenizer files) to this machine and give `--model PATH`."
     )
     try:
-        folder = Path(
-            snapshot_download(repository, revision=pin.revision, allow_patterns=_WANTED, etag_timeout=_SECONDS)
-        )
+        folder = snapshot(repository, _WANTED, revision=pin.revision)
     except HFValidationError as error:
         raise ModelError(f"{name!r} is no model: neither a folder nor a name on the Hugging Face hub.") from error
     except HfHubHTTPError as error:
         raise ModelError(f"the Hugging Face hub does not give {name!r}: {_first_line(error)} {provide}") from error
     except (OSError, ValueError) as error:
-        raise ModelError(
+        raise ModelAbsent(
             f"no model {name!r} on this machine (config.json and {WEIGHTS} are missing), and the Hugging Face hub "
             f"cannot be reached. {provide}"
         ) from error

@@ -48,10 +48,10 @@ def _finished(cell: Cell, store: Store) -> dict[str, Any] | None:
 def _evaluated(cell: Cell, store: Store, record: dict[str, Any], device: str) -> dict[str, Any]:
     """The evaluation's record; when it goes wrong, the one that says why."""
     from .evaluation import evaluate, failure
-    from .subject import subject
+    from .subject import subject_of
 
     try:
-        on = subject(cell.sources.task, cell.sources.model, device)
+        on = subject_of(cell, device)
         labels = [circuit["label"] for circuit in record["circuits"]]
         return evaluate(cell, on, store.tensors(cell.key), labels, device)
     except StoreError:

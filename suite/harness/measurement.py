@@ -18,7 +18,7 @@ from .environment import provenance, seed_everything
 from .family import Family
 from .meter import measure
 from .record import FORMAT, failure, plain
-from .subject import Subject, subject
+from .subject import Subject, subject_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[dict[str, 
     """
     start, cost, first = time.perf_counter(), {}, family[0]
     try:
-        on = subject(first.sources.task, first.sources.model, device)
+        on = subject_of(first, device)
         found = discover(family, on, device, cost)
     except Exception as error:  # whatever it is, the other cells are run all the same
         if len(family) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from ..errors import SpecError, unknown
 from . import names
 from .cell import Cell
 from .estimate import Estimator, spoken
+from .expand import LEFT_OUT, Expansion, NotRun
 from .store import Store
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Plan:
         cells: in the benchmark's order.
         damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
         estimator: what earlier records say of durations.
+        not_run: the models that the benchmark has no cells on, because they are not on this machine.
     """
 
     name: str
     cells: tuple[PlannedCell, ...]
     damaged: Mapping[str, str]
     estimator: Estimator
+    not_run: tuple[NotRun, ...] = ()
 
     def of(self, state: State) -> tuple[PlannedCell, ...]:
         """The cells in one state."""
@@ -69,6 +72,11 @@ class Plan:
                 found.setdefault(reason, {})[setting] = None
         return {reason: tuple(sorted(settings)) for reason, settings in sorted(found.items())}
 
+    @property
+    def not_run_lines(self) -> list[str]:
+        """A line for each model that has no cells here: how many, and why."""
+        return [f"not run: {each.combinations} cells on {each.model}: {each.reason}" for each in self.not_run]
+
     def as_json(self) -> dict[str, Any]:
         """For ``plan --json``."""
         return {
@@ -77,6 +85,7 @@ class Plan:
             "damaged": dict(self.damaged),
             "estimated_seconds": self.seconds,
             "undefined_evaluations": dict(self.undefined_evaluations),
+            "not_run": [asdict(model) for model in self.not_run],
             "cells": [
                 {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
                 for p in self.cells
@@ -99,6 +108,7 @@ class Plan:
         for reason, settings in self.undefined_evaluations.items():
             several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
             lines.append(f"  not evaluated: {reason} ({several})")
+        lines += [f"  {line}" for line in self.not_run_lines]
         lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
         return "\n".join(lines)
 
@@ -117,11 +127,26 @@ def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Pla
     Raises:
         CircuitMeterError: a part of the benchmark that cannot be loaded; a folder that is not a store.
     """
-    cells = select(spec.cells(), only)
-    return compare(spec.name, cells, Store(store_path) if Path(store_path).exists() else None)
+    found = expansion(spec, only)
+    cells = select(found.cells, only)
+    return compare(spec.name, cells, Store(store_path) if Path(store_path).exists() else None, found.not_run)
 
 
-def compare(name: str, cells: Sequence[Cell], store: Store | None) -> Plan:
+def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
+    """A benchmark's cells; models that ``model=`` filters leave out are not looked for.
+
+    Raises:
+        ModelAbsent: the models asked for are not on this machine.
+        SpecError: as ``select``.
+    """
+    models = filters(only).get("model")
+    found = spec.expansion(models)
+    if models and not found.cells and found.not_run:  # a name that the benchmark does not have
+        raise SpecError(_leaves_nothing("model", models, {each.model for each in found.not_run}))
+    return found
+
+
+def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequence[NotRun] = ()) -> Plan:
     """Where each cell stands in a store, or without one."""
     estimator = Estimator()
     known: dict[str, dict[str, Any]] = {}
@@ -132,7 +157,8 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None) -> Plan:
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
     planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
-    return Plan(name, tuple(planned), damaged, estimator)
+    absent = tuple(each for each in not_run if each.reason != LEFT_OUT)  # --only says the rest itself
+    return Plan(name, tuple(planned), damaged, estimator, absent)
 
 
 def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> tuple[State, str | None]:
@@ -169,6 +195,22 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     Raises:
         SpecError: a filter that is none, a key that does not exist, or filters that leave nothing.
     """
+    chosen = list(cells)
+    for key, patterns in filters(only).items():
+        kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
+        if not kept:
+            raise SpecError(_leaves_nothing(key, patterns, {_text(cell, key) for cell in chosen}))
+        chosen = kept
+    return tuple(chosen)
+
+
+def _leaves_nothing(key: str, patterns: Sequence[str], present: set[str]) -> str:
+    given = " ".join(f"{key}={pattern}" for pattern in patterns)
+    return f"--only {given} leaves no cell; there {key} is {', '.join(sorted(present))}."
+
+
+def filters(only: Sequence[str]) -> dict[str, list[str]]:
+    """Key -> patterns of ``KEY=VALUE`` filters. Raises SpecError for one that is none, or a key that does not exist."""
     wanted: dict[str, list[str]] = {}
     for text in only:
         key, equals, value = text.partition("=")
@@ -177,15 +219,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
         if key not in ONLY:
             raise SpecError(f"--only {text}: {unknown('key', key, ONLY)}")
         wanted.setdefault(key, []).append(value)
-    chosen = list(cells)
-    for key, patterns in wanted.items():
-        kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
-        if not kept:
-            given = " ".join(f"{key}={pattern}" for pattern in patterns)
-            present = ", ".join(sorted({_text(cell, key) for cell in chosen}))
-            raise SpecError(f"--only {given} leaves no cell; there {key} is {present}.")
-        chosen = kept
-    return tuple(chosen)
+    return wanted
 
 
 def _has(cell: Cell, key: str, pattern: str) -> bool:

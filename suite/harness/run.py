@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from .estimate import spoken
 from .events import Damaged, Event, Finished, Outcome, Planned
 from .family import families
 from .measurement import run_cell
-from .plan import Plan, compare, select
+from .plan import Plan, compare, expansion, select
 from .record import failure
 from .store import Store
 
 if TYPE_CHECKING:
+    from .expand import Expansion
     from .spec import Spec
 
 __all__ = ["Summary", "run", "run_cell"]
@@ -68,6 +69,8 @@ class Summary:
     def __str__(self) -> str:
         now = f"{len(self.ran)} run now in {spoken(self.seconds)}" if self.ran else "nothing to do"
         counts = f"{self.done} done, {self.undefined} undefined, {len(self.failed)} failed"
+        absent = sum(each.combinations for each in self.plan.not_run)
+        counts += f", {absent} not run ({', '.join(each.model for each in self.plan.not_run)})" if absent else ""
         hint = "; --retry-failed runs the failed ones again" if self.failed else ""
         return f"{self.name}: {counts} ({now}){hint}"
 
@@ -106,14 +109,14 @@ def run(
     execute = executors.get(executor)
     where = resolve(device)
     staff = executors.crew(where, workers)
-    cells = spec.cells()
-    chosen = select(cells, only)
+    expanded = expansion(spec, only)
+    chosen = select(expanded.cells, only)
     store = Store(store_path, create=True)
-    found = compare(spec.name, chosen, store)
+    found = compare(spec.name, chosen, store, expanded.not_run)
     for key, reason in found.damaged.items():
         store.set_aside(key, reason)
         tell(Damaged(key, reason))
-    _note(store, spec, cells, found)
+    _note(store, spec, expanded, found)
     to_run = found.to_run(retry_failed=retry_failed)
     work = families(to_run)
     staff = staff[: len(work)]
@@ -137,18 +140,22 @@ def run(
     )
 
 
-def _note(store: Store, spec: Spec, cells: Sequence[Cell], found: Plan) -> None:
+def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     """Writes what needs no computing: undefined rows, certificates, and which cells the benchmark has."""
-    from .subject import subject
+    from .subject import subject_of
 
+    cells = expanded.cells
     for planned in found.of("undefined"):
         if planned.cell.key not in store:
             store.write(failure(planned.cell, "undefined", planned.reason or "", cost={}, provenance={}), {})
     for cell in {cell.truth: cell for cell in cells if cell.truth}.values():
         if not store.has_truth(cell.truth):
-            store.write_truth(cell.truth, subject(cell.sources.task, cell.sources.model).truth.certificate)
+            store.write_truth(cell.truth, subject_of(cell).truth.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    store.write_benchmark(spec.name, {"spec": complete, "cells": sorted(cell.key for cell in cells)})
+    contents = {"spec": complete, "cells": sorted(cell.key for cell in cells)}
+    if expanded.not_run:
+        contents["not_run"] = [asdict(model) for model in expanded.not_run]
+    store.write_benchmark(spec.name, contents)
 
 
 def _failed(found: Plan, ran: Mapping[Cell, Outcome]) -> tuple[tuple[Cell, str], ...]:

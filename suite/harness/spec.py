@@ -7,6 +7,8 @@
     ablation  = ["patch", "zero"]
     objective = ["answer-difference"]        # each task's own where omitted
     seed      = [0]
+    model     = ["gpt2", "mini"]             # for tasks that run on any; one that is not here is reported as not run
+    prompts   = 50                           # the first of each task's; all where omitted
 
     [[except]]
     method   = "acdc"
@@ -24,7 +26,7 @@ matched only by a glob that has an ``@`` itself. Paths are relative to the folde
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -36,9 +38,11 @@ from ..setting import FACTORS, LEVELS, grid
 from . import names
 from .cell import Cell
 from .evaluation import SELECTIONS, SIZES, Evaluation
+from .subject import first
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
+    from .expand import Expansion
 
 EXTENSION = ".toml"
 
@@ -68,6 +72,7 @@ def _one_or_more(item: Any) -> Any:
     return Annotated[tuple[item, ...], listed, Field(min_length=1)]
 
 
+Prompts = Annotated[int, Field(gt=0, strict=True)]
 Seeds = _one_or_more(Annotated[int, Field(ge=0, strict=True)])
 
 
@@ -96,7 +101,8 @@ class MethodChoice(BaseModel):
 
 
 class Grid(BaseModel):
-    """Everything in it is crossed with everything else. ``model`` is for tasks that run on any model."""
+    """Everything in it is crossed with everything else. ``model`` is for tasks that run on any model; ``prompts``: the
+    first how many of a task's prompts, where not all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     task: _one_or_more(Annotated[str, _that_is(names.tasks)])
@@ -105,6 +111,7 @@ class Grid(BaseModel):
     objective: _one_or_more(Annotated[str, _that_is(names.objective)]) | None = None
     model: _one_or_more(str) | None = None
     seed: Seeds = (0,)
+    prompts: Prompts | None = None
 
 
 class LeftOut(BaseModel):
@@ -170,6 +177,7 @@ class EvaluationChoice(BaseModel):
     absolute: bool = True
     split: str | None = None
     batch_size: Annotated[int, Field(gt=0)] | None = None
+    prompts: Prompts | None = None
 
     def of(self, task: Task) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one."""
@@ -177,7 +185,8 @@ class EvaluationChoice(BaseModel):
         factors = {name: getattr(self, name) for name in FACTORS}
         settings = grid(**factors | {"objective": self.objective or (task.objective,)})
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
-        return Evaluation(*chosen, split, task.data(split).hash, self.batch_size)
+        data = first(task.data(split), self.prompts)
+        return Evaluation(*chosen, split, data.hash, self.batch_size, self.prompts)
 
 
 class Spec(BaseModel):
@@ -244,9 +253,20 @@ class Spec(BaseModel):
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell once, in the spec's order; those that have no meaning say why in ``.undefined``."""
+        return self.expansion().cells
+
+    def expansion(self, models: Sequence[str] | None = None) -> Expansion:
+        """The cells, and the models that have none because they are not on this machine (see expand.py)."""
         from .expand import expand
 
-        return expand(self)
+        return expand(self, models)
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are, counted without loading a model."""
+        from .expand import size
+
+        return size(self)
 
 
 _TABLES = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..circuit import Reference
     from ..data import Data
     from ..model.transformer import Transformer
+    from .cell import Cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +42,14 @@ class Subject:
 
 
 @lru_cache(maxsize=4)
-def subject(task_source: str, model_source: str | None, device: str = "cpu") -> Subject:
+def subject(task_source: str, model_source: str | None, device: str = "cpu", prompts: int | None = None) -> Subject:
     """Loads a task and its model; the last few are kept, because cells come task by task.
 
     Args:
         task_source: the task's name, or its folder.
         model_source: the model's name or folder, for tasks that run on any; ``None`` for the others.
         device: as torch names it.
+        prompts: how many of the task's, ``None`` for all.
 
     Raises:
         SpecError: a task that runs on any model, and no model.
@@ -66,9 +68,21 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu") -> 
     truth = None if task.truth is None else ground_truth.load(task.truth)
     model = load_model(source, device=torch.device(device))
     task = on_model(task, source)
-    data = task.data("train")
+    data = first(task.data("train"), prompts)
     check_fits(data, model, task.name, source)
     return Subject(task, data, source, model, truth)
+
+
+def subject_of(cell: Cell, device: str = "cpu") -> Subject:
+    """What a cell is measured on."""
+    return subject(cell.sources.task, cell.sources.model, device, cell.sources.prompts)
+
+
+def first(data: Data, n: int | None) -> Data:
+    """The first ``n`` prompts, which are in random order; all where ``n`` is ``None`` or more than there are."""
+    import torch
+
+    return data if n is None or n >= data.n else data.select(torch.arange(n))
 
 
 def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:

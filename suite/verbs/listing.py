@@ -151,7 +151,7 @@ def _benchmarks() -> list[dict[str, Any]]:
     from ..harness.spec import Spec, benchmarks
 
     specs = [Spec.load(name) for name in benchmarks()]
-    return [{"name": spec.name, "cells": len(spec.cells()), "description": spec.description} for spec in specs]
+    return [{"name": spec.name, "cells": spec.n_cells, "description": spec.description} for spec in specs]
 
 
 def _papers() -> list[dict[str, Any]]:

@@ -93,18 +93,16 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
         MethodError: it raises, or returns something that is not edge scores of the model.
     """
     from ..harness.measurement import discover
-    from ..harness.subject import subject
+    from ..harness.subject import subject_of
 
     by_ablation: dict[str, list[Cell]] = {}
     for cell in cells:
         if not cell.undefined:
             by_ablation.setdefault(cell.ablation, []).append(cell)
     for candidates in by_ablation.values():
-        cell = min(
-            candidates, key=lambda cell: subject(cell.sources.task, cell.sources.model, device).model.graph.n_edges
-        )
+        cell = min(candidates, key=lambda cell: subject_of(cell, device).model.graph.n_edges)
         try:
-            discover((cell,), subject(cell.sources.task, cell.sources.model, device), device)
+            discover((cell,), subject_of(cell, device), device)
         except Undefined:
             continue
         except CircuitMeterError as error:
