@@ -1,4 +1,4 @@
-"""The prompts of a training as batches: one task and one length each, so that nothing is padded."""
+"""The prompts of a training as batches: one task each, and one length, so that nothing is padded, unless practised."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..draw import fingerprint
 from ..pack import padded
 from ..prompt import Prompt
 from ..tokenizer import Tokenizer
+from .practice import PRACTICE, Practice, practise
 from .recipe import Course, Recipe
 
 
@@ -26,15 +27,16 @@ class Lessons:
     nearest: float
 
     def batch(self, n: int, beginners: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(tokens [n, P], targets [n]): half the rows by chance, half their twins; an answer of each by chance."""
+        """(tokens, targets) [n, P]: half the rows by chance, half their twins. One answer of each, by chance, is to
+        follow its last token; elsewhere targets are -1, and nothing is learnt."""
         rows = self.easy.nonzero().flatten() if beginners and bool(self.easy.any()) else torch.arange(len(self.easy))
         chosen = rows[torch.randint(len(rows), (n // 2,), generator=generator)]
         chosen = torch.cat([chosen, self.twin[chosen]])
         answers = self.answers[chosen]
         preference = torch.exp(-self.nearest * torch.arange(answers.shape[1]))
-        return self.tokens[chosen], answers.gather(
-            1, torch.multinomial(preference * (answers >= 0), 1, generator=generator)
-        )[:, 0]
+        targets = torch.full_like(self.tokens[chosen], -1)
+        targets[:, -1:] = answers.gather(1, torch.multinomial(preference * (answers >= 0), 1, generator=generator))
+        return self.tokens[chosen], targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +44,18 @@ class Class:
     """All lessons of a course, and how likely each length is: float [n_lengths]."""
 
     course: Course
-    lessons: tuple[Lessons, ...]
+    lessons: tuple[Lessons | Practice, ...]
     shares: Tensor
 
 
 def prepare(course: Course, recipe: Recipe, tokenizer: Tokenizer, seed: int) -> Class:
-    """Writes a course's training prompts and groups them by length."""
+    """Writes a course's training prompts and groups them by length, but for those that are practised."""
     from ... import tasks
 
     prompts = tasks.load(course.task).prompts(tokenizer, "train", recipe.pool, seed)
+    if course.practice:
+        practised = practise([PRACTICE[course.practice](prompt) for prompt in prompts], tokenizer)
+        return Class(course, (practised,), torch.ones(1))
     tokens = tokenizer.tokens([prompt.clean.text for prompt in prompts])
     by_length: dict[int, list[int]] = {}
     for row, its in enumerate(tokens):

@@ -54,7 +54,7 @@ class Training:
             fused=True,
         )
         self.classes = [prepare(course, recipe, tokenizer, seed) for course in recipe.courses]
-        self._weights = torch.tensor([part.course.weight for part in self.classes])
+        self._weights = torch.tensor([float(part.course.weight) for part in self.classes])
 
     def train_to(self, step: int) -> float:
         """Takes steps until there have been ``step``; returns the mean loss of those taken."""
@@ -68,13 +68,16 @@ class Training:
     def _one_step(self) -> float:
         recipe = self.recipe
         chance = generator(self.seed, self.step)
-        chosen: Class = self.classes[int(torch.multinomial(self._weights, 1, generator=chance))]
+        weights = torch.tensor([self.step < part.course.head_start for part in self.classes]).float()
+        weights = weights if weights.any() else self._weights
+        chosen: Class = self.classes[int(torch.multinomial(weights, 1, generator=chance))]
         lessons = chosen.lessons[int(torch.multinomial(chosen.shares, 1, generator=chance))]
         tokens, targets = lessons.batch(recipe.batch_size, self.step < recipe.beginner_steps, chance)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate(self.step, recipe)
-        last = self.model.transformer(tokens).last_hidden_state[:, -1]
-        loss = F.cross_entropy(self.model.lm_head(last), targets, label_smoothing=recipe.smoothing)
+        learnt = targets >= 0
+        hidden = self.model.transformer(tokens).last_hidden_state[learnt]
+        loss = F.cross_entropy(self.model.lm_head(hidden), targets[learnt], label_smoothing=recipe.smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_norm)

@@ -135,10 +135,11 @@ def test_prompts_of_a_batch_come_with_their_twins(words):
     made = prepare(course, recipe, words, 0)
     lessons = max(made.lessons, key=lambda part: len(part.tokens))
     tokens, targets = lessons.batch(8, False, generator(0, 0))
-    assert ((tokens[:4] != tokens[4:]).sum(1) == 1).all() and (targets[:4] != targets[4:]).all()
+    assert ((tokens[:4] != tokens[4:]).sum(1) == 1).all() and (targets[:, :-1] == -1).all()
+    assert (targets[:4, -1] != targets[4:, -1]).all()
     _, easy = lessons.batch(64, True, generator(0, 1))
     names = {int(i) for i in lessons.answers.flatten()}
-    assert len(set(easy.tolist())) <= 10 and len(names) > 30
+    assert len(set(easy[:, -1].tolist())) <= 10 and len(names) > 30
 
 
 @pytest.mark.slow
@@ -149,3 +150,41 @@ def test_the_mini_model_can_be_trained_again(tmp_path):
     training = train(RECIPES["six"], 0, tmp_path)
     found = accuracies(training.model, examination(training.tokenizer, SIX, "test"))
     assert min(found.values()) >= 0.99, found
+
+
+def test_practice_teaches_the_same_at_more_places_and_no_held_out_pair(words):
+    from circuitmeter.tasks.family import split_of
+    from circuitmeter.tasks.mini.practice import PRACTICE, practise
+
+    kinds = {"induction": "whole list", "docstring": "both names"}
+    for name, kind in kinds.items():
+        prompts = tasks.load(name).prompts(words, "train", 60)
+        made = practise([PRACTICE[kind](prompt) for prompt in prompts], words)
+        learnt = made.targets >= 0
+        assert 60 < learnt.sum() and (learnt.sum(1) > 1).float().mean() > 0.5
+        for row, prompt in enumerate(prompts):
+            ids, asked = made.tokens[row].tolist(), learnt[row].nonzero().flatten().tolist()
+            pieces = [words.source.decode([i]).strip() for i in ids]
+            end = len(words(prompt.clean.text)) - 1
+            assert made.targets[row, end] == words.one(prompt.answers[0])  # what the task itself asks
+            for at in asked:
+                answer = words.source.decode([int(made.targets[row, at])]).strip()
+                first = pieces.index(answer)  # where it was mentioned, after the word that it is to follow again
+                before = pieces[first - 1] if name == "induction" else pieces[first - 2]
+                assert first < at and split_of(f"{before} {answer}") == "train"
+    chance = torch.Generator().manual_seed(0)
+    tokens, targets = made.batch(5, False, chance)
+    assert tokens.shape == targets.shape == (5, made.tokens.shape[1])
+
+
+def test_a_head_start_is_one_task_alone(words, monkeypatch):
+    from circuitmeter.tasks.mini.lessons import Lessons, Practice
+
+    taught = []
+    for kind in (Lessons, Practice):
+        batch = kind.batch
+        recorded = lambda self, *given, batch=batch: taught.append(type(self)) or batch(self, *given)  # noqa: E731
+        monkeypatch.setattr(kind, "batch", recorded)
+    alone = Course("induction", head_start=3, practice="whole list")
+    Training(replace(TINY, courses=(Course("successor", 100), alone)), 0, words).train_to(6)
+    assert taught == [Practice] * 3 + [Lessons] * 3
