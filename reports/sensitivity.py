@@ -16,9 +16,8 @@ from ..suite.scoring.sensitivity.design import Design
 from ..suite.scoring.sensitivity.shares import partition
 from ..suite.scoring.sensitivity.spread import flips, spread
 from .card_words import Card
-from .evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
-from .labels import BASELINES, method_of, ordered_ablations, ordered_objectives
-from .tables import Runs, groups
+from .labels import BASELINES, method_of, ordered_ablations
+from .sensitivity_grid import Grid, comparable, factor_of, grids
 
 THRESHOLD = 0.8
 """The faithfulness from which somebody would call a circuit faithful; the same as the command's."""
@@ -35,16 +34,6 @@ _NO_RANDOM = dict.fromkeys(
 )
 
 
-class Grid(NamedTuple):
-    """One method's circuits found under one ablation: their faithfulness by program (down) and setting (across)."""
-
-    label: str
-    ablation: str
-    settings: tuple[tuple[str, ...], ...]
-    values: np.ndarray
-    """float64 [n_programs, n_settings], NaN where undefined."""
-
-
 class Sensitivity(NamedTuple):
     """What the report shows: a row per method and discovery ablation, the card of the leading methods, the size."""
 
@@ -59,53 +48,10 @@ def sensitivity(evaluated: pd.DataFrame, seed: int = 0) -> Sensitivity:
     Args:
         evaluated: ``evaluations.evaluation_table``. Of several sizes the true one counts, or else the smallest.
     """
-    factors, rows, size = _comparable(evaluated)
-    found = [_entry(grid, factors, seed) for grid in _grids(rows, factors)] if factors else []
+    factors, rows, size = comparable(evaluated)
+    found = [_entry(grid, factors, seed) for grid in grids(rows, factors)] if factors else []
     table = pd.DataFrame([_row(entry) for entry in found], columns=COLUMNS)
     return Sensitivity(table, _card(found, factors), size)
-
-
-def _comparable(evaluated: pd.DataFrame) -> tuple[list[str], pd.DataFrame, str]:
-    """(factors that vary, as columns; the rows of one size with faithfulness or, of a cut circuit, 1 less it; size)."""
-    rows = evaluated[evaluated["size"] != "native"]
-    if rows.empty:
-        return [], rows, ""
-    size = ordered_sizes(rows["size"])[0]
-    rows = rows[rows["size"] == size]
-    of_task = {task: frozenset(names) for task, names in rows.groupby("task")["evaluation_objective"].unique().items()}
-    if len(set(of_task.values())) > 1:  # tasks have objectives of their own: each one's first
-        first = {task: ordered_objectives(names)[0] for task, names in of_task.items()}
-        rows = rows[rows["evaluation_objective"] == rows["task"].map(first)].assign(evaluation_objective="the task's")
-    rows = rows.assign(faithfulness=rows["faithfulness"].where(rows["set"] != "circuit", 1 - rows["faithfulness"]))
-    rows = rows[rows["faithfulness"].notna()]
-    return [name for name in SETTING_COLUMNS if rows[name].nunique() > 1], rows, size
-
-
-def _grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[Grid]:
-    """The grids with two settings and two programs at least."""
-    found = []
-    faithful = Runs(rows, ["faithfulness"])
-    levels = rows[list(factors)].to_numpy(dtype=object)
-    for (label, ablation), places in groups(rows, ["label", "ablation"]):
-        columns: dict[tuple[str, ...], dict[str, float]] = {}
-        for setting in dict.fromkeys(map(tuple, levels[places])):
-            here = places[(levels[places] == np.array(setting, dtype=object)).all(axis=1)]
-            columns[setting] = {name: float(runs.mean()) for name, runs in faithful.by_program(here).items()}
-        programs = sorted({name for column in columns.values() for name in column})
-        # A median over the few programs for which a setting has a meaning is another measure.
-        columns = {key: column for key, column in columns.items() if 2 * len(column) >= max(4, len(programs))}
-        if len(columns) > 1:
-            settings = _ordered(columns)
-            values = [[columns[setting].get(name, float("nan")) for setting in settings] for name in programs]
-            found.append(Grid(label, ablation, settings, np.array(values)))
-    return found
-
-
-def _ordered(settings: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    ablations = {
-        name: f"{i:03}" for i, name in enumerate(ordered_ablations(level for row in settings for level in row))
-    }
-    return tuple(sorted(settings, key=lambda row: [ablations[level] for level in row]))
 
 
 def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -134,7 +80,7 @@ def _entry(grid: Grid, factors: Sequence[str], seed: int) -> dict[str, Any]:
     value = medians(grid.values, np.ones((1, n), dtype=int))[0]
     draws = medians(grid.values, counts)
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
-    names = [_factor(name) for name in factors]
+    names = [factor_of(name) for name in factors]
     design = Design.of(names, grid.settings)
     whole = draws[~np.isnan(draws).any(axis=1)]
     part = design.complete_part()
@@ -160,11 +106,6 @@ def _entry(grid: Grid, factors: Sequence[str], seed: int) -> dict[str, Any]:
         "variance_of_complete_part": complete,
         "random": None,
     }
-
-
-def _factor(column: str) -> str:
-    """What the card calls a column."""
-    return {called: factor for factor, called in FACTOR_COLUMNS.items()}.get(column, column)
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +155,7 @@ def _card(found: Sequence[dict[str, Any]], factors: Sequence[str]) -> Card | Non
     chosen = [entry for entry in chosen if [value["setting"] for value in entry["values"]] == settings]
     levels = {
         name: list(dict.fromkeys(value["levels"][name] for value in chosen[0]["values"]))
-        for name in map(_factor, factors)
+        for name in map(factor_of, factors)
     }
     subject = (
         f"{leaders[0]}, found by cutting with each ablation" if widest > 1 else f"methods, found under {_names(chosen)}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .design import Design
-from .estimate import Estimates
 from .variance import Sources, closed_variances, components, effects, noise_variances, sources
+
+if TYPE_CHECKING:
+    from .estimate import Estimates
 
 NEGLIGIBLE = 1e-12
 """Variances up to this are rounding: all settings agree."""
