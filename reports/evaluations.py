@@ -76,6 +76,28 @@ def _add(columns: dict[str, list], cell: Mapping[str, Any], found: Mapping[str, 
             values.extend(each[name] if name in each else [same[name]] * len(circuits))
 
 
+def template_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per evaluated circuit, setting and template of prompts: the faithfulness on that template's prompts.
+
+    Of evaluations that tell it (``by_template``). Columns as of ``evaluation_table``, and ``template``, a number.
+    """
+    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    rows = []
+    for found in sorted(evaluations, key=lambda found: found["key"]):
+        if found["status"] != "done" or found["identity"]["cell"] not in cells:
+            continue
+        cell, circuits = cells[found["identity"]["cell"]], found["circuits"]
+        for row in found["rows"]:
+            same = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
+            same |= _levels(row["setting"])
+            for number, values in (row.get("by_template") or {}).items():
+                for circuit, value in zip(circuits, values, strict=True):
+                    of_circuit = {"size": str(circuit["size"]), "circuit_edges": circuit["n_edges"]}
+                    rows.append({**same, **of_circuit, "template": int(number), "faithfulness": value})
+    columns = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_edges", "template", "faithfulness"]
+    return pd.DataFrame(rows, columns=columns).astype({"faithfulness": float})
+
+
 _PARSED: dict[str, dict[str, str]] = {}
 
 

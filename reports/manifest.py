@@ -12,10 +12,13 @@
     reported  = 1.0
     tolerance = 0.005
     source    = "Figure 5"
-    cells     = { task = "tracr/reverse@fixed", label = "acdc", ablation = "patch", metric = "auroc" }
+    measured  = { table = "recovery", where = { task = "tracr/reverse@fixed", own = true }, column = "auroc" }
     points    = { where = { task = "ioi", objective = "kl_div" }, kind = "edge" }  # or: from the paper's own points
 
     [[table]]                                  # many values at once, from a file beside the manifest
+    [[figure]]                                 # what is drawn of a table: measured, reported, or one beside the other
+    [[gallery]]                                # figures of the report, of a part's cells alone
+    [[card]]                                   # a sensitivity card
     [[note]]                                   # why values differ or are not run, by a pattern of their names
     values    = "* zero: *"
     because   = "..."
@@ -30,103 +33,20 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..suite.errors import SpecError, unknown
+from .manifest_entries import Card, Drawing, Note, Part, Points, Shown, Table, Value
 
 EXTENSION = ".toml"
-_STRICT = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(BaseModel):
-    """Cells that a paper needs: a benchmark, and the language model that the paper ran it on, if it is one."""
-
-    model_config = _STRICT
-    name: str = Field(pattern=r"^[a-z0-9-]+$")
-    benchmark: str | dict[str, Any]
-    model: str | None = None
-
-
-class Points(BaseModel):
-    """Which published curve an area is taken of."""
-
-    model_config = _STRICT
-    where: dict[str, str]
-    kind: Literal["edge", "node"]
-
-
-class Cells(BaseModel):
-    """Which rows of a store's recovery table a number is taken of, and how they are summed up.
-
-    With ``circuit`` it is taken of the circuits that the method itself returned, not of its scores.
-    """
-
-    model_config = _STRICT
-    task: str
-    label: str | None = None
-    method: str | None = None
-    ablation: str
-    truth_ablation: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    metric: str
-    circuit: bool = False
-    statistic: Literal["mean", "median", "max"] = "mean"
-
-
-class Evaluated(BaseModel):
-    """Which point of a curve of faithfulness over size a number is taken of."""
-
-    model_config = _STRICT
-    task: str
-    method: str
-    evaluation_ablation: str
-    size: float
-
-
-class Value(BaseModel):
-    """A number that a paper reports, and where ours comes from: nowhere, when it cannot be had."""
-
-    model_config = _STRICT
-    name: str
-    reported: float
-    tolerance: float = 0.0005
-    source: str = ""
-    group: str = ""
-    row: str = ""
-    series: str = ""
-    part: str | None = None
-    points: Points | None = None
-    cells: Cells | None = None
-    evaluated: Evaluated | None = None
-
-
-class Table(BaseModel):
-    """The areas of a paper's table: a value for each of its entries.
-
-    ``rows`` says which published curves an entry is the area of, by the name of its row.
-    """
-
-    model_config = _STRICT
-    file: str
-    source: str
-    tolerance: float = 0.0005
-    rows: dict[str, dict[str, str]]
-
-
-class Note(BaseModel):
-    """Why the values whose names match differ, or are not run."""
-
-    model_config = _STRICT
-    values: str
-    because: str
 
 
 class Manifest(BaseModel):
     """Everything that is reproduced of one paper."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     title: str
     citation: str
@@ -136,6 +56,9 @@ class Manifest(BaseModel):
     value: tuple[Value, ...] = ()
     table: tuple[Table, ...] = ()
     note: tuple[Note, ...] = ()
+    figure: tuple[Drawing, ...] = ()
+    gallery: tuple[Shown, ...] = ()
+    card: tuple[Card, ...] = ()
     points: tuple[str, ...] = ()
 
     @property
@@ -146,6 +69,17 @@ class Manifest(BaseModel):
     def because(self, name: str) -> str | None:
         """Why the value of this name differs or is not run: the first note that matches."""
         return next((note.because for note in self.note if fnmatchcase(name, note.values)), None)
+
+    def benchmark(self, part: str) -> str:
+        """What the benchmark of a part is called in the store: a built-in one by its own name."""
+        found = next(each for each in self.part if each.name == part)
+        return found.benchmark if isinstance(found.benchmark, str) else f"{self.name}-{part}"
+
+    def instead(self, part: str | None, model: str | None) -> str:
+        """Which model was taken instead of the paper's, in a part or in any; nothing where it is the paper's."""
+        parts = [each for each in self.part if each.model and part in (None, each.name)]
+        wanted = sorted({each.model for each in parts} - {model})
+        return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 
     def curves(self) -> list[dict[str, Any]]:
         """The published curves: each has a method, an ablation, a task, an objective, and points."""
@@ -161,20 +95,22 @@ class Manifest(BaseModel):
 
     def _of(self, table: Table) -> Iterator[Value]:
         contents = self.read(table.file)
-        for ablation, rows in contents["tables"].items():
+        for group, rows in contents["tables"].items():
             for row, numbers in rows.items():
-                for (level, method), number in zip(contents["columns"], numbers, strict=True):
-                    where = {**table.rows[row], "method": method, "ablation": ablation}
-                    yield Value(
-                        name=f"{ablation}, {level}: {row}, {method}",
-                        reported=number,
-                        tolerance=table.tolerance,
-                        source=table.source,
-                        group=f"{ablation}, {level}",
-                        row=row,
-                        series=method,
-                        points=Points(where=where, kind=level.removesuffix("s")),
-                    )
+                for column, number in zip(contents["columns"], numbers, strict=True):
+                    if number is not None:
+                        yield self._entry(table, group, row, column, number)
+
+    def _entry(self, table: Table, group: str, row: str, column: Any, number: float) -> Value:
+        """The value of one entry; of a table of areas a column is (level, method), and the group an ablation."""
+        same = {"reported": number, "tolerance": table.tolerance, "source": table.source, "part": table.part}
+        if not table.rows:
+            about = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
+            return Value(**same, **about, measured=table.filled(group, row, column))
+        level, method = column
+        where = {**table.rows[row], "method": method, "ablation": group}
+        about = {"name": f"{group}, {level}: {row}, {method}", "group": f"{group}, {level}", "row": row}
+        return Value(**same, **about, series=method, points=Points(where=where, kind=level.removesuffix("s")))
 
 
 def folder():

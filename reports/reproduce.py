@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..suite.errors import StoreError
 from . import markup, present
 from .manifest import Manifest
+from .measured import Tables
 from .reproduction import Judged, counted, judge, verdict_frame, verdict_table
-from .results import Results, read
+from .results import Results, read, within
+
+if TYPE_CHECKING:
+    from .gallery import Drawn
 
 
 def results_of(store: Path) -> Results | None:
@@ -29,25 +34,22 @@ def write_reproduction(manifest: Manifest, store: Path, out: Path, model: str | 
         StoreError: the store cannot be read, or ``out`` cannot be written.
     """
     results = results_of(store)
-    judged = judge(manifest, results, model)
-    table, note = verdict_table(manifest, judged), _note(manifest, model)
+    tables = None if results is None else Tables(results)
+    judged = judge(manifest, tables, model)
+    table, drawn = verdict_table(manifest, judged), _figures(manifest, judged, tables, model)
+    drawn |= cards(manifest, store)
     try:
         out.mkdir(parents=True, exist_ok=True)
         verdict_frame(judged).to_csv(out / "verdicts.csv", index=False, lineterminator="\n")
         (out / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
         (out / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
         (out / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
-        _write_page(manifest, judged, table, results, out, note)
+        _write_page(manifest, judged, table, drawn, out, manifest.instead(None, model))
     except OSError as error:
         raise StoreError(
             f"cannot write to {out}: {error.strerror or error}; name another folder with --out."
         ) from error
     return judged
-
-
-def _note(manifest: Manifest, model: str | None) -> str:
-    wanted = sorted({part.model for part in manifest.part if part.model} - {model})
-    return f"run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 
 
 def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> str:
@@ -56,57 +58,81 @@ def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> st
 
 
 def _write_page(
-    manifest: Manifest, judged: list[Judged], table: present.Table, results: Results | None, out: Path, note: str
+    manifest: Manifest, judged: list[Judged], table: present.Table, drawn: dict[str, Drawn], out: Path, note: str
 ) -> None:
     """The figures, and the page with all of them."""
     from .page import Section, page
     from .write import write_figures
 
-    drawn = _figures(manifest, judged, results, note)
     pictures = write_figures(out / "figures", drawn)
-    summary = [manifest.about, f"Of {len(judged)} values: {counted(judged)}."]
-    summary += [f"Everything measured here was {note}."] if note else []
+    summary = [manifest.about]
+    summary += [f"Of {len(judged)} values: {counted(judged)}."] if judged else []
+    summary += [f"What was measured of a language model is {note}."] if note else []
     open_questions = [item.value.name for item in judged if not item.explained]
     if open_questions:
         summary.append(f"Differing without a known reason: {', '.join(open_questions)}.")
     sections = [Section("summary", "Summary", tuple(summary))]
     if drawn:
         sections.append(Section("figures", "Figures", (), tuple(pictures.values())))
-    sections.append(Section("verdicts", "Verdicts", (), (), (table,)))
-    html = page(f"{manifest.title}, reproduced", [manifest.citation, counted(judged)], sections)
+    sections += [Section("verdicts", "Verdicts", (), (), (table,))] if judged else []
+    facts = [manifest.citation, *([counted(judged)] if judged else [])]
+    html = page(f"{manifest.title}, reproduced", facts, sections)
     (out / "reproduction.html").write_text(html, encoding="utf-8")
 
 
-def _figures(manifest: Manifest, judged: list[Judged], results: Results | None, note: str) -> dict:
-    """The paper's figures: its own points, reported beside reproduced, and what was measured here."""
-    from .curves import curve_tables
-    from .figures.beside import annotate, beside
-    from .figures.faithfulness import faithfulness
+def _figures(manifest: Manifest, judged: list[Judged], tables: Tables | None, model: str | None) -> dict[str, Drawn]:
+    """The paper's figures: reported beside reproduced, its own points, and what its manifest asks for."""
+    from .figures.beside import beside
     from .figures.published import published_roc
-    from .figures.roc import roc
     from .gallery import Drawn
+    from .paper_figures import draw
 
     drawn = {}
     if judged:
         caption = (
             "What the paper reports (open) and what came out here (filled); open alone: not run, the table says why."
         )
-        drawn["beside"] = Drawn(
-            beside(verdict_frame(judged), manifest.measure, note), "Reported and reproduced", caption
-        )
-    if curves := manifest.curves():
+        figure = beside(verdict_frame(judged), manifest.measure, manifest.instead(None, model))
+        drawn["beside"] = Drawn(figure, "Reported and reproduced", caption)
+    if curves := [curve for curve in manifest.curves() if "points" in curve]:
         caption = "The points that were released with the paper; steps bound the area that it prints."
         for level in ("edge", "node"):
             title = f"Published ROC points, {level}s"
             drawn[f"published_{level}s"] = Drawn(published_roc(curves, level), title, caption)
-    if results is not None and len(results.recovery):
-        means, _ = curve_tables(results.store, results.recovery)
-        caption = "Measured here, against the certified circuit of each method's own ablation; means over tasks."
-        drawn["roc"] = Drawn(roc(means), "ROC curves, measured here", caption)
-    if results is not None and len(results.areas):
-        caption = "Measured here: circuits found and evaluated under the same ablation, medians over tasks."
-        drawn["faithfulness"] = Drawn(faithfulness(results.faithfulness), "Faithfulness, measured here", caption)
-    for name in ("roc", "faithfulness"):
-        if name in drawn:
-            annotate(drawn[name].figure, note)
-    return drawn
+    for drawing in manifest.figure:
+        figure = draw(manifest, drawing, tables, manifest.instead(drawing.part, model) if drawing.part else "")
+        drawn[drawing.name] = Drawn(figure, drawing.title, drawing.caption)
+    return drawn | (_of_the_report(manifest, tables) if tables else {})
+
+
+def _of_the_report(manifest: Manifest, tables: Tables) -> dict[str, Drawn]:
+    """The figures of the report that the manifest asks for, each of one part's cells alone."""
+    from .gallery import gallery
+
+    found = {}
+    for shown in manifest.gallery:
+        drawn, _ = gallery(within(tables.results, manifest.benchmark(shown.part)))
+        found |= {name: drawn[name] for name in shown.figures if name in drawn}
+    return found
+
+
+def cards(manifest: Manifest, store: Path) -> dict[str, Drawn]:
+    """The manifest's sensitivity cards, of what was measured and kept in the store."""
+    from .card import share_table, value_table
+    from .card import verdict_table as shares_of_settings
+    from .card_words import varying
+    from .figures.card import card as drawn
+    from .gallery import Drawn
+
+    found = {}
+    for wanted in manifest.card:
+        if (path := card_path(store, wanted.name)).is_file():
+            card = json.loads(path.read_text(encoding="utf-8"))
+            figure = drawn(value_table(card), share_table(card), shares_of_settings(card), varying(card))
+            found[wanted.name] = Drawn(figure, wanted.title, f"{wanted.caption} {card['paragraph']}")
+    return found
+
+
+def card_path(store: Path, name: str) -> Path:
+    """Where what was measured for a sensitivity card is kept."""
+    return store / "cards" / f"{name}.json"

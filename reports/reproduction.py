@@ -8,11 +8,11 @@ from typing import Literal
 
 import pandas as pd
 
-from ..suite.scoring.published import ACDC_SMALLEST_THRESHOLD, pessimistic_auc
-from .manifest import Cells, Evaluated, Manifest, Points, Value
+from ..suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
+from .manifest import Manifest
+from .manifest_entries import Points, Value
+from .measured import Tables
 from .present import DASH, Cell, Table, number
-from .results import Results
-from .tables import circuit_table
 
 Verdict = Literal["reproduced", "differs", "other model", "not run"]
 ROUNDING = 1e-9
@@ -43,11 +43,11 @@ class Judged:
         return self.verdict != "differs" or bool(self.because)
 
 
-def judge(manifest: Manifest, results: Results | None, model: str | None = None) -> list[Judged]:
+def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -> list[Judged]:
     """A verdict for every value of a manifest.
 
     Args:
-        results: the store that the manifest's parts were run into; None where nothing was.
+        tables: of the store that the manifest's parts were run into; None where nothing was.
         model: the language model that they were run on instead of the paper's.
     """
     curves = manifest.curves()
@@ -55,7 +55,7 @@ def judge(manifest: Manifest, results: Results | None, model: str | None = None)
     found = []
     for value in manifest.values:
         wanted = models.get(value.part) if value.part else None
-        ours, how = _ours(value, curves, results)
+        ours, how = _ours(value, curves, tables)
         if ours is not None and wanted and model != wanted and not value.points:
             how = f"measured on {model}"
             verdict, because = "other model", f"the paper's is {wanted}"
@@ -74,61 +74,31 @@ def _missing(value: Value, wanted: str | None, model: str | None) -> str:
         return "the paper's files hold no such curve"
     if wanted and model is None:
         return f"it needs {wanted}: give it with --model, or another model, such as mini"
+    if wanted and model != wanted:
+        return f"it is of {wanted}; nothing like it was measured on {model}, with its other tasks and sizes"
     return "the store holds no such result"
 
 
-def _ours(value: Value, curves: Sequence[dict], results: Results | None) -> tuple[float | None, str]:
+def _ours(value: Value, curves: Sequence[dict], tables: Tables | None) -> tuple[float | None, str]:
     if value.points:
         return published_area(value.points, curves), "from the paper's own points"
-    if results is None:
+    if tables is None or value.measured is None:
         return None, ""
-    if value.cells:
-        return _measured(value.cells, results), "measured here"
-    if value.evaluated:
-        return _faithfulness(value.evaluated, results), "measured here"
-    return None, ""
+    return tables.number(value.measured), "measured here"
 
 
 def published_area(points: Points, curves: Iterable[dict]) -> float | None:
     """The area under a published curve as its paper takes it, from its points; None where it was not released."""
     for curve in curves:
         if all(curve.get(name) == wanted for name, wanted in points.where.items()):
+            if points.kind in ("cpr", "cmd"):
+                return (cpr if points.kind == "cpr" else cmd)(*zip(*curve["faithfulness"], strict=True))
             # The ACDC paper leaves out its own runs at smaller thresholds; other methods' scores are no thresholds.
             smallest = ACDC_SMALLEST_THRESHOLD * (1 - 1e-6) if curve["method"] == "acdc" else float("-inf")
             kept = [point for point in curve["points"] if point[0] is None or point[0] >= smallest]
             first = 1 if points.kind == "edge" else 3
             return pessimistic_auc([point[first] for point in kept], [point[first + 1] for point in kept])
     return None
-
-
-def _measured(cells: Cells, results: Results) -> float | None:
-    """The number of a store's cells, or None where it has none."""
-    table = circuit_table(results.records) if cells.circuit else results.recovery
-    chosen = (table["task"] == cells.task) & (table["ablation"] == cells.ablation)
-    if not cells.circuit:
-        chosen &= table["truth_ablation"] == (cells.truth_ablation or cells.ablation)
-    for column in ("label", "method"):
-        if getattr(cells, column):
-            chosen &= table[column] == getattr(cells, column)
-    if cells.parameters:
-        asked = cells.parameters.items()
-        keys = [
-            record["key"]
-            for record in results.records
-            if all(record["identity"]["parameters"].get(name) == wanted for name, wanted in asked)
-        ]
-        chosen &= table["key"].isin(keys)
-    values = table.loc[chosen, cells.metric].dropna()
-    return None if values.empty else float(values.agg(cells.statistic))
-
-
-def _faithfulness(wanted: Evaluated, results: Results) -> float | None:
-    table = results.evaluated
-    chosen = (table["task"] == wanted.task) & (table["method"] == wanted.method)
-    chosen &= table["evaluation_ablation"] == wanted.evaluation_ablation
-    sizes = pd.to_numeric(table.loc[chosen, "size"], errors="coerce")
-    values = table.loc[sizes.index[(sizes - wanted.size).abs() < ROUNDING], "faithfulness"].dropna()
-    return None if values.empty else float(values.mean())
 
 
 def verdict_frame(judged: Sequence[Judged]) -> pd.DataFrame:

@@ -38,6 +38,16 @@ def read(*store_paths: str | Path) -> Results:
     """Reads a store, or several as one. Raises StoreError when one is none or a newer version wrote it."""
     store = Stores(store_paths)
     records, superseded = current(store)
+    return _of(store, records, superseded)
+
+
+def within(results: Results, benchmark: str) -> Results:
+    """What of it belongs to one benchmark: medians over programs are to be over programs that all methods ran on."""
+    cells = set(results.store.benchmarks().get(benchmark, {}).get("cells", ()))
+    return _of(results.store, [record for record in results.records if record["key"] in cells], results.superseded)
+
+
+def _of(store: Stores, records: list[dict[str, Any]], superseded: int) -> Results:
     evaluations = list(store.evaluations())
     recovery = tables.recovery_table(records)
     evaluated = evaluation_table(records, evaluations)

@@ -22,12 +22,13 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
     if table.empty:
         return nothing("The paper's manifest names no values.")
     groups, styles = list(dict.fromkeys(table["group"])), looks(table["series"])
-    most = max(table.loc[table["group"] == group, "row"].nunique() for group in groups)
     columns = 1 if len(groups) == 1 else 2
     labels = [*styles, "reported (open)", "ours (filled)"]
     extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
-    step = 0.16 + 0.05 * min(len(styles), 4)
-    figure, axes = panels(groups, most * step + 0.4, columns=columns, extra=extra, shared=False)
+    step = 0.13 + 0.04 * min(len(styles), 4)
+    rows = [table.loc[table["group"] == group, "row"].nunique() for group in groups]
+    heights = [max(rows[i : i + columns]) * step + 0.3 for i in range(0, len(rows), columns)]
+    figure, axes = panels(groups, heights, columns=columns, extra=extra, shared=False)
     for i, (group, ax) in enumerate(zip(groups, axes, strict=True)):
         here = table[table["group"] == group]
         rows = list(dict.fromkeys(here["row"]))

@@ -23,19 +23,22 @@ FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5",
 
 
 def panels(
-    titles: Sequence[str], height: float, *, columns: int = 3, extra: float = 0.0, shared: bool = True
+    titles: Sequence[str], height: float | Sequence[float], *, columns: int = 3, extra: float = 0.0, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure with one panel per title, its axes shared.
 
     Args:
-        height: of one panel, inches. A single panel is as wide as a column of a paper, several fill the page's width.
+        height: of one panel, inches, or of each row of panels. A single panel is as wide as a column of a paper,
+            several fill the page's width.
         extra: inches added below for a legend.
         shared: whether the panels share their axes.
     """
     across = min(columns, len(titles))
     down = math.ceil(len(titles) / across)
-    figure = Figure(figsize=(COLUMN if len(titles) == 1 else PAGE, down * (height + TOP) + extra))
-    grid = figure.subplots(down, across, sharex=shared, sharey=shared, squeeze=False)
+    heights = [height] * down if isinstance(height, (int, float)) else list(height)
+    figure = Figure(figsize=(COLUMN if len(titles) == 1 else PAGE, sum(heights) + down * TOP + extra))
+    ratios = {"height_ratios": heights}
+    grid = figure.subplots(down, across, sharex=shared, sharey=shared, squeeze=False, gridspec_kw=ratios)
     axes = list(grid.flat)
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title)

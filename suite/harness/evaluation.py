@@ -45,6 +45,7 @@ class Evaluation:
         batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
             over the batch: such a number is another one with other batches, and its row says of how many prompts.
         prompts: the first how many of the split, ``None`` for all. Not in the identity: ``data`` says it.
+        by_template: whether the faithfulness on each template's prompts is told as well. In the identity where it is.
         undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
     """
 
@@ -56,6 +57,7 @@ class Evaluation:
     data: str
     batch_size: int | None = None
     prompts: int | None = None
+    by_template: bool = False
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def identity(self, cell: Cell) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Evaluation:
             "selection": self.selection,
             "absolute": self.absolute,
             **({"batch_size": self.batch_size} if any(_over_batch(text) for text in self.settings) else {}),
+            **({"by_template": True} if self.by_template else {}),
         }
 
     def key(self, cell: Cell) -> str:
@@ -103,7 +106,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     # Settings that differ only in how prompts are summed up share their runs.
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
-        rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation.batch_size)
+        rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation)
     return _head(cell, status="done") | {
         "circuits": described,
         "rows": rows,
@@ -132,7 +135,7 @@ def _head(cell: Cell, *, status: str, kind: str | None = None, reason: str | Non
 
 
 def _rows(
-    settings: list[Setting], on: Subject, data: Data, circuits: list[Circuit], seed: int, batch_size: int | None
+    settings: list[Setting], on: Subject, data: Data, circuits: list[Circuit], seed: int, evaluation: Evaluation
 ) -> list[dict[str, Any]]:
     """The rows of settings that share a cut and an objective."""
     from ..evaluator import default_batch_size
@@ -144,7 +147,7 @@ def _rows(
         why = {setting: reason or "there is no circuit to measure" for setting, reason in reasons.items()}
         return [{"setting": str(setting), "undefined": why[setting]} for setting in settings]
     objective = OBJECTIVES.get(settings[0].objective)
-    batch_size = batch_size or default_batch_size(on.model, data.clean.shape[1])
+    batch_size = evaluation.batch_size or default_batch_size(on.model, data.clean.shape[1])
     found = measure(on.model, data, circuits, settings[0].cut, objective, seed=seed, batch_size=batch_size)
     rows = []
     for setting in settings:
@@ -162,6 +165,12 @@ def _rows(
         }
         if setting.cut.ablation.over == "batch":
             row["batch_size"] = batch_size
+        if evaluation.by_template and data.templates is not None:
+            prompts = {int(number): (data.templates == number).nonzero()[:, 0] for number in data.templates.unique()}
+            row["by_template"] = {
+                number: found.faithfulness(setting.aggregation, setting.reference, which)
+                for number, which in prompts.items()
+            }
         rows.append(plain(row))
     return rows
 

@@ -175,6 +175,7 @@ class EvaluationChoice(BaseModel):
     size: _one_or_more(Annotated[float | str, _that_is(_size)]) = ("true",)
     selection: Literal[SELECTIONS] = "top-n"
     absolute: bool = True
+    by_template: bool = False
     split: str | None = None
     batch_size: Annotated[int, Field(gt=0)] | None = None
     prompts: Prompts | None = None
@@ -186,7 +187,7 @@ class EvaluationChoice(BaseModel):
         settings = grid(**factors | {"objective": self.objective or (task.objective,)})
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
         data = first(task.data(split), self.prompts)
-        return Evaluation(*chosen, split, data.hash, self.batch_size, self.prompts)
+        return Evaluation(*chosen, split, data.hash, self.batch_size, self.prompts, self.by_template)
 
 
 class Spec(BaseModel):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
-    from ...reports.manifest import Manifest, Part
+    from ...reports.manifest import Manifest
+    from ...reports.manifest_entries import Card, Part
     from ..harness.spec import Spec
 
 NAME = "reproduce"
@@ -45,14 +46,12 @@ def run(options: argparse.Namespace) -> int:
     if not options.from_store_only:
         with stdout_kept_clean():
             failed = sum(_run(spec, store, options) for spec in specs)
+            for card in manifest.card:
+                _measure_card(card, store)
     from ...reports.reproduce import write_reproduction
 
     out = options.out or store
     judged = write_reproduction(manifest, store, out, options.model)
-    if not manifest.values and (store / "store.json").is_file():
-        from ...reports.write import write_report  # nothing is reported: the figures are the point
-
-        write_report(store, out)
     if options.json:
         import json
 
@@ -68,7 +67,7 @@ def _spec(kind: type[Spec], manifest: Manifest, part: Part, model: str | None) -
         return None
     if isinstance(part.benchmark, str):
         return kind.load(part.benchmark)
-    contents = dict(part.benchmark)
+    contents = dict(part.elsewhere if part.elsewhere and model != part.model else part.benchmark)
     if part.model:
         contents["grid"] = [{**grid, "model": [model]} for grid in contents["grid"]]
     return kind.of({"name": f"{manifest.name}-{part.name}", **contents})
@@ -86,6 +85,37 @@ def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
     for cell, reason in summary.failed:
         note(f"failed: {cell}: {reason}")
     return len(summary.failed)
+
+
+def _measure_card(card: Card, store: Path) -> None:
+    """Measures what a sensitivity card shows, unless the store holds it."""
+    import json
+
+    from ...reports.card_words import paragraph
+    from ...reports.reproduce import card_path
+    from ..ablation import Ablation
+    from ..circuit import Circuit
+    from ..harness.record import plain
+    from ..harness.subject import subject
+    from ..setting import grid
+    from .problem import Problem
+    from .sensitivity import DEFAULTS, measured
+
+    path = card_path(store, card.name)
+    if path.is_file():
+        return
+    on = subject(card.task, None)
+    problem = Problem(on.task.name, on.model_source, on.model, on.data, on.task.objective, on.task.truth)
+    circuits = {
+        name: Circuit(on.model.graph, on.reference(Ablation.parse(ablation)).core)
+        for name, ablation in card.circuits.items()
+    }
+    settings = grid(**DEFAULTS | {"ablation": card.ablation, "objective": (on.task.objective,)})
+    options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8}
+    found = measured(argparse.Namespace(**options, circuits=list(circuits)), problem, circuits, settings, {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = plain({**found, "paragraph": paragraph(found)})
+    path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
 
 
 def _print(judged: list, out: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 from synthetic import evaluate_all, make_store
 
 from circuitmeter.reports import manifest as manifests
-from circuitmeter.reports.manifest import Cells, Evaluated, Manifest, Part, Value
+from circuitmeter.reports.manifest import Manifest
+from circuitmeter.reports.manifest_entries import Measured, Part, Value
+from circuitmeter.reports.measured import Tables
 from circuitmeter.reports.reproduce import write_reproduction
 from circuitmeter.reports.reproduction import counted, judge, verdict_frame
 from circuitmeter.reports.results import read
@@ -30,7 +32,7 @@ def paper(*values, **changes):
 def test_every_manifest_is_whole(name):
     found = manifests.load(name)
     names = [value.name for value in found.values]
-    assert len(names) == len(set(names)) and (names or name == "circuitmeter")
+    assert len(names) == len(set(names)) and (names or found.figure)
     parts = {part.name for part in found.part}
     assert {value.part for value in found.values} - {None} <= parts
     for part in found.part:
@@ -61,12 +63,13 @@ def test_the_acdc_papers_tables_come_out_of_its_points_alone():
 def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
     results = read(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
-    cells = Cells(task=row["task"], method="exact", ablation=row["ablation"], metric="auroc")
+    where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
+    cells = Measured(table="recovery", where=where, column="auroc")
 
     def verdict(reported, because=None):
-        value = Value(name="v", reported=reported, tolerance=0.01, cells=cells)
+        value = Value(name="v", reported=reported, tolerance=0.01, measured=cells)
         note = [{"values": "v", "because": because}] if because else []
-        return judge(paper(value, note=note), results)[0]
+        return judge(paper(value, note=note), Tables(results))[0]
 
     assert verdict(row["auroc"] - 0.009).verdict == "reproduced"
     far = verdict(row["auroc"] - 0.011)
@@ -78,11 +81,12 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
     results = read(small_store.path)
     task = results.records[0]["identity"]["task"]
     value = {"name": "v", "reported": 0.5, "part": "language"}
-    value["evaluated"] = Evaluated(task=task, method="eap", evaluation_ablation="patch", size=0.1)
+    where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
+    value["measured"] = Measured(table="evaluated", where=where, column="faithfulness")
     part = [Part(name="language", model="gpt2", benchmark={})]
-    (found,) = judge(paper(value, part=part), results, "mini")
+    (found,) = judge(paper(value, part=part), Tables(results), "mini")
     assert found.verdict == "other model" and found.ours is not None and "gpt2" in found.because
-    assert judge(paper(value, part=part), results, "gpt2")[0].verdict in ("reproduced", "differs")
+    assert judge(paper(value, part=part), Tables(results), "gpt2")[0].verdict in ("reproduced", "differs")
     (missing,) = judge(paper(value, part=part), None)
     assert missing.verdict == "not run" and "--model" in missing.because
 
@@ -90,29 +94,32 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
 def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
     results = read(small_store.path)
     task = results.records[0]["identity"]["task"]
-    asked = Cells(task=task, method="eap", ablation="patch", truth_ablation="zero", metric="true_size")
-    (found,) = judge(paper(Value(name="v", reported=6.0, cells=asked)), results)
+    where = {"task": task, "method": "eap", "ablation": "patch", "truth_ablation": "zero"}
+    asked = Measured(table="recovery", where=where, column="true_size")
+    (found,) = judge(paper(Value(name="v", reported=6.0, measured=asked)), Tables(results))
     assert found.verdict == "reproduced"  # zero's truth has six edges and patch's three
-    none = asked.model_copy(update={"parameters": {"steps": 3}})
-    assert judge(paper(Value(name="v", reported=6.0, cells=none)), results)[0].verdict == "not run"
+    none = asked.model_copy(update={"where": {**where, "steps": 3}})
+    assert judge(paper(Value(name="v", reported=6.0, measured=none)), Tables(results))[0].verdict == "not run"
 
 
 def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     store = make_store(tmp_path / "s", programs=1, methods=("acdc",), ablations=("patch",), failures=False)
     results = read(store.path)
-    cells = Cells(
-        task="tracr/program0", method="acdc", ablation="patch", metric="precision", circuit=True, statistic="max"
-    )
-    (found,) = judge(paper(Value(name="v", reported=1.0, cells=cells)), results)
+    where = {"task": "tracr/program0", "method": "acdc", "ablation": "patch"}
+    cells = Measured(table="circuits", where=where, column="precision", statistic="max")
+    (found,) = judge(paper(Value(name="v", reported=1.0, measured=cells)), Tables(results))
     precisions = [circuit["recovery"]["patch"]["precision"] for circuit in results.records[0]["circuits"]]
     assert found.ours == max(precisions) and len(set(precisions)) == 2
 
 
 def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
-    cells = Cells(task="tracr/program0", method="eap", ablation="patch", metric="auroc")
-    values = [Value(name="a", group="g", row="r", series="eap", reported=0.5, tolerance=1, cells=cells)]
+    where = {"task": "tracr/program0", "method": "eap", "ablation": "patch", "own": True}
+    cells = Measured(table="recovery", where=where, column="auroc")
+    values = [Value(name="a", group="g", row="r", series="eap", reported=0.5, tolerance=1, measured=cells)]
     values.append(Value(name="<script>alert(1)</script>", group="g", row="s", series="eap", reported=0.5))
-    made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})])
+    drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
+    drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
+    made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})], figure=[drawing])
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
     assert counted(judged) == "1 reproduced, 1 not run"
@@ -123,7 +130,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
     page = (tmp_path / "first" / "reproduction.html").read_text()
     assert page.count("<script>") == 1 and "run on mini, not on gpt2" in page
     # The other model is named in every figure that holds numbers of it.
-    for name in ("beside", "roc", "faithfulness"):
+    for name in ("beside", "drawn"):
         assert b"run on mini, not on gpt2" in (tmp_path / "first" / "figures" / f"{name}.svg").read_bytes()
 
 

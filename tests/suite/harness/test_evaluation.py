@@ -133,3 +133,19 @@ def test_a_wrong_evaluation_is_refused_before_anything_runs(benchmark, wrong, se
     with pytest.raises(SpecError) as error:
         benchmark(wrong)
     assert sentence in str(error.value)
+
+
+def test_templates_are_told_when_asked_for_and_only_then(spec, tmp_path):
+    wanted = {"ablation": ["patch"], "size": [0.5], "split": "validation", "by_template": True}
+    grid = {"task": "sva", "model": "mini", "method": ["eap"], "ablation": ["patch"]}
+    run(spec(evaluation=wanted, **grid), tmp_path / "store")
+    run(spec(evaluation=wanted | {"by_template": False}, **grid), tmp_path / "store")
+    plain, told = sorted(Store(tmp_path / "store").evaluations(), key=lambda found: "by_template" in found["identity"])
+    data = subject("sva", "mini").task.data("validation")
+    (row,), counts = told["rows"], data.templates.bincount()
+    assert "by_template" not in plain["rows"][0] and plain["key"] != told["key"]
+    assert row["faithfulness"] == plain["rows"][0]["faithfulness"]
+    assert {int(number) for number in row["by_template"]} == set(data.templates.tolist())
+    # Of one template alone nothing but that template's prompts counts.
+    assert all(len(values) == 1 for values in row["by_template"].values()) and int(counts.sum()) == data.n
+    assert len({round(values[0], 6) for values in row["by_template"].values()}) > 1

@@ -1,0 +1,179 @@
+"""What a paper's manifest consists of: parts that are run, values that are judged, figures that are drawn."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+TABLES = (
+    "recovery",
+    "circuits",
+    "evaluated",
+    "areas",
+    "templates",
+    "costs",
+    "against_exact",
+    "agreement",
+    "overlap",
+    "manual",
+    "manual_roc",
+    "reports",
+    "comparisons",
+)
+"""The tables of ``measured.py``, of which values and figures are taken."""
+
+
+class Part(BaseModel):
+    """Cells that a paper needs: a benchmark, and the language model that the paper ran it on, if it is one.
+
+    ``elsewhere`` is the benchmark on any other model, where sizes or steps that suit the paper's make no sense.
+    """
+
+    model_config = _STRICT
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    benchmark: str | dict[str, Any]
+    model: str | None = None
+    elsewhere: dict[str, Any] | None = None
+
+
+class Points(BaseModel):
+    """Which published curve an area is taken of, and which area.
+
+    ``edge``, ``node``: under a ROC curve as the ACDC paper takes it. ``cpr``, ``cmd``: MIB's, of faithfulness.
+    """
+
+    model_config = _STRICT
+    where: dict[str, str]
+    kind: Literal["edge", "node", "cpr", "cmd"]
+
+
+class Measured(BaseModel):
+    """Which rows of a table of ``measured.py`` a number is taken of, and how they are summed up.
+
+    ``where``: a column's value, or several; what is no column is a parameter of the method.
+    """
+
+    model_config = _STRICT
+    table: Literal[TABLES]
+    where: dict[str, Any] = Field(default_factory=dict)
+    column: str
+    statistic: Literal["mean", "median", "max", "min", "count"] = "mean"
+
+
+class Value(BaseModel):
+    """A number that a paper reports, and where ours comes from: nowhere, when it cannot be had."""
+
+    model_config = _STRICT
+    name: str
+    reported: float
+    tolerance: float = 0.0005
+    source: str = ""
+    group: str = ""
+    row: str = ""
+    series: str = ""
+    part: str | None = None
+    points: Points | None = None
+    measured: Measured | None = None
+
+
+class Table(BaseModel):
+    """Many values at once, from a file beside the manifest: ``tables`` -> group -> row -> numbers in ``columns``.
+
+    With ``rows`` they are areas of published curves: what a row's are found by; a column is (level, method). With
+    ``measured`` they are taken of a table: in its ``where``, a text ``{group}``, ``{row}`` or ``{column}`` stands for
+    what the value is about, as ``names`` translates it.
+    """
+
+    model_config = _STRICT
+    file: str
+    source: str
+    tolerance: float = 0.0005
+    part: str | None = None
+    rows: dict[str, dict[str, str]] = Field(default_factory=dict)
+    measured: Measured | None = None
+    names: dict[str, Any] = Field(default_factory=dict)
+
+    def filled(self, group: str, row: str, column: str) -> Measured | None:
+        """Where the number of one entry is taken of."""
+        if self.measured is None:
+            return None
+        places = {"{group}": group, "{row}": row, "{column}": column}
+
+        def put(wanted: Any) -> Any:
+            found = places.get(wanted, wanted) if isinstance(wanted, str) else wanted
+            return self.names.get(found, found) if isinstance(found, str) else found
+
+        where = {put(name): put(wanted) for name, wanted in self.measured.where.items()}
+        return self.measured.model_copy(update={"where": where, "column": put(self.measured.column)})
+
+
+class Note(BaseModel):
+    """Why the values whose names match differ, or are not run."""
+
+    model_config = _STRICT
+    values: str
+    because: str
+
+
+class Drawing(BaseModel):
+    """A figure: which rows of which table, which columns are drawn as what, and what the paper reports of it.
+
+    Args:
+        draw: the figure function (``paper_figures.py``).
+        table, where: the rows, as of a value; ``reported`` alone is drawn where there are none.
+        panel, series, x, y: columns, or parameters of the method.
+        labels: of the axes, with their units.
+        log: axes that are logarithmic.
+        level: a value at which a line is drawn across.
+        reported: a file beside the manifest: ``rows`` of panel, series, x, y.
+        part: the part that ours is measured in, which says on which model.
+    """
+
+    model_config = _STRICT
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    draw: Literal["lines", "scatter", "boxes", "matrix", "histogram"]
+    title: str
+    caption: str
+    table: Literal[TABLES] | None = None
+    where: dict[str, Any] = Field(default_factory=dict)
+    panel: str = ""
+    series: str = "label"
+    x: str
+    y: str
+    labels: tuple[str, str]
+    log: tuple[Literal["x", "y"], ...] = ()
+    level: float | None = None
+    reported: str | None = None
+    part: str | None = None
+    names: dict[str, str] = Field(default_factory=dict)
+
+
+class Shown(BaseModel):
+    """Figures of the report (``gallery.py``) that are the manifest's: of which part, and which."""
+
+    model_config = _STRICT
+    part: str
+    figures: tuple[str, ...]
+
+
+class Card(BaseModel):
+    """A sensitivity card: circuits that are certified under one ablation each, measured under several.
+
+    Args:
+        circuits: what each is called -> the ablation under which it is the true one.
+        ablation: those that the circuits are measured with, crossed with the other factors' usual levels.
+        random: random circuits of the same size that each is compared with.
+    """
+
+    model_config = _STRICT
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    caption: str
+    task: str
+    circuits: dict[str, str]
+    ablation: tuple[str, ...]
+    prompts: int = 60
+    random: int = 50

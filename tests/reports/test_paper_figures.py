@@ -1,0 +1,131 @@
+"""Figures of papers: reported beside ours, the model in the figure itself, the same bytes when drawn again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from circuitmeter.reports import manifest as manifests
+from circuitmeter.reports import style
+from circuitmeter.reports.figures.boxes import boxes
+from circuitmeter.reports.figures.histogram import histogram
+from circuitmeter.reports.figures.lines import lines
+from circuitmeter.reports.figures.matrix import matrix
+from circuitmeter.reports.figures.scatter import scatter
+from circuitmeter.reports.manifest_entries import Drawing
+from circuitmeter.reports.paper_figures import draw, measured_frame
+
+NOTE = "ours: run on mini, not on gpt2"
+FIGURES = {
+    "lines": lambda table, note="": lines(table, "Size", "Value", log=("x",), level=1.0, note=note),
+    "scatter": lambda table, note="": scatter(table, "Effect (loss)", "Score (loss)", note=note),
+    "boxes": lambda table, note="": boxes(table, "Value", level=0.5, note=note),
+    "matrix": lambda table, note="": matrix(table, "", "", bar="Overlap", note=note),
+    "histogram": lambda table, note="": histogram(table, "Overlap", "Pairs", note=note),
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    chance = np.random.default_rng(0)
+    rows = [
+        {"panel": panel, "series": series, "x": x / 8, "y": float(chance.random()), "origin": origin}
+        for panel in ("ioi", "greater-than")
+        for series in ("eap", "eap-ig")
+        for x in range(1, 6)
+        for origin in ("reported", "ours")
+    ]
+    return pd.DataFrame(rows).assign(low=float("nan"), high=float("nan"))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_the_same_bytes_when_drawn_again_and_names_the_model(name, table):
+    first, second = FIGURES[name](table, NOTE), FIGURES[name](table, NOTE)
+    for file_format in style.FORMATS:
+        assert style.render(first, file_format) == style.render(second, file_format)
+    assert NOTE.encode() in style.render(first, "svg") and NOTE.encode() not in style.render(
+        FIGURES[name](table), "svg"
+    )
+    assert len([ax for ax in first.axes if ax.get_title(loc="left")]) == (4 if name == "matrix" else 2)
+    assert first.get_figwidth() in (style.COLUMN, style.PAGE)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_nothing_says_so(name, table):
+    assert FIGURES[name](table[:0]).texts
+
+
+def test_reported_is_open_and_ours_filled(table):
+    one = table[(table["panel"] == "ioi") & (table["series"] == "eap")]
+    (ax,) = [ax for ax in lines(one, "x", "y").axes if ax.lines]
+    fills = [line.get_markerfacecolor() for line in ax.lines]
+    assert fills[0] == "white" and fills[1] == ax.lines[1].get_color()
+    for line, origin in zip(ax.lines, ("reported", "ours"), strict=True):
+        assert list(line.get_ydata()) == list(one[one["origin"] == origin].sort_values("x")["y"])
+
+
+def test_a_slope_is_that_of_the_dots():
+    x = np.linspace(-1, 2, 9)
+    dots = pd.DataFrame({"panel": "p", "series": "eap", "x": x, "y": 0.5 * x + 1, "origin": "ours"})
+    (ax,) = scatter(dots, "x", "y").axes
+    assert [text.get_text() for text in ax.texts] == ["eap: r = 1.00, slope 0.50"]
+
+
+def test_boxes_are_quartiles():
+    values = pd.DataFrame({"panel": "", "series": "eap", "x": 0.0, "y": [0, 1, 2, 3, 4.0], "origin": "ours"})
+    (ax,) = boxes(values, "Value").axes
+    (body,) = ax.patches
+    assert (body.get_x(), body.get_width()) == (1.0, 2.0)
+    assert [2.0, 2.0] in [list(line.get_xdata()) for line in ax.lines]
+
+
+class Some:
+    """Tables that hold one."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def rows(self, _name, _where):
+        return self._table
+
+    def column(self, table, name):
+        return table[name]
+
+
+def drawing(**changes):
+    same = {"name": "n", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "labels": ["x", "y"]}
+    return Drawing(**same, **{"panel": "task", "series": "method", "x": "asked", "y": "faithfulness"} | changes)
+
+
+def test_seeds_are_averaged_from_the_least_to_the_most():
+    rows = [{"task": "ioi", "method": "eap", "asked": 0.1, "faithfulness": value} for value in (0.2, 0.4, 0.9)]
+    found = measured_frame(drawing(), Some(pd.DataFrame(rows)))
+    assert found[["y", "low", "high"]].to_numpy().tolist() == [[0.5, 0.2, 0.9]]
+    alone = measured_frame(drawing(), Some(pd.DataFrame(rows[:1])))
+    assert np.isnan(alone[["low", "high"]].to_numpy()).all()
+
+
+def test_names_are_translated_and_panels_stand_in_the_papers_order(monkeypatch):
+    rows = [
+        {"task": task, "method": "eap", "asked": 0.1, "faithfulness": 0.5} for task in ("sva", "ioi@third-name", "mine")
+    ]
+    reported = [["ioi", "eap", 0.1, 0.6], ["sva", "eap", 0.1, 0.7]]
+    monkeypatch.setattr(manifests.Manifest, "read", lambda _self, _name: {"rows": reported})
+    paper = manifests.load("hanna2024")
+    figure = draw(
+        paper, drawing(reported="f.json", names={"ioi@third-name": "ioi"}), Some(pd.DataFrame(rows)), "ours: on mini"
+    )
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["ioi", "sva", "mine"]
+    # A figure that holds nothing of ours says nothing about the model of ours.
+    assert b"on mini" in style.render(figure, "svg")
+    assert b"on mini" not in style.render(draw(paper, drawing(reported="f.json"), None, "ours: on mini"), "svg")
+
+
+@pytest.mark.parametrize("name", manifests.papers())
+def test_what_a_manifest_draws_without_any_run_is_what_it_reports(name):
+    paper = manifests.load(name)
+    for wanted in paper.figure:
+        figure = draw(paper, wanted, None)
+        assert bool(wanted.reported) == (not figure.texts or len(figure.axes) > 0), wanted.name
+        if wanted.reported:
+            rows = paper.read(wanted.reported)["rows"]
+            assert all(len(row) == 4 for row in rows) and paper.read(wanted.reported)["source"]
