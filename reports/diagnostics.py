@@ -2,22 +2,41 @@
 
 A gate counts as found when the edges ranked first, as many as its smallest minimal circuit has, are a minimal circuit.
 A tie across that border tells nothing apart and counts as missed, so that edges which all score zero are not found by
-the order in which they happen to be listed.
+the order in which they happen to be listed. The method that is given the answer takes no part: where several circuits
+suffice, what it is given is the edges in all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..suite.harness.store import Store
-from ..suite.model.graph import Graph
-from .tables import cell_columns
+from .labels import BASELINES, ORACLE, method_of, ordered_ablations
+from .stores import Stores
+from .tables import CELL_COLUMNS, cell_columns
+
+if TYPE_CHECKING:
+    from ..suite.model.graph import Graph
 
 FAMILY = "gates/"
+MEANINGS = {
+    "adder": "a sum of two inputs",
+    "and": "restoring one input alone restores nothing",
+    "or": "destroying one input alone destroys nothing",
+    "xor": "an input's effect changes its sign with the other input, and is none on average",
+    "backup": "under zero and mean a second head steps in for the first, so that each is inert alone",
+    "redundant": "three copies and a majority, each inert alone",
+    "cancelling": "two heads that matter each alone and add up to nothing: the circuit is without them",
+    "saturation": "a step that is flat at both of its values: no gradient there",
+    "distractors": "loud heads that nothing reads",
+    "position": "constant paths, made of positions alone: they matter to zero and mean only, and add the same to every "
+    "answer",
+}
+"""What each gate is made to tell apart (``ground_truth/gates/catalogue.py``)."""
+
 TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
 
 
@@ -38,25 +57,62 @@ def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -
     return {names[i] for i in order[:size]} in [set(circuit) for circuit in circuits]
 
 
-def structure_table(store: Store, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def structure_table(store: Stores, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a finished cell on a gate: its structure, method, ablation and objective, and whether it found it."""
-    chosen = [
-        record for record in records if record["status"] == "done" and record["identity"]["task"].startswith(FAMILY)
-    ]
+    from ..suite.model.graph import Graph
+
     rows = []
-    for record, columns in zip(chosen, cell_columns(chosen), strict=True):
-        certificate = store.truth(record["identity"]["truth"])
-        claim = certificate["ablations"].get(record["identity"]["ablation"])
+    for record, columns in zip(records, cell_columns(records), strict=True):
+        identity = record["identity"]
+        if record["status"] != "done" or identity["method"] == ORACLE or not identity["task"].startswith(FAMILY):
+            continue
+        certificate = store.truth(identity["truth"])
+        claim = certificate["ablations"].get(identity["ablation"])
         if claim is None or "circuits" not in claim:
             continue
         graph = Graph(**{key: value for key, value in certificate["graph"].items() if key != "hash"})
         found = finds(store.scores(record["key"]), graph, claim["circuits"])
         rows.append({**columns, "structure": columns["task"].removeprefix(FAMILY), "found": found})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 
 
 def structures(table: pd.DataFrame) -> pd.DataFrame:
-    """Methods by structure, under each ablation: the fraction of cells (seeds, objectives) in which it was found."""
+    """One row a label, ablation and structure: ``found``, the fraction of ``n_cells`` (seeds) in which it was found.
+
+    Methods that find most first, baselines last; ``place`` orders the structures, the one that most methods find first.
+    """
     if table.empty:
-        return table
-    return table.pivot_table(index=["ablation", "label"], columns="structure", values="found", aggfunc="mean")
+        return pd.DataFrame(columns=["label", "ablation", "structure", "found", "n_cells", "place"])
+    shares = table.groupby(["label", "ablation", "structure"])["found"].agg(["mean", "size"]).reset_index()
+    shares = shares.rename(columns={"mean": "found", "size": "n_cells"})
+    by_label, by_structure = (shares.groupby(name)["found"].mean().round(9) for name in ("label", "structure"))
+    place = {name: i for i, name in enumerate(ordered_ablations(shares["ablation"]))}
+    keys = {
+        "label": {name: (method_of(name) in BASELINES, -share, name) for name, share in by_label.items()},
+        "structure": {name: (-share, name) for name, share in by_structure.items()},
+        "ablation": place,
+    }
+    ranks = {
+        column: {name: i for i, name in enumerate(sorted(order, key=order.__getitem__))}
+        for column, order in keys.items()
+    }
+    order = shares.assign(**{column: shares[column].map(rank) for column, rank in ranks.items()})
+    shares["place"] = order["structure"]
+    return shares.loc[order.sort_values(["label", "ablation", "structure"]).index].reset_index(drop=True)
+
+
+def missed_by(table: pd.DataFrame) -> Iterator[str]:
+    """A sentence a structure: who finds it under every ablation in every run, and who under none.
+
+    Args:
+        table: ``structures``.
+    """
+    rivals = table[~table["label"].map(method_of).isin(BASELINES)]
+    for (_, structure), rows in rivals.groupby(["place", "structure"]):
+        always = [label for label, found in rows.groupby("label", sort=False)["found"] if found.min() >= 1]
+        never = [label for label, found in rows.groupby("label", sort=False)["found"] if found.max() <= 0]
+        others = rows["label"].nunique() - len(always) - len(never)
+        text = f"{structure}: {MEANINGS.get(structure, 'a gate')}. "
+        text += f"Found under every ablation by {', '.join(always) or 'no method'}; under none by "
+        text += f"{', '.join(never) or 'no method'}" + (f"; {others} in between." if others else ".")
+        yield text

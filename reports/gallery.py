@@ -19,6 +19,7 @@ from .figures.mismatch import mismatch
 from .figures.panels import MOST_BANDS
 from .figures.precision_recall import precision_recall
 from .figures.roc import roc
+from .figures.structures import structures
 from .figures.true_size import true_size
 from .results import Results
 
@@ -37,6 +38,14 @@ def gallery(results: Results) -> tuple[dict[str, Drawn], pd.DataFrame]:
     drawn = _recovery(results, means)
     if len(results.faithfulness):
         drawn |= _evaluation(results)
+    if len(results.structures):
+        drawn["structures"] = Drawn(
+            structures(results.structures),
+            "Structures found and missed",
+            "A structure is found when the edges ranked first, as many as its smallest minimal circuit has, are a "
+            "minimal circuit of that ablation; a tie across that border counts as missed. Methods that find most stand "
+            "at the top, structures that most methods find at the left. Empty: not run, or undefined.",
+        )
     return drawn, means
 
 

@@ -64,11 +64,11 @@ def share(value: float) -> str:
     return DASH if pd.isna(value) else f"{100 * value:.0f} %"
 
 
-def _text(value: Any) -> Cell:
+def text_cell(value: Any) -> Cell:
     return Cell(DASH) if pd.isna(value) else Cell(str(value), str(value))
 
 
-def _numeric(text: str, value: Any, best: bool = False) -> Cell:
+def number_cell(text: str, value: Any, best: bool = False) -> Cell:
     return Cell(text, None if pd.isna(value) else float(value), best)
 
 
@@ -104,14 +104,14 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
     rows = []
     for found in aggregate.to_dict("records"):
         key = (found["ablation"], found["label"])
-        cells = [_text(found["label"]), _text(found["ablation"])]
+        cells = [text_cell(found["label"]), text_cell(found["ablation"])]
         for metric in measured:
             ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
-            cells.append(_numeric(with_interval(*ends), found[metric], key in best[metric]))
+            cells.append(number_cell(with_interval(*ends), found[metric], key in best[metric]))
         exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else DASH
         share = found["exact_cells"] / found["exact_of"] if found["exact_of"] else float("nan")
-        cells += [_numeric(exact, share), _numeric(number(found["node_auroc"]), found["node_auroc"])]
-        cells += [_numeric(amount(found[name]), found[name]) for name in ("passes", "seconds", "n_programs")]
+        cells += [number_cell(exact, share), number_cell(number(found["node_auroc"]), found["node_auroc"])]
+        cells += [number_cell(amount(found[name]), found[name]) for name in ("passes", "seconds", "n_programs")]
         rows.append(tuple(cells))
     return Table(
         "leaderboard",
@@ -134,11 +134,11 @@ def programs(table: pd.DataFrame) -> Table:
     for found in table.to_dict("records"):
         rivals = [found[label] for label in labels if method_of(label) != ORACLE and not pd.isna(found[label])]
         top = max(rivals, default=float("nan"))
-        cells = [_text(found["task"]), _text(found["ablation"])]
-        cells += [_numeric(number(found[name], 0), found[name]) for name in ("true_size", "n_edges")]
+        cells = [text_cell(found["task"]), text_cell(found["ablation"])]
+        cells += [number_cell(number(found[name], 0), found[name]) for name in ("true_size", "n_edges")]
         for label in labels:
             value = found[label]
-            cells.append(_numeric(number(value, 3), value, method_of(label) != ORACLE and value >= top - 5e-4))
+            cells.append(number_cell(number(value, 3), value, method_of(label) != ORACLE and value >= top - 5e-4))
         rows.append(tuple(cells))
     return Table(
         "programs",
@@ -155,12 +155,12 @@ def runs(table: pd.DataFrame) -> Table:
     """Every method on every program under every ablation, with its cost."""
     rows = []
     for found in table.to_dict("records"):
-        cells = [_text(found[name]) for name in ("label", "task", "ablation")]
-        cells.append(_numeric(number(found["n_seeds"], 0), found["n_seeds"]))
+        cells = [text_cell(found[name]) for name in ("label", "task", "ablation")]
+        cells.append(number_cell(number(found["n_seeds"], 0), found["n_seeds"]))
         for metric in ("auroc", "average_precision"):
             ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
-            cells.append(_numeric(with_interval(*ends), found[metric]))
-        cells += [_numeric(amount(found[name]), found[name]) for name in ("seconds", "passes")]
+            cells.append(number_cell(with_interval(*ends), found[metric]))
+        cells += [number_cell(amount(found[name]), found[name]) for name in ("seconds", "passes")]
         rows.append(tuple(cells))
     return Table(
         "runs",
@@ -180,13 +180,13 @@ def mismatches(table: pd.DataFrame) -> Table:
     rows = []
     for label in ordered_labels(table["label"]):
         for ablation in ordered_ablations(table.loc[table["label"] == label, "ablation"]):
-            cells = [_text(label), _text(ablation)]
+            cells = [text_cell(label), text_cell(ablation)]
             for truth in truths:
                 row = values.get((label, ablation, truth))
                 value = float("nan") if row is None else row.average_precision
                 ends = () if row is None else (row.average_precision_low, row.average_precision_high)
                 text = DASH if row is None else with_interval(value, *ends)
-                cells.append(_numeric(text, value, truth == ablation and row is not None))
+                cells.append(number_cell(text, value, truth == ablation and row is not None))
             rows.append(tuple(cells))
     return Table(
         "mismatch",
@@ -199,97 +199,32 @@ def mismatches(table: pd.DataFrame) -> Table:
     )
 
 
-def evaluations(table: pd.DataFrame) -> Table:
-    """How faithful circuits found under one ablation are under each, at every size."""
-    over = ordered_ablations(table["evaluation_ablation"])
-    rows, places = [], ["label", "ablation", "size"]
-    for (label, ablation, size), group in table.groupby(places, sort=False):
-        found = {row["evaluation_ablation"]: row for row in group.to_dict("records")}
-        share = group["share"].iloc[0]
-        cells = [_text(label), _text(ablation)]
-        cells.append(Cell(size if pd.isna(share) else f"{100 * share:g} %", 0.0 if pd.isna(share) else share))
-        for name in over:
-            row = found.get(name)
-            value = float("nan") if row is None else row["faithfulness"]
-            ends = () if row is None else (row["faithfulness_low"], row["faithfulness_high"])
-            text = "not run" if row is None else _state(row["state"]) or with_interval(value, *ends)
-            cells.append(_numeric(text, value, name == ablation and not pd.isna(value)))
-        rows.append(tuple(cells))
-    return Table(
-        "faithfulness",
-        "Faithfulness under every evaluation ablation",
-        "Median over programs [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
-        "the model, 0 nothing. Size: as many edges as the truth of the discovery ablation has, or a share of them all. "
-        "Bold: found and evaluated under the same ablation.",
-        ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over]),
-        (False, False, True, *[True] * len(over)),
-        tuple(rows),
-    )
-
-
-def _state(state: str) -> str | None:
-    return {"undefined": "no meaning", "no number": "no number"}.get(state)
-
-
-def areas(table: pd.DataFrame) -> Table:
-    """Areas under faithfulness over circuit size."""
-    measured = {"cpr": "CPR", "cmd": "CMD", "cpr_log": "CPR, log size", "cmd_log": "CMD, log size"}
+def structures(table: pd.DataFrame) -> Table:
+    """Under which ablations each method misses each structure."""
+    names = list(dict.fromkeys(table.sort_values("place", kind="stable")["structure"]))
     rows = []
-    for found in table.to_dict("records"):
-        cells = [_text(found[name]) for name in ("label", "ablation", "evaluation_ablation")]
-        for name in measured:
-            ends = [found[f"{name}{end}"] for end in ("", "_low", "_high")]
-            cells.append(_numeric(with_interval(*ends), found[name]))
-        rows.append((*cells, _numeric(amount(found["n_programs"]), found["n_programs"])))
-    sizes = " / ".join(dict.fromkeys(table["sizes"]))
+    for label, of_label in table.groupby("label", sort=False):
+        cells = [text_cell(label)]
+        for name in names:
+            of_both = of_label[of_label["structure"] == name]
+            missed = [
+                ablation if not found else f"{ablation} in {n - round(found * n)} of {n} runs"
+                for ablation, found, n in of_both[["ablation", "found", "n_cells"]].itertuples(index=False)
+                if found < 1
+            ]
+            text = "found" if not missed else f"misses {', '.join(missed)}"
+            text = text if len(of_both) else DASH
+            cells.append(number_cell(text, of_both["found"].mean(), text == "found"))
+        found = of_label["found"].mean()
+        rows.append((*cells, number_cell(share(found), found)))
     return Table(
-        "areas",
-        "Areas over circuit size",
-        "CPR: area under faithfulness, more is better. CMD: area between faithfulness and 1, less is better. By the "
-        f"trapezoid rule over the shares of the edges {sizes}, linearly (as MIB) and over log size; median over "
-        "programs [95 % bootstrap interval].",
-        ("Method", "Discovered under", "Evaluated under", *measured.values(), "Programs"),
-        (False, False, False, *[True] * (len(measured) + 1)),
-        tuple(rows),
-    )
-
-
-def sensitivity(table: pd.DataFrame, threshold: float) -> Table:
-    """How much each method's verdict depends on the evaluation."""
-    rows = []
-    for found in table.to_dict("records"):
-        cells = [_text(found["label"]), _text(found["ablation"])]
-        for name in ("worst", "best", "range"):
-            text = with_interval(*(found[f"{name}{end}"] for end in ("", "_low", "_high")))
-            setting = f" ({found[f'{name}_setting']})" if name != "range" else ""
-            cells.append(_numeric(text + setting, found[name]))
-        cells += [_numeric(share(found[name]), found[name]) for name in ("hold", "surely", "surely_not")]
-        main = "" if pd.isna(found["share"]) else f"{found['factor']} {share(found['share'])} "
-        main += f"[{share(found['share_low'])}, {share(found['share_high'])}]" if main else DASH
-        cells += [_numeric(main, found["share"])]
-        cells += [_numeric(str(found[name]), found[name]) for name in ("n_settings", "n_programs")]
-        rows.append(tuple(cells))
-    return Table(
-        "sensitivity",
-        "How much the verdict depends on the evaluation",
-        "Median faithfulness over programs [95 % bootstrap interval] in the setting that speaks most against the "
-        f"circuits and in the one that speaks most for them; in what share of the settings it is {threshold:g} or "
-        "more, surely is (the whole interval), surely is not. Main choice: the one that explains most of the variance "
-        "between settings (Shapley share), where they differ by more than noise.",
-        (
-            "Method",
-            "Discovered under",
-            "Worst",
-            "Best",
-            "Range",
-            f"At least {threshold:g}",
-            "Surely",
-            "Surely not",
-            "Main choice",
-            "Settings",
-            "Programs",
-        ),
-        (False, False, *[True] * 9),
+        "structures",
+        "Structures that a method misses",
+        "Under which ablations the edges ranked first, as many as the smallest minimal circuit has, are no minimal "
+        "circuit of the gate. Bold: found under every ablation. Last: the share of all runs in which the structure is "
+        "found.",
+        ("Method", *names, "Found"),
+        (False, *[True] * (len(names) + 1)),
         tuple(rows),
     )
 
@@ -303,13 +238,14 @@ def comparisons(table: pd.DataFrame) -> Table:
     kept = surest.sort_values("ablation", kind="stable", key=lambda column: column.map(place))
     for found in kept.to_dict("records"):
         winner = found["p_holm"] < 0.05
-        cells = [_text(found[name]) for name in ("ablation", "first", "second")]
-        cells += [_numeric(f"{found['n_different']} of {found['n']}", found["n_different"])]
+        cells = [text_cell(found[name]) for name in ("ablation", "first", "second")]
+        cells += [number_cell(f"{found['n_different']} of {found['n']}", found["n_different"])]
         cells += [
-            _numeric(f"{found['median_difference']:+.3f}", found["median_difference"]),
-            _numeric(number(found["a12"]), found["a12"]),
+            number_cell(f"{found['median_difference']:+.3f}", found["median_difference"]),
+            number_cell(number(found["a12"]), found["a12"]),
         ]
-        cells += [_numeric(number(found[name], 3), found[name], winner) for name in ("p_holm", "p_value", "smallest_p")]
+        ends = ("p_holm", "p_value", "smallest_p")
+        cells += [number_cell(number(found[name], 3), found[name], winner) for name in ends]
         rows.append(tuple(cells))
     return Table(
         "comparisons",
@@ -342,12 +278,12 @@ def failures(table: pd.DataFrame) -> Table:
         tasks = ", ".join(sorted(set(group["task"])))
         rows.append(
             (
-                _text(kind),
-                _text(label),
-                _text(ablation),
-                _numeric(str(len(group)), len(group)),
-                _text(reason),
-                _text(tasks),
+                text_cell(kind),
+                text_cell(label),
+                text_cell(ablation),
+                number_cell(str(len(group)), len(group)),
+                text_cell(reason),
+                text_cell(tasks),
             )
         )
     return Table(
@@ -372,8 +308,8 @@ def benchmarks(asked: Mapping[str, Mapping[str, Any]], statuses: Mapping[str, st
         cells = list(contents.get("cells", ()))
         done = sum(statuses.get(key) == "done" for key in cells)
         missing = sum(key not in statuses for key in cells)
-        counts = [_numeric(f"{n:,}", n) for n in (len(cells), done, len(cells) - done - missing, missing)]
-        rows.append((_text(name), *counts, _text((contents.get("spec") or {}).get("description", ""))))
+        counts = [number_cell(f"{n:,}", n) for n in (len(cells), done, len(cells) - done - missing, missing)]
+        rows.append((text_cell(name), *counts, text_cell((contents.get("spec") or {}).get("description", ""))))
     return Table(
         "benchmarks",
         "Benchmarks",
@@ -391,13 +327,16 @@ def provenance(table: pd.DataFrame) -> Table:
         if len(group) > MOST_VALUES:
             rows.append(
                 (
-                    _text(name),
+                    text_cell(name),
                     Cell(f"{len(group)} different values"),
-                    _numeric(str(group["cells"].sum()), group["cells"].sum()),
+                    number_cell(str(group["cells"].sum()), group["cells"].sum()),
                 )
             )
         else:
-            rows += [(_text(name), _text(row.value), _numeric(str(row.cells), row.cells)) for row in group.itertuples()]
+            rows += [
+                (text_cell(name), text_cell(row.value), number_cell(str(row.cells), row.cells))
+                for row in group.itertuples()
+            ]
     return Table(
         "provenance",
         "Provenance",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from . import tables
+from .diagnostics import structure_table, structures
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
 from .sensitivity import Sensitivity, sensitivity
 from .stores import Stores
@@ -31,6 +32,7 @@ class Results(NamedTuple):
     faithfulness: pd.DataFrame
     areas: pd.DataFrame
     sensitivity: Sensitivity
+    structures: pd.DataFrame
     failures: pd.DataFrame
 
 
@@ -64,6 +66,7 @@ def _of(store: Stores, records: list[dict[str, Any]], superseded: int) -> Result
         faithfulness=faithfulness_table(shown),
         areas=area_table(shown),
         sensitivity=sensitivity(evaluated),
+        structures=structures(structure_table(store, records)),
         failures=tables.failure_table(records, evaluations, store.damaged),
     )
 

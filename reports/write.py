@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..suite.errors import StoreError
-from . import markup, present, tables
-from .dependence import dependence
-from .labels import ordered_ablations
+from . import markup, present, present_evaluations, tables
 from .leaderboard import leaderboard_json
 from .results import Results, current, read
 from .sensitivity import THRESHOLD
-from .sensitivity_words import in_words
 from .stores import Stores
-from .verdict import sentences
 
 if TYPE_CHECKING:
     from .gallery import Drawn
-    from .page import Picture, Section
-    from .viewer import Circuits
+    from .page import Picture
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
@@ -39,6 +34,7 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
     """
     from .gallery import gallery
     from .page import page
+    from .sections import facts, sections, title
     from .viewer import circuits_of
 
     results = read(store_path, *others)
@@ -48,8 +44,8 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
         pictures = write_figures(folder / "figures", drawn)
         shown = _write_tables(folder / "tables", results, curves)
         circuits = circuits_of(results.store, results.recovery)
-        sections = _sections(results, pictures, shown, circuits)
-        html = page(_title(results.store), _facts(results), sections, circuits.json if circuits.shown else "")
+        parts = sections(results, pictures, shown, circuits)
+        html = page(title(results.store), facts(results), parts, circuits.json if circuits.shown else "")
         (folder / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
         path = folder / "report.html"
         path.write_text(html, encoding="utf-8")
@@ -87,33 +83,6 @@ def summary_table(store_path: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _title(store: Stores) -> str:
-    names = ", ".join(store.benchmarks()) or ", ".join(sorted(part.path.resolve().name for part in store.stores))
-    return f"CircuitMeter: {names}"
-
-
-def _facts(results: Results) -> list[str]:
-    """What the store holds, in a few numbers."""
-    done = sum(record["status"] == "done" for record in results.records)
-    facts = [f"{len(results.store.stores)} stores"] * (len(results.store.stores) > 1)
-    facts += [f"{len(results.records)} cells", f"{done} done"]
-    kinds = results.failures.loc[results.failures["kind"] != "damaged", "kind"].value_counts()
-    undefined = int(kinds.get("undefined", 0))
-    facts += [f"{undefined} undefined"] if undefined else []
-    facts += [f"{int(kinds.sum()) - undefined} failed"] if kinds.sum() > undefined else []
-    asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.get("cells", ())}
-    missing = len(asked - {record["key"] for record in results.records})
-    facts += [f"{missing} not run yet"] if missing else []
-    for contents in results.store.benchmarks().values():
-        facts += [f"{model['combinations']} not run on {model['model']}" for model in contents.get("not_run", ())]
-    facts += [f"{results.superseded} outdated, left out"] if results.superseded else []
-    facts += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
-    for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
-        n = results.recovery[column].nunique()
-        facts += [f"{n} {word}{'s' * (n != 1)}"] if n else []
-    return facts
-
-
 def write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
     """Writes each figure as PDF, SVG and PNG; returns what the page shows of them."""
     from .page import Picture
@@ -146,6 +115,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         "sensitivity": results.sensitivity.table,
         "comparisons": results.pairwise,
         "circuits": tables.circuit_table(results.records),
+        "structures": results.structures.drop(columns="place"),
         "failures": results.failures,
         "provenance": origin,
         "curves": curves,
@@ -157,10 +127,11 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.programs(by_program),
         present.runs(by_run),
         present.mismatches(results.mismatch),
-        present.evaluations(results.faithfulness),
-        present.areas(results.areas),
-        present.sensitivity(results.sensitivity.table, THRESHOLD),
+        present_evaluations.evaluations(results.faithfulness),
+        present_evaluations.areas(results.areas),
+        present_evaluations.sensitivity(results.sensitivity.table, THRESHOLD),
         present.comparisons(results.pairwise),
+        present.structures(results.structures),
         present.failures(results.failures),
         present.benchmarks(results.store.benchmarks(), {record["key"]: record["status"] for record in results.records}),
         present.provenance(origin),
@@ -169,89 +140,3 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         (folder / f"{table.name}.md").write_text(markup.markdown(table), encoding="utf-8")
         (folder / f"{table.name}.tex").write_text(markup.latex(table), encoding="utf-8")
     return {table.name: table for table in shown}
-
-
-def _sections(
-    results: Results, pictures: dict[str, Picture], shown: dict[str, present.Table], circuits: Circuits
-) -> list[Section]:
-    """The page's parts, in order; those that would be empty are left out."""
-    from .page import Section
-
-    scored = not results.recovery.empty
-    summary = sentences(results.aggregate, results.pairwise, results.mismatch) if scored else [_nothing_scored(results)]
-    summary += [text] if (text := dependence(results.faithfulness)) else []
-    without = sum(record["status"] != "done" for record in results.records)
-    if without:
-        summary.append(f"{without} of {len(results.records)} cells have no result; the reasons are listed below.")
-    found = [Section("summary", "Summary", tuple(summary))]
-    if scored:
-        found.append(Section("recovery", "Recovery", (), (pictures["auc_by_method"],), (shown["leaderboard"],)))
-        found.append(
-            Section("curves", "Curves", (), (pictures["roc"], pictures["precision_recall"], pictures["true_size"]))
-        )
-        found.append(Section("cost", "Cost", (), (pictures["cost"],)))
-        if len(ordered_ablations(results.mismatch["truth_ablation"])) > 1:
-            text = (
-                "An edge that one ablation needs another may not: which circuit is true depends on how edges are cut."
-            )
-            found.append(Section("mismatch", "Truth mismatch", (text,), (pictures["mismatch"],), (shown["mismatch"],)))
-    if len(results.faithfulness):
-        text = (
-            "A circuit is faithful when the model without the rest still does what it did; what is put in place of the "
-            "rest is the analyst's choice."
-        )
-        names = [name for name in ("evaluation", "faithfulness") if name in pictures]
-        listed = [shown[name] for name in ("faithfulness", "areas") if shown[name].rows]
-        drawn = tuple(pictures[name] for name in names)
-        found.append(Section("faithfulness", "Faithfulness", (text,), drawn, tuple(listed)))
-    if "sensitivity" in pictures:
-        text = in_words(results.sensitivity)
-        found.append(Section("sensitivity", "Sensitivity", text, (pictures["sensitivity"],), (shown["sensitivity"],)))
-    if circuits.shown:
-        text = (
-            "What a method's best edges have in common with the true circuit of its ablation. The slider says how many "
-            "edges; it starts at the true size. Point at an edge or a node, or reach it with the Tab key, to see names "
-            "and scores. Layers from bottom to top; q, k and v enter a head at its left, middle and right.",
-        )
-        if circuits.shown < circuits.of:
-            text += (
-                f"The first {circuits.shown} of {circuits.of} pairs of task and ablation: more would slow the page.",
-            )
-        found.append(Section("circuits", "Circuits", text))
-    if scored:
-        found.append(Section("programs", "Programs", (), (), (shown["programs"], shown["runs"])))
-        if shown["comparisons"].rows:
-            found.append(Section("tests", "Tests", (), (), (shown["comparisons"],)))
-    absent = _not_run(results)
-    if len(results.failures) or absent:
-        listed = (shown["failures"],) if len(results.failures) else ()
-        found.append(Section("failures", "No result", absent, (), listed))
-    if results.store.damaged:
-        damaged = (f"{key}: {reason}" for key, reason in sorted(results.store.damaged.items()))
-        text = (
-            "These cells are not what was written and are left out of everything above; the next run replaces them.",
-            *damaged,
-        )
-        found.append(Section("damaged", "Damaged cells", text))
-    if results.records:
-        listed = [shown[name] for name in ("benchmarks", "provenance") if shown[name].rows]
-        found.append(Section("provenance", "Provenance", (), (), tuple(listed)))
-    return found
-
-
-def _not_run(results: Results) -> tuple[str, ...]:
-    """A sentence for each model that a benchmark was not run on because it was not on the machine."""
-    benchmarks = results.store.benchmarks().items()
-    return tuple(
-        f"{name} was not run on {model['model']} ({model['combinations']} cells): {model['reason']}"
-        for name, contents in benchmarks
-        for model in contents.get("not_run", ())
-    )
-
-
-def _nothing_scored(results: Results) -> str:
-    if not results.records:
-        return "This store holds no cells yet: run a benchmark into it and report again."
-    if all(record["status"] != "done" for record in results.records):
-        return "No cell of this store has a result: all of them failed or are undefined."
-    return "No cell of this store could be scored: none of its tasks has a known circuit."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.gates.catalogue import GATES
-from circuitmeter.reports.diagnostics import finds, structure_table, structures
+from circuitmeter.reports import present
+from circuitmeter.reports.diagnostics import finds, missed_by, structure_table, structures
+from circuitmeter.reports.figures.structures import structures as draw
+from circuitmeter.reports.stores import Stores
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.harness.run import run
 from circuitmeter.suite.harness.spec import Spec
-from circuitmeter.suite.harness.store import Store
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.objective import OBJECTIVES
 
@@ -45,18 +48,19 @@ def test_the_gates_certificates_hold_their_minimal_circuits():
             assert set.intersection(*map(set, claim["circuits"])) == known.core
 
 
-def found(method, gate, objective):
+@functools.cache
+def found(method, gate, objective, ablation="patch", seed=0, **parameters):
     task, truth, chosen = tasks.load(f"gates/{gate}"), ground_truth.load(f"gates/{gate}"), METHODS.get(method)
     scores = chosen.discover(
         truth.model(),
         task.data(),
-        ablation=Ablation.parse("patch"),
+        ablation=Ablation.parse(ablation),
         objective=OBJECTIVES.get(objective),
-        seed=0,
-        truth=truth.reference("patch"),
-        **chosen.resolve({}),
+        seed=seed,
+        truth=truth.reference(ablation),
+        **chosen.resolve({name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}),
     ).scores.flat()
-    return finds(scores, truth.graph, truth.certificate["ablations"]["patch"]["circuits"])
+    return finds(scores, truth.graph, truth.certificate["ablations"][ablation]["circuits"])
 
 
 @pytest.mark.parametrize(
@@ -77,16 +81,88 @@ def test_what_methods_miss(gate, objective, by):
     assert {method: found(method, gate, objective) for method in by} == by
 
 
-def test_the_table_is_made_from_a_store_alone(tmp_path):
-    spec = tmp_path / "few.toml"
-    spec.write_text(
-        '[[grid]]\ntask = ["gates/adder", "gates/saturation", "tracr/hist"]\nmethod = ["eap", "truth"]\n'
-        'ablation = ["patch"]\nobjective = ["answer-difference"]\n'
+SINGLE_EDGE = ("eap", "eap-ig", "eap-path", "eap-gp", "atp-star", "relp", "gim", "exact")
+MASKS = {"steps": 500, "regularisations": (1.0,)}  # as in diagnostics-1
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_methods_that_cut_single_edges_miss_backup_heads_and_joint_ones_need_not(ablation):
+    assert not any(found(method, "backup", "answer-difference", ablation) for method in SINGLE_EDGE)
+    assert not any(found(method, "backup", "l2", ablation) for method in ("eap-ig", "exact"))
+    assert found("acdc", "backup", "answer-difference", ablation) and found("acdc", "backup", "l2", ablation)
+    # Where the backup does not step in, it takes no joint method.
+    assert found("exact", "backup", "answer-difference", "patch")
+
+
+@pytest.mark.parametrize("gate", ["backup", "cancelling"])
+def test_masks_find_a_backup_head_and_drop_a_cancelling_pair(gate):
+    assert found("subnetwork-probing", gate, "l2", "zero", **MASKS)
+
+
+def test_methods_that_cut_single_edges_keep_a_cancelling_pair():
+    # One by one too: cutting either of the two alone does harm, whatever was cut before.
+    assert not any(found(method, "cancelling", "l2", "zero") for method in ("eap-ig", "exact", "acdc"))
+    # Signed effects of the pair cancel over prompts, and then nothing is seen of it.
+    assert found("exact", "cancelling", "answer-difference", "zero")
+
+
+@pytest.mark.parametrize("ablation", ["patch", "zero", "mean"])
+def test_saturation_separates_eap_from_its_integrated_forms(ablation):
+    assert not any(found(method, "saturation", "answer-difference", ablation) for method in ("eap", "relp", "gim"))
+    assert found("eap-ig", "saturation", "answer-difference", ablation)
+
+
+def test_the_path_of_edges_and_guided_paths_see_saturation_too():
+    assert found("eap-path", "saturation", "answer-difference") and found("eap-gp", "saturation", "answer-difference")
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_constant_paths_need_an_objective_that_is_no_difference_of_answers(ablation):
+    # What adds the same to every answer changes no difference between two.
+    assert not any(found(method, "position", "answer-difference", ablation) for method in ("exact", "eap-ig", "acdc"))
+    assert all(found(method, "position", "l2", ablation) for method in ("exact", "eap-ig", "acdc"))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "few.toml").write_text(
+        '[[grid]]\ntask = ["gates/adder", "gates/saturation", "tracr/hist"]\n'
+        'method = ["eap", "exact", "truth", { name = "random", seed = [0, 1] }]\n'
+        'ablation = ["patch", "zero"]\nobjective = ["answer-difference"]\n'
     )
-    store = tmp_path / "store"
-    run(Spec.load(spec), store, executor="serial")
-    table = structure_table(Store(store), list(Store(store).records()))
-    assert set(table["structure"]) == {"adder", "saturation"}
-    shown = structures(table)
-    assert shown.loc[("patch", "eap"), "adder"] == 1 and shown.loc[("patch", "eap"), "saturation"] == 0
-    assert structures(pd.DataFrame()).empty
+    run(Spec.load(folder / "few.toml"), folder / "store", executor="serial")
+    return Stores([folder / "store"])
+
+
+def test_the_table_is_made_from_a_store_alone(few):
+    table = structures(structure_table(few, list(few.records())))
+    assert set(table["structure"]) == {"adder", "saturation"} and set(table["label"]) == {"eap", "exact", "random"}
+    shares = table.set_index(["label", "ablation", "structure"])["found"]
+    assert shares["eap", "patch", "adder"] == 1 and shares["eap", "patch", "saturation"] == 0
+    assert table.loc[table["label"] == "random", "n_cells"].tolist() == [2] * 4
+    assert list(dict.fromkeys(table["label"])) == ["exact", "eap", "random"]  # the best first, baselines last
+    assert structures(structure_table(few, [])).empty
+
+
+def test_words_and_table_say_who_misses_what(few):
+    table = structures(structure_table(few, list(few.records())))
+    said = dict(text.split(": ", 1) for text in missed_by(table))
+    assert "Found under every ablation by exact; under none by eap." in said["saturation"]
+    assert "random" not in " ".join(said.values())
+    shown = present.structures(table)
+    texts = {row[0].text: dict(zip(shown.headings, (cell.text for cell in row), strict=True)) for row in shown.rows}
+    assert texts["eap"]["saturation"] == "misses patch, zero" and texts["exact"]["saturation"] == "found"
+
+
+def test_the_figure_has_a_mark_for_every_method_and_structure(few):
+    table = structures(structure_table(few, list(few.records())))
+    figure = draw(table)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["patch ablation", "zero ablation"]
+    for ax in figure.axes:
+        marks = sorted(tuple(map(int, point)) for line in ax.lines for point in line.get_xydata())
+        assert marks == [(x, y) for x in range(2) for y in range(3)]
+    full, part, missed = figure.axes[0].lines
+    assert (1, 1) in set(map(tuple, missed.get_xydata())) and (0, 1) in set(map(tuple, full.get_xydata()))
+    assert len({line.get_marker() for line in (full, missed)}) == 2  # told apart in grey
+    assert draw(structures(structure_table(few, []))).texts

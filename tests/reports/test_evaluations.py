@@ -10,7 +10,7 @@ from circuitmeter.reports.evaluations import area_table, evaluation_table, faith
 from circuitmeter.reports.figures.evaluation import evaluation
 from circuitmeter.reports.figures.faithfulness import faithfulness, spaced
 from circuitmeter.reports.figures.heat import short
-from circuitmeter.reports.present import areas, evaluations
+from circuitmeter.reports.present_evaluations import areas, evaluations
 from circuitmeter.reports.tables import failure_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.harness.store import Store

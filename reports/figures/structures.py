@@ -1,0 +1,63 @@
+"""Which structures methods find and miss: gates across, methods down, a panel per ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..labels import ordered_ablations
+from ..style import PAGE, styled
+from .panels import nothing
+
+FOUND, MISSED = "#0072B2", "#D55E00"
+ROW = 0.155
+"""Height of a method's row, inches."""
+
+ACROSS = 3
+KINDS = (
+    ("found", {"marker": "s", "color": FOUND, "ms": 5.5}),
+    ("in some of the runs", {"marker": "s", "color": FOUND, "ms": 5.5, "fillstyle": "left", "mfcalt": "white"}),
+    ("missed", {"marker": "x", "color": MISSED, "ms": 4, "mew": 1.1}),
+)
+
+
+@styled
+def structures(table: pd.DataFrame) -> Figure:
+    """Filled squares where a structure was found, half ones where in some of the runs, crosses where it was missed.
+
+    Args:
+        table: ``diagnostics.structures``, whose order of methods and structures is kept. Empty squares were not run.
+    """
+    if table.empty:
+        return nothing("No method was run on a gate.")
+    ablations, labels = ordered_ablations(table["ablation"]), list(dict.fromkeys(table["label"]))
+    gates = list(dict.fromkeys(table.sort_values("place", kind="stable")["structure"]))
+    across = min(len(ablations), ACROSS)
+    down = -(-len(ablations) // across)
+    figure = Figure(figsize=(PAGE, down * (ROW * max(len(labels), 4) + 0.25) + 1.0))
+    axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
+    for i, (ablation, ax) in enumerate(zip(ablations, axes, strict=False)):
+        ax.set_title(f"{ablation} ablation")
+        _marks(ax, table[table["ablation"] == ablation], labels, gates)
+        ax.tick_params(length=0, labelbottom=i + across >= len(ablations))
+    for ax in axes[len(ablations) :]:
+        ax.set_visible(False)
+    handles = [Line2D([], [], ls="", label=words, **look) for words, look in KINDS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3)
+    return figure
+
+
+def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[str]) -> None:
+    """One panel."""
+    chosen = (rows["found"] >= 1, (rows["found"] > 0) & (rows["found"] < 1), rows["found"] <= 0)
+    for kind, (_, look) in zip(chosen, KINDS, strict=True):
+        x = [gates.index(name) for name in rows.loc[kind, "structure"]]
+        y = [labels.index(name) for name in rows.loc[kind, "label"]]
+        ax.plot(x, y, ls="", clip_on=False, **look)
+    ax.set(xlim=(-0.6, len(gates) - 0.4), ylim=(len(labels) - 0.4, -0.6))
+    ax.set_xticks(range(len(gates)), gates, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(labels)), labels)
