@@ -8,18 +8,18 @@ EXHAUSTIVE = 4_096
 SAMPLED = 1_024
 
 
-def choose_pairs(classes: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+def choose_pairs(classes: np.ndarray, seed: int, at_most: int = EXHAUSTIVE) -> tuple[np.ndarray, str]:
     """Pairs of different inputs, and how they were chosen, in words.
 
     Args:
         classes: int [N], the output class of each input.
 
     Returns:
-        int [n_pairs, 2], clean and counterfactual index: all pairs when they are at most EXHAUSTIVE, else SAMPLED of
+        int [n_pairs, 2], clean and counterfactual index: all pairs when they are ``at_most`` so many, else SAMPLED of
         them, whose two output classes are drawn first, so that rare outputs are compared as often as common ones.
     """
     n = len(classes)
-    if n * (n - 1) <= EXHAUSTIVE:
+    if n * (n - 1) <= at_most:
         pairs = np.argwhere(~np.eye(n, dtype=bool))
         return pairs, "exhaustive"
     generator = np.random.default_rng(seed)

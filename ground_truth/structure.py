@@ -1,7 +1,7 @@
 """What the weights alone say about edges, and what is constant over a domain: bounds on any circuit, from above.
 
-Written for models without norm, and without biases of queries, keys and values (compiled and hand-wired ones); there an
-edge whose write and read subspaces do not meet carries nothing, whatever the input.
+In models without norm, and without biases of queries, keys and values (compiled and hand-wired ones), an edge whose
+write and read subspaces do not meet carries nothing, whatever the input. In others all edges may carry something.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def structural(model: Transformer) -> Tensor:
     With norms, or biases in attention, nothing is excluded.
     """
     graph = model.graph
-    if model.config.norm != "none" or any(block.b_QKV.any() for block in model.blocks):
+    if _mixes(model):
         return graph.exists.clone()
     writes, reads = write_weights(model), read_weights(model)
     meets = torch.tensor([[float((write @ read).abs().max()) for read in reads] for write in writes])
@@ -36,6 +36,11 @@ def structural(model: Transformer) -> Tensor:
         edges = smaller
 
 
+def _mixes(model: Transformer) -> bool:
+    """Whether what a reader sees of a writer depends on more than the product of two weights."""
+    return model.config.norm != "none" or any(bool(block.b_QKV.any()) for block in model.blocks)
+
+
 def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) -> Tensor:
     """Edges whose read projection is the same for all inputs, at every position: bool [n_writers, n_readers].
 
@@ -43,11 +48,14 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     is the same with and without the cut.
 
     Args:
-        model: without norms or biases in attention, in float64.
+        model: in float64. With norms, or biases in attention, an edge counts only if what is written is the same.
         tokens: long [N, P].
         edges: bool [n_writers, n_readers], the ones to look at; all that exist when omitted.
     """
-    graph, reads = model.graph, read_weights(model)
+    graph = model.graph
+    reads = (
+        [torch.eye(model.config.d_model).to(model.embed)] * len(graph.readers) if _mixes(model) else read_weights(model)
+    )
     with torch.no_grad():
         written = model.outputs(model.run(model.input_nodes(tokens))[1])
     still = torch.zeros_like(graph.exists)

@@ -24,6 +24,8 @@ from .rotation import rotate, rotated_size
 SHIPPED = {
     "gates": Path(__file__).parent / "gates" / "weights",
     "tracr": Path(__file__).parent / "rasp" / "weights",
+    "trained": Path(__file__).parent / "trained" / "weights",
+    "trained-node": Path(__file__).parent / "trained" / "weights_node",
 }
 ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from another's when they are loaded
 BASIS = 0  # the seed of the basis that they are rotated to

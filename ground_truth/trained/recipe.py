@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,16 +74,6 @@ class Recipe:
     def name(self, seed: int) -> str:
         """What a model is shipped as: ``hist``, ``hist-norm``, ``hist-seed1``, ``hist-norm-seed1``."""
         return self.program + "-norm" * self.norm + (f"-seed{seed}" if seed else "")
-
-
-def heads_of(config: Config, program: str, seed: int) -> list[list[int]]:
-    """For each layer the order in which a model's heads are stored, so that no head's number says what it does."""
-    chance = random.Random(f"{program} {seed}")  # random() is the one method that is the same in every Python
-    orders = []
-    for _ in range(config.n_layers):
-        keys = [chance.random() for _ in range(config.n_heads)]
-        orders.append(sorted(range(config.n_heads), key=keys.__getitem__))
-    return orders
 
 
 RECIPES = {

@@ -147,7 +147,12 @@ class Students:
         )
         weight = weight.unflatten(2, (readers, -1)).transpose(1, 2).flatten(0, 1)  # [M * 3H, D, E]
         bias = bias.unflatten(2, (readers, -1)).transpose(1, 2).flatten(0, 1)
-        x = self._normed(x).expand(-1, -1, readers, -1, -1).permute(0, 2, 1, 3, 4).reshape(models * readers, rows * positions, d)
+        x = (
+            self._normed(x)
+            .expand(-1, -1, readers, -1, -1)
+            .permute(0, 2, 1, 3, 4)
+            .reshape(models * readers, rows * positions, d)
+        )
         x = torch.baddbmm(bias, x, weight).view(models, readers, rows, positions, -1)
         q, k, v = x.permute(0, 1, 3, 4, 2).contiguous().chunk(3, 1)  # [M, H, P, E, B]: many small problems innermost
         found = (q.unsqueeze(3) * k.unsqueeze(2)).sum(4) * config.scale  # [M, H, P, P, B]

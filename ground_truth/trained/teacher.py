@@ -72,9 +72,7 @@ def prepare(recipe: Recipe) -> Lesson:
     tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
     with torch.no_grad():
         outputs, written = teacher.run(tokens)
-    lesson = Lesson(
-        source, domain, teacher, teacher.graph.matrix(claim["core"]), tokens, read, outputs[0], written
-    )
+    lesson = Lesson(source, domain, teacher, teacher.graph.matrix(claim["core"]), tokens, read, outputs[0], written)
     problem = mistake(lesson, outputs[0], OUTPUT_TOLERANCE)
     if problem:
         raise ModelError(f"{source.name} is no teacher on this domain: {problem}")

@@ -9,6 +9,20 @@ def weights_of(model) -> dict[str, np.ndarray]:
     return {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
 
 
+def normed(weights, config, name, x):
+    if config.norm == "none":
+        return x
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(-1, keepdims=True) + config.norm_eps)
+    return centred / scale * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def activation(config, x):
+    if config.activation == "relu":
+        return np.maximum(x, 0)
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))  # GPT-2's gelu
+
+
 def run(weights, config, tokens, cut=frozenset(), alternative=None):
     """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``."""
     batch, positions = tokens.shape
@@ -17,21 +31,23 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None):
         "tok_embed": weights["embed"][tokens],
         "pos_embed": np.broadcast_to(weights["pos_embed"][:positions], shape),
     }
+    biases = np.zeros(config.d_model)  # of attention so far: no edge carries them
 
-    def read(reader):
-        x = np.zeros(shape)
+    def read(reader, norm):
+        x = np.zeros(shape) + biases
         for writer, out in written.items():
             x = x + (alternative[writer] if f"{writer}->{reader}" in cut else out)
-        return x
+        return normed(weights, config, norm, x)
 
     for layer in range(config.n_layers):
-        d, heads = config.d_head, config.n_heads
-        packed, output = weights[f"blocks.{layer}.W_QKV"], weights[f"blocks.{layer}.W_O"]
+        d, heads, block = config.d_head, config.n_heads, f"blocks.{layer}"
+        packed, shift, output = (weights[f"{block}.{name}"] for name in ("W_QKV", "b_QKV", "W_O"))
         new = {}
         for head in range(heads):
+            columns = [slice((i * heads + head) * d, (i * heads + head + 1) * d) for i in range(3)]
             q, k, v = (
-                read(f"a{layer}.h{head}<{part}>") @ packed[:, (i * heads + head) * d : (i * heads + head + 1) * d]
-                for i, part in enumerate("qkv")
+                read(f"a{layer}.h{head}<{part}>", f"{block}.norm_attention") @ packed[:, here] + shift[here]
+                for part, here in zip("qkv", columns, strict=True)
             )
             scores = q @ k.transpose(0, 2, 1) / np.sqrt(d)
             if config.causal:
@@ -40,6 +56,8 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None):
             pattern /= pattern.sum(-1, keepdims=True)
             new[f"a{layer}.h{head}"] = pattern @ v @ output[head * d : (head + 1) * d]
         written |= new
-        hidden = np.maximum(read(f"m{layer}") @ weights[f"blocks.{layer}.W_in"] + weights[f"blocks.{layer}.b_in"], 0)
-        written[f"m{layer}"] = hidden @ weights[f"blocks.{layer}.W_out"] + weights[f"blocks.{layer}.b_out"]
-    return read("logits") @ weights["unembed"], written
+        biases = biases + weights[f"{block}.b_O"]
+        x = read(f"m{layer}", f"{block}.norm_mlp")
+        hidden = activation(config, x @ weights[f"{block}.W_in"] + weights[f"{block}.b_in"])
+        written[f"m{layer}"] = hidden @ weights[f"{block}.W_out"] + weights[f"{block}.b_out"]
+    return read("logits", "norm_final") @ weights["unembed"], written

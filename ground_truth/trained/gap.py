@@ -1,0 +1,68 @@
+"""When a trained model may be shipped: what its certificate must say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+
+from ...suite.ablation import Ablation
+from ...suite.data import Data
+from ...suite.errors import ModelError
+from ...suite.model.transformer import Transformer
+from ..cuts import CutTest
+from ..rasp.domain import Domain
+
+TOLERANCE = 0.1  # largest change of a raw output that counts as none: between the inert edges' and the true ones'
+RATIO = 20  # the smallest effect of a true edge over the largest of an inert one
+NUMBER_TOLERANCE = 0.02  # of outputs that are numbers, from the specified ones; these differ by 1/12 or more
+
+
+def gap(model: Transformer, domain: Domain, claim: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that the rule is about. Effects are of one edge that is cut alone, over all pairs of inputs.
+
+    Args:
+        model: float64.
+        claim: what is certified of it under patching; its witnesses are the pairs on which edges matter most.
+    """
+    clean, other = torch.tensor(list(claim["witnesses"].values())).T
+    tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
+    test = CutTest(model, Data(tokens[clean], tokens[other], read[clean]), Ablation.parse("patch"))
+    cuts = model.graph.exists.repeat(len(claim["core"]), 1, 1)
+    for cut, edge in zip(cuts, claim["core"], strict=True):
+        cut[model.graph.index(edge)] = False
+    smallest = float(test.error(cuts).min())
+    return {
+        "smallest_true_effect": smallest,
+        "largest_inert_effect": claim["largest_inert_effect"],
+        "ratio": round(smallest / max(claim["largest_inert_effect"], 1e-12), 3),
+        "joint_error": claim["error_of_necessary"],
+    }
+
+
+def check(claim: Mapping[str, Any], numbers: Mapping[str, float], intended: Collection[str], tolerance: float) -> None:
+    """Whether the claim under patching is that of a model with exactly the edges it was trained to have.
+
+    Args:
+        claim: under patching.
+        numbers: its gap.
+        intended: the edges.
+
+    Raises:
+        ModelError: naming the number, or the edge, that is not as it must be.
+    """
+    if numbers["ratio"] < RATIO:
+        raise ModelError(
+            f"the smallest effect of a true edge, {numbers['smallest_true_effect']:.3g}, is {numbers['ratio']:.3g} "
+            f"times the largest of an inert one, {numbers['largest_inert_effect']:.3g}; at least {RATIO} is asked for."
+        )
+    if numbers["joint_error"] > tolerance:
+        raise ModelError(
+            f"cutting all inert edges at once changes an output by {numbers['joint_error']:.3g}, more than {tolerance}."
+        )
+    different = sorted(set(claim["core"]) ^ set(intended))
+    if different:
+        raise ModelError(f"its edges are not those of the compiled program: they differ in {', '.join(different)}.")
+    if not (claim["unique"] and claim["sufficient"]):
+        raise ModelError("it has more than one minimal circuit.")

@@ -1,0 +1,135 @@
+"""Certifies trained models and puts them among the shipped: ``python -m circuitmeter.ground_truth.trained.ship DIR``.
+
+A model that fails (see gap.py) is refused, and nothing of it is written. Node-strict models are shipped whatever their
+edges do: their certificate says it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ...suite.errors import ModelError
+from ...suite.model.transformer import Transformer
+from ..certify import certify
+from ..files import write_certificate, write_manifest, write_model
+from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap
+from .heads import orders, renamed, stored
+from .recipe import Recipe
+from .teacher import Lesson, mistake, prepare
+from .train import CHECKPOINT
+
+WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
+FAMILIES = {"edge": "trained", "node": "trained-node"}
+
+
+def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, dict[str, Any]]:
+    """Certifies the models of a training, writes those that pass.
+
+    Args:
+        folder: what ``train`` wrote.
+        into: a folder of models and their manifest; that of the shipped ones unless given.
+        tell: told of each model what is certified, or why it is refused.
+
+    Returns:
+        The certificates of the shipped ones by name.
+    """
+    with safe_open(folder / CHECKPOINT, "pt") as file:
+        about = {key: json.loads(value) for key, value in file.metadata().items()}
+        best = {name[len("best.") :]: file.get_tensor(name) for name in file.keys() if name.startswith("best.")}
+    about["recipe"] |= {key: tuple(about["recipe"][key]) for key in ("vocabulary", "betas")}
+    recipe, shipped = Recipe(**about["recipe"]), {}
+    into, lesson = into or WEIGHTS[recipe.strict], prepare(recipe)
+    for model, seed in enumerate(about["seeds"]):
+        name = recipe.name(seed)
+        state = {part: weight[model] for part, weight in best.items()}
+        try:
+            shipped[name] = write(into / name, recipe, lesson, seed, about["step"], state)
+        except ModelError as problem:
+            tell(f"{name} is refused: {problem}")
+            continue
+        numbers = ", ".join(f"{key} {value:.3g}" for key, value in shipped[name]["training"]["gap"].items())
+        tell(f"{name}: {len(shipped[name]['ablations']['patch']['core'])} edges, {numbers}")
+    if shipped:
+        write_manifest(into, "trained: recipe.py")
+    return shipped
+
+
+def write(
+    directory: Path, recipe: Recipe, lesson: Lesson, seed: int, steps: int, state: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Certifies one model and writes its directory; returns the certificate.
+
+    Args:
+        state: its weights, with the heads where they were in training.
+
+    Raises:
+        ModelError: it fails. Nothing is written then.
+    """
+    config = recipe.config(lesson.teacher.config)
+    heads = orders(config, recipe.program, seed)
+    model = Transformer(config, "split")
+    model.load_state_dict(stored(state, config, heads))
+    with torch.no_grad():
+        outputs = model(lesson.tokens)
+    problem = mistake(lesson, outputs, NUMBER_TOLERANCE)
+    if problem:
+        raise ModelError(problem)
+    true = lesson.edges(model.graph)
+    intended = [renamed(name, heads) for name in model.graph.named(true)]
+    certificate = certify(model, lesson.domain, ablations=["patch", "resample"], tolerance=TOLERANCE, every_pair=True)
+    claim = certificate["ablations"]["patch"]
+    numbers = gap(model.double(), lesson.domain, claim)
+    if recipe.strict == "edge":
+        check(claim, numbers, intended, TOLERANCE)
+    behaviour = (outputs - lesson.outputs).abs()[lesson.read].max()
+    certificate["training"] = {
+        "teacher": lesson.source.name,
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "steps": steps,
+        "intended": sorted(intended),
+        "gap": numbers | {"behaviour_error": round(float(behaviour), 6)},
+    }
+    source = lesson.source.description
+    description = {
+        "family": FAMILIES[recipe.strict],
+        "program": recipe.program,
+        "description": f"{source['description']} Trained: dense weights{', layer norm' * recipe.norm}.",
+        "config": asdict(config),
+        "inputs": "split",
+        "causal": config.causal,
+        "max_len": recipe.length,
+        # What the nodes of the circuit write in the compiled program, which these were trained to stand for.
+        "writers": {
+            renamed(node, heads): source["writers"][node]
+            for node, used in zip(model.graph.writers, true.any(1).tolist(), strict=True)
+            if used
+        },
+    } | {key: source[key] for key in ("vocabulary", "outputs")}
+    weights = write_model(directory, model.float().state_dict(), description)
+    write_certificate(directory, "", lesson.domain, certificate, weights)
+    return certificate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m circuitmeter.ground_truth.trained.ship", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="what `train` wrote")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # sums in one order, so that certificates are the same bytes every time
+    with safe_open(options.folder / CHECKPOINT, "pt") as file:
+        wanted = json.loads(file.metadata()["seeds"])
+    shipped = ship(options.folder, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    return 0 if len(shipped) == len(wanted) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The shipped trained models: what their certificates say, derived again by a plain program of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from plain_forward import run, weights_of
+
+from circuitmeter import ground_truth, tasks
+from circuitmeter.ground_truth.rasp.programs import PROGRAMS
+from circuitmeter.ground_truth.trained.gap import NUMBER_TOLERANCE, RATIO, TOLERANCE
+from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.scoring.recovery import recovery
+
+NAMES = [name for name in ground_truth.names() if name.startswith("trained/")]
+QUICK = ["trained/trend-seed1", "trained/xproportion-norm-seed2", "trained/shift1-norm"]
+N_PAIRS = 40  # of the quick tests, beside the witnesses
+
+
+def program_of(name):
+    return ground_truth.load(name).description["program"]
+
+
+def all_pairs(truth):
+    n = len(truth.domain)
+    return np.array([(i, j) for i in range(n) for j in range(n) if i != j])
+
+
+def largest_change(truth, pairs, cut):
+    """Largest change of an output by cutting edges, over pairs of inputs, by the plain program."""
+    model, domain, largest = truth.model(), truth.domain, 0.0
+    weights, config = weights_of(model), truth.config
+    for part in np.array_split(pairs, -(-len(pairs) // 2048)):
+        tokens, read = domain.tokens[part[:, 0]], domain.read[part[:, 0]]
+        other = run(weights, config, domain.tokens[part[:, 1]])[1]
+        moved = run(weights, config, tokens, cut, other)[0] - run(weights, config, tokens)[0]
+        largest = max(largest, float(np.abs(moved)[read].max()))
+    return largest
+
+
+def test_what_is_shipped():
+    programs = {program_of(name) for name in NAMES}
+    assert set(NAMES) == {
+        f"trained/{program}{norm}{seed}"
+        for program in programs
+        for norm in ("", "-norm")
+        for seed in ("", "-seed1", "-seed2")
+    }
+    assert len(programs) >= 5
+    assert set(NAMES) < set(tasks.names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_behaviour_is_the_specification_on_the_whole_domain(name):
+    truth = ground_truth.load(name)
+    about, values = truth.description, truth.description["vocabulary"]["tokens"]
+    specification, labels = PROGRAMS[about["program"]].specification, about["outputs"]["labels"]
+    outputs, _ = run(weights_of(truth.model()), truth.config, truth.domain.tokens)
+    assert len({tuple(row) for row in truth.domain.tokens.tolist()}) == len(truth.domain)
+    for tokens, read, row in zip(truth.domain.tokens, truth.domain.read, outputs, strict=True):
+        expected = [None, *specification([values[i] for i in tokens[1:] if i != about["vocabulary"]["pad"]])]
+        for position in read.nonzero()[0]:
+            if labels:
+                assert labels[int(row[position].argmax())] == expected[position]
+            else:
+                assert row[position, 0] == pytest.approx(expected[position], abs=NUMBER_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_certificate_keeps_the_rule(name):
+    truth = ground_truth.load(name)
+    claim, training = truth.certificate["ablations"]["patch"], truth.certificate["training"]
+    assert truth.certificate["tolerance"] == TOLERANCE
+    assert claim["pairs"] == "exhaustive" and claim["n_pairs"] == len(truth.domain) * (len(truth.domain) - 1)
+    assert claim["unique"] and claim["sufficient"] and sorted(claim["core"]) == training["intended"]
+    assert training["gap"]["smallest_true_effect"] >= RATIO * training["gap"]["largest_inert_effect"] > 0
+    assert training["gap"]["joint_error"] <= TOLERANCE
+    assert truth.certificate["n_structural"] == truth.certificate["n_edges"]  # dense: no edge is known by its weights
+    assert ("layer norm" in truth.description["description"]) == (truth.config.norm == "layer") == ("-norm" in name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_joint_removal_of_all_inert_edges(name):
+    truth = ground_truth.load(name)
+    core = set(truth.certificate["ablations"]["patch"]["core"])
+    inert = {str(edge) for edge in truth.graph.edges} - core
+    generator = np.random.default_rng(3)
+    pairs = all_pairs(truth)
+    found = largest_change(truth, pairs[generator.permutation(len(pairs))[:200]], inert)
+    assert found <= truth.certificate["training"]["gap"]["joint_error"] + 1e-9
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])
+def test_edge_for_edge_on_a_sample_of_pairs(name):
+    """True edges are seen on the witnesses; inert ones are inert on these and on the sample."""
+    truth = ground_truth.load(name)
+    claim, pairs = truth.certificate["ablations"]["patch"], all_pairs(truth)
+    gap = truth.certificate["training"]["gap"]
+    sample = pairs[np.random.default_rng(7).permutation(len(pairs))[:N_PAIRS]]
+    pairs = np.concatenate([sample, np.array(list(claim["witnesses"].values()))])
+    found = {str(edge): largest_change(truth, pairs, {str(edge)}) for edge in truth.graph.edges}
+    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim["core"])
+    assert min(found[edge] for edge in claim["core"]) == pytest.approx(gap["smallest_true_effect"], abs=1e-9)
+    assert max(effect for edge, effect in found.items() if edge not in claim["core"]) < claim["largest_inert_effect"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_edge_for_edge_on_every_pair(name):
+    truth = ground_truth.load(name)
+    claim, pairs = truth.certificate["ablations"]["patch"], all_pairs(truth)
+    gap = truth.certificate["training"]["gap"]
+    edges = [str(edge) for edge in truth.graph.edges]
+    found = {edge: largest_change(truth, pairs, {edge}) for edge in edges}
+    inert = [edge for edge in edges if edge not in claim["core"]]
+    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim["core"])
+    assert min(found[edge] for edge in claim["core"]) == pytest.approx(gap["smallest_true_effect"], abs=1e-9)
+    assert max(found[edge] for edge in inert) == pytest.approx(claim["largest_inert_effect"], abs=1e-9)
+    assert largest_change(truth, pairs, set(inert)) == pytest.approx(claim["error_of_necessary"], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_exact_patching_finds_the_truth(name):
+    task, truth = tasks.load(name), ground_truth.load(name)
+    method = METHODS.get("exact")
+    found = method.discover(
+        truth.model(),
+        task.data(),
+        ablation=Ablation.parse("patch"),
+        objective=OBJECTIVES.get(task.objective),
+        seed=0,
+        **method.resolve({}),
+    )
+    assert recovery(found.scores, truth.reference("patch"))["auroc"] == 1
