@@ -18,6 +18,9 @@ ROW = 0.155
 """Height of a method's row, inches."""
 
 ACROSS = 3
+LONGEST = 36
+"""Letters of a label that are shown; the table has all."""
+
 KINDS = (
     ("found", {"marker": "s", "color": FOUND, "ms": 5.5}),
     ("in some of the runs", {"marker": "s", "color": FOUND, "ms": 5.5, "fillstyle": "left", "mfcalt": "white"}),
@@ -36,19 +39,41 @@ def structures(table: pd.DataFrame) -> Figure:
         return nothing("No method was run on a gate.")
     ablations, labels = ordered_ablations(table["ablation"]), list(dict.fromkeys(table["label"]))
     gates = list(dict.fromkeys(table.sort_values("place", kind="stable")["structure"]))
-    across = min(len(ablations), ACROSS)
-    down = -(-len(ablations) // across)
-    figure = Figure(figsize=(PAGE, down * (ROW * max(len(labels), 4) + 0.25) + 1.0))
-    axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
-    for i, (ablation, ax) in enumerate(zip(ablations, axes, strict=False)):
+    axes = _panels(len(ablations), labels, gates)
+    for i, (ablation, ax) in enumerate(zip(ablations, axes, strict=True)):
         ax.set_title(f"{ablation} ablation")
         _marks(ax, table[table["ablation"] == ablation], labels, gates)
-        ax.tick_params(length=0, labelbottom=i + across >= len(ablations))
-    for ax in axes[len(ablations) :]:
-        ax.set_visible(False)
+        ax.tick_params(length=0, labelbottom=i + ACROSS >= len(ablations), labelleft=i % ACROSS == 0)
+    figure = axes[0].figure
     handles = [Line2D([], [], ls="", label=words, **look) for words, look in KINDS]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), handletextpad=0.3)
     return figure
+
+
+def _panels(n: int, labels: Sequence[str], gates: Sequence[str]) -> list[Axes]:
+    """The panels, placed in inches: long names on both axes leave an automatic layout no room."""
+    across, down = min(n, ACROSS), -(-n // ACROSS)
+    left = 0.12 + 0.057 * max(len(_short(label)) for label in labels)
+    below = 0.35 + 0.045 * max(map(len, gates))  # slanted names, and the legend
+    width, tall = (PAGE - left - 0.05) / across, ROW * len(labels) + 0.08
+    height = down * (tall + 0.3) + below
+    figure = Figure(figsize=(PAGE, height), layout="none")
+    places = [(i % across, i // across) for i in range(n)]
+    return [
+        figure.add_axes(
+            (
+                (left + column * width) / PAGE,
+                1 - (row + 1) * (tall + 0.3) / height,
+                (width - 0.15) / PAGE,
+                tall / height,
+            )
+        )
+        for column, row in places
+    ]
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}\u2026"
 
 
 def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[str]) -> None:
@@ -60,4 +85,4 @@ def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[
         ax.plot(x, y, ls="", clip_on=False, **look)
     ax.set(xlim=(-0.6, len(gates) - 0.4), ylim=(len(labels) - 0.4, -0.6))
     ax.set_xticks(range(len(gates)), gates, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), map(_short, labels))

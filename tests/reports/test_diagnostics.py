@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -166,3 +167,12 @@ def test_the_figure_has_a_mark_for_every_method_and_structure(few):
     assert (1, 1) in set(map(tuple, missed.get_xydata())) and (0, 1) in set(map(tuple, full.get_xydata()))
     assert len({line.get_marker() for line in (full, missed)}) == 2  # told apart in grey
     assert draw(structures(structure_table(few, []))).texts
+
+
+def test_long_names_leave_room_for_marks(few):
+    table = structures(structure_table(few, list(few.records())))
+    figure = draw(table.replace({"label": {"eap": f"eap ({'steps=1, ' * 20})"}}))
+    width = figure.get_figwidth()
+    assert all(ax.get_position().width * width > 1 for ax in figure.axes)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        assert figure.get_tightbbox().x0 >= 0
