@@ -1,4 +1,4 @@
-"""The tasks of compiled programs: the program's own inputs, each paired with another input of the domain.
+"""The tasks of compiled programs, and of models trained to have their edges: inputs, each paired with another one.
 
 ``train`` is what methods search on: every input when the domain has at most 256, else 256 drawn evenly over the
 different outputs; and, so that no true edge is beyond finding, the witness pairs and inputs of the certificate, one
@@ -18,12 +18,13 @@ from ..ground_truth import GroundTruth
 from ..suite.data import Data
 from .task import Task
 
+FAMILIES = ("tracr/", "tracr-rotated/", "trained/", "trained-node/")
 MAX_ROWS = 256
 
 
 def names() -> list[str]:
-    """The shipped compiled programs, each of which is a task."""
-    return [name for name in ground_truth.names() if name.startswith(("tracr/", "tracr-rotated/"))]
+    """The shipped compiled programs and trained models, each of which is a task."""
+    return [name for name in ground_truth.names() if name.startswith(FAMILIES)]
 
 
 def load(name: str | Path) -> Task:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from circuitmeter import ground_truth
+from circuitmeter.ground_truth import claim as claim_module
 from circuitmeter.ground_truth.certify import certify
 from circuitmeter.ground_truth.cuts import CutTest, single_cuts
 from circuitmeter.ground_truth.gates import build
@@ -178,6 +179,20 @@ def test_certifying_again_gives_the_shipped_certificate(name):
 @pytest.mark.parametrize("name", [name for name in ground_truth.names() if not name.startswith("tracr-rotated/")])
 def test_certifying_all_again_gives_the_shipped_certificates(name):
     _certify_again(name)
+
+
+@pytest.mark.parametrize("first", [None, 0])
+@pytest.mark.parametrize("name", ["tracr/majority_a@fixed", "tracr/parity_ones@fixed"])
+def test_deletion_that_begins_with_few_pairs_ends_at_the_same_circuits(name, first, monkeypatch):
+    """Even with one pair, on which nothing may matter: the pairs that a circuit fails on are added until none is."""
+    truth = ground_truth.load(name)
+    if first is not None:
+        monkeypatch.setattr(claim_module, "_spread", lambda effects, n, seed: torch.tensor([first]))
+    found = certify(truth.model(), truth.domain, ablations=["patch"], every_pair=True)["ablations"]["patch"]
+    known = truth.certificate["ablations"]["patch"]
+    assert found["pairs"] == "exhaustive" and found["n_pairs"] == len(truth.domain) * (len(truth.domain) - 1)
+    assert all(found[key] == known[key] for key in ("core", "optional", "necessary", "unique", "sizes"))
+    assert found["largest_error_of_circuit"] <= truth.certificate["tolerance"]
 
 
 def _certify_again(name):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from plain_forward import run, weights_of
 
 from circuitmeter import ground_truth, tasks
+from circuitmeter.ground_truth.cuts import CutTest
 from circuitmeter.ground_truth.rasp.programs import PROGRAMS
 from circuitmeter.ground_truth.trained.gap import NUMBER_TOLERANCE, RATIO, TOLERANCE
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.model.convert import from_huggingface
 from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import recovery
 
@@ -134,3 +137,59 @@ def test_exact_patching_finds_the_truth(name):
         **method.resolve({}),
     )
     assert recovery(found.scores, truth.reference("patch"))["auroc"] == 1
+
+
+@pytest.mark.parametrize("name", ["trained/remove_consec_dups-norm", "trained/shift1-norm-seed2"])
+def test_a_model_with_layer_norm_is_a_gpt2(name):
+    """The same function from transformers' GPT-2, whose heads are d_model / n_heads wide: the rest is zeros."""
+    transformers = pytest.importorskip("transformers")
+    truth = ground_truth.load(name)
+    model, config = truth.model(dtype=torch.float64), truth.config
+    wide = config.d_model // config.n_heads
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=config.d_vocab,
+            n_layer=config.n_layers,
+            n_head=config.n_heads,
+            n_embd=config.d_model,
+            n_inner=config.d_mlp,
+            n_positions=config.n_positions,
+            tie_word_embeddings=False,
+        )
+    )
+    gpt2 = gpt2.double().eval()
+
+    def padded(part, axis):
+        """Heads of d_head dimensions made ``wide`` ones, along an axis on which they follow each other."""
+        heads = part.unflatten(axis, (-1, config.d_head)).movedim(axis + 1, -1)
+        return torch.nn.functional.pad(heads, (0, wide - config.d_head)).movedim(-1, axis + 1).flatten(axis, axis + 1)
+
+    with torch.no_grad():
+        gpt2.transformer.wte.weight.copy_(model.embed)
+        gpt2.transformer.wpe.weight.copy_(model.pos_embed)
+        gpt2.lm_head.weight.zero_()[: config.d_out] = model.unembed.T
+        for block, layer in zip(model.blocks, gpt2.transformer.h, strict=True):
+            packed, bias = padded(block.W_QKV, 1), padded(block.b_QKV, 0)
+            scale = torch.ones(len(bias), dtype=torch.float64)
+            # Scores: GPT-2 divides by the root of the width.
+            scale[: wide * config.n_heads] = (wide / config.d_head) ** 0.5
+            layer.attn.c_attn.weight.copy_(packed * scale)
+            layer.attn.c_attn.bias.copy_(bias * scale)
+            layer.attn.c_proj.weight.copy_(padded(block.W_O, 0))
+            layer.attn.c_proj.bias.copy_(block.b_O)
+            for ours, theirs in (("in", layer.mlp.c_fc), ("out", layer.mlp.c_proj)):
+                theirs.weight.copy_(getattr(block, f"W_{ours}"))
+                theirs.bias.copy_(getattr(block, f"b_{ours}"))
+            for ours, theirs in ((block.norm_attention, layer.ln_1), (block.norm_mlp, layer.ln_2)):
+                theirs.weight.copy_(ours.weight)
+                theirs.bias.copy_(ours.bias)
+        gpt2.transformer.ln_f.weight.copy_(model.norm_final.weight)
+        gpt2.transformer.ln_f.bias.copy_(model.norm_final.bias)
+        tokens = torch.from_numpy(truth.domain.tokens)
+        assert (gpt2(tokens).logits[..., : config.d_out] - model(tokens)).abs().max() < 1e-10
+        converted = from_huggingface(gpt2, inputs="split")
+        assert (converted(tokens)[..., : config.d_out] - model(tokens)).abs().max() < 1e-10
+    core = truth.graph.matrix(truth.certificate["ablations"]["patch"]["core"])
+    assert converted.graph == truth.graph
+    test = CutTest(converted, tasks.load(name).data("test"), Ablation.parse("patch"))
+    assert float(test.error(core[None])) < TOLERANCE
