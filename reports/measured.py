@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import stats
 from .evaluations import area_table, template_table, usual
 from .manifest_entries import Measured
 from .results import Results
-from .tables import CELL_COLUMNS, cell_columns, circuit_table
+from .tables import CELL_COLUMNS, cell_columns, circuit_table, program_of
 
 if TYPE_CHECKING:
     from ..suite.circuit import EdgeScores, Reference
@@ -72,9 +73,18 @@ class Tables:
         keys = table["key"] if "key" in table else pd.Series([None] * len(table), index=table.index)
         return keys.map(lambda key: parameters.get(key, {}).get(name, "")).astype(object)
 
-    def number(self, wanted: Measured) -> float | None:
-        """The number that a value is compared with; None where there is no such row."""
+    def number(self, wanted: Measured, model: str | None = None) -> float | None:
+        """The number that a value is compared with; None where there is no such row.
+
+        Args:
+            model: the name or folder of the one language model whose rows count: a store may hold several.
+        """
         values = self.rows(wanted.table, wanted.where)
+        if model is not None and "model" in values:
+            name = (
+                Path(model).resolve().name if Path(model).is_dir() else model
+            )  # folders are stored by their last part
+            values = values[values["model"] == name]
         if wanted.statistic == "count":
             return float(len(values)) if len(values) else None
         values = values[wanted.column].dropna()
@@ -113,7 +123,7 @@ class Tables:
         """
         table = template_table(self.results.records, self.results.store.evaluations())
         orders = table["template"].map(lambda number: "BABA" if number % 2 else "ABBA")
-        return table.assign(order=orders.where(table["program"] == "ioi", ""))
+        return table.assign(order=orders.where(table["task"].map(program_of) == "ioi", ""))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -122,13 +132,12 @@ class Tables:
         rows = [
             {
                 **cell,
-                "model": record["identity"]["model"],
                 "seconds": record["cost"].get("seconds"),
                 "passes": (record["cost"].get("forward") or 0) + (record["cost"].get("backward") or 0),
             }
             for cell, record in zip(cell_columns(done), done, strict=True)
         ]
-        table = pd.DataFrame(rows, columns=[*CELL_COLUMNS, "model", "seconds", "passes"]).astype({"seconds": float})
+        table = pd.DataFrame(rows, columns=[*CELL_COLUMNS, "seconds", "passes"]).astype({"seconds": float})
         eap = table[table["method"] == "eap"].groupby(["task", "model"])[["seconds", "passes"]].mean()
         for name in ("seconds", "passes"):
             basis = [eap[name].get(key, float("nan")) for key in zip(table["task"], table["model"], strict=True)]
@@ -233,7 +242,7 @@ class Tables:
         from ..suite.circuit import EdgeScores
 
         for cell in self._done():
-            name = MANUAL.get(cell["program"])
+            name = MANUAL.get(program_of(cell["task"]))
             reference = manual.load(name) if name else None
             if reference is not None and reference.graph.hash == cell["graph"]:
                 yield cell, reference, EdgeScores(reference.graph, _tensor(self.results.store.scores(cell["key"])))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from ..suite.harness import hub
 from ..suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
 from .manifest import Manifest
 from .manifest_entries import Points, Value
@@ -55,12 +57,14 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
     found = []
     for value in manifest.values:
         wanted = models.get(value.part) if value.part else None
-        ours, how = _ours(value, curves, tables)
-        if ours is not None and wanted and model != wanted and not value.points:
+        ours, how = _ours(value, curves, tables, model if wanted else None)
+        if ours is not None and wanted and not value.points and not _is(model, wanted):
             how = f"measured on {model}"
             verdict, because = "other model", f"the paper's is {wanted}"
         elif ours is None:
-            verdict, because = "not run", manifest.because(value.name) or _missing(value, wanted, model)
+            lacking = wanted and model is None  # more to the point than what is known of the number
+            because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
+            verdict = "not run"
         elif abs(ours - value.reported) <= value.tolerance + ROUNDING:
             verdict, because = "reproduced", ""
         else:
@@ -69,22 +73,27 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
     return found
 
 
+def _is(model: str | None, wanted: str) -> bool:
+    """Whether a model is the paper's: it has its name, or is a folder with the weights that the name is pinned to."""
+    return model == wanted or (model is not None and Path(model).is_dir() and hub.is_pinned(Path(model), wanted))
+
+
 def _missing(value: Value, wanted: str | None, model: str | None) -> str:
     if value.points:
         return "the paper's files hold no such curve"
     if wanted and model is None:
-        return f"it needs {wanted}: give it with --model, or another model, such as mini"
+        return f"it needs {wanted}: give it with --model (its name or its folder), or another model, such as mini"
     if wanted and model != wanted:
         return f"it is of {wanted}; nothing like it was measured on {model}, with its other tasks and sizes"
     return "the store holds no such result"
 
 
-def _ours(value: Value, curves: Sequence[dict], tables: Tables | None) -> tuple[float | None, str]:
+def _ours(value: Value, curves: Sequence[dict], tables: Tables | None, model: str | None) -> tuple[float | None, str]:
     if value.points:
         return published_area(value.points, curves), "from the paper's own points"
     if tables is None or value.measured is None:
         return None, ""
-    return tables.number(value.measured), "measured here"
+    return tables.number(value.measured, model), "measured here"
 
 
 def published_area(points: Points, curves: Iterable[dict]) -> float | None:

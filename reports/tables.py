@@ -18,7 +18,7 @@ from ..suite.scoring.agreement import holm, paired_test
 from ..suite.scoring.bootstrap import Statistic, interval
 from .labels import ORACLE, method_labels, ordered_ablations, ordered_labels, program_of
 
-CELL_COLUMNS = ["key", "task", "program", "method", "label", "ablation", "objective", "seed"]
+CELL_COLUMNS = ["key", "task", "model", "program", "method", "label", "ablation", "objective", "seed"]
 COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
 METRICS = [
     *["auroc", "auroc_structural", "auroc_signed", "auroc_signed_structural"],
@@ -36,14 +36,21 @@ Record = Mapping[str, Any]
 
 
 def cell_columns(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The identity columns of each record, with its label."""
+    """The identity columns of each record, with its label.
+
+    ``program`` is what intervals count as one: a task without its variant, and on which model where there are several.
+    """
     labels = method_labels({record["key"]: record["identity"] for record in records})
+    models: dict[str, set[str]] = {}
+    for record in records:
+        models.setdefault(record["identity"]["task"], set()).add(record["identity"]["model"])
     return [
         {
             "key": record["key"],
             "label": labels[record["key"]],
-            "program": program_of(record["identity"]["task"]),
-            **{name: record["identity"][name] for name in ("task", "method", "ablation", "objective", "seed")},
+            "program": program_of(record["identity"]["task"])
+            + (f" on {record['identity']['model']}" if len(models[record["identity"]["task"]]) > 1 else ""),
+            **{name: record["identity"][name] for name in ("task", "model", "method", "ablation", "objective", "seed")},
         }
         for record in records
     ]

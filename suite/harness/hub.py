@@ -93,14 +93,23 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def is_pinned(folder: Path, name: str) -> bool:
+    """Whether a folder holds the weights that a name is pinned to; False where their hash is not known."""
+    pin, weights = PINS.get(name, Pin()), folder / WEIGHTS
+    return pin.sha256 is not None and weights.is_file() and _sha256(weights) == pin.sha256
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _check(folder: Path, name: str, pin: Pin) -> None:
     """Raises ModelError when the weights are not those that are pinned."""
     weights = folder / WEIGHTS
     if pin.sha256 is None or not weights.is_file():
         return
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != pin.sha256:
+    if (found := _sha256(weights)) != pin.sha256:
         raise ModelError(
             f"{weights} is not {name} at revision {pin.revision}: its SHA-256 is {found[:16]}... and should be "
             f"{pin.sha256[:16]}...; delete it and fetch it again."

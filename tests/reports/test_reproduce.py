@@ -79,14 +79,16 @@ def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
 
 def test_a_number_of_another_model_is_no_verdict(small_store):
     results = read(small_store.path)
-    task = results.records[0]["identity"]["task"]
+    task, model = (results.records[0]["identity"][name] for name in ("task", "model"))
     value = {"name": "v", "reported": 0.5, "part": "language"}
     where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
     value["measured"] = Measured(table="evaluated", where=where, column="faithfulness")
     part = [Part(name="language", model="gpt2", benchmark={})]
-    (found,) = judge(paper(value, part=part), Tables(results), "mini")
+    (found,) = judge(paper(value, part=part), Tables(results), model)
     assert found.verdict == "other model" and found.ours is not None and "gpt2" in found.because
-    assert judge(paper(value, part=part), Tables(results), "gpt2")[0].verdict in ("reproduced", "differs")
+    assert judge(paper(value, part=part), Tables(results), "gpt2")[0].verdict == "not run"  # nothing there is of gpt2
+    own = [Part(name="language", model=model, benchmark={})]
+    assert judge(paper(value, part=own), Tables(results), model)[0].verdict in ("reproduced", "differs")
     (missing,) = judge(paper(value, part=part), None)
     assert missing.verdict == "not run" and "--model" in missing.because
 

@@ -1,0 +1,88 @@
+"""How well GPT-2 is known to do the tasks: checked where its weights are, and not run where they are not."""
+
+import shutil
+
+import pytest
+import torch
+
+from circuitmeter import tasks
+from circuitmeter.reports import manifest as manifests
+from circuitmeter.reports.manifest import Manifest
+from circuitmeter.reports.measured import Tables
+from circuitmeter.reports.reproduction import judge
+from circuitmeter.reports.results import read
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.harness import hub, run
+from circuitmeter.suite.harness.hub import Pin
+from circuitmeter.suite.harness.models import load_tokenizer
+from circuitmeter.suite.harness.spec import Spec
+from circuitmeter.tasks import mini
+
+TASK = "country-capital@bos"
+
+
+def test_published_baselines_are_in_the_manifest_and_not_run_without_weights():
+    paper = manifests.load("gpt2-baselines")
+    reported = {(value.part, value.row, value.series): value.reported for value in paper.values}
+    assert reported["small", "ioi", "clean"] == 3.8065 and reported["small", "ioi", "counterfactual"] == 0.0319
+    assert reported["small", "greater-than", "clean"] == 0.8143
+    assert reported["small", "greater-than", "counterfactual"] == -0.4566
+    assert reported["small", "sva", "clean"] == -reported["small", "sva", "counterfactual"] == 0.15728
+    assert reported["xl", "ioi", "clean"] == 3.967 and len(reported) == 26
+    for item in judge(paper, None):
+        assert item.verdict == "not run" and f"needs {'gpt2-xl' if item.value.part == 'xl' else 'gpt2'}: give it" in (
+            item.because
+        )
+    for part in paper.part:
+        (grid,) = part.benchmark["grid"]
+        asked = {value.measured.where["task"] for value in paper.values if value.part == part.name}
+        assert asked == set(grid["task"])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A GPT-2 folder as transformers saves it: the mini model under another name."""
+    return shutil.copytree(mini.folder("mini"), tmp_path_factory.mktemp("saved") / "some-gpt2")
+
+
+def by_hand(folder, quantity):
+    """The mean logit difference of the source model on clean or on counterfactual prompts."""
+    from transformers import GPT2LMHeadModel
+
+    data = tasks.load(TASK).on(load_tokenizer(folder)).data("test")
+    model, total = GPT2LMHeadModel.from_pretrained(folder).eval(), 0.0
+    for row in range(data.n):
+        prompt = (data.clean if quantity == "full" else data.counterfactual)[row, : data.lengths[row]]
+        with torch.no_grad():
+            logits = model(prompt[None]).logits[0, -1]
+        right, wrong = (logits[part[row][part[row] >= 0]].mean() for part in (data.answers, data.wrong))
+        total += float(right - wrong)
+    return total / data.n
+
+
+def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, monkeypatch):
+    whole = manifests.load("gpt2-baselines")
+    part = whole.part[0].model_dump()
+    part["benchmark"]["grid"] = [{**part["benchmark"]["grid"][0], "task": [TASK]}]
+    expected = {quantity: by_hand(saved, quantity) for quantity in ("full", "nothing")}
+    taken = {"table": "evaluated", "where": {"task": TASK, "asked": 0.5}}
+    right = [
+        {"name": name, "reported": number, "tolerance": 1e-3, "part": "small", "measured": {**taken, "column": name}}
+        for name, number in expected.items()
+    ]
+    wrong = {**right[0], "name": "wrong", "reported": expected["full"] + 0.1}
+    paper = Manifest.model_validate({**whole.model_dump(), "part": [part], "value": [*right, wrong], "note": []})
+    for model in (str(saved), "mini-seed1"):  # another model's numbers in the same store are not mixed in
+        grid = {**part["benchmark"]["grid"][0], "model": [model]}
+        run.run(Spec.of({"name": "b", **part["benchmark"], "grid": [grid]}), tmp_path / "s", executor="serial")
+    tables = Tables(read(tmp_path / "s"))
+    assert [item.verdict for item in judge(paper, tables, str(saved))] == ["other model"] * 3
+    monkeypatch.setitem(hub.PINS, "gpt2", Pin("0" * 40, hub._sha256(saved / hub.WEIGHTS)))
+    found = judge(paper, tables, str(saved))
+    assert [item.verdict for item in found] == ["reproduced", "reproduced", "differs"]
+    assert expected["full"] > 1 > -1 > expected["nothing"]
+
+
+def test_reproduce_without_weights_exits_with_success_and_says_not_run(tmp_path, capsys):
+    assert main(["reproduce", "gpt2-baselines", "--store", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
+    assert "26 not run" in capsys.readouterr().out
