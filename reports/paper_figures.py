@@ -65,7 +65,8 @@ def measured_frame(drawing: Drawing, tables: Tables | None) -> pd.DataFrame:
     found = pd.DataFrame(index=rows.index)
     for name in ("panel", "series"):
         parts = [tables.column(rows, part).map(_text) for part in getattr(drawing, name).split(", ") if part]
-        joined = parts[0].str.cat(parts[1:], sep=", ") if parts else pd.Series("", index=rows.index)
+        texts = [", ".join(filter(None, each)) for each in zip(*parts, strict=True)] if parts else ""
+        joined = pd.Series(texts, index=rows.index, dtype=object)
         found[name] = joined.map(lambda text: drawing.names.get(text, text))
     for name in ("x", "y"):
         column = getattr(drawing, name)

@@ -99,8 +99,13 @@ def _figures(manifest: Manifest, judged: list[Judged], tables: Tables | None, mo
         for level in ("edge", "node"):
             title = f"Published ROC points, {level}s"
             drawn[f"published_{level}s"] = Drawn(published_roc(curves, level), title, caption)
+    of_part = {}
     for drawing in manifest.figure:
-        figure = draw(manifest, drawing, tables, manifest.instead(drawing.part, model) if drawing.part else "")
+        part = drawing.part
+        if tables and part not in of_part:
+            # Of the part's cells alone: names tell apart what differs among those.
+            of_part[part] = Tables(within(tables.results, manifest.benchmark(part))) if part else tables
+        figure = draw(manifest, drawing, of_part.get(part), manifest.instead(part, model) if part else "")
         drawn[drawing.name] = Drawn(figure, drawing.title, drawing.caption)
     return drawn | (_of_the_report(manifest, tables) if tables else {})
 

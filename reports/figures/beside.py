@@ -23,7 +23,7 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
         return nothing("The paper's manifest names no values.")
     groups, styles = list(dict.fromkeys(table["group"])), looks(table["series"])
     columns = 1 if len(groups) == 1 else 2
-    labels = [*styles, "reported (open)", "ours (filled)"]
+    labels = [*(styles if len(styles) > 1 else []), "reported (open)", "ours (filled)"]
     extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
     step = 0.13 + 0.04 * min(len(styles), 4)
     rows = [table.loc[table["group"] == group, "row"].nunique() for group in groups]
@@ -49,10 +49,12 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
 
 
 def _legend(figure: Figure, styles: dict, labels: list[str]) -> None:
+    one = len(styles) == 1  # what there is only one of needs no name
+    looks_of = {} if one else styles
     handles = [
-        Line2D([], [], color=look.color, ls="", marker=look.marker, label=label) for label, look in styles.items()
+        Line2D([], [], color=look.color, ls="", marker=look.marker, label=label) for label, look in looks_of.items()
     ]
-    grey = {"color": "#444444", "ls": "", "marker": "o"}
+    grey = {"color": "#444444", "ls": "", "marker": next(iter(styles.values())).marker if one else "o"}
     handles.append(Line2D([], [], mfc="none", ms=5.4, label=labels[-2], **grey))
     handles.append(Line2D([], [], ms=3.2, label=labels[-1], **grey))
     figure.legend(handles=handles, loc="outside lower center", ncols=legend_rows(labels, PAGE)[0], handletextpad=0.2)

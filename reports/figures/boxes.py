@@ -17,6 +17,9 @@ from .panels import legend_rows, nothing, panels
 ROW = 0.2
 """Height of a box and the room around it, inches."""
 
+FAR = 3
+"""From how many times the distance of the first and last decile beyond the median a value is only an arrow."""
+
 
 @styled
 def boxes(
@@ -38,13 +41,19 @@ def boxes(
     series = [name for name in styles if (table["series"] == name).any()]
     columns = 2 if len(titles) > 1 else 1
     reported = bool((table["origin"] == "reported").any())
+    # A few values far beyond all others would leave those a line: they are drawn as arrows at the edge.
+    middle, far = table["y"].median(), max(FAR * (table["y"].quantile(0.9) - table["y"].quantile(0.1)), 1.0)
+    ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
     extra = 0.3 + 0.26 * reported + 0.2 * bool(note)
     figure, axes = panels(titles, ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
         for row, name in enumerate(series):
             values = here.loc[(here["series"] == name) & (here["origin"] == "ours"), "y"].to_numpy(dtype=float)
-            _box(ax, values, row, styles[name])
+            _box(ax, np.clip(values, *ends), row, styles[name])
+            for edge, marker, n in zip(ends, "<>", (np.sum(values < ends[0]), np.sum(values > ends[1])), strict=True):
+                if n:
+                    ax.plot(edge, row, marker, color="black", ms=5, zorder=6, clip_on=False)
             for value in here.loc[(here["series"] == name) & (here["origin"] == "reported"), "y"]:
                 ax.plot(value, row, "D", mfc="white", mec="black", ms=4.5, zorder=6, clip_on=False)
         if level is not None:

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..labels import ordered_labels
-from ..style import PAGE, looks, styled
+from ..style import PAGE, Look, looks, styled
 from .beside import annotate
 from .panels import legend_rows, nothing, panels
 
@@ -28,7 +28,7 @@ def lines(
     level: float | None = None,
     note: str = "",
 ) -> Figure:
-    """One panel per ``panel``, one line per ``series`` and origin.
+    """One panel per ``panel``, one line per ``series`` and origin; panels of one measure have one scale.
 
     Args:
         table: columns ``panel``, ``series``, ``x``, ``y``, ``low``, ``high`` (NaN where there is no interval),
@@ -44,6 +44,7 @@ def lines(
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     styles = {label: styles[label] for label in ordered_labels(styles)}
     found = [text for origin, text in ORIGINS.items() if (table["origin"] == origin).any()]
+    found = found if len(found) > 1 or ORIGINS["reported"] in found else []
     labels = [*styles, *found]
     columns = 2 if len(titles) in (2, 4) else 3
     extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
@@ -51,14 +52,21 @@ def lines(
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
         for (series, origin), curve in here.groupby(["series", "origin"], sort=False):
-            _line(ax, curve.sort_values("x", kind="stable"), styles[series], origin)
+            # Curves that coincide stay visible: later ones are thinner and lie on top.
+            order = list(styles).index(series)
+            _line(ax, curve.sort_values("x", kind="stable"), styles[series], origin, order)
         if level is not None:
             ax.axhline(level, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
         scales(ax, here, log)
         ax.set_xlabel(x_label if i + columns >= len(titles) else "")
         ax.set_ylabel(y_label if y_label and i % columns == 0 else "")
         if not y_label:
-            ax.set(title="", ylabel=title)
+            ax.set_title("", loc="left")
+            ax.set_ylabel(title)
+    if y_label:  # one measure: one scale
+        ends = [ax.get_ylim() for ax in axes]
+        for ax in axes:
+            ax.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
     handles = [Line2D([], [], color=s.color, ls=s.line, marker=s.marker, label=label) for label, s in styles.items()]
     for text in found:
         inside = {"mfc": "white"} if text == ORIGINS["reported"] else {}
@@ -69,12 +77,15 @@ def lines(
     return figure
 
 
-def _line(ax: Axes, curve: pd.DataFrame, look, origin: str) -> None:
+def _line(ax: Axes, curve: pd.DataFrame, look: Look, origin: str, order: int) -> None:
     ours = origin == "ours"
     if curve["low"].notna().any():
         ax.fill_between(curve["x"], curve["low"], curve["high"], color=look.color, alpha=0.12, lw=0)
     drawn = {"color": look.color, "ls": look.line, "marker": look.marker, "ms": 3.4 if ours else 3.8}
-    drawn |= {"lw": 1.3, "zorder": 4} if ours else {"lw": 0.8, "zorder": 3, "mfc": "white", "mew": 0.8, "alpha": CLEAR}
+    if ours:
+        drawn |= {"lw": max(2.2 - 0.35 * order, 0.9), "zorder": 4 + 0.1 * order}
+    else:
+        drawn |= {"lw": 0.8, "zorder": 3, "mfc": "white", "mew": 0.8, "alpha": CLEAR}
     ax.plot(curve["x"], curve["y"], **drawn)
 
 

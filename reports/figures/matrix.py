@@ -10,8 +10,14 @@ from matplotlib.figure import Figure
 
 from ..style import COLUMN, PAGE, styled
 from .beside import annotate
-from .heat import SMALLEST, short
+from .heat import short
 from .panels import nothing
+
+INCH = 0.062
+"""Width of a letter of a name, inches."""
+
+READABLE = 0.2
+"""Side of a square in which a number can be read, inches."""
 
 
 @styled
@@ -29,15 +35,20 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
         return nothing("Nothing was measured, and the paper's numbers are not at hand.")
     maps = list(dict.fromkeys(zip(table["panel"], table["origin"], strict=True)))
     several = table["origin"].nunique() > 1
-    tops = [list(dict.fromkeys(_of(table, key)["x"])) for key in maps]
-    sides = [list(dict.fromkeys(_of(table, key)["series"])) for key in maps]
-    columns = min(2, len(maps))
-    rows = math.ceil(len(maps) / columns)
+    # What a paper reports and what came out here may be of other things; maps of one origin share their names.
+    tops, sides = ([_names(table, key, name, several) for key in maps] for name in ("x", "series"))
+    tops = [side if set(top) == set(side) else top for top, side in zip(tops, sides, strict=True)]
     width = COLUMN if len(maps) == 1 else PAGE
-    name = 0.065 * max(len(str(each)) for each in (*sum(tops, []), *sum(sides, []))) + 0.15
-    # Each map has its own names at its side and slanted below it.
-    square = max(min((width - 0.9 - columns * name) / columns / max(map(len, tops)) - 0.02, 0.5), 0.6 * SMALLEST)
-    height = rows * (square * max(map(len, sides)) + 0.75 * name + 0.35) + 0.3 + 0.2 * bool(note)
+    side_name, top_name = (INCH * max(len(str(each)) for each in sum(names, [])) + 0.2 for names in (sides, tops))
+    for columns in (3, 2, 1):
+        room = width - 0.9 - side_name * (columns if several else 1)
+        square = min(room / columns / max(map(len, tops)) - 0.02, 0.45)
+        if columns <= len(maps) and square >= READABLE:
+            break
+    columns = min(columns, len(maps))
+    rows, square = math.ceil(len(maps) / columns), max(square, 0.1)
+    height = rows * (square * max(map(len, sides)) + 0.35) + 0.75 * top_name * (rows if several else 1)
+    height += 0.25 * bool(x_label) + 0.2 * bool(note)
     figure = Figure(figsize=(width, height))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for key, top, side, ax in zip(maps, tops, sides, axes, strict=False):
@@ -46,22 +57,31 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
             values[side.index(found.series), top.index(found.x)] = found.y
         image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="equal")
         for (y, x), found in np.ndenumerate(values):
-            if not np.isnan(found) and square >= 0.8 * SMALLEST:
+            if not np.isnan(found) and square >= READABLE:
                 color = "white" if found < 0.55 else "black"
                 ax.text(x, y, short(found), ha="center", va="center", color=color, fontsize=min(6.5, 20 * square))
         ax.set_xticks(range(len(top)), top, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(side)), side)
-        ax.tick_params(length=0)
+        place = axes.index(ax)
+        left, bottom = several or place % columns == 0, several or place + columns >= len(maps)
+        ax.tick_params(length=0, labelleft=left, labelbottom=bottom)
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
         ax.set_title(", ".join(part for part in (key[0], key[1] * several) if part))
     for ax in axes[len(maps) :]:
         ax.set_visible(False)
-    figure.supxlabel(x_label, fontsize=7.5)
-    figure.supylabel(y_label, fontsize=7.5)
-    figure.colorbar(image, ax=axes[: len(maps)], label=bar, shrink=0.8, pad=0.01, aspect=5 * height)
+    if x_label:
+        figure.supxlabel(x_label, fontsize=7.5)
+    if y_label:
+        figure.supylabel(y_label, fontsize=7.5)
+    figure.colorbar(image, ax=axes[: len(maps)], label=bar, shrink=0.8, pad=0.01, aspect=6 * height)
     annotate(figure, note)
     return figure
+
+
+def _names(table: pd.DataFrame, key: tuple[str, str], column: str, several: bool) -> list[str]:
+    """The names along one side of a map: its own, or those of all maps."""
+    return list(dict.fromkeys((_of(table, key) if several else table)[column]))
 
 
 def _of(table: pd.DataFrame, key: tuple[str, str]) -> pd.DataFrame:

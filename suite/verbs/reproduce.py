@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
 
     manifest = manifests.load(options.paper)
     store = options.store or Path("results") / options.paper
-    specs = [spec for part in manifest.part if (spec := _spec(Spec, manifest, part, options.model))]
+    # Language models first: one that cannot be had is said before anything is run.
+    parts = sorted(manifest.part, key=lambda part: part.model is None)
+    specs = [spec for part in parts if (spec := _spec(Spec, manifest, part, options.model))]
     failed = 0
     if not options.from_store_only:
         with stdout_kept_clean():

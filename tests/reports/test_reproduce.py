@@ -122,6 +122,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
     drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
     made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})], figure=[drawing])
+    small_store.write_benchmark("some2024-language", {"cells": [record["key"] for record in small_store.records()]})
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
     assert counted(judged) == "1 reproduced, 1 not run"
