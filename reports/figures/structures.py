@@ -82,7 +82,8 @@ def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[
     for kind, (_, look) in zip(chosen, KINDS, strict=True):
         x = [gates.index(name) for name in rows.loc[kind, "structure"]]
         y = [labels.index(name) for name in rows.loc[kind, "label"]]
-        ax.plot(x, y, ls="", clip_on=False, **look)
+        if x:
+            ax.plot(x, y, ls="", clip_on=False, **look)
     ax.set(xlim=(-0.6, len(gates) - 0.4), ylim=(len(labels) - 0.4, -0.6))
     ax.set_xticks(range(len(gates)), gates, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(labels)), map(_short, labels))

@@ -163,7 +163,7 @@ def test_the_figure_has_a_mark_for_every_method_and_structure(few):
     for ax in figure.axes:
         marks = sorted(tuple(map(int, point)) for line in ax.lines for point in line.get_xydata())
         assert marks == [(x, y) for x in range(2) for y in range(3)]
-    full, part, missed = figure.axes[0].lines
+    full, missed = figure.axes[0].lines
     assert (1, 1) in set(map(tuple, missed.get_xydata())) and (0, 1) in set(map(tuple, full.get_xydata()))
     assert len({line.get_marker() for line in (full, missed)}) == 2  # told apart in grey
     assert draw(structures(structure_table(few, []))).texts
