@@ -16,7 +16,7 @@ from .figures.cost import cost
 from .figures.evaluation import evaluation
 from .figures.faithfulness import faithfulness
 from .figures.mismatch import mismatch
-from .figures.panels import MOST_BANDS
+from .figures.panels import LEADING, MOST_BANDS, MOST_LINES
 from .figures.precision_recall import precision_recall
 from .figures.roc import roc
 from .figures.structures import structures
@@ -54,6 +54,8 @@ def _recovery(results: Results, means: pd.DataFrame) -> dict[str, Drawn]:
     band = "Lines are means over programs."
     if means["label"].nunique() <= MOST_BANDS:
         band += " Shaded bands are pointwise 95 % bootstrap intervals over programs."
+    if means["label"].nunique() > MOST_LINES:
+        band += f" The {LEADING} methods with the highest curves are told apart; all others are grey."
     return {
         "auc_by_method": Drawn(
             auc_by_method(results.recovery, results.aggregate),

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ..labels import ordered_ablations
-from ..style import looks, styled
-from .panels import MOST_BANDS, legend, legend_height, nothing, outer, panels
+from ..style import styled
+from .panels import MOST_BANDS, in_front, legend, legend_height, line_looks, nothing, outer, panels
 
 RANGE = (-0.25, 1.5)
 """What is shown of faithfulness at most: a circuit may be far below nothing or above the model."""
@@ -29,7 +29,7 @@ def faithfulness(table: pd.DataFrame) -> Figure:
     drawn = own_curves(table)
     if drawn.empty:
         return nothing("Circuits were not evaluated at several sizes.")
-    ablations, styles = ordered_ablations(drawn["evaluation_ablation"]), looks(drawn["label"])
+    ablations, styles = ordered_ablations(drawn["evaluation_ablation"]), line_looks(drawn, "faithfulness")
     height = 2.2 if len(ablations) == 1 else 1.7
     titles = [f"{name} ablation" for name in ablations]
     figure, axes = panels(titles, height, extra=legend_height(list(styles), len(ablations)))
@@ -40,9 +40,8 @@ def faithfulness(table: pd.DataFrame) -> Figure:
     ticks = spaced(sorted(set(drawn["share"])))
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         ax.axhline(1, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
-        for order, (label, curve) in enumerate(
-            drawn[drawn["evaluation_ablation"] == ablation].groupby("label", sort=False)
-        ):
+        curves = in_front(ax, drawn[drawn["evaluation_ablation"] == ablation], styles, "share", "faithfulness")
+        for order, (label, curve) in enumerate(curves.groupby("label", sort=False)):
             look, curve = styles[label], curve.sort_values("share")
             if len(styles) <= MOST_BANDS:
                 ends = curve["faithfulness_low"], curve["faithfulness_high"]

@@ -57,7 +57,8 @@ def heat_maps(
     image = None
     for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):
         image = _map(ax, table[table["label"] == label], value, across, down, over, square)
-        ax.set_title(label)
+        # Bold letters are two thirds as wide as high, nearly: a long name stays above its own map.
+        ax.set_title(label, fontsize=min(8, 72 * square * len(over) / (0.66 * len(label))))
         ax.tick_params(length=0, labelbottom=i + columns >= len(labels))
     for ax in axes[len(labels) :]:
         ax.set_visible(False)

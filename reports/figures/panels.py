@@ -10,13 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..style import COLUMN, PAGE, Look
+from ..labels import BASELINES, method_of, ordered_labels
+from ..style import COLUMN, PAGE, Look, looks
 
 TOP = 0.3
 """Room for a panel's title, inches."""
 
 MOST_BANDS = 8
 """Methods up to which a band is drawn around each curve: more are one grey."""
+
+MOST_LINES = 14
+"""Methods up to which every curve is told apart; of more only the ``LEADING`` best are, and the others are grey."""
+
+LEADING = 8
+OTHERS = Look("#c4c4c4", "", "-")
 
 FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5", ".75", "1"]}
 """Short labels: those of neighbouring panels meet otherwise."""
@@ -56,6 +63,37 @@ def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, 
         yield ax, i % across == 0, bottom
 
 
+def leading(curves: pd.DataFrame, value: str) -> list[str]:
+    """The labels whose curves are told apart: all, or those of the methods that are the highest on average.
+
+    Args:
+        curves: has columns ``label`` and ``value``. Baselines never lead: what is given the answer always would.
+    """
+    labels = ordered_labels(curves["label"])
+    if len(labels) <= MOST_LINES:
+        return labels
+    heights = curves.groupby("label")[value].mean().round(9)
+    rivals = [label for label in labels if method_of(label) not in BASELINES]
+    return ordered_labels(sorted(rivals, key=lambda label: -heights[label])[:LEADING])
+
+
+def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:
+    """A look for each of the ``leading`` labels, and one for all others together; what a legend lists."""
+    labels, chosen = ordered_labels(curves["label"]), leading(curves, value)
+    of_all = looks(labels)
+    others = {f"the other {len(labels) - len(chosen)} methods": OTHERS} if len(chosen) < len(labels) else {}
+    return {label: of_all[label] for label in chosen} | others
+
+
+def in_front(ax: Axes, curves: pd.DataFrame, styles: dict[str, Look], x: str, y: str, **line: str) -> pd.DataFrame:
+    """Draws the curves that have no look of their own in grey, and returns the others."""
+    behind = ~curves["label"].isin(styles)
+    for _, curve in curves[behind].groupby("label", sort=False):
+        curve = curve.sort_values(x, kind="stable")
+        ax.plot(curve[x], curve[y], color=OTHERS.color, lw=0.7, zorder=1.5, **line)
+    return curves[~behind]
+
+
 def legend_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
     """(columns, rows) of a legend below a figure ``width`` inches wide."""
     longest = max(map(len, labels), default=0)
@@ -68,15 +106,15 @@ def legend_height(labels: Sequence[str], n_panels: int) -> float:
     return 0.16 * legend_rows(labels, COLUMN if n_panels == 1 else PAGE)[1] + 0.1
 
 
-def legend(figure: Figure, looks: dict[str, Look], *, lines: bool, markers: bool) -> None:
+def legend(figure: Figure, styles: dict[str, Look], *, lines: bool, markers: bool) -> None:
     """The legend of methods below the panels."""
     handles = [
         Line2D(
             [], [], color=look.color, ls=look.line if lines else "", marker=look.marker if markers else "", label=label
         )
-        for label, look in looks.items()
+        for label, look in styles.items()
     ]
-    columns, _ = legend_rows(list(looks), figure.get_figwidth())
+    columns, _ = legend_rows(list(styles), figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8 if lines else 1.2)
 
 

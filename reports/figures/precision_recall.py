@@ -6,8 +6,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
-from ..style import looks, styled
-from .panels import FRACTION_TICKS, MOST_BANDS, corners, legend, legend_height, nothing, outer, panels
+from ..style import styled
+from .panels import (
+    FRACTION_TICKS,
+    MOST_BANDS,
+    corners,
+    in_front,
+    legend,
+    legend_height,
+    line_looks,
+    nothing,
+    outer,
+    panels,
+)
 
 
 @styled
@@ -20,13 +31,15 @@ def precision_recall(means: pd.DataFrame) -> Figure:
     drawn = means[means["kind"] == "precision-recall"]
     if drawn.empty:
         return nothing("No scores with a known circuit: no precision-recall curve.")
-    ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
+    ablations, styles = ordered_ablations(drawn["ablation"]), line_looks(drawn, "mean")
     height = 2.6 if len(ablations) == 1 else 2.0
     figure, axes = panels(
         [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
     )
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
-        for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
+        here = drawn[drawn["ablation"] == ablation]
+        curves = in_front(ax, here, styles, "x", "mean", drawstyle="steps-pre")
+        for order, (label, curve) in enumerate(curves.groupby("label", sort=False)):
             look = styles[label]
             if len(styles) <= MOST_BANDS:
                 band = corners(curve)

@@ -6,8 +6,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..labels import ordered_ablations
-from ..style import looks, styled
-from .panels import FRACTION_TICKS, MOST_BANDS, corners, legend, legend_height, nothing, outer, panels
+from ..style import styled
+from .panels import (
+    FRACTION_TICKS,
+    MOST_BANDS,
+    corners,
+    in_front,
+    legend,
+    legend_height,
+    line_looks,
+    nothing,
+    outer,
+    panels,
+)
 
 
 @styled
@@ -22,14 +33,15 @@ def roc(means: pd.DataFrame) -> Figure:
     drawn = means[means["kind"] == "roc"]
     if drawn.empty:
         return nothing("No scores with a known circuit: no ROC curve.")
-    ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
+    ablations, styles = ordered_ablations(drawn["ablation"]), line_looks(drawn, "mean")
     height = 2.6 if len(ablations) == 1 else 2.0
     figure, axes = panels(
         [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
     )
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
-        for order, (label, curve) in enumerate(drawn[drawn["ablation"] == ablation].groupby("label", sort=False)):
+        curves = in_front(ax, drawn[drawn["ablation"] == ablation], styles, "x", "mean")
+        for order, (label, curve) in enumerate(curves.groupby("label", sort=False)):
             look = styles[label]
             if len(styles) <= MOST_BANDS:
                 band = corners(curve)

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from circuitmeter.reports import style, tables
@@ -9,6 +10,7 @@ from circuitmeter.reports.curves import curve_tables
 from circuitmeter.reports.figures.auc_by_method import auc_by_method
 from circuitmeter.reports.figures.cost import cost
 from circuitmeter.reports.figures.mismatch import mismatch
+from circuitmeter.reports.figures.panels import OTHERS
 from circuitmeter.reports.figures.precision_recall import precision_recall
 from circuitmeter.reports.figures.roc import roc
 from circuitmeter.reports.figures.true_size import true_size
@@ -114,3 +116,15 @@ def test_nothing_to_draw_is_said():
     figure = auc_by_method(empty, tables.aggregate_table(empty))
     assert "No method" in figure.texts[0].get_text()
     assert true_size(tables.aggregate_table(empty)).texts and mismatch(tables.mismatch_table(empty)).texts
+
+
+def test_of_many_methods_the_highest_curves_are_told_apart(curves):
+    means, _ = curves
+    one = means[(means["label"] == "exact") & (means["kind"] == "roc")]
+    many = pd.concat([means, *(one.assign(label=f"m{i:02}", mean=one["mean"] * i / 20) for i in range(20))])
+    figure = roc(many)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[-1] == "the other 19 methods" and len(texts) == 9 and "m19" in texts and "m00" not in texts
+    assert "truth" not in texts  # always the highest, and no method
+    lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS.color]
+    assert len(lines) == 19

@@ -8,6 +8,7 @@ from synthetic import make_store, record_of
 from circuitmeter.reports.leaderboard import leaderboard_json
 from circuitmeter.reports.results import read
 from circuitmeter.reports.stores import Stores
+from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.harness.store import Store
 
@@ -39,6 +40,15 @@ def test_the_order_of_the_stores_changes_nothing(halves):
     assert [row["method"] for row in contents["ablations"]["patch"]][0] in ("exact", "acdc")
     ranks = {row["method"]: row["rank"] for row in contents["ablations"]["patch"]}
     assert ranks["eap"] == 3 and contents["benchmarks"] == {"first": 6, "second": 6} and contents["cells"] == 9
+
+
+def test_merged_stores_give_the_same_page_and_leaderboard_byte_for_byte(halves, tmp_path):
+    written = [
+        write_report(first, tmp_path / name, second).parent
+        for name, (first, second) in zip("ab", (halves, halves[::-1]), strict=True)
+    ]
+    for name in ("report.html", "leaderboard.json"):
+        assert (written[0] / name).read_bytes() == (written[1] / name).read_bytes(), name
 
 
 def test_a_finished_cell_stands_for_one_that_failed_elsewhere(tmp_path, halves):
