@@ -31,3 +31,9 @@ def report(usual_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     assert write_report(usual_store.path, out) == out / "report.html"
     return out
+
+
+@pytest.fixture
+def page_only(monkeypatch):
+    """Figures as the page has them: PDF and PNG take most of a small report's time, and are looked at elsewhere."""
+    monkeypatch.setattr("circuitmeter.reports.style.FORMATS", ("svg",))

@@ -112,7 +112,7 @@ def test_text_scales_and_nothing_is_wider_than_a_narrow_window(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-def test_names_with_markup_are_shown_and_not_run(browser, tmp_path):
+def test_names_with_markup_are_shown_and_not_run(browser, tmp_path, page_only):
     store = Store(tmp_path / "s", create=True)
     contents = certificate(Graph(n_layers=1, n_heads=1, inputs="split"), ablations=("patch",))
     store.write_truth("c" * 16, contents)

@@ -193,10 +193,10 @@ def test_an_evaluation_that_failed_and_a_damaged_cell_are_failures(tmp_path):
     ]
 
 
-def test_the_report_has_figures_tables_and_the_sentence(evaluated_store, tmp_path):
+def test_the_report_has_figures_tables_and_the_sentence(evaluated_store, tmp_path, page_only):
     text = write_report(evaluated_store.path, tmp_path).read_text()
     assert '<section id="faithfulness">' in text and "Faithfulness depends on how a circuit is evaluated" in text
     assert '<section id="sensitivity">' in text and "Would this circuit be called faithful?" in text
-    assert (tmp_path / "figures" / "evaluation.pdf").exists() and (tmp_path / "figures" / "faithfulness.svg").exists()
+    assert (tmp_path / "figures" / "evaluation.svg").exists() and (tmp_path / "figures" / "faithfulness.svg").exists()
     csv = pd.read_csv(tmp_path / "tables" / "evaluations.csv")
     assert len(csv) == 3 * 3 * 2 * 3 * 3 and set(csv["size"]) == {"true", "0.1", "0.5"}

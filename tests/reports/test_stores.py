@@ -42,7 +42,7 @@ def test_the_order_of_the_stores_changes_nothing(halves):
     assert ranks["eap"] == 3 and contents["benchmarks"] == {"first": 6, "second": 6} and contents["cells"] == 9
 
 
-def test_merged_stores_give_the_same_page_and_leaderboard_byte_for_byte(halves, tmp_path):
+def test_merged_stores_give_the_same_page_and_leaderboard_byte_for_byte(halves, tmp_path, page_only):
     written = [
         write_report(first, tmp_path / name, second).parent
         for name, (first, second) in zip("ab", (halves, halves[::-1]), strict=True)

@@ -111,7 +111,7 @@ def test_a_store_with_only_failures_lists_them_and_runs_no_markup(tmp_path):
     assert text.count("<script>") == 1  # the page's own
 
 
-def test_a_single_method_on_a_single_program(tmp_path):
+def test_a_single_method_on_a_single_program(tmp_path, page_only):
     store = Store(tmp_path / "s", create=True)
     graph = Graph(n_layers=2, n_heads=1, inputs="split")
     contents = certificate(graph, ablations=("patch",))
@@ -124,7 +124,7 @@ def test_a_single_method_on_a_single_program(tmp_path):
     assert "1.00" in summary_table(tmp_path / "s")
 
 
-def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path):
+def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path, page_only):
     store = make_store(tmp_path / "s", programs=2, methods=("eap", "random"), ablations=("patch",), failures=False)
     key = store.keys()[0]
     (store.path / "cells" / key / "record.json").write_text("{")
