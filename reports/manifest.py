@@ -70,14 +70,17 @@ class Manifest(BaseModel):
         """Why the value of this name differs or is not run: the first note that matches."""
         return next((note.because for note in self.note if fnmatchcase(name, note.values)), None)
 
-    def benchmark(self, part: str) -> str:
-        """What the benchmark of a part is called in the store: a built-in one by its own name."""
-        found = next(each for each in self.part if each.name == part)
-        return found.benchmark if isinstance(found.benchmark, str) else f"{self.name}-{part}"
+    def benchmarks(self, part: str) -> list[str]:
+        """What the benchmarks of the parts of this name are called in the store: a built-in one by its own name."""
+        return [
+            each.benchmark if isinstance(each.benchmark, str) else f"{self.name}-{each.name}"
+            for each in self.part
+            if fnmatchcase(each.name, part)
+        ]
 
     def instead(self, part: str | None, model: str | None) -> str:
-        """Which model was taken instead of the paper's, in a part or in any; nothing where it is the paper's."""
-        parts = [each for each in self.part if each.model and part in (None, each.name)]
+        """Which model was taken instead of the paper's, in parts of this name or in any; nothing where it is its."""
+        parts = [each for each in self.part if each.model and fnmatchcase(each.name, part or "*")]
         wanted = sorted({each.model for each in parts} - {model})
         return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 

@@ -129,7 +129,7 @@ class Drawing(BaseModel):
         log: axes that are logarithmic.
         level: a value at which a line is drawn across.
         reported: a file beside the manifest: ``rows`` of panel, series, x, y.
-        part: the part that ours is measured in, which says on which model.
+        part: the part that ours is measured in, or a pattern of several; it says on which model.
     """
 
     model_config = _STRICT

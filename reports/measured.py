@@ -39,12 +39,14 @@ class Tables:
         self.results = results
         identities = {record["key"]: record["identity"] for record in results.records}
         self._parameters = {key: identity["parameters"] for key, identity in identities.items()}
+        prompts = _prompts(results)
         objectives: dict[tuple[str, str], set[str]] = {}
         for each in identities.values():
             objectives.setdefault((each["method"], each["task"]), set()).add(each["objective"])
         for key, each in identities.items():
             by_kl = each["objective"] == "kl" and len(objectives[each["method"], each["task"]]) > 1
-            self._parameters[key] = {"variant": each["method"] + ", KL" * by_kl, **self._parameters[key]}
+            named = {"variant": each["method"] + ", KL" * by_kl, "prompts": prompts.get(key, "")}
+            self._parameters[key] = named | self._parameters[key]
 
     def table(self, name: str) -> pd.DataFrame:
         """The table of this name."""
@@ -65,7 +67,8 @@ class Tables:
     def column(self, table: pd.DataFrame, name: str) -> pd.Series:
         """A column, or where there is none of this name the method's parameter; an empty text for methods without.
 
-        ``variant`` is the method, and whether it went by the KL divergence where it also went by the task's objective.
+        ``variant`` is the method, and whether it went by the KL divergence where it also went by the task's objective;
+        ``prompts`` how many of them it looked at, where its benchmark says so.
         """
         if name in table:
             return table[name]
@@ -304,6 +307,16 @@ class Tables:
             edges[exists] = kept
             found.append(edges)
         return found
+
+
+def _prompts(results: Results) -> dict[str, int]:
+    """Cell key -> how many prompts were searched on, of benchmarks all of whose cells have one number of them."""
+    found = {}
+    for contents in results.store.benchmarks().values():
+        counts = {grid.get("prompts") for grid in (contents.get("spec") or {}).get("grid", ())}
+        if len(counts) == 1 and None not in counts:
+            found |= dict.fromkeys(contents["cells"], counts.pop())
+    return found
 
 
 def _same(values: pd.Series, wanted: Any) -> np.ndarray:

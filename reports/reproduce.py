@@ -104,7 +104,7 @@ def _figures(manifest: Manifest, judged: list[Judged], tables: Tables | None, mo
         part = drawing.part
         if tables and part not in of_part:
             # Of the part's cells alone: names tell apart what differs among those.
-            of_part[part] = Tables(within(tables.results, manifest.benchmark(part))) if part else tables
+            of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
         figure = draw(manifest, drawing, of_part.get(part), manifest.instead(part, model) if part else "")
         drawn[drawing.name] = Drawn(figure, drawing.title, drawing.caption)
     return drawn | (_of_the_report(manifest, tables) if tables else {})
@@ -116,7 +116,7 @@ def _of_the_report(manifest: Manifest, tables: Tables) -> dict[str, Drawn]:
 
     found = {}
     for shown in manifest.gallery:
-        drawn, _ = gallery(within(tables.results, manifest.benchmark(shown.part)))
+        drawn, _ = gallery(within(tables.results, *manifest.benchmarks(shown.part)))
         found |= {name: drawn[name] for name in shown.figures if name in drawn}
     return found
 

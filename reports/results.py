@@ -43,9 +43,10 @@ def read(*store_paths: str | Path) -> Results:
     return _of(store, records, superseded)
 
 
-def within(results: Results, benchmark: str) -> Results:
-    """What of it belongs to one benchmark: medians over programs are to be over programs that all methods ran on."""
-    cells = set(results.store.benchmarks().get(benchmark, {}).get("cells", ()))
+def within(results: Results, *benchmarks: str) -> Results:
+    """What of it belongs to some benchmarks: medians over programs are to be over programs that all methods ran on."""
+    known = results.store.benchmarks()
+    cells = {key for name in benchmarks for key in known.get(name, {}).get("cells", ())}
     return _of(results.store, [record for record in results.records if record["key"] in cells], results.superseded)
 
 

@@ -36,7 +36,7 @@ def boxes(
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Nothing was measured, and the paper's numbers are not at hand.")
+        return nothing("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     series = [name for name in styles if (table["series"] == name).any()]
     columns = 2 if len(titles) > 1 else 1

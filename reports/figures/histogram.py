@@ -25,7 +25,7 @@ def histogram(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = ""
     """
     table = table[table["x"].notna()]
     if table.empty:
-        return nothing("Nothing was measured, and the paper's numbers are not at hand.")
+        return nothing("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     extra = legend_height(list(styles), len(titles)) + 0.2 * bool(note)
     figure, axes = panels(titles, 1.7, extra=extra)

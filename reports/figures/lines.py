@@ -40,7 +40,7 @@ def lines(
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Nothing was measured, and the paper's numbers are not at hand.")
+        return nothing("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     styles = {label: styles[label] for label in ordered_labels(styles)}
     found = [text for origin, text in ORIGINS.items() if (table["origin"] == origin).any()]
@@ -98,6 +98,6 @@ def scales(ax: Axes, here: pd.DataFrame, log: tuple[str, ...]) -> None:
             continue
         (ax.set_xscale if name == "x" else ax.set_yscale)("log")
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        narrow = values.max() / values.min() < 30  # powers of ten alone would leave an axis with one number or none
+        narrow = values.max() / values.min() < 200  # powers of ten alone would leave an axis with one number or none
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
         axis.set_minor_locator(NullLocator())

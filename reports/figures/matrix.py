@@ -32,7 +32,7 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Nothing was measured, and the paper's numbers are not at hand.")
+        return nothing("Not run here, and no published numbers at hand.")
     maps = list(dict.fromkeys(zip(table["panel"], table["origin"], strict=True)))
     several = table["origin"].nunique() > 1
     # What a paper reports and what came out here may be of other things; maps of one origin share their names.

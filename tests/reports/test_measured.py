@@ -86,6 +86,8 @@ def test_costs_are_multiples_of_eaps(store):
     (row,) = tables.rows("costs", {"steps": 5}).to_dict("records")
     assert (row["seconds_of_eap"], row["passes_of_eap"]) == (3.5, 3.0)
     assert len(tables.rows("costs", {"steps": [5, ""]})) == 2  # those without steps as well
+    store.write_benchmark("b", {"cells": [row["key"]], "spec": {"grid": [{"prompts": 20}]}})
+    assert Tables(read(store.path)).rows("costs", {"prompts": 20})["key"].tolist() == [row["key"]]
 
 
 def test_a_method_that_went_by_the_divergence_is_told_apart(store):

@@ -35,6 +35,8 @@ def test_every_manifest_is_whole(name):
     assert len(names) == len(set(names)) and (names or found.figure)
     parts = {part.name for part in found.part}
     assert {value.part for value in found.values} - {None} <= parts
+    for drawn in (*found.figure, *found.gallery):
+        assert drawn.part is None or found.benchmarks(drawn.part), drawn
     for part in found.part:
         if isinstance(part.benchmark, dict) and part.model is None:
             Spec.of({"name": f"{name}-{part.name}", **part.benchmark})
