@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from ...suite.errors import ModelError
 from .loss import draw, loss
 from .progress import worst
-from .recipe import RECIPES, Recipe
+from .recipe import RECIPES, Recipe, choose
 from .student import Students, initial
 from .teacher import prepare
 
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recipe = replace(RECIPES[options.program], norm=options.norm, strict="node" if options.node else "edge")
+    recipe = choose(options.program, options.norm, "node" if options.node else "edge")
     train(recipe, options.seeds, options.out, lambda line: print(line, file=sys.stderr, flush=True))
     return 0
 
