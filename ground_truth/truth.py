@@ -142,21 +142,23 @@ def load(name: str | Path) -> GroundTruth:
     Raises:
         ModelError: no such name, directory or variant; a file that is damaged or is not the one that was certified.
     """
-    shipped = names()
     base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
     family, _, program = base.partition("/")
-    if name in shipped and family in ROTATED:
+    folder = SHIPPED.get(ROTATED.get(family, family), Path()) / program
+    shipped = family in (*SHIPPED, *ROTATED) and (folder / "model.json").is_file() and variant in variants(folder)
+    if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
-    if name in shipped:
-        directory = SHIPPED[family] / program
+    if shipped:
+        directory = folder
         _check_manifest(SHIPPED[family], program)
     elif (Path(base) / "model.json").is_file():
         directory = Path(base)
         if variant not in variants(directory):
             raise ModelError(unknown(f"variant of {base}", variant, [v or "(none)" for v in variants(directory)]))
     else:
-        families = sorted({f"{known.partition('/')[0]}/*" for known in shipped})
-        raise ModelError(unknown("ground truth", str(name), shipped, "A folder with a model.json is one.", families))
+        known = names()
+        families = sorted({f"{each.partition('/')[0]}/*" for each in known})
+        raise ModelError(unknown("ground truth", str(name), known, "A folder with a model.json is one.", families))
     truth = GroundTruth(
         str(name),
         directory,
