@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -46,6 +47,18 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         self._load_plugins()
         return iter(sorted(self._items))
+
+    @contextmanager
+    def aside(self) -> Iterator[dict[str, T]]:
+        """What is registered inside is taken out again, into the mapping yielded: a file that is read a second time, or
+        another one with the same names, meets none of them."""
+        self._load_plugins()
+        before, added = dict(self._items), {}
+        try:
+            yield added
+        finally:
+            added.update({name: item for name, item in self._items.items() if name not in before})
+            self._items = before
 
     def _load_plugins(self) -> None:
         if self._plugins_loaded:

@@ -254,11 +254,11 @@ def load_user_method(where: str) -> Method:
     version = _source_hash(path)
     spec = importlib.util.spec_from_file_location(f"circuitmeter_user_{version}", path)
     module = importlib.util.module_from_spec(spec)
-    before = set(METHODS)
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with METHODS.aside() as registered:
+            spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is the answer to give
         sys.modules.pop(spec.name)
         raise MethodError(f"{file} cannot be imported: {type(error).__name__}: {_one_line(error)}.") from error
@@ -270,9 +270,9 @@ def load_user_method(where: str) -> Method:
             key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == spec.name
         ]
         raise MethodError(f"{file}: {unknown('function', name, functions)}")
-    for registered in set(METHODS) - before:
-        if METHODS.get(registered).function is function:
-            return replace(METHODS.get(registered), version=version)
+    for its in registered.values():
+        if its.function is function:
+            return replace(its, version=version)
     return Method(where, function, "the user's own", cost="not stated", version=version)
 
 

@@ -62,6 +62,29 @@ def test_the_acdc_papers_tables_come_out_of_its_points_alone():
     assert all(item.because for item in found if item.verdict != "reproduced") and all(item.explained for item in found)
 
 
+def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path):
+    write_reproduction(manifests.load("conmy2023"), tmp_path / "no-store", tmp_path / "out")
+    drawn = {path.stem: path for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert set(drawn) == {"beside", "published_edges", "published_nodes", "kl"}
+    text = drawn["published_edges"].read_text()
+    assert all(task in text for task in ("ioi (corrupted)", "greaterthan (zero)", "tracr-reverse (corrupted)"))
+
+
+@pytest.mark.parametrize("name", manifests.papers())
+def test_every_value_has_a_verdict_and_a_reason_without_any_run(name):
+    for item in judge(manifests.load(name), None):
+        assert item.verdict in ("reproduced", "differs", "not run") and item.value.source, item.value.name
+        assert item.verdict == "reproduced" or item.because, item.value.name
+
+
+def test_cpr_is_taken_of_a_published_curve():
+    found = {item.value.name: item for item in judge(manifests.load("mueller2025"), None)}
+    assert round(found["CPR of the published curve: eap"].ours, 4) == 1.2024
+    assert found["CPR of the published curve: eap"].verdict == "reproduced"
+    far = found["CPR of the published curve: eap-ig"]
+    assert far.verdict == "differs" and "100 prompts" in far.because and round(far.ours, 4) == 1.8337
+
+
 def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
     results = read(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
