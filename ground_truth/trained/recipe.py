@@ -85,8 +85,6 @@ RECIPES = {
         Recipe("trend"),
         Recipe("remove_consec_dups"),
         Recipe("next_token"),
-        Recipe("rank", vocabulary=(1, 2, 3)),
-        Recipe("is_unique"),
         Recipe("xproportion", vocabulary=("w", "x", "y")),
         Recipe("fraction_a"),
         Recipe("detect_ab"),
@@ -94,7 +92,6 @@ RECIPES = {
         Recipe("equal_neighbours"),
         Recipe("window_sum", length=5),
         Recipe("shift2"),
-        Recipe("peak"),
         Recipe("seen_a"),
     )
 }
@@ -103,5 +100,5 @@ SLOW_WITH_NORM = ("hist",)  # which of them find their heads late when there are
 
 def choose(program: str, norm: bool = False, strict: Literal["edge", "node"] = "edge") -> Recipe:
     """The recipe of a program's models with or without norms."""
-    longer = {"attempts": 3, "steps": 2700} if norm and program in SLOW_WITH_NORM else {}
+    longer = {"attempts": 6, "choose_at": 450, "steps": 2700} if norm and program in SLOW_WITH_NORM else {}
     return replace(RECIPES[program], norm=norm, strict=strict, **longer)

@@ -51,7 +51,7 @@ def test_what_is_shipped():
         for norm in ("", "-norm")
         for seed in ("", "-seed1", "-seed2")
     }
-    assert len(programs) >= 5
+    assert len(programs) >= 12
     assert set(NAMES) < set(tasks.names())
 
 
