@@ -3,36 +3,79 @@
 from __future__ import annotations
 
 import argparse
+from fnmatch import fnmatchcase
+from itertools import groupby
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SpecError
 from .arguments import add_json
-from .output import print_json, print_table
+from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from ..ablation import Ablation
 
 NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
-EPILOG = None
+EPILOG = "Of a family of many, as tracr/*, the table has one line; with a PATTERN, or --json, each has its own."
+
+FAMILY = 12  # more names than these before the same / are one line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=sorted(_ROWS), metavar="KIND", help=", ".join(_ROWS))
+    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="which names, as 'tracr/*' (default: all)")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     rows = _ROWS[options.kind]()
+    if options.pattern:
+        wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
+        if not wanted:
+            families = sorted({_family(row["name"]) for row in rows})
+            raise SpecError(
+                f"none of the {len(rows)} {options.kind} matches {options.pattern!r}; there are {_some(families, 40)}."
+            )
+        rows = wanted
     if options.json:
         print_json(rows)
     elif options.kind == "methods":  # too much is to be said of each for a line of a table
         print("\n\n".join(_card(row) for row in rows))
     else:
+        shown = rows if options.pattern else _folded(rows)
         columns = list(rows[0]) if rows else ["name"]
-        print_table(columns, [[_short(row[column]) for column in columns] for row in rows])
+        print_table(columns, [[_short(row[column]) for column in columns] for row in shown])
+        if len(shown) < len(rows):
+            first = next(row["name"] for row in shown if row["name"].endswith("/*"))
+            note(f"{len(rows)} in all; each of a family: circuitmeter list {options.kind} '{first}'")
     return 0
+
+
+def _family(name: str) -> str:
+    """``tracr/*`` for ``tracr/hist``; a name without a family is its own."""
+    family, slash, _ = name.partition("/")
+    return f"{family}/*" if slash else name
+
+
+def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, those of a large family as one: what all have in common, and the first few names."""
+    shown = []
+    for family, group in groupby(rows, key=lambda row: _family(row["name"])):
+        its = list(group)
+        if len(its) <= FAMILY:
+            shown += its
+            continue
+        common = {key: value if all(row[key] == value for row in its) else "" for key, value in its[0].items()}
+        members = [row["name"].partition("/")[2] for row in its]
+        shown.append({**common, "name": family, list(common)[-1]: f"{len(its)}: {_some(members, 6)}"})
+    return shown
+
+
+def _some(names: list[str], n: int) -> str:
+    """The first few names."""
+    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")
 
 
 def _card(row: dict[str, Any]) -> str:

@@ -131,7 +131,23 @@ def test_list(kind, capsys):
     assert cli.main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     first_words = [line.split()[0] for line in lines if line and not line.startswith("  ")]
-    assert first_words == (names if kind == "methods" else ["name", *names])
+    if kind == "methods":
+        assert first_words == names
+    else:
+        listed = [name for name in first_words[1:] if not name.endswith("/*")]
+        folded = [name for name in names if f"{name.partition('/')[0]}/*" in first_words]
+        assert first_words[0] == "name" and sorted(listed + folded) == sorted(names) and len(first_words) < 60
+
+
+def test_list_of_a_family(capsys):
+    assert cli.main(["list", "models", "tracr/sort*"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+        f"tracr/sort{rest}" for rest in ("", "_descending", "_freq", "_unique")
+    ]
+    assert err == ""
+    assert cli.main(["list", "models", "tracer/*"]) == 2
+    assert "none of the" in (err := capsys.readouterr().err) and "tracr/*" in err and err.count("\n") == 1
 
 
 def test_interruption_is_quiet(monkeypatch, capsys):
