@@ -21,6 +21,10 @@ class DataError(CircuitMeterError):
     """Prompts, answers or circuit files that cannot be used as they are."""
 
 
+class TaskUnaskable(DataError):
+    """A task that a model cannot be asked, because its tokenizer lacks the words: nothing is wrong with the request."""
+
+
 class ModelError(CircuitMeterError):
     """A model that cannot be found, read or converted."""
 

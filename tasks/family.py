@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..suite.data import Data
-from ..suite.errors import DataError, SpecError, unknown
+from ..suite.errors import SpecError, TaskUnaskable, unknown
 from .draw import Draw, fingerprint
 from .pack import pack
 from .prompt import Prompt
@@ -122,7 +122,7 @@ class TextTask:
         """At most ``n`` different prompts of a split, drawn by the seed.
 
         Raises:
-            DataError: the tokenizer knows too few of the task's words to write a single one.
+            TaskUnaskable: the tokenizer knows too few of the task's words to write a single one.
         """
         found: dict[tuple[str, str | None], Prompt] = {}
         misses = 0
@@ -136,7 +136,7 @@ class TextTask:
             if len(found) == n or misses > _MISSES:
                 break
         if not found:
-            raise DataError(
+            raise TaskUnaskable(
                 f"the task {self.name} has no {split} prompt in this tokenizer's vocabulary; choose another model "
                 f"({self.models})."
             )
@@ -148,9 +148,9 @@ class TextTask:
 
 
 def required(items: Sequence[T], what: str) -> Sequence[T]:
-    """The items. Raises DataError where there are none, because the tokenizer knows no ``what``."""
+    """The items. Raises TaskUnaskable where there are none, because the tokenizer knows no ``what``."""
     if not items:
-        raise DataError(f"this model's tokenizer has no {what} in single tokens; choose another model.")
+        raise TaskUnaskable(f"this model's tokenizer has no {what} in single tokens; choose another model.")
     return items
 
 
@@ -161,7 +161,7 @@ def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> Sequ
         words: a known word for every field.
 
     Raises:
-        DataError: it knows none.
+        TaskUnaskable: it knows none.
     """
     known = [(i, template) for i, template in enumerate(templates) if tokenizer.knows(template.format(**words))]
     return required(known, "template of this task")

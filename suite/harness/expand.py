@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import ModelAbsent
+from ..errors import ModelAbsent, TaskUnaskable
 from ..setting import Setting
 from . import names
 from .cell import Cell, Sources
@@ -23,10 +23,11 @@ LEFT_OUT = "left out by --only"
 
 @dataclass(frozen=True)
 class NotRun:
-    """A model of a benchmark whose cells cannot be made, because what makes their identity is not here.
+    """A model of a benchmark whose cells cannot be made, because what makes their identity is not here, or that
+    cannot be asked one of the tasks.
 
     Args:
-        model: its name.
+        model: its name, and in brackets the task if only that is not there.
         combinations: how many cells the benchmark has on it, those without a meaning among them.
         reason: in one line, with what to do.
     """
@@ -52,23 +53,25 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
 
     Raises:
         ModelAbsent: none of its models is on this machine, or can be fetched.
+        TaskUnaskable: none can be asked any of its tasks.
         CircuitMeterError: a task, a model or a method that cannot be loaded.
     """
     cells: dict[str, Cell] = {}
-    absent: dict[str, ModelAbsent | str] = {}
+    absent: dict[str, ModelAbsent | TaskUnaskable | str] = {}
     combinations: dict[str, int] = {}
     for grid in spec.grid:
         for source, model in _targets(grid):
             on = _subject(source, model, grid.prompts, models, absent)
             if on is None:
                 n = sum(1 for choice in grid.method for _ in _combinations(grid, choice, source))
-                combinations[model] = combinations.get(model, 0) + n
+                key = model if model in absent else _both(source, model)
+                combinations[key] = combinations.get(key, 0) + n
                 continue
             evaluation = _evaluation(spec, on)
             for choice in grid.method:
                 for cell in _cells(spec, grid, (source, on), choice):
                     cells.setdefault(cell.key, replace(cell, evaluation=evaluation))
-    errors = [error for error in absent.values() if isinstance(error, ModelAbsent)]
+    errors = [error for error in absent.values() if not isinstance(error, str)]
     if not cells and errors:
         raise errors[0]
     return Expansion(
@@ -101,7 +104,7 @@ def _targets(grid: Grid) -> Iterator[tuple[str, str | None]]:
 def _subject(
     source: str, model: str | None, prompts: int | None, models: Sequence[str] | None, absent: dict
 ) -> Subject | None:
-    """A task on a model; ``None`` where the model is not to be had, and then ``absent`` says why."""
+    """A task on a model; ``None`` where the model is not to be had or cannot be asked, and then ``absent`` says why."""
     wanted = model is None or models is None or any(names.matches(names.label(model), known) for known in models)
     if not wanted:
         absent[model] = LEFT_OUT
@@ -111,7 +114,15 @@ def _subject(
         return subject(source, model, prompts=prompts)
     except ModelAbsent as error:
         absent[model] = error
-        return None
+    except TaskUnaskable as error:
+        if model is None:
+            raise
+        absent[_both(source, model)] = error
+    return None
+
+
+def _both(source: str, model: str) -> str:
+    return f"{names.label(model)} ({names.label(source)})"
 
 
 def _combinations(grid: Grid, choice: MethodChoice, task_source: str) -> Iterator[tuple[str, str | None, int | None]]:

@@ -6,7 +6,7 @@ import pytest
 
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite import cli
-from circuitmeter.suite.errors import DataError, ModelAbsent, SpecError
+from circuitmeter.suite.errors import DataError, ModelAbsent, SpecError, TaskUnaskable
 from circuitmeter.suite.harness import run
 from circuitmeter.suite.harness.check import check
 from circuitmeter.suite.harness.plan import plan
@@ -112,3 +112,14 @@ def test_a_plan_in_json_says_what_is_not_run(asked, tmp_path, capsys):
     assert cli.main(["plan", str(file), "--json"]) == 0
     ((entry),) = json.loads(capsys.readouterr().out)["not_run"]
     assert (entry["model"], entry["combinations"]) == ("gpt2", 1) and "cannot be reached" in entry["reason"]
+
+
+def test_a_task_that_a_model_has_no_words_for_is_not_run_and_the_others_are(tmp_path):
+    spec = small(task=["country-capital", "hypernymy"], model=["mini"])
+    summary = run.run(spec, tmp_path / "s", executor="serial")
+    assert {cell.task for cell in summary.ran} == {"country-capital"} and summary.exit_status == 0
+    assert "4 not run (mini (hypernymy))" in str(summary)
+    (line,) = [line for line in str(plan(spec, tmp_path / "s")).splitlines() if "not run" in line]
+    assert line.startswith("  not run: 4 cells on mini (hypernymy): this model's tokenizer has no ")
+    with pytest.raises(TaskUnaskable, match="choose another model"):
+        run.run(small(task=["hypernymy"], model=["mini"]), tmp_path / "none", executor="serial")
