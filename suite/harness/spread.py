@@ -5,18 +5,58 @@ Activations and scores stay on the model's own device; a layer's inputs go to it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MethodType
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from ..errors import ModelError
+from ..errors import ModelError, SpecError
 from ..model.block import Block
 from ..model.transformer import Transformer
 
 DISK = "disk"
+_SIZE = re.compile(r"(cpu|\d+)=(\d+(?:\.\d+)?(?:[KMGT]i?B))")
+
+
+def memory_of(written: Iterable[str]) -> dict[int | str, str]:
+    """What each place may hold, from ``0=70GB``, ``1=70GB``, ``cpu=200GB``: as ``plan`` takes it.
+
+    Raises:
+        SpecError: one that is not written so.
+    """
+    found: dict[int | str, str] = {}
+    for item in written:
+        if not (match := _SIZE.fullmatch(item)):
+            raise SpecError(
+                f"--memory {item}: give PLACE=SIZE, where PLACE is a GPU's number or cpu, and SIZE is such as 70GB."
+            )
+        found[match[1] if match[1] == "cpu" else int(match[1])] = match[2]
+    return found
+
+
+def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch.device) -> Transformer:
+    """Puts the layers of a model in main memory where ``plan`` says, and the rest on ``device``, in place.
+
+    Layers on disk are in a temporary folder (``TMPDIR`` says where), which is deleted with the model.
+
+    Raises:
+        ModelError: as ``plan``.
+    """
+    places = plan(model, memory)
+    layers, model.blocks = model.blocks, nn.ModuleList()
+    model.to(device).blocks = layers
+    folder = None
+    if DISK in places:
+        folder = tempfile.mkdtemp(prefix="circuitmeter-")
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return spread(model, places, folder=folder)
 
 
 def plan(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]:

@@ -72,6 +72,13 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the model's weights; scores are added up in float32 or wider whatever it is (default: float32)",
     )
+    add_several(
+        parser,
+        "--memory",
+        "PLACE=SIZE",
+        "for a model larger than one device, what each may hold, such as 0=70GB 1=70GB cpu=200GB (GPUs by number): "
+        "layers fill the GPUs in order, then main memory, then the disk; needs circuitmeter[large]",
+    )
     parser.add_argument(
         "--seed",
         type=whole_number,

@@ -40,14 +40,16 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     """Loads the model and then the prompts, and checks that they fit each other.
 
     Args:
-        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device`` and ``dtype``.
+        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device``, ``dtype`` and
+            ``memory``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
     """
     from ... import tasks
     from ...tasks import jsonl
     from ..harness.models import is_ground_truth, load_model, load_tokenizer, on_model
+    from ..harness.spread import fit, memory_of
     from ..harness.subject import check_fits
-    from ..model.device import dtype
+    from ..model.device import dtype, resolve
 
     task = tasks.load(options.task) if options.task else None
     name = options.model or (task.model if task else None)
@@ -56,7 +58,9 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
             f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR."
         )
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
-    model = load_model(name, device=options.device, dtype=dtype(options.dtype), inputs=chosen)
+    device, memory = resolve(options.device), memory_of(options.memory or ())
+    model = load_model(name, device="cpu" if memory else device, dtype=dtype(options.dtype), inputs=chosen)
+    model = fit(model, memory, device) if memory else model
     if task:
         task = on_model(task, name)
         data = task.data()

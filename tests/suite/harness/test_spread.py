@@ -1,5 +1,7 @@
 """Layers in main memory and on disk: the same numbers, and no more weights held than one layer's."""
 
+import json
+
 import pytest
 import torch
 from discovering import discover, scores
@@ -7,9 +9,9 @@ from oracles import ARCHITECTURES, small_data, small_model
 
 from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import top_n
-from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.errors import ModelError, SpecError
 from circuitmeter.suite.evaluator import Evaluator
-from circuitmeter.suite.harness.spread import plan, spread
+from circuitmeter.suite.harness.spread import memory_of, plan, spread
 from circuitmeter.suite.objective import OBJECTIVES
 
 pytest.importorskip("accelerate")
@@ -82,3 +84,39 @@ def test_what_cannot_be_spread_is_said(tmp_path):
         spread(small_model(), ["cpu", "disk"], folder=tmp_path)
     with pytest.raises(ModelError, match="need a folder that exists"):
         spread(small_model(), DISK, folder=tmp_path / "none")
+
+
+def test_a_command_line_spreads_a_model_and_finds_the_same(tmp_path, monkeypatch, capsys):
+    from circuitmeter.suite import cli
+    from circuitmeter.suite.harness import spread as module
+    from circuitmeter.suite.harness.models import load_model
+
+    places = []
+    monkeypatch.setattr(module, "spread", lambda *given, **more: places.append(given[1]) or spread(*given, **more))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+    monkeypatch.setattr(module.tempfile, "tempdir", None)  # it is remembered otherwise
+    (tmp_path / "disk").mkdir()
+    model = load_model("mini", device="cpu")
+    one = sum(weight.nbytes for weight in model.blocks[0].parameters()) // 1000
+    rest = sum(weight.nbytes for weight in model.parameters()) // 1000 - 2 * one
+    asked = ["--task", "ioi", "--model", "mini", "--device", "cpu", "--top", "30"]
+    found = []
+    for name, more in {"whole": [], "parted": ["--memory", f"cpu={rest + 2 * one - 10}KB"]}.items():
+        out = tmp_path / f"{name}.json"
+        assert cli.main(["discover", *asked, "--method", "eap", "--out", str(out), *more]) == 0
+        found.append(json.loads(out.read_text())["edges"])
+        if more:
+            capsys.readouterr()
+            assert cli.main(["evaluate", str(out), *asked[:6], *more, "--json"]) == 0
+    assert found[0] == found[1] and places and all("disk" in place for place in places)
+    assert not list((tmp_path / "disk").iterdir())  # deleted with the model
+
+
+@pytest.mark.parametrize("written", ["70GB", "0=70", "gpu=70GB", "disk=1GB"])
+def test_memory_that_is_written_otherwise_is_refused(written):
+    with pytest.raises(SpecError, match="PLACE is a GPU's number or cpu"):
+        memory_of(["cpu=1GB", written])
+
+
+def test_memory_by_place():
+    assert memory_of(["0=70GB", "1=1.5GiB", "cpu=200MB"]) == {0: "70GB", 1: "1.5GiB", "cpu": "200MB"}
