@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,7 +44,7 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
             ax.plot(found.reported, y, ms=5.4, mfc="none", zorder=3, **marker)
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), yticklabels=rows)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(measure if i + columns >= len(groups) else "")
+        ax.set_xlabel(fill(measure, 40) if i + columns >= len(groups) else "")
     _legend(figure, styles, labels)
     annotate(figure, note)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -47,4 +48,4 @@ def published_roc(curves: Sequence[Mapping[str, Any]], level: str = "edge") -> F
 
 def _title(curve: Mapping[str, Any]) -> str:
     objective = curve["objective"].replace("_", " ")
-    return f"{curve['task']} ({curve['ablation']})\n{objective}"
+    return fill(f"{curve['task']}, {curve['ablation']}, {objective}", 22)  # what a panel of four is wide enough for
