@@ -1,10 +1,11 @@
-"""When a trained model may be shipped: what its certificate must say."""
+"""When a trained model may be shipped: what its certificate must say; and what it says of one that promises less."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...suite.ablation import Ablation
@@ -17,6 +18,7 @@ from ..rasp.domain import Domain
 TOLERANCE = 0.1  # largest change of a raw output that counts as none: between the inert edges' and the true ones'
 RATIO = 20  # the smallest effect of a true edge over the largest of an inert one
 NUMBER_TOLERANCE = 0.02  # of outputs that are numbers, from the specified ones; these differ by 1/12 or more
+DIGITS = 9  # of effects, fewer than machines agree on
 
 
 def gap(model: Transformer, domain: Domain, claim: Mapping[str, Any]) -> dict[str, float]:
@@ -26,18 +28,46 @@ def gap(model: Transformer, domain: Domain, claim: Mapping[str, Any]) -> dict[st
         model: float64.
         claim: what is certified of it under patching; its witnesses are the pairs on which edges matter most.
     """
-    clean, other = torch.tensor(list(claim["witnesses"].values())).T
-    tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
-    test = CutTest(model, Data(tokens[clean], tokens[other], read[clean]), Ablation.parse("patch"))
-    cuts = model.graph.exists.repeat(len(claim["core"]), 1, 1)
-    for cut, edge in zip(cuts, claim["core"], strict=True):
-        cut[model.graph.index(edge)] = False
-    smallest = float(test.error(cuts).min())
+    smallest = min(effects(model, domain, claim["core"], np.array(list(claim["witnesses"].values()))).values())
     return {
         "smallest_true_effect": smallest,
         "largest_inert_effect": claim["largest_inert_effect"],
         "ratio": round(smallest / max(claim["largest_inert_effect"], 1e-12), 3),
         "joint_error": claim["error_of_necessary"],
+    }
+
+
+def effects(model: Transformer, domain: Domain, edges: Collection[str], pairs: np.ndarray) -> dict[str, float]:
+    """The largest change of an output by cutting each edge alone, over pairs of inputs [n, 2]."""
+    clean, other = torch.from_numpy(pairs).T
+    tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
+    test = CutTest(model, Data(tokens[clean], tokens[other], read[clean]), Ablation.parse("patch"))
+    cuts = model.graph.exists.repeat(len(edges), 1, 1)
+    for cut, edge in zip(cuts, edges, strict=True):
+        cut[model.graph.index(edge)] = False
+    return dict(zip(edges, test.error(cuts).tolist(), strict=True))
+
+
+def inherited(
+    model: Transformer, domain: Domain, claim: Mapping[str, Any], intended: Collection[str]
+) -> dict[str, Any]:
+    """What is wrong with taking the compiled program's edges for those of a model that was not trained edge by edge.
+
+    Returns:
+        ``not_needed``: intended edges that no output depends on; ``missed``: edges that are not intended, and cutting
+        one alone changes an output; and the gap that the rule asks for, between intended edges and all others.
+    """
+    every = np.array([(i, j) for i in range(len(domain)) for j in range(len(domain)) if i != j])
+    missed = sorted(set(claim["necessary"]) - set(intended))
+    found = effects(model, domain, [*sorted(intended), *missed], every)
+    smallest = min(found[edge] for edge in intended)
+    largest = max((found[edge] for edge in missed), default=claim["largest_inert_effect"])
+    return {
+        "not_needed": sorted(set(intended) - set(claim["necessary"])),
+        "missed": missed,
+        "smallest_intended_effect": round(smallest, DIGITS),
+        "largest_other_effect": round(largest, DIGITS),
+        "ratio": round(smallest / max(largest, 1e-12), 3),
     }
 
 

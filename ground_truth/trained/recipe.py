@@ -100,5 +100,5 @@ SLOW_WITH_NORM = ("hist",)  # which of them find their heads late when there are
 
 def choose(program: str, norm: bool = False, strict: Literal["edge", "node"] = "edge") -> Recipe:
     """The recipe of a program's models with or without norms."""
-    longer = {"attempts": 6, "choose_at": 450, "steps": 2700} if norm and program in SLOW_WITH_NORM else {}
+    longer = {"attempts": 6, "choose_at": 450, "steps": 3600} if norm and program in SLOW_WITH_NORM else {}
     return replace(RECIPES[program], norm=norm, strict=strict, **longer)

@@ -1,7 +1,7 @@
 """Certifies trained models and puts them among the shipped: ``python -m circuitmeter.ground_truth.trained.ship DIR``.
 
 A model that fails (see gap.py) is refused, and nothing of it is written. Node-strict models are shipped whatever their
-edges do: their certificate says it.
+edges do: their certificate says it (see ``inherited`` in gap.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...suite.errors import ModelError
 from ...suite.model.transformer import Transformer
 from ..certify import certify
 from ..files import write_certificate, write_manifest, write_model
-from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap
+from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap, inherited
 from .heads import orders, renamed, stored
 from .recipe import Recipe
 from .teacher import Lesson, mistake, prepare
@@ -29,6 +29,10 @@ from .train import CHECKPOINT
 
 WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
 FAMILIES = {"edge": "trained", "node": "trained-node"}
+REMARKS = {  # added to the program's description
+    "edge": "Trained: dense weights{norm}.",
+    "node": "Trained, node-strict, for comparison: dense weights{norm}; more edges matter than the program has.",
+}
 
 
 def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, dict[str, Any]]:
@@ -99,11 +103,13 @@ def write(
         "intended": sorted(intended),
         "gap": numbers | {"behaviour_error": round(float(behaviour), 6)},
     }
+    if recipe.strict == "node":
+        certificate["training"]["inherited"] = inherited(model, lesson.domain, claim, intended)
     source = lesson.source.description
     description = {
         "family": FAMILIES[recipe.strict],
         "program": recipe.program,
-        "description": f"{source['description']} Trained: dense weights{', layer norm' * recipe.norm}.",
+        "description": f"{source['description']} {REMARKS[recipe.strict].format(norm=', layer norm' * recipe.norm)}",
         "config": asdict(config),
         "inputs": "split",
         "causal": config.causal,
