@@ -106,7 +106,8 @@ def test_edge_for_edge_on_a_sample_of_pairs(name):
     found = {str(edge): largest_change(truth, pairs, {str(edge)}) for edge in truth.graph.edges}
     assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim["core"])
     assert min(found[edge] for edge in claim["core"]) == pytest.approx(gap["smallest_true_effect"], abs=1e-9)
-    assert max(effect for edge, effect in found.items() if edge not in claim["core"]) < claim["largest_inert_effect"]
+    inert = max(effect for edge, effect in found.items() if edge not in claim["core"])
+    assert inert <= claim["largest_inert_effect"] + 1e-9  # the sample may hold the very pair
 
 
 @pytest.mark.slow

@@ -13,6 +13,11 @@ from test_trained import all_pairs, largest_change
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.trained.gap import RATIO, TOLERANCE, inherited
 from circuitmeter.ground_truth.trained.recipe import RECIPES
+from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.circuit import Reference
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.scoring.recovery import recovery
 
 NAMES = [name for name in ground_truth.names() if name.startswith("trained-node/")]
 
@@ -90,3 +95,28 @@ def test_the_edge_strict_models_of_the_same_program_have_the_intended_edges(name
     assert sorted(claim["necessary"]) == training["intended"] and "inherited" not in training
     assert truth.description["program"] == node.description["program"] and truth.graph == node.graph
     assert len(training["intended"]) == len(node_training["intended"]) < len(node_claim["necessary"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_intended_edges_alone_do_not_suffice(name):
+    """On a sample of pairs, by the plain program; those of the edge-strict model do."""
+    pairs = all_pairs(parts(name)[0])
+    pairs = pairs[np.random.default_rng(1).permutation(len(pairs))[:300]]
+    for each, enough in ((name, False), (name.replace("trained-node/", "trained/"), True)):
+        truth, _, training = parts(each)
+        others = {str(edge) for edge in truth.graph.edges} - set(training["intended"])
+        change = largest_change(truth, pairs, others)
+        assert change < TOLERANCE / 4 if enough else change > 2 * TOLERANCE
+
+
+def test_exact_patching_is_judged_wrong_by_the_inherited_truth():
+    truth, _, training = parts("trained-node/hist")
+    task, exact, certified = tasks.load(truth.name), METHODS.get("exact"), truth.reference("patch")
+    settings = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get(task.objective), "seed": 0}
+    scores = exact.discover(truth.model(), task.data(), **settings, **exact.resolve({})).scores
+    intended = truth.graph.matrix(training["intended"])
+    inherited_truth = Reference(
+        "inherited", truth.graph, core=intended, optional=certified.optional & False, structural=certified.structural
+    )
+    assert recovery(scores, certified)["auroc"] == 1
+    assert recovery(scores, inherited_truth)["auroc"] == pytest.approx(0.925, abs=0.01)
