@@ -109,6 +109,13 @@ def test_the_intended_edges_alone_do_not_suffice(name):
         assert change < TOLERANCE / 4 if enough else change > 2 * TOLERANCE
 
 
+def test_two_edges_of_an_inert_node_cancel():
+    truth = parts("trained-node/hist")[0]
+    pairs, edges = all_pairs(truth), ["a1.h0->m1", "a1.h0->logits"]
+    assert min(largest_change(truth, pairs, {edge}) for edge in edges) > 0.8
+    assert largest_change(truth, pairs, set(edges)) < TOLERANCE
+
+
 def test_exact_patching_is_judged_wrong_by_the_inherited_truth():
     truth, _, training = parts("trained-node/hist")
     task, exact, certified = tasks.load(truth.name), METHODS.get("exact"), truth.reference("patch")
