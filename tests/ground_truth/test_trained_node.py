@@ -110,10 +110,12 @@ def test_the_intended_edges_alone_do_not_suffice(name):
 
 
 def test_two_edges_of_an_inert_node_cancel():
-    truth = parts("trained-node/hist")[0]
-    pairs, edges = all_pairs(truth), ["a1.h0->m1", "a1.h0->logits"]
-    assert min(largest_change(truth, pairs, {edge}) for edge in edges) > 0.8
-    assert largest_change(truth, pairs, set(edges)) < TOLERANCE
+    truth, claim, _ = parts("trained-node/hist")
+    edges, pairs = ["a1.h0->m1", "a1.h0->logits"], all_pairs(truth)
+    worst = np.array([claim["witnesses"][edge] for edge in edges])
+    assert min(largest_change(truth, worst, {edge}) for edge in edges) > 0.8
+    sample = pairs[np.random.default_rng(2).permutation(len(pairs))[:500]]
+    assert largest_change(truth, np.concatenate([worst, sample]), set(edges)) < TOLERANCE
 
 
 def test_exact_patching_is_judged_wrong_by_the_inherited_truth():
