@@ -53,8 +53,9 @@ def test_the_inherited_truth_is_wrong(name):
     assert training["recipe"]["strict"] == "node"
 
 
-def test_the_engine_says_it_again():
-    truth, claim, training = parts("trained-node/detect_ab")
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("detect_ab" not in n)) for n in NAMES])
+def test_the_engine_says_it_again(name):
+    truth, claim, training = parts(name)
     again, shipped = inherited(truth.model().double(), truth.domain, claim, training["intended"]), training["inherited"]
     assert (again.pop("missed"), again.pop("not_needed")) == (shipped["missed"], shipped["not_needed"])
     assert all(shipped[key] == pytest.approx(value, abs=1e-6) for key, value in again.items())
