@@ -16,8 +16,6 @@ class Course:
         nearest: rate at which later ones of several answers are chosen less (0: all equally). GPT-2 prefers years soon
             after the first; without, the counterfactual 01 would hardly change the probability difference.
         beginners: how many of the answers the first steps have.
-        head_start: how many of the first steps are its alone. Beside other tasks, induction stays for thousands of
-            steps at learning which pairs of words are asked for, which is wrong on those that are held out.
         practice: how its prompts are made to teach more than their last token (see practice.py); None for not at all.
     """
 
@@ -25,8 +23,28 @@ class Course:
     weight: float = 1.0
     nearest: float = 0.0
     beginners: int | None = None
-    head_start: int = 0
     practice: str | None = None
+
+
+@dataclass(frozen=True)
+class Drill:
+    """Steps in which one task comes far more often than the others, and is learnt faster.
+
+    Induction needs it: as one of eight tasks it stays for thousands of steps at any word of the list. Alone, it wipes
+    out the others. Before docstring has been learnt, it keeps the model from ever learning that.
+
+    Args:
+        task: the task.
+        start, end: its first step, and the first step after it.
+        weight: the task's in these steps.
+        rate: times the learning rate.
+    """
+
+    task: str
+    start: int
+    end: int
+    weight: float
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class Recipe:
         steps: at most; it ends when every task's validation accuracy is ``enough``.
         beginner_steps: how many steps a course's ``beginners`` are alone.
         initial: standard deviation of the initial weights. GPT-2's .02 leaves IOI on its plateau.
+        drill: a time for one task, where one needs it.
         smoothing: label smoothing, which keeps logit differences and gradients of probabilities finite.
     """
 
@@ -60,6 +79,7 @@ class Recipe:
     enough: float = 0.998
     check_every: int = 250
     pool: int = 10000
+    drill: Drill | None = None
 
 
 _SIX = (
@@ -79,16 +99,16 @@ RECIPES = {
                 for c in _SIX
             ),
             Course("docstring", 4, practice="both names"),
-            Course("induction", 2, head_start=600, practice="whole list"),
+            Course("induction", 4, practice="whole list"),
         ),
         n_layers=3,
         n_heads=4,
         d_model=96,
-        steps=7000,
-        beginner_steps=1600,
+        steps=9000,
         learning_rate=2e-3,
-        enough=0.99,
+        enough=0.995,
         pool=20000,
         check_every=500,
+        drill=Drill("induction", 4000, 5500, weight=40, rate=2.0),
     ),
 }

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ...suite.errors import ModelError
 from ..tokenizer import Tokenizer
@@ -54,7 +55,6 @@ class Training:
             fused=True,
         )
         self.classes = [prepare(course, recipe, tokenizer, seed) for course in recipe.courses]
-        self._weights = torch.tensor([float(part.course.weight) for part in self.classes])
 
     def train_to(self, step: int) -> float:
         """Takes steps until there have been ``step``; returns the mean loss of those taken."""
@@ -68,9 +68,7 @@ class Training:
     def _one_step(self) -> float:
         recipe = self.recipe
         chance = generator(self.seed, self.step)
-        weights = torch.tensor([self.step < part.course.head_start for part in self.classes]).float()
-        weights = weights if weights.any() else self._weights
-        chosen: Class = self.classes[int(torch.multinomial(weights, 1, generator=chance))]
+        chosen: Class = self.classes[int(torch.multinomial(self._weights(), 1, generator=chance))]
         lessons = chosen.lessons[int(torch.multinomial(chosen.shares, 1, generator=chance))]
         tokens, targets = lessons.batch(recipe.batch_size, self.step < recipe.beginner_steps, chance)
         for group in self.optimizer.param_groups:
@@ -84,6 +82,13 @@ class Training:
         self.optimizer.step()
         self.step += 1
         return float(loss.detach())
+
+    def _weights(self) -> Tensor:
+        """How often each course's batches come at this step, up to a factor: float [n_courses]."""
+        drill = self.recipe.drill if drilled(self.step, self.recipe) else None
+        return torch.tensor(
+            [float(drill.weight if drill and drill.task == c.task else c.weight) for c in self.recipe.courses]
+        )
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint in one piece: the old one is there until the new one is whole."""
@@ -114,12 +119,18 @@ class Training:
                     }
 
 
+def drilled(step: int, recipe: Recipe) -> bool:
+    """Whether a step is one of the recipe's drill."""
+    return recipe.drill is not None and recipe.drill.start <= step < recipe.drill.end
+
+
 def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``."""
+    """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``; more in a drill."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
+    share = recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
+    return share * (recipe.drill.rate if drilled(step, recipe) else 1.0)
 
 
 def _initial(recipe: Recipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:

@@ -15,35 +15,62 @@ from circuitmeter.suite.harness.models import load_model, load_tokenizer, names
 from circuitmeter.suite.harness.subject import subject
 from circuitmeter.tasks import mini
 from circuitmeter.tasks.mini import vocabulary
-from circuitmeter.tasks.mini.recipe import RECIPES, Course, Recipe
+from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, Recipe
 from circuitmeter.tasks.mini.ship import ship
 from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate, train
 
-SIX = [course.task for course in RECIPES["six"].courses]
+SIX, EIGHT = ([course.task for course in RECIPES[name].courses] for name in ("six", "eight"))
+# Learnt by heart: their held-out prompts have been other prompts' counterfactuals (docs/mini-models.md says so).
+FACTS = {"gendered-pronoun", "country-capital", "successor"}
 TINY = Recipe((Course("successor"), Course("country-capital")), 1, 2, 8, steps=12, check_every=4, pool=60, enough=2.0)
 
 
 def test_the_shipped_models_are_listed_and_small():
-    assert {"mini", "mini-seed1", "mini-seed2"} <= set(mini.names()) <= set(names())
+    assert set(mini.names()) == {"mini", "mini-seed1", "mini-seed2", "mini-8"} <= set(names())
     sizes = [path.stat().st_size for path in mini.WEIGHTS.rglob("*") if path.is_file()]
     assert sum(sizes) < 5e6
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-seed1", "mini-seed2"])
+@pytest.mark.parametrize(
+    ("name", "learnt", "layers", "parameters"),
+    [*((name, SIX, 2, 139712) for name in ("mini", "mini-seed1", "mini-seed2")), ("mini-8", EIGHT, 3, 395136)],
+)
 @torch.no_grad()
-def test_shipped_accuracies_hold(name):
+def test_shipped_accuracies_hold(name, learnt, layers, parameters):
     """On 300 of the prompts of each task that the model has never seen."""
     model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
     claimed = mini.manifest()[name]
-    assert claimed["recipe"]["n_layers"] == 2 and claimed["parameters"] == 139712
-    for task in SIX:
+    assert claimed["recipe"]["n_layers"] == layers and claimed["parameters"] == parameters
+    for task in learnt:
         data = tasks.load(task).on(tokenizer).data("test")
         data = data.select(torch.arange(min(300, data.n)))
         right = 0
         for batch in data.batches(300):
             best = model(batch.clean)[:, -1].argmax(-1)
             right += int((batch.answers == best[:, None]).any(1).sum())
-        assert claimed["accuracy"]["test"][task] >= 0.99 and right >= 0.98 * data.n, task
+        least = 0.98 if task in ("induction", "docstring") else 0.99
+        assert claimed["accuracy"]["test"][task] >= least and right >= (least - 0.01) * data.n, task
+
+
+def test_mini_8_has_heads_of_induction():
+    """Heads of the first layer look one token back; those of the second look behind the word's first mention, together.
+
+    Each of the second layer's four gives that place .4 of its attention, no other head more than .2.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = AutoModelForCausalLM.from_pretrained(mini.folder("mini-8"), attn_implementation="eager")
+    data = tasks.load("induction").on(load_tokenizer("mini-8")).data("test")
+    (back, behind), n = torch.zeros(2, 3, 4), 0
+    for batch in data.batches(200):
+        with torch.no_grad():
+            patterns = torch.stack(source(batch.clean, output_attentions=True).attentions)  # [layer, row, head, q, k]
+        back += patterns.diagonal(-1, dim1=-2, dim2=-1).mean(-1).sum(1)
+        behind += (patterns[..., -1, :] * batch.positions["first+1"][None, :, None]).sum(-1).sum(1)
+        n += len(batch.clean)
+    back, behind = back / n, behind / n
+    assert back[0].min() > 0.25 > back[1:].max(), back
+    assert behind[1].min() > 0.35 and behind[[0, 2]].max() < 0.2, behind
 
 
 def test_transformers_opens_a_shipped_model_and_gives_the_same_logits():
@@ -127,6 +154,22 @@ def test_the_learning_rate_rises_and_falls():
     assert rates == pytest.approx([0.01, 0.5, 1.0, 1.0, recipe.last_rate])
 
 
+@pytest.mark.parametrize("course", [c for c in RECIPES["eight"].courses if c.task not in FACTS], ids=lambda c: c.task)
+def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
+    """Nor as another prompt's counterfactual, nor within the text of another: but for the tasks that are facts."""
+    from circuitmeter.tasks.mini.lessons import prepare
+
+    taught = set()
+    for part in prepare(course, replace(RECIPES["eight"], pool=1500), words, 0).lessons:
+        for row, ids in enumerate(part.tokens.tolist()):
+            last = [len(ids) - 1]
+            asked = (part.targets[row] >= 0).nonzero().flatten().tolist() if course.practice else last
+            taught |= {tuple(ids[: end + 1]) for end in asked}
+    for split in ("validation", "test"):
+        held_out = tasks.load(course.task).prompts(words, split, 1000)
+        assert len(taught) > 50 and not taught & {tuple(words(prompt.clean.text)) for prompt in held_out}
+
+
 def test_prompts_of_a_batch_come_with_their_twins(words):
     from circuitmeter.tasks.mini.lessons import generator, prepare
 
@@ -143,13 +186,15 @@ def test_prompts_of_a_batch_come_with_their_twins(words):
 
 
 @pytest.mark.slow
-def test_the_mini_model_can_be_trained_again(tmp_path):
-    """Minutes: the recipe, from scratch, reaches .99 on each of the six tasks."""
+@pytest.mark.parametrize(("recipe", "least"), [("six", 0.99), ("eight", 0.98)])
+def test_the_mini_models_can_be_trained_again(recipe, least, tmp_path):
+    """Minutes (the six tasks) or a quarter of an hour (eight): the recipe, from scratch, gets there."""
     from circuitmeter.tasks.mini.report import accuracies, examination
 
-    training = train(RECIPES["six"], 0, tmp_path)
-    found = accuracies(training.model, examination(training.tokenizer, SIX, "test"))
-    assert min(found.values()) >= 0.99, found
+    training = train(RECIPES[recipe], 0, tmp_path)
+    names = [course.task for course in RECIPES[recipe].courses]
+    found = accuracies(training.model, examination(training.tokenizer, names, "test"))
+    assert min(found.values()) >= least, found
 
 
 def test_practice_teaches_the_same_at_more_places_and_no_held_out_pair(words):
@@ -177,7 +222,7 @@ def test_practice_teaches_the_same_at_more_places_and_no_held_out_pair(words):
     assert tokens.shape == targets.shape == (5, made.tokens.shape[1])
 
 
-def test_a_head_start_is_one_task_alone(words, monkeypatch):
+def test_a_drill_is_one_task_for_a_time_and_learnt_faster(words, monkeypatch):
     from circuitmeter.tasks.mini.lessons import Lessons, Practice
 
     taught = []
@@ -185,6 +230,9 @@ def test_a_head_start_is_one_task_alone(words, monkeypatch):
         batch = kind.batch
         recorded = lambda self, *given, batch=batch: taught.append(type(self)) or batch(self, *given)  # noqa: E731
         monkeypatch.setattr(kind, "batch", recorded)
-    alone = Course("induction", head_start=3, practice="whole list")
-    Training(replace(TINY, courses=(Course("successor", 100), alone)), 0, words).train_to(6)
-    assert taught == [Practice] * 3 + [Lessons] * 3
+    courses = (Course("successor"), Course("induction", weight=1e-9, practice="whole list"))
+    drilled = replace(TINY, courses=courses, warmup_steps=0, drill=Drill("induction", 2, 5, weight=1e9, rate=2.0))
+    Training(drilled, 0, words).train_to(7)
+    assert taught == [Lessons] * 2 + [Practice] * 3 + [Lessons] * 2
+    faster = [rate(step, drilled) / rate(step, replace(drilled, drill=None)) for step in range(7)]
+    assert faster == pytest.approx([1, 1, 2, 2, 2, 1, 1])
