@@ -175,7 +175,7 @@ def _models() -> list[dict[str, Any]]:
             "name": name,
             "layers": recipe["n_layers"],
             "heads": recipe["n_heads"],
-            "description": f"trained here with seed {about['seed']}; accuracy on prompts it has not seen: {learnt}",
+            "description": f"trained here with seed {about['seed']}; accuracy on the test split: {learnt}",
         }
     return [rows[name] for name in sorted(rows)]
 

@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def manifest(weights: Path = WEIGHTS) -> dict[str, Any]:
-    """Of every shipped model: its recipe, seed, held-out accuracies and the SHA-256 of its files."""
+    """Of every shipped model: its recipe, seed, accuracies and the SHA-256 of its files."""
     path = weights / "manifest.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

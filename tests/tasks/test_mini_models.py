@@ -37,7 +37,7 @@ def test_the_shipped_models_are_listed_and_small():
 )
 @torch.no_grad()
 def test_shipped_accuracies_hold(name, learnt, layers, parameters):
-    """On 300 of the prompts of each task that the model has never seen."""
+    """On 300 prompts of each test split, of which only those of FACTS can have been counterfactuals in training."""
     model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
     claimed = mini.manifest()[name]
     assert claimed["recipe"]["n_layers"] == layers and claimed["parameters"] == parameters
