@@ -1,9 +1,9 @@
-"""Which structures a method misses: gate by gate, whether what it ranks first is a circuit that suffices.
+"""Which structures a method misses: model by model, whether what it ranks first is a circuit that suffices.
 
-A gate counts as found when the edges ranked first, as many as its smallest minimal circuit has, are a minimal circuit.
-A tie across that border tells nothing apart and counts as missed, so that edges which all score zero are not found by
-the order in which they happen to be listed. The method that is given the answer takes no part: where several circuits
-suffice, what it is given is the edges in all of them.
+A structure is a gate, or what the models of a family have in common. It counts as found when the edges ranked first, as
+many as its smallest minimal circuit has, are a minimal circuit. A tie across that border tells nothing apart and counts
+as missed, so that edges which all score zero are not found by the order in which they happen to be listed. The method
+that is given the answer takes no part: where several circuits suffice, what it is given is the edges in all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from .tables import CELL_COLUMNS, cell_columns
 if TYPE_CHECKING:
     from ..suite.model.graph import Graph
 
-FAMILY = "gates/"
+GATES = "gates/"
+FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
+NORMS = "trained, norms"
 MEANINGS = {
     "adder": "a sum of two inputs",
     "and": "restoring one input alone restores nothing",
@@ -34,8 +36,11 @@ MEANINGS = {
     "distractors": "loud heads that nothing reads",
     "position": "constant paths, made of positions alone: they matter to zero and mean only, and add the same to every "
     "answer",
+    "random basis": "compiled models of which no dimension means anything by itself",
+    "trained": "dense weights; each true edge matters many times more than any other",
+    NORMS: "the same with layer norm, whose scale every edge moves",
 }
-"""What each gate is made to tell apart (``ground_truth/gates/catalogue.py``)."""
+"""What each gate (``ground_truth/gates/catalogue.py``) and each family is made to tell apart."""
 
 TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
 
@@ -57,29 +62,47 @@ def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -
     return {names[i] for i in order[:size]} in [set(circuit) for circuit in circuits]
 
 
+def structure_of(task: str) -> str | None:
+    """The structure that a task stands for; None for one that is made to show none."""
+    if task.startswith(GATES):
+        return task.removeprefix(GATES)
+    family = next((name for prefix, name in FAMILIES.items() if task.startswith(prefix)), None)
+    return NORMS if family == "trained" and "-norm" in task else family
+
+
+def minimal_circuits(claim: Mapping[str, Any]) -> Sequence[Sequence[str]] | None:
+    """The minimal circuits that a certificate lists, or the only one; None where it says neither."""
+    if "circuits" in claim:
+        return claim["circuits"]
+    return [claim["core"]] if claim.get("unique") else None
+
+
 def structure_table(store: Stores, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a finished cell on a gate: its structure, method, ablation and objective, and whether it found it."""
+    """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
     from ..suite.model.graph import Graph
 
     rows = []
     for record, columns in zip(records, cell_columns(records), strict=True):
         identity = record["identity"]
-        if record["status"] != "done" or identity["method"] == ORACLE or not identity["task"].startswith(FAMILY):
+        structure = structure_of(identity["task"])
+        if record["status"] != "done" or identity["method"] == ORACLE or structure is None:
             continue
         certificate = store.truth(identity["truth"])
-        claim = certificate["ablations"].get(identity["ablation"])
-        if claim is None or "circuits" not in claim:
+        circuits = minimal_circuits(certificate["ablations"].get(identity["ablation"], {}))
+        if circuits is None:
             continue
         graph = Graph(**{key: value for key, value in certificate["graph"].items() if key != "hash"})
-        found = finds(store.scores(record["key"]), graph, claim["circuits"])
-        rows.append({**columns, "structure": columns["task"].removeprefix(FAMILY), "found": found})
+        found = finds(store.scores(record["key"]), graph, circuits)
+        rows.append({**columns, "structure": structure, "found": found})
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 
 
 def structures(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a label, ablation and structure: ``found``, the fraction of ``n_cells`` (seeds) in which it was found.
+    """One row a label, ablation and structure: ``found``, the fraction of ``n_cells`` in which it was found, which are
+    seeds and the programs of a family.
 
-    Methods that find most first, baselines last; ``place`` orders the structures, the one that most methods find first.
+    Methods that find most first, baselines last; ``place`` orders the structures: gates before families, and of each
+    those that most methods find first.
     """
     if table.empty:
         return pd.DataFrame(columns=["label", "ablation", "structure", "found", "n_cells", "place"])
@@ -89,7 +112,9 @@ def structures(table: pd.DataFrame) -> pd.DataFrame:
     place = {name: i for i, name in enumerate(ordered_ablations(shares["ablation"]))}
     keys = {
         "label": {name: (method_of(name) in BASELINES, -share, name) for name, share in by_label.items()},
-        "structure": {name: (-share, name) for name, share in by_structure.items()},
+        "structure": {
+            name: (name in (*FAMILIES.values(), NORMS), -share, name) for name, share in by_structure.items()
+        },
         "ablation": place,
     }
     ranks = {

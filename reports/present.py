@@ -221,7 +221,7 @@ def structures(table: pd.DataFrame) -> Table:
         "structures",
         "Structures that a method misses",
         "Under which ablations the edges ranked first, as many as the smallest minimal circuit has, are no minimal "
-        "circuit of the gate. Bold: found under every ablation. Last: the share of all runs in which the structure is "
+        "circuit of the model. Bold: found under every ablation. Last: the share of all runs in which the structure is "
         "found.",
         ("Method", *names, "Found"),
         (False, *[True] * (len(names) + 1)),

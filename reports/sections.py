@@ -70,7 +70,8 @@ def sections(
     if len(results.structures):
         text = (
             "Which structures does a method miss? Gates are small models wired by hand, each of which has one "
-            "structure that some methods cannot see.",
+            "structure that some methods cannot see; compiled models in a random basis and trained ones stand beside "
+            "them, several programs as one column.",
             *missed_by(results.structures),
         )
         found.append(Section("structures", "Structures", text, (pictures["structures"],), (shown["structures"],)))

@@ -1,4 +1,4 @@
-"""Which structures methods find and miss: gates across, methods down, a panel per ablation."""
+"""Which structures methods find and miss: structures across, methods down, a panel per ablation."""
 
 from __future__ import annotations
 

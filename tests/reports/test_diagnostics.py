@@ -128,7 +128,7 @@ def test_constant_paths_need_an_objective_that_is_no_difference_of_answers(ablat
 def few(tmp_path_factory):
     folder = tmp_path_factory.mktemp("few")
     (folder / "few.toml").write_text(
-        '[[grid]]\ntask = ["gates/adder", "gates/saturation", "tracr/hist"]\n'
+        '[[grid]]\ntask = ["gates/adder", "gates/saturation", "tracr/hist", "trained/shift1", "trained/shift1-norm"]\n'
         'method = ["eap", "exact", "truth", { name = "random", seed = [0, 1] }]\n'
         'ablation = ["patch", "zero"]\nobjective = ["answer-difference"]\n'
     )
@@ -138,10 +138,14 @@ def few(tmp_path_factory):
 
 def test_the_table_is_made_from_a_store_alone(few):
     table = structures(structure_table(few, list(few.records())))
-    assert set(table["structure"]) == {"adder", "saturation"} and set(table["label"]) == {"eap", "exact", "random"}
+    assert set(table["structure"]) == {"adder", "saturation", "trained", "trained, norms"}
+    assert set(table.loc[table["structure"].str.startswith("trained"), "ablation"]) == {
+        "patch"
+    }  # no other is certified
+    assert set(table["label"]) == {"eap", "exact", "random"}
     shares = table.set_index(["label", "ablation", "structure"])["found"]
     assert shares["eap", "patch", "adder"] == 1 and shares["eap", "patch", "saturation"] == 0
-    assert table.loc[table["label"] == "random", "n_cells"].tolist() == [2] * 4
+    assert table.loc[table["label"] == "random", "n_cells"].tolist() == [2] * 6
     assert list(dict.fromkeys(table["label"])) == ["exact", "eap", "random"]  # the best first, baselines last
     assert structures(structure_table(few, [])).empty
 
@@ -162,7 +166,8 @@ def test_the_figure_has_a_mark_for_every_method_and_structure(few):
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["patch ablation", "zero ablation"]
     for ax in figure.axes:
         marks = sorted(tuple(map(int, point)) for line in ax.lines for point in line.get_xydata())
-        assert marks == [(x, y) for x in range(2) for y in range(3)]
+        structures_there = range(4) if ax is figure.axes[0] else range(2)
+        assert marks == [(x, y) for x in structures_there for y in range(3)]
     full, missed = figure.axes[0].lines
     assert (1, 1) in set(map(tuple, missed.get_xydata())) and (0, 1) in set(map(tuple, full.get_xydata()))
     assert len({line.get_marker() for line in (full, missed)}) == 2  # told apart in grey
