@@ -14,9 +14,9 @@ from .figures.auc_by_method import auc_by_method
 from .figures.card import card
 from .figures.cost import cost
 from .figures.evaluation import evaluation
-from .figures.faithfulness import faithfulness
+from .figures.faithfulness import faithfulness, own_curves
 from .figures.mismatch import mismatch
-from .figures.panels import LEADING, MOST_BANDS, MOST_LINES
+from .figures.panels import LEADING, MOST_LINES, has_bands
 from .figures.precision_recall import precision_recall
 from .figures.roc import roc
 from .figures.structures import structures
@@ -51,11 +51,14 @@ def gallery(results: Results) -> tuple[dict[str, Drawn], pd.DataFrame]:
 
 def _recovery(results: Results, means: pd.DataFrame) -> dict[str, Drawn]:
     """How well known circuits are found."""
-    band = "Lines are means over programs."
-    if means["label"].nunique() <= MOST_BANDS:
-        band += " Shaded bands are pointwise 95 % bootstrap intervals over programs."
+    lines = "Each method is judged by the truth of the ablation it was run with. Lines are means over programs."
     if means["label"].nunique() > MOST_LINES:
-        band += f" The {LEADING} methods with the highest curves are told apart; all others are grey."
+        lines += f" The {LEADING} methods with the highest curves are told apart; all others are grey."
+
+    def band(kind: str) -> str:
+        shown = has_bands(means[means["kind"] == kind])
+        return lines + " Shaded bands are pointwise 95 % bootstrap intervals over programs." * shown
+
     return {
         "auc_by_method": Drawn(
             auc_by_method(results.recovery, results.aggregate),
@@ -68,13 +71,13 @@ def _recovery(results: Results, means: pd.DataFrame) -> dict[str, Drawn]:
             roc(means),
             "ROC curves",
             "How many true edges are found for how many false ones, as edges are added by absolute score. "
-            f"{band} The diagonal is chance.",
+            f"{band('roc')} The diagonal is chance.",
         ),
         "precision_recall": Drawn(
             precision_recall(means),
             "Precision-recall curves",
             "How pure the ranking is down to each share of the true edges; few edges are true, so this tells more than "
-            f"the ROC. {band}",
+            f"the ROC. {band('precision-recall')}",
         ),
         "true_size": Drawn(
             true_size(results.aggregate),
@@ -115,12 +118,12 @@ def _evaluation(results: Results) -> dict[str, Drawn]:
         )
     }
     if len(results.areas):
-        band = " Shaded bands are 95 % bootstrap intervals over programs."
+        band, curves = " Shaded bands are 95 % bootstrap intervals over tasks.", own_curves(results.faithfulness)
         drawn["faithfulness"] = Drawn(
             faithfulness(results.faithfulness),
             "Faithfulness against circuit size",
             "Median over programs of circuits of each size, found and evaluated under the same ablation. The dashed "
-            "line is the full model." + band * (results.faithfulness["label"].nunique() <= MOST_BANDS),
+            "line is the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high"),
         )
     found = results.sensitivity.card
     if found is not None:

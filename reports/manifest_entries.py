@@ -152,11 +152,16 @@ class Drawing(BaseModel):
 
 
 class Shown(BaseModel):
-    """Figures of the report (``gallery.py``) that are the manifest's: of which part, and which."""
+    """Figures of the report (``gallery.py``) that are the manifest's: of which part, and which.
+
+    Args:
+        caption: what is added to the captions of the report.
+    """
 
     model_config = _STRICT
     part: str
     figures: tuple[str, ...]
+    caption: str = ""
 
 
 class Card(BaseModel):

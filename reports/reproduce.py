@@ -117,7 +117,10 @@ def _of_the_report(manifest: Manifest, tables: Tables) -> dict[str, Drawn]:
     found = {}
     for shown in manifest.gallery:
         drawn, _ = gallery(within(tables.results, *manifest.benchmarks(shown.part)))
-        found |= {name: drawn[name] for name in shown.figures if name in drawn}
+        for name in shown.figures:
+            if name in drawn:
+                caption = " ".join(filter(None, (drawn[name].caption, shown.caption)))
+                found[name] = drawn[name]._replace(caption=caption)
     return found
 
 

@@ -62,7 +62,8 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
             how = f"measured on {model}"
             verdict, because = "other model", f"the paper's is {wanted}"
         elif ours is None:
-            lacking = wanted and model is None  # more to the point than what is known of the number
+            # A note says why a number differs, or why there is none to be had; not that it was not asked for here.
+            lacking = model is None if wanted else value.measured is not None
             because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
             verdict = "not run"
         elif abs(ours - value.reported) <= value.tolerance + ROUNDING:

@@ -131,6 +131,11 @@ def corners(curve: pd.DataFrame) -> pd.DataFrame:
     return curve[changes]
 
 
+def has_bands(curves: pd.DataFrame, low: str = "low", high: str = "high") -> bool:
+    """Whether a figure of these curves shows bands: methods are few, and some interval is more than a line."""
+    return curves["label"].nunique() <= MOST_BANDS and bool((curves[high] - curves[low] > 1e-9).any())
+
+
 def nothing(reason: str) -> Figure:
     """A figure that says why it is empty."""
     figure = Figure(figsize=(COLUMN, 0.8), layout="none")

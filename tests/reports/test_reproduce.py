@@ -6,14 +6,17 @@ import pytest
 from synthetic import evaluate_all, make_store
 
 from circuitmeter.reports import manifest as manifests
+from circuitmeter.reports.curves import curve_tables
+from circuitmeter.reports.figures.panels import has_bands
 from circuitmeter.reports.manifest import Manifest
 from circuitmeter.reports.manifest_entries import Measured, Part, Value
 from circuitmeter.reports.measured import Tables
-from circuitmeter.reports.reproduce import write_reproduction
+from circuitmeter.reports.reproduce import _of_the_report, write_reproduction
 from circuitmeter.reports.reproduction import counted, judge, verdict_frame
 from circuitmeter.reports.results import read
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.harness.spec import Spec
+from circuitmeter.suite.harness.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def paper(*values, **changes):
 def test_every_manifest_is_whole(name):
     found = manifests.load(name)
     names = [value.name for value in found.values]
-    assert len(names) == len(set(names)) and (names or found.figure)
+    assert len(names) == len(set(names)) and (names or found.figure or found.gallery)
     parts = {part.name for part in found.part}
     assert {value.part for value in found.values} - {None} <= parts
     for drawn in (*found.figure, *found.gallery):
@@ -75,6 +78,34 @@ def test_every_value_has_a_verdict_and_a_reason_without_any_run(name):
     for item in judge(manifests.load(name), None):
         assert item.verdict in ("reproduced", "differs", "not run") and item.value.source, item.value.name
         assert item.verdict == "reproduced" or item.because, item.value.name
+
+
+def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path):
+    tables = Tables(read(Store(tmp_path / "empty", create=True).path))
+    for paper_name in ("conmy2023", "miller2024", "bhaskar2024"):
+        found = manifests.load(paper_name)
+        here = {part.name for part in found.part if part.model is None}
+        lacking = [item for item in judge(found, tables) if item.value.measured and item.value.part in here]
+        assert lacking and {item.verdict for item in lacking} == {"not run"}
+        assert {item.because for item in lacking} == {"the store holds no such result"}
+    # What has no number to be had keeps its reason.
+    hisp = [item for item in judge(manifests.load("conmy2023"), tables) if item.value.name.endswith("IOI, hisp")]
+    assert hisp and all("released" in item.because for item in hisp if item.verdict == "not run")
+
+
+def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(small_store):
+    results = read(small_store.path)
+    small_store.write_benchmark("some2024-tracr", {"cells": [record["key"] for record in results.records]})
+    part = Part(name="tracr", benchmark={})
+    shown = [{"part": "tracr", "figures": ["roc"], "caption": "The paper's truth is another."}]
+    caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read(small_store.path)))["roc"].caption
+    assert "judged by the truth of the ablation it was run with" in caption
+    assert caption.endswith("The paper's truth is another.")
+    means, _ = curve_tables(results.store, results.recovery)
+    few = means[means["kind"] == "roc"]
+    assert not has_bands(few.assign(low=few["mean"], high=few["mean"])) and not has_bands(few.assign(low=float("nan")))
+    assert has_bands(few.assign(low=few["mean"] - 0.1, high=few["mean"]))
+    assert ("bands" in caption) == has_bands(few)
 
 
 def test_cpr_is_taken_of_a_published_curve():
