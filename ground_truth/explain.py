@@ -44,7 +44,7 @@ def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
     graph, tokens = model.graph, torch.from_numpy(truth.domain.tokens)
     still = constant(model, tokens, reference.structural)
     carried = _carried(model, truth)
-    claim = truth.certificate["ablations"][ablation if ablation in truth.ablations else _twin(ablation)]
+    claim = claim_of(truth, ablation)
     found = []
     for w, r in reference.structural.nonzero().tolist():
         edge = Edge(graph.writers[w], graph.readers[r])
@@ -52,6 +52,11 @@ def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
         why = _why(status, str(edge), bool(still[w, r]), ablation, claim)
         found.append(Explained(edge, carried(w, r), status, why))
     return found
+
+
+def claim_of(truth: GroundTruth, ablation: str) -> dict:
+    """What the certificate claims under an ablation that it is about."""
+    return truth.certificate["ablations"][ablation if ablation in truth.ablations else _twin(ablation)]
 
 
 def stored_model(truth: GroundTruth) -> Transformer:

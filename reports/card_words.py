@@ -13,6 +13,13 @@ PLURAL = {
     "reference": "reference points",
 }
 
+# What a circuit has where nothing outside of it is cut, by the component that is cut as one.
+_KEEPS_ALL = {
+    "edge": "every edge that could be cut",
+    "node": "an edge of every node",
+    "head-qkv": "an edge into every head's queries, keys and values",
+}
+
 Card = Mapping[str, Any]
 
 
@@ -37,7 +44,7 @@ def paragraph(card: Card) -> str:
 
 
 def _grid(card: Card) -> str:
-    levels, names = card["settings"]["levels"], [circuit["name"] for circuit in card["circuits"]]
+    levels, names = card["settings"]["levels"], ['"{}"'.format(circuit["name"]) for circuit in card["circuits"]]
     parts = [
         f"{len(levels[name])} {PLURAL.get(name, f'{name}s')} ({', '.join(levels[name])})" for name in varying(card)
     ]
@@ -54,12 +61,14 @@ def _about(card: Card, circuit: Mapping[str, Any]) -> Iterable[str]:
     """Sentences about one circuit."""
     spread, flips = circuit["spread"], circuit["flips"]
     worst, best = (pick(circuit["values"], key=lambda entry: entry["value"]) for pick in (min, max))
-    of = f"{circuit['edges']:,} of {card['n_edges']:,} edges"
+    name, of = '"{}"'.format(circuit["name"]), f"{circuit['edges']:,} of {card['n_edges']:,} edges"
     yield (
-        f"On {card['prompts']} prompts the faithfulness of {circuit['name']} ({of}; 1 is the full model, 0 the "
-        f"reference point) was {number(spread['mean'])} on average over the settings, {with_interval(worst)} at worst "
+        f"On {card['prompts']} prompts the faithfulness of {name} ({of}; 1 is the full model, 0 the reference "
+        f"point) was {number(spread['mean'])} on average over the settings, {with_interval(worst)} at worst "
         f"({worst['setting']}) and {with_interval(best)} at best ({best['setting']})."
     )
+    if circuit["nothing_cut"]:
+        yield nothing_cut(circuit)
     if spread["negative"] or spread["above_one"]:
         yield (
             f"It was below 0 in {percent(spread['negative'])} and above 1 in {percent(spread['above_one'])} of the "
@@ -77,6 +86,20 @@ def _about(card: Card, circuit: Mapping[str, Any]) -> Iterable[str]:
             f"It was above 95 % of {against['n']} random connected circuits of its size in "
             f"{percent(against['above']['hold'])} of the settings (surely in {percent(against['above']['surely'])})."
         )
+
+
+def nothing_cut(circuit: Mapping[str, Any]) -> str:
+    """A sentence on the settings in which the circuit is the whole model, so that they test nothing."""
+    entries = [entry for entry in circuit["values"] if entry["nothing_cut"]]
+    settings = {(entry["levels"]["set"], entry["levels"]["component"]) for entry in entries}
+    reasons = [_KEEPS_ALL[component] for which, component in sorted(settings) if which == "complement"]
+    reasons += ["no edge that could be cut"] * any(which == "circuit" for which, _ in settings)
+    values = " or ".join(sorted({f"{round(entry['value'], 2) + 0.0:g}" for entry in entries}))
+    n = circuit["nothing_cut"]
+    return (
+        f"In {n} of the {len(circuit['values'])} settings nothing is cut, because the circuit has {_listed(reasons)}; "
+        f"there faithfulness is {values} by construction."
+    )
 
 
 def _about_variance(circuit: Mapping[str, Any]) -> Iterable[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup, escape
 
@@ -29,6 +30,7 @@ LINES = {
     "added": ("#b35806", 1.6, "10 4"),
     "inert": ("#777777", 1.1, "1 3"),
 }
+FEW = 12  # more inert edges of one reason are counted in a terminal, not listed
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,14 @@ class CircuitView:
         return sum(arrow.mark == mark for arrow in self.arrows)
 
 
-def as_text(view: CircuitView, *, unicode: bool = True) -> str:
-    """The drawing for a terminal: every node with what it writes, and below it what it reads, and why not."""
+def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> str:
+    """The drawing for a terminal: every node with what it writes, and below it what it reads, and why not.
+
+    Args:
+        every: a line for each edge; else inert edges of one reason are counted where there are many.
+    """
+    whole, many = view, {} if every else _many(view)
+    view = replace(view, arrows=[arrow for arrow in view.arrows if arrow.mark != "inert" or arrow.why not in many])
     into: dict[str, list[Arrow]] = {}
     for arrow in view.arrows:
         into.setdefault(view.graph.node_of_reader(arrow.edge.reader), []).append(arrow)
@@ -99,8 +107,17 @@ def as_text(view: CircuitView, *, unicode: bool = True) -> str:
                 lines.append(
                     f"    {sign[arrow.mark]} {part:4}from {arrow.edge.writer:{width}}  {carries:{wide}}  {why}".rstrip()
                 )
-    used = [mark for mark in MARKS if view.count(mark)]
-    return "\n".join([*lines, "", *(f"{sign[mark]} {MARKS[mark][2]} ({view.count(mark)})" for mark in used)])
+    if many:
+        lines += ["", "not drawn (--all draws them)"]
+        lines += [f"  {sign['inert']} {n} edges  {why}" for why, n in many.items()]
+    used = [mark for mark in MARKS if whole.count(mark)]
+    return "\n".join([*lines, "", *(f"{sign[mark]} {MARKS[mark][2]} ({whole.count(mark)})" for mark in used)])
+
+
+def _many(view: CircuitView) -> dict[str, int]:
+    """The reasons for which more than ``FEW`` edges are inert, and for how many each is."""
+    reasons = Counter(arrow.why for arrow in view.arrows if arrow.mark == "inert")
+    return {why: n for why, n in reasons.items() if n > FEW}
 
 
 _BOX, _GAP, _HIGH, _ROW = 168, 22, 40, 92  # pixels: a node's width, between nodes, its height, from row to row

@@ -130,6 +130,10 @@ class Cut:
         chosen = torch.stack([self._components(circuit) for circuit in carried])
         return self._never_cut(graph) | (~chosen if self.set == "circuit" else chosen) & graph.exists
 
+    def cuts_nothing(self, circuit: Circuit) -> bool:
+        """Whether measuring the circuit cuts no edge, so that what runs is the whole model."""
+        return bool((self.masks([circuit])[0] | ~self.graph(circuit.graph).exists).all())
+
     def empty(self, graph: Graph) -> Tensor:
         """The mask in which everything that can be cut is: bool [W, R], for circuits of ``graph``."""
         return self._never_cut(self.graph(graph))

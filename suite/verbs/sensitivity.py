@@ -94,11 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.card_words import paragraph
+    from ...reports.card_words import nothing_cut, paragraph
     from ..harness.record import plain
     from ..interchange import read
     from . import problem as problems
-    from .output import print_json
+    from .output import note, print_json
 
     names = named(options.circuits)
     files = [read(path) for path in options.circuits]
@@ -114,6 +114,9 @@ def run(options: argparse.Namespace) -> int:
     card = measured(options, problem, dict(zip(names, circuits, strict=True)), chosen, weights)
     card["paragraph"] = paragraph(card)
     write(card, out)
+    for circuit in card["circuits"]:
+        if circuit["nothing_cut"]:
+            note(f"{circuit['name']}: {nothing_cut(circuit)}")
     if options.json:
         print_json(plain(card))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .arguments import add_device, add_several, whole_number
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
+    from ...ground_truth.explain import Explained
     from ...reports.circuit_view import Arrow, CircuitView
     from ...tasks.task import Task
     from ..circuit import Circuit
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_several(parser, "--method", "NAME", "draw what this method finds, as many edges as the truth has")
     parser.add_argument("--ablation", metavar="A", help="whose truth (default: the circuit file's own, else patch)")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of a method (default: 0)")
+    parser.add_argument(
+        "--all", action="store_true", help="a line for every inert edge, also where many are inert for one reason"
+    )
     parser.add_argument("--out", metavar="FILE.html", type=Path, help="write a page for the browser, too")
     add_device(parser)
 
@@ -45,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     is_file = options.subject.endswith(".json")
     title, facts, views = _of_file(options) if is_file else _of_task(options)
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    print("\n\n".join(as_text(view, unicode=unicode) for view in views))
+    print("\n\n".join(as_text(view, unicode=unicode, every=options.all) for view in views))
     if options.out is not None:
         from ...reports.circuit_page import circuit_page
 
@@ -116,9 +121,10 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
 
 
 def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str) -> CircuitView:
-    """A circuit against the truth: found, missed and wrongly added edges."""
-    from ...ground_truth.explain import explain
+    """A circuit against the truth: found, missed and wrongly added edges, and what it has of the optional ones."""
+    from ...ground_truth.explain import claim_of, explain
     from ...reports.circuit_view import Arrow, CircuitView
+    from ...reports.diagnostics import minimal_circuits
     from ..model.graph import Edge
 
     known = {str(e.edge): e for e in explain(truth, ablation)}
@@ -138,7 +144,23 @@ def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str
             arrows.append(Arrow(Edge.parse(edge), mark, about.carries if about else (), why))
     n = {mark: sum(arrow.mark == mark for arrow in arrows) for mark in ("found", "missed", "added")}
     caption = f"under {ablation}: {n['found']} found, {n['missed']} missed, {n['added']} wrongly added"
+    if any(e.status == "optional" for e in known.values()):
+        caption += _about_optional(known, kept, minimal_circuits(claim_of(truth, ablation)))
     return CircuitView(title, caption, truth.graph, arrows, truth.description["writers"])
+
+
+def _about_optional(
+    known: Mapping[str, Explained], kept: Collection[str], minimal: Sequence[Sequence[str]] | None
+) -> str:
+    """How many optional edges are kept, and whether what is kept is one of the minimal circuits."""
+    optional = [edge for edge, about in known.items() if about.status == "optional"]
+    text = f"; of {len(optional)} optional edges {sum(edge in kept for edge in optional)} kept"
+    if minimal is None:
+        return text
+    if any(set(circuit) == set(kept) for circuit in minimal):
+        return f"{text}; a minimal circuit"
+    more = any(set(circuit) < set(kept) for circuit in minimal)
+    return f"{text}; {'more than' if more else 'not'} a minimal circuit"
 
 
 def _discovered(name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace) -> Circuit:

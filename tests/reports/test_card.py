@@ -32,6 +32,7 @@ def circuit(name: str, shift: float, random: bool = True) -> dict:
     for d, levels in enumerate(itertools.product(*LEVELS.values())):
         value = 1.6 - 0.35 * d + shift
         entry = {"setting": "/".join(levels), "levels": dict(zip(LEVELS, levels, strict=True)), "value": value}
+        entry["nothing_cut"] = False
         entry |= {"low": value - 0.1, "high": value + 0.1, "percentile": 0.9 - 0.07 * d if random else None}
         entry |= {f"percentile_{end}": 0.8 - 0.07 * d if random else None for end in ("low", "high")}
         entry |= {f"random_{q}": q / 200 if random else None for q in (5, 50, 95)}
@@ -44,6 +45,7 @@ def circuit(name: str, shift: float, random: bool = True) -> dict:
         "name": name,
         "edges": 120,
         "values": values,
+        "nothing_cut": 0,
         "spread": {"mean": 0.33, "negative": 0.25, "above_one": 0.0},
         "flips": flips,
         "variance": variance,
@@ -154,7 +156,7 @@ def test_values_beyond_the_panel_are_arrows_at_its_edge():
 def test_the_paragraph_has_the_cards_numbers():
     text = paragraph(CARDS["one"])
     for words in (
-        "The circuit mine for ioi in mini was measured in 12 settings: 3 ablations",
+        'The circuit "mine" for ioi in mini was measured in 12 settings: 3 ablations',
         "4 combinations have no meaning",
         "held fixed were direction noising",
         "120 of 2,345 edges",
@@ -169,6 +171,16 @@ def test_the_paragraph_has_the_cards_numbers():
     assert "random" not in paragraph(CARDS["one without random"])
     compared = paragraph(CARDS["three"])
     assert "reversed in 14 % of 66 cases" in compared and "Kendall's W 0.81" in compared
+
+
+def test_settings_in_which_nothing_is_cut_are_told_with_the_reason():
+    one = circuit("mine", 0.0)
+    assert "nothing is cut" not in paragraph(made(one))
+    for entry in one["values"][:2]:
+        entry |= {"nothing_cut": True, "value": 1.0 - 1e-9}
+        entry["levels"] = {**entry["levels"], "component": "node", "set": "complement"}
+    words = "In 2 of the 12 settings nothing is cut, because the circuit has an edge of every node; there faithfulness "
+    assert f"{words}is 1 by construction." in paragraph(made({**one, "nothing_cut": 2}))
 
 
 def test_tables_hold_every_setting_from_worst_to_best():

@@ -7,7 +7,10 @@ import json
 import pytest
 import torch
 
+from circuitmeter import ground_truth
 from circuitmeter.suite import cli
+from circuitmeter.suite.circuit import Circuit
+from circuitmeter.suite.interchange import save
 
 FEW = ("--prompts", 16, "--random", 8, "--pairings", 1)
 SMALL = ("--component", "edge", "--direction", "noising", "--aggregation", "ratio-of-means")
@@ -104,6 +107,26 @@ def test_the_truth_under_zero_is_faithful_under_all_and_ranks_above(truths, comm
     assert compared["pairs"][0]["second_better"] == pytest.approx(1 / 3) and compared["reversals_raw_rate"] == 0
     assert compared["best"]["zero"] > compared["best"]["patch"]
     assert patch["edges"] < zero["edges"] and patch["random"]["n"] == 8
+
+
+def test_settings_in_which_nothing_is_cut_are_told(command, tmp_path):
+    task = ("--task", "tracr/reverse")
+    graph = ground_truth.load("tracr/reverse").graph
+    edges = torch.zeros_like(graph.exists)
+    edges[torch.arange(len(edges)), graph.exists.int().argmax(1)] = True  # the first edge out of each node
+    save(tmp_path / "c.json", Circuit(graph, edges), None, d_model=18, meta={})
+    status, text, err = command(
+        "sensitivity", tmp_path / "c.json", *task, *FEW, *SMALL[2:], "--component", "edge", "node", "--ablation",
+        "patch", "--objective", "kl", "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    card = json.loads(text)
+    (circuit,) = card["circuits"]
+    untested = [entry for entry in circuit["values"] if entry["nothing_cut"]]
+    assert circuit["nothing_cut"] == len(untested) == len(circuit["values"]) / 2
+    assert all(entry["levels"]["component"] == "node" and entry["value"] == 1 for entry in untested)
+    words = "settings nothing is cut, because the circuit has an edge of every node; there faithfulness is 1 by"
+    assert words in card["paragraph"] and words in err
 
 
 def test_a_gpt2_folder_with_templates_and_every_default_factor(gpt2, command):

@@ -95,6 +95,17 @@ def test_a_node_is_cut_by_cutting_all_of_its_out_edges():
         assert_close(found[row], logits[data.answers[row, 0]] - logits[data.wrong[row, 0]])
 
 
+def test_a_circuit_with_an_edge_of_every_node_cuts_nothing_when_nodes_are_cut():
+    graph = small_model().graph
+    edges = torch.zeros_like(graph.exists)
+    edges[torch.arange(len(edges)), graph.exists.int().argmax(1)] = True  # the first edge out of each node
+    cut = Cut(PATCH, component="node")
+    assert cut.cuts_nothing(Circuit(graph, edges)) and not Cut(PATCH).cuts_nothing(Circuit(graph, edges))
+    edges[0] = False
+    assert not cut.cuts_nothing(Circuit(graph, edges))
+    assert Cut(PATCH, component="node", embedding="kept", set="circuit").cuts_nothing(Circuit(graph, edges & False))
+
+
 def test_queries_keys_and_values_are_cut_as_one_and_other_readers_never():
     graph = Graph(2, 2)
     circuit = Circuit.of(graph, ["input->a1.h0<q>", "a0.h1->a1.h1<v>", "input->m0"])

@@ -83,6 +83,7 @@ def _of_circuit(
         of_part = decomposition(design.select(part), value[part], estimates, c, part)
     return {
         "values": _values(grid, estimates, c),
+        "nothing_cut": sum(cell.nothing_cut[c] for cell in grid.cells),
         "spread": spread(value, design.weights)._asdict(),
         "flips": flips(value, low, high, design.weights, threshold)._asdict(),
         "variance": decomposition(design, value, estimates, c, np.ones_like(part)),
@@ -110,6 +111,7 @@ def _values(grid: MeasuredGrid, estimates: Estimates, c: int) -> list[dict[str, 
             "random_5": float(estimates.random[c, d, 0]),
             "random_50": float(estimates.random[c, d, 1]),
             "random_95": float(estimates.random[c, d, 2]),
+            "nothing_cut": cell.nothing_cut[c],
         }
         for d, cell in enumerate(grid.cells)
     ]

@@ -26,11 +26,13 @@ class Cell:
         setting: which.
         scores: of the circuits, and behind them of random circuits.
         null: for each circuit the rows of ``scores`` that are random circuits of its size; none where there are none.
+        nothing_cut: for each circuit whether it keeps every edge here, so that its faithfulness is that of the model.
     """
 
     setting: Setting
     scores: Scores
     null: tuple[range, ...]
+    nothing_cut: tuple[bool, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ def measure_grid(
     for done, (cut, wanted) in enumerate(by_cut.items()):
         progress(done, len(by_cut))
         rows, null = _with_null(circuits, cut.component, n_random, seed, drawn)
+        nothing_cut = tuple(cut.cuts_nothing(circuit) for circuit in circuits)
         names = list(dict.fromkeys(setting.objective for setting in wanted))
         seeds = range(seed, seed + (n_pairings if cut.ablation.stochastic else 1))
         objectives = [OBJECTIVES.get(name) for name in names]
@@ -83,7 +86,7 @@ def measure_grid(
             found = [run[names.index(setting.objective)] for run in runs]
             undefined[setting] = _unusable(found, setting)
             if undefined[setting] is None:
-                cells.append(Cell(setting, Scores.of(found, setting), null))
+                cells.append(Cell(setting, Scores.of(found, setting), null, nothing_cut))
     progress(len(by_cut), len(by_cut))
     return MeasuredGrid(
         tuple(cells),

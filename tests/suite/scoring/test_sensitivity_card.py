@@ -40,7 +40,7 @@ def made_up(values: dict[str, list[float]], n=80, noise=0.3, templates=None, n_n
         setting = Setting.parse(text)
         scores = Scores(rows, np.full((n, 1), 2.0), setting.aggregation)
         where = range(len(of_circuits), len(of_circuits) + n_null)
-        cells.append(Cell(setting, scores, (where,) * len(of_circuits)))
+        cells.append(Cell(setting, scores, (where,) * len(of_circuits), (False,) * len(of_circuits)))
     return MeasuredGrid(tuple(cells), {}, len(of_circuits), n, templates)
 
 
@@ -179,6 +179,7 @@ def test_templates_that_differ_widen_the_intervals():
             cell.setting,
             Scores(cell.scores.gained + own[None, :, None], cell.scores.whole, "ratio-of-means"),
             cell.null,
+            cell.nothing_cut,
         )
         for cell, own in zip(moved.cells, shift, strict=True)
     )

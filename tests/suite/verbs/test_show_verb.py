@@ -66,6 +66,29 @@ def test_a_method_is_compared_with_the_truth(capsys, tmp_path):
     assert "<script" not in text and not re.search(r'(src|href)="http', text)
 
 
+def test_optional_edges_that_a_method_keeps_and_whether_it_has_a_minimal_circuit():
+    truth = ground_truth.load("gates/backup")
+    one, other = truth.certificate["ablations"]["zero"]["circuits"]
+    for kept, words in (
+        (["m0->logits"], "1 found, 0 missed, 0 wrongly added; of 8 optional edges 0 kept; not a minimal circuit"),
+        (one, "; of 8 optional edges 4 kept; a minimal circuit"),
+        ([*one, *other], "; of 8 optional edges 8 kept; more than a minimal circuit"),
+    ):
+        view = show.circuit_view(Circuit.of(truth.graph, sorted(set(kept))), truth, "zero", "mine")
+        assert view.caption.endswith(words)
+    saturation = ground_truth.load("gates/saturation")
+    assert "optional" not in show.circuit_view(Circuit.of(saturation.graph, []), saturation, "patch", "mine").caption
+
+
+def test_many_inert_edges_of_one_reason_are_counted_unless_all_are_asked_for(capsys):
+    assert run("trained/hist") == 0
+    short = capsys.readouterr().out
+    assert short.count(" from ") == 4 and "42 edges  varies" in short and "15 edges  constant" in short
+    assert "a1.h0" not in short and "(57)" in short
+    assert run("trained/hist", "--all") == 0
+    assert capsys.readouterr().out.count(" from ") == 61
+
+
 def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
     truth = ground_truth.load("tracr/hist")
     claim = truth.certificate["ablations"]["patch"]
