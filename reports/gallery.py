@@ -13,7 +13,7 @@ from .curves import curve_tables
 from .figures.auc_by_method import auc_by_method
 from .figures.card import card
 from .figures.cost import cost
-from .figures.evaluation import evaluation
+from .figures.evaluation import MOST, compared, evaluation
 from .figures.faithfulness import faithfulness, own_curves
 from .figures.mismatch import mismatch
 from .figures.panels import LEADING, MOST_LINES, has_bands
@@ -107,22 +107,25 @@ def _evaluation(results: Results) -> dict[str, Drawn]:
     sizes = list(results.faithfulness["size"].unique())
     size = sizes[0]  # the true one where there is one, else the smallest
     which = "the true size" if size == "true" else f"{100 * float(size):g} % of the edges"
-    drawn = {
-        "evaluation": Drawn(
+    drawn, methods = {}, compared(results.faithfulness, size)["label"].nunique()
+    if methods:
+        which += f" (the {MOST} best of {methods} methods, by the mean of framed squares; the table has all)" * (
+            methods > MOST
+        )
+        drawn["evaluation"] = Drawn(
             evaluation(results.faithfulness, size),
             "Faithfulness by discovery and evaluation ablation",
-            f"Median faithfulness over programs of circuits of {which}, found under one ablation (rows) and evaluated "
+            f"Median faithfulness over tasks of circuits of {which}, found under one ablation (rows) and evaluated "
             "under another (columns): 1 is the full model, 0 the model with everything cut. Framed: both agree. Empty: "
             "not run; hatched: the setting has no meaning there; dotted: it has one, but no number, because the full "
             "model does no more than nothing.",
         )
-    }
     if len(results.areas):
         band, curves = " Shaded bands are 95 % bootstrap intervals over tasks.", own_curves(results.faithfulness)
         drawn["faithfulness"] = Drawn(
             faithfulness(results.faithfulness),
             "Faithfulness against circuit size",
-            "Median over programs of circuits of each size, found and evaluated under the same ablation. The dashed "
+            "Median over tasks of circuits of each size, found and evaluated under the same ablation. The dashed "
             "line is the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high"),
         )
     found = results.sensitivity.card

@@ -20,13 +20,24 @@ SMALLEST = 0.25
 MOST_MAPS = 24
 """Methods in one figure: more fill pages, and take most of a report's time."""
 
+TITLE = (6.5, 8.0)
+"""The smallest and the largest letters of titles, points: a name too long for the smallest is shortened."""
+
 FRAME = "#D55E00"
 HATCHES = {"undefined": ("/////", "no meaning"), "no number": ("....", "no number")}
 """How squares without a value are told apart from those that were not run, which are empty."""
 
 
 def heat_maps(
-    table: pd.DataFrame, value: str, across: str, *, side: str, foot: str, bar: str, unbounded: bool = False
+    table: pd.DataFrame,
+    value: str,
+    across: str,
+    *,
+    side: str,
+    foot: str,
+    bar: str,
+    unbounded: bool = False,
+    most: int = MOST_MAPS,
 ) -> Figure:
     """One heat map per label, with values from 0 to 1 in colour and in numbers.
 
@@ -37,11 +48,11 @@ def heat_maps(
         across: the column of ablations drawn across.
         side, foot, bar: what stands at the left, below, and at the colour bar.
         unbounded: values may lie outside 0 to 1; the colours do not.
-    Framed squares are those where both ablations agree. Of more than ``MOST_MAPS`` methods the best are drawn, by their
+    Framed squares are those where both ablations agree. Of more than ``most`` methods the best are drawn, by their
     mean in framed squares, and the figure says so.
     """
     down, over = ordered_ablations(table["ablation"]), ordered_ablations(table[across])
-    labels, foot = _drawn(table, value, across, foot)
+    labels, foot = _drawn(table, value, across, foot, most)
     width = COLUMN if len(labels) == 1 else PAGE
     name = 0.065 * max(map(len, {*down, *over})) + 0.15  # inches of the longest tick label
     room = (width - name - 1.1) / len(over) - 0.02  # inches of all the squares in one line of the figure
@@ -54,11 +65,12 @@ def heat_maps(
     height = rows * (square * len(down) + 0.34) + slanted + 0.35 + 0.2 * bool(missing)
     figure = Figure(figsize=(width, height))
     axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    # A title starts at its map, which stands in the middle of its place, and ends before the next place.
+    titles, size = _titles(labels, (room / columns + square) * len(over) / 2)
     image = None
     for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):
         image = _map(ax, table[table["label"] == label], value, across, down, over, square)
-        # Bold letters are two thirds as wide as high, nearly: a long name stays above its own map.
-        ax.set_title(label, fontsize=min(8, 72 * square * len(over) / (0.66 * len(label))))
+        ax.set_title(titles[i], fontsize=size)
         ax.tick_params(length=0, labelbottom=i + columns >= len(labels))
     for ax in axes[len(labels) :]:
         ax.set_visible(False)
@@ -72,14 +84,28 @@ def heat_maps(
     return figure
 
 
-def _drawn(table: pd.DataFrame, value: str, across: str, foot: str) -> tuple[list[str], str]:
+def _drawn(table: pd.DataFrame, value: str, across: str, foot: str, most: int) -> tuple[list[str], str]:
     """The methods that have a map, and what stands below the figure."""
     labels = ordered_labels(table["label"])
-    if len(labels) <= MOST_MAPS:
+    if len(labels) <= most:
         return labels, foot
     framed = table[table["ablation"] == table[across]].groupby("label")[value].mean()
-    best = framed.sort_values(ascending=False, kind="stable").index[:MOST_MAPS]
-    return ordered_labels(best), f"{foot} (the {MOST_MAPS} best of {len(labels)} methods; the table has all)"
+    best = framed.sort_values(ascending=False, kind="stable").index[:most]
+    return ordered_labels(best), f"{foot} (the {most} best of {len(labels)} methods; the table has all)"
+
+
+def _titles(labels: Sequence[str], room: float) -> tuple[list[str], float]:
+    """Titles of one size that stay within ``room`` inches, and that size in points: what is too long lacks its middle.
+
+    The end is what tells the settings of one method apart.
+    """
+    across = 72 * room / 0.6  # in letters of one point: bold ones are 0.6 times as wide as high on average
+    size = min(TITLE[1], max(TITLE[0], across / max(map(len, labels))))
+    most = int(across / size + 1e-6)
+    return [
+        text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1 - most // 2) :]}"
+        for text in labels
+    ], size
 
 
 def _map(

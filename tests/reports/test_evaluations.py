@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
 from circuitmeter.reports.dependence import dependence
 from circuitmeter.reports.evaluations import area_table, evaluation_table, faithfulness_table, usual
-from circuitmeter.reports.figures.evaluation import evaluation
+from circuitmeter.reports.figures.evaluation import compared, evaluation
 from circuitmeter.reports.figures.faithfulness import faithfulness, spaced
 from circuitmeter.reports.figures.heat import short
 from circuitmeter.reports.present_evaluations import areas, evaluations
@@ -116,7 +117,21 @@ def test_of_many_methods_the_best_have_a_map():
     values = {f"m{i:02}": {"patch": i / 30, "zero": 0.5} for i in range(30)}
     figure = evaluation(grid(values))
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
-    assert titles == [f"m{i:02}" for i in range(6, 30)] and "24 best of 30" in figure.get_supxlabel()
+    assert titles == [f"m{i:02}" for i in range(18, 30)] and "12 best of 30" in figure.get_supxlabel()
+
+
+def test_methods_with_one_ablation_have_no_map_and_titles_have_one_size():
+    alone = {f"alone{i}": {"patch": 0.5} for i in range(3)}
+    long = "exact (a parameter with a very long name = 123456789, another one = 2)"
+    table = grid({"a": {"patch": 1.0, "zero": 0.5}, long: {"patch": 0.5, "zero": 0.2}} | alone)
+    figure = evaluation(table)
+    names = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    titles = [text for text in figure.findobj(Text) if text.get_text() in names]
+    assert len(titles) == 2 and titles[0].get_text() == "a" and len({title.get_fontsize() for title in titles}) == 1
+    shortened = titles[1].get_text()
+    assert titles[0].get_fontsize() >= 6 and shortened.startswith("exact (") and "…" in shortened
+    assert shortened.endswith("2)") and len(shortened) < len(long)
+    assert compared(grid(alone), "true").empty and len(evaluation(grid(alone)).axes) == 0
 
 
 def test_numbers_in_squares_are_short():
