@@ -47,7 +47,11 @@ def build_parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; the request's mistakes are one line on stderr."""
     try:
-        options = build_parser().parse_args(arguments)
+        options, left_over = build_parser().parse_known_args(arguments)
+        if left_over:  # argparse would point to the help of the whole command
+            raise SpecError(
+                f"unrecognized arguments: {' '.join(left_over)}; `circuitmeter {options.verb} --help` says more."
+            )
         status = options.run(options)
         sys.stdout.flush()
         return status

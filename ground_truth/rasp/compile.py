@@ -100,7 +100,7 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
             sop, set(vocabulary), max_len, causal=causal, compiler_bos=BOS, compiler_pad=PAD
         )
     except (NotImplementedError, ValueError, TypeError, AttributeError, KeyError) as problem:
-        raise ModelError(f"Tracr cannot compile this program: {problem}") from problem
+        raise ModelError(f"Tracr cannot compile this program: {_reason(problem)}") from problem
 
     parameters = {k: {n: np.array(w) for n, w in v.items()} for k, v in assembled.params.items()}
     encoding = assembled.input_encoder.encoding_map
@@ -154,6 +154,19 @@ def _state_dict(parameters: dict, n_layers: int, columns: list[int]) -> dict[str
             f"blocks.{layer}.b_out": parameters[f"{mlp}/linear_2"]["b"],
         }
     return {name: torch.from_numpy(np.ascontiguousarray(w, dtype=np.float32)) for name, w in state.items()}
+
+
+def _reason(problem: Exception) -> str:
+    """Tracr's reason as a sentence; where it averages it takes only numbers whose ``int`` is 0 or 1."""
+    match problem.args:
+        case (str(text), values) if text.startswith("Attention patterns can currently only average"):
+            given = ", ".join(map(str, sorted(values)))
+            return (
+                f"an aggregate averages the numbers {given}, and Tracr averages only numbers above -1 and below 2, as "
+                f"zeros and ones. Scale them into 0 to 1, average a map to 0 and 1 instead, or count with a selector "
+                f"width."
+            )
+    return str(problem)
 
 
 def _output_columns(assembled: Any, sop: Any) -> tuple[tuple[Value, ...] | None, list[int]]:

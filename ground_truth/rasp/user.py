@@ -107,6 +107,24 @@ def sequences(
     return chosen, False
 
 
+def why_not_as_many(
+    vocabulary: Sequence[Value], max_len: int, *, fixed: bool, sample: int | None, certified: int
+) -> list[str]:
+    """Why a domain has another number of inputs than there are sequences or were asked for; a sentence a reason."""
+    chosen, enumerated = sequences(vocabulary, max_len, fixed=fixed, sample=sample)
+    n, found = len(chosen), []
+    if sample is not None and enumerated and sample > n:
+        found.append(f"--sample {sample:,}: there are {n:,} sequences, and all are taken.")
+    elif sample is not None and sample != n:
+        share = -(-sample // len({len(x) for x in chosen}))
+        found.append(
+            f"--sample {sample:,}: {n:,} sequences are drawn, {share:,} of each length, or all where there are fewer."
+        )
+    if certified < n:
+        found.append(f"On {n - certified:,} of {n:,} sequences the program defines no output; they are left out.")
+    return found
+
+
 def compile_checked(
     sop: Any,
     vocabulary: Sequence[Value],

@@ -23,32 +23,48 @@ class Pin:
         revision: the commit on the hub.
         sha256: of ``model.safetensors`` at that commit, where it is known.
         pickled: the file of weights, where the hub has them as a pickle only.
+        layers, heads: of the model; heads in each layer.
     """
 
     revision: str | None = None
     sha256: str | None = None
     pickled: str | None = None
+    layers: int | None = None
+    heads: int | None = None
 
 
 _GPT2 = {
     "gpt2": Pin(
-        "607a30d783dfa663caf39e06633721c8d4cfcd7e", "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"
+        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+        layers=12,
+        heads=12,
     ),
-    "gpt2-medium": Pin("6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
-    "gpt2-large": Pin("32b71b12589c2f8d625668d2335a01cac3249519"),
+    "gpt2-medium": Pin("6dcaa7a952f72f9298047fd5137cd6e4f05f41da", layers=24, heads=16),
+    "gpt2-large": Pin("32b71b12589c2f8d625668d2335a01cac3249519", layers=36, heads=20),
     "gpt2-xl": Pin(
-        "15ea56dee5df4983c59b2538573817e1667135e2", "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a"
+        "15ea56dee5df4983c59b2538573817e1667135e2",
+        "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
+        layers=48,
+        heads=25,
     ),
 }
 PINS: dict[str, Pin] = {
     **_GPT2,
     **{f"openai-community/{name}": pin for name, pin in _GPT2.items()},
-    "EleutherAI/pythia-160m": Pin("50f5173d932e8e61f858120bcb800b97af589f46"),
-    "EleutherAI/pythia-410m": Pin("9879c9b5f8bea9051dcb0e68dff21493d67e9d4f"),
-    "Qwen/Qwen2.5-0.5B": Pin("060db6499f32faf8b98477b0a26969ef7d8b9987"),
-    "NeelNanda/Attn_Only_4L512W_C4_Code": Pin(pickled="model_final.pth"),
+    "EleutherAI/pythia-160m": Pin("50f5173d932e8e61f858120bcb800b97af589f46", layers=12, heads=12),
+    "EleutherAI/pythia-410m": Pin("9879c9b5f8bea9051dcb0e68dff21493d67e9d4f", layers=24, heads=16),
+    "Qwen/Qwen2.5-0.5B": Pin("060db6499f32faf8b98477b0a26969ef7d8b9987", layers=24, heads=14),
+    "NeelNanda/Attn_Only_4L512W_C4_Code": Pin(pickled="model_final.pth", layers=4, heads=8),
 }
 ALIASES = {"attn-only-4l": "NeelNanda/Attn_Only_4L512W_C4_Code"}
+
+
+def known() -> dict[str, tuple[str, Pin]]:
+    """The repository and the pin of every name on the hub that stands for one revision, each model by one name."""
+    aliased = set(ALIASES.values()) | {f"openai-community/{name}" for name in _GPT2}
+    found = {name: (name, pin) for name, pin in PINS.items() if name not in aliased}
+    return found | {alias: (repository, PINS[repository]) for alias, repository in ALIASES.items()}
 
 
 def fetch(name: str) -> Path:

@@ -123,7 +123,16 @@ def _folder(name: str | Path) -> Path:
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
         raise ModelError(unknown("ground truth", text, ground_truth.names()))
-    return hub.fetch(text)
+    try:
+        return hub.fetch(text)
+    except ModelError as error:
+        plain = text.partition("@")[0]
+        if "/" in plain or plain in hub.known():
+            raise
+        # Perhaps a name of the hub's, which has a few without an owner, and more likely a slip.
+        shown = [*mini.names(), *(name for name in hub.known() if "/" not in name), *sorted(f"{f}/*" for f in families)]
+        meant = unknown("model", text, [*names(), *hub.known()], shown=shown)
+        raise type(error)(f"{meant} As a name of the hub's: {error}") from error
 
 
 def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:

@@ -15,6 +15,7 @@ from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from ..ablation import Ablation
+    from ..harness.hub import Pin
 
 NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
@@ -161,6 +162,7 @@ def _truths() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     from ... import ground_truth
     from ...tasks import mini
+    from ..harness import hub
 
     rows = {}
     for name in ground_truth.names():
@@ -177,7 +179,13 @@ def _models() -> list[dict[str, Any]]:
             "heads": recipe["n_heads"],
             "description": f"trained here with seed {about['seed']}; accuracy on the test split: {learnt}",
         }
-    return [rows[name] for name in sorted(rows)]
+    return [rows[name] for name in sorted(rows)] + [_on_the_hub(name, *of) for name, of in hub.known().items()]
+
+
+def _on_the_hub(name: str, repository: str, pin: Pin) -> dict[str, Any]:
+    kept = f"a pickle there ({pin.pickled}): give a folder that you made of it"
+    where = f"from the hub: {repository}, {kept if pin.pickled else f'revision {pin.revision[:8]}'}"
+    return {"name": name, "layers": pin.layers, "heads": pin.heads, "description": where}
 
 
 def _references() -> list[dict[str, Any]]:

@@ -45,11 +45,12 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
     """
     from ... import tasks
-    from ...tasks import jsonl
+    from ...tasks import jsonl, mini
     from ..harness.models import is_ground_truth, load_model, load_tokenizer, on_model
     from ..harness.spread import fit, memory_of
     from ..harness.subject import check_fits
     from ..model.device import dtype, resolve
+    from .output import note
 
     task = tasks.load(options.task) if options.task else None
     name = options.model or (task.model if task else None)
@@ -65,6 +66,8 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
         task = on_model(task, name)
         data = task.data()
         check_fits(data, model, task.name, name)
+        if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
+            note(f"{name} was not trained on {task.name} (it does: {', '.join(mini.learnt(name))})")
         return Problem(task.name, str(name), model, data, task.objective, task.truth if name == task.model else None)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     data = jsonl.load(options.data, tokenize=load_tokenizer(name), **sizes)

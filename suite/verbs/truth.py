@@ -62,15 +62,11 @@ def run(options: argparse.Namespace) -> int:
     with stdout_kept_clean():  # a user's program may print
         sop, about = user.load_program(options.program)
         note(f"compiling {options.program}")
-        compiled, domain = user.compile_checked(
-            sop,
-            vocabulary,
-            options.max_len,
-            fixed=options.fixed_length,
-            causal=options.causal,
-            sample=options.sample,
-        )
+        drawn = {"fixed": options.fixed_length, "sample": options.sample}
+        compiled, domain = user.compile_checked(sop, vocabulary, options.max_len, causal=options.causal, **drawn)
         note(f"{compiled.model().graph}; {len(domain):,} inputs with {domain.n_outputs:,} different outputs")
+        for reason in user.why_not_as_many(vocabulary, options.max_len, certified=len(domain), **drawn):
+            note(reason)
         write_checked(
             options.out,
             compiled,

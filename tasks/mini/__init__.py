@@ -28,6 +28,11 @@ def names() -> list[str]:
     return sorted(manifest())
 
 
+def learnt(name: str) -> list[str]:
+    """The tasks that a shipped model was trained on, without their variants."""
+    return [course["task"].partition("@")[0] for course in manifest()[name]["recipe"]["courses"]]
+
+
 def folder(name: str) -> Path:
     """The folder of a shipped model. Raises ModelError for a name that is none, or a file that is damaged."""
     known = manifest()

@@ -72,7 +72,7 @@ MISTAKES = {
     (): "the following arguments are required: VERB",
     ("discovr",): "invalid choice: 'discovr'",
     ("run",): "the following arguments are required: SPEC",
-    ("run", "quick", "--wrkers", "3"): "unrecognized arguments: --wrkers 3",
+    ("run", "quick", "--wrkers", "3"): "unrecognized arguments: --wrkers 3; `circuitmeter run --help` says more.",
     ("run", "quick", "--device", "tpu"): "argument --device: invalid choice: 'tpu'",
     ("run", "quick", "--workers", "0"): "argument --workers: 0 is too few",
     ("run", "quik"): "no benchmark 'quik'. Did you mean 'quick'?",
@@ -120,7 +120,7 @@ def test_list(kind, capsys):
     expected = {
         "methods": {"acdc", "eap", "eap-ig", "exact", "magnitude", "random", "truth"},
         "tasks": {"tracr/reverse", "tracr/reverse@fixed", "ioi", "ioi@flip", "blimp/wh_island"},
-        "models": {"mini", "mini-seed1", "tracr/reverse"},
+        "models": {"mini", "mini-seed1", "tracr/reverse", "gpt2", "gpt2-xl", "attn-only-4l", "EleutherAI/pythia-160m"},
         "references": {"ioi/acdc", "ioi/auto-circuit@corrected", "greater-than/eap-ig"},
         "truths": {"tracr/reverse", "tracr/reverse@fixed", "tracr/xproportion"},
         "benchmarks": {"quick", "known-circuits-1"},
@@ -148,6 +148,17 @@ def test_list_of_a_family(capsys):
     assert err == ""
     assert cli.main(["list", "models", "tracer/*"]) == 2
     assert "none of the" in (err := capsys.readouterr().err) and "tracr/*" in err and err.count("\n") == 1
+
+
+def test_models_of_the_hub_are_listed_with_what_they_stand_for(capsys):
+    assert cli.main(["list", "models", "gpt2*", "--json"]) == 0
+    small, medium, large, xl = sorted(json.loads(capsys.readouterr().out), key=lambda row: row["layers"])
+    assert (small["name"], medium["name"], large["name"]) == ("gpt2", "gpt2-medium", "gpt2-large")
+    assert (small["layers"], small["heads"], xl["layers"], xl["heads"]) == (12, 12, 48, 25)
+    assert small["description"] == "from the hub: gpt2, revision 607a30d7"
+    assert cli.main(["list", "models", "attn*", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "NeelNanda/Attn_Only_4L512W_C4_Code" in row["description"] and "pickle" in row["description"]
 
 
 def test_interruption_is_quiet(monkeypatch, capsys):

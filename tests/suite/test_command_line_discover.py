@@ -154,6 +154,15 @@ def test_a_compiled_task_and_its_truth(tmp_path, command):
     assert "faithfulness" in text and "recovery of the truth under zero" in text
 
 
+def test_a_task_that_a_mini_model_was_not_trained_on_is_told(tmp_path, command):
+    out = ("--method", "magnitude", "--top", 5, "--out", tmp_path / "c.json")
+    status, _, err = command("discover", "--task", "induction", "--model", "mini", *out)
+    assert status == 0 and "mini was not trained on induction (it does: ioi, greater-than, " in err
+    for task, model in (("sva", "mini"), ("induction", "mini-8")):
+        status, _, err = command("discover", "--task", task, "--model", model, *out)
+        assert status == 0 and "was not trained" not in err
+
+
 def test_an_undefined_combination_beside_defined_ones(gpt2, tmp_path, command):
     data, out = tmp_path / "d.jsonl", tmp_path / "c.json"
     data.write_text('{"clean": [1, 2, 3]}\n{"clean": [3, 2, 1]}\n')

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from circuitmeter import ground_truth
-from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.errors import ModelAbsent, ModelError
 from circuitmeter.suite.harness.hub import PINS, Pin
 from circuitmeter.suite.harness.models import is_ground_truth, load_model, load_tokenizer
 
@@ -148,6 +148,22 @@ def test_a_hub_name_without_a_hub(monkeypatch, tmp_path):
     for part in ("'gpt2'", "config.json", "model.safetensors", "cannot be reached", "--model PATH"):
         assert part in message
     assert f"`hf download gpt2 --revision {PINS['gpt2'].revision}`" in message
+
+
+def test_a_slip_in_a_name_is_told_and_a_name_with_an_owner_is_the_hubs(monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*_, **__):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    for slip, meant in (("mni", "mini"), ("gpt2-medum", "gpt2-medium"), ("attn-only-4", "attn-only-4l")):
+        with pytest.raises(ModelAbsent, match=f"no model '{slip}'. Did you mean '{meant}'[?] .*hf download {slip}"):
+            load_model(slip, device="cpu")
+    for right in ("someone/mni", "gpt2-large", "gpt2@main"):
+        with pytest.raises(ModelAbsent) as error:
+            load_model(right, device="cpu")
+        assert "Did you mean" not in str(error.value)
 
 
 def test_names_are_pinned_to_a_revision_and_its_weights_are_checked(monkeypatch, copy):

@@ -9,6 +9,7 @@ import pytest
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.rasp import compile as compiler
+from circuitmeter.ground_truth.rasp import user
 from circuitmeter.suite.errors import CircuitMeterError, ModelError
 from circuitmeter.suite.verbs import truth
 
@@ -43,6 +44,11 @@ def undefined_query(rasp, lib):
 def joined(rasp, lib):
     same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
     return rasp.SelectorWidth(same & rasp.Select(rasp.indices, rasp.indices, rasp.Comparison.LT))
+
+
+def many(rasp, lib):
+    value = rasp.numerical(rasp.Map(lambda x: 3 if x == "a" else 1, rasp.tokens))
+    return rasp.numerical(rasp.Aggregate(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ), value, default=0))
 
 
 def place(rasp, lib):
@@ -116,6 +122,7 @@ def test_json_is_all_that_is_printed(file, tmp_path, capfd):
         ("negative", (), "'sign' gives -1 .* clips negative numbers to 0"),
         pytest.param("average", ("--max-len", "3"), "'shifted' reads the number 0.66", marks=pytest.mark.slow),
         pytest.param("undefined_query", (), "asks with 'before', which is undefined", marks=pytest.mark.slow),
+        ("many", (), "averages the numbers 1, 3, and Tracr .* zeros and ones. Scale"),
         ("joined", (), "joins two selectors"),
         ("place", (), "does not depend on the input"),
         ("fails", (), "fails in Tracr's interpreter: TypeError"),
@@ -144,6 +151,20 @@ def test_a_sample_says_so(file, tmp_path, capsys):
     assert "a sample of 60 inputs" in capsys.readouterr().out
     about = ground_truth.load(tmp_path / "out").certificate["domain"]
     assert not about["enumerated"] and about["n_inputs"] == 60
+
+
+def test_why_inputs_are_not_as_many_as_asked_for():
+    pytest.importorskip("tracr")
+
+    def why(sample, certified):
+        return user.why_not_as_many("abc", 4, fixed=False, sample=sample, certified=certified)
+
+    assert why(None, 9 + 27 + 81) == []
+    assert why(None, 110) == ["On 7 of 117 sequences the program defines no output; they are left out."]
+    assert why(200, 117) == ["--sample 200: there are 117 sequences, and all are taken."]
+    (capped,) = why(60, 9 + 20 + 20)
+    assert "--sample 60: 49 sequences are drawn" in capped and "20 of each length" in capped
+    assert why(24, 24) == [] and len(why(60, 40)) == 2
 
 
 def test_nothing_is_overwritten(file, certified):
