@@ -17,23 +17,33 @@ def evaluations(table: pd.DataFrame) -> Table:
         part = group["share"].iloc[0]
         cells = [text_cell(label), text_cell(ablation)]
         cells.append(Cell(size if pd.isna(part) else f"{100 * part:g} %", 0.0 if pd.isna(part) else part))
+        tasks = group.loc[group["n_programs"] > 0, "n_programs"]
         for name in over:
             row = found.get(name)
             value = float("nan") if row is None else row["faithfulness"]
             ends = () if row is None else (row["faithfulness_low"], row["faithfulness_high"])
             text = "not run" if row is None else _state(row["state"]) or with_interval(value, *ends)
             cells.append(number_cell(text, value, name == ablation and not pd.isna(value)))
-        rows.append(tuple(cells))
+        rows.append((*cells, _counted(tasks)))
     return Table(
         "faithfulness",
         "Faithfulness under every evaluation ablation",
-        "Median over programs [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
+        "Median over tasks [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
         "the model, 0 nothing. Size: as many edges as the truth of the discovery ablation has, or a share of them all. "
-        "Bold: found and evaluated under the same ablation.",
-        ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over]),
-        (False, False, True, *[True] * len(over)),
+        "Bold: found and evaluated under the same ablation. Tasks: how many have a number, from the ablation with the "
+        "fewest to the one with the most.",
+        ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over], "Tasks"),
+        (False, False, True, *[True] * len(over), True),
         tuple(rows),
     )
+
+
+def _counted(tasks: pd.Series) -> Cell:
+    """How many tasks medians are of: ``3``, or ``2 to 3`` where they differ."""
+    if tasks.empty:
+        return Cell("0", 0.0)
+    low, high = int(tasks.min()), int(tasks.max())
+    return Cell(str(high) if low == high else f"{low} to {high}", float(high))
 
 
 def _state(state: str) -> str | None:
@@ -56,8 +66,8 @@ def areas(table: pd.DataFrame) -> Table:
         "Areas over circuit size",
         "CPR: area under faithfulness, more is better. CMD: area between faithfulness and 1, less is better. By the "
         f"trapezoid rule over the shares of the edges {sizes}, linearly (as MIB) and over log size; median over "
-        "programs [95 % bootstrap interval].",
-        ("Method", "Discovered under", "Evaluated under", *measured.values(), "Programs"),
+        "tasks [95 % bootstrap interval].",
+        ("Method", "Discovered under", "Evaluated under", *measured.values(), "Tasks"),
         (False, False, False, *[True] * (len(measured) + 1)),
         tuple(rows),
     )

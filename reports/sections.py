@@ -72,6 +72,9 @@ def sections(
             "Which structures does a method miss? Gates are small models wired by hand, each of which has one "
             "structure that some methods cannot see; compiled models in a random basis and trained ones stand beside "
             "them, several programs as one column.",
+            "A method can have an area of 1, or be exact, in the tables above and miss a structure here: recovery "
+            "leaves edges that are in some minimal circuits only (optional ones) out of the score, while the question "
+            "here is whether the edges ranked first suffice, and those must include enough of the optional ones.",
             *missed_by(results.structures),
         )
         found.append(Section("structures", "Structures", text, (pictures["structures"],), (shown["structures"],)))

@@ -79,7 +79,7 @@ def test_no_meaning_no_number_and_not_run_are_three_things(tmp_path):
     states = table.set_index(["ablation", "evaluation_ablation"])["state"].to_dict()
     assert states == {("patch", "patch"): "no number", ("patch", "mean"): "undefined", ("zero", "zero"): "defined"}
     texts = [[cell.text for cell in row[3:]] for row in evaluations(table).rows]
-    assert texts == [["no number", "no meaning", "not run"], ["not run", "not run", "0.30"]]
+    assert texts == [["no number", "no meaning", "not run", "0"], ["not run", "not run", "0.30", "1"]]
     figure = evaluation(table)
     hatches = {patch.get_hatch() for patch in figure.axes[0].patches} - {None}
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
@@ -163,6 +163,15 @@ def test_areas_are_over_all_sizes_or_none(tmp_path):
     assert (row["cpr"], row["cmd"], row["n_programs"], row["sizes"]) == (0.25, 0.25, 1, "0.5 1")
     assert row["cpr_log"] == pytest.approx(0.5) and row["cmd_log"] == pytest.approx(0.5)
     assert "0.5 1" in areas(area_table(usual(table_of(store, records)))).caption
+
+
+def test_tables_say_how_many_tasks_their_medians_are_of():
+    table = grid({"a": {"patch": 1.0, "zero": 0.2}, "b": {"patch": 0.5}}).assign(share=float("nan"))
+    table.loc[table["evaluation_ablation"] == "zero", "n_programs"] = 2
+    shown = evaluations(table)
+    assert shown.headings[-1] == "Tasks" and [row[-1].text for row in shown.rows] == ["2 to 3", "3"]
+    assert all(len(row) == len(shown.headings) == len(shown.numeric) for row in shown.rows)
+    assert "tasks" in shown.caption and "programs" not in shown.caption
 
 
 def grid(values):

@@ -200,8 +200,9 @@ def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
 def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
     where = {"task": "tracr/program0", "method": "eap", "ablation": "patch", "own": True}
     cells = Measured(table="recovery", where=where, column="auroc")
-    values = [Value(name="a", group="g", row="r", series="eap", reported=0.5, tolerance=1, measured=cells)]
-    values.append(Value(name="<script>alert(1)</script>", group="g", row="s", series="eap", reported=0.5))
+    same, source = {"group": "g", "series": "eap", "reported": 0.5}, "Table 3, the second of its five rows"
+    values = [Value(name="a", row="r", tolerance=1, measured=cells, source=source, **same)]
+    values.append(Value(name="<script>alert(1)</script>", row="s", **same))
     drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
     made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})], figure=[drawing])
@@ -215,6 +216,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
     assert [row["verdict"] for row in written["values"]] == ["reproduced", "not run"] and written["model"] == "mini"
     page = (tmp_path / "first" / "reproduction.html").read_text()
     assert page.count("<script>") == 1 and "run on mini, not on gpt2" in page
+    assert f'<td class="long">{source}</td>' in page  # columns of long texts have room for them
     # The other model is named in every figure that holds numbers of it.
     for name in ("beside", "drawn"):
         assert b"run on mini, not on gpt2" in (tmp_path / "first" / "figures" / f"{name}.svg").read_bytes()
