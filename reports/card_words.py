@@ -50,7 +50,8 @@ def _grid(card: Card) -> str:
     ]
     fixed = [f"{name} {levels[name][0]}" for name in levels if name not in varying(card)]
     n, undefined = card["settings"]["n"], sum(part["n"] for part in card["undefined"])
-    text = f"The circuit{'s' * (len(names) > 1)} {_listed(names)} for {card['task']} in {card['model']} "
+    called = "" if names == ['"circuit"'] else f" {_listed(names)}"  # a file called circuit.json
+    text = f"The circuit{'s' * (len(names) > 1)}{called} for {card['task']} in {card['model']} "
     text += f"{'was' if len(names) == 1 else 'were'} measured in {n} setting{'s' * (n > 1)}"
     text += f": {_listed(parts)}" if parts else ""
     text += f"; {undefined} combinations have no meaning here and were left out" if undefined else ""

@@ -169,6 +169,7 @@ def test_the_paragraph_has_the_cards_numbers():
     ):
         assert words in text, words
     assert "random" not in paragraph(CARDS["one without random"])
+    assert paragraph(made(circuit("circuit", 0.0))).startswith("The circuit for ioi in mini was measured")
     compared = paragraph(CARDS["three"])
     assert "reversed in 14 % of 66 cases" in compared and "Kendall's W 0.81" in compared
 
