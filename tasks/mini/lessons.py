@@ -13,6 +13,7 @@ from ..prompt import Prompt
 from ..tokenizer import Tokenizer
 from .practice import PRACTICE, Practice, practise
 from .recipe import Course, Recipe
+from .report import ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +53,24 @@ def prepare(course: Course, recipe: Recipe, tokenizer: Tokenizer, seed: int) -> 
     """Writes a course's training prompts and groups them by length, but for those that are practised."""
     from ... import tasks
 
-    prompts = tasks.load(course.task).prompts(tokenizer, "train", recipe.pool, seed)
+    task = tasks.load(course.task)
+    prompts = task.prompts(tokenizer, "train", recipe.pool, seed)
     if course.practice:
         practised = practise([PRACTICE[course.practice](prompt) for prompt in prompts], tokenizer)
         return Class(course, (practised,), torch.ones(1))
+    held_out = {p.clean.text for split in ("validation", "test") for p in task.prompts(tokenizer, split, ROWS)}
     tokens = tokenizer.tokens([prompt.clean.text for prompt in prompts])
     by_length: dict[int, list[int]] = {}
     for row, its in enumerate(tokens):
         by_length.setdefault(len(its.ids), []).append(row)
-    lessons = [_lessons(course, tokenizer, [prompts[row] for row in rows]) for _, rows in sorted(by_length.items())]
+    of_length = [[prompts[row] for row in rows] for _, rows in sorted(by_length.items())]
+    lessons = [_lessons(course, tokenizer, its, held_out) for its in of_length]
     return Class(course, tuple(lessons), torch.tensor([float(len(part.tokens)) for part in lessons]))
 
 
-def _lessons(course: Course, tokenizer: Tokenizer, prompts: list[Prompt]) -> Lessons:
-    """Prompts of one length, and after them those counterfactuals that have an answer."""
-    taught = [i for i, prompt in enumerate(prompts) if prompt.then]
+def _lessons(course: Course, tokenizer: Tokenizer, prompts: list[Prompt], held_out: set[str]) -> Lessons:
+    """Prompts of one length, and after them those counterfactuals that have an answer and are no held-out prompt."""
+    taught = [i for i, prompt in enumerate(prompts) if prompt.then and prompt.counterfactual.text not in held_out]
     texts = [prompt.clean.text for prompt in prompts] + [prompts[i].counterfactual.text for i in taught]
     answers = [prompt.answers for prompt in prompts] + [prompts[i].then for i in taught]
     n = len(prompts)

@@ -48,7 +48,7 @@ def test_circuits_of_exact_patching_and_eap_ig_beat_random_ones(results, task):
     kept.index = kept.index.astype(float)
     assert list(kept.index) == [0.1, 0.3, 0.6] and not kept.isna().any(axis=None)
     for method in ("exact", "eap-ig"):
-        assert kept[method].is_monotonic_increasing and kept[method][0.3] > kept["random"][0.3] + 0.2, kept
+        assert kept[method].diff().min() > -0.01 and kept[method][0.3] > kept["random"][0.3] + 0.2, kept
         assert kept[method][0.6] > kept["random"][0.6] + 0.3 and kept[method][0.6] < 1.2, kept
 
 

@@ -20,8 +20,6 @@ from circuitmeter.tasks.mini.ship import ship
 from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate, train
 
 SIX, EIGHT = ([course.task for course in RECIPES[name].courses] for name in ("six", "eight"))
-# Learnt by heart: their held-out prompts have been other prompts' counterfactuals (docs/mini-models.md says so).
-FACTS = {"gendered-pronoun", "country-capital", "successor"}
 TINY = Recipe((Course("successor"), Course("country-capital")), 1, 2, 8, steps=12, check_every=4, pool=60, enough=2.0)
 
 
@@ -37,7 +35,7 @@ def test_the_shipped_models_are_listed_and_small():
 )
 @torch.no_grad()
 def test_shipped_accuracies_hold(name, learnt, layers, parameters):
-    """On 300 prompts of each test split, of which only those of FACTS can have been counterfactuals in training."""
+    """On 300 prompts of each test split, of which none was taught, nor as a counterfactual."""
     model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
     claimed = mini.manifest()[name]
     assert claimed["recipe"]["n_layers"] == layers and claimed["parameters"] == parameters
@@ -48,7 +46,7 @@ def test_shipped_accuracies_hold(name, learnt, layers, parameters):
         for batch in data.batches(300):
             best = model(batch.clean)[:, -1].argmax(-1)
             right += int((batch.answers == best[:, None]).any(1).sum())
-        least = 0.98 if task in ("induction", "docstring") else 0.99
+        least = 0.7 if (name, task) == ("mini-8", "successor") else 0.99  # the docs say so
         assert claimed["accuracy"]["test"][task] >= least and right >= (least - 0.01) * data.n, task
 
 
@@ -154,9 +152,9 @@ def test_the_learning_rate_rises_and_falls():
     assert rates == pytest.approx([0.01, 0.5, 1.0, 1.0, recipe.last_rate])
 
 
-@pytest.mark.parametrize("course", [c for c in RECIPES["eight"].courses if c.task not in FACTS], ids=lambda c: c.task)
+@pytest.mark.parametrize("course", RECIPES["eight"].courses, ids=lambda c: c.task)
 def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
-    """Nor as another prompt's counterfactual, nor within the text of another: but for the tasks that are facts."""
+    """Nor as another prompt's counterfactual, nor within the text of another."""
     from circuitmeter.tasks.mini.lessons import prepare
 
     taught = set()
@@ -186,15 +184,15 @@ def test_prompts_of_a_batch_come_with_their_twins(words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "least"), [("six", 0.99), ("eight", 0.98)])
-def test_the_mini_models_can_be_trained_again(recipe, least, tmp_path):
+@pytest.mark.parametrize(("recipe", "name"), [("six", "mini"), ("eight", "mini-8")])
+def test_the_mini_models_can_be_trained_again(recipe, name, tmp_path):
     """Minutes (the six tasks) or a quarter of an hour (eight): the recipe, from scratch, gets there."""
     from circuitmeter.tasks.mini.report import accuracies, examination
 
     training = train(RECIPES[recipe], 0, tmp_path)
-    names = [course.task for course in RECIPES[recipe].courses]
-    found = accuracies(training.model, examination(training.tokenizer, names, "test"))
-    assert min(found.values()) >= least, found
+    claimed = mini.manifest()[name]["accuracy"]["test"]
+    found = accuracies(training.model, examination(training.tokenizer, list(claimed), "test"))
+    assert all(found[task] >= value - 0.01 for task, value in claimed.items()), found
 
 
 def test_practice_teaches_the_same_at_more_places_and_no_held_out_pair(words):
