@@ -59,6 +59,13 @@ def claim_of(truth: GroundTruth, ablation: str) -> dict:
     return truth.certificate["ablations"][ablation if ablation in truth.ablations else _twin(ablation)]
 
 
+def minimal_circuits(claim: dict) -> list[list[str]] | None:
+    """The minimal circuits that a certificate lists, or the only one; None where it says neither."""
+    if "circuits" in claim:
+        return claim["circuits"]
+    return [claim["core"]] if claim.get("unique") else None
+
+
 def stored_model(truth: GroundTruth) -> Transformer:
     """The model in the basis in which its dimensions have names, float64: that of a rotated model before rotation."""
     return (truth if truth.basis is None else truth.stored).model(dtype=torch.float64)

@@ -70,15 +70,9 @@ def structure_of(task: str) -> str | None:
     return NORMS if family == "trained" and "-norm" in task else family
 
 
-def minimal_circuits(claim: Mapping[str, Any]) -> Sequence[Sequence[str]] | None:
-    """The minimal circuits that a certificate lists, or the only one; None where it says neither."""
-    if "circuits" in claim:
-        return claim["circuits"]
-    return [claim["core"]] if claim.get("unique") else None
-
-
 def structure_table(store: Stores, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
+    from ..ground_truth.explain import minimal_circuits
     from ..suite.model.graph import Graph
 
     rows = []

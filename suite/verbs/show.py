@@ -122,9 +122,8 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
 
 def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str) -> CircuitView:
     """A circuit against the truth: found, missed and wrongly added edges, and what it has of the optional ones."""
-    from ...ground_truth.explain import claim_of, explain
+    from ...ground_truth.explain import claim_of, explain, minimal_circuits
     from ...reports.circuit_view import Arrow, CircuitView
-    from ...reports.diagnostics import minimal_circuits
     from ..model.graph import Edge
 
     known = {str(e.edge): e for e in explain(truth, ablation)}

@@ -56,10 +56,10 @@ class Recipe:
         n_layers, n_heads, d_model: the model; GPT-2's architecture.
         steps: at most; it ends when every task's validation accuracy is ``enough``.
         beginner_steps: how many steps a course's ``beginners`` are alone.
-        initial: standard deviation of the initial weights. GPT-2's .02 leaves IOI on its plateau.
-        drill: a time for one task, where one needs it.
         weight_decay: with .01, of the successors in a sentence that was held out .86 to 1 were right, by the seed.
+        initial: standard deviation of the initial weights. GPT-2's .02 leaves IOI on its plateau.
         smoothing: label smoothing, which keeps logit differences and gradients of probabilities finite.
+        drill: a time for one task, where one needs it.
     """
 
     courses: tuple[Course, ...]
