@@ -18,13 +18,13 @@ from collections.abc import Callable
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import top_n
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.model.convert import from_huggingface
-from circuitmeter.suite.objective import OBJECTIVES
 
 SIZES = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 1280), "xl": (48, 25, 1600)}
 

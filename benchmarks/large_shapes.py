@@ -55,13 +55,13 @@ def measure(size: str, work: str, given: argparse.Namespace) -> dict[str, float]
     """One run of one piece of work, after the model is built."""
     import torch
 
-    from circuitmeter.suite.ablation import Ablation
     from circuitmeter.suite.circuit import EdgeScores, top_n
     from circuitmeter.suite.data import Data
-    from circuitmeter.suite.evaluator import Evaluator
+    from circuitmeter.suite.intervention.ablation import Ablation
+    from circuitmeter.suite.intervention.evaluator import Evaluator
+    from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.methods import METHODS
     from circuitmeter.suite.model.transformer import Config, Transformer
-    from circuitmeter.suite.objective import OBJECTIVES
 
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)

@@ -52,10 +52,10 @@ def agreement(model_name: str, task_name: str, n_prompts: int, methods: list[str
         correlation of faithfulness with size; ``fall``: how far a larger circuit is ever below a smaller one, over the
         range of the curve; ``at 10 %``, ``at 30 %``: faithfulness of so many edges.
     """
-    from circuitmeter.suite.ablation import Ablation
-    from circuitmeter.suite.harness.subject import first, subject
+    from circuitmeter.suite.intervention.ablation import Ablation
+    from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.methods import METHODS
-    from circuitmeter.suite.objective import OBJECTIVES
+    from circuitmeter.suite.plan.subject import first, subject
 
     on, patch = subject(task_name, model_name, prompts=n_prompts), Ablation.parse("patch")
     judged_on = first(on.task.data("validation"), n_prompts)
@@ -92,9 +92,9 @@ def agreement(model_name: str, task_name: str, n_prompts: int, methods: list[str
 def faithfulness(on: Any, scores: Any, data: Any) -> list[float]:
     """Of the best edges by absolute score, one number a size: noising, the rest patched, the task's objective."""
     from circuitmeter.suite.circuit import top_n
-    from circuitmeter.suite.faithfulness import measure
-    from circuitmeter.suite.objective import OBJECTIVES
-    from circuitmeter.suite.setting import Setting
+    from circuitmeter.suite.intervention.faithfulness import measure
+    from circuitmeter.suite.intervention.objective import OBJECTIVES
+    from circuitmeter.suite.intervention.setting import Setting
 
     circuits = [top_n(scores, int(size * scores.graph.n_edges), True) for size in SIZES]
     setting = Setting.parse(f"patch | {on.task.objective}")

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..suite.ablation import Ablation
 from ..suite.data import Data
 from ..suite.errors import ModelError
+from ..suite.intervention.ablation import Ablation
 from ..suite.model.transformer import Transformer
 from .claim import claim
 from .cuts import CutTest, single_cuts

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..suite.ablation import Ablation
 from ..suite.data import Data
-from ..suite.evaluator import Evaluator
+from ..suite.intervention.ablation import Ablation
+from ..suite.intervention.evaluator import Evaluator
+from ..suite.intervention.objective import OBJECTIVES
 from ..suite.model.transformer import Transformer
-from ..suite.objective import OBJECTIVES
 
 _ROWS, _MASKS = 128, 16  # rows and masks at a time: what fits into a processor's cache; they change no number
 

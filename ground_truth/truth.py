@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ..suite.ablation import Ablation
 from ..suite.circuit import Reference
 from ..suite.errors import ModelError, unknown
+from ..suite.intervention.ablation import Ablation
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..suite.errors import StoreError
-from . import markup, present, present_evaluations, tables
-from .leaderboard import leaderboard_json
-from .results import Results, current, read
-from .sensitivity import THRESHOLD
-from .stores import Stores
+from .chapters import present, present_evaluations
+from .chapters.leaderboard import leaderboard_json
+from .chapters.sensitivity import THRESHOLD
+from .page import markup
+from .read import tables
+from .read.results import Results, current, read
+from .read.stores import Stores
 
 if TYPE_CHECKING:
-    from .gallery import Drawn
-    from .page import Picture
+    from .chapters.gallery import Drawn
+    from .page.page import Picture
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
@@ -32,10 +34,10 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written.
     """
-    from .gallery import gallery
-    from .page import page
-    from .sections import facts, sections, title
-    from .viewer import circuits_of
+    from .chapters.gallery import gallery
+    from .chapters.sections import facts, sections, title
+    from .page.page import page
+    from .page.viewer import circuits_of
 
     results = read(store_path, *others)
     folder = Path(store_path if out is None else out)
@@ -85,8 +87,8 @@ def summary_table(store_path: str | Path) -> str:
 
 def write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
     """Writes each figure as PDF, SVG and PNG; returns what the page shows of them."""
-    from .page import Picture
-    from .style import FORMATS, render
+    from .draw.style import FORMATS, render
+    from .page.page import Picture
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Discovery
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
 
 
 def discover(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...suite.ablation import Ablation
 from ...suite.data import Data
 from ...suite.errors import ModelError
+from ...suite.intervention.ablation import Ablation
 from ...suite.model.transformer import Transformer
 from ..cuts import CutTest
 from ..rasp.domain import Domain

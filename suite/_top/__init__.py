@@ -8,20 +8,20 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Ablation": "suite.ablation",
+    "Ablation": "suite.intervention.ablation",
     "Circuit": "suite.circuit",
     "CircuitMeterError": "suite.errors",
     "Data": "suite.data",
     "Discovery": "suite.circuit",
     "Edge": "suite.model.graph",
     "EdgeScores": "suite.circuit",
-    "Evaluator": "suite.evaluator",
+    "Evaluator": "suite.intervention.evaluator",
     "Graph": "suite.model.graph",
-    "Store": "suite.harness.store",
+    "Store": "suite.store.store",
     "Transformer": "suite.model.transformer",
-    "load_model": "suite.harness.models",
+    "load_model": "suite.model.load.by_name",
     "load_task": "tasks:load",
-    "load_tokenizer": "suite.harness.models",
+    "load_tokenizer": "suite.model.load.by_name",
     "method": "suite.methods",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

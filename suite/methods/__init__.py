@@ -1,6 +1,6 @@
 """The methods, one paper a file. Importing this package registers the built-in ones."""
 
-from . import (  # noqa: F401  (each registers itself)
+from . import (  # noqa: F401
     acdc,
     atp_star,
     baselines,

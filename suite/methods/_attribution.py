@@ -8,17 +8,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation, Alternatives
 from ..circuit import EdgeScores
 from ..data import Data
 from ..errors import SpecError
-from ..evaluator import default_batch_size
+from ..intervention.ablation import Ablation, Alternatives
+from ..intervention.evaluator import default_batch_size
+from ..intervention.objective import Objective, Targets
+from ..intervention.plain_runs import Runs
 from ..model.capture import Gradients, Written, contract, gradients
 from ..model.graph import Graph
 from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective, Targets
-from ..runs import Runs
 
 
 class Prompts:

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import Circuit
 from ..data import Data
 from ..errors import MethodError, NotFinite
-from ..evaluator import Evaluator, Prepared
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import Evaluator, Prepared
+from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ..objective import Objective
 
 # Louizos, Welling and Kingma 2018, arXiv:1712.01312: temperature, and the interval to which a gate is stretched.
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1

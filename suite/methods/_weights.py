@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..evaluator import Prepared
+from ..intervention.evaluator import Prepared
 from ..model.passes import spend
 from ..model.transformer import Activations, Alternative, Transformer
 from ._masks import Prompts

@@ -8,14 +8,14 @@ from random import Random
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
-from ..evaluator import Evaluator
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import Evaluator
+from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ..objective import Objective
 from .registry import method
 
 # The paper's grids (experiments/launch_spreadsheet.py): 10^linspace(low, high, count).

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.capture import Gradients, Written, contract
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._attribution import Prompts, mean_scores
 from .registry import method
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..ablation import Ablation, Alternatives
 from ..circuit import EdgeScores, Reference
 from ..data import Data
-from ..evaluator import default_batch_size
+from ..intervention.ablation import Ablation, Alternatives
+from ..intervention.evaluator import default_batch_size
+from ..intervention.objective import Objective
+from ..intervention.plain_runs import Runs
 from ..model.transformer import Transformer
-from ..objective import Objective
-from ..runs import Runs
 from .registry import method
 
 

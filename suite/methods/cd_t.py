@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
 from ..errors import Undefined
-from ..evaluator import default_batch_size
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import default_batch_size
+from ..intervention.objective import Objective
 from ..model.block import ACTIVATIONS, Block, Norm
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._attribution import Prompts, check_choices, induced, mean_values
 from .registry import method
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
-from ..evaluator import Evaluator, Prepared
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import Evaluator, Prepared
+from ..intervention.objective import OBJECTIVES, Objective
 from ..model.transformer import Transformer
-from ..objective import OBJECTIVES, Objective
 from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
 from ._weights import ModelsTogether, is_masked, run_masked, with_weights
 from .registry import method

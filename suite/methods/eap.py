@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._attribution import mean_scores
 from .registry import method
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
 from ..errors import SpecError
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import DIRECTIONS, NORMALISATIONS, POSITIONS, STARTS, gradient_path
 from .registry import method

@@ -10,12 +10,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
 from ..errors import SpecError
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import gradient_path
 from .registry import method

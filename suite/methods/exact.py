@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
-from ..evaluator import Evaluator
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import Evaluator
+from ..intervention.objective import Objective
 from ..model.transformer import Transformer
-from ..objective import Objective
 from .registry import method
 
 

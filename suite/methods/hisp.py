@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.capture import contract
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
 from .registry import method
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import EdgeScores
 from ..data import Data
-from ..evaluator import default_batch_size
+from ..intervention.ablation import Ablation
+from ..intervention.evaluator import default_batch_size
+from ..intervention.objective import Objective
+from ..intervention.plain_runs import Runs
 from ..model.transformer import Activations, Transformer
-from ..objective import Objective
-from ..runs import Runs
 from .registry import method
 
 

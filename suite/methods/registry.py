@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import torch
 
-from ..ablation import VALUES, Ablation
 from ..circuit import Discovery, EdgeScores, Reference
 from ..data import Data
 from ..errors import MethodError, SpecError, Undefined, unknown
+from ..intervention.ablation import VALUES, Ablation
+from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
-from ..objective import Objective
 from ..registry import Registry
 
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._masks import (
     GAMMA,
     ZETA,

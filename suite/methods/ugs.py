@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..ablation import Ablation
 from ..circuit import Discovery, EdgeScores, NativeCircuit
-from ..constants import means, offsets
 from ..data import Data
 from ..errors import SpecError
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
+from ..intervention.optimal_constants import means, offsets
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ..objective import Objective
 from ._masks import Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .registry import method
 

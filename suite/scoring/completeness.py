@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..circuit import Circuit
 from ..data import Data
-from ..faithfulness import measure_by_each
+from ..intervention.faithfulness import measure_by_each
+from ..intervention.objective import OBJECTIVES, Objective
+from ..intervention.setting import Cut
 from ..model.transformer import Transformer
-from ..objective import OBJECTIVES, Objective
-from ..setting import Cut
 
 
 @dataclass(frozen=True)

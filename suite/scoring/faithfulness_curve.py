@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..circuit import Circuit, EdgeScores, greedy, top_n
-from ..faithfulness import Measured
-from ..setting import Aggregation, ReferencePoint
+from ..intervention.faithfulness import Measured
+from ..intervention.setting import Aggregation, ReferencePoint
 from .bootstrap_prompts import resample_counts
 from .published import MIB_FRACTIONS, cmd, cpr
 

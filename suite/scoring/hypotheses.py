@@ -19,10 +19,10 @@ from torch import Tensor
 from ..circuit import Circuit
 from ..data import Data
 from ..errors import DataError
-from ..faithfulness import evaluator_of, measure
+from ..intervention.faithfulness import evaluator_of, measure
+from ..intervention.objective import Objective
+from ..intervention.setting import Cut
 from ..model.transformer import Transformer
-from ..objective import Objective
-from ..setting import Cut
 from . import hypotheses_statistics as statistics
 from .agreement import holm
 from .hypotheses_statistics import ALPHA

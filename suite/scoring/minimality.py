@@ -12,10 +12,10 @@ from torch import Tensor
 from ..circuit import Circuit
 from ..data import Data
 from ..errors import Undefined
-from ..faithfulness import evaluator_of
+from ..intervention.faithfulness import evaluator_of
+from ..intervention.objective import Objective
+from ..intervention.setting import Cut
 from ..model.transformer import Transformer
-from ..objective import Objective
-from ..setting import Cut
 
 AT_ONCE = 256
 """Most circuits evaluated in one call; it does not change the result."""

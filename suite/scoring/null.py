@@ -14,8 +14,8 @@ import torch
 
 from ..circuit import Circuit
 from ..errors import DataError
+from ..intervention.setting import Component
 from ..model.graph import Graph
-from ..setting import Component
 
 _UNITS = {"edge": "edges", "node": "nodes", "head-qkv": "heads' queries, keys and values"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..model.device import CHOICES, DTYPES
 
 if TYPE_CHECKING:
-    from ..harness.spec import Spec
+    from ..plan.spec import Spec
 
 _SEVERAL = {"nargs": "+", "action": "extend", "default": None}
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..harness.check import check
+    from ..store.check import check
     from .output import print_json
 
     found = check(options.store)

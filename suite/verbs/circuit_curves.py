@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..interchange import CircuitFile
-    from ..setting import Setting
+    from ..intervention.setting import Setting
     from .problem import Problem
 
 COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "high")
@@ -21,10 +21,10 @@ def circuit_curves(
     Returns ``setting`` (as it prints), ``points`` (one a size), ``areas`` (CPR and CMD over size and over log size:
     value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
     """
-    from ..faithfulness import measure
-    from ..harness.record import plain
-    from ..objective import OBJECTIVES
+    from ..intervention.faithfulness import measure
+    from ..intervention.objective import OBJECTIVES
     from ..scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
+    from ..store.record import plain
 
     sized = circuits_by_size(file.scores, selection=selection, absolute=not signed)
     entries = []

@@ -10,7 +10,7 @@ from ..errors import Undefined
 
 if TYPE_CHECKING:
     from ..interchange import CircuitFile
-    from ..setting import Setting
+    from ..intervention.setting import Setting
     from .problem import Problem
 
 COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
@@ -25,11 +25,11 @@ def circuit_tests(file: CircuitFile, problem: Problem, chosen: Sequence[Setting]
     """
     from dataclasses import replace
 
-    from ..harness.record import plain
-    from ..objective import OBJECTIVES
+    from ..intervention.objective import OBJECTIVES
     from ..scoring.completeness import completeness
     from ..scoring.hypotheses import hypotheses
     from ..scoring.minimality import minimality
+    from ..store.record import plain
 
     entries = []
     for cut, name in dict.fromkeys((replace(each.cut, set="complement"), each.objective) for each in chosen):

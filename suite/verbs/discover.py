@@ -11,10 +11,10 @@ from ..errors import CircuitMeterError, MethodError, SpecError
 from .arguments import add_problem, add_several, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
-    from ..ablation import Ablation
     from ..circuit import Circuit, EdgeScores, Reference
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import Objective
     from ..methods import Method
-    from ..objective import Objective
     from .problem import Problem
 
 NAME = "discover"
@@ -73,11 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..ablation import Ablation
     from ..errors import Undefined
-    from ..harness import names
     from ..interchange import save
-    from ..objective import OBJECTIVES
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import OBJECTIVES
+    from ..plan import names
     from . import problem as problems
     from .output import note
     from .settings import parse_settings

@@ -13,9 +13,9 @@ from .factors import add_factors, settings
 
 if TYPE_CHECKING:
     from ..circuit import Reference
-    from ..faithfulness import Measured
     from ..interchange import CircuitFile
-    from ..setting import Cut, Setting
+    from ..intervention.faithfulness import Measured
+    from ..intervention.setting import Cut, Setting
     from .problem import Problem
 
 NAME = "evaluate"
@@ -125,10 +125,10 @@ def measured(
     A setting without a meaning has ``undefined``: the reason, and no numbers. One whose mean is over the batch has
     ``batch_size``, because it is another number with other batches.
     """
-    from ..evaluator import default_batch_size
-    from ..faithfulness import measure_by_each
-    from ..objective import OBJECTIVES
-    from ..setting import FACTORS
+    from ..intervention.evaluator import default_batch_size
+    from ..intervention.faithfulness import measure_by_each
+    from ..intervention.objective import OBJECTIVES
+    from ..intervention.setting import FACTORS
 
     reasons = {setting: setting.undefined(problem.data, problem.model) for setting in chosen}
     runs: dict[Cut, list[str]] = {}
@@ -156,8 +156,8 @@ def measured(
 
 def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: Setting) -> dict[str, Any]:
     """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
-    from ..harness.record import plain
     from ..scoring.faithfulness_curve import SizedCircuit, faithfulness_curve
+    from ..store.record import plain
 
     nothing, templates = measured.reference(setting.reference), problem.data.templates
     means = (measured.full, nothing, measured.circuits[0])
@@ -200,9 +200,9 @@ def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[s
 
 def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
     """How well the file's circuit, and its scores where it has them, recover a truth."""
-    from ..harness.record import plain
     from ..scoring.recovery import circuit_recovery
     from ..scoring.recovery import recovery as score_recovery
+    from ..store.record import plain
 
     of_scores = {} if file.scores is None else score_recovery(file.scores, truth)
     ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
@@ -210,7 +210,7 @@ def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:
-    from ..setting import FACTORS
+    from ..intervention.setting import FACTORS
     from .output import note, print_table
 
     varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]

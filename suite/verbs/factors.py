@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_several
 
 if TYPE_CHECKING:
-    from ..setting import Setting
+    from ..intervention.setting import Setting
 
 _HELP = {
     "ablation": "what a cut edge carries",
@@ -53,7 +53,7 @@ def settings(options: argparse.Namespace, **defaults: Any) -> tuple[Setting, ...
     Raises:
         SpecError: a level that does not exist.
     """
-    from ..setting import FACTORS, grid
+    from ..intervention.setting import FACTORS, grid
 
     levels = {factor: getattr(options, factor) or defaults.get(factor) for factor in FACTORS}
     return grid(**{factor: tuple(dict.fromkeys(given)) for factor, given in levels.items() if given})

@@ -14,8 +14,8 @@ from .arguments import add_json
 from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..ablation import Ablation
-    from ..harness.hub import Pin
+    from ..intervention.ablation import Ablation
+    from ..model.load.hub import Pin
 
 NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
@@ -162,7 +162,7 @@ def _truths() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     from ... import ground_truth
     from ...tasks import mini
-    from ..harness import hub
+    from ..model.load import hub
 
     rows = {}
     for name in ground_truth.names():
@@ -199,14 +199,14 @@ def _references() -> list[dict[str, Any]]:
 
 
 def _benchmarks() -> list[dict[str, Any]]:
-    from ..harness.spec import Spec, benchmarks
+    from ..plan.spec import Spec, benchmarks
 
     specs = [Spec.load(name) for name in benchmarks()]
     return [{"name": spec.name, "cells": spec.n_cells, "description": spec.description} for spec in specs]
 
 
 def _papers() -> list[dict[str, Any]]:
-    from ...reports import manifest
+    from ...reports.reproduction import manifest
 
     rows = []
     for name in manifest.papers():
@@ -217,7 +217,7 @@ def _papers() -> list[dict[str, Any]]:
 
 
 def _ablations() -> list[dict[str, Any]]:
-    from ..ablation import NAMES
+    from ..intervention.ablation import NAMES
 
     return [{"name": name, "a cut edge carries": _carries(ablation)} for name, ablation in NAMES.items()]
 
@@ -239,7 +239,7 @@ def _carries(ablation: Ablation) -> str:
 
 
 def _objectives() -> list[dict[str, Any]]:
-    from ..objective import OBJECTIVES
+    from ..intervention.objective import OBJECTIVES
 
     values = [OBJECTIVES.get(name) for name in OBJECTIVES]
     return [

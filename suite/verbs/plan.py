@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..harness.plan import plan
-    from ..harness.spec import Spec
+    from ..plan.plan import plan
+    from ..plan.spec import Spec
     from .arguments import store_of
     from .output import print_json
 

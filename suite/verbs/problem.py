@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from ..ablation import Ablation
 from ..circuit import Reference
 from ..data import Data
 from ..errors import DataError, SpecError
+from ..intervention.ablation import Ablation
 from ..model.graph import InputNodes
 from ..model.transformer import Transformer
 
@@ -46,10 +46,10 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     """
     from ... import tasks
     from ...tasks import jsonl, mini
-    from ..harness.models import is_ground_truth, load_model, load_tokenizer, on_model
-    from ..harness.spread import fit, memory_of
-    from ..harness.subject import check_fits
     from ..model.device import dtype, resolve
+    from ..model.load.by_name import is_ground_truth, load_model, load_tokenizer, on_model
+    from ..model.load.devices import fit, memory_of
+    from ..plan.subject import check_fits
     from .output import note
 
     task = tasks.load(options.task) if options.task else None

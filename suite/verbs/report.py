@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..harness.store import Store
+    from ..store.store import Store
 
     if len(options.store) > 1 and options.out is None:
         raise SpecError(f"{len(options.store)} stores make one report; say where it goes with --out DIR.")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
-    from ...reports.manifest import Manifest
-    from ...reports.manifest_entries import Card, Part
-    from ..harness.spec import Spec
+    from ...reports.reproduction.entries import Card, Part
+    from ...reports.reproduction.manifest import Manifest
+    from ..plan.spec import Spec
 
 NAME = "reproduce"
 HELP = "Run what a paper's figures need and is missing, draw reported beside reproduced, and judge every number."
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports import manifest as manifests
-    from ..harness.spec import Spec
+    from ...reports.reproduction import manifest as manifests
+    from ..plan.spec import Spec
     from .output import print_json, stdout_kept_clean
 
     manifest = manifests.load(options.paper)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             failed = sum(_run(spec, store, options) for spec in specs)
             for card in manifest.card:
                 _measure_card(card, store)
-    from ...reports.reproduce import write_reproduction
+    from ...reports.reproduction.write import write_reproduction
 
     out = options.out or store
     judged = write_reproduction(manifest, store, out, options.model)
@@ -77,8 +77,8 @@ def _spec(kind: type[Spec], manifest: Manifest, part: Part, model: str | None) -
 
 def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
     """Runs what the store lacks of a benchmark; returns how many cells failed."""
-    from ..harness import run as harness
-    from ..harness.progress import Progress
+    from ..run import run as harness
+    from ..run.progress import Progress
     from .output import note
 
     workers = {"workers": options.workers, "device": options.device, "executor": options.executor}
@@ -93,13 +93,13 @@ def _measure_card(card: Card, store: Path) -> None:
     """Measures what a sensitivity card shows, unless the store holds it."""
     import json
 
-    from ...reports.card_words import paragraph
-    from ...reports.reproduce import card_path
-    from ..ablation import Ablation
+    from ...reports.card.words import paragraph
+    from ...reports.reproduction.write import card_path
     from ..circuit import Circuit
-    from ..harness.record import plain
-    from ..harness.subject import subject
-    from ..setting import grid
+    from ..intervention.ablation import Ablation
+    from ..intervention.setting import grid
+    from ..plan.subject import subject
+    from ..store.record import plain
     from .problem import Problem
     from .sensitivity import DEFAULTS, measured
 
@@ -121,7 +121,7 @@ def _measure_card(card: Card, store: Path) -> None:
 
 
 def _print(judged: list, out: Path) -> None:
-    from ...reports.reproduction import counted
+    from ...reports.reproduction.judge import counted
     from .output import print_table
 
     rows = []

@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..harness import run as harness
-    from ..harness.progress import Progress
-    from ..harness.spec import Spec
+    from ..plan.spec import Spec
+    from ..run import run as harness
+    from ..run.progress import Progress
     from .arguments import store_of
     from .output import note
 

@@ -14,7 +14,7 @@ from .arguments import add_json, add_problem, positive_number, threshold, whole_
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
-    from ..setting import Setting
+    from ..intervention.setting import Setting
     from .problem import Problem
 
 NAME = "sensitivity"
@@ -94,9 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.card_words import nothing_cut, paragraph
-    from ..harness.record import plain
+    from ...reports.card.words import nothing_cut, paragraph
     from ..interchange import read
+    from ..store.record import plain
     from . import problem as problems
     from .output import note, print_json
 
@@ -141,7 +141,7 @@ def named(paths: Sequence[Path]) -> list[str]:
 
 def default_objectives(problem: Problem) -> list[str]:
     """The task's objective and the first others that have a meaning."""
-    from ..objective import OBJECTIVES
+    from ..intervention.objective import OBJECTIVES
 
     found = [problem.objective]
     for name in OBJECTIVES_AFTER:
@@ -152,8 +152,8 @@ def default_objectives(problem: Problem) -> list[str]:
 
 def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> dict[str, dict[str, float]]:
     """``--weight`` as a mapping. Raises SpecError for a factor or level that is not asked for, or no number."""
+    from ..intervention.setting import FACTORS
     from ..scoring.sensitivity.design import Design
-    from ..setting import FACTORS
 
     weights: dict[str, dict[str, float]] = {}
     for factor, level, weight in given:
@@ -223,11 +223,11 @@ def some(data: Any, n: int, seed: int) -> Any:
 
 def write(card: Mapping[str, Any], out: Path) -> None:
     """``card.json`` and the figure in each format. Raises DataError where they cannot be written."""
-    from ...reports.card import share_table, value_table, verdict_table
-    from ...reports.card_words import varying
-    from ...reports.figures.card import card as drawn
-    from ...reports.style import FORMATS, render
-    from ..harness.record import plain
+    from ...reports.card.figure import card as drawn
+    from ...reports.card.tables import share_table, value_table, verdict_table
+    from ...reports.card.words import varying
+    from ...reports.draw.style import FORMATS, render
+    from ..store.record import plain
 
     figure = drawn(value_table(card), share_table(card), verdict_table(card), varying(card))
     try:
@@ -252,7 +252,7 @@ def _progress(done: int, of: int) -> None:
 
 def _print(card: Mapping[str, Any]) -> None:
     """The card for a terminal: every setting from worst to best, the shares, what is undefined, and the paragraph."""
-    from ...reports.card import card_tables
+    from ...reports.card.tables import card_tables
     from .output import print_table
 
     for title, columns, rows in card_tables(card):

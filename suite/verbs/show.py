@@ -14,7 +14,7 @@ from .arguments import add_device, add_several, whole_number
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
     from ...ground_truth.explain import Explained
-    from ...reports.circuit_view import Arrow, CircuitView
+    from ...reports.page.circuit_view import Arrow, CircuitView
     from ...tasks.task import Task
     from ..circuit import Circuit
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.circuit_view import as_text
+    from ...reports.page.circuit_view import as_text
 
     if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     print("\n\n".join(as_text(view, unicode=unicode, every=options.all) for view in views))
     if options.out is not None:
-        from ...reports.circuit_page import circuit_page
+        from ...reports.page.circuit_page import circuit_page
 
         try:
             options.out.write_text(circuit_page(title, facts, views), encoding="utf-8")
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 def _of_task(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitView]]:
     """The truth of a task, and what methods find of it."""
     from ... import tasks
-    from ..ablation import Ablation
+    from ..intervention.ablation import Ablation
 
     task = tasks.load(options.subject)
     truth = _truth_of(task.name, task.truth)
@@ -79,9 +79,9 @@ def _of_task(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
 
 def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitView]]:
     """The circuit of a file, by itself or against the truth of its task."""
-    from ...reports.circuit_view import Arrow, CircuitView
-    from ..ablation import Ablation
+    from ...reports.page.circuit_view import Arrow, CircuitView
     from ..interchange import load
+    from ..intervention.ablation import Ablation
     from ..model.graph import Edge
 
     if options.method:
@@ -108,7 +108,7 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
 def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
     """The certified circuit under an ablation, and the structural edges that are not in it, with the reasons."""
     from ...ground_truth.explain import explain
-    from ...reports.circuit_view import Arrow, CircuitView
+    from ...reports.page.circuit_view import Arrow, CircuitView
 
     arrows = [Arrow(e.edge, e.status, e.carries, e.why) for e in explain(truth, ablation)]
     n = {status: sum(arrow.mark == status for arrow in arrows) for status in ("true", "optional", "inert")}
@@ -123,7 +123,7 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
 def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str) -> CircuitView:
     """A circuit against the truth: found, missed and wrongly added edges, and what it has of the optional ones."""
     from ...ground_truth.explain import claim_of, explain, minimal_circuits
-    from ...reports.circuit_view import Arrow, CircuitView
+    from ...reports.page.circuit_view import Arrow, CircuitView
     from ..model.graph import Edge
 
     known = {str(e.edge): e for e in explain(truth, ablation)}
@@ -164,12 +164,12 @@ def _about_optional(
 
 def _discovered(name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace) -> Circuit:
     """The circuit of the truth's size that a method finds, with its default parameters."""
-    from ..ablation import Ablation
     from ..circuit import top_n
     from ..errors import Undefined
-    from ..harness import names
-    from ..harness.models import load_model
-    from ..objective import OBJECTIVES
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import OBJECTIVES
+    from ..model.load.by_name import load_model
+    from ..plan import names
 
     method, parsed = names.method(name), Ablation.parse(ablation)
     reference, objective = truth.reference(parsed), OBJECTIVES.get(task.objective)

@@ -93,8 +93,8 @@ def vocabulary_of(text: str) -> tuple[Any, ...]:
 def ablations_of(names: list[str] | None) -> tuple[str, ...]:
     """The ablations to certify. Raises SpecError for one that no certificate can be about."""
     from ...ground_truth.certify import ABLATIONS
-    from ..ablation import Ablation
     from ..errors import unknown
+    from ..intervention.ablation import Ablation
 
     for name in names or ():
         if str(Ablation.parse(name)) not in ABLATIONS:

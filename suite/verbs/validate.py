@@ -12,8 +12,8 @@ from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
 from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
-    from ..harness.cell import Cell
-    from ..harness.spec import Spec
+    from ..plan.cell import Cell
+    from ..plan.spec import Spec
 
 NAME = "validate"
 HELP = "Run a method of yours over a benchmark and rank it beside the built-in methods."
@@ -40,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..harness import names
-    from ..harness import run as harness
-    from ..harness.progress import Progress
-    from ..harness.spec import Spec
-    from ..harness.store import Store
     from ..model.device import resolve
+    from ..plan import names
+    from ..plan.spec import Spec
+    from ..run import run as harness
+    from ..run.progress import Progress
+    from ..store.store import Store
     from .arguments import store_of
     from .output import print_json, stdout_kept_clean
 
@@ -92,8 +92,8 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
     Raises:
         MethodError: it raises, or returns something that is not edge scores of the model.
     """
-    from ..harness.measurement import discover
-    from ..harness.subject import subject_of
+    from ..plan.subject import subject_of
+    from ..run.search import discover
 
     by_ablation: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -125,7 +125,7 @@ def compare(spec: Spec, mine: Spec, store: Path) -> list[dict[str, Any]]:
 
     Methods that use no objective are in every comparison.
     """
-    from ..harness.store import Store
+    from ..store.store import Store
 
     own = mine.cells()
     wanted = {cell.key for cell in (*spec.cells(), *own)}
@@ -140,7 +140,7 @@ def compare(spec: Spec, mine: Spec, store: Path) -> list[dict[str, Any]]:
 
 def _ranking(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
     """The method among all that these records are of: one ablation, one objective."""
-    from ...reports.tables import aggregate_table, pairwise_table, recovery_table
+    from ...reports.read.tables import aggregate_table, pairwise_table, recovery_table
 
     recovery = recovery_table(records)
     rows = aggregate_table(recovery, METRICS).to_dict("records")
@@ -164,7 +164,7 @@ def _rank(label: str | None, rows: list[Mapping[str, Any]]) -> int | None:
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    from ..harness.record import plain
+    from ..store.record import plain
 
     names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
     return {name: plain(row[name]) for name in [*names, "n_programs", "exact_cells", "exact_of", "seconds", "passes"]}
@@ -172,8 +172,8 @@ def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _against_each(label: str | None, tests: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The tests in which the method takes part, from its side; p corrected (Holm) for just these."""
-    from ..harness.record import plain
     from ..scoring.agreement import holm
+    from ..store.record import plain
 
     ours = [test for test in tests if label in (test["first"], test["second"])]
     found = []

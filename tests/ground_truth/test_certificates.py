@@ -15,9 +15,9 @@ from circuitmeter.ground_truth.certify import certify
 from circuitmeter.ground_truth.cuts import CutTest, single_cuts
 from circuitmeter.ground_truth.gates import build
 from circuitmeter.ground_truth.rasp.domain import Domain
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.intervention.ablation import Ablation
 
 # Fixed length: edges, structural edges, and edges necessary under zero, mean-positional and patch.
 FIXED = {

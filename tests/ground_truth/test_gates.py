@@ -12,13 +12,13 @@ from plain_forward import run, weights_of
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.gates import build
 from circuitmeter.ground_truth.gates.catalogue import GATES, edges
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.faithfulness import measure
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
-from circuitmeter.suite.setting import Cut
 
 CASES = [(gate.name, ablation) for gate in GATES.values() for ablation in gate.known]
 

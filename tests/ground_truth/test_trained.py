@@ -11,10 +11,10 @@ from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.cuts import CutTest
 from circuitmeter.ground_truth.rasp.programs import PROGRAMS
 from circuitmeter.ground_truth.trained.gap import NUMBER_TOLERANCE, RATIO, TOLERANCE
-from circuitmeter.suite.ablation import Ablation
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.model.convert import from_huggingface
-from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import recovery
 
 NAMES = [name for name in ground_truth.names() if name.startswith("trained/")]

@@ -13,10 +13,10 @@ from test_trained import all_pairs, largest_change
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.trained.gap import RATIO, TOLERANCE, inherited
 from circuitmeter.ground_truth.trained.recipe import RECIPES
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Reference
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import recovery
 
 NAMES = [name for name in ground_truth.names() if name.startswith("trained-node/")]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from circuitmeter.suite.circuit import EdgeScores, Reference
-from circuitmeter.suite.harness.cell import key_of
-from circuitmeter.suite.harness.record import plain
-from circuitmeter.suite.harness.store import Store
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.plan.cell import key_of
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
+from circuitmeter.suite.store.record import plain
+from circuitmeter.suite.store.store import Store
 
 QUALITY = {"truth": 9.0, "exact": 4.0, "acdc": 3.0, "eap-ig": 2.0, "eap": 1.0, "magnitude": 0.6, "random": 0.0}
 """How far true edges are lifted above the noise."""

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from circuitmeter import tasks
-from circuitmeter.reports import manifest as manifests
-from circuitmeter.reports.manifest import Manifest
-from circuitmeter.reports.measured import Tables
-from circuitmeter.reports.reproduction import judge
-from circuitmeter.reports.results import read
+from circuitmeter.reports.read.results import read
+from circuitmeter.reports.reproduction import manifest as manifests
+from circuitmeter.reports.reproduction.judge import judge
+from circuitmeter.reports.reproduction.manifest import Manifest
+from circuitmeter.reports.reproduction.measured import Tables
 from circuitmeter.suite.cli import main
-from circuitmeter.suite.harness import hub, run
-from circuitmeter.suite.harness.hub import Pin
-from circuitmeter.suite.harness.models import load_tokenizer
-from circuitmeter.suite.harness.spec import Spec
+from circuitmeter.suite.model.load import hub
+from circuitmeter.suite.model.load.by_name import load_tokenizer
+from circuitmeter.suite.model.load.hub import Pin
+from circuitmeter.suite.plan.spec import Spec
+from circuitmeter.suite.run import run
 from circuitmeter.tasks import mini
 
 TASK = "country-capital@bos"

@@ -6,8 +6,8 @@ import pytest
 from synthetic import certificate, identity, write_done
 
 from circuitmeter.reports.write import write_report
-from circuitmeter.suite.harness.store import Store
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.store.store import Store
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

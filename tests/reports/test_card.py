@@ -6,10 +6,10 @@ import re
 import matplotlib
 import pytest
 
-from circuitmeter.reports.card import card_tables, share_table, value_table, verdict_table
-from circuitmeter.reports.card_words import paragraph, percent, varying
-from circuitmeter.reports.figures.card import card as draw
-from circuitmeter.reports.style import FORMATS, render
+from circuitmeter.reports.card.figure import card as draw
+from circuitmeter.reports.card.tables import card_tables, share_table, value_table, verdict_table
+from circuitmeter.reports.card.words import paragraph, percent, varying
+from circuitmeter.reports.draw.style import FORMATS, render
 
 LEVELS = {
     "ablation": ["patch", "mean-positional-counterfactual", "zero"],

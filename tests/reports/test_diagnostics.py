@@ -10,15 +10,15 @@ import pytest
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.gates.catalogue import GATES
-from circuitmeter.reports import present
-from circuitmeter.reports.diagnostics import finds, missed_by, structure_table, structures
-from circuitmeter.reports.figures.structures import structures as draw
-from circuitmeter.reports.stores import Stores
-from circuitmeter.suite.ablation import Ablation
-from circuitmeter.suite.harness.run import run
-from circuitmeter.suite.harness.spec import Spec
+from circuitmeter.reports.chapters import present
+from circuitmeter.reports.chapters.diagnostics import finds, missed_by, structure_table, structures
+from circuitmeter.reports.draw.structures import structures as draw
+from circuitmeter.reports.read.stores import Stores
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.plan.spec import Spec
+from circuitmeter.suite.run.run import run
 
 
 def scored(graph, **scores):

@@ -6,15 +6,15 @@ import pytest
 from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.dependence import dependence
-from circuitmeter.reports.evaluations import area_table, evaluation_table, faithfulness_table, usual
-from circuitmeter.reports.figures.evaluation import compared, evaluation
-from circuitmeter.reports.figures.faithfulness import faithfulness, spaced
-from circuitmeter.reports.figures.heat import short
-from circuitmeter.reports.present_evaluations import areas, evaluations
-from circuitmeter.reports.tables import failure_table
+from circuitmeter.reports.chapters.dependence import dependence
+from circuitmeter.reports.chapters.present_evaluations import areas, evaluations
+from circuitmeter.reports.draw.evaluation import compared, evaluation
+from circuitmeter.reports.draw.faithfulness import faithfulness, spaced
+from circuitmeter.reports.draw.heat import short
+from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
+from circuitmeter.reports.read.tables import failure_table
 from circuitmeter.reports.write import write_report
-from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.store.store import Store
 
 
 @pytest.fixture(scope="module")

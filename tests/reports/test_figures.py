@@ -5,15 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from circuitmeter.reports import style, tables
-from circuitmeter.reports.curves import curve_tables
-from circuitmeter.reports.figures.auc_by_method import auc_by_method
-from circuitmeter.reports.figures.cost import cost
-from circuitmeter.reports.figures.mismatch import mismatch
-from circuitmeter.reports.figures.panels import OTHERS
-from circuitmeter.reports.figures.precision_recall import precision_recall
-from circuitmeter.reports.figures.roc import roc
-from circuitmeter.reports.figures.true_size import true_size
+from circuitmeter.reports.draw import style
+from circuitmeter.reports.draw.auc_by_method import auc_by_method
+from circuitmeter.reports.draw.cost import cost
+from circuitmeter.reports.draw.mismatch import mismatch
+from circuitmeter.reports.draw.panels import OTHERS
+from circuitmeter.reports.draw.precision_recall import precision_recall
+from circuitmeter.reports.draw.roc import roc
+from circuitmeter.reports.draw.true_size import true_size
+from circuitmeter.reports.read import tables
+from circuitmeter.reports.read.curves import curve_tables
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from synthetic import identity
 
-from circuitmeter.reports.labels import method_labels, ordered_ablations, ordered_labels, program_of
+from circuitmeter.reports.read.labels import method_labels, ordered_ablations, ordered_labels, program_of
 
 
 def labels_of(*cells):

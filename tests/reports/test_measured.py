@@ -5,10 +5,10 @@ import pytest
 from synthetic import identity, make_store, record_of, write_evaluation
 
 from circuitmeter.ground_truth import manual
-from circuitmeter.reports.manifest_entries import TABLES, Measured
-from circuitmeter.reports.measured import OVERLAP_SHARES, Tables
-from circuitmeter.reports.results import read, within
-from circuitmeter.suite.harness.store import Store
+from circuitmeter.reports.read.results import read, within
+from circuitmeter.reports.reproduction.entries import TABLES, Measured
+from circuitmeter.reports.reproduction.measured import OVERLAP_SHARES, Tables
+from circuitmeter.suite.store.store import Store
 
 
 def done(store, scores, *, task="ioi", method="eap", n_edges=None, diagnostics=None, cost=None, **changes):

@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from circuitmeter.reports import manifest as manifests
-from circuitmeter.reports import style
-from circuitmeter.reports.figures.boxes import boxes
-from circuitmeter.reports.figures.histogram import histogram
-from circuitmeter.reports.figures.lines import lines
-from circuitmeter.reports.figures.matrix import matrix
-from circuitmeter.reports.figures.scatter import scatter
-from circuitmeter.reports.manifest_entries import Drawing
-from circuitmeter.reports.paper_figures import draw, measured_frame
+from circuitmeter.reports.draw import style
+from circuitmeter.reports.draw.boxes import boxes
+from circuitmeter.reports.draw.histogram import histogram
+from circuitmeter.reports.draw.lines import lines
+from circuitmeter.reports.draw.matrix import matrix
+from circuitmeter.reports.draw.scatter import scatter
+from circuitmeter.reports.reproduction import manifest as manifests
+from circuitmeter.reports.reproduction.entries import Drawing
+from circuitmeter.reports.reproduction.figures import draw, measured_frame
 
 NOTE = "ours: run on mini, not on gpt2"
 FIGURES = {

@@ -3,8 +3,10 @@
 import pandas as pd
 from synthetic import identity, record_of
 
-from circuitmeter.reports import markup, present, tables
-from circuitmeter.reports.present import Cell, Table
+from circuitmeter.reports.chapters import present
+from circuitmeter.reports.chapters.present import Cell, Table
+from circuitmeter.reports.page import markup
+from circuitmeter.reports.read import tables
 
 
 def aggregate(**areas):

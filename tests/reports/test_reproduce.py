@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from synthetic import evaluate_all, make_store
 
-from circuitmeter.reports import manifest as manifests
-from circuitmeter.reports.curves import curve_tables
-from circuitmeter.reports.figures.panels import has_bands
-from circuitmeter.reports.manifest import Manifest
-from circuitmeter.reports.manifest_entries import Measured, Part, Value
-from circuitmeter.reports.measured import Tables
-from circuitmeter.reports.reproduce import _of_the_report, write_reproduction
-from circuitmeter.reports.reproduction import counted, judge, verdict_frame
-from circuitmeter.reports.results import read
+from circuitmeter.reports.draw.panels import has_bands
+from circuitmeter.reports.read.curves import curve_tables
+from circuitmeter.reports.read.results import read
+from circuitmeter.reports.reproduction import manifest as manifests
+from circuitmeter.reports.reproduction.entries import Measured, Part, Value
+from circuitmeter.reports.reproduction.judge import counted, judge, verdict_frame
+from circuitmeter.reports.reproduction.manifest import Manifest
+from circuitmeter.reports.reproduction.measured import Tables
+from circuitmeter.reports.reproduction.write import _of_the_report, write_reproduction
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.harness.spec import Spec
-from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.plan.spec import Spec
+from circuitmeter.suite.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 

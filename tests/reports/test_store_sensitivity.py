@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.card import share_table, value_table, verdict_table
-from circuitmeter.reports.card_words import varying
-from circuitmeter.reports.evaluations import evaluation_table
-from circuitmeter.reports.figures.card import card as draw
-from circuitmeter.reports.sensitivity import medians, sensitivity
-from circuitmeter.reports.sensitivity_words import in_words
-from circuitmeter.suite.harness.store import Store
+from circuitmeter.reports.card.figure import card as draw
+from circuitmeter.reports.card.tables import share_table, value_table, verdict_table
+from circuitmeter.reports.card.words import varying
+from circuitmeter.reports.chapters.sensitivity import medians, sensitivity
+from circuitmeter.reports.chapters.sensitivity_words import in_words
+from circuitmeter.reports.read.evaluations import evaluation_table
+from circuitmeter.suite.store.store import Store
 
 
 def evaluated(path, faithful):

@@ -5,12 +5,12 @@ import json
 import pytest
 from synthetic import make_store, record_of
 
-from circuitmeter.reports.leaderboard import leaderboard_json
-from circuitmeter.reports.results import read
-from circuitmeter.reports.stores import Stores
+from circuitmeter.reports.chapters.leaderboard import leaderboard_json
+from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.stores import Stores
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
-from circuitmeter.suite.harness.store import Store
+from circuitmeter.suite.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from synthetic import identity, record_of
 
-from circuitmeter.reports import present, tables
+from circuitmeter.reports.chapters import present
+from circuitmeter.reports.read import tables
 
 
 def scored(task, method, ablation, areas, **changes):

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from circuitmeter.reports.viewer import circuits_of
+from circuitmeter.reports.page.viewer import circuits_of
 from circuitmeter.suite.circuit import EdgeScores, top_n
 from circuitmeter.suite.model.graph import Graph
 

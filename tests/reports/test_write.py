@@ -11,8 +11,8 @@ from synthetic import certificate, identity, make_store, record_of, write_done
 
 from circuitmeter.reports.write import read, summary_table, write_report
 from circuitmeter.suite.errors import StoreError
-from circuitmeter.suite.harness.store import Store
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.store.store import Store
 
 
 class Page(HTMLParser):

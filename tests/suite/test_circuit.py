@@ -5,12 +5,12 @@ import pytest
 import torch
 from oracles import small_data, small_model
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, EdgeScores, greedy, ranking, threshold, top_n
 from circuitmeter.suite.errors import DataError, MethodError
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.objective import OBJECTIVES
 
 GRAPH = Graph(2, 2)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from circuitmeter.reports.results import read
+from circuitmeter.reports.read.results import read
 from circuitmeter.reports.write import write_report
-from circuitmeter.suite.harness import run
-from circuitmeter.suite.harness.spec import MethodChoice, Spec
 from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.plan.spec import MethodChoice, Spec
+from circuitmeter.suite.run import run
 
 TASKS = ("ioi", "greater-than")
 

@@ -12,16 +12,16 @@ from scipy.stats import spearmanr
 
 from circuitmeter import tasks
 from circuitmeter.suite import cli
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, top_n
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import DataError
-from circuitmeter.suite.faithfulness import measure
-from circuitmeter.suite.harness.models import load_model, load_tokenizer
-from circuitmeter.suite.harness.spec import Spec
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Setting
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
-from circuitmeter.suite.setting import Setting
+from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer
+from circuitmeter.suite.plan.spec import Spec
 
 PATCH = Ablation.parse("patch")
 

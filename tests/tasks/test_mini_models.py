@@ -11,8 +11,8 @@ import torch
 
 from circuitmeter import tasks
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.harness.models import load_model, load_tokenizer, names
-from circuitmeter.suite.harness.subject import subject
+from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer, names
+from circuitmeter.suite.plan.subject import subject
 from circuitmeter.tasks import mini
 from circuitmeter.tasks.mini import vocabulary
 from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, Recipe

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.errors import CircuitMeterError, SpecError
-from circuitmeter.suite.evaluator import Evaluator
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 
 COMPILED = [name for name in tasks.tracr.names() if name.startswith("tracr/")]
 PARTS = ("clean", "counterfactual", "read", "lengths", "reference")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...setting import FACTORS
+from ...intervention.setting import FACTORS
 from .comparison import comparison
 from .design import Design, LevelWeights
 from .estimate import Estimates

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ...circuit import Circuit
 from ...data import Data
-from ...faithfulness import Measured, measure_by_each
+from ...intervention.faithfulness import Measured, measure_by_each
+from ...intervention.objective import OBJECTIVES
+from ...intervention.setting import Component, Cut, Setting
 from ...model.transformer import Transformer
-from ...objective import OBJECTIVES
-from ...setting import Component, Cut, Setting
 from ..null import random_circuits, size_of
 from .scores import Scores
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import mstats
 
-from ...faithfulness import ROUNDING, Measured
-from ...setting import Aggregation, Setting
+from ...intervention.faithfulness import ROUNDING, Measured
+from ...intervention.setting import Aggregation, Setting
 
 
 @dataclass(frozen=True, eq=False)

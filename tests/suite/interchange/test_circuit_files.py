@@ -9,14 +9,14 @@ import pytest
 import torch
 from oracles import small_data, small_model
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
 from circuitmeter.suite.errors import DataError, SpecError
-from circuitmeter.suite.evaluator import Evaluator
 from circuitmeter.suite.interchange import exactly_on, load, read, save
 from circuitmeter.suite.interchange.eap_ig import to_json
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.objective import OBJECTIVES
 
 REPORTED = Path(os.environ.get("CIRCUITMETER_REPORTED", "../shared/data/reported"))
 

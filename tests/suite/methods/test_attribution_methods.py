@@ -6,9 +6,9 @@ from discovering import discover, scores
 from oracles import ARCHITECTURES, linear_model, small_data, small_model
 from torch.testing import assert_close
 
-from circuitmeter.suite.ablation import NAMES
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError, Undefined
+from circuitmeter.suite.intervention.ablation import NAMES
 from circuitmeter.suite.methods import METHODS
 
 EXACT = dict(rtol=1e-9, atol=1e-11)

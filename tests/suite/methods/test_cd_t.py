@@ -6,13 +6,13 @@ from discovering import scores
 from oracles import ARCHITECTURES, linear_model, small_data, small_model
 from torch.testing import assert_close
 
-from circuitmeter.suite.ablation import Ablation, Alternatives
 from circuitmeter.suite.errors import Undefined
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.plain_runs import Runs
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.model.block import ACTIVATIONS
-from circuitmeter.suite.objective import OBJECTIVES
-from circuitmeter.suite.runs import Runs
 
 CLOSE = dict(rtol=1e-4, atol=1e-5)  # the rule for biases adds 1e-8 to a denominator
 

@@ -5,15 +5,15 @@ import torch
 from oracles import ARCHITECTURES, linear_model, plain_acdc, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
-from circuitmeter.suite.ablation import NAMES, Ablation
 from circuitmeter.suite.circuit import Reference
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import NAMES, Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, method
 from circuitmeter.suite.methods.acdc import visiting_order
 from circuitmeter.suite.model.passes import count_passes
-from circuitmeter.suite.objective import OBJECTIVES
 
 PATCH = Ablation.parse("patch")
 LINEAR = ("answer-difference", "logit-difference")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.errors import Undefined
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
-from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
 
 REVERSE, XPROPORTION = ("tracr/reverse@fixed", "kl"), ("tracr/xproportion@fixed", "l2")

@@ -6,14 +6,14 @@ from oracles import small_data, small_model
 from torch.testing import assert_close
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
-from circuitmeter.suite.harness.subject import subject
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, discogp, subnetwork_probing, ugs
 from circuitmeter.suite.methods._masks import Prompts, Seeds, to_matrix
 from circuitmeter.suite.model.passes import count_passes
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
 
 PATCH = Ablation.parse("patch")

@@ -7,13 +7,13 @@ import torch
 from oracles import small_data, small_model
 from torch.testing import assert_close
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import MethodError, NotFinite
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import _masks as masks
 from circuitmeter.suite.methods.ugs import averaged_gate
-from circuitmeter.suite.objective import OBJECTIVES
 
 # log alpha: P(gate = 0), P(gate = 1), in between, mean, Edge Pruning's gate without noise, Louizos et al.'s.
 HARD_CONCRETE = {

@@ -6,14 +6,14 @@ from discovering import scores
 from oracles import ARCHITECTURES, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
-from circuitmeter.suite.ablation import Ablation, Alternatives
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.plain_runs import Runs
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._paths import gradient_path
 from circuitmeter.suite.model.passes import count_passes
-from circuitmeter.suite.objective import OBJECTIVES
-from circuitmeter.suite.runs import Runs
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
 LOSS = OBJECTIVES.get("logit-difference")

@@ -5,12 +5,12 @@ import torch
 from discovering import discover
 from oracles import ARCHITECTURES, small_data, small_model
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import top_n
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.model.capture import Gradients, contract
 from circuitmeter.suite.model.rules import EXACT
-from circuitmeter.suite.objective import OBJECTIVES
 
 HALVES = pytest.mark.parametrize("dtype, near", [(torch.bfloat16, 0.1), (torch.float16, 0.01)])
 # As wide as rounding needs to average out, and of every kind of block.

@@ -4,13 +4,13 @@ import pytest
 import torch
 from oracles import small_data, small_model
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.faithfulness import measure
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.scoring.completeness import answer_classes, completeness, summed_up
-from circuitmeter.suite.setting import Cut
 
 # Nine prompts whose answer is A, one whose answer is B.
 CLASSES = torch.tensor([0] * 9 + [1])

@@ -5,13 +5,13 @@ import pytest
 import torch
 from oracles import small_data, small_model
 
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import EdgeScores, greedy, top_n
-from circuitmeter.suite.faithfulness import Measured, measure
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import Measured, measure
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
 from circuitmeter.suite.scoring.published import MIB_FRACTIONS, cmd, cpr
-from circuitmeter.suite.setting import Cut
 
 
 def random_scores(model, seed=0):

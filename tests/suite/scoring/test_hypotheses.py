@@ -7,12 +7,12 @@ import torch
 from oracles import small_data, small_model
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.scoring.hypotheses import TESTS, hypotheses
 from circuitmeter.suite.scoring.hypotheses_statistics import less_often
-from circuitmeter.suite.setting import Cut
 
 GOOD = {
     "equivalence": "not refuted",

@@ -8,14 +8,14 @@ import torch
 from oracles import small_data, small_model
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.ablation import Ablation
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import Undefined
-from circuitmeter.suite.evaluator import Evaluator
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.objective import OBJECTIVES
 from circuitmeter.suite.scoring.minimality import all_sets, greedily, minimality
-from circuitmeter.suite.setting import Cut
 
 PATCH, LOGITS = Cut(Ablation.parse("patch")), OBJECTIVES.get("logit-difference")
 

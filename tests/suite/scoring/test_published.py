@@ -15,7 +15,9 @@ from circuitmeter.suite.scoring.published import (
     pessimistic_auc,
 )
 
-ACDC = json.loads(files("circuitmeter.reports").joinpath("papers", "conmy2023", "roc.json").read_text())["curves"]
+ACDC = json.loads(files("circuitmeter.reports.reproduction").joinpath("papers", "conmy2023", "roc.json").read_text())[
+    "curves"
+]
 
 # GPT-2 small on IOI, MIB's counterfactuals, greedy selection, as an independent rerun published them. CPR is of the
 # signed ranking, CMD of the absolute one, whose value at .002 was not published.

@@ -8,7 +8,13 @@ import pytest
 from scipy import stats
 
 from circuitmeter.suite.scoring.sensitivity.ranks import kendall_matrix, kendall_w, pairs, reversals
-from circuitmeter.suite.scoring.sensitivity.spread import binary_entropy, flips, percentiles, spread, weighted_quantile
+from circuitmeter.suite.scoring.sensitivity.spread import (
+    binary_entropy,
+    flips,
+    percentiles,
+    spread,
+    weighted_quantile,
+)
 
 
 def test_spread_by_hand():

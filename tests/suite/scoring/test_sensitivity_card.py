@@ -10,8 +10,9 @@ from oracles import small_data, small_model
 
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.faithfulness import measure
-from circuitmeter.suite.objective import OBJECTIVES
+from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Setting, grid
 from circuitmeter.suite.scoring.null import random_circuits, size_of
 from circuitmeter.suite.scoring.sensitivity.card import card
 from circuitmeter.suite.scoring.sensitivity.design import Design
@@ -19,7 +20,6 @@ from circuitmeter.suite.scoring.sensitivity.estimate import estimate
 from circuitmeter.suite.scoring.sensitivity.measure import Cell, MeasuredGrid, measure_grid
 from circuitmeter.suite.scoring.sensitivity.scores import Scores
 from circuitmeter.suite.scoring.sensitivity.variance import closed_variances, effects
-from circuitmeter.suite.setting import Setting, grid
 
 
 def random_circuit(graph, share=0.5, seed=0) -> Circuit:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
-from circuitmeter.suite.faithfulness import Measured
+from circuitmeter.suite.intervention.faithfulness import Measured
+from circuitmeter.suite.intervention.setting import LEVELS, Setting
 from circuitmeter.suite.scoring.bootstrap_prompts import resample_counts
 from circuitmeter.suite.scoring.sensitivity.scores import Scores, weighted_medians
-from circuitmeter.suite.setting import LEVELS, Setting
 
 AGGREGATIONS = LEVELS["aggregation"]
 

@@ -73,7 +73,9 @@ def plain_shapley(design: Design, values: np.ndarray) -> np.ndarray:
 
 def published() -> tuple[Design, np.ndarray]:
     """Every area in the ACDC paper's two tables, by task, granularity, method and ablation."""
-    content = json.loads(files("circuitmeter.reports").joinpath("papers/conmy2023/auc_tables.json").read_text())
+    content = json.loads(
+        files("circuitmeter.reports.reproduction").joinpath("papers/conmy2023/auc_tables.json").read_text()
+    )
     rows, values = [], []
     for ablation, table in content["tables"].items():
         for task, areas in table.items():

@@ -10,7 +10,7 @@ import torch
 from circuitmeter import ground_truth
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.interchange import CircuitFile
-from circuitmeter.suite.setting import grid
+from circuitmeter.suite.intervention.setting import grid
 from circuitmeter.suite.verbs import problem as problems
 from circuitmeter.suite.verbs.arguments import add_problem
 from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_tests

@@ -110,8 +110,8 @@ def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
 
 
 def test_names_with_markup_are_shown_and_not_run():
-    from circuitmeter.reports.circuit_page import circuit_page
-    from circuitmeter.reports.circuit_view import Arrow, CircuitView, as_text
+    from circuitmeter.reports.page.circuit_page import circuit_page
+    from circuitmeter.reports.page.circuit_view import Arrow, CircuitView, as_text
     from circuitmeter.suite.model.graph import Edge
 
     arrow = Arrow(Edge("tok_embed", "logits"), "true", ("<script>alert(1)</script>",), "a & b")

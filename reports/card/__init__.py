@@ -1,0 +1,1 @@
+"""The sensitivity card: its tables, its words and its figure."""

@@ -1,0 +1,1 @@
+"""The chapters of a report: their tables, figures and words."""

@@ -1,0 +1,137 @@
+"""Which structures a method misses: model by model, whether what it ranks first is a circuit that suffices.
+
+A structure is a gate, or what the models of a family have in common. It counts as found when the edges ranked first, as
+many as its smallest minimal circuit has, are a minimal circuit. A tie across that border tells nothing apart and counts
+as missed, so that edges which all score zero are not found by the order in which they happen to be listed. The method
+that is given the answer takes no part: where several circuits suffice, what it is given is the edges in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..read.labels import BASELINES, ORACLE, method_of, ordered_ablations
+from ..read.stores import Stores
+from ..read.tables import CELL_COLUMNS, cell_columns
+
+if TYPE_CHECKING:
+    from ...suite.model.graph import Graph
+
+GATES = "gates/"
+FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
+NORMS = "trained, norms"
+MEANINGS = {
+    "adder": "a sum of two inputs",
+    "and": "restoring one input alone restores nothing",
+    "or": "destroying one input alone destroys nothing",
+    "xor": "an input's effect changes its sign with the other input, and is none on average",
+    "backup": "under zero and mean a second head steps in for the first, so that each is inert alone",
+    "redundant": "three copies and a majority, each inert alone",
+    "cancelling": "two heads that matter each alone and add up to nothing: the circuit is without them",
+    "saturation": "a step that is flat at both of its values: no gradient there",
+    "distractors": "loud heads that nothing reads",
+    "position": "constant paths, made of positions alone: they matter to zero and mean only, and add the same to every "
+    "answer",
+    "random basis": "compiled models of which no dimension means anything by itself",
+    "trained": "dense weights; each true edge matters many times more than any other",
+    NORMS: "the same with layer norm, whose scale every edge moves",
+}
+"""What each gate (``ground_truth/gates/catalogue.py``) and each family is made to tell apart."""
+
+TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
+
+
+def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -> bool:
+    """Whether the best-ranked edges are a minimal circuit.
+
+    Args:
+        scores: float [n_edges] in ``graph.edges`` order, or [n_writers, n_readers]; the bigger the absolute value, the
+            better.
+        circuits: the minimal circuits, by edge names.
+    """
+    size = min(map(len, circuits))
+    strength = np.abs(scores[graph.exists.numpy()] if scores.ndim == 2 else scores)
+    order = np.argsort(-strength, kind="stable")
+    if size < len(order) and strength[order[size - 1]] - strength[order[size]] <= TIE * strength.max():
+        return False
+    names = [str(edge) for edge in graph.edges]
+    return {names[i] for i in order[:size]} in [set(circuit) for circuit in circuits]
+
+
+def structure_of(task: str) -> str | None:
+    """The structure that a task stands for; None for one that is made to show none."""
+    if task.startswith(GATES):
+        return task.removeprefix(GATES)
+    family = next((name for prefix, name in FAMILIES.items() if task.startswith(prefix)), None)
+    return NORMS if family == "trained" and "-norm" in task else family
+
+
+def structure_table(store: Stores, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
+    from ...ground_truth.explain import minimal_circuits
+    from ...suite.model.graph import Graph
+
+    rows = []
+    for record, columns in zip(records, cell_columns(records), strict=True):
+        identity = record["identity"]
+        structure = structure_of(identity["task"])
+        if record["status"] != "done" or identity["method"] == ORACLE or structure is None:
+            continue
+        certificate = store.truth(identity["truth"])
+        circuits = minimal_circuits(certificate["ablations"].get(identity["ablation"], {}))
+        if circuits is None:
+            continue
+        graph = Graph(**{key: value for key, value in certificate["graph"].items() if key != "hash"})
+        found = finds(store.scores(record["key"]), graph, circuits)
+        rows.append({**columns, "structure": structure, "found": found})
+    return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
+
+
+def structures(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a label, ablation and structure: ``found``, the fraction of ``n_cells`` in which it was found, which are
+    seeds and the programs of a family.
+
+    Methods that find most first, baselines last; ``place`` orders the structures: gates before families, and of each
+    those that most methods find first.
+    """
+    if table.empty:
+        return pd.DataFrame(columns=["label", "ablation", "structure", "found", "n_cells", "place"])
+    shares = table.groupby(["label", "ablation", "structure"])["found"].agg(["mean", "size"]).reset_index()
+    shares = shares.rename(columns={"mean": "found", "size": "n_cells"})
+    by_label, by_structure = (shares.groupby(name)["found"].mean().round(9) for name in ("label", "structure"))
+    place = {name: i for i, name in enumerate(ordered_ablations(shares["ablation"]))}
+    keys = {
+        "label": {name: (method_of(name) in BASELINES, -share, name) for name, share in by_label.items()},
+        "structure": {
+            name: (name in (*FAMILIES.values(), NORMS), -share, name) for name, share in by_structure.items()
+        },
+        "ablation": place,
+    }
+    ranks = {
+        column: {name: i for i, name in enumerate(sorted(order, key=order.__getitem__))}
+        for column, order in keys.items()
+    }
+    order = shares.assign(**{column: shares[column].map(rank) for column, rank in ranks.items()})
+    shares["place"] = order["structure"]
+    return shares.loc[order.sort_values(["label", "ablation", "structure"]).index].reset_index(drop=True)
+
+
+def missed_by(table: pd.DataFrame) -> Iterator[str]:
+    """A sentence a structure: who finds it under every ablation in every run, and who under none.
+
+    Args:
+        table: ``structures``.
+    """
+    rivals = table[~table["label"].map(method_of).isin(BASELINES)]
+    for (_, structure), rows in rivals.groupby(["place", "structure"]):
+        always = [label for label, found in rows.groupby("label", sort=False)["found"] if found.min() >= 1]
+        never = [label for label, found in rows.groupby("label", sort=False)["found"] if found.max() <= 0]
+        others = rows["label"].nunique() - len(always) - len(never)
+        text = f"{structure}: {MEANINGS.get(structure, 'a gate')}. "
+        text += f"Found under every ablation by {', '.join(always) or 'no method'}; under none by "
+        text += f"{', '.join(never) or 'no method'}" + (f"; {others} in between." if others else ".")
+        yield text

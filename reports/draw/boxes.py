@@ -1,0 +1,86 @@
+"""Boxes lying on their sides: how a number spreads over templates, programs or seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from ..reproduction.beside import annotate
+from .lines import scales
+from .panels import legend_rows, nothing, panels
+from .style import COLUMN, Look, looks, styled
+
+ROW = 0.2
+"""Height of a box and the room around it, inches."""
+
+FAR = 3
+"""From how many times the distance of the first and last decile beyond the median a value is only an arrow."""
+
+
+@styled
+def boxes(
+    table: pd.DataFrame, x_label: str, *, log: tuple[str, ...] = (), level: float | None = None, note: str = ""
+) -> Figure:
+    """One panel per ``panel``, one box per ``series``: quartiles, whiskers to 1.5 times their distance, every value.
+
+    Args:
+        table: columns ``panel``, ``series``, ``y`` (the number), ``origin``; what the paper reports is a number each.
+        x_label: of the number, with its unit.
+        log: holds ``x`` where the number's axis is logarithmic.
+        level: where a line is drawn: the full model, or chance.
+        note: what must not be overlooked, such as another model than the paper's.
+    """
+    table = table[table["y"].notna()]
+    if table.empty:
+        return nothing("Not run here, and no published numbers at hand.")
+    titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
+    series = [name for name in styles if (table["series"] == name).any()]
+    columns = 2 if len(titles) > 1 else 1
+    reported = bool((table["origin"] == "reported").any())
+    # A few values far beyond all others would leave those a line: they are drawn as arrows at the edge.
+    middle, far = table["y"].median(), max(FAR * (table["y"].quantile(0.9) - table["y"].quantile(0.1)), 1.0)
+    ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
+    extra = 0.3 + 0.26 * reported + 0.2 * bool(note)
+    figure, axes = panels(titles, ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
+    for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
+        here = table[table["panel"] == title]
+        for row, name in enumerate(series):
+            values = here.loc[(here["series"] == name) & (here["origin"] == "ours"), "y"].to_numpy(dtype=float)
+            _box(ax, np.clip(values, *ends), row, styles[name])
+            for edge, marker, n in zip(ends, "<>", (np.sum(values < ends[0]), np.sum(values > ends[1])), strict=True):
+                if n:
+                    ax.plot(edge, row, marker, color="black", ms=5, zorder=6, clip_on=False)
+            for value in here.loc[(here["series"] == name) & (here["origin"] == "reported"), "y"]:
+                ax.plot(value, row, "D", mfc="white", mec="black", ms=4.5, zorder=6, clip_on=False)
+        if level is not None:
+            ax.axvline(level, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
+        ax.set(ylim=(len(series) - 0.4, -0.6), yticks=range(len(series)), yticklabels=series)
+        ax.tick_params(labelbottom=i + columns >= len(titles), labelleft=i % columns == 0)
+        ax.grid(axis="y", visible=False)
+        scales(ax, table.rename(columns={"x": "_", "y": "x"}), log)
+        ax.set_xlabel(x_label if i + columns >= len(titles) else "")
+    if reported:
+        handle = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4.5, label="reported")
+        figure.legend(handles=[handle], loc="outside lower center", ncols=legend_rows(["reported"], COLUMN)[0])
+    annotate(figure, note)
+    return figure
+
+
+def _box(ax: Axes, values: np.ndarray, row: int, look: Look) -> None:
+    """One box at height ``row``; values are drawn in three lanes, in their order, so that equal ones show."""
+    if not values.size:
+        return
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    reach = 1.5 * (high - low)
+    inside = values[(values >= low - reach) & (values <= high + reach)]
+    ax.plot([inside.min(), low], [row, row], color=look.color, lw=0.9, zorder=3)
+    ax.plot([high, inside.max()], [row, row], color=look.color, lw=0.9, zorder=3)
+    body = {"fc": look.color, "ec": look.color, "alpha": 0.25, "lw": 0.9}
+    ax.add_patch(Rectangle((low, row - 0.28), high - low, 0.56, zorder=2, **body))
+    ax.plot([middle, middle], [row - 0.28, row + 0.28], color=look.color, lw=1.8, zorder=5)
+    lanes = row + 0.14 * (np.arange(values.size) % 3 - 1)
+    ax.plot(values, lanes, look.marker, color=look.color, ms=2.2, mew=0, alpha=0.7, zorder=4, clip_on=False)

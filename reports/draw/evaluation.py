@@ -1,0 +1,44 @@
+"""Methods by ablations: how faithful circuits found under one ablation are when evaluated under another."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .heat import heat_maps
+from .panels import nothing
+from .style import styled
+
+MOST = 12
+"""Methods drawn at most; the table has all."""
+
+
+@styled
+def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
+    """One heat map per method: discovery ablation down, evaluation ablation across, medians written in the squares.
+
+    Of the methods that are ``compared``, the ``MOST`` best.
+
+    Args:
+        table: ``evaluations.faithfulness_table``. Framed squares are those where both ablations agree; hatched ones
+            have no meaning or no number; empty ones were not run.
+        size: the size of the circuits.
+    """
+    drawn = compared(table, size)
+    if drawn.empty:
+        return nothing("No circuit was evaluated under several ablations.")
+    which = "of the true size" if size == "true" else f"with {float(size):.3g} of the edges"
+    text = {"side": "Discovery ablation", "foot": f"Evaluation ablation, circuits {which}"}
+    return heat_maps(
+        drawn, "faithfulness", "evaluation_ablation", bar="Median faithfulness", unbounded=True, most=MOST, **text
+    )
+
+
+def compared(table: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The rows of one size, of methods found under several ablations or evaluated under several: others fill no map."""
+    rows = table[table["size"] == size]
+    of_label = rows.groupby("label")
+    several = (of_label["ablation"].transform("nunique") > 1) | (
+        of_label["evaluation_ablation"].transform("nunique") > 1
+    )
+    return rows[several]

@@ -1,0 +1,79 @@
+"""Faithfulness against circuit size: how much of the model's behaviour circuits of each size keep."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from ..read.labels import ordered_ablations
+from .panels import MOST_BANDS, in_front, legend, legend_height, line_looks, nothing, outer, panels
+from .style import styled
+
+RANGE = (-0.25, 1.5)
+"""What is shown of faithfulness at most: a circuit may be far below nothing or above the model."""
+
+
+@styled
+def faithfulness(table: pd.DataFrame) -> Figure:
+    """One panel per evaluation ablation, one curve per method: median faithfulness of circuits of each size.
+
+    Circuits are those found under the ablation that they are evaluated with, or under the only one that there is. Where
+    methods are few, each has its 95 % band over programs. The line at 1 is the full model.
+
+    Args:
+        table: ``evaluations.faithfulness_table``.
+    """
+    drawn = own_curves(table)
+    if drawn.empty:
+        return nothing("Circuits were not evaluated at several sizes.")
+    ablations, styles = ordered_ablations(drawn["evaluation_ablation"]), line_looks(drawn, "faithfulness")
+    height = 2.2 if len(ablations) == 1 else 1.7
+    titles = [f"{name} ablation" for name in ablations]
+    figure, axes = panels(titles, height, extra=legend_height(list(styles), len(ablations)))
+    ends = drawn[
+        ["faithfulness", "faithfulness_low", "faithfulness_high"] if len(styles) <= MOST_BANDS else ["faithfulness"]
+    ]
+    low, high = max(min(ends.min().min(), -0.02), RANGE[0]), min(max(ends.max().max(), 1.05), RANGE[1])
+    ticks = spaced(sorted(set(drawn["share"])))
+    for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
+        ax.axhline(1, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
+        curves = in_front(ax, drawn[drawn["evaluation_ablation"] == ablation], styles, "share", "faithfulness")
+        for order, (label, curve) in enumerate(curves.groupby("label", sort=False)):
+            look, curve = styles[label], curve.sort_values("share")
+            if len(styles) <= MOST_BANDS:
+                ends = curve["faithfulness_low"], curve["faithfulness_high"]
+                ax.fill_between(curve["share"], *ends, color=look.color, alpha=0.12, lw=0)
+            width = max(2.0 - 0.2 * order, 0.9)  # curves that coincide stay visible
+            style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
+            ax.plot(curve["share"], curve["faithfulness"], **style, zorder=3 + 0.1 * order)
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{100 * share:g} %" for share in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set(ylim=(low, high), xlabel="Share of the edges (log scale)" if bottom else "")
+        ax.set_ylabel("Median faithfulness" if first else "")
+    legend(figure, styles, lines=True, markers=True)
+    return figure
+
+
+def spaced(shares: list[float], most: int = 5) -> list[float]:
+    """Those of the evaluated sizes whose labels fit on a logarithmic axis side by side: the largest, and so on down."""
+    step, chosen = math.log(shares[-1] / shares[0]) / most, [shares[-1]]
+    for share in reversed(shares):
+        chosen += [share] if math.log(chosen[-1] / share) > step else []
+    return chosen[::-1]
+
+
+def own_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that make curves: fractions as sizes, two at least, found and evaluated under one ablation.
+
+    Where circuits were found under a single ablation, that one is compared under every evaluation ablation.
+    """
+    fractions = table[table["share"].notna() & table["faithfulness"].notna()]
+    if fractions["share"].nunique() < 2:
+        return fractions[:0]
+    if fractions["ablation"].nunique() == 1:
+        return fractions
+    return fractions[fractions["ablation"] == fractions["evaluation_ablation"]]

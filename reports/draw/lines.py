@@ -1,0 +1,103 @@
+"""Lines of a paper: what it reports as open markers, ours filled, one panel a task or measure."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from ..read.labels import ordered_labels
+from ..reproduction.beside import annotate
+from .panels import legend_rows, nothing, panels
+from .style import PAGE, Look, looks, styled
+
+ORIGINS = {"reported": "reported (open)", "ours": "ours (filled)"}
+CLEAR = 0.75
+"""How far lines of the paper stand back behind ours."""
+
+
+@styled
+def lines(
+    table: pd.DataFrame,
+    x_label: str,
+    y_label: str,
+    *,
+    log: tuple[str, ...] = (),
+    level: float | None = None,
+    note: str = "",
+) -> Figure:
+    """One panel per ``panel``, one line per ``series`` and origin; panels of one measure have one scale.
+
+    Args:
+        table: columns ``panel``, ``series``, ``x``, ``y``, ``low``, ``high`` (NaN where there is no interval),
+            ``origin`` (reported, ours).
+        x_label, y_label: with units; without ``y_label`` a panel's name is its label.
+        log: axes that are logarithmic.
+        level: where a line is drawn across: the full model, or chance.
+        note: what must not be overlooked, such as another model than the paper's.
+    """
+    table = table[table["y"].notna()]
+    if table.empty:
+        return nothing("Not run here, and no published numbers at hand.")
+    titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
+    styles = {label: styles[label] for label in ordered_labels(styles)}
+    found = [text for origin, text in ORIGINS.items() if (table["origin"] == origin).any()]
+    found = found if len(found) > 1 or ORIGINS["reported"] in found else []
+    labels = [*styles, *found]
+    columns = 2 if len(titles) in (2, 4) else 3
+    extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
+    figure, axes = panels(titles, 2.2 if len(titles) == 1 else 1.6, columns=columns, extra=extra, shared=False)
+    for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
+        here = table[table["panel"] == title]
+        for (series, origin), curve in here.groupby(["series", "origin"], sort=False):
+            # Curves that coincide stay visible: later ones are thinner and lie on top.
+            order = list(styles).index(series)
+            _line(ax, curve.sort_values("x", kind="stable"), styles[series], origin, order)
+        if level is not None:
+            ax.axhline(level, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
+        scales(ax, here, log)
+        ax.set_xlabel(x_label if i + columns >= len(titles) else "")
+        ax.set_ylabel(y_label if y_label and i % columns == 0 else "")
+        if not y_label:
+            ax.set_title("", loc="left")
+            ax.set_ylabel(title)
+    if y_label:  # one measure: one scale
+        ends = [ax.get_ylim() for ax in axes]
+        for ax in axes:
+            ax.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+    handles = [Line2D([], [], color=s.color, ls=s.line, marker=s.marker, label=label) for label, s in styles.items()]
+    for text in found:
+        inside = {"mfc": "white"} if text == ORIGINS["reported"] else {}
+        handles.append(Line2D([], [], color="#444444", ls="", marker="o", label=text, **inside))
+    ncols = legend_rows(labels, figure.get_figwidth())[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, handlelength=2.6)
+    annotate(figure, note)
+    return figure
+
+
+def _line(ax: Axes, curve: pd.DataFrame, look: Look, origin: str, order: int) -> None:
+    ours = origin == "ours"
+    if curve["low"].notna().any():
+        ax.fill_between(curve["x"], curve["low"], curve["high"], color=look.color, alpha=0.12, lw=0)
+    drawn = {"color": look.color, "ls": look.line, "marker": look.marker, "ms": 3.4 if ours else 3.8}
+    if ours:
+        drawn |= {"lw": max(2.2 - 0.35 * order, 0.9), "zorder": 4 + 0.1 * order}
+    else:
+        drawn |= {"lw": 0.8, "zorder": 3, "mfc": "white", "mew": 0.8, "alpha": CLEAR}
+    ax.plot(curve["x"], curve["y"], **drawn)
+
+
+def scales(ax: Axes, here: pd.DataFrame, log: tuple[str, ...]) -> None:
+    """Logarithmic axes with plain numbers: ``log`` names those of the columns ``x`` and ``y`` of ``here``."""
+    for name in log:
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        values = here.loc[here[name] > 0, name]
+        if values.empty:
+            continue
+        (ax.set_xscale if name == "x" else ax.set_yscale)("log")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        narrow = values.max() / values.min() < 200  # powers of ten alone would leave an axis with one number or none
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
+        axis.set_minor_locator(NullLocator())

@@ -1,0 +1,67 @@
+"""ROC curves: how many true edges are found for how many false ones, mean over programs."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..read.labels import ordered_ablations
+from .panels import (
+    FRACTION_TICKS,
+    MOST_BANDS,
+    corners,
+    in_front,
+    legend,
+    legend_height,
+    line_looks,
+    nothing,
+    outer,
+    panels,
+)
+from .style import styled
+
+
+@styled
+def roc(means: pd.DataFrame) -> Figure:
+    """One panel per ablation, one mean curve per method; the diagonal is chance.
+
+    Where methods are few, each has its 95 % band over programs.
+
+    Args:
+        means: the first table of ``curves.curve_tables``.
+    """
+    drawn = means[means["kind"] == "roc"]
+    if drawn.empty:
+        return nothing("No scores with a known circuit: no ROC curve.")
+    ablations, styles = ordered_ablations(drawn["ablation"]), line_looks(drawn, "mean")
+    height = 2.6 if len(ablations) == 1 else 2.0
+    figure, axes = panels(
+        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
+    )
+    for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
+        ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
+        curves = in_front(ax, drawn[drawn["ablation"] == ablation], styles, "x", "mean")
+        for order, (label, curve) in enumerate(curves.groupby("label", sort=False)):
+            look = styles[label]
+            if len(styles) <= MOST_BANDS:
+                band = corners(curve)
+                ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0)
+            # Curves that coincide stay visible: later ones are thinner and lie on top.
+            width = max(2.2 - 0.22 * order, 0.9)
+            every = (5 + 4 * order, 25)
+            style = {
+                "color": look.color,
+                "ls": look.line,
+                "lw": width,
+                "marker": look.marker,
+                "markevery": every,
+                "ms": 3.5,
+            }
+            ax.plot(curve["x"], curve["mean"], **style, clip_on=False, zorder=3 + 0.1 * order)
+        ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="False positive rate" if bottom else "")
+        ax.set_ylabel("True positive rate" if first else "")
+        ax.set_xticks(**FRACTION_TICKS)
+        ax.set_yticks(**FRACTION_TICKS)
+        ax.set_aspect("equal")
+    legend(figure, styles, lines=True, markers=True)
+    return figure

@@ -1,0 +1,144 @@
+"""How figures look: sizes, one colour, marker and line style per method, and files that are identical when drawn again.
+
+Colours are Okabe and Ito's, told apart with any common colour blindness; markers and line styles tell methods apart in
+grey. Figures are made with matplotlib's objects only: no pyplot, no global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from functools import wraps
+from importlib.resources import files
+from typing import NamedTuple, ParamSpec
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from ..read.labels import method_of, ordered_labels
+
+COLUMN, PAGE = 3.3, 6.9
+"""Widths of one column and of two, inches."""
+
+FORMATS = ("pdf", "svg", "png")
+
+P = ParamSpec("P")
+
+
+class Look(NamedTuple):
+    """How one method is drawn everywhere."""
+
+    color: str
+    marker: str
+    line: str | tuple[float, tuple[float, ...]]
+
+
+_DASH, _DOT, _DASHDOT, _LONG = (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2))
+
+_FIXED = {
+    "eap": Look("#0072B2", "o", "-"),
+    "eap-ig": Look("#D55E00", "s", _DASH),
+    "acdc": Look("#009E73", "^", _DASHDOT),
+    "exact": Look("#CC79A7", "D", _LONG),
+    "eap-gp": Look("#E69F00", "v", "-"),
+    "eap-path": Look("#56B4E9", "<", _DASH),
+    "hisp": Look("#8C6D1F", ">", _DASHDOT),
+    "relp": Look("#7B3294", "p", _LONG),
+    "gim": Look("#1B7837", "h", "-"),
+    "atp-star": Look("#A6611A", "d", _DASH),
+    "ifr": Look("#332288", "^", "-"),
+    "cd-t": Look("#AA4499", "v", _DASHDOT),
+    "edge-pruning": Look("#B22222", "o", _LONG),
+    "subnetwork-probing": Look("#44AA99", "s", "-"),
+    "ugs": Look("#999933", "D", _DASH),
+    "discogp": Look("#6699CC", ">", "-"),
+    "truth": Look("#000000", "*", _DOT),
+    "magnitude": Look("#666666", "X", _DASH),
+    "random": Look("#999999", "P", _DOT),
+}
+_OTHERS = [
+    Look("#DD4477", "v", _DASHDOT),
+    Look("#225588", "X", "-"),
+    Look("#CC5500", "p", _DASH),
+    Look("#117733", "d", _LONG),
+    Look("#882255", "<", "-"),
+]
+KNOWN = tuple(_FIXED)
+"""Methods whose look never changes, whoever else is drawn."""
+
+_MARKERS, _LINES = "os^Dv<>pPhXd", ("-", _DASH, _DASHDOT, _LONG, _DOT)
+
+
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """A look for each label. Known methods always have theirs; others take the remaining ones in the order of their
+    names.
+
+    Settings of one method (``eap-ig (steps=5)``, ``eap-ig (steps=30)``) share its colour and differ in marker and line.
+    No two labels share both colour and marker while there are markers left: 12 a known method, 60 for all others.
+    """
+    ordered = ordered_labels(labels)
+    unknown = [name for name in dict.fromkeys(map(method_of, ordered)) if name not in _FIXED]
+    found: dict[str, Look] = {}
+    taken: set[tuple[str, str]] = set()
+    for label in ordered:
+        method = method_of(label)
+        first = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
+        variants = [_variant(first, setting) for setting in range(len(_MARKERS))]
+        free = [look for look in variants if (look.color, look.marker) not in taken]
+        found[label] = (free or variants)[0]
+        taken.add((found[label].color, found[label].marker))
+    return found
+
+
+def _variant(look: Look, setting: int) -> Look:
+    """The look of another setting of a method: its colour, another marker, another line."""
+    if not setting:
+        return look
+    # Five and twelve have no common divisor: every marker is reached.
+    marker = _MARKERS[(_MARKERS.find(look.marker) + 5 * setting) % len(_MARKERS)]
+    return Look(look.color, marker, _LINES[(_LINES.index(look.line) + setting) % len(_LINES)])
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator of figure functions: they draw in the project's style and leave matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            figure = draw(*args, **kwargs)
+            # The layout is solved once, here: solving it again for each file format takes most of the time.
+            engine = figure.get_layout_engine()
+            if engine is not None:
+                engine.execute(figure)
+                figure.set_layout_engine("none")
+            return figure
+
+    return in_style
+
+
+def render(figure: Figure, file_format: str) -> bytes:
+    """The figure as a file's content, identical bytes whenever the same figure is drawn on one machine.
+
+    Args:
+        file_format: ``pdf``, ``svg`` or ``png``.
+    """
+    written, before = io.BytesIO(), figure.dpi
+    # The canvas' own method, because ``savefig`` draws every figure twice, the first time for a layout it has already.
+    with _style():
+        match file_format:
+            case "pdf":
+                FigureCanvasPdf(figure).print_pdf(written, metadata={"CreationDate": None})
+            case "svg":
+                FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None})
+            case "png":
+                figure.dpi = matplotlib.rcParams["savefig.dpi"]
+                FigureCanvasAgg(figure).print_png(written, metadata={"Software": None})
+    figure.dpi = before
+    return written.getvalue()
+
+
+def _style():
+    return matplotlib.rc_context(fname=str(files(__package__).joinpath("circuitmeter.mplstyle")))

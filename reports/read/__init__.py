@@ -1,0 +1,1 @@
+"""Stores are read into tidy tables."""

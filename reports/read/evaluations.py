@@ -1,0 +1,217 @@
+"""Evaluations of a store -> tidy tables: how faithful each circuit is under each setting, and areas over circuit size.
+
+What a method found under one ablation is evaluated under every other, so two ablations stand in a row: ``ablation``,
+with which the circuit was found, and ``evaluation_ablation``, with which it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...suite.scoring.bootstrap import interval
+from ...suite.scoring.published import cpr
+from .labels import ordered_ablations, ordered_labels, ordered_objectives
+from .tables import CELL_COLUMNS, Record, Runs, cell_columns, groups
+
+FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
+"""Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
+
+USUAL = {
+    "component": "edge",
+    "embedding": "own",
+    "set": "complement",
+    "direction": "noising",
+    "positions": "all",
+    "aggregation": "ratio-of-means",
+    "reference": "cut-graph",
+    "selection": "top-n",
+}
+"""The levels that are shown where only one can be."""
+
+SETTING_COLUMNS = ["evaluation_ablation", *list(USUAL)[:5], "evaluation_objective", *list(USUAL)[5:]]
+MEASURED = ["full", "nothing", "value", "faithfulness", "uncertain"]
+COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "circuit_edges", "undefined", *MEASURED]
+GROUP = ["label", "ablation", "evaluation_ablation", "size"]
+
+
+def evaluation_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per evaluated circuit and setting.
+
+    Args:
+        records: the cells to report; evaluations of others are left out.
+        evaluations: ``Store.evaluations()``. Where two hold the same circuit under the same setting, as after a setting
+            was added to a benchmark, the one of the newer version counts.
+    Returns the cell's identity, the levels of the setting (``evaluation_ablation``, ``evaluation_objective``, ``set``,
+    ...), ``size`` as it was asked for (``true``, ``native``, or a fraction of the edges, as text), ``circuit_edges``,
+    ``undefined`` (why the setting has no meaning there, or None), the full model's value, that of ``nothing``, the
+    circuit's, its ``faithfulness`` (1: the full model; NaN: not defined), ``uncertain``.
+    """
+    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    done = [found for found in evaluations if found["status"] == "done" and found["identity"]["cell"] in cells]
+    for found in sorted(done, key=lambda found: (found["identity"]["evaluation_version"], found["key"])):
+        _add(columns, cells[found["identity"]["cell"]], found)
+    table = pd.DataFrame(columns, columns=COLUMNS)
+    which = ["key", *SETTING_COLUMNS, "split", "size", "circuit_label"]
+    return _in_order(table.drop_duplicates(which, keep="last"))
+
+
+def _add(columns: dict[str, list], cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
+    circuits = found["circuits"]
+    notes = [", ".join(f"{name}={value}" for name, value in circuit["label"].items()) for circuit in circuits]
+    of_circuits = {"size": [str(circuit["size"]) for circuit in circuits], "circuit_label": notes}
+    of_circuits["circuit_edges"] = [circuit["n_edges"] for circuit in circuits]
+    fixed = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
+    for row in found["rows"]:
+        same = {**fixed, **_levels(row["setting"])}
+        same |= {name: row.get(name) for name in ("undefined", "full", "nothing", "uncertain")}
+        nothing = [None] * len(circuits)
+        each = {**of_circuits, "value": row.get("values", nothing), "faithfulness": row.get("faithfulness", nothing)}
+        for name, values in columns.items():
+            values.extend(each[name] if name in each else [same[name]] * len(circuits))
+
+
+def template_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per evaluated circuit, setting and template of prompts: the faithfulness on that template's prompts.
+
+    Of evaluations that tell it (``by_template``). Columns as of ``evaluation_table``, and ``template``, a number.
+    """
+    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    rows = []
+    for found in sorted(evaluations, key=lambda found: found["key"]):
+        if found["status"] != "done" or found["identity"]["cell"] not in cells:
+            continue
+        cell, circuits = cells[found["identity"]["cell"]], found["circuits"]
+        for row in found["rows"]:
+            same = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
+            same |= _levels(row["setting"])
+            for number, values in (row.get("by_template") or {}).items():
+                for circuit, value in zip(circuits, values, strict=True):
+                    of_circuit = {"size": str(circuit["size"]), "circuit_edges": circuit["n_edges"]}
+                    rows.append({**same, **of_circuit, "template": int(number), "faithfulness": value})
+    columns = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_edges", "template", "faithfulness"]
+    return pd.DataFrame(rows, columns=columns).astype({"faithfulness": float})
+
+
+_PARSED: dict[str, dict[str, str]] = {}
+
+
+def _levels(text: str) -> dict[str, str]:
+    """Column -> level, of a setting as it prints."""
+    if text not in _PARSED:
+        from ...suite.intervention.setting import FACTORS, Setting
+
+        setting = Setting.parse(text)
+        _PARSED[text] = {FACTOR_COLUMNS.get(factor, factor): setting.level(factor) for factor in FACTORS}
+    return _PARSED[text]
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in an order that does not depend on the order of keys."""
+    table = table.astype({name: float for name in ("full", "nothing", "value", "faithfulness", "circuit_edges")})
+    orders = {"ablation": ordered_ablations, "evaluation_ablation": ordered_ablations, "label": ordered_labels}
+    orders |= {"size": ordered_sizes, "evaluation_objective": ordered_objectives}
+    places = {name: {value: i for i, value in enumerate(order(table[name]))} for name, order in orders.items()}
+    keys = ["ablation", "label", "task", "seed", "key", *SETTING_COLUMNS, "size", "circuit_edges", "circuit_label"]
+    return table.sort_values(
+        keys, kind="stable", na_position="first", key=lambda column: column.map(places.get(column.name, lambda x: x))
+    ).reset_index(drop=True)
+
+
+def ordered_sizes(sizes: Iterable[str]) -> list[str]:
+    """``true`` first, then fractions by size, then ``native``."""
+
+    def place(size: str) -> tuple[int, float]:
+        return (0, 0.0) if size == "true" else (2, 0.0) if size == "native" else (1, float(size))
+
+    return sorted(set(sizes), key=place)
+
+
+def usual(evaluated: pd.DataFrame) -> pd.DataFrame:
+    """The rows that differ in ablations, sizes and cells only: every other factor is at its usual level.
+
+    Where the usual level was not evaluated the first of the others stands in for it; of several objectives each task's
+    is the first in the order of ``labels.ordered_objectives``.
+    """
+    for factor, level in USUAL.items():
+        if len(evaluated):
+            present = sorted(evaluated[factor].unique())
+            evaluated = evaluated[evaluated[factor] == (level if level in present else present[0])]
+    chosen = {
+        task: ordered_objectives(rows["evaluation_objective"])[0] for task, rows in evaluated.groupby("task", sort=True)
+    }
+    return evaluated[evaluated["evaluation_objective"] == evaluated["task"].map(chosen)]
+
+
+def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row per label, discovery ablation, evaluation ablation and size: the median faithfulness over programs.
+
+    Args:
+        evaluated: ``usual(evaluation_table(...))``.
+    Returns ``faithfulness`` with a 95 % bootstrap interval over programs (``_low``, ``_high``), ``share`` (the size as
+    a fraction of the edges; NaN for ``true``), ``n_programs``, and ``state``: ``defined``, ``undefined`` (the setting
+    has no meaning), or ``no number`` (it has one, and yet the faithfulness is nowhere defined: the full model does no
+    more than nothing).
+    """
+    rows = []
+    sized = evaluated[evaluated["size"] != "native"]
+    runs, has_reason = Runs(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
+    for key, places in groups(sized, GROUP):
+        found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
+        meaningless = has_reason[places].all()
+        state = "defined" if found.n else "undefined" if meaningless else "no number"
+        ends = {"faithfulness": found.estimate, "faithfulness_low": found.low, "faithfulness_high": found.high}
+        share = float("nan") if key[3] == "true" else float(key[3])
+        counted = {"share": share, **ends, "n_programs": found.n, "state": state}
+        rows.append(dict(zip(GROUP, key, strict=True)) | counted)
+    columns = [*GROUP, "share", "faithfulness", "faithfulness_low", "faithfulness_high", "n_programs", "state"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row per label, discovery ablation and evaluation ablation: areas over circuit size, where sizes are several.
+
+    CPR and CMD of MIB (arXiv 2504.13151) over the fractions that were evaluated, and the same over the logarithm of the
+    size; medians over programs with 95 % bootstrap intervals. ``sizes`` says over which fractions.
+    """
+    fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
+    measures = ("cpr", "cmd", "cpr_log", "cmd_log")
+    rows = []
+    curves = fractions.pivot_table(index=[*GROUP[:3], "program", "key"], columns="size", values="faithfulness")
+    names = sorted(curves.columns, key=float)
+    curves = curves[names].reset_index()
+    heights, programs = curves[names].to_numpy(dtype=np.float64), curves["program"].to_numpy(dtype=object)
+    first = {key: i for i, (key, _) in enumerate(groups(fractions, GROUP[:3]))}
+    for key, places in sorted(groups(curves, GROUP[:3]), key=lambda group: first[group[0]]):
+        measured = ~np.isnan(heights[places]).all(axis=0)
+        sizes = [float(name) for name, there in zip(names, measured, strict=True) if there]
+        if len(sizes) < 2:
+            continue
+        of_group = heights[places][:, measured]
+        whole = ~np.isnan(of_group).any(axis=1)  # an area over fewer sizes is another measure
+        row: dict[str, Any] = dict(zip(GROUP[:3], key, strict=True)) | {
+            "sizes": " ".join(f"{size:g}" for size in sizes)
+        }
+        for name, areas in zip(measures, _areas(sizes, of_group[whole]), strict=True):
+            values: dict[str, list[float]] = {}
+            for program, area in zip(programs[places][whole], areas, strict=True):
+                values.setdefault(program, []).append(area)
+            found = interval(values, seed=seed)
+            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, "n_programs": found.n}
+        rows.append(row)
+    ends = [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*GROUP[:3], "sizes", *ends, "n_programs"])
+
+
+def _areas(sizes: Sequence[float], heights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """CPR, CMD and both over log size of curves [n_curves, n_sizes]: float64 [n_curves] each.
+
+    An area is linear in the heights, so that of one size alone is its weight in every curve's.
+    """
+    weights = [np.array([cpr(sizes, unit, log=log) for unit in np.eye(len(sizes))]) for log in (False, True)]
+    return tuple(curves @ weight for weight in weights for curves in (heights, np.abs(1 - heights)))

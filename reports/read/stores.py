@@ -1,0 +1,86 @@
+"""Several stores read as one: what a leaderboard of results from several places is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...suite.errors import StoreError
+from ...suite.store.store import Store
+
+
+class Stores:
+    """The reading half of ``Store``, over several folders.
+
+    A cell that several stores hold counts once: a finished one before a failed one, and else that of the first store.
+
+    Args:
+        paths: the folders, one at least.
+
+    Raises:
+        StoreError: one of them is no store, or a newer version wrote it.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.stores = [Store(path) for path in paths]
+        self.path = self.stores[0].path
+        self._holder: dict[str, Store] = {}
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Key -> in what way a cell is not what was written; cells that another store holds undamaged are not."""
+        found = {key: reason for store in self.stores for key, reason in store.damaged.items()}
+        return {key: reason for key, reason in found.items() if key not in self._holder}
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every record once, by key."""
+        found: dict[str, dict[str, Any]] = {}
+        for store in self.stores:
+            for record in store.records():
+                key = record["key"]
+                if key not in found or (found[key]["status"] != "done" and record["status"] == "done"):
+                    found[key], self._holder[key] = record, store
+        yield from (found[key] for key in sorted(found))
+
+    def record(self, key: str) -> dict[str, Any]:
+        """The record of a cell. Raises StoreError when no store holds it."""
+        return self._of(key).record(key)
+
+    def scores(self, key: str) -> np.ndarray:
+        """The edge scores of a finished cell, float64 [W, R]. Raises StoreError when no store holds them."""
+        return self._of(key).scores(key)
+
+    def truth(self, certificate_hash: str) -> dict[str, Any]:
+        """The certificate with this hash. Raises StoreError when no store holds it."""
+        holder = next((store for store in self.stores if store.has_truth(certificate_hash)), self.stores[0])
+        return holder.truth(certificate_hash)
+
+    def evaluations(self) -> Iterator[dict[str, Any]]:
+        """Every evaluation once, by key; a finished one before a failed one."""
+        found: dict[str, dict[str, Any]] = {}
+        for store in self.stores:
+            for record in store.evaluations():
+                key = record["key"]
+                if key not in found or (found[key]["status"] != "done" and record["status"] == "done"):
+                    found[key] = record
+        yield from (found[key] for key in sorted(found))
+
+    def benchmarks(self) -> dict[str, dict[str, Any]]:
+        """Name -> what was asked for; the cells of one name in several stores are taken together."""
+        found: dict[str, dict[str, Any]] = {}
+        for store in self.stores:
+            for name, contents in store.benchmarks().items():
+                cells = {*found.get(name, {}).get("cells", ()), *contents.get("cells", ())}
+                found[name] = {**contents, "cells": sorted(cells)}
+        return dict(sorted(found.items()))
+
+    def _of(self, key: str) -> Store:
+        if key not in self._holder:
+            holder = next((store for store in self.stores if key in store), None)
+            if holder is None:
+                raise StoreError(f"no cell {key} in any of {', '.join(str(store.path) for store in self.stores)}.")
+            self._holder[key] = holder
+        return self._holder[key]

@@ -1,0 +1,105 @@
+"""The figures that a paper's manifest asks for: rows of a table, the paper's own numbers, and the function that draws.
+
+Every function of ``figures/`` that is used here takes one tidy table with the columns ``panel``, ``series``, ``x``,
+``y`` and ``origin`` (``reported``, ``ours``), so that what a paper reports stands beside what came out here.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..draw.boxes import boxes
+from ..draw.histogram import histogram
+from ..draw.lines import lines
+from ..draw.matrix import matrix
+from ..draw.scatter import scatter
+from .entries import Drawing
+from .manifest import Manifest
+from .measured import Tables
+
+COLUMNS = ["panel", "series", "x", "y", "low", "high", "origin"]
+
+
+def draw(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: str = "") -> Figure:
+    """The figure of one ``[[figure]]`` of a manifest.
+
+    Args:
+        tables: of the store that the manifest's parts were run into; None where nothing was.
+        note: which model ours was measured on, where it is not the paper's.
+    """
+    ours, reported = measured_frame(drawing, tables), reported_frame(manifest, drawing)
+    table = _together(reported, ours)
+    # What came out here in the order of what is reported, what is only here behind it.
+    names = ["panel", "series", *(["x"] if drawing.draw == "matrix" else [])]
+    places = {name: {text: i for i, text in enumerate(dict.fromkeys(table[name]))} for name in names}
+    ours = ours.sort_values(names, key=lambda column: column.map(places[column.name]), kind="stable")
+    table = _together(reported, ours)
+    note = note if len(ours) else ""
+    x, y = drawing.labels
+    match drawing.draw:
+        case "lines":
+            return lines(table, x, y, log=drawing.log, level=drawing.level, note=note)
+        case "scatter":
+            return scatter(table, x, y, note=note)
+        case "boxes":
+            return boxes(table, x, log=drawing.log, level=drawing.level, note=note)
+        case "matrix":
+            return matrix(table, x, x, bar=y, note=note)
+        case "histogram":
+            return histogram(table, x, y, note=note)
+
+
+def _together(*frames: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
+def measured_frame(drawing: Drawing, tables: Tables | None) -> pd.DataFrame:
+    """What came out here, in ``COLUMNS``.
+
+    Of lines and matrices several rows of one place, such as seeds or tasks, are their mean, from the least to the most.
+    """
+    if tables is None or drawing.table is None:
+        return pd.DataFrame(columns=COLUMNS)
+    rows = tables.rows(drawing.table, drawing.where)
+    found = pd.DataFrame(index=rows.index)
+    for name in ("panel", "series"):
+        parts = [tables.column(rows, part).map(_text) for part in getattr(drawing, name).split(", ") if part]
+        texts = [", ".join(filter(None, each)) for each in zip(*parts, strict=True)] if parts else ""
+        joined = pd.Series(texts, index=rows.index, dtype=object)
+        found[name] = joined.map(lambda text: drawing.names.get(text, text))
+    for name in ("x", "y"):
+        column = getattr(drawing, name)
+        found[name] = tables.column(rows, column) if column else float("nan")
+    if drawing.draw == "matrix":
+        found["x"] = found["x"].map(lambda text: drawing.names.get(_text(text), _text(text)))
+    found = found.assign(low=float("nan"), high=float("nan"), origin="ours")
+    if drawing.draw in ("lines", "matrix") and len(found):
+        grouped = found.astype({"y": float}).groupby(["panel", "series", "x"], sort=False)["y"]
+        found = grouped.agg(y="mean", low="min", high="max", n="count").reset_index().assign(origin="ours")
+        alone = (found["n"] < 2) | (found["low"] == found["high"])
+        found.loc[alone, ["low", "high"]] = float("nan")
+    return _numeric(found[COLUMNS], drawing)
+
+
+def reported_frame(manifest: Manifest, drawing: Drawing) -> pd.DataFrame:
+    """What the paper reports, in ``COLUMNS``: the rows of a file beside its manifest."""
+    if drawing.reported is None:
+        return pd.DataFrame(columns=COLUMNS)
+    rows = manifest.read(drawing.reported)["rows"]
+    found = pd.DataFrame(rows, columns=["panel", "series", "x", "y"])
+    for name in ("panel", "series"):
+        found[name] = found[name].map(lambda text: drawing.names.get(text, text))
+    return _numeric(found.assign(low=float("nan"), high=float("nan"), origin="reported")[COLUMNS], drawing)
+
+
+def _numeric(found: pd.DataFrame, drawing: Drawing) -> pd.DataFrame:
+    for name in ("y",) if drawing.draw in ("matrix", "boxes") else ("x", "y"):
+        found[name] = pd.to_numeric(found[name], errors="coerce")
+    if drawing.draw == "histogram":
+        return found[found["x"].notna()]
+    return found[found["y"].notna() & (found["x"].notna() | (drawing.draw == "boxes"))]
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

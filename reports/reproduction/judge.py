@@ -1,0 +1,166 @@
+"""Reported beside reproduced: a verdict for each value of a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ...suite.model.load import hub
+from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
+from ..chapters.present import DASH, Cell, Table, number
+from .entries import Points, Value
+from .manifest import Manifest
+from .measured import Tables
+
+Verdict = Literal["reproduced", "differs", "other model", "not run"]
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reported value, ours, and what to make of the two.
+
+    Args:
+        value: what is reported.
+        ours: the reproduced number; None where there is none.
+        how: where ours comes from.
+        verdict: ``reproduced``: within the tolerance; ``differs``; ``other model``: measured on another model than the
+            paper's, so that the two numbers are no test of each other; ``not run``.
+        because: why it differs or was not run.
+    """
+
+    value: Value
+    ours: float | None
+    how: str
+    verdict: Verdict
+    because: str
+
+    @property
+    def explained(self) -> bool:
+        """Whether nothing is left to be looked into: only a number that differs without a reason is."""
+        return self.verdict != "differs" or bool(self.because)
+
+
+def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -> list[Judged]:
+    """A verdict for every value of a manifest.
+
+    Args:
+        tables: of the store that the manifest's parts were run into; None where nothing was.
+        model: the language model that they were run on instead of the paper's.
+    """
+    curves = manifest.curves()
+    models = {part.name: part.model for part in manifest.part}
+    found = []
+    for value in manifest.values:
+        wanted = models.get(value.part) if value.part else None
+        ours, how = _ours(value, curves, tables, model if wanted else None)
+        if ours is not None and wanted and not value.points and not _is(model, wanted):
+            how = f"measured on {model}"
+            verdict, because = "other model", f"the paper's is {wanted}"
+        elif ours is None:
+            # A note says why a number differs, or why there is none to be had; not that it was not asked for here.
+            lacking = model is None if wanted else value.measured is not None
+            because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
+            verdict = "not run"
+        elif abs(ours - value.reported) <= value.tolerance + ROUNDING:
+            verdict, because = "reproduced", ""
+        else:
+            verdict, because = "differs", manifest.because(value.name) or ""
+        found.append(Judged(value, ours, how, verdict, because))
+    return found
+
+
+def _is(model: str | None, wanted: str) -> bool:
+    """Whether a model is the paper's: it has its name, or is a folder with the weights that the name is pinned to."""
+    return model == wanted or (model is not None and Path(model).is_dir() and hub.is_pinned(Path(model), wanted))
+
+
+def _missing(value: Value, wanted: str | None, model: str | None) -> str:
+    if value.points:
+        return "the paper's files hold no such curve"
+    if wanted and model is None:
+        return f"it needs {wanted}: give it with --model (its name or its folder), or another model, such as mini"
+    if wanted and model != wanted:
+        return f"it is of {wanted}; nothing like it was measured on {model}, with its other tasks and sizes"
+    return "the store holds no such result"
+
+
+def _ours(value: Value, curves: Sequence[dict], tables: Tables | None, model: str | None) -> tuple[float | None, str]:
+    if value.points:
+        return published_area(value.points, curves), "from the paper's own points"
+    if tables is None or value.measured is None:
+        return None, ""
+    return tables.number(value.measured, model), "measured here"
+
+
+def published_area(points: Points, curves: Iterable[dict]) -> float | None:
+    """The area under a published curve as its paper takes it, from its points; None where it was not released."""
+    for curve in curves:
+        if all(curve.get(name) == wanted for name, wanted in points.where.items()):
+            if points.kind in ("cpr", "cmd"):
+                return (cpr if points.kind == "cpr" else cmd)(*zip(*curve["faithfulness"], strict=True))
+            # The ACDC paper leaves out its own runs at smaller thresholds; other methods' scores are no thresholds.
+            smallest = ACDC_SMALLEST_THRESHOLD * (1 - 1e-6) if curve["method"] == "acdc" else float("-inf")
+            kept = [point for point in curve["points"] if point[0] is None or point[0] >= smallest]
+            first = 1 if points.kind == "edge" else 3
+            return pessimistic_auc([point[first] for point in kept], [point[first + 1] for point in kept])
+    return None
+
+
+def verdict_frame(judged: Sequence[Judged]) -> pd.DataFrame:
+    """One row per value: what was reported, ours, their difference, the verdict and why."""
+    columns = ["name", "group", "row", "series", "reported", "ours", "difference", "tolerance", "verdict"]
+    rows = [
+        {
+            **{name: getattr(item.value, name) for name in ("name", "group", "row", "series", "reported", "tolerance")},
+            "ours": item.ours,
+            "difference": None if item.ours is None else item.ours - item.value.reported,
+            "verdict": item.verdict,
+            "how": item.how if item.ours is not None else "",
+            "because": item.because,
+            "source": item.value.source,
+        }
+        for item in judged
+    ]
+    return pd.DataFrame(rows, columns=[*columns, "how", "because", "source"]).astype({"ours": float})
+
+
+def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
+    """The verdicts as a table to be read."""
+    rows = []
+    for item in judged:
+        ours, reported = item.ours, item.value.reported
+        gap = DASH if ours is None else f"{ours - reported:+.3f}"
+        rows.append(
+            (
+                Cell(item.value.name, item.value.name),
+                Cell(number(reported, 3), reported),
+                Cell(DASH if ours is None else number(ours, 3), ours),
+                Cell(gap, None if ours is None else abs(ours - reported)),
+                Cell(number(item.value.tolerance, 4), item.value.tolerance),
+                Cell(item.verdict, item.verdict, item.verdict == "reproduced"),
+                Cell(item.how if ours is not None else "", item.how),
+                Cell(item.because, item.because),
+                Cell(item.value.source, item.value.source),
+            )
+        )
+    headings = ("Value", "Reported", "Ours", "Difference", "Tolerance", "Verdict", "How", "Why", "Source")
+    return Table(
+        "verdicts",
+        "Reported and reproduced",
+        f"{manifest.title} ({manifest.citation}). Bold: within the tolerance of what is reported.",
+        headings,
+        (False, True, True, True, True, False, False, False, False),
+        tuple(rows),
+    )
+
+
+def counted(judged: Sequence[Judged]) -> str:
+    """``12 reproduced, 3 differ, 1 not run``."""
+    words = {"reproduced": "reproduced", "differs": "differ", "other model": "on another model", "not run": "not run"}
+    counts = {word: sum(item.verdict == verdict for item in judged) for verdict, word in words.items()}
+    return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "no values"

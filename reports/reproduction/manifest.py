@@ -1,0 +1,139 @@
+"""A paper's manifest: what it reports, with source and tolerance, and where our number for each value comes from.
+
+    title = "..."                              # and citation, about, measure: what the numbers are
+    [[part]]                                   # what is run, as a benchmark; several parts share a store
+    name      = "tracr"
+    benchmark = { grid = [{ task = [...], method = [...], ablation = [...] }] }    # or the name of a built-in one
+    model     = "gpt2"                         # the language model that the paper uses, where it uses one
+
+    [[value]]
+    name      = "reverse, patch: ACDC"
+    group     = "Tracr"                        # a panel of the figure; row and series place the value in it
+    reported  = 1.0
+    tolerance = 0.005
+    source    = "Figure 5"
+    measured  = { table = "recovery", where = { task = "tracr/reverse@fixed", own = true }, column = "auroc" }
+    points    = { where = { task = "ioi", objective = "kl_div" }, kind = "edge" }  # or: from the paper's own points
+
+    [[table]]                                  # many values at once, from a file beside the manifest
+    [[figure]]                                 # what is drawn of a table: measured, reported, or one beside the other
+    [[gallery]]                                # figures of the report, of a part's cells alone
+    [[card]]                                   # a sensitivity card
+    [[note]]                                   # why values differ or are not run, by a pattern of their names
+    values    = "* zero: *"
+    because   = "..."
+
+Manifests are ``papers/NAME.toml``; files that they name are in ``papers/NAME/``.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...suite.errors import SpecError, unknown
+from .entries import Card, Drawing, Note, Part, Points, Shown, Table, Value
+
+EXTENSION = ".toml"
+
+
+class Manifest(BaseModel):
+    """Everything that is reproduced of one paper."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    title: str
+    citation: str
+    about: str
+    measure: str = "Value"
+    part: tuple[Part, ...] = ()
+    value: tuple[Value, ...] = ()
+    table: tuple[Table, ...] = ()
+    note: tuple[Note, ...] = ()
+    figure: tuple[Drawing, ...] = ()
+    gallery: tuple[Shown, ...] = ()
+    card: tuple[Card, ...] = ()
+    points: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """Every value, those of tables among them."""
+        return (*self.value, *(value for table in self.table for value in self._of(table)))
+
+    def because(self, name: str) -> str | None:
+        """Why the value of this name differs or is not run: the first note that matches."""
+        return next((note.because for note in self.note if fnmatchcase(name, note.values)), None)
+
+    def benchmarks(self, part: str) -> list[str]:
+        """What the benchmarks of the parts of this name are called in the store: a built-in one by its own name."""
+        return [
+            each.benchmark if isinstance(each.benchmark, str) else f"{self.name}-{each.name}"
+            for each in self.part
+            if fnmatchcase(each.name, part)
+        ]
+
+    def instead(self, part: str | None, model: str | None) -> str:
+        """Which model was taken instead of the paper's, in parts of this name or in any; nothing where it is its."""
+        parts = [each for each in self.part if each.model and fnmatchcase(each.name, part or "*")]
+        wanted = sorted({each.model for each in parts} - {model})
+        return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
+
+    def curves(self) -> list[dict[str, Any]]:
+        """The published curves: each has a method, an ablation, a task, an objective, and points."""
+        found = []
+        for name in self.points:
+            contents = self.read(name)
+            found += [{"method": "acdc", "ablation": "corrupted", **curve} for curve in contents["curves"]]
+        return found
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file beside the manifest."""
+        return json.loads(folder().joinpath(self.name, name).read_text(encoding="utf-8"))
+
+    def _of(self, table: Table) -> Iterator[Value]:
+        contents = self.read(table.file)
+        for group, rows in contents["tables"].items():
+            for row, numbers in rows.items():
+                for column, number in zip(contents["columns"], numbers, strict=True):
+                    if number is not None:
+                        yield self._entry(table, group, row, column, number)
+
+    def _entry(self, table: Table, group: str, row: str, column: Any, number: float) -> Value:
+        """The value of one entry; of a table of areas a column is (level, method), and the group an ablation."""
+        same = {"reported": number, "tolerance": table.tolerance, "source": table.source, "part": table.part}
+        if not table.rows:
+            about = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
+            return Value(**same, **about, measured=table.filled(group, row, column))
+        level, method = column
+        where = {**table.rows[row], "method": method, "ablation": group}
+        about = {"name": f"{group}, {level}: {row}, {method}", "group": f"{group}, {level}", "row": row}
+        return Value(**same, **about, series=method, points=Points(where=where, kind=level.removesuffix("s")))
+
+
+def folder():
+    """Where the manifests are."""
+    return files(__package__).joinpath("papers")
+
+
+def papers() -> list[str]:
+    """The papers that can be reproduced, sorted."""
+    names = (entry.name for entry in folder().iterdir())
+    return sorted(name.removesuffix(EXTENSION) for name in names if name.endswith(EXTENSION))
+
+
+def load(name: str) -> Manifest:
+    """The manifest of a paper. Raises SpecError when there is none of this name, or it is no manifest."""
+    if name not in papers():
+        raise SpecError(unknown("paper", name, papers()))
+    contents = tomllib.loads(folder().joinpath(f"{name}{EXTENSION}").read_text(encoding="utf-8"))
+    try:
+        return Manifest.model_validate({"name": name, **contents})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise SpecError(f"the manifest {name}{EXTENSION} is wrong: {problems}.") from error

@@ -1,0 +1,336 @@
+"""The tables that a paper's values and figures are taken of, each made from a store when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ..read.evaluations import area_table, template_table, usual
+from ..read.results import Results
+from ..read.tables import CELL_COLUMNS, cell_columns, circuit_table, program_of
+from .entries import Measured
+
+if TYPE_CHECKING:
+    from ...suite.circuit import EdgeScores, Reference
+
+CLOSE = 1e-9
+OVERLAP_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Circuit sizes at which circuits are compared, as shares of all edges."""
+
+MANUAL = {"ioi": "ioi/eap-ig", "greater-than": "greater-than/eap-ig", "docstring": "docstring/acdc"}
+"""The published circuit that a task's circuits are compared with, where the model's graph is that circuit's."""
+
+
+class Tables:
+    """What a store holds, as tables by name: those of ``manifest_entries.TABLES``.
+
+    Every table has the columns ``key`` (of the cell), ``label``, ``task``, ``method``, ``ablation``, ``seed`` where its
+    rows are of one cell, and what its method says.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        identities = {record["key"]: record["identity"] for record in results.records}
+        self._parameters = {key: identity["parameters"] for key, identity in identities.items()}
+        prompts = _prompts(results)
+        objectives: dict[tuple[str, str], set[str]] = {}
+        for each in identities.values():
+            objectives.setdefault((each["method"], each["task"]), set()).add(each["objective"])
+        for key, each in identities.items():
+            by_kl = each["objective"] == "kl" and len(objectives[each["method"], each["task"]]) > 1
+            named = {"variant": each["method"] + ", KL" * by_kl, "prompts": prompts.get(key, "")}
+            self._parameters[key] = named | self._parameters[key]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table of this name."""
+        return getattr(self, name)
+
+    def rows(self, name: str, where: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of a table for which every column, or parameter of the method, has the value or one of those given.
+
+        A number is matched up to rounding; a text of a column of words by equality.
+        """
+        table = self.table(name)
+        keep = pd.Series(True, index=table.index)
+        for column, wanted in where.items():
+            values, allowed = self.column(table, column), wanted if isinstance(wanted, list) else [wanted]
+            keep &= np.logical_or.reduce([_same(values, each) for each in allowed])
+        return table[keep]
+
+    def column(self, table: pd.DataFrame, name: str) -> pd.Series:
+        """A column, or where there is none of this name the method's parameter; an empty text for methods without.
+
+        ``variant`` is the method, and whether it went by the KL divergence where it also went by the task's objective;
+        ``prompts`` how many of them it looked at, where its benchmark says so.
+        """
+        if name in table:
+            return table[name]
+        parameters = self._parameters
+        keys = table["key"] if "key" in table else pd.Series([None] * len(table), index=table.index)
+        return keys.map(lambda key: parameters.get(key, {}).get(name, "")).astype(object)
+
+    def number(self, wanted: Measured, model: str | None = None) -> float | None:
+        """The number that a value is compared with; None where there is no such row.
+
+        Args:
+            model: the name or folder of the one language model whose rows count: a store may hold several.
+        """
+        values = self.rows(wanted.table, wanted.where)
+        if model is not None and "model" in values:
+            name = (
+                Path(model).resolve().name if Path(model).is_dir() else model
+            )  # folders are stored by their last part
+            values = values[values["model"] == name]
+        if wanted.statistic == "count":
+            return float(len(values)) if len(values) else None
+        values = values[wanted.column].dropna()
+        return None if values.empty else float(values.agg(wanted.statistic))
+
+    @cached_property
+    def recovery(self) -> pd.DataFrame:
+        """``tables.recovery_table``: a row a cell and truth; ``own`` marks the truth of the cell's own ablation."""
+        return self.results.recovery
+
+    @cached_property
+    def circuits(self) -> pd.DataFrame:
+        """``tables.circuit_table``: the circuits that methods returned, against their own ablation's truth."""
+        return circuit_table(self.results.records)
+
+    @cached_property
+    def evaluated(self) -> pd.DataFrame:
+        """``evaluations.evaluation_table``, and each circuit's share of the edges: ``asked`` and ``share``."""
+        table, n_edges = self.results.evaluated, self._n_edges
+        asked = pd.to_numeric(table["size"], errors="coerce")
+        share = table["circuit_edges"] / table["key"].map(n_edges)
+        return table.assign(asked=asked, share=share, sparsity=100 * (1 - share))
+
+    @cached_property
+    def areas(self) -> pd.DataFrame:
+        """``evaluations.area_table`` task by task: CPR and CMD of each label."""
+        shown = usual(self.results.evaluated)
+        found = [area_table(rows).assign(task=task) for task, rows in shown.groupby("task", sort=True)]
+        return pd.concat(found, ignore_index=True) if found else area_table(shown).assign(task=())
+
+    @cached_property
+    def templates(self) -> pd.DataFrame:
+        """``evaluations.template_table``: the faithfulness of evaluated circuits, template by template.
+
+        ``order``: of IOI's templates, which of the two names comes first.
+        """
+        table = template_table(self.results.records, self.results.store.evaluations())
+        orders = table["template"].map(lambda number: "BABA" if number % 2 else "ABBA")
+        return table.assign(order=orders.where(table["task"].map(program_of) == "ioi", ""))
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """A row a finished cell: ``seconds``, ``passes``, and both as multiples of EAP's on the same task and model."""
+        done = [record for record in self.results.records if record["status"] == "done"]
+        rows = [
+            {
+                **cell,
+                "seconds": record["cost"].get("seconds"),
+                "passes": (record["cost"].get("forward") or 0) + (record["cost"].get("backward") or 0),
+            }
+            for cell, record in zip(cell_columns(done), done, strict=True)
+        ]
+        table = pd.DataFrame(rows, columns=[*CELL_COLUMNS, "seconds", "passes"]).astype({"seconds": float})
+        eap = table[table["method"] == "eap"].groupby(["task", "model"])[["seconds", "passes"]].mean()
+        for name in ("seconds", "passes"):
+            basis = [eap[name].get(key, float("nan")) for key in zip(table["task"], table["model"], strict=True)]
+            table[f"{name}_of_eap"] = table[name] / np.array(basis, dtype=float)
+        return table
+
+    @cached_property
+    def against_exact(self) -> pd.DataFrame:
+        """A row an edge: a method's score (``score``) and what cutting that edge alone changes (``effect``).
+
+        Of cells beside which ``exact`` ran with the same task, model, ablation and objective.
+        """
+        found = []
+        for cell, reference in self._beside_exact():
+            score, effect = self._flat(cell["key"]), self._flat(reference["key"])
+            found.append(
+                pd.DataFrame({**{name: cell[name] for name in CELL_COLUMNS}, "score": score, "effect": effect})
+            )
+        columns = [*CELL_COLUMNS, "score", "effect"]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """A row a cell beside which ``exact`` ran: ``pearson``, ``spearman``, ``slope`` and ``r2`` of score on effect.
+
+        ``spearman`` is of the absolute sizes, by which edges are chosen.
+        """
+        rows = []
+        for cell, reference in self._beside_exact():
+            score, effect = self._flat(cell["key"]), self._flat(reference["key"])
+            measures = dict.fromkeys(("pearson", "spearman", "slope", "r2"), float("nan"))
+            if np.ptp(score) > 0 and np.ptp(effect) > 0:
+                line = stats.linregress(effect, score)
+                rank = stats.spearmanr(np.abs(effect), np.abs(score)).statistic
+                measures = {"pearson": line.rvalue, "spearman": rank, "slope": line.slope, "r2": line.rvalue**2}
+            rows.append({**cell, **measures, "n_edges": len(score)})
+        return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "pearson", "spearman", "slope", "r2", "n_edges"])
+
+    @cached_property
+    def overlap(self) -> pd.DataFrame:
+        """A row a pair of cells of one model and ablation, circuit size and level: what share of their union both have.
+
+        ``level`` is edges or nodes (writers of a chosen edge), ``iou`` the intersection over the union of the top
+        ``share`` of the edges; ``differ`` says in what the two cells differ: ``method`` (or its parameters), ``task``,
+        ``seed``, several, or ``nothing``. Columns of the second cell end in ``_2``. Both orders are rows.
+        """
+        cells = [cell for cell in self._done() if cell["method"] != "truth"]
+        chosen = {cell["key"]: self._circuits(cell["key"]) for cell in cells}
+        rows = []
+        for first, second in (*combinations(cells, 2), *((cell, cell) for cell in cells)):
+            if (first["graph"], first["ablation"]) != (second["graph"], second["ablation"]):
+                continue
+            settings = [self._parameters[cell["key"]] for cell in (first, second)]
+            differ = ["method"] * (settings[0] != settings[1])
+            differ += [name for name in ("task", "seed") if first[name] != second[name]]
+            for share, a, b in zip(OVERLAP_SHARES, chosen[first["key"]], chosen[second["key"]], strict=True):
+                for level, iou in (("edges", _iou(a, b)), ("nodes", _iou(a.any(1), b.any(1)))):
+                    same = {"share": share, "differ": ", ".join(differ) or "nothing", "level": level, "iou": iou}
+                    for x, y in ((first, second), (second, first))[: 2 if differ else 1]:
+                        rows.append({**x, **{f"{name}_2": y[name] for name in ("method", "task", "seed")}, **same})
+        columns = [*CELL_COLUMNS, "graph", "method_2", "task_2", "seed_2", "share", "differ", "level", "iou"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def manual(self) -> pd.DataFrame:
+        """A row a cell, circuit size (``n``) and level (in ``panel``): precision and recall of a published circuit.
+
+        Of tasks and models that have one (``MANUAL``); heads are the nodes, as the papers count. Greedy selection.
+        """
+        from ...suite.circuit import greedy
+
+        rows = []
+        for cell, reference, scores in self._by_hand():
+            head = np.array([writer.startswith("a") for writer in reference.graph.writers])
+            core = reference.core.numpy()
+            for n in range(1, 200):
+                edges = greedy(scores, n).edges.numpy()
+                for level, a, b in (("node", edges.any(1) & head, core.any(1) & head), ("edge", edges, core)):
+                    hit = float((a & b).sum())
+                    rates = {"precision": hit / max(a.sum(), 1), "recall": hit / b.sum()}
+                    rows.append({**cell, "panel": f"{cell['program']}, {level}", "n": n, **rates})
+        return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "graph", "panel", "n", "precision", "recall"])
+
+    @cached_property
+    def manual_roc(self) -> pd.DataFrame:
+        """A row a cell and point of its ROC curve against a published circuit: ``fpr``, ``tpr``, and ``auroc``."""
+        from ...suite.scoring.ranking import auroc, floor, roc_curve
+
+        found = []
+        for cell, reference, scores in self._by_hand():
+            exists = reference.graph.exists
+            labels, values = reference.core[exists].numpy(), np.abs(floor(scores.values[exists].numpy()))
+            curve = roc_curve(labels, values)
+            points = {"fpr": curve.false_positive_rate, "tpr": curve.true_positive_rate, "auroc": auroc(labels, values)}
+            found.append(pd.DataFrame({**cell, **points}))
+        columns = [*CELL_COLUMNS, "graph", "fpr", "tpr", "auroc"]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+    def _by_hand(self) -> Iterable[tuple[dict[str, Any], Reference, EdgeScores]]:
+        """Cells whose model and task have a published circuit, with it and their scores."""
+        from ...ground_truth import manual
+        from ...suite.circuit import EdgeScores
+
+        for cell in self._done():
+            name = MANUAL.get(program_of(cell["task"]))
+            reference = manual.load(name) if name else None
+            if reference is not None and reference.graph.hash == cell["graph"]:
+                yield cell, reference, EdgeScores(reference.graph, _tensor(self.results.store.scores(cell["key"])))
+
+    @cached_property
+    def reports(self) -> pd.DataFrame:
+        """A row a cell and part of the report that its method gives of itself: DiscoGP's weights, edges and both."""
+        rows = []
+        done = [record for record in self.results.records if record["status"] == "done"]
+        for cell, record in zip(cell_columns(done), done, strict=True):
+            found = record["diagnostics"].get("report") or {}
+            rows += [{**cell, "of": part, **numbers} for part, numbers in found.items()]
+        measures = ["accuracy", "complement_accuracy", "kl", "weight_density", "edge_density", "chance"]
+        return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "of", *measures])
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """``tables.pairwise_table``, each pair in both orders."""
+        table = self.results.pairwise
+        swapped = table.rename(columns={"first": "second", "second": "first"})
+        swapped = swapped.assign(a12=1 - table["a12"], median_difference=-table["median_difference"])
+        return pd.concat([table, swapped], ignore_index=True)
+
+    @cached_property
+    def _n_edges(self) -> dict[str, int]:
+        return {record["key"]: record["n_edges"] for record in self.results.records}
+
+    def _done(self) -> list[dict[str, Any]]:
+        """The finished cells' columns, and the hash of the graph that their scores are on."""
+        done = [record for record in self.results.records if record["status"] == "done"]
+        return [
+            {**cell, "graph": record["identity"]["graph"]}
+            for cell, record in zip(cell_columns(done), done, strict=True)
+        ]
+
+    def _beside_exact(self) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+        cells = self._done()
+        names = ("task", "graph", "ablation", "objective")
+        exact = {tuple(cell[name] for name in names): cell for cell in cells if cell["method"] == "exact"}
+        for cell in cells:
+            reference = exact.get(tuple(cell[name] for name in names))
+            if reference is not None and cell["method"] != "exact":
+                yield {name: cell[name] for name in CELL_COLUMNS}, reference
+
+    def _flat(self, key: str) -> np.ndarray:
+        """A cell's scores, float64 [n_edges]."""
+        scores = self.results.store.scores(key)
+        return scores[~np.isnan(scores)]
+
+    def _circuits(self, key: str) -> list[np.ndarray]:
+        """The edges of largest absolute score at each of ``OVERLAP_SHARES``, bool [W, R]; ties go to the first."""
+        scores = self.results.store.scores(key)
+        exists = ~np.isnan(scores)
+        order = np.argsort(-np.abs(scores[exists]), kind="stable")
+        found = []
+        for share in OVERLAP_SHARES:
+            kept, edges = np.zeros(order.size, dtype=bool), np.zeros(scores.shape, dtype=bool)
+            kept[order[: round(share * order.size)]] = True
+            edges[exists] = kept
+            found.append(edges)
+        return found
+
+
+def _prompts(results: Results) -> dict[str, int]:
+    """Cell key -> how many prompts were searched on, of benchmarks all of whose cells have one number of them."""
+    found = {}
+    for contents in results.store.benchmarks().values():
+        counts = {grid.get("prompts") for grid in (contents.get("spec") or {}).get("grid", ())}
+        if len(counts) == 1 and None not in counts:
+            found |= dict.fromkeys(contents["cells"], counts.pop())
+    return found
+
+
+def _same(values: pd.Series, wanted: Any) -> np.ndarray:
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+        return (values == wanted).to_numpy()
+    return np.isclose(pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), wanted, rtol=0, atol=CLOSE)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    union = float((a | b).sum())
+    return float((a & b).sum()) / union if union else float("nan")
+
+
+def _tensor(scores: np.ndarray):
+    import torch
+
+    return torch.from_numpy(scores).nan_to_num()

@@ -1,0 +1,174 @@
+"""How a model does with edges cut: many masks in one call, on one data set, under one ablation and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data import Batch, Data
+from ..model.transformer import Alternative, Transformer
+from .ablation import Ablation, Alternatives
+from .objective import Objective, Targets
+from .optimal_constants import distance, offsets, optimal_constants
+from .plain_runs import Runs
+
+# Numbers held at once, fixed so that results do not depend on the machine's free memory.
+_BATCH_BUDGET = 64_000_000
+_CACHE_BUDGET = 256_000_000
+
+
+def default_batch_size(model: Transformer, n_positions: int) -> int:
+    """Prompts a batch such that all writers' outputs take about 256 MB in float32."""
+    return max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
+
+
+@dataclass
+class Prepared:
+    """A batch and all that a cut pass over it needs."""
+
+    batch: Batch
+    runs: Runs
+    inputs: Tensor
+    alternative: Alternative
+    prefix: Tensor
+    targets: Targets
+
+
+class Evaluator:
+    """Scores circuits.
+
+    Args:
+        model, data: what is cut, on which prompts.
+        ablation: what cut edges carry.
+        objective: what outputs are scored by.
+        seed: of what ``resample`` and ``noise`` draw.
+        batch_size: prompts at a time; chosen from the model's size when omitted.
+        denoising: start from the corrupted run, in which the kept edges carry the clean run's activations and all
+            others what the corrupted run itself computes; not from the clean one, in which cut edges carry the
+            corrupted run's. Has a meaning where the ablation is a run: ``patch`` and ``resample``.
+        cut_at: bool [N, P], the positions at which edges are cut; all when omitted.
+
+    Raises:
+        Undefined: when the ablation has no meaning on this data.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        data: Data,
+        ablation: Ablation,
+        objective: Objective,
+        *,
+        seed: int = 0,
+        batch_size: int | None = None,
+        denoising: bool = False,
+        cut_at: Tensor | None = None,
+    ) -> None:
+        self.model, self.data, self.objective = model, data, objective
+        self.denoising, self.cut_at = denoising, cut_at
+        self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
+        self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
+        writers = len(model.graph.writers)
+        self._constants: dict[bytes, Tensor] | None = {} if ablation.value == "optimal" else None
+        self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
+        self._cache: list[Prepared] | None = None
+
+    @torch.no_grad()
+    def prepared(self) -> Iterator[Prepared]:
+        """The batches, with what cut edges carry in each; kept for the next call where that is small."""
+        if self._small:
+            self._cache = self._cache or list(self._prepare())
+        yield from self._cache or self._prepare()
+
+    def _prepare(self) -> Iterator[Prepared]:
+        for batch in self.data.batches(self.batch_size):
+            yield self.prepare(batch)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> Prepared:
+        """A batch of rows of one length, with what cut edges carry in it."""
+        runs = Runs(self.model, batch)
+        base, cut = runs.clean[1], self._alternatives.of(runs)
+        if self.denoising:
+            base, cut = cut, base
+        return Prepared(
+            batch,
+            runs,
+            base.inputs,
+            self.model.alternative(cut, batch.clean.shape[1]),
+            self.model.difference(base, cut),
+            self.objective.targets(runs),
+        )
+
+    def constants(self, masks: Tensor) -> Tensor:
+        """What cut edges carry under the optimal ablation [C, W, D], learned for each mask [C, W, R] and remembered."""
+        keys = [mask.cpu().numpy().tobytes() for mask in masks]
+        new = [i for i, key in enumerate(keys) if key not in self._constants]
+        if new:
+            objective = distance(self.objective, self.model)
+            found = optimal_constants(self.model, list(self.prepared()), objective, masks[new])
+            self._constants |= zip((keys[i] for i in new), found, strict=True)
+        return torch.stack([self._constants[key] for key in keys])
+
+    def _offset(self, masks: Tensor) -> Tensor | None:
+        if self._constants is None:
+            return None
+        exists = self.model.graph.exists.to(self.model.device)
+        return offsets(masks.to(device=self.model.device, dtype=self.model.dtype), self.constants(masks), exists)
+
+    @torch.no_grad()
+    def outputs(self, masks: Tensor) -> Tensor:
+        """Outputs at the read positions under each mask [C, W, R]: [C, n_read, d_out], batch after batch."""
+        return torch.cat([self._outputs(ready, masks) for ready in self.prepared()], dim=1)
+
+    @torch.no_grad()
+    def per_example(self, masks: Tensor) -> Tensor:
+        """Loss of every example under each mask [C, W, R]: float64 [C, N]."""
+        return self.by_each(masks, [self.objective])[0]
+
+    @torch.no_grad()
+    def by_each(self, masks: Tensor, objectives: Sequence[Objective]) -> Tensor:
+        """Loss of every example under each mask [C, W, R] by several objectives, from one run: float64 [O, C, N].
+
+        Optimal constants remain those of the evaluator's own objective.
+        """
+        losses = torch.empty(len(objectives), len(masks), self.data.n, dtype=torch.float64)
+        for ready in self.prepared():
+            targets = [ready.targets if each is self.objective else each.targets(ready.runs) for each in objectives]
+            for part, found in self._chunks(ready, masks):
+                for i, (objective, target) in enumerate(zip(objectives, targets, strict=True)):
+                    losses[i, part, ready.batch.rows] = objective.loss(found, target).double().cpu()
+        return losses
+
+    def loss(self, masks: Tensor) -> Tensor:
+        """Mean loss under each mask [C, W, R]: float64 [C]; lower is better."""
+        return self.per_example(masks).mean(1)
+
+    def _outputs(self, ready: Prepared, masks: Tensor) -> Tensor:
+        return torch.cat([found for _, found in self._chunks(ready, masks)])
+
+    def _chunks(self, ready: Prepared, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
+        graph = self.model.graph
+        numbers = ready.batch.clean.numel() * self.model.config.d_model * (graph.readers_a_layer + len(graph.writers))
+        step = max(1, _BATCH_BUDGET // numbers)
+        positions = ready.batch.clean.shape[1]
+        cut_at = None if self.cut_at is None else self.cut_at[ready.batch.rows, :positions].to(self.model.device)
+        for start in range(0, len(masks), step):
+            part = slice(start, min(start + step, len(masks)))
+            chosen = 1 - masks[part].to(self.model.dtype) if self.denoising else masks[part]
+            yield (
+                part,
+                self.model.run_cut(
+                    chosen,
+                    ready.alternative,
+                    inputs=ready.inputs,
+                    prefix=ready.prefix,
+                    read=ready.runs.read,
+                    offset=self._offset(masks[part]),
+                    cut_at=cut_at,
+                ),
+            )

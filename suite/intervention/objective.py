@@ -1,0 +1,238 @@
+"""What a run is scored by. Every sign convention of the project is in this file: a loss is lower when better.
+
+Each objective gives one number an example; examples are summed and then divided by their count, so that neither
+batch size nor batch order changes a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data import Batch, Data
+from ..model.transformer import Config
+from ..registry import Registry
+from .plain_runs import Runs
+
+
+@dataclass
+class Targets:
+    """What outputs are compared with. clean, counterfactual: [n_read, d_out]; answers, wrong: long [B, A], -1 padded;
+    example_of_read: long [n_read]."""
+
+    clean: Tensor | None
+    counterfactual: Tensor | None
+    answers: Tensor | None
+    wrong: Tensor | None
+    example_of_read: Tensor
+    n_examples: int
+
+    def a_example(self, values: Tensor) -> Tensor:
+        """Mean over the read positions of each example: [..., n_read] to [..., B]."""
+        total = values.new_zeros(*values.shape[:-1], self.n_examples).index_add(-1, self.example_of_read, values)
+        return total / self.example_of_read.bincount(minlength=self.n_examples).to(values.dtype)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One way to score a run.
+
+    Args:
+        name: as on the command line.
+        description: one line.
+        function: (outputs [..., n_read, d_out], targets) to a loss [..., n_read]; lower is better.
+        needs: of ``clean``, ``counterfactual`` (runs), ``answers``, and ``distribution`` (more than one output unit).
+        divergence: whether it is a distance from the clean run's own outputs, so that its gradient there is zero.
+        higher_is_better: whether people quote minus the loss (a logit difference) and not the loss (a divergence).
+        offset: what people add to minus the loss: 1 where the loss is the share of wrong answers.
+        differentiable: whether it has a gradient; a count of right answers has none.
+    """
+
+    name: str
+    description: str
+    function: Callable[[Tensor, Targets], Tensor]
+    needs: frozenset[str] = frozenset()
+    divergence: bool = False
+    higher_is_better: bool = False
+    offset: float = 0.0
+    differentiable: bool = True
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """Loss of each example: [..., B] from outputs [..., n_read, d_out]; float32 at least."""
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        return targets.a_example(self.function(outputs, targets))
+
+    def value(self, loss: Tensor | float) -> Tensor | float:
+        """The number people quote, from a loss."""
+        return self.offset - loss if self.higher_is_better else loss
+
+    def targets(self, runs: Runs) -> Targets:
+        """What this objective compares the outputs of ``runs``' batch with; runs only what it needs."""
+        batch: Batch = runs.batch
+        device = runs.model.device
+        return Targets(
+            runs.clean[0] if "clean" in self.needs else None,
+            runs.counterfactual[0] if "counterfactual" in self.needs else None,
+            *(None if part is None else part.to(device) for part in (batch.answers, batch.wrong)),
+            batch.example_of_read.to(device),
+            len(batch.rows),
+        )
+
+    def undefined(self, data: Data, config: Config) -> str | None:
+        """Why this objective has no meaning for the task or model, or None."""
+        if "answers" in self.needs and (data.answers is None or data.wrong is None):
+            return f"{self.name} needs right and wrong answer tokens and the task has none"
+        if "right answers" in self.needs and data.answers is None:
+            return f"{self.name} needs right answer tokens and the task has none"
+        if "counterfactual" in self.needs and data.counterfactual is None:
+            return f"{self.name} needs counterfactual prompts and the task has none"
+        if "distribution" in self.needs and config.d_out < 2:
+            return f"{self.name} needs a distribution over outputs and the model's output is one number"
+        return None
+
+
+def answer_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus the projection on (clean output - counterfactual output): linear, so its gradient never vanishes."""
+    return -(outputs * (targets.clean - targets.counterfactual)).sum(-1)
+
+
+def squared_error(outputs: Tensor, targets: Targets) -> Tensor:
+    """Mean over output units of the squared error to the clean output (ACDC's L2)."""
+    return (outputs - targets.clean).square().mean(-1)
+
+
+def kl_divergence(outputs: Tensor, targets: Targets) -> Tensor:
+    """KL(clean || run), summed over the vocabulary, in nats."""
+    clean, run = (F.log_softmax(logits.to(outputs.dtype), -1) for logits in (targets.clean, outputs))
+    return (clean.exp() * (clean - run)).sum(-1)
+
+
+def logit_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (mean logit of the right answers - mean logit of the wrong ones)."""
+
+    def mean_logit(ids: Tensor) -> Tensor:
+        return _total(outputs, ids, targets) / (ids >= 0)[targets.example_of_read].sum(-1)
+
+    return mean_logit(targets.wrong) - mean_logit(targets.answers)
+
+
+def best_wrong_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (mean logit of the right answers - largest logit among the wrong ones): the docstring task's."""
+    right = _total(outputs, targets.answers, targets) / (targets.answers >= 0)[targets.example_of_read].sum(-1)
+    wrong, missing = _gathered(outputs, targets.wrong, targets)
+    return wrong.masked_fill(missing, float("-inf")).amax(-1) - right
+
+
+def probability_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (probability of the right answers - probability of the wrong ones), over the whole vocabulary."""
+    probability = outputs.softmax(-1)
+    return _total(probability, targets.wrong, targets) - _total(probability, targets.answers, targets)
+
+
+def renormalized_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """The probability difference with probabilities over the right and wrong answers alone."""
+    probability = outputs.softmax(-1)
+    right, wrong = (_total(probability, ids, targets) for ids in (targets.answers, targets.wrong))
+    return (wrong - right) / (wrong + right)
+
+
+def cross_entropy(outputs: Tensor, targets: Targets) -> Tensor:
+    """-log of the probability of the right answers together, in nats."""
+    log_probability, missing = _gathered(outputs.log_softmax(-1), targets.answers, targets)
+    return -log_probability.masked_fill(missing, float("-inf")).logsumexp(-1)
+
+
+def inaccuracy(outputs: Tensor, targets: Targets) -> Tensor:
+    """0 where the largest logit among right and wrong answers is a right one's, else 1; a tie is not right."""
+    right, no_right = _gathered(outputs, targets.answers, targets)
+    wrong, no_wrong = _gathered(outputs, targets.wrong, targets)
+    best = right.masked_fill(no_right, float("-inf")).amax(-1)
+    return (best <= wrong.masked_fill(no_wrong, float("-inf")).amax(-1)).to(outputs.dtype)
+
+
+def mismatch(outputs: Tensor, targets: Targets) -> Tensor:
+    """0 where the largest logit of all is the clean run's, else 1."""
+    return (outputs.argmax(-1) != targets.clean.argmax(-1)).to(outputs.dtype)
+
+
+def _gathered(values: Tensor, ids: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Values [..., n_read, A] at ids [B, A], and where an id is padding: bool [n_read, A]."""
+    ids = ids[targets.example_of_read]
+    return values.gather(-1, ids.clamp_min(0).expand(*values.shape[:-1], -1)), ids < 0
+
+
+def _total(values: Tensor, ids: Tensor, targets: Targets) -> Tensor:
+    found, missing = _gathered(values, ids, targets)
+    return found.masked_fill(missing, 0).sum(-1)
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective")
+_ANSWERS = frozenset({"answers", "distribution"})
+for _objective in (
+    Objective(
+        "answer-difference",
+        "projection on (clean output - counterfactual output); linear, the default on compiled models",
+        answer_difference,
+        frozenset({"clean", "counterfactual"}),
+        higher_is_better=True,
+    ),
+    Objective("l2", "squared error to the clean output", squared_error, frozenset({"clean"}), divergence=True),
+    Objective("kl", "KL(clean || run) in nats", kl_divergence, frozenset({"clean", "distribution"}), divergence=True),
+    Objective(
+        "logit-difference",
+        "logit of the right answers minus logit of the wrong ones",
+        logit_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "best-wrong-difference",
+        "logit of the right answers minus the largest logit among the wrong ones",
+        best_wrong_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "probability-difference",
+        "probability of the right answers minus that of the wrong ones, over the whole vocabulary",
+        probability_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "renormalized-difference",
+        "probability difference among the right and wrong answers alone",
+        renormalized_difference,
+        _ANSWERS,
+        higher_is_better=True,
+    ),
+    Objective(
+        "cross-entropy",
+        "-log of the probability of the right answers, in nats",
+        cross_entropy,
+        frozenset({"right answers", "distribution"}),
+    ),
+    Objective(
+        "accuracy",
+        "share of prompts whose largest logit among right and wrong answers is a right one's",
+        inaccuracy,
+        _ANSWERS,
+        offset=1.0,
+        higher_is_better=True,
+        differentiable=False,
+    ),
+    Objective(
+        "exact-match",
+        "share of prompts whose largest logit of all is the full model's",
+        mismatch,
+        frozenset({"clean", "distribution"}),
+        offset=1.0,
+        higher_is_better=True,
+        differentiable=False,
+    ),
+):
+    OBJECTIVES.add(_objective.name, _objective)

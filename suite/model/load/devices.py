@@ -1,0 +1,145 @@
+"""A model larger than one device: its layers on several devices, in main memory or on disk, with accelerate.
+
+Activations and scores stay on the model's own device; a layer's inputs go to its weights, or its weights come to them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MethodType
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+
+from ...errors import ModelError, SpecError
+from ..block import Block
+from ..transformer import Transformer
+
+DISK = "disk"
+_SIZE = re.compile(r"(cpu|\d+)=(\d+(?:\.\d+)?(?:[KMGT]i?B))")
+
+
+def memory_of(written: Iterable[str]) -> dict[int | str, str]:
+    """What each place may hold, from ``0=70GB``, ``1=70GB``, ``cpu=200GB``: as ``plan`` takes it.
+
+    Raises:
+        SpecError: one that is not written so.
+    """
+    found: dict[int | str, str] = {}
+    for item in written:
+        if not (match := _SIZE.fullmatch(item)):
+            raise SpecError(
+                f"--memory {item}: give PLACE=SIZE, where PLACE is a GPU's number or cpu, and SIZE is such as 70GB."
+            )
+        found[match[1] if match[1] == "cpu" else int(match[1])] = match[2]
+    return found
+
+
+def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch.device) -> Transformer:
+    """Puts the layers of a model in main memory where ``plan`` says, and the rest on ``device``, in place.
+
+    Layers on disk are in a temporary folder (``TMPDIR`` says where), which is deleted with the model.
+
+    Raises:
+        ModelError: as ``plan``.
+    """
+    places = plan(model, memory)
+    layers, model.blocks = model.blocks, nn.ModuleList()
+    model.to(device).blocks = layers
+    folder = None
+    if DISK in places:
+        folder = tempfile.mkdtemp(prefix="circuitmeter-")
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return spread(model, places, folder=folder)
+
+
+def plan(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]:
+    """Where each layer goes: layers in order fill the devices in order, then main memory, then the disk.
+
+    Args:
+        memory: what each may hold, as accelerate takes it: ``{0: "70GB", 1: "70GB", "cpu": "200GB"}``; GPUs by number.
+
+    Returns:
+        One place a layer: ``cuda:0``, ``cpu`` or ``disk``.
+
+    Raises:
+        ModelError: accelerate is not installed, or the embeddings do not fit the first device.
+    """
+    found = _accelerate().infer_auto_device_map(
+        model, max_memory=dict(memory), no_split_module_classes=[Block.__name__], clean_result=False
+    )
+
+    def place(name: str) -> str:
+        own = next(value for key, value in found.items() if name == key or name.startswith(f"{key}.") or not key)
+        return f"{torch.device(own)}" if own != DISK else DISK
+
+    if DISK in {place("embed"), place("unembed")}:
+        raise ModelError(f"the embeddings do not fit {dict(memory)}; they and all activations stay off the disk.")
+    return [place(f"blocks.{layer}") for layer in range(model.config.n_layers)]
+
+
+def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | None = None) -> Transformer:
+    """Puts the layers of ``model`` where ``places`` says, in place. Every pass and method runs as before.
+
+    A layer on another device than the model's computes there. A layer in main memory (``cpu``, of a model on a GPU) or
+    on ``disk`` is brought to the model's device for each use and dropped behind it; the backward pass brings it again
+    and computes it again, so that only one such layer's weights are held at a time.
+
+    Args:
+        places: one a layer (see ``plan``).
+        folder: where layers on disk are written; it must exist.
+
+    Raises:
+        ModelError: accelerate is not installed, too few places, or layers on disk and no folder.
+    """
+    hooks, offload = _accelerate().hooks, _accelerate().utils
+    if len(places) != model.config.n_layers:
+        raise ModelError(f"{len(places)} places for {model.config.n_layers} layers; give one a layer.")
+    if DISK in places and not (folder and Path(folder).is_dir()):
+        raise ModelError(f"layers on disk need a folder that exists, and {folder!r} is none.")
+    _ = model.weights_hash  # remembered: it cannot be taken of weights that are elsewhere
+    main = model.device
+    for layer, (block, place) in enumerate(zip(model.blocks, places, strict=True)):
+        here = {"io_same_device": True, "place_submodules": True}
+        if place == DISK:
+            own = Path(folder) / f"layer-{layer}"
+            offload.offload_state_dict(own, block.state_dict())
+            stored = offload.OffloadedWeightsLoader(save_folder=own)
+            hook = hooks.AlignDevicesHook(main, offload=True, weights_map=stored, **here)
+        elif torch.device(place).type == "cpu" != main.type:
+            hook = hooks.AlignDevicesHook(main, offload=True, **here)
+        else:
+            hook = hooks.AlignDevicesHook(torch.device(place), **here)
+        hooks.add_hook_to_module(block, hook)
+        if hook.offload:
+            block.forward = MethodType(_again_backwards(block.forward), block)
+    return model
+
+
+def _again_backwards(forward):
+    """``forward`` that keeps nothing for the backward pass, which runs it again: what it kept would be the weights."""
+
+    def run(block: Block, *given):
+        if not torch.is_grad_enabled():
+            return forward(*given)
+        # To its end: stopping early would skip the hook behind it, which drops the weights.
+        with set_checkpoint_early_stop(False):
+            return checkpoint(forward, *given, use_reentrant=False, preserve_rng_state=False)
+
+    return run
+
+
+def _accelerate():
+    try:
+        import accelerate
+    except ImportError as error:
+        raise ModelError(
+            "spreading a model over devices needs accelerate: pip install 'circuitmeter[large]'."
+        ) from error
+    return accelerate

@@ -1,0 +1,122 @@
+"""A model whose layers' weights are sharded over processes (FSDP2), for training masks on models larger than a GPU.
+
+Weights are sharded; masks, embeddings and prompts' activations are whole in every process. A cut pass is shared out by
+prompts, and its outputs are gathered, so that every process computes the same loss, gets the same gradient and trains
+the same masks: methods run as they are, once in each process, and all return the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ...errors import ModelError
+from ..passes import count_passes, spend
+from ..transformer import Activations, Alternative, Transformer
+
+
+def shard(model: Transformer) -> Transformer:
+    """The same model with each layer's weights sharded over the processes of the default group, in place.
+
+    Run a script with ``torchrun``, call ``torch.distributed.init_process_group()``, load the model in every process and
+    shard it; then call any method on it with the same arguments in each.
+
+    Raises:
+        ModelError: no process group has been initialised.
+    """
+    if not dist.is_initialized():
+        raise ModelError(
+            "sharding needs a process group: run with torchrun and call torch.distributed.init_process_group() first."
+        )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    _ = model.weights_hash  # remembered: it cannot be taken of shards
+    mesh = init_device_mesh(model.device.type, (dist.get_world_size(),))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    sharded = ShardedTransformer.__new__(ShardedTransformer)
+    sharded.__dict__.update(model.__dict__)
+    return sharded
+
+
+class ShardedTransformer(Transformer):
+    """A transformer whose cut passes are shared out by prompts among processes."""
+
+    def run_cut(
+        self,
+        masks: Tensor,
+        alternative: Alternative,
+        *,
+        inputs: Tensor,
+        prefix: Tensor | None = None,
+        read: Tensor | None = None,
+        offset: Tensor | None = None,
+        cut_at: Tensor | None = None,
+    ) -> Tensor:
+        """As ``Transformer.run_cut``, each process running its share of the prompts and returning all outputs."""
+        world, rank, examples = dist.get_world_size(), dist.get_rank(), inputs.shape[1]
+        share = math.ceil(examples / world)
+        # A process without prompts runs one for nothing: the others wait for its shards.
+        rows = slice(rank * share, (rank + 1) * share) if rank * share < examples else slice(0, 1)
+        outputs = torch.ones(examples, dtype=torch.long) if read is None else read.sum(1).cpu()  # of each prompt
+        sizes = [int(outputs[other * share : (other + 1) * share].sum()) for other in range(world)]
+
+        def of(part: Tensor, axis: int) -> Tensor:
+            return part if part.shape[axis] == 1 else part.movedim(axis, 0)[rows].movedim(0, axis)
+
+        activations = alternative.activations
+        mine = Alternative(
+            Activations(
+                of(activations.inputs, 1), [of(z, 1) for z in activations.heads], [of(m, 0) for m in activations.mlps]
+            ),
+            [of(part, 0) for part in alternative.before_attention],
+            [of(part, 0) for part in alternative.before_mlp],
+        )
+        with count_passes() as spent:
+            found = super().run_cut(
+                _SumBackwards.apply(masks),
+                mine,
+                inputs=of(inputs, 1),
+                prefix=None if prefix is None else of(prefix, 1),
+                read=None if read is None else read[rows],
+                offset=None if offset is None else _SumBackwards.apply(offset),
+                cut_at=None if cut_at is None else cut_at[rows],
+            )
+        ran = min(rows.stop, examples) - rows.start
+        spend(forward=spent.forward * (examples / ran - 1))  # the other processes' prompts
+        return _Gather.apply(found[:, : sizes[rank]], sizes)
+
+
+class _SumBackwards(torch.autograd.Function):
+    """The same tensor in every process; its gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' pieces side by side along axis 1, in every process; a piece's gradient is its own part."""
+
+    @staticmethod
+    def forward(ctx, piece: Tensor, sizes: list[int]) -> Tensor:
+        ctx.part = (sum(sizes[: dist.get_rank()]), sizes[dist.get_rank()])
+        padded = piece.new_zeros(len(piece), max(sizes), *piece.shape[2:])
+        padded[:, : piece.shape[1]] = piece
+        every = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(every, padded)
+        return torch.cat([part[:, :size] for part, size in zip(every, sizes, strict=True)], 1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.narrow(1, *ctx.part), None

@@ -1,0 +1,199 @@
+"""From a benchmark to its cells: every combination once, those without a meaning with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..errors import ModelAbsent, TaskUnaskable
+from ..intervention.setting import Setting
+from . import names
+from .cell import Cell, Sources
+from .subject import Subject, first, subject
+
+if TYPE_CHECKING:
+    from ..methods import Method
+    from ..run.evaluation import Evaluation
+    from .spec import Grid, MethodChoice, Spec
+
+
+LEFT_OUT = "left out by --only"
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A model of a benchmark whose cells cannot be made, because what makes their identity is not here, or that
+    cannot be asked one of the tasks.
+
+    Args:
+        model: its name, and in brackets the task if only that is not there.
+        combinations: how many cells the benchmark has on it, those without a meaning among them.
+        reason: in one line, with what to do.
+    """
+
+    model: str
+    combinations: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a benchmark stands for on this machine: its cells, and the models that it has none of."""
+
+    cells: tuple[Cell, ...]
+    not_run: tuple[NotRun, ...] = ()
+
+
+def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
+    """The cells of a benchmark in its own order: by task, method, ablation, objective, seed.
+
+    Args:
+        models: names or globs; the other models are not even looked for. ``None`` for all.
+
+    Raises:
+        ModelAbsent: none of its models is on this machine, or can be fetched.
+        TaskUnaskable: none can be asked any of its tasks.
+        CircuitMeterError: a task, a model or a method that cannot be loaded.
+    """
+    cells: dict[str, Cell] = {}
+    absent: dict[str, ModelAbsent | TaskUnaskable | str] = {}
+    combinations: dict[str, int] = {}
+    for grid in spec.grid:
+        for source, model in _targets(grid):
+            on = _subject(source, model, grid.prompts, models, absent)
+            if on is None:
+                n = sum(1 for choice in grid.method for _ in _combinations(grid, choice, source))
+                key = model if model in absent else _both(source, model)
+                combinations[key] = combinations.get(key, 0) + n
+                continue
+            evaluation = _evaluation(spec, on)
+            for choice in grid.method:
+                for cell in _cells(spec, grid, (source, on), choice):
+                    cells.setdefault(cell.key, replace(cell, evaluation=evaluation))
+    errors = [error for error in absent.values() if not isinstance(error, str)]
+    if not cells and errors:
+        raise errors[0]
+    return Expansion(
+        tuple(cells.values()), tuple(NotRun(model, n, str(absent[model])) for model, n in combinations.items())
+    )
+
+
+def size(spec: Spec) -> int:
+    """How many cells a benchmark has, counted without loading a model."""
+    found = set()
+    for grid in spec.grid:
+        for source, model in _targets(grid):
+            for choice in grid.method:
+                parameters = choice.parameters
+                for ablation, objective, seed in _combinations(grid, choice, source):
+                    kept = {k: v for k, v in parameters.items() if k not in _cost_only(choice, ablation)}
+                    found.add((source, model, grid.prompts, choice.name, repr(kept), ablation, objective, seed))
+    return len(found)
+
+
+def _targets(grid: Grid) -> Iterator[tuple[str, str | None]]:
+    """(what the task is loaded by, the model's name) for each task, and each model if it runs on any."""
+    from ... import tasks
+
+    for source in dict.fromkeys(name for pattern in grid.task for name in names.tasks(pattern)):
+        for model in grid.model or (None,) if tasks.load(source).model is None else (None,):
+            yield source, model
+
+
+def _subject(
+    source: str, model: str | None, prompts: int | None, models: Sequence[str] | None, absent: dict
+) -> Subject | None:
+    """A task on a model; ``None`` where the model is not to be had or cannot be asked, and then ``absent`` says why."""
+    wanted = model is None or models is None or any(names.matches(names.label(model), known) for known in models)
+    if not wanted:
+        absent[model] = LEFT_OUT
+    if model in absent:
+        return None
+    try:
+        return subject(source, model, prompts=prompts)
+    except ModelAbsent as error:
+        absent[model] = error
+    except TaskUnaskable as error:
+        if model is None:
+            raise
+        absent[_both(source, model)] = error
+    return None
+
+
+def _both(source: str, model: str) -> str:
+    return f"{names.label(model)} ({names.label(source)})"
+
+
+def _combinations(grid: Grid, choice: MethodChoice, task_source: str) -> Iterator[tuple[str, str | None, int | None]]:
+    """(ablation, objective, seed) of a method's cells on a task and a model.
+
+    A method that looks at no objective has one cell, not one an objective; only what draws by chance has a seed.
+    """
+    from ... import tasks
+
+    method = names.method(choice.name)
+    objectives = (None,) if method.objectives is None else grid.objective or (tasks.load(task_source).objective,)
+    for ablation in grid.ablation:
+        chance = method.stochastic or names.ablation(ablation).stochastic
+        for objective in objectives:
+            for seed in (choice.seed or grid.seed) if chance else (None,):
+                yield ablation, objective, seed
+
+
+def _cost_only(choice: MethodChoice, ablation: str) -> list[str]:
+    return sorted(names.method(choice.name).cost_only_under(names.ablation(ablation)))
+
+
+def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodChoice) -> Iterator[Cell]:
+    task_source, on = target
+    method, parameters = names.method(choice.name), choice.parameters
+    sources = Sources(task_source, on.model_source, names.source(choice.name), grid.prompts)
+    for ablation_name, objective, seed in _combinations(grid, choice, task_source):
+        cost_only = {name: parameters[name] for name in _cost_only(choice, ablation_name)}
+        cell = Cell(
+            task=names.label(on.task.name),
+            data=on.data.hash,
+            model=names.label(on.model_source),
+            weights=on.model.weights_hash,
+            graph=on.model.graph.hash,
+            truth=None if on.truth is None else on.truth.certificate_hash,
+            method=method.name,
+            version=method.version,
+            parameters={name: value for name, value in parameters.items() if name not in cost_only},
+            ablation=str(names.ablation(ablation_name)),
+            objective=objective,
+            seed=seed,
+            sources=sources,
+            cost_only=cost_only,
+        )
+        yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
+
+
+def _evaluation(spec: Spec, on: Subject) -> Evaluation | None:
+    """What is measured of circuits found on a subject, with what has no meaning there."""
+    if spec.evaluation is None:
+        return None
+    evaluation = spec.evaluation.of(on.task)
+    data = first(on.task.data(evaluation.split), evaluation.prompts)
+    reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
+    return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})
+
+
+def _marked(cell: Cell, spec: Spec, reason: str | None) -> Cell:
+    """The cell with the reason, if any, for which it is not run."""
+    left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
+    return replace(cell, undefined=f"left out of {spec.name}: {left_out}" if left_out else reason)
+
+
+def _why_undefined(method: Method, ablation_name: str, objective_name: str | None, on: Subject) -> str | None:
+    ablation = names.ablation(ablation_name)
+    objective = None if objective_name is None else names.objective(objective_name)
+    config = on.model.config
+    if "truth" in method.needs and on.reference(ablation) is None:
+        return f"{method.name} needs a certified truth, and {names.label(on.task.name)} has none under {ablation}"
+    return (
+        ablation.undefined(on.data)
+        or (objective and objective.undefined(on.data, config))
+        or method.undefined(ablation, objective, on.data, config)
+    )

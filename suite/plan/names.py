@@ -1,0 +1,129 @@
+"""What the names in a benchmark stand for. Each function raises CircuitMeterError for a name that stands for nothing.
+
+A user's own files may stand wherever a name may: ``my_method.py:discover`` for a method, a folder for a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SpecError, unknown
+
+if TYPE_CHECKING:
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import Objective
+    from ..methods import Method
+
+_WILD = frozenset("*?")
+
+
+def matches(value: str | None, pattern: str) -> bool:
+    """Whether ``value`` is ``pattern``, or is matched by it as a glob.
+
+    A glob without an ``@`` matches no variant: ``tracr/*`` does not match ``tracr/reverse@fixed``.
+    """
+    if value is None or value == pattern:
+        return value == pattern
+    return is_glob(pattern) and ("@" in pattern or "@" not in value) and fnmatchcase(value, pattern)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a name has a ``*`` or a ``?``; brackets belong to the names of ablations."""
+    return not _WILD.isdisjoint(pattern)
+
+
+def tasks(pattern: str) -> list[str]:
+    """The tasks that a name, a glob or a task's folder stands for: at least one."""
+    from ... import tasks as registry
+
+    known = registry.names()
+    found = [name for name in known if matches(name, pattern)]
+    folder, at, variant = pattern.partition("@")
+    if not found and folder in registry.FAMILIES:  # with options that are not listed, such as +bos
+        return [registry.load(pattern).name]
+    if not found and Path(folder).is_dir():
+        return [f"{Path(folder).resolve()}{at}{variant}"]
+    if not found:
+        raise SpecError(
+            unknown(
+                "task", pattern, known, "A folder that `circuitmeter truth` wrote is a task too.", registry.groups()
+            )
+        )
+    return found
+
+
+def label(name: str) -> str:
+    """What a task or model is called in an identity: its name; for a folder its last part, because folders move."""
+    folder, at, variant = name.partition("@")
+    return f"{Path(folder).name}{at}{variant}" if Path(folder).is_absolute() else name
+
+
+def is_file(method: str) -> bool:
+    """Whether a method is named by a file, ``my_method.py:discover``, rather than registered."""
+    return ".py:" in method
+
+
+def method(name: str) -> Method:
+    """A registered method, or the function of a user's file, called ``my_method.py:discover`` wherever the file is."""
+    from ..methods import METHODS
+
+    return _user_method(source(name)) if is_file(name) else METHODS.get(name)
+
+
+def source(method_name: str) -> str:
+    """What a process in any folder loads a method by."""
+    if not is_file(method_name):
+        return method_name
+    file, _, function = method_name.rpartition(":")
+    return f"{Path(file).resolve()}:{function}"
+
+
+@lru_cache
+def _user_method(where: str) -> Method:
+    """Loaded once a process, so that every cell of a run sees one version of the file."""
+    from ..methods import load_user_method
+
+    loaded = load_user_method(where)
+    return replace(loaded, name=Path(where).name) if loaded.name == where else loaded
+
+
+def ablation(name: str) -> Ablation:
+    """The ablation that a name stands for."""
+    from ..intervention.ablation import Ablation
+
+    return Ablation.parse(name)
+
+
+def objective(name: str) -> Objective:
+    """The objective that a name stands for."""
+    from ..intervention.objective import OBJECTIVES
+
+    return OBJECTIVES.get(name)
+
+
+def method_pattern(pattern: str) -> None:
+    """Raises unless a method is matched."""
+    from ..methods import METHODS
+
+    if not any(matches(name, pattern) for name in METHODS):
+        method(pattern)
+
+
+def ablation_pattern(pattern: str) -> None:
+    """Raises unless an ablation is matched."""
+    from ..intervention.ablation import NAMES
+
+    if not any(matches(name, pattern) for name in NAMES):
+        ablation(pattern)
+
+
+def objective_pattern(pattern: str) -> None:
+    """Raises unless an objective is matched."""
+    from ..intervention.objective import OBJECTIVES
+
+    if not any(matches(name, pattern) for name in OBJECTIVES):
+        objective(pattern)

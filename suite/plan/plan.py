@@ -1,0 +1,231 @@
+"""What a benchmark still needs: which of its cells are done, missing, failed, or have no meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..errors import SpecError, unknown
+from ..store.store import Store
+from . import names
+from .cell import Cell
+from .estimate import Estimator, spoken
+from .expand import LEFT_OUT, Expansion, NotRun
+
+if TYPE_CHECKING:
+    from .spec import Spec
+
+State = Literal["done", "missing", "unevaluated", "undefined", "failed"]
+STATES: tuple[State, ...] = get_args(State)
+ONLY = ("task", "model", "method", "ablation", "objective", "seed")
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and where it stands; ``reason`` is why it is undefined, failed or must run again."""
+
+    cell: Cell
+    state: State
+    reason: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where every cell of a benchmark stands.
+
+    Args:
+        name: the benchmark's.
+        cells: in the benchmark's order.
+        damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
+        estimator: what earlier records say of durations.
+        not_run: the models that the benchmark has no cells on, because they are not on this machine.
+    """
+
+    name: str
+    cells: tuple[PlannedCell, ...]
+    damaged: Mapping[str, str]
+    estimator: Estimator
+    not_run: tuple[NotRun, ...] = ()
+
+    def of(self, state: State) -> tuple[PlannedCell, ...]:
+        """The cells in one state."""
+        return tuple(planned for planned in self.cells if planned.state == state)
+
+    def to_run(self, *, retry_failed: bool = False) -> tuple[Cell, ...]:
+        """The cells that a run would compute."""
+        wanted = ("missing", "unevaluated", *(("failed",) if retry_failed else ()))
+        return tuple(planned.cell for planned in self.cells if planned.state in wanted)
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated seconds on one worker for what is missing; ``None`` where nothing was measured yet."""
+        return self.estimator.seconds(planned.cell for planned in self.of("missing"))
+
+    @property
+    def undefined_evaluations(self) -> dict[str, tuple[str, ...]]:
+        """Reasons for which settings of the evaluation have no meaning, each with the settings that it holds for."""
+        found: dict[str, dict[str, None]] = {}
+        for evaluation in {planned.cell.evaluation for planned in self.cells} - {None}:
+            for setting, reason in evaluation.undefined.items():
+                found.setdefault(reason, {})[setting] = None
+        return {reason: tuple(sorted(settings)) for reason, settings in sorted(found.items())}
+
+    @property
+    def not_run_lines(self) -> list[str]:
+        """A line for each model that has no cells here: how many, and why."""
+        return [f"not run: {each.combinations} cells on {each.model}: {each.reason}" for each in self.not_run]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``plan --json``."""
+        return {
+            "benchmark": self.name,
+            "counts": {state: len(self.of(state)) for state in STATES},
+            "damaged": dict(self.damaged),
+            "estimated_seconds": self.seconds,
+            "undefined_evaluations": dict(self.undefined_evaluations),
+            "not_run": [asdict(model) for model in self.not_run],
+            "cells": [
+                {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
+                for p in self.cells
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
+        shown = [state for state in STATES if state != "unevaluated" or self.of(state)]
+        counts = ", ".join(f"{len(self.of(state))} {state}" for state in shown)
+        known = self.seconds is not None
+        time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: nothing was measured yet"
+        left = f"; {time}" if self.of("missing") else ""
+        lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
+        for state in ("undefined", "failed"):
+            reasons: dict[str, list[PlannedCell]] = {}
+            for planned in self.of(state):
+                reasons.setdefault(planned.reason or "", []).append(planned)
+            lines += [f"  {state}: {reason} ({_examples(cells)})" for reason, cells in reasons.items()]
+        for reason, settings in self.undefined_evaluations.items():
+            several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
+            lines.append(f"  not evaluated: {reason} ({several})")
+        lines += [f"  {line}" for line in self.not_run_lines]
+        lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
+        return "\n".join(lines)
+
+
+def _examples(cells: Sequence[PlannedCell]) -> str:
+    return f"{len(cells)} cell{'s' * (len(cells) > 1)}, such as {cells[0].cell}"
+
+
+def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Plan:
+    """Compares a benchmark with a store and computes nothing.
+
+    Args:
+        store_path: a store, or a folder that does not exist yet.
+        only: ``KEY=VALUE`` filters (see ``select``).
+
+    Raises:
+        CircuitMeterError: a part of the benchmark that cannot be loaded; a folder that is not a store.
+    """
+    found = expansion(spec, only)
+    cells = select(found.cells, only)
+    return compare(spec.name, cells, Store(store_path) if Path(store_path).exists() else None, found.not_run)
+
+
+def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
+    """A benchmark's cells; models that ``model=`` filters leave out are not looked for.
+
+    Raises:
+        ModelAbsent: the models asked for are not on this machine.
+        SpecError: as ``select``.
+    """
+    models = filters(only).get("model")
+    found = spec.expansion(models)
+    if models and not found.cells and found.not_run:  # a name that the benchmark does not have
+        raise SpecError(_leaves_nothing("model", models, {each.model for each in found.not_run}))
+    return found
+
+
+def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequence[NotRun] = ()) -> Plan:
+    """Where each cell stands in a store, or without one."""
+    estimator = Estimator()
+    known: dict[str, dict[str, Any]] = {}
+    for record in store.records() if store else ():
+        known[record["key"]] = record
+        if seconds := record["cost"].get("total_seconds"):
+            estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
+    damaged = dict(store.damaged) if store else {}
+    planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
+    planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
+    absent = tuple(each for each in not_run if each.reason != LEFT_OUT)  # --only says the rest itself
+    return Plan(name, tuple(planned), damaged, estimator, absent)
+
+
+def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> tuple[State, str | None]:
+    if cell.undefined:
+        return "undefined", cell.undefined
+    if record is None:
+        return "missing", damage
+    if record["status"] == "done":
+        return "done", None
+    if record["kind"] != "undefined":
+        return "failed", f"{record['kind']}: {record['reason']}"
+    # A row that cost nothing was written because the benchmark said so, and the benchmark now says otherwise. One
+    # that cost something is the method's own answer.
+    return ("undefined", record["reason"]) if record["cost"] else ("missing", None)
+
+
+def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
+    """A cell whose search is done, and its state when what is measured of its circuits counts too."""
+    evaluation = planned.cell.evaluation
+    if evaluation is None:
+        return planned
+    key = evaluation.key(planned.cell)
+    if not store.has_evaluation(key):
+        return replace(planned, state="unevaluated")
+    record = store.evaluation(key)
+    if record["status"] == "done":
+        return planned
+    return replace(planned, state="failed", reason=f"{record['kind']}: its evaluation: {record['reason']}")
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells that match ``KEY=VALUE`` filters: values are names or globs; the same key again adds, another narrows.
+
+    Raises:
+        SpecError: a filter that is none, a key that does not exist, or filters that leave nothing.
+    """
+    chosen = list(cells)
+    for key, patterns in filters(only).items():
+        kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
+        if not kept:
+            raise SpecError(_leaves_nothing(key, patterns, {_text(cell, key) for cell in chosen}))
+        chosen = kept
+    return tuple(chosen)
+
+
+def _leaves_nothing(key: str, patterns: Sequence[str], present: set[str]) -> str:
+    given = " ".join(f"{key}={pattern}" for pattern in patterns)
+    return f"--only {given} leaves no cell; there {key} is {', '.join(sorted(present))}."
+
+
+def filters(only: Sequence[str]) -> dict[str, list[str]]:
+    """Key -> patterns of ``KEY=VALUE`` filters. Raises SpecError for one that is none, or a key that does not exist."""
+    wanted: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, value = text.partition("=")
+        if not (equals and value):
+            raise SpecError(f"--only {text}: give KEY=VALUE, such as method=eap; keys are {', '.join(ONLY)}.")
+        if key not in ONLY:
+            raise SpecError(f"--only {text}: {unknown('key', key, ONLY)}")
+        wanted.setdefault(key, []).append(value)
+    return wanted
+
+
+def _has(cell: Cell, key: str, pattern: str) -> bool:
+    return names.matches(_text(cell, key), pattern)
+
+
+def _text(cell: Cell, key: str) -> str:
+    value = getattr(cell, key)
+    return "none" if value is None else str(value)

@@ -1,0 +1,297 @@
+"""A benchmark: a TOML file that reads like a paper's experimental section, and expands to cells.
+
+    description = "what it measures"
+    [grid]
+    task      = ["tracr/*", "tracr/reverse@fixed"]
+    method    = ["eap", { name = "eap-ig", steps = 30 }, { name = "random", seed = [0, 1, 2] }]
+    ablation  = ["patch", "zero"]
+    objective = ["answer-difference"]        # each task's own where omitted
+    seed      = [0]
+    model     = ["gpt2", "mini"]             # for tasks that run on any; one that is not here is reported as not run
+    prompts   = 50                           # the first of each task's; all where omitted
+
+    [[except]]
+    method   = "acdc"
+    ablation = "zero"
+    because  = "why is part of the file"
+
+    [evaluation]                             # of every circuit that is found; left out: recovery alone
+    ablation = ["patch", "zero"]             # and any other factor of the ablation grid (setting.py)
+    size     = ["true", 0.01, 0.1]
+
+Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
+matched only by a glob that has an ``@`` itself. Paths are relative to the folder that the command runs in.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import CircuitMeterError, SpecError, unknown
+from ..intervention.setting import FACTORS, LEVELS, grid
+from ..run.evaluation import SELECTIONS, SIZES, Evaluation
+from . import names
+from .cell import Cell
+from .subject import first
+
+if TYPE_CHECKING:
+    from ...tasks.task import Task
+    from .expand import Expansion
+
+EXTENSION = ".toml"
+
+
+def benchmarks() -> list[str]:
+    """Names of the built-in benchmarks, sorted."""
+    folder = files("circuitmeter.suite.benchmarks")
+    return sorted(entry.name.removesuffix(EXTENSION) for entry in folder.iterdir() if entry.name.endswith(EXTENSION))
+
+
+def _that_is(check: Callable[[Any], Any]) -> AfterValidator:
+    """A validator that keeps a value when ``check`` accepts it; pydantic gathers what the checks say."""
+
+    def validate(value: Any) -> Any:
+        try:
+            check(value)
+        except CircuitMeterError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    return AfterValidator(validate)
+
+
+def _one_or_more(item: Any) -> Any:
+    """A tuple of ``item``; a single value stands for a list of one."""
+    listed = BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value])
+    return Annotated[tuple[item, ...], listed, Field(min_length=1)]
+
+
+Prompts = Annotated[int, Field(gt=0, strict=True)]
+Seeds = _one_or_more(Annotated[int, Field(ge=0, strict=True)])
+
+
+class MethodChoice(BaseModel):
+    """A method with its parameters: a name, or a table with a preset, seeds of its own, and parameters by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    preset: str | None = None
+    seed: Seeds | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The parameters that the spec gives; the others have the preset's values, or the method's own."""
+        return dict(self.model_extra or {})
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the method. Raises SpecError for one that it does not have."""
+        return names.method(self.name).resolve(self.overrides, self.preset)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Grid(BaseModel):
+    """Everything in it is crossed with everything else. ``model`` is for tasks that run on any model; ``prompts``: the
+    first how many of a task's prompts, where not all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    task: _one_or_more(Annotated[str, _that_is(names.tasks)])
+    method: _one_or_more(Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)])
+    ablation: _one_or_more(Annotated[str, _that_is(names.ablation)])
+    objective: _one_or_more(Annotated[str, _that_is(names.objective)]) | None = None
+    model: _one_or_more(str) | None = None
+    seed: Seeds = (0,)
+    prompts: Prompts | None = None
+
+
+class LeftOut(BaseModel):
+    """Cells that the benchmark leaves out, and why. Every key that is given must match, by a name or a glob."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    because: Annotated[str, Field(min_length=1)]
+    task: _one_or_more(Annotated[str, _that_is(names.tasks)]) | None = None
+    method: _one_or_more(Annotated[str, _that_is(names.method_pattern)]) | None = None
+    ablation: _one_or_more(Annotated[str, _that_is(names.ablation_pattern)]) | None = None
+    objective: _one_or_more(Annotated[str, _that_is(names.objective_pattern)]) | None = None
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> LeftOut:
+        if not self._given:
+            raise ValueError("give at least one of task, method, ablation, objective")
+        return self
+
+    @property
+    def _given(self) -> dict[str, tuple[str, ...]]:
+        fields = ("task", "method", "ablation", "objective")
+        return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+
+    def covers(self, cell: Cell) -> bool:
+        """Whether the cell is one of those left out."""
+        return all(
+            any(names.matches(getattr(cell, name), pattern) for pattern in patterns)
+            for name, patterns in self._given.items()
+        )
+
+
+def _levels(factor: str) -> Any:
+    """One level of a factor of the ablation grid, or more."""
+    check = {"ablation": names.ablation, "objective": names.objective}.get(factor, lambda level: _level(factor, level))
+    return _one_or_more(Annotated[str, _that_is(check)])
+
+
+def _level(factor: str, level: str) -> None:
+    if level not in LEVELS[factor]:
+        raise SpecError(unknown(factor, level, LEVELS[factor]))
+
+
+def _size(size: float | str) -> None:
+    if size not in SIZES and not (isinstance(size, float) and 0 < size <= 1):
+        raise SpecError(f"size {size!r}: give a fraction of the edges, above 0 and at most 1, or {' or '.join(SIZES)}.")
+
+
+class EvaluationChoice(BaseModel):
+    """What is measured of the circuits: all factors of the ablation grid crossed, at every size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ablation: _levels("ablation")
+    component: _levels("component") = ("edge",)
+    embedding: _levels("embedding") = ("own",)
+    set: _levels("set") = ("complement",)
+    direction: _levels("direction") = ("noising",)
+    positions: _one_or_more(str) = ("all",)
+    objective: _levels("objective") | None = None
+    aggregation: _levels("aggregation") = ("ratio-of-means",)
+    reference: _levels("reference") = ("cut-graph",)
+    size: _one_or_more(Annotated[float | str, _that_is(_size)]) = ("true",)
+    selection: Literal[SELECTIONS] = "top-n"
+    absolute: bool = True
+    by_template: bool = False
+    split: str | None = None
+    batch_size: Annotated[int, Field(gt=0)] | None = None
+    prompts: Prompts | None = None
+
+    def of(self, task: Task) -> Evaluation:
+        """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one."""
+        split = self.split or ("test" if "test" in task.splits else "train")
+        factors = {name: getattr(self, name) for name in FACTORS}
+        settings = grid(**factors | {"objective": self.objective or (task.objective,)})
+        chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
+        data = first(task.data(split), self.prompts)
+        return Evaluation(*chosen, split, data.hash, self.batch_size, self.prompts, self.by_template)
+
+
+class Spec(BaseModel):
+    """A benchmark, checked: every name in it exists and every parameter is one that its method has.
+
+    Args:
+        name: the benchmark's name; a file's is its stem.
+        description: what it measures.
+        grid: the cells, as one product or several.
+        left_out: the ``[[except]]`` tables: cells that are not run, each with its reason.
+        evaluation: what is measured of the circuits that are found.
+        timeout_seconds: how long one cell may take; ``None`` is as long as it needs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    grid: _one_or_more(Grid)
+    left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
+    evaluation: EvaluationChoice | None = None
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+
+    @classmethod
+    def load(cls, source: str | Path) -> Spec:
+        """Reads a benchmark: the path of a TOML file, or the name of a built-in one.
+
+        Raises:
+            SpecError: no such benchmark, no TOML, or everything that is wrong with it, in one line.
+        """
+        path = Path(source)
+        if path.suffix != EXTENSION and str(source) not in benchmarks():
+            raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {EXTENSION} file."))
+        if path.suffix != EXTENSION:
+            path = files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")
+        try:
+            contents = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"cannot read the benchmark {path}: {error.strerror or error}.") from error
+        except ValueError as error:
+            raise SpecError(f"the benchmark {path} is not TOML: {error}.") from error
+        return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
+
+    @classmethod
+    def of(cls, contents: dict[str, Any]) -> Spec:
+        """Makes a benchmark from what its TOML would hold. Raises SpecError with everything that is wrong."""
+        try:
+            return cls.model_validate(contents)
+        except ValidationError as error:
+            problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
+            raise SpecError(f"benchmark {contents.get('name', '')}: {'; '.join(problems)}.") from error
+
+    def with_methods(self, methods: Iterable[str]) -> Spec:
+        """The same benchmark for other methods, each with its default parameters; ``validate`` runs this.
+
+        Raises:
+            SpecError, MethodError: a method that does not exist or cannot be loaded.
+        """
+        choices = tuple(MethodChoice(name=name) for name in methods)
+        for choice in choices:
+            names.method(choice.name)
+        return self.model_copy(
+            update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)}
+        )
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell once, in the spec's order; those that have no meaning say why in ``.undefined``."""
+        return self.expansion().cells
+
+    def expansion(self, models: Sequence[str] | None = None) -> Expansion:
+        """The cells, and the models that have none because they are not on this machine (see expand.py)."""
+        from .expand import expand
+
+        return expand(self, models)
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are, counted without loading a model."""
+        from .expand import size
+
+        return size(self)
+
+
+_TABLES = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    """One of pydantic's findings, as a clause that names the place, what is wrong and what is allowed."""
+    place = [str(part) for part in problem["loc"] if isinstance(part, str)]
+    table = _TABLES.get(place[0]) if place else None
+    where = f"[{place[0]}]" if table else "the top level"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    match problem["type"]:
+        case "extra_forbidden":
+            fields = (table if len(place) > 1 else Spec).model_fields
+            known = [field.alias or name for name, field in fields.items()]
+            return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
+        case "missing":
+            return f"{where if len(place) > 1 else 'it'} lacks {place[-1]!r}"
+        case "value_error":
+            return str(problem["ctx"]["error"]).rstrip(".")
+        case "too_short":
+            message = "is empty; give one or more"
+        case "model_type":
+            message = f"is {problem['input']!r}: give a name or a table"
+        case _:
+            message = f"is {problem['input']!r}: {message}"
+    return f"{' '.join([where, *place[1:]] if table else place)} {message}"

@@ -1,0 +1,95 @@
+"""What a cell is measured on: a task's prompts, the model that it runs on, and the truth that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from ...ground_truth import GroundTruth
+    from ...tasks.task import Task
+    from ..circuit import Reference
+    from ..data import Data
+    from ..intervention.ablation import Ablation
+    from ..model.transformer import Transformer
+    from .cell import Cell
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A task on a model.
+
+    Args:
+        task, data: the task, and the prompts that methods search on.
+        model_source: the model's name, or its folder's full path.
+        model: the model itself.
+        truth: what is known of the model's circuit on the task, or ``None``.
+    """
+
+    task: Task
+    data: Data
+    model_source: str
+    model: Transformer
+    truth: GroundTruth | None
+
+    def reference(self, ablation: Ablation) -> Reference | None:
+        """The certified truth under an ablation, or ``None`` where there is none."""
+        return None if self.truth is None else self.truth.reference(ablation)
+
+
+@lru_cache(maxsize=4)
+def subject(task_source: str, model_source: str | None, device: str = "cpu", prompts: int | None = None) -> Subject:
+    """Loads a task and its model; the last few are kept, because cells come task by task.
+
+    Args:
+        task_source: the task's name, or its folder.
+        model_source: the model's name or folder, for tasks that run on any; ``None`` for the others.
+        device: as torch names it.
+        prompts: how many of the task's, ``None`` for all.
+
+    Raises:
+        SpecError: a task that runs on any model, and no model.
+        ModelError, DataError: what is loaded cannot be used.
+    """
+    import torch
+
+    from ... import ground_truth, tasks
+    from ..model.load.by_name import load_model, names, on_model
+
+    task = tasks.load(task_source)
+    if task.model is None and model_source is None:
+        raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
+    source = task.model or model_source
+    source = str(Path(source).resolve()) if Path(source).is_dir() and source not in names() else source
+    truth = None if task.truth is None else ground_truth.load(task.truth)
+    model = load_model(source, device=torch.device(device))
+    task = on_model(task, source)
+    data = first(task.data("train"), prompts)
+    check_fits(data, model, task.name, source)
+    return Subject(task, data, source, model, truth)
+
+
+def subject_of(cell: Cell, device: str = "cpu") -> Subject:
+    """What a cell is measured on."""
+    return subject(cell.sources.task, cell.sources.model, device, cell.sources.prompts)
+
+
+def first(data: Data, n: int | None) -> Data:
+    """The first ``n`` prompts, which are in random order; all where ``n`` is ``None`` or more than there are."""
+    import torch
+
+    return data if n is None or n >= data.n else data.select(torch.arange(n))
+
+
+def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:
+    """Raises DataError for a token id or a position that the model has not."""
+    largest, longest = int(data.clean.max()), data.clean.shape[1]
+    if largest >= model.config.d_vocab or longest > model.config.n_positions:
+        raise DataError(
+            f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "
+            f"{model.config.d_vocab - 1} and {model.config.n_positions} positions. Choose another model."
+        )

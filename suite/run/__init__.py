@@ -1,0 +1,1 @@
+"""What is missing is run: searches and evaluations, by executors, with progress and cost."""

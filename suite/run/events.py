@@ -1,0 +1,76 @@
+"""What happens while a benchmark runs, as values that progress displays and tests listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..plan.cell import Cell
+
+if TYPE_CHECKING:
+    from ..plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one cell ended: what of its record is shown at once.
+
+    Args:
+        status, kind, reason: as in the record.
+        seconds: from loading to scoring; ``None`` when the worker did not live to say.
+        peak_memory_bytes: while the method searched, where it was measured.
+    """
+
+    status: str
+    kind: str | None
+    reason: str | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Outcome:
+        cost = record["cost"]
+        return cls(
+            record["status"],
+            record["kind"],
+            record["reason"],
+            cost.get("total_seconds"),
+            cost.get("peak_memory_bytes"),
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What was found in the store, and what will run on how many workers."""
+
+    plan: Plan
+    to_run: tuple[Cell, ...]
+    workers: int
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A stored cell that is not what was written; it was moved to ``damaged/`` and will run again."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has the cell. ``process`` is its id."""
+
+    cell: Cell
+    process: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The cell is in the store."""
+
+    cell: Cell
+    outcome: Outcome
+
+
+Event = Planned | Damaged | Started | Finished

@@ -1,0 +1,26 @@
+"""Families one after another in this process: for a debugger, and where processes cannot be started.
+
+The numbers are those of ``local``. A cell that takes the process down takes the run down, and time limits do not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import getpid
+
+from ...plan.family import Family
+from ...store.store import Store
+from ..environment import deterministic
+from ..events import Finished, Started
+from ..family_work import complete
+
+
+def execute(
+    families: Sequence[Family], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
+) -> Iterator[Started | Finished]:
+    """Measures families on the first of the devices. Raises StoreError when the store cannot be written to."""
+    with deterministic():
+        for family in families:
+            yield from (Started(cell, getpid()) for cell in family)
+            outcomes = complete(family, store, devices[0])
+            yield from (Finished(cell, outcome) for cell, outcome in zip(family, outcomes, strict=True))

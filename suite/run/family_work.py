@@ -1,0 +1,60 @@
+"""What a worker does with a family: the search, unless the store has it, and then the evaluation of its circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import StoreError
+from ..plan.cell import Cell
+from ..plan.family import Family
+from ..store.store import Store
+from .events import Outcome
+from .search import diagnosis, run_family
+
+
+def complete(family: Family, store: Store, device: str) -> Iterator[Outcome]:
+    """Brings a family's cells into the store, each with its evaluation where it is to have one: how each ended.
+
+    Args:
+        family: what is missing, in part or in whole, or is to be tried again.
+        device: as torch names it.
+
+    Raises:
+        StoreError: the store cannot be written to.
+    """
+    missing = tuple(cell for cell in family if _finished(cell, store) is None)
+    for record, tensors in run_family(missing, device) if missing else ():
+        store.write(record, tensors)
+    yield from (_with_evaluation(cell, store, device) for cell in family)
+
+
+def _with_evaluation(cell: Cell, store: Store, device: str) -> Outcome:
+    record = store.record(cell.key)
+    if record["status"] != "done" or cell.evaluation is None:
+        return Outcome.of(record)
+    evaluation = _evaluated(cell, store, record, device)
+    store.write_evaluation(evaluation)
+    seconds = record["cost"]["total_seconds"] + evaluation["cost"].get("total_seconds", 0.0)
+    cost = record["cost"] | {"total_seconds": seconds}
+    return Outcome.of({**{name: evaluation[name] for name in ("status", "kind", "reason")}, "cost": cost})
+
+
+def _finished(cell: Cell, store: Store) -> dict[str, Any] | None:
+    record = store.record(cell.key) if cell.key in store else None
+    return record if record is not None and record["status"] == "done" else None
+
+
+def _evaluated(cell: Cell, store: Store, record: dict[str, Any], device: str) -> dict[str, Any]:
+    """The evaluation's record; when it goes wrong, the one that says why."""
+    from ..plan.subject import subject_of
+    from .evaluation import evaluate, failure
+
+    try:
+        on = subject_of(cell, device)
+        labels = [circuit["label"] for circuit in record["circuits"]]
+        return evaluate(cell, on, store.tensors(cell.key), labels, device)
+    except StoreError:
+        raise
+    except Exception as error:  # whatever it is, the other cells are run all the same
+        return failure(cell, *diagnosis(error))

@@ -1,0 +1,166 @@
+"""A benchmark run: what is missing is measured, what is there is left alone.
+
+The same command again continues; a finished store costs only the look at it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..plan.cell import Cell
+from ..plan.estimate import spoken
+from ..plan.family import families
+from ..plan.plan import Plan, compare, expansion, select
+from ..store.record import failure
+from ..store.store import Store
+from . import executors
+from .events import Damaged, Event, Finished, Outcome, Planned
+from .search import run_cell
+
+if TYPE_CHECKING:
+    from ..plan.expand import Expansion
+    from ..plan.spec import Spec
+
+__all__ = ["Summary", "run", "run_cell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """How a run ended.
+
+    Args:
+        name, store: the benchmark's name, and where its results are.
+        plan: what was found before anything ran.
+        ran: the cells of this run, and how each ended.
+        failed: every failed cell of the benchmark, now or earlier, with its reason.
+        damaged: key and reason of the cells that were moved aside and run again.
+        seconds: of this run.
+    """
+
+    name: str
+    store: Path
+    plan: Plan
+    ran: Mapping[Cell, Outcome]
+    failed: tuple[tuple[Cell, str], ...]
+    damaged: Mapping[str, str]
+    seconds: float
+
+    @property
+    def done(self) -> int:
+        """Finished cells of the benchmark, those of earlier runs too."""
+        return len(self.plan.of("done")) + sum(outcome.status == "done" for outcome in self.ran.values())
+
+    @property
+    def undefined(self) -> int:
+        """Combinations without a meaning."""
+        found_out = sum(outcome.kind == "undefined" for outcome in self.ran.values())
+        return len(self.plan.of("undefined")) + found_out
+
+    @property
+    def exit_status(self) -> int:
+        """1 when some cell failed, else 0."""
+        return 1 if self.failed else 0
+
+    def __str__(self) -> str:
+        now = f"{len(self.ran)} run now in {spoken(self.seconds)}" if self.ran else "nothing to do"
+        counts = f"{self.done} done, {self.undefined} undefined, {len(self.failed)} failed"
+        absent = sum(each.combinations for each in self.plan.not_run)
+        counts += f", {absent} not run ({', '.join(each.model for each in self.plan.not_run)})" if absent else ""
+        hint = "; --retry-failed runs the failed ones again" if self.failed else ""
+        return f"{self.name}: {counts} ({now}){hint}"
+
+
+def run(
+    spec: Spec,
+    store_path: str | Path,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    executor: str = "local",
+    retry_failed: bool = False,
+    only: Sequence[str] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> Summary:
+    """Measures the cells of a benchmark that a store has not.
+
+    Args:
+        store_path: the store; made where there is none.
+        workers: how many families at a time; one a core by default, or one a GPU. Never changes a result.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        executor: what runs the cells (see ``executors``).
+        retry_failed: whether to run failed cells again; their old rows are kept under ``failed/``.
+        only: ``KEY=VALUE`` filters.
+        on_event: told what happens, in this process; raising ends the run.
+
+    Raises:
+        CircuitMeterError: before anything is computed, for a request that cannot be met.
+        StoreError: the store cannot be written to.
+        KeyboardInterrupt: when interrupted, once the workers are stopped; what is finished is kept.
+    """
+    from ..model.device import resolve
+
+    start = time.perf_counter()
+    tell = (lambda event: None) if on_event is None else on_event
+    execute = executors.get(executor)
+    where = resolve(device)
+    staff = executors.crew(where, workers)
+    expanded = expansion(spec, only)
+    chosen = select(expanded.cells, only)
+    store = Store(store_path, create=True)
+    found = compare(spec.name, chosen, store, expanded.not_run)
+    for key, reason in found.damaged.items():
+        store.set_aside(key, reason)
+        tell(Damaged(key, reason))
+    _note(store, spec, expanded, found)
+    to_run = found.to_run(retry_failed=retry_failed)
+    work = families(to_run)
+    staff = staff[: len(work)]
+    tell(Planned(found, to_run, len(staff)))
+
+    ran: dict[Cell, Outcome] = {}
+    # Closed whatever happens, so that no worker outlives an interruption.
+    with closing(execute(work, store=store, devices=staff, timeout_seconds=spec.timeout_seconds)) as events:
+        for event in events:
+            if isinstance(event, Finished):
+                ran[event.cell] = event.outcome
+            tell(event)
+    return Summary(
+        name=spec.name,
+        store=store.path,
+        plan=found,
+        ran=ran,
+        failed=_failed(found, ran),
+        damaged=found.damaged,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
+    """Writes what needs no computing: undefined rows, certificates, and which cells the benchmark has."""
+    from ..plan.subject import subject_of
+
+    cells = expanded.cells
+    for planned in found.of("undefined"):
+        if planned.cell.key not in store:
+            store.write(failure(planned.cell, "undefined", planned.reason or "", cost={}, provenance={}), {})
+    for cell in {cell.truth: cell for cell in cells if cell.truth}.values():
+        if not store.has_truth(cell.truth):
+            store.write_truth(cell.truth, subject_of(cell).truth.certificate)
+    complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    contents = {"spec": complete, "cells": sorted(cell.key for cell in cells)}
+    if expanded.not_run:
+        contents["not_run"] = [asdict(model) for model in expanded.not_run]
+    store.write_benchmark(spec.name, contents)
+
+
+def _failed(found: Plan, ran: Mapping[Cell, Outcome]) -> tuple[tuple[Cell, str], ...]:
+    before = {planned.cell: planned.reason or "" for planned in found.of("failed")}
+    now = {cell: f"{end.kind}: {end.reason}" for cell, end in ran.items()}
+    gone_wrong = {cell for cell, end in ran.items() if end.status == "failed" and end.kind != "undefined"}
+    kept = {cell: reason for cell, reason in before.items() if cell not in ran}
+    return tuple(kept.items()) + tuple((cell, now[cell]) for cell in ran if cell in gone_wrong)

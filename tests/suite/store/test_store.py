@@ -1,0 +1,251 @@
+"""The store loses nothing, notices every kind of damage, and says in one line what is wrong with a folder."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from circuitmeter.suite.errors import StoreError
+from circuitmeter.suite.plan.cell import key_of
+from circuitmeter.suite.store.record import plain
+from circuitmeter.suite.store.store import Damaged, Store
+
+IDENTITY = {"task": "tracr/reverse", "method": "eap", "seed": None}
+
+
+def record(identity=IDENTITY, **changes):
+    done = {
+        "format": 1,
+        "key": key_of(identity),
+        "identity": identity,
+        "status": "done",
+        "reason": None,
+        "kind": None,
+        "n_edges": 5,
+        "recovery": {"patch": {"auroc": 1.0}},
+        "circuits": [],
+        "circuit_at_true_size": None,
+        "diagnostics": {},
+        "cost": {"total_seconds": 1.5},
+        "provenance": {},
+    }
+    return done | changes
+
+
+def failed(identity=IDENTITY):
+    return record(identity, status="failed", kind="error", reason="it broke", n_edges=None, recovery={})
+
+
+def scores(n_edges=5):
+    values = np.full((2, 3), np.nan)
+    values.flat[:n_edges] = np.arange(n_edges) / 7
+    return {"scores": values}
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store", create=True)
+    made.write(record(), scores())
+    return made
+
+
+@pytest.fixture
+def folder(store):
+    return store.path / "cells" / key_of(IDENTITY)
+
+
+def test_a_cell_comes_back_as_it_was_written(store):
+    key = key_of(IDENTITY)
+    again = Store(store.path)
+    assert again.keys() == [key] and key in again
+    assert again.record(key) == record() and list(again.records()) == [record()]
+    np.testing.assert_array_equal(again.scores(key), scores()["scores"])
+
+
+def test_checksums_are_those_that_sha256sum_reads(store, folder):
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == 2
+
+
+def test_a_finished_cell_is_never_overwritten(store):
+    assert store.write(record(recovery={"patch": {"auroc": 0.0}}), scores()) is False
+    assert store.record(key_of(IDENTITY)) == record()
+    assert list((store.path / "writing").iterdir()) == []
+
+
+def test_a_failure_is_replaced_and_kept(tmp_path):
+    store = Store(tmp_path, create=True)
+    key = key_of(IDENTITY)
+    assert store.write(failed(), {}) and store.record(key)["reason"] == "it broke"
+    assert store.write(failed(), {}) and store.write(record(), scores())
+    assert store.record(key)["status"] == "done"
+    kept = sorted(path.name for path in (tmp_path / "failed").iterdir())
+    assert kept == [key, f"{key}.1"]
+    with pytest.raises(StoreError, match="no scores"):
+        store.write(failed({"other": 1}), {})
+        store.scores(key_of({"other": 1}))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def reseal(folder):
+    """Checksums that fit whatever the files hold now."""
+    names = ["record.json", "scores.safetensors"]
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def rewrite(folder, **changes):
+    (folder / "record.json").write_text(json.dumps(record(**changes)))
+    reseal(folder)
+
+
+DAMAGES = {
+    "truncated record": (lambda f: truncate(f / "record.json"), "checksum"),
+    "truncated scores": (lambda f: truncate(f / "scores.safetensors"), "checksum"),
+    "bit in record": (lambda f: flip_a_bit(f / "record.json"), "checksum"),
+    "bit in scores": (lambda f: flip_a_bit(f / "scores.safetensors"), "checksum"),
+    "no record": (lambda f: (f / "record.json").unlink(), "record.json is missing"),
+    "no scores": (lambda f: (f / "scores.safetensors").unlink(), "scores.safetensors is missing"),
+    "no sums": (lambda f: (f / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
+    "garbled sums": (lambda f: (f / "SHA256SUMS").write_bytes(b"\xff\xfe what"), "SHA256SUMS is garbled"),
+    "empty sums": (lambda f: (f / "SHA256SUMS").write_text(""), "does not list record.json"),
+    "no JSON": (lambda f: ((f / "record.json").write_text("{"), reseal(f)), "not JSON"),
+    "JSON of another kind": (lambda f: ((f / "record.json").write_text("[]"), reseal(f)), "no JSON object"),
+    "no tensors": (lambda f: ((f / "scores.safetensors").write_text("no"), reseal(f)), "not a safetensors file"),
+    "lacking a key": (lambda f: ((f / "record.json").write_text('{"format": 1}'), reseal(f)), "lacks 'key'"),
+    "other identity": (lambda f: rewrite(f, identity={"task": "x"}), "another key"),
+    "wrong type": (lambda f: rewrite(f, recovery=[]), "'recovery' is a list"),
+    "unknown status": (lambda f: rewrite(f, status="perhaps"), "status is 'perhaps'"),
+    "other graph": (lambda f: rewrite(f, n_edges=6), "do not fit the graph, which has 6 edges"),
+    "circuit not there": (lambda f: rewrite(f, circuits=[{}]), "circuit.0"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_found_set_aside_and_written_again(store, folder, kind):
+    damage, says = DAMAGES[kind]
+    other = {"task": "another"}
+    store.write(record(other), scores())
+    damage(folder)
+    again = Store(store.path, create=True)
+    with pytest.raises(Damaged, match=says):
+        again.record(folder.name)
+    assert [r["identity"] for r in again.records()] == [other]
+    assert list(again.damaged) == [folder.name] and says in again.damaged[folder.name]
+    moved = again.set_aside(folder.name, again.damaged[folder.name])
+    assert moved == store.path / "damaged" / folder.name and moved.is_dir() and not folder.exists()
+    assert again.write(record(), scores()) and again.record(folder.name) == record()
+
+
+def test_a_damaged_cell_does_not_stand_in_the_way_of_a_good_one(store, folder):
+    flip_a_bit(folder / "scores.safetensors")
+    assert store.write(record(), scores())
+    assert store.record(folder.name) == record() and (store.path / "damaged" / folder.name).is_dir()
+
+
+def test_what_would_be_damaged_is_not_written(tmp_path):
+    store = Store(tmp_path, create=True)
+    with pytest.raises(StoreError, match="do not fit the graph"):
+        store.write(record(), scores(4))
+    with pytest.raises(StoreError, match="another key"):
+        store.write(record(key="0" * 16), scores())
+    assert store.keys() == []
+
+
+def test_a_newer_store_is_refused(store):
+    (store.path / "store.json").write_text('{"format": 2, "version": "9.1"}')
+    with pytest.raises(StoreError, match=r"has format 2, written by circuitmeter 9\.1.*reads up to format 1"):
+        Store(store.path)
+    with pytest.raises(StoreError, match="update it"):
+        Store(store.path, create=True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1"}', b"\xff\xfe"])
+def test_a_store_that_cannot_be_read_is_refused(store, content):
+    path = store.path / "store.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StoreError, match=r"store\.json"):
+        Store(store.path, create=True)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="no store at .*circuitmeter run"):
+        Store(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(StoreError, match="is not a store"):
+        Store(tmp_path, create=True)
+    with pytest.raises(StoreError, match="cannot make a store"):
+        Store(tmp_path / "thesis.tex" / "store", create=True)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_start_that_was_killed_leaves_a_usable_folder(tmp_path):
+    (tmp_path / ".store.json.123").write_text("{")
+    assert Store(tmp_path, create=True).keys() == []
+
+
+def test_leftovers_of_dead_writers_are_swept_up_and_those_of_living_ones_are_not(store):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    writing = store.path / "writing"
+    leftovers = {
+        "dead": writing / f"{socket.gethostname()}-{dead.pid}-{'0' * 16}",
+        "alive": writing / f"{socket.gethostname()}-{os.getppid()}-{'1' * 16}",
+        "elsewhere": writing / f"another-host-{dead.pid}-{'2' * 16}",
+    }
+    for path in leftovers.values():
+        path.mkdir()
+        (path / "record.json").write_text("{")
+    assert Store(store.path).keys() == [key_of(IDENTITY)] and leftovers["dead"].is_dir()
+    Store(store.path, create=True)
+    assert {name: path.is_dir() for name, path in leftovers.items()} == {
+        "dead": False,
+        "alive": True,
+        "elsewhere": True,
+    }
+
+
+def test_truths_and_benchmarks_are_kept(store):
+    store.write_truth("abc", {"n_edges": 3})
+    store.write_truth("abc", {"n_edges": 4})
+    assert Store(store.path).truth("abc") == {"n_edges": 3}
+    with pytest.raises(StoreError, match="cannot read .*xyz"):
+        store.truth("xyz")
+    store.write_benchmark("quick", {"cells": ["1"]})
+    store.write_benchmark("quick", {"cells": ["1", "2"]})
+    assert store.benchmarks() == {"quick": {"cells": ["1", "2"]}}
+
+
+def test_the_store_needs_no_torch():
+    code = "import sys; from circuitmeter.suite.store.store import Store; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_records_hold_plain_values():
+    given = {
+        1: (np.float64(0.5), float("nan"), np.int64(3)),
+        "a": np.arange(2),
+        "b": float("inf"),
+        "c": None,
+        "d": True,
+    }
+    assert plain(given) == {"1": [0.5, None, 3], "a": [0, 1], "b": None, "c": None, "d": True}

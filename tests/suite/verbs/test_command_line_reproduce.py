@@ -1,0 +1,145 @@
+"""``reproduce`` and ``report`` on the command line: verdicts as JSON, mistakes as one line."""
+
+import json
+
+import pytest
+
+from circuitmeter.reports.reproduction import manifest as manifests
+from circuitmeter.reports.reproduction.manifest import Manifest
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.store.store import Store
+
+
+def test_a_paper_without_a_store_is_judged_by_what_needs_none(tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["reproduce", "bhaskar2024", "--from-store-only", "--store", str(tmp_path / "none"), "--out", str(out)]
+    assert main([*asked, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["paper"] == "bhaskar2024" and {row["verdict"] for row in printed["values"]} == {"not run"}
+    assert all(row["because"] for row in printed["values"])
+    assert (out / "reproduction.html").is_file() and (out / "figures" / "beside.pdf").is_file()
+    assert not (tmp_path / "none").exists()  # nothing was run
+
+
+def test_a_paper_that_there_is_not(capsys):
+    assert main(["reproduce", "conmy2032"]) == 2
+    assert "conmy2023" in capsys.readouterr().err
+
+
+def test_papers_are_listed(capsys):
+    assert main(["list", "papers", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["hanna2024"]["needs"] == ["gpt2"] and rows["conmy2023"]["values"] == 104
+
+
+def test_several_stores_need_a_place_for_their_report(tmp_path, capsys):
+    stores = [str(Store(tmp_path / name, create=True).path) for name in "ab"]
+    assert main(["report", *stores]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert main(["report", *stores, "--out", str(tmp_path / "both")]) == 0
+    assert (tmp_path / "both" / "leaderboard.json").is_file()
+    assert "2 stores" in (tmp_path / "both" / "report.html").read_text()
+
+
+CUT_DOWN = {
+    "name": "small2024",
+    "title": "A small paper",
+    "citation": "Nobody 2024",
+    "about": "One program and one language model.",
+    "part": [
+        {"name": "tracr", "benchmark": {"grid": [{"task": "tracr/hist", "method": ["truth"], "ablation": ["patch"]}]}},
+        {
+            "name": "language",
+            "model": "gpt2",
+            "benchmark": {"grid": [{"task": ["hypernymy"], "method": ["eap"], "ablation": ["patch"]}]},
+            "elsewhere": {
+                "grid": [{"task": ["sva"], "method": ["eap"], "ablation": ["patch"], "prompts": 20}],
+                "evaluation": {"ablation": ["patch"], "size": [0.1, 0.5], "prompts": 20},
+            },
+        },
+    ],
+    "value": [
+        {
+            "name": "hist: truth",
+            "reported": 1.0,
+            "part": "tracr",
+            "measured": {"table": "recovery", "where": {"task": "tracr/hist", "own": True}, "column": "auroc"},
+        },
+        {
+            "name": "sva: eap",
+            "reported": 2.0,
+            "part": "language",
+            "measured": {"table": "evaluated", "where": {"task": "sva", "asked": 0.5}, "column": "faithfulness"},
+        },
+        {"name": "hypernymy", "reported": 3.0, "part": "language"},
+    ],
+    "figure": [
+        {
+            "name": "faithfulness",
+            "draw": "lines",
+            "title": "Faithfulness",
+            "caption": "c",
+            "table": "evaluated",
+            "panel": "task",
+            "x": "asked",
+            "y": "faithfulness",
+            "labels": ["Share of the edges", "Faithfulness"],
+            "part": "language",
+        }
+    ],
+    "gallery": [{"part": "tracr", "figures": ["roc"]}],
+    "card": [
+        {
+            "name": "card",
+            "title": "A card",
+            "caption": "c",
+            "task": "tracr/hist@fixed",
+            "circuits": {"true": "patch"},
+            "ablation": ["patch", "zero"],
+            "prompts": 10,
+            "random": 0,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def small_paper(monkeypatch):
+    made = Manifest.model_validate(CUT_DOWN)
+    monkeypatch.setattr(manifests, "load", lambda _name: made)
+
+
+def test_a_small_paper_is_run_drawn_and_judged(small_paper, tmp_path, capsys):
+    asked = ["reproduce", "small2024", "--store", str(tmp_path / "s"), "--workers", "1", "--json"]
+    assert main([*asked, "--model", "mini"]) == 0
+    verdicts = {row["name"]: row for row in json.loads(capsys.readouterr().out)["values"]}
+    assert [row["verdict"] for row in verdicts.values()] == ["reproduced", "other model", "not run"]
+    assert 0 < verdicts["sva: eap"]["ours"] <= 1.5 and "gpt2" in verdicts["hypernymy"]["because"]
+    figures = tmp_path / "s" / "figures"
+    assert {path.stem for path in figures.glob("*.pdf")} == {"beside", "faithfulness", "roc", "card"}
+    # The model stands in the figures that hold numbers of it, and in no other.
+    for name, named in (("beside", True), ("faithfulness", True), ("roc", False), ("card", False)):
+        assert (b"run on mini, not on gpt2" in (figures / f"{name}.svg").read_bytes()) == named, name
+    before = {path: path.read_bytes() for path in (tmp_path / "s").rglob("*.*") if path.is_file()}
+    assert main([*asked, "--model", "mini"]) == 0  # nothing is run again, and everything drawn again is the same
+    capsys.readouterr()
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+
+
+def test_without_a_model_the_rest_is_run(small_paper, tmp_path, capsys):
+    assert main(["reproduce", "small2024", "--store", str(tmp_path / "s"), "--workers", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["values"]
+    assert [row["verdict"] for row in rows] == ["reproduced", "not run", "not run"]
+    assert "--model" in rows[1]["because"]
+
+
+def test_mistakes_are_one_line(tmp_path, capsys):
+    wrong = [
+        ["reproduce", "miller2024", "--store", str(tmp_path / "s"), "--model", "no-such-model"],
+        ["reproduce", "conmy2023", "--from-store-only", "--store", str(tmp_path / "t"), "--out", "/dev/null/x"],
+    ]
+    for asked in wrong:
+        assert main(asked) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].endswith("."), lines
