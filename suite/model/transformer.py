@@ -12,7 +12,6 @@ W writers, R readers, r the readers or heads at hand.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,16 +23,13 @@ from torch import Tensor, nn
 from ..errors import DataError
 from . import attention
 from .block import Block, Config, Norm
+from .content import content_hash
 from .graph import Graph, InputNodes
 from .passes import spend
 from .rules import EXACT, Rules
 from .stream import GradientStream, Stream, slice_or_list
 
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
-
-
-# What models of equal weights may differ in: a position, say, may turn queries by less in one made for longer prompts.
-_NOT_IN_SHAPES = ("rotary_frequencies", "score_cap", "logit_cap")
 
 
 @dataclass
@@ -97,15 +93,8 @@ class Transformer(nn.Module):
 
     @cached_property
     def weights_hash(self) -> str:
-        """16 hex digits of the weights as they are stored (names, dtypes, bytes), and of scaled rotations and caps."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        unseen = {name: value for name in _NOT_IN_SHAPES if (value := getattr(self.config, name)) is not None}
-        if unseen:
-            digest.update(repr(unseen).encode())
-        return digest.hexdigest()[:16]
+        """16 hex digits of the configuration and of the weights as they are stored, remembered (see content.py)."""
+        return content_hash(self)
 
     def with_inputs(self, inputs: InputNodes) -> Transformer:
         """The same model (weights shared) with another choice of input nodes."""

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..store.keys import KEY_VERSION, key_of
+
 if TYPE_CHECKING:
     from ..run.evaluation import Evaluation
-
-KEY_VERSION = 1  # raised when the engine or the scoring changes a number that older cells hold
-
-
-def key_of(identity: Mapping[str, Any]) -> str:
-    """The first 16 hex digits of the SHA-256 of an identity's canonical JSON (sorted keys, no spaces).
-
-    >>> key_of({"task": "tracr/reverse", "seed": None}) == key_of({"seed": None, "task": "tracr/reverse"})
-    True
-    """
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import SpecError, unknown
+from ..store.keys import why_not_reused
 from ..store.store import Store
 from . import names
 from .cell import Cell
@@ -41,6 +43,7 @@ class Plan:
         damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
         estimator: what earlier records say of durations.
         not_run: the models that the benchmark has no cells on, because they are not on this machine.
+        not_reused: why older results of the store do not count, and how many they are.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Plan:
     damaged: Mapping[str, str]
     estimator: Estimator
     not_run: tuple[NotRun, ...] = ()
+    not_reused: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, state: State) -> tuple[PlannedCell, ...]:
         """The cells in one state."""
@@ -77,6 +81,11 @@ class Plan:
         """A line for each model that has no cells here: how many, and why."""
         return [f"not run: {each.combinations} cells on {each.model}: {each.reason}" for each in self.not_run]
 
+    @property
+    def not_reused_lines(self) -> list[str]:
+        """A line for each reason for which older results of the store are kept and not taken for today's."""
+        return [f"not reused: {n} cell{'s' * (n > 1)} {reason}" for reason, n in self.not_reused.items()]
+
     def as_json(self) -> dict[str, Any]:
         """For ``plan --json``."""
         return {
@@ -86,6 +95,7 @@ class Plan:
             "estimated_seconds": self.seconds,
             "undefined_evaluations": dict(self.undefined_evaluations),
             "not_run": [asdict(model) for model in self.not_run],
+            "not_reused": dict(self.not_reused),
             "cells": [
                 {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
                 for p in self.cells
@@ -108,7 +118,7 @@ class Plan:
         for reason, settings in self.undefined_evaluations.items():
             several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
             lines.append(f"  not evaluated: {reason} ({several})")
-        lines += [f"  {line}" for line in self.not_run_lines]
+        lines += [f"  {line}" for line in (*self.not_run_lines, *self.not_reused_lines)]
         lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
         return "\n".join(lines)
 
@@ -150,15 +160,18 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequ
     """Where each cell stands in a store, or without one."""
     estimator = Estimator()
     known: dict[str, dict[str, Any]] = {}
+    older: Counter[str] = Counter()
     for record in store.records() if store else ():
         known[record["key"]] = record
+        if reason := why_not_reused(record["identity"]["key_version"]):
+            older[reason] += 1
         if seconds := record["cost"].get("total_seconds"):
             estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
     planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
     absent = tuple(each for each in not_run if each.reason != LEFT_OUT)  # --only says the rest itself
-    return Plan(name, tuple(planned), damaged, estimator, absent)
+    return Plan(name, tuple(planned), damaged, estimator, absent, dict(older))
 
 
 def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> tuple[State, str | None]:

@@ -13,8 +13,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ..intervention.setting import Setting
-from ..plan.cell import Cell, key_of
+from ..plan.cell import Cell
 from ..plan.subject import first
+from ..store.keys import key_of
 from ..store.record import plain
 from .environment import provenance
 

@@ -64,7 +64,7 @@ class Progress:
         self._failed -= retried
         self._done = self._total - len(self._left)
         self._workers, self._estimator = max(1, event.workers), plan.estimator
-        for line in plan.not_run_lines:
+        for line in (*plan.not_run_lines, *plan.not_reused_lines):
             self._say(line)
         if not event.to_run:
             return

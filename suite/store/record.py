@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..plan.cell import Cell, key_of
+from ..plan.cell import Cell
+from ..store.keys import key_of
 
 FORMAT = 1
 FAILURES = ("undefined", "error", "nan", "memory", "timeout", "killed")

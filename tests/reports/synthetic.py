@@ -10,8 +10,8 @@ import torch
 
 from circuitmeter.suite.circuit import EdgeScores, Reference
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.plan.cell import key_of
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
+from circuitmeter.suite.store.keys import key_of
 from circuitmeter.suite.store.record import plain
 from circuitmeter.suite.store.store import Store
 

@@ -7,9 +7,10 @@ import re
 import pytest
 
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.plan.cell import Cell, Sources, key_of
+from circuitmeter.suite.plan.cell import Cell, Sources
 from circuitmeter.suite.plan.plan import select
 from circuitmeter.suite.plan.spec import Spec, benchmarks
+from circuitmeter.suite.store.keys import key_of
 
 SMALL = {"task": "tracr/xproportion", "method": ["eap", "truth"], "ablation": ["patch", "zero"]}
 
@@ -174,7 +175,7 @@ def test_a_key_is_the_same_on_every_machine():
     cell = Cell(
         "t", "d", "m", "w", "g", None, "eap", "v", {"b": 0.1, "a": [1]}, "zero", None, 3, Sources("t", "m", "eap")
     )
-    assert cell.key == "c89dd38b36133fa4"
+    assert cell.key == "c5dd71077d3e032b"
 
 
 def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does():

@@ -239,3 +239,22 @@ def test_the_remaining_time_is_that_of_the_methods_that_remain(spec, tmp_path):
     assert progress.eta_seconds == pytest.approx(102.0)
     progress(Finished(by_method["exact"][1], Outcome("done", None, None, 100.0, None)))
     assert progress.eta_seconds == pytest.approx(2.0)
+
+
+def test_results_of_an_older_key_version_are_kept_and_it_is_said_why_they_are_not_reused(
+    spec, tmp_path, monkeypatch, contents
+):
+    benchmark, store = spec(method="truth", task="tracr/hist"), tmp_path / "store"
+    with monkeypatch.context() as older:
+        older.setattr("circuitmeter.suite.plan.cell.KEY_VERSION", 1)
+        run(benchmark, store, executor="serial")
+    before = contents(store)
+    found = plan(benchmark, store)
+    assert len(found.of("missing")) == 2
+    assert "not reused: 2 cells made under key version 1, and this is 2: a model's hash covers" in str(found)
+    assert list(found.as_json()["not_reused"].values()) == [2]
+    shown = io.StringIO()
+    assert len(run(benchmark, store, executor="serial", on_event=Progress(shown)).ran) == 2
+    assert "not reused: 2 cells made under key version 1" in shown.getvalue()
+    after = contents(store)
+    assert len(after) == 4 and before.items() <= after.items()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from circuitmeter.suite.errors import StoreError
-from circuitmeter.suite.plan.cell import key_of
+from circuitmeter.suite.store.keys import key_of
 from circuitmeter.suite.store.record import plain
 from circuitmeter.suite.store.store import Damaged, Store
 

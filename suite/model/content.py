@@ -1,0 +1,37 @@
+"""What a model is, as 16 hex digits of its bytes: its whole configuration, and every weight as it is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .block import Config
+    from .transformer import Transformer
+
+
+def content_hash(model: Transformer) -> str:
+    """16 hex digits of a model's configuration and of its weights' names, dtypes, shapes and bytes, read now.
+
+    ``Transformer.weights_hash`` is this, remembered; asking again tells whether somebody has changed the model since.
+    """
+    import torch
+
+    digest = hashlib.sha256(_written(model.config))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _written(config: Config) -> bytes:
+    """Every field that does not have its default, by name: a field that is added with a default renames no model."""
+    stated = {field.name: getattr(config, field.name) for field in fields(config)}
+    own = {field.name: stated[field.name] for field in fields(config) if stated[field.name] != _default(field)}
+    return json.dumps(own, sort_keys=True, allow_nan=False, default=str).encode()
+
+
+def _default(field: Field) -> object:
+    return field.default_factory() if field.default_factory is not MISSING else field.default

@@ -1,0 +1,30 @@
+"""The key of a result: a hash of its identity, which is everything that changes a number and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+KEY_VERSION = 2  # raised when the engine, the scoring or an identity changes what older cells hold or are called
+# Key version -> why results of the versions before it are not taken for today's.
+CHANGES = {2: "a model's hash covers its whole configuration, where it covered its weights and three fields"}
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The first 16 hex digits of the SHA-256 of an identity's canonical JSON (sorted keys, no spaces).
+
+    >>> key_of({"task": "tracr/reverse", "seed": None}) == key_of({"seed": None, "task": "tracr/reverse"})
+    True
+    """
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def why_not_reused(key_version: int) -> str | None:
+    """Why a cell of this key version is kept and not taken for one of today's; ``None`` for today's own."""
+    reasons = [reason for version, reason in CHANGES.items() if version > key_version]
+    if not reasons:
+        return None
+    return f"made under key version {key_version}, and this is {KEY_VERSION}: {'; '.join(reasons)}"
