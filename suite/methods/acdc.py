@@ -21,14 +21,16 @@ from .registry import method
 # The paper's grids (experiments/launch_spreadsheet.py): 10^linspace(low, high, count).
 GRIDS = {"l2": (-5, -1, 21), "kl": (-6, 0, 31)}
 OTHER_GRID = (-4, 0, 21)
-ORDERS = ("reverse", "forward", "random")
+ORDERS = ("reverse", "forward", "random", "released")
 _Masks = list[Tensor]
+# What is cut at once: an edge (writer, reader), or all edges into a reader (a slice of writers, reader).
+Cut = tuple[int | slice, int]
 
 
 @method(
     "acdc",
     paper="Conmy et al. 2023, arXiv:2304.14997",
-    presets={"quick": {}},
+    presets={"reference-code": {"order": "released", "direct": True}, "quick": {}},
     cost="at most 1 forward an edge and threshold, from the edge's layer on; shared by all thresholds",
     cost_only={"masks_at_once", "batch_size"},
 )
@@ -41,6 +43,7 @@ def discover(
     seed: int,
     thresholds: tuple[float, ...] = (),
     order: str = "reverse",
+    direct: bool = False,
     absolute: bool = False,
     masks_at_once: int = 256,
     batch_size: int = 0,
@@ -52,8 +55,13 @@ def discover(
 
     Args:
         thresholds: the sweep; the paper's grid for the objective when empty.
-        order: of heads within a layer and of senders: ``reverse`` as they are numbered (the class's default in the
-            released code), ``forward``, or ``random`` by the seed. The result depends on it.
+        order: of heads within a layer, and of the writers tried for each reader. ``reverse``: both from the last to the
+            first, as the released command line has it (``indices-mode normal``). ``forward``: both from the first.
+            ``random``: by the seed. ``released``: the default of the released class (``indices_mode="reverse"``), whose
+            readers go from the last to the first, and whose writers go layer by layer from the last, but from the
+            first head to the last within one. The result depends on it.
+        direct: before the edges into a layer's heads, tries to cut each head's v, k and q whole: the released code's
+            edges of direct computation, which are no edges of this graph.
         absolute: compares the size of the change, whatever its sign.
         masks_at_once: how many candidate cuts are evaluated in one call, at most. It does not change the result.
         batch_size: prompts at a time; 0 chooses it.
@@ -68,7 +76,7 @@ def discover(
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
     plain = float(evaluator.loss(model.graph.exists[None])[0])
     width = max(1, masks_at_once // len(sweep))
-    groups = visiting_order(model.graph, order, seed)
+    groups = visiting_order(model.graph, order, seed, direct)
     sweeps = {tau: _sweep(model.graph, groups, tau, plain, absolute, width) for tau in sweep}
     kept, evaluations = _run_together(sweeps, evaluator)
 
@@ -79,33 +87,45 @@ def discover(
     return Discovery(EdgeScores(model.graph, values), circuits, {"circuits_evaluated": evaluations})
 
 
-def visiting_order(graph: Graph, order: str, seed: int) -> list[list[tuple[int, int]]]:
-    """Edges (writer, reader) in the order in which they are tried, in groups: logits, then per layer MLP, then v, k, q.
+def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) -> list[list[Cut]]:
+    """Cuts in the order in which they are tried, in groups: logits, then per layer MLP, then v, k, q.
 
     Whether the readers of a group are still needed depends on earlier groups only.
     """
-    shuffle = Random(seed).shuffle
+    shuffle, n_writers, logits = Random(seed).shuffle, len(graph.writers), len(graph.readers) - 1
 
-    def ordered(items: range) -> list[int]:
-        items = list(items) if order == "forward" else list(reversed(items))
+    def ordered(items: range, ascending: bool) -> list[int]:
+        items = list(items) if ascending else list(reversed(items))
         if order == "random":
             shuffle(items)
         return items
 
-    n_writers, logits = len(graph.writers), len(graph.readers) - 1
-    groups = [[(w, logits) for w in ordered(range(n_writers))]]
+    def writers(n: int) -> list[int]:
+        if order != "released":
+            return ordered(range(n), ascending=order == "forward")
+        blocks = [range(len(graph.input_nodes))]
+        for layer in range(graph.n_layers):
+            blocks += [range(n_writers)[graph.heads(layer)], *[[graph.mlp(layer)]] * graph.mlps]
+        return [w for block in reversed(blocks) for w in block if w < n]
+
+    groups: list[list[Cut]] = [[(w, logits) for w in writers(n_writers)]]
     for layer in reversed(range(graph.n_layers)):
         if graph.mlps:
-            seen = range(graph.visible(layer, to_mlp=True))
-            groups.append([(w, graph.mlp_reader(layer)) for w in ordered(seen)])
-        heads, first = range(graph.n_heads), graph.qkv(layer).start
-        readers = [first + part * graph.n_heads + head for part in (2, 1, 0) for head in ordered(heads)]
-        groups.append([(w, r) for r in readers for w in ordered(range(graph.visible(layer)))])
+            groups.append([(w, graph.mlp_reader(layer)) for w in writers(graph.visible(layer, to_mlp=True))])
+        heads, first, visible = range(graph.n_heads), graph.qkv(layer).start, graph.visible(layer)
+        readers = [
+            first + part * graph.n_heads + head
+            for part in (2, 1, 0)
+            for head in ordered(heads, ascending=order == "forward")
+        ]
+        if direct:
+            groups.append([(slice(visible), r) for r in readers])
+        groups.append([(w, r) for r in readers for w in writers(visible)])
     return groups
 
 
 def _sweep(
-    graph: Graph, groups: list[list[tuple[int, int]]], tau: float, plain: float, absolute: bool, width: int
+    graph: Graph, groups: list[list[Cut]], tau: float, plain: float, absolute: bool, width: int
 ) -> Generator[_Masks, list[float], Tensor]:
     """One threshold's sweep: yields masks whose losses it wants, is sent them, returns the kept edges [W, R].
 
@@ -120,7 +140,7 @@ def _sweep(
         dead = {r for r in {r for _, r in group} if owner[r] is not None and not kept[owner[r]].any()}
         for r in dead:
             kept[:, r] = False
-        waiting = [edge for edge in group if edge[1] not in dead]
+        waiting = [(w, r) for w, r in group if r not in dead and kept[w, r].any()]
         speculate = 1
         while waiting:
             tried, masks, mask = waiting[:speculate], [], kept

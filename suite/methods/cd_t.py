@@ -20,7 +20,6 @@ from ._attribution import Prompts, check_choices, induced, mean_values
 from .registry import method
 
 EDGES = ("targets", "ends")
-_EPSILON = 1e-8
 
 
 @method(
@@ -44,7 +43,8 @@ def discover(
     """Splits every activation into what a source node is relevant for and the rest, and follows both to the logits.
 
     The source's output is split into (clean - alternative) and alternative; each part of the model has a rule by which
-    the two parts of its input become two parts of its output that add up to it. A node's relevance is the size of the
+    the two parts of its input become two parts of its output that add up to it. A head's relevant part takes its share
+    of the output bias in its own layer, as in the released code. A node's relevance is the size of the
     mean change of the loss when the relevant part of the logits is taken away; for the paper's logit difference that
     is the logit difference of the relevant part. The paper scores heads at positions; here a node's positions are one,
     and MLPs are sources too.
@@ -121,7 +121,7 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
         kept |= {("q", layer): q, ("k", layer): k, ("v", layer): v, ("z", layer): z} if keep else {}
         whole = tap["z"].transpose(1, 2).flatten(-2) @ block.W_O
         after = relevant + _biased(z.transpose(-3, -2).flatten(-2) @ block.W_O, whole, block.b_O)
-        after = torch.cat([after, own[graph.heads(layer)]])
+        after = torch.cat([after, _biased(own[graph.heads(layer)], whole, block.b_O)])
         if graph.mlps:
             reads = after if not graph.parallel else torch.cat([relevant, torch.zeros_like(own[graph.heads(layer)])])
             m = _through_mlp(
@@ -142,20 +142,27 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
 
 
 def _biased(relevant: Tensor, whole: Tensor, bias: Tensor) -> Tensor:
-    """``relevant`` of ``whole`` = relevant + rest, with its share of a bias: as its size is to the sum of the two."""
-    size = relevant.abs()
-    return relevant + bias * (size / (size + (whole - relevant).abs() + _EPSILON))
+    """``relevant`` of ``whole`` = relevant + rest, with its share of a bias."""
+    return relevant + bias * _ratio(relevant.abs(), (whole - relevant).abs())
+
+
+def _ratio(size: Tensor, rest: Tensor) -> Tensor:
+    """size / (size + rest); zero where both are. The released code adds 1e-8 below, and its parts do not add up."""
+    return torch.where(size > 0, size / (size + rest), 0)
 
 
 def _through_norm(norm: Norm, relevant: Tensor, x: Tensor) -> Tensor:
-    """Relevant part of ``norm(x)``: the scale is the whole's, and each part is centred by its own mean."""
+    """Relevant part of ``norm(x)``: the scale is the whole's, and each part is centred by its own mean.
+
+    The bias is split as the parts are before they are centred.
+    """
     if norm.kind == "none":
         return relevant
-    standardised, inverse = norm.standardised(x)
+    _, inverse = norm.standardised(x)
     if norm.kind == "rms":
         return relevant * inverse * norm.weight
     scaled = (relevant - relevant.mean(-1, keepdim=True)) * inverse * norm.weight
-    return _biased(scaled, standardised * norm.weight, norm.bias)
+    return scaled + norm.bias * _ratio(relevant.abs(), (x - relevant).abs())
 
 
 def _into_heads(block: Block, relevant: Tensor, tap: dict[str, Tensor]) -> list[Tensor]:
@@ -196,4 +203,4 @@ def _oppose(relevant: Tensor, whole: Tensor) -> Tensor:
 def _share(relevant: Tensor, whole: Tensor) -> Tensor:
     """mean |relevant| / (mean |relevant| + mean |rest|) of [C, B, r, ..., d], summed over examples: [C, r]."""
     size, rest = relevant.abs().flatten(3).mean(-1), (whole - relevant).abs().flatten(3).mean(-1)
-    return (size / (size + rest + _EPSILON)).sum(1)
+    return _ratio(size, rest).sum(1)

@@ -14,7 +14,7 @@ from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.model.block import ACTIVATIONS
 
-CLOSE = dict(rtol=1e-4, atol=1e-5)  # the rule for biases adds 1e-8 to a denominator
+CLOSE = dict(rtol=1e-8, atol=1e-10)
 
 
 def prompts_of(model, data, ablation="mean"):
@@ -31,8 +31,13 @@ class Plain:
 
     def linear(self, pair, weight, bias):
         parts = [x @ weight for x in pair]
+        return [x + bias * share for x, share in zip(parts, self.shares(parts), strict=True)]
+
+    def shares(self, parts):
+        """How a bias is split: as the parts' sizes are to each other."""
         sizes = [x.abs() for x in parts]
-        return [x + bias * s / (sizes[0] + sizes[1] + 1e-8) for x, s in zip(parts, sizes, strict=True)]
+        whole = (sizes[0] + sizes[1]).clamp_min(1e-300)
+        return [size / whole for size in sizes]
 
     def norm(self, norm, pair):
         if norm.kind == "none":
@@ -43,8 +48,7 @@ class Plain:
             return [x / scale * norm.weight for x in pair]
         scale = (whole.var(-1, keepdim=True, correction=0) + norm.eps).sqrt()
         parts = [(x - x.mean(-1, keepdim=True)) / scale * norm.weight for x in pair]
-        sizes = [x.abs() for x in parts]
-        return [x + norm.bias * s / (sizes[0] + sizes[1] + 1e-8) for x, s in zip(parts, sizes, strict=True)]
+        return [x + norm.bias * share for x, share in zip(parts, self.shares(pair), strict=True)]  # before centring
 
     def activation(self, pair):
         function = ACTIVATIONS[self.model.config.activation]
@@ -112,7 +116,9 @@ def test_both_parts_by_the_paper_s_rules_add_up_and_the_relevant_one_is_ours(arc
             following = taps[layer + 1].get("residual", taps[layer + 1].get("logits"))
             middle = following - taps[layer]["m"] if model.graph.mlps else following
             if own:
-                after = [relevant, middle - relevant]
+                whole = block.write(taps[layer]["z"].transpose(0, 1)) - block.b_O
+                share = plain.shares([relevant, whole - relevant])[0]
+                after = [relevant + block.b_O * share, middle - relevant - block.b_O * share]
             if after is None:
                 continue
             if model.graph.mlps:
@@ -148,8 +154,8 @@ def test_a_source_that_is_everything_is_relevant_for_everything():
     taps = []
     model.run(prompts.clean.inputs, taps=taps)
     for name in "qkv":
-        assert_close(found.relevant[name, 0][0], taps[0][name], rtol=1e-3, atol=1e-3)
-    assert_close(found.relevant["z", 0][0], taps[0]["z"], rtol=1e-3, atol=1e-3)
+        assert_close(found.relevant[name, 0][0], taps[0][name], rtol=1e-9, atol=1e-9)
+    assert_close(found.relevant["z", 0][0], taps[0]["z"], rtol=1e-9, atol=1e-9)
 
 
 def test_edges_by_targets_and_by_ends():

@@ -151,23 +151,41 @@ def test_eap_refuses_an_objective_whose_gradient_is_zero(objective):
 
 @pytest.mark.parametrize("architecture", ["gpt2", "one head", "attention only", "parallel blocks", "llama"])
 @pytest.mark.parametrize("objective", ["kl", "logit-difference"])
-@pytest.mark.parametrize("order", ["reverse", "forward", "random"])
-def test_acdc_is_the_plain_loop_edge_for_edge(architecture, objective, order):
+@pytest.mark.parametrize(
+    ("order", "direct"), [("reverse", False), ("forward", False), ("random", True), ("released", True)]
+)
+def test_acdc_is_the_plain_loop_edge_for_edge(architecture, objective, order, direct):
     model, data = small_model(**{"n_layers": 2, **ARCHITECTURES[architecture]}), small_data(n=3)
     graph, thresholds = model.graph, [0.0, 1e-4, 1e-2, 0.3]
-    found = discover("acdc", model, data, objective=objective, thresholds=thresholds, order=order, seed=3)
+    found = discover(
+        "acdc", model, data, objective=objective, thresholds=thresholds, order=order, direct=direct, seed=3
+    )
     evaluator = Evaluator(model, data, PATCH, OBJECTIVES.get(objective))
 
     def dead(kept, r):
         node = graph.node_of_reader(graph.readers[r])
         return node in graph.writers and not kept[graph.writers.index(node)].any()
 
-    edges = [edge for group in visiting_order(graph, order, 3) for edge in group]
-    assert sorted(edges) == sorted(map(tuple, graph.exists.nonzero().tolist()))
+    edges = [edge for group in visiting_order(graph, order, 3, direct) for edge in group]
+    single = [edge for edge in edges if isinstance(edge[0], int)]
+    assert sorted(single) == sorted(map(tuple, graph.exists.nonzero().tolist()))
+    assert len(edges) - len(single) == (3 * graph.n_heads * graph.n_layers if direct else 0)
     for native in found.circuits:
         tau = native.label["threshold"]
         kept = plain_acdc(lambda mask: float(evaluator.loss(mask[None])[0]), graph.exists, edges, dead, tau)
         assert graph.named(native.circuit.edges) == graph.named(kept)
+
+
+def test_acdc_released_order_is_the_class_s_default():
+    """Layers from the last to the first, the heads of one from the first to the last; inputs: token, then position."""
+    graph = small_model("split", n_layers=2).graph
+    into_logits, into_mlp, whole, into_heads = visiting_order(graph, "released", 0, direct=True)[:4]
+    assert [graph.writers[w] for w, _ in into_logits] == (
+        ["m1", "a1.h0", "a1.h1", "m0", "a0.h0", "a0.h1", "tok_embed", "pos_embed"]
+    )
+    assert [graph.writers[w] for w, _ in into_mlp][:3] == ["a1.h0", "a1.h1", "m0"]
+    assert [graph.readers[r] for _, r in whole] == [f"a1.h{h}<{part}>" for part in "vkq" for h in (1, 0)]
+    assert [r for w, r in into_heads if w == 0] == [r for _, r in whole]
 
 
 def test_acdc_scores_are_the_last_threshold_survived():
