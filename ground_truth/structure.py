@@ -96,7 +96,8 @@ def _by_part(block) -> tuple[Tensor, Tensor, Tensor]:
 
 def _without_valueless_heads(circuit: Circuit) -> Circuit:
     graph, edges = circuit.graph, circuit.edges.clone()
-    for layer in range(graph.n_layers):
-        parts = edges[:, graph.qkv(layer)].unflatten(1, (3, graph.n_heads))
-        parts &= parts[:, 2].any(0)  # a view: clears q and k of heads that no value edge leads into
+    for group in graph.groups:
+        if group.kind == "head":
+            valued = edges[:, group.part("v")].any(0)
+            edges[:, group.readers] &= valued.repeat(len(group.parts))  # no q or k of a head without a value edge
     return Circuit(graph, edges)

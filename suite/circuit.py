@@ -87,17 +87,20 @@ class Circuit:
     def pruned(self) -> Circuit:
         """Without the edges that are on no path of kept edges from an input node to the logits."""
         graph, edges = self.graph, self.edges
+        owner = torch.tensor(graph.owners)
         fed = torch.zeros(len(graph.writers), dtype=torch.bool)
-        fed[: len(graph.input_nodes)] = True
         feeds = torch.zeros_like(fed)  # has a path to the logits
-        node_of = {name: i for i, name in enumerate(graph.writers)}
-        owner = torch.tensor([node_of.get(graph.node_of_reader(reader), -1) for reader in graph.readers])
-        for writer in range(len(graph.input_nodes), len(graph.writers)):
-            fed[writer] = bool((edges & fed[:, None])[:, owner == writer].any())
-        for writer in reversed(range(len(graph.writers))):
-            reaches = torch.where(owner >= 0, feeds[owner.clamp_min(0)], torch.ones_like(owner, dtype=torch.bool))
-            feeds[writer] = bool((edges[writer] & reaches).any())
-        reaches = torch.where(owner >= 0, feeds[owner.clamp_min(0)], torch.ones_like(owner, dtype=torch.bool))
+        writers = [node for node in graph.nodes if node.kind != "logits"]
+        for node in writers:
+            own = edges[:, list(node.readers)] & fed[:, None]
+            fed[node.writers] = not node.readers or bool(own.any())
+
+        def leads_on() -> Tensor:  # the readers [R] from which a path goes on to the logits
+            return torch.where(owner >= 0, feeds[owner.clamp_min(0)], True)
+
+        for node in reversed(writers):
+            feeds[node.writers] = (edges[node.writers] & leads_on()).any(1)
+        reaches = leads_on()
         return Circuit(graph, edges & fed[:, None] & reaches[None, :])
 
 
@@ -155,14 +158,12 @@ def greedy(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
     """
     graph = scores.graph
     values = scores.values.abs() if absolute else scores.values
-    readers_of: dict[str, list[int]] = {}
-    for index, reader in enumerate(graph.readers):
-        readers_of.setdefault(graph.node_of_reader(reader), []).append(index)
+    readers_of = {node.name: node.readers for node in graph.nodes}
     edges, frontier, taken = torch.zeros_like(graph.exists), [], set()
 
     def reach(node: str) -> None:
         taken.add(node)
-        for r in readers_of.get(node, []):
+        for r in readers_of[node]:
             for w in graph.exists[:, r].nonzero().flatten().tolist():
                 heapq.heappush(frontier, (-float(values[w, r]), w, r))
 

@@ -48,13 +48,17 @@ ARCHITECTURES = {
         "logit_cap": 3.0,
     },
 }
+ARCHITECTURES["windows"] = {"positions": "rotary", "rotary_dims": 4, "norm": "rms", "windows": (2, None, 3)}
 INPUTS = ("token", "sum", "split")
 
 
 def small_model(inputs: str = "token", seed: int = 0, **changes) -> Transformer:
     """A random float64 model of a few thousand weights."""
     base = dict(n_layers=3, n_heads=2, d_model=12, d_head=6, d_mlp=20, d_vocab=11, d_out=11, n_positions=8)
-    model = Transformer(Config(**{**base, **changes}), inputs).double()
+    base |= changes
+    if base.get("windows"):
+        base["windows"] = base["windows"][: base["n_layers"]]
+    model = Transformer(Config(**base), inputs).double()
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         weight.data = 0.4 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
@@ -173,6 +177,8 @@ def plain_cut(
             weights = capped(q @ k.T * config.scale, config.score_cap)
             if config.causal:
                 weights = weights.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
+            for query in range(n if config.windows and config.windows[layer] else 0):
+                weights[query, : max(0, query - config.windows[layer] + 1)] = -math.inf
             heads[f"a{layer}.h{head}"] = weights.softmax(-1) @ v @ block.W_O[head * size : (head + 1) * size]
         if config.post_norms:
             scale = 1 / (sum(heads.values()).pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()

@@ -80,8 +80,9 @@ def _node_cuts(lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
 
 def circuit_nodes(lesson: Lesson, graph: Graph) -> tuple[Tensor, Tensor]:
     """Writer indices of the heads and MLPs in the circuit, and of those outside of it."""
-    inside = lesson.edges(graph).any(1)[len(graph.input_nodes) :]
-    return tuple(part.nonzero().flatten() + len(graph.input_nodes) for part in (inside, ~inside))
+    n_inputs = len(graph.group["input", 0].nodes)
+    inside = lesson.edges(graph).any(1)[n_inputs:]
+    return tuple(part.nonzero().flatten() + n_inputs for part in (inside, ~inside))
 
 
 def loss(students: Students, lesson: Lesson, cuts: Cuts, chance: Generator) -> Tensor:

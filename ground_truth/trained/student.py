@@ -93,21 +93,19 @@ class Students:
             clean, other: long [B], which input each row has, and which its counterfactual.
             kept: [B, W, R], one where a row keeps an edge and zero where it is cut.
         """
-        graph, heads = self.graph, self.config.n_heads
+        graph = self.graph
         positions = written.shape[3] // self.config.d_model
-        groups = [len(graph.input_nodes), *[heads, 1] * self.config.n_layers]
-        first, *rest = written[:, other].split(groups, 2)  # what cut edges carry, each [M, B, w, P * D]
-        moved = written[:, clean, : groups[0]] - first  # what was written minus what a cut edge carries
+        nodes, cut = [group for group in graph.groups if group.kind in ("head", "mlp")], written[:, other]
+        first = cut[:, :, graph.group["input", 0].writers]  # what cut edges carry, [M, B, w, P * D]
+        moved = written[:, clean, : first.shape[2]] - first  # what was written minus what a cut edge carries
         base = first.sum(2, keepdim=True)
         kept = kept.transpose(1, 2)  # [B, R, W]
-        for layer in range(self.config.n_layers):
-            for cut, readers in zip(rest[2 * layer :], (graph.qkv(layer), graph.mlp_reader(layer)), strict=False):
-                readers = readers if isinstance(readers, slice) else slice(readers, readers + 1)
-                n_biases = layer + (readers.start == graph.mlp_reader(layer))
-                x = kept[:, readers, : moved.shape[2]] @ moved + (base + self._constant(n_biases, positions))
-                compute = self._mlp if n_biases > layer else self._attend
-                moved = torch.cat([moved, compute(layer, self._shaped(x)) - cut], 2)
-                base = base + cut.sum(2, keepdim=True)
+        for group in nodes:
+            compute, n_biases = (self._attend, group.layer) if group.kind == "head" else (self._mlp, group.layer + 1)
+            x = kept[:, group.readers, : moved.shape[2]] @ moved + (base + self._constant(n_biases, positions))
+            own = cut[:, :, group.writers]
+            moved = torch.cat([moved, compute(group.layer, self._shaped(x)) - own], 2)
+            base = base + own.sum(2, keepdim=True)
         return self._outputs((kept[:, -1:] @ moved + base)[:, :, 0], positions)
 
     def _inputs(self, tokens: Tensor) -> Tensor:

@@ -64,11 +64,8 @@ class CircuitView:
         graph = self.graph
         touched = {arrow.edge.writer for arrow in self.arrows} | {"logits"}
         touched |= {graph.node_of_reader(arrow.edge.reader) for arrow in self.arrows}
-        rows = [("inputs", list(graph.input_nodes))]
-        for layer in range(graph.n_layers):
-            rows.append((f"layer {layer}", [f"a{layer}.h{head}" for head in range(graph.n_heads)]))
-            rows.append((f"layer {layer}", [f"m{layer}"]))
-        rows.append(("output", ["logits"]))
+        names = {"input": "inputs", "logits": "output"}
+        rows = [(names.get(group.kind, f"layer {group.layer}"), group.nodes) for group in graph.groups]
         kept = [(name, [node for node in row if node in touched]) for name, row in rows]
         return [(name, row) for name, row in kept if row]
 

@@ -152,7 +152,7 @@ class Alternatives:
         if self.ablation.value == "noise":
             variance = sums.variance().map(lambda part: part[..., :n_positions, :])
             noise = standard_noise(cut, runs.batch.rows, self.seed)
-            cut = _zip(lambda m, v, e: m + v.sqrt() * e, cut, variance, noise)
+            cut = cut.with_each(lambda m, v, e: m + v.sqrt() * e, variance, noise)
         return cut.map(lambda part: part.to(self.model.dtype))
 
     @property
@@ -186,8 +186,8 @@ class _Sums:
         self.count[: weight.shape[1]] += weight.sum(0).cpu()
         first = activations.map(lambda part: self._sum(part.double(), weight))
         second = activations.map(lambda part: self._sum(part.double().square(), weight))
-        self.first = first if self.first is None else _zip(torch.add, self.first, first)
-        self.second = second if self.second is None else _zip(torch.add, self.second, second)
+        self.first = first if self.first is None else self.first.with_each(torch.add, first)
+        self.second = second if self.second is None else self.second.with_each(torch.add, second)
 
     def _sum(self, part: Tensor, weight: Tensor) -> Tensor:
         total = (part * weight[..., None]).sum(-3, keepdim=True)
@@ -198,7 +198,8 @@ class _Sums:
 
     def variance(self) -> Activations:
         """Of the population, not a sample: what is matched is the spread of these prompts."""
-        return _zip(lambda square, mean: (square - mean.square()).clamp_min(0), self._average(self.second), self.mean())
+        square = self._average(self.second)
+        return square.with_each(lambda square, mean: (square - mean.square()).clamp_min(0), self.mean())
 
     def _average(self, total: Activations) -> Activations:
         count = self.count.to(total.inputs.device)[:, None]
@@ -213,26 +214,17 @@ def standard_noise(like: Activations, rows: Tensor, seed: int) -> Activations:
 
     A row's numbers depend on the seed and the row alone: neither on the batch nor on the other rows.
     """
-    parts = [like.inputs, *like.heads, *like.mlps]
-    shapes = [(*part.shape[:-3], part.shape[-2], part.shape[-1]) for part in parts]
+    kinds = list(dict.fromkeys(kind for kind, _ in like))
+    keys = sorted(like, key=lambda key: (kinds.index(key[0]), key[1]))  # the order in which numbers are dealt out
+    shapes = [(like[key].shape[0], *like[key].shape[2:]) for key in keys]
     sizes = [math.prod(shape) for shape in shapes]
     drawn = []
     for row in rows.tolist():
         generator = torch.Generator().manual_seed(seed * 1_000_003 + row)
         drawn.append(torch.randn(sum(sizes), generator=generator, dtype=torch.float64))
     pieces = torch.stack(drawn).to(like.inputs.device).split(sizes, 1)
-    # [B, nodes, P, d] to the nodes first; MLPs have no node axis.
-    noise = [piece.unflatten(1, shape).movedim(0, -3) for piece, shape in zip(pieces, shapes, strict=True)]
-    return Activations(noise[0], noise[1 : 1 + len(like.heads)], noise[1 + len(like.heads) :])
-
-
-def _zip(function, *activations: Activations) -> Activations:
-    """``function`` of the parts of several activations that belong together."""
-    return Activations(
-        function(*(each.inputs for each in activations)),
-        [function(*parts) for parts in zip(*(each.heads for each in activations), strict=True)],
-        [function(*parts) for parts in zip(*(each.mlps for each in activations), strict=True)],
-    )
+    noise = [piece.unflatten(1, shape).movedim(0, 1) for piece, shape in zip(pieces, shapes, strict=True)]
+    return Activations(zip(keys, noise, strict=True))
 
 
 def derangement(lengths: Tensor, seed: int) -> Tensor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..data import Batch, Data
-from ..model.transformer import Alternative, Transformer
+from ..model.transformer import Transformer
 from .ablation import Ablation, Alternatives
-from .objective import Objective, Targets
+from .objective import Objective
 from .optimal_constants import distance, offsets, optimal_constants
 from .plain_runs import Runs
+from .prepared_batch import PreparedBatch
 
 # Numbers held at once, fixed so that results do not depend on the machine's free memory.
 _BATCH_BUDGET = 64_000_000
@@ -23,18 +23,6 @@ _CACHE_BUDGET = 256_000_000
 def default_batch_size(model: Transformer, n_positions: int) -> int:
     """Prompts a batch such that all writers' outputs take about 256 MB in float32."""
     return max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
-
-
-@dataclass
-class Prepared:
-    """A batch and all that a cut pass over it needs."""
-
-    batch: Batch
-    runs: Runs
-    inputs: Tensor
-    alternative: Alternative
-    prefix: Tensor
-    targets: Targets
 
 
 class Evaluator:
@@ -74,27 +62,27 @@ class Evaluator:
         writers = len(model.graph.writers)
         self._constants: dict[bytes, Tensor] | None = {} if ablation.value == "optimal" else None
         self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
-        self._cache: list[Prepared] | None = None
+        self._cache: list[PreparedBatch] | None = None
 
     @torch.no_grad()
-    def prepared(self) -> Iterator[Prepared]:
+    def prepared(self) -> Iterator[PreparedBatch]:
         """The batches, with what cut edges carry in each; kept for the next call where that is small."""
         if self._small:
             self._cache = self._cache or list(self._prepare())
         yield from self._cache or self._prepare()
 
-    def _prepare(self) -> Iterator[Prepared]:
+    def _prepare(self) -> Iterator[PreparedBatch]:
         for batch in self.data.batches(self.batch_size):
             yield self.prepare(batch)
 
     @torch.no_grad()
-    def prepare(self, batch: Batch) -> Prepared:
+    def prepare(self, batch: Batch) -> PreparedBatch:
         """A batch of rows of one length, with what cut edges carry in it."""
         runs = Runs(self.model, batch)
         base, cut = runs.clean[1], self._alternatives.of(runs)
         if self.denoising:
             base, cut = cut, base
-        return Prepared(
+        return PreparedBatch(
             batch,
             runs,
             base.inputs,
@@ -147,13 +135,14 @@ class Evaluator:
         """Mean loss under each mask [C, W, R]: float64 [C]; lower is better."""
         return self.per_example(masks).mean(1)
 
-    def _outputs(self, ready: Prepared, masks: Tensor) -> Tensor:
+    def _outputs(self, ready: PreparedBatch, masks: Tensor) -> Tensor:
         return torch.cat([found for _, found in self._chunks(ready, masks)])
 
-    def _chunks(self, ready: Prepared, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def _chunks(self, ready: PreparedBatch, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
         graph = self.model.graph
-        numbers = ready.batch.clean.numel() * self.model.config.d_model * (graph.readers_a_layer + len(graph.writers))
+        widest = max(group.readers.stop - group.readers.start for group in graph.groups)
+        numbers = ready.batch.clean.numel() * self.model.config.d_model * (widest + 1 + len(graph.writers))
         step = max(1, _BATCH_BUDGET // numbers)
         positions = ready.batch.clean.shape[1]
         cut_at = None if self.cut_at is None else self.cut_at[ready.batch.rows, :positions].to(self.model.device)

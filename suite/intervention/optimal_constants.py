@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +15,7 @@ from torch import Tensor
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from .objective import OBJECTIVES, Objective
-
-if TYPE_CHECKING:
-    from .evaluator import Prepared
+from .prepared_batch import PreparedBatch
 
 STEPS = 200
 RATE = 0.1  # of Adam at the start, in standard deviations of a writer's output; falls to zero along a cosine
@@ -44,7 +41,7 @@ def offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
     return cut.transpose(1, 2) @ constants
 
 
-def means(model: Transformer, prepared: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+def means(model: Transformer, prepared: Sequence[PreparedBatch]) -> tuple[Tensor, Tensor]:
     """Mean output of each writer [W, D] over prompts and positions; its spread [W], root mean square by dimension."""
     total = square = torch.zeros(())
     count = 0
@@ -58,7 +55,7 @@ def means(model: Transformer, prepared: Sequence[Prepared]) -> tuple[Tensor, Ten
 
 
 def optimal_constants(
-    model: Transformer, prepared: Sequence[Prepared], objective: Objective, masks: Tensor, steps: int = STEPS
+    model: Transformer, prepared: Sequence[PreparedBatch], objective: Objective, masks: Tensor, steps: int = STEPS
 ) -> Tensor:
     """Constants [C, W, D] that bring each of the masks [C, W, R] nearest to the whole model, on all of ``prepared``.
 

@@ -150,9 +150,10 @@ class Cut:
     def _never_cut(self, graph: Graph) -> Tensor:
         fixed = torch.zeros_like(graph.exists)
         if self.embedding == "kept":
-            fixed[: len(graph.input_nodes)] = True
+            fixed[graph.group["input", 0].writers] = True
         if self.component == "head-qkv":
-            fixed[:, [i for i, reader in enumerate(graph.readers) if not reader.startswith("a")]] = True
+            for group in graph.groups:
+                fixed[:, group.readers] |= group.kind != "head"
         return fixed & graph.exists
 
 

@@ -146,8 +146,8 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
     """Edge scores of a method that scores nodes: an edge lives as long as both of its ends.
 
     Args:
-        nodes: at least zero, one a reader [R]; the logits' is not looked at. A head lives, as a writer, as long as any
-            of its readers does. The input nodes and the logits are never removed.
+        nodes: at least zero, one a reader [R]; the logits' is not looked at. A node lives, as a writer, as long as any
+            of its readers does. Nodes that read nothing, and the logits, are never removed.
 
     Returns:
         The smaller of the two ends' scores; for an edge between two ends that are never removed, the largest of all.
@@ -156,10 +156,9 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
     readers = nodes.double().clone()
     readers[-1] = infinite
     writers = torch.full((len(graph.writers),), infinite, dtype=torch.float64)
-    for layer in range(graph.n_layers):
-        writers[graph.heads(layer)] = readers[graph.qkv(layer)].unflatten(0, (3, -1)).amax(0)
-        if graph.mlps:
-            writers[graph.mlp(layer)] = readers[graph.mlp_reader(layer)]
+    for group in graph.groups:
+        if group.reads and group.writes:
+            writers[group.writers] = group.by_node(readers[group.readers]).amax(0)
     scores = torch.minimum(writers[:, None], readers[None])
     return EdgeScores(graph, scores.clamp_max(readers[:-1].max()))
 

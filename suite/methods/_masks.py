@@ -19,8 +19,9 @@ from ..circuit import Circuit
 from ..data import Data
 from ..errors import MethodError, NotFinite
 from ..intervention.ablation import Ablation
-from ..intervention.evaluator import Evaluator, Prepared
+from ..intervention.evaluator import Evaluator
 from ..intervention.objective import Objective
+from ..intervention.prepared_batch import PreparedBatch
 from ..model.graph import Graph
 from ..model.passes import spend
 from ..model.transformer import Transformer
@@ -183,7 +184,7 @@ class Prompts:
         evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size)
         targets = evaluator if whole is None else Evaluator(whole, data, ablation, objective, seed=seed)
         self._generator = torch.Generator().manual_seed(_ORDER)
-        self.batches: list[Prepared] = []
+        self.batches: list[PreparedBatch] = []
         for length in data.lengths.unique():
             rows = (data.lengths == length).nonzero().flatten()
             for part in rows[torch.randperm(len(rows), generator=self._generator)].split(batch_size):
@@ -191,27 +192,27 @@ class Prompts:
                 if whole is not None:
                     ready.targets = targets.prepare(data.batch(part)).targets
                 self.batches.append(ready)
-        self._waiting: list[Prepared] = []
+        self._waiting: list[PreparedBatch] = []
 
-    def draw(self) -> Prepared:
+    def draw(self) -> PreparedBatch:
         """The next batch."""
         if not self._waiting:
             order = torch.randperm(len(self.batches), generator=self._generator).tolist()
             self._waiting = [self.batches[i] for i in order]
         return self._waiting.pop()
 
-    def loss(self, ready: Prepared, masks: Tensor, offset: Tensor | None = None) -> Tensor:
+    def loss(self, ready: PreparedBatch, masks: Tensor, offset: Tensor | None = None) -> Tensor:
         """Weighted mean loss of the batch under each mask [C, W, R]: [C]."""
         return self.weigh(ready, self.objective.loss(self.outputs(ready, masks, offset), ready.targets))
 
-    def outputs(self, ready: Prepared, masks: Tensor, offset: Tensor | None = None) -> Tensor:
+    def outputs(self, ready: PreparedBatch, masks: Tensor, offset: Tensor | None = None) -> Tensor:
         """Outputs of the batch under each mask: [C, n_read, d_out]. Counted with the backward pass to come."""
         spend(backward=len(masks) * len(ready.batch.rows))
         return self.model.run_cut(
             masks, ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read, offset=offset
         )
 
-    def weigh(self, ready: Prepared, losses: Tensor) -> Tensor:
+    def weigh(self, ready: PreparedBatch, losses: Tensor) -> Tensor:
         """The share of losses [..., B] in an epoch's mean, times the number of batches: [...]."""
         return losses.sum(-1) * len(self.batches) / self.n
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..intervention.evaluator import Prepared
+from ..intervention.prepared_batch import PreparedBatch
 from ..model.passes import spend
 from ..model.transformer import Activations, Alternative, Transformer
 from ._masks import Prompts
@@ -22,7 +22,7 @@ def is_masked(name: str) -> bool:
     return name.startswith("blocks.") and ".norm_" not in name
 
 
-def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: Prepared) -> Tensor:
+def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: PreparedBatch) -> Tensor:
     """Outputs [M, n_read, d_out] with weights multiplied by gates [M, ...]; differentiable in the gates."""
     weights = {name: gate * model.get_parameter(name) for name, gate in gates.items()}
     n, tokens = len(next(iter(weights.values()))), ready.batch.clean.to(model.device)
@@ -61,7 +61,7 @@ class ModelsTogether:
             for of_models in zip(*(each.batches for each in prompts), strict=True)
         ]
 
-    def draw(self) -> tuple[int, Prepared]:
+    def draw(self) -> tuple[int, PreparedBatch]:
         """The next batch, and its number."""
         ready = self._prompts.draw()
         return next(i for i, each in enumerate(self.batches) if each is ready), ready
@@ -91,20 +91,17 @@ class _Cut(nn.Module):
         self.model = model
 
     def forward(self, masks: Tensor, parts: Mapping[str, Any], inputs: Tensor, read: Tensor) -> Tensor:
-        activations = Activations(parts["inputs"], parts["heads"], parts["mlps"])
-        alternative = Alternative(activations, parts["before_attention"], parts["before_mlp"])
+        alternative = Alternative(Activations(parts["activations"]), parts["before"])
         return self.model.run_cut(masks, alternative, inputs=inputs, read=read)
 
 
 def _parts(alternative: Alternative) -> dict[str, Any]:
-    """An alternative as the dicts, lists and tensors that ``vmap`` knows."""
-    return {**vars(alternative.activations), **{k: v for k, v in vars(alternative).items() if k != "activations"}}
+    """An alternative as the dicts of tensors that ``vmap`` knows."""
+    return {"activations": dict(alternative.activations), "before": alternative.before}
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
-    """Equally built dicts and lists of tensors as one of stacked tensors."""
+    """Equally built dicts of tensors as one of stacked tensors."""
     if isinstance(parts[0], dict):
         return {name: _stacked([each[name] for each in parts]) for name in parts[0]}
-    if isinstance(parts[0], list):
-        return [_stacked(list(each)) for each in zip(*parts, strict=True)]
     return torch.stack(list(parts))

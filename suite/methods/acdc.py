@@ -92,7 +92,7 @@ def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) ->
 
     Whether the readers of a group are still needed depends on earlier groups only.
     """
-    shuffle, n_writers, logits = Random(seed).shuffle, len(graph.writers), len(graph.readers) - 1
+    shuffle = Random(seed).shuffle
 
     def ordered(items: range, ascending: bool) -> list[int]:
         items = list(items) if ascending else list(reversed(items))
@@ -100,28 +100,23 @@ def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) ->
             shuffle(items)
         return items
 
-    def writers(n: int) -> list[int]:
+    def writers(seen: slice) -> list[int]:
         if order != "released":
-            return ordered(range(n), ascending=order == "forward")
-        blocks = [range(len(graph.input_nodes))]
-        for layer in range(graph.n_layers):
-            blocks += [range(n_writers)[graph.heads(layer)], *[[graph.mlp(layer)]] * graph.mlps]
-        return [w for block in reversed(blocks) for w in block if w < n]
+            return ordered(range(seen.start, seen.stop), ascending=order == "forward")
+        blocks = [range(node.writers.start, node.writers.stop) for node in reversed(graph.groups)]
+        return [w for block in blocks for w in block if seen.start <= w < seen.stop]
 
-    groups: list[list[Cut]] = [[(w, logits) for w in writers(n_writers)]]
-    for layer in reversed(range(graph.n_layers)):
-        if graph.mlps:
-            groups.append([(w, graph.mlp_reader(layer)) for w in writers(graph.visible(layer, to_mlp=True))])
-        heads, first, visible = range(graph.n_heads), graph.qkv(layer).start, graph.visible(layer)
+    found: list[list[Cut]] = []
+    for group in reversed(graph.groups):
         readers = [
-            first + part * graph.n_heads + head
-            for part in (2, 1, 0)
-            for head in ordered(heads, ascending=order == "forward")
+            r
+            for part in reversed(group.parts)
+            for r in ordered(range(group.part(part).start, group.part(part).stop), ascending=order == "forward")
         ]
-        if direct:
-            groups.append([(slice(visible), r) for r in readers])
-        groups.append([(w, r) for r in readers for w in writers(visible)])
-    return groups
+        if direct and len(group.parts) > 1:
+            found.append([(group.sees, r) for r in readers])
+        found.append([(w, r) for r in readers for w in writers(group.sees)])
+    return [cuts for cuts in found if cuts]
 
 
 def _sweep(
@@ -134,10 +129,8 @@ def _sweep(
     as one at a time.
     """
     kept, current = graph.exists.clone(), plain
-    writer = {name: i for i, name in enumerate(graph.writers)}
-    owner = [writer.get(graph.node_of_reader(reader)) for reader in graph.readers]
     for group in groups:
-        dead = {r for r in {r for _, r in group} if owner[r] is not None and not kept[owner[r]].any()}
+        dead = {r for r in {r for _, r in group} if graph.owners[r] >= 0 and not kept[graph.owners[r]].any()}
         for r in dead:
             kept[:, r] = False
         waiting = [(w, r) for w, r in group if r not in dead and kept[w, r].any()]

@@ -15,7 +15,7 @@ from ..model.capture import Gradients, Written, contract
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, mean_scores
-from .registry import method
+from .registry import BY_GRADIENTS, NODE_KINDS, method
 
 # Numbers held at once while attention is recomputed.
 _BUDGET = 16_000_000
@@ -29,6 +29,8 @@ _BUDGET = 16_000_000
     presets={"attribution-patching": {"qk_fix": False, "grad_drop": False}, "quick": {}},
     cost="2 forward, layers x (1 forward, 1 backward), and for each edge into queries or keys their layer's attention",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
+    nodes=NODE_KINDS,
 )
 def discover(
     model: Transformer,
@@ -84,19 +86,17 @@ def _fixed(prompts: Prompts, layer: int, found: list[Gradients]) -> Iterator[tup
     """(writers, readers, their products [drops, B, writers, readers]) for the queries and the keys of a layer."""
     model, graph, block, tap = prompts.model, prompts.model.graph, prompts.model.blocks[layer], found[0].taps[layer]
     q, k, v = tap["q"], tap["k"], tap["v"]
-    pattern = model.scores(q, k).softmax(-1)
+    group = graph.group["head", layer]
+    pattern = block.scores(q, k).softmax(-1)
     into_pattern = torch.stack(
         [one.layers[layer]["mixed"] @ v.transpose(-1, -2) for one in found]
     )  # [drops, B, H, P, P]
     examples, heads, positions, _ = q.shape
     step = max(1, _BUDGET // (examples * positions * max(heads * positions, 3 * model.config.d_model)))
-    queries, keys = (
-        slice(graph.qkv(layer).start + i * heads, graph.qkv(layer).start + (i + 1) * heads) for i in (0, 1)
-    )
-    for start in range(0, graph.visible(layer), step):
-        writers = slice(start, min(start + step, graph.visible(layer)))
+    for start in range(group.sees.start, group.sees.stop, step):
+        writers = slice(start, min(start + step, group.sees.stop))
         damaged = (tap["residual"] + prompts.damage[writers]).flatten(0, 1)  # [w * B, P, D]
         its_q, its_k, _ = (part.unflatten(0, (-1, examples)) for part in block.qkv(block.norm_attention(damaged)))
         spend(forward=(writers.stop - start) * examples / (4 * graph.n_layers))  # attention is a quarter of a layer
-        for readers, scores in ((queries, model.scores(its_q, k)), (keys, model.scores(q, its_k))):
+        for readers, scores in ((group.part("q"), block.scores(its_q, k)), (group.part("k"), block.scores(q, its_k))):
             yield writers, readers, torch.einsum("wbhij,dbhij->dbwh", scores.softmax(-1) - pattern, into_pattern)

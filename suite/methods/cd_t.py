@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..circuit import EdgeScores
 from ..data import Data
-from ..errors import Undefined
 from ..intervention.ablation import Ablation
 from ..intervention.evaluator import default_batch_size
 from ..intervention.objective import Objective
@@ -17,7 +16,7 @@ from ..model.block import ACTIVATIONS, Block, Norm
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, induced, mean_values
-from .registry import method
+from .registry import NODE_KINDS, method
 
 EDGES = ("targets", "ends")
 
@@ -28,6 +27,8 @@ EDGES = ("targets", "ends")
     presets={"ends": {"edges": "ends"}, "quick": {}},
     cost="2 forward, and 1 forward a node, from its layer on",
     cost_only={"batch_size"},
+    exact_for=frozenset({"layer norm", "rms norm", "windows"}),
+    nodes=NODE_KINDS,
 )
 def discover(
     model: Transformer,
@@ -63,11 +64,8 @@ def discover(
 
     Raises:
         SpecError: an unknown way to score edges.
-        Undefined: a model with norms behind attention and MLPs, or with capped logits, for which the paper has no rule.
     """
     check_choices("cd-t", edges=(edges, EDGES))
-    if model.config.post_norms or model.config.logit_cap is not None:
-        raise Undefined("cd-t has no rule for norms behind attention and MLPs, nor for capped logits (Gemma-2).")
     size = batch_size or max(1, default_batch_size(model, data.clean.shape[1]) // 8)  # all sources' parts at once
 
     def of_batch(prompts: Prompts) -> Tensor:
@@ -76,9 +74,7 @@ def discover(
 
     values = mean_values(model, data, ablation, objective, seed, size, of_batch)
     relevance, share, graph = values[:, 0].abs(), values[:, 1:], model.graph
-    position = {name: i for i, name in enumerate(graph.writers)}
-    owners = [position[graph.node_of_reader(reader)] for reader in graph.readers[:-1]]
-    of_readers = relevance[owners]
+    of_readers = relevance[list(graph.owners[:-1])]
     if edges == "ends":
         return induced(graph, torch.cat([of_readers, relevance[:1]]))
     return EdgeScores(graph, torch.cat([of_readers * share[:, :-1], relevance[:, None]], 1))
@@ -110,26 +106,27 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
     own = -prompts.damage
     share = torch.zeros(graph.exists.shape, dtype=own.dtype, device=own.device)
     kept: dict[tuple[str, int], Tensor] = {}
-    relevant = own[: len(graph.input_nodes)]  # [C, B, P, D], a row more for each source that the pass has met
+    relevant = own[graph.group["input", 0].writers]  # [C, B, P, D], a row more for each source that the pass has met
     for layer, (block, tap) in enumerate(zip(model.blocks, taps, strict=False)):
         spend(forward=len(relevant) * relevant.shape[1] / graph.n_layers)
         sources = len(relevant)
         qkv = _into_heads(block, relevant, tap)
-        share[:sources, graph.qkv(layer)] = torch.cat([_share(p, tap[n]) for p, n in zip(qkv, "qkv", strict=True)], 1)
+        heads = graph.group["head", layer]
+        share[:sources, heads.readers] = torch.cat([_share(p, tap[n]) for p, n in zip(qkv, "qkv", strict=True)], 1)
         q, k, v = qkv
-        z = model.scores(q, k).softmax(-1) @ v
+        z = block.scores(q, k).softmax(-1) @ v
         kept |= {("q", layer): q, ("k", layer): k, ("v", layer): v, ("z", layer): z} if keep else {}
         whole = tap["z"].transpose(1, 2).flatten(-2) @ block.W_O
         after = relevant + _biased(z.transpose(-3, -2).flatten(-2) @ block.W_O, whole, block.b_O)
-        after = torch.cat([after, _biased(own[graph.heads(layer)], whole, block.b_O)])
+        after = torch.cat([after, _biased(own[heads.writers], whole, block.b_O)])
         if graph.mlps:
-            reads = after if not graph.parallel else torch.cat([relevant, torch.zeros_like(own[graph.heads(layer)])])
+            reads = after if not graph.parallel else torch.cat([relevant, torch.zeros_like(own[heads.writers])])
             m = _through_mlp(
                 block, _through_norm(block.norm_mlp, reads, tap["mlp"]), block.norm_mlp(tap["mlp"]), oppose
             )
-            share[: len(m), graph.mlp_reader(layer)] = _share(m[:, :, None], tap["m"][:, None])[:, 0]
+            share[: len(m), graph.group["mlp", layer].readers] = _share(m[:, :, None], tap["m"][:, None])
             kept |= {("m", layer): m} if keep else {}
-            after = torch.cat([after + m, own[graph.mlp(layer)][None]])
+            after = torch.cat([after + m, own[graph.group["mlp", layer].writers]])
         following = taps[layer + 1]
         relevant = after if not oppose else _oppose(after, following.get("residual", following.get("logits")))
     final = _through_norm(model.norm_final, relevant, taps[-1]["logits"])

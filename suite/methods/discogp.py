@@ -13,8 +13,9 @@ from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation
-from ..intervention.evaluator import Evaluator, Prepared
+from ..intervention.evaluator import Evaluator
 from ..intervention.objective import OBJECTIVES, Objective
+from ..intervention.prepared_batch import PreparedBatch
 from ..model.transformer import Transformer
 from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
 from ._weights import ModelsTogether, is_masked, run_masked, with_weights
@@ -182,14 +183,14 @@ class Stage:
         """Gates of the uniform numbers ``u``."""
         return GATES[self.gates](logits, u, self.temperature)
 
-    def faithfulness(self, outputs: Tensor, ready: Prepared, objective: Objective) -> Tensor:
+    def faithfulness(self, outputs: Tensor, ready: PreparedBatch, objective: Objective) -> Tensor:
         """Loss [..., B] of outputs [..., n_read, d_out]."""
         if objective.name != "kl" or self.labels == "distribution":
             return objective.loss(outputs, ready.targets)
         chosen = ready.targets.clean.argmax(-1, keepdim=True).expand(*outputs.shape[:-1], 1)
         return ready.targets.a_example(-F.log_softmax(outputs, -1).gather(-1, chosen).squeeze(-1))
 
-    def incompleteness(self, outputs: Tensor, ready: Prepared) -> Tensor:
+    def incompleteness(self, outputs: Tensor, ready: PreparedBatch) -> Tensor:
         """Cross-entropy [..., B] of a complement's outputs to the uniform answer, times its share of the loss."""
         return self.completeness * ready.targets.a_example(-F.log_softmax(outputs, -1).mean(-1))
 
@@ -207,7 +208,7 @@ def train_weights(stage: Stage, prompts: Prompts, chance: Seeds) -> tuple[list[d
     }
     gates = {name: each.clone().requires_grad_() for name, each in start.items()}
     turns = 2 if stage.completeness else 1
-    drawn: list[Prepared] = []
+    drawn: list[PreparedBatch] = []
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         turn = step % turns

@@ -8,7 +8,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.transformer import Transformer
 from ._attribution import mean_scores
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 
 @method(
@@ -19,6 +19,7 @@ from .registry import method
     presets={"quick": {}},
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer, data: Data, *, ablation: Ablation, objective: Objective, seed: int, batch_size: int = 0

@@ -12,7 +12,7 @@ from ..intervention.objective import Objective
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import DIRECTIONS, NORMALISATIONS, POSITIONS, STARTS, gradient_path
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 
 @method(
@@ -25,6 +25,7 @@ from .registry import method
         "quick": {},
     },
     cost="3 forward, steps x (2 forward, 2 backward)",
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer,

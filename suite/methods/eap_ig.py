@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -12,10 +10,11 @@ from ..data import Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
-from ..model.capture import contract
+from ..model.capture import Gradients, contract
+from ..model.graph import Key
 from ..model.transformer import Transformer
 from ._attribution import Prompts, mean_scores
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
@@ -36,6 +35,7 @@ PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
     cost="2 forward, and steps x (1 forward, 1 backward) with path inputs; times 1 + layers x (heads, MLP) with path "
     "activations; 2 forward, 2 backward with clean-corrupted",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer,
@@ -90,35 +90,26 @@ def discover(
 def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tensor:
     """Scores [W, R]: of each layer-node's edges along its own path, or of all edges along the average of all paths."""
     model, graph = prompts.model, prompts.model.graph
-    n_inputs, clean, far = len(graph.input_nodes), prompts.clean.inputs, prompts.far
+    clean, far = prompts.clean.inputs, prompts.far
     total = torch.zeros(graph.exists.shape, dtype=torch.float64, device=model.device)
-    nodes = [("input", 0), *_layer_nodes(model)]
-    for kind, layer in nodes:
-        writers = {"input": slice(0, n_inputs), "heads": graph.heads(layer)}.get(kind)
-        writers = slice(graph.mlp(layer), graph.mlp(layer) + 1) if kind == "mlp" else writers
+    groups = [group for group in graph.groups if group.writes]
+    for group in groups:
         for a in shares:
-            if kind == "input":
+            if group.kind == "input":
                 found = prompts.gradients(far + a * (clean - far))
             else:
-                found = _at_share(prompts, kind, layer, a, through_inputs=not own)
-            total += contract(model, found, prompts.damage, writers=writers if own else slice(None))
-    return total / (len(shares) * (1 if own else len(nodes)))
+                found = _at_share(prompts, group.key, a, through_inputs=not own)
+            total += contract(model, found, prompts.damage, writers=group.writers if own else slice(None))
+    return total / (len(shares) * (1 if own else len(groups)))
 
 
-def _layer_nodes(model: Transformer) -> Iterator[tuple[str, int]]:
-    for layer in range(model.config.n_layers):
-        yield "heads", layer
-        if model.graph.mlps:
-            yield "mlp", layer
+def _at_share(prompts: Prompts, key: Key, share: float, through_inputs: bool) -> Gradients:
+    """Gradients of the clean run in which one group of nodes writes share x clean + (1 - share) x alternative."""
 
-
-def _at_share(prompts: Prompts, kind: str, layer: int, share: float, through_inputs: bool):
-    """Gradients of the clean run in which one layer-node writes share x clean + (1 - share) x alternative."""
-
-    def written(its_kind: str, its_layer: int, value: Tensor) -> Tensor:
-        if (its_kind, its_layer) != (kind, layer):
+    def written(kind: str, layer: int, value: Tensor) -> Tensor:
+        if (kind, layer) != key:
             return value
-        cut = (prompts.cut.heads if kind == "heads" else prompts.cut.mlps)[layer]
+        cut = prompts.cut[key]
         mixed = (cut + share * (value - cut)).detach()
         return mixed if through_inputs else mixed.requires_grad_()
 

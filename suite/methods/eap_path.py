@@ -18,7 +18,7 @@ from ..intervention.objective import Objective
 from ..model.transformer import Activations, Transformer
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import gradient_path
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 PATHS = ("straight", "gradient")
 
@@ -30,6 +30,7 @@ PATHS = ("straight", "gradient")
     presets={"gradient-path": {"path": "gradient"}, "quick": {}},
     cost="2 forward, steps x (2 forward, 1 backward); with path gradient 6 times that and 5 more",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer,

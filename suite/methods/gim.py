@@ -9,7 +9,7 @@ from ..intervention.objective import Objective
 from ..model.rules import Rules
 from ..model.transformer import Transformer
 from ._attribution import mean_scores
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 
 @method(
@@ -20,6 +20,7 @@ from .registry import method
     presets={"quick": {}},
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer,

@@ -13,7 +13,7 @@ from ..model.capture import contract
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
-from .registry import method
+from .registry import BY_GRADIENTS, NODE_KINDS, method
 
 LEVELS = ("node", "edge")
 COMPONENTS = ("readers", "heads")
@@ -33,6 +33,8 @@ ALTERNATIVES = ("ablation", "zero")
     },
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
+    nodes=NODE_KINDS,
 )
 def discover(
     model: Transformer,
@@ -103,29 +105,27 @@ def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
         moved = (-values if to_zero else alternative - values) * gradient
         return moved.double().sum((-2, -1)).abs().sum(-1)
 
-    for layer, (block, parts) in enumerate(zip(model.blocks, found.layers, strict=True)):
-        tap = found.taps[layer]
-        if components == "heads":
-            queries = slice(graph.qkv(layer).start, graph.qkv(layer).start + graph.n_heads)
-            total[queries] = change(tap["z"].transpose(0, 1), prompts.cut.heads[layer], parts["z"].transpose(0, 1))
+    for group in (group for group in graph.groups if group.kind in ("head", "mlp")):
+        block, tap, parts = model.blocks[group.layer], found.taps[group.layer], found.layers[group.layer]
+        if group.kind == "mlp":
+            total[group.readers] = change(tap["m"][None], prompts.cut[group.key], parts["m"][None])
+        elif components == "heads":
+            own = change(tap["z"].transpose(0, 1), prompts.cut[group.key], parts["z"].transpose(0, 1))
+            total[group.part("q")] = own
         else:
-            others = block.qkv(block.norm_attention(cut_off.before_attention[layer]))
-            of_readers = [
-                change(*(part.transpose(0, 1) for part in (tap[name], other, parts[name])))
-                for name, other in zip("qkv", others, strict=True)
-            ]
-            total[graph.qkv(layer)] = torch.cat(of_readers)
-        if graph.mlps:
-            total[graph.mlp_reader(layer)] = change(tap["m"], prompts.cut.mlps[layer], parts["m"])
+            others = block.qkv(block.norm_attention(cut_off.before[group.key]))
+            for name, other in zip("qkv", others, strict=True):
+                own = change(*(part.transpose(0, 1) for part in (tap[name], other, parts[name])))
+                total[group.part(name)] = own
     return total
 
 
 def _shared_by_readers(graph: Graph, nodes: Tensor) -> Tensor:
     """The same [R] with what stands at each head's q given to its k and v too."""
     nodes = nodes.clone()
-    for layer in range(graph.n_layers):
-        readers = graph.qkv(layer)
-        nodes[readers] = nodes[readers][: graph.n_heads].repeat(3)
+    for group in graph.groups:
+        if group.kind == "head":
+            nodes[group.readers] = nodes[group.part("q")].repeat(len(group.parts))
     return nodes
 
 
@@ -135,6 +135,8 @@ def _normalised(graph: Graph, nodes: Tensor) -> Tensor:
     The norm is taken as 1e-6 at least, as in the released code, and 1e-5 of the largest layer's: a layer in which
     nothing changes but for rounding is not brought up to the others.
     """
-    of_layers = nodes[:-1].unflatten(0, (graph.n_layers, graph.readers_a_layer))
-    norm = of_layers.norm(dim=1, keepdim=True)
-    return torch.cat([(of_layers / norm.clamp_min(max(1e-6, 1e-5 * float(norm.max())))).flatten(), nodes[-1:]])
+    layer_of = torch.tensor([graph.reader_layer(reader) for reader in range(len(graph.readers) - 1)])
+    of_layers = [nodes[:-1][layer_of == layer] for layer in range(graph.n_layers)]
+    norm = torch.stack([part.norm() for part in of_layers])
+    norm = norm.clamp_min(max(1e-6, 1e-5 * float(norm.max())))
+    return torch.cat([nodes[:-1] / norm[layer_of], nodes[-1:]])

@@ -13,6 +13,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.evaluator import default_batch_size
 from ..intervention.objective import Objective
 from ..intervention.plain_runs import Runs
+from ..model.graph import NodeGroup
 from ..model.transformer import Activations, Transformer
 from .registry import method
 
@@ -64,13 +65,14 @@ def contributions(model: Transformer, run: Activations, constants: bool) -> Iter
 
     The shares are [w + 1, B, P]: those of the writers so far, and last of all that belongs to no edge.
     """
-    graph = model.graph
     wide = torch.promote_types(model.dtype, torch.float32)
     out = model.outputs(run).to(wide)
-    fixed = model.constant(out.shape[2]).to(wide).expand_as(out[0])
+    nothing = run.map(lambda part: torch.zeros_like(part[:, :1, :1]))
+    on_no_edge = model.alternative(nothing, out.shape[2]).before  # what is read where every writer writes zero
 
-    def shares(n_visible: int) -> Tensor:
-        parts = torch.cat([out[:n_visible], fixed[None]])
+    def shares(group: NodeGroup) -> Tensor:
+        fixed = on_no_edge[group.key].to(wide).expand_as(out[0])
+        parts = torch.cat([out[group.sees], fixed[None]])
         read = parts.sum(0)
         near = (read.abs().sum(-1) - (read - parts).abs().sum(-1)).clamp_min(0)
         if not constants:
@@ -78,12 +80,6 @@ def contributions(model: Transformer, run: Activations, constants: bool) -> Iter
         whole = near.sum(0)
         return near / whole.where(whole > 0, 1)
 
-    for layer, block in enumerate(model.blocks):
-        yield graph.qkv(layer), shares(graph.visible(layer))
-        before, fixed = fixed, fixed + block.b_O
-        if graph.mlps:
-            reader = slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
-            fixed, after = (before if graph.parallel else fixed), fixed
-            yield reader, shares(graph.visible(layer, to_mlp=True))
-            fixed = after
-    yield slice(-1, None), shares(len(graph.writers))
+    for group in model.graph.groups:
+        if group.reads:
+            yield group.readers, shares(group)

@@ -24,6 +24,9 @@ from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
 from ..registry import Registry
 
+# The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
+BY_GRADIENTS = frozenset({"layer norm", "rms norm", "post norm", "caps", "windows"})
+NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
 
@@ -44,6 +47,10 @@ class Method:
         presets: named parameter sets, beside the paper's values, which are the signature's defaults.
         cost: in words, in passes.
         stochastic: whether the seed changes the scores.
+        exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has its rule; ``any`` for
+            one that only runs the model, cut or whole, and so has none of its own. A model with another feature is
+            undefined for it.
+        nodes: the kinds of nodes that it can score; ``any`` for one that takes nodes as they come.
         cost_only: parameters that change what a run costs and no number, such as how many prompts go in a batch.
         version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
     """
@@ -59,6 +66,8 @@ class Method:
     stochastic: bool = False
     cost_only: frozenset[str] = frozenset()
     version: str = ""
+    exact_for: frozenset[str] | Literal["any"] = "any"
+    nodes: frozenset[str] | Literal["any"] = "any"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -114,6 +123,9 @@ class Method:
             return f"{self.name} needs counterfactual prompts and the task has none"
         if "distribution" in self.needs and config.d_out < 2:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
+        lacking = sorted(config.features - self.exact_for) if self.exact_for != "any" else []
+        if lacking:
+            return f"{self.name} has no rule for {' or '.join(lacking)}, which the model has"
         if objective is None or self.objectives is None:
             return None
         if "gradients" in self.needs and not objective.differentiable:
@@ -165,6 +177,9 @@ class Method:
         """What ``discover`` finds with each seed, at once where the method runs them together. Raises as it does."""
         if reason := self.undefined(ablation, objective, data, model.config):
             raise Undefined(f"{reason}.")
+        other = sorted({group.kind for group in model.graph.groups} - self.nodes) if self.nodes != "any" else []
+        if other:
+            raise Undefined(f"{self.name} has no rule for nodes of the kind {' or '.join(other)}.")
         if "truth" in self.needs:
             if truth is None:
                 raise Undefined(f"{self.name} needs a certified truth under {ablation} and this task has none.")
@@ -212,6 +227,8 @@ def method(
     cost: str = "",
     stochastic: bool = False,
     cost_only: frozenset[str] | set[str] = frozenset(),
+    exact_for: frozenset[str] | Literal["any"] = "any",
+    nodes: frozenset[str] | Literal["any"] = "any",
     version: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
@@ -232,6 +249,8 @@ def method(
                 stochastic,
                 frozenset(cost_only),
                 source,
+                exact_for,
+                nodes,
             ),
         )
         return function

@@ -10,7 +10,7 @@ from ..model.rules import Rules
 from ..model.transformer import Transformer
 from ._attribution import check_choices, mean_scores
 from ._paths import STARTS
-from .registry import method
+from .registry import BY_GRADIENTS, method
 
 
 @method(
@@ -26,6 +26,7 @@ from .registry import method
     },
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
+    exact_for=BY_GRADIENTS,
 )
 def discover(
     model: Transformer,

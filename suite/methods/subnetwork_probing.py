@@ -133,23 +133,26 @@ def node_gates(graph: Graph) -> list[str]:
 
 
 def node_masks(graph: Graph, gates: Tensor) -> Tensor:
-    """Node gates [M, N] as masks [M, W, R]: q, k and v gates on all that the reader reads, MLP gates on its output."""
-    names, where = node_gates(graph), {name: i for i, name in enumerate(graph.writers)}
+    """Node gates [M, N] as masks [M, W, R]: q, k and v gates on what is read there, others on what is written."""
     ones = gates.new_ones(len(gates), 1)
-    readers = [ones if name.startswith("m") else gates[:, i : i + 1] for i, name in enumerate(names)]
-    writers = [ones] * len(graph.writers)
-    for i, name in enumerate(names):
-        if name.startswith("m"):
-            writers[where[name]] = gates[:, i : i + 1]
-    return torch.cat(writers, 1).unsqueeze(2) * torch.cat([*readers, ones], 1).unsqueeze(1)
+    readers, writers = [ones] * len(graph.readers), [ones] * len(graph.writers)
+    for node in (node for node in graph.nodes if node.kind != "logits"):
+        for reader in node.readers:
+            gate = gates[:, reader : reader + 1]
+            if len(node.readers) == 1:
+                writers[node.writers.start] = gate
+            else:
+                readers[reader] = gate
+    return torch.cat(writers, 1).unsqueeze(2) * torch.cat(readers, 1).unsqueeze(1)
 
 
 def node_edges(graph: Graph, likely: Tensor) -> Tensor:
     """Edge values [M, E]: the lesser of what the two ends have; input nodes and the logits are always kept."""
     names = node_gates(graph)
     of_reader = {name: likely[:, i] for i, name in enumerate(names)} | {"logits": torch.ones_like(likely[:, 0])}
-    of_writer = {name: torch.ones_like(likely[:, 0]) for name in graph.input_nodes}
-    for name, value in of_reader.items():
-        node = graph.node_of_reader(name)
-        of_writer[node] = torch.maximum(of_writer.get(node, value), value)
+    always = torch.ones_like(likely[:, 0])
+    of_writer = {
+        node.name: torch.stack([of_reader[graph.readers[r]] for r in node.readers]).amax(0) if node.readers else always
+        for node in graph.nodes
+    }
     return torch.stack([torch.minimum(of_writer[e.writer], of_reader[e.reader]) for e in graph.edges], 1)

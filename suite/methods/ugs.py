@@ -166,29 +166,23 @@ def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
     kept = kept & graph.exists.to(kept.device)
     reaches = torch.zeros_like(kept[..., :, 0])  # [..., W]: a path to the logits
     for reader in reversed(range(len(graph.readers))):
-        node = _writer_of(graph, reader)
-        if node is not None:
+        node = graph.owners[reader]
+        if node >= 0:
             kept = _with_column(kept, reader, kept[..., reader] & reaches[..., node, None])
         reaches = reaches | kept[..., reader]
-    fed = torch.zeros_like(reaches)
-    fed[..., : len(graph.input_nodes)] = True
+    fed, mlps = torch.zeros_like(reaches), {r for node in graph.nodes if node.kind == "mlp" for r in node.readers}
+    fed[..., graph.group["input", 0].writers] = True
     for reader in range(len(graph.readers)):
         column = kept[..., reader] & fed
         kept = _with_column(kept, reader, column)
-        node = _writer_of(graph, reader)
-        if node is not None:
+        node = graph.owners[reader]
+        if node >= 0:
             has_input = column.any(-1)
-            if shared_mlps and graph.readers[reader].startswith("m"):
+            if shared_mlps and reader in mlps:
                 has_input = has_input.any().expand_as(has_input)
             fed = fed.clone()
             fed[..., node] |= has_input
     return kept
-
-
-def _writer_of(graph: Graph, reader: int) -> int | None:
-    """Index of the writer that a reader feeds; None for the logits."""
-    node = graph.node_of_reader(graph.readers[reader])
-    return graph.writers.index(node) if node != "logits" else None
 
 
 def _with_column(kept: Tensor, reader: int, column: Tensor) -> Tensor:
@@ -199,12 +193,14 @@ def _with_column(kept: Tensor, reader: int, column: Tensor) -> Tensor:
 
 def node_size(graph: Graph, theta: Tensor) -> Tensor:
     """(heads / 2) tanh(2 x gates into and out of a head / heads), summed over heads: [...] of [..., W, R]."""
-    heads = graph.n_layers * graph.n_heads
     degrees = []
-    for layer in range(graph.n_layers):
-        into = theta[..., graph.qkv(layer)].sum(-2).unflatten(-1, (3, graph.n_heads)).sum(-2)
-        degrees.append(into + theta[..., graph.heads(layer), :].sum(-1))
-    return (2 * torch.cat(degrees, -1) / heads).tanh().sum(-1) * heads / 2
+    for group in graph.groups:
+        if group.kind == "head":
+            into = group.by_node(theta[..., group.readers].sum(-2)).sum(-2)
+            degrees.append(into + theta[..., group.writers, :].sum(-1))
+    every = torch.cat(degrees, -1)
+    heads = every.shape[-1]
+    return (2 * every / heads).tanh().sum(-1) * heads / 2
 
 
 def learning_offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:

@@ -5,46 +5,88 @@ Letters in the shape comments as in transformer.py: P positions, E d_head.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .block import Config
-
 # Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
 SMALL = 256
 
 
-def attend(config: Config, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of [..., P, E] queries, keys and values: what they mix, [..., P, E]."""
-    if config.score_cap is not None:
-        return scores(config, q, k).softmax(-1) @ v
-    q, k = rotated(config, q, k)
-    if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL:
-        return _attend_small(q, k, v, config.causal, config.scale)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=config.causal, scale=config.scale)
+@dataclass(frozen=True)
+class Pattern:
+    """How the scores of queries and keys whose positions are in them become a pattern.
+
+    Args:
+        scale: multiplies q.k.
+        causal: a query sees no later position.
+        window: how many positions a query sees, its own and those just before it; None for all.
+        cap: c makes every score s into c tanh(s / c).
+    """
+
+    scale: float
+    causal: bool = True
+    window: int | None = None
+    cap: float | None = None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What [..., P, E] queries, keys and values mix, [..., P, E]."""
+        if self.cap is not None:
+            return self.scores(q, k).softmax(-1) @ v
+        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL:
+            return self._attend_small(q, k, v)
+        if self.window is None or self.window >= q.shape[-2]:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+        seen = ~self.unseen(q.shape[-2], q.device)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.scale)
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
+        found = q @ k.transpose(-1, -2) * self.scale
+        if self.cap is not None:
+            found = self.cap * (found / self.cap).tanh()
+        unseen = self.unseen(found.shape[-1], found.device)
+        return found if unseen is None else found.masked_fill(unseen, float("-inf"))
+
+    def unseen(self, n_positions: int, device: torch.device) -> Tensor | None:
+        """bool [P, P], where a query (row) must not look; None where it may everywhere."""
+        narrow = self.window is not None and self.window < n_positions
+        if not self.causal and not narrow:
+            return None
+        every = torch.ones(n_positions, n_positions, dtype=torch.bool, device=device)
+        unseen = every.triu(1) if self.causal else torch.zeros_like(every)
+        return unseen | every.tril(-self.window) if narrow else unseen
+
+    def _attend_small(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``attend`` with the many small problems innermost: several times faster backwards on a CPU."""
+        many = q.shape[:-2]
+        q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * self.scale, k, v))  # [P, E, N]
+        found = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
+        unseen = self.unseen(len(q), q.device)
+        if unseen is not None:
+            found = found.masked_fill(unseen.unsqueeze(-1), -torch.inf)
+        return (found.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)
 
 
-def scores(config: Config, q: Tensor, k: Tensor) -> Tensor:
-    """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
-    q, k = rotated(config, q, k)
-    found = q @ k.transpose(-1, -2) * config.scale
-    if config.score_cap is not None:
-        found = config.score_cap * (found / config.score_cap).tanh()
-    if config.causal:
-        later = torch.ones(found.shape[-2:], dtype=torch.bool, device=found.device).triu(1)
-        found = found.masked_fill(later, float("-inf"))
-    return found
+@dataclass(frozen=True)
+class Rotation:
+    """The rotary embedding of queries and keys.
 
+    Args:
+        frequencies: in radians a position, one for each pair of rotated dimensions.
+        scale: multiplies cosine and sine.
+    """
 
-def rotated(config: Config, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys [..., P, E] with their positions in them, where positions are rotary."""
-    if config.positions != "rotary":
-        return q, k
-    cos, sin = _table(config, q.shape[-2], q.dtype, q.device)
-    return _rotate(q, cos, sin), _rotate(k, cos, sin)
+    frequencies: tuple[float, ...]
+    scale: float = 1.0
+
+    def __call__(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """The same [..., P, E] with their positions in them."""
+        cos, sin = _table(self, parts[0].shape[-2], parts[0].dtype, parts[0].device)
+        return tuple(_rotate(x, cos, sin) for x in parts)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -55,21 +97,10 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _table(config: Config, n_positions: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _table(rotation: Rotation, n_positions: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every angle [P, dims]; taken in float32 or wider, as transformers does."""
     wide = torch.promote_types(dtype, torch.float32)
-    frequency = torch.tensor(config.frequencies, dtype=wide, device=device)
+    frequency = torch.tensor(rotation.frequencies, dtype=wide, device=device)
     angle = torch.arange(n_positions, dtype=wide, device=device)[:, None] * frequency
     angle = torch.cat([angle, angle], -1)
-    return (angle.cos() * config.rotary_scale).to(dtype), (angle.sin() * config.rotary_scale).to(dtype)
-
-
-def _attend_small(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
-    """Attention of [..., P, E] with the many small problems innermost: several times faster backwards on a CPU."""
-    many = q.shape[:-2]
-    q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * scale, k, v))  # [P, E, N]
-    found = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
-    if causal:
-        later = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1)
-        found = found.masked_fill(later.unsqueeze(-1), -torch.inf)
-    return (found.softmax(1).unsqueeze(2) * v.unsqueeze(0)).sum(1).permute(2, 0, 1).unflatten(0, many)
+    return (angle.cos() * rotation.scale).to(dtype), (angle.sin() * rotation.scale).to(dtype)

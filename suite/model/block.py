@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .attention import Pattern, Rotation
 
 ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -22,6 +23,10 @@ ACTIVATIONS = {
     "silu": F.silu,
     "identity": lambda x: x,
 }
+
+
+# What an architecture may have that a method must have a rule for. A method says for which of these it is exact.
+FEATURES = ("layer norm", "rms norm", "post norm", "caps", "windows")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Config:
     ``rotary_base`` where a model scales them; cosine and sine are multiplied by ``rotary_scale``. ``score_cap`` c
     makes every attention score s into c tanh(s / c); ``logit_cap`` does so to the logits. ``n_positions`` is the
     longest prompt on which all of this is the model.
+
+    ``windows``, one a layer: how many positions a query sees there, its own and those just before it; None for all.
 
     ``post_norms`` (Gemma-2): a norm stands behind attention and another behind the MLP. They belong to the writers:
     what a node writes is what arrives in the residual stream. The norm behind attention has one scale for all heads
@@ -70,8 +77,13 @@ class Config:
     score_cap: float | None = None
     logit_cap: float | None = None
     post_norms: bool = False
+    windows: tuple[int | None, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.windows is not None:
+            object.__setattr__(self, "windows", tuple(self.windows))
+            if len(self.windows) != self.n_layers or any(window is not None and window < 1 for window in self.windows):
+                raise ModelError(f"windows={self.windows}: give one a layer of {self.n_layers}, at least 1, or None.")
         if self.rotary_frequencies is not None:  # a list, from JSON; a tuple can be hashed
             object.__setattr__(self, "rotary_frequencies", tuple(self.rotary_frequencies))
         if self.post_norms and (self.norm != "rms" or self.parallel):
@@ -93,6 +105,19 @@ class Config:
         if self.rotary_frequencies is not None:
             return self.rotary_frequencies
         return tuple(self.rotary_base ** (-2 * i / self.rotary_dims) for i in range(self.rotary_dims // 2))
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Of ``FEATURES``, those that this model has."""
+        windows = self.windows or ()
+        found = {
+            "layer norm": self.norm == "layer",
+            "rms norm": self.norm == "rms",
+            "post norm": self.post_norms,
+            "caps": self.score_cap is not None or self.logit_cap is not None,
+            "windows": any(window is not None and window < self.n_positions for window in windows),
+        }
+        return frozenset(name for name, has in found.items() if has)
 
 
 class Norm(nn.Module):
@@ -121,11 +146,21 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """The weights of one layer. Columns of W_QKV: all q heads, all k heads, all v heads; rows of W_O: head by head."""
+    """One layer: its weights, and how it attends.
 
-    def __init__(self, config: Config) -> None:
+    Columns of W_QKV: all q heads, all k heads, all v heads; rows of W_O: head by head.
+
+    Args:
+        layer: which layer of the model this is; windows may differ from layer to layer.
+    """
+
+    def __init__(self, config: Config, layer: int = 0) -> None:
         super().__init__()
         self.config = config
+        window = None if config.windows is None else config.windows[layer]
+        self.pattern = Pattern(config.scale, config.causal, window, config.score_cap)
+        rotary = config.positions == "rotary"
+        self.rotation = Rotation(config.frequencies, config.rotary_scale) if rotary else None
         wide = (config.n_heads + 2 * config.kv_heads) * config.d_head
         shapes = {"W_QKV": (config.d_model, wide), "b_QKV": (wide,)}
         shapes |= {"W_O": (config.n_heads * config.d_head, config.d_model), "b_O": (config.d_model,)}
@@ -184,6 +219,17 @@ class Block(nn.Module):
         weight, bias = self.reader_weights(readers)
         projected = torch.baddbmm(bias.unsqueeze(1), self.norm_attention(x).flatten(1, -2), weight)
         return projected.unflatten(1, x.shape[1:-1])
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E]."""
+        return self.pattern.attend(*self._placed(q, k), v)
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
+        return self.pattern.scores(*self._placed(q, k))
+
+    def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+        return (q, k) if self.rotation is None else self.rotation(q, k)
 
     def shares(self, z: Tensor) -> Tensor:
         """Head outputs [H, ..., E], scaled such that ``W_write`` makes of them what arrives in the residual stream.

@@ -19,6 +19,8 @@ from torch import Tensor
 from ..errors import DataError
 
 InputNodes = Literal["token", "sum", "split"]
+Key = tuple[str, int]
+"""Kind and layer: what names a group of nodes."""
 _READER = re.compile(r"^(a\d+\.h\d+)<[qkv]>$")
 
 
@@ -42,6 +44,61 @@ class Edge(NamedTuple):
         if not (writer and arrow and reader):
             raise DataError(f"{text!r} is not an edge; an edge reads 'a0.h1->a2.h3<q>'.")
         return cls(writer, reader)
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """The nodes of one kind in one layer: what runs as one, and the unit of loops over a graph.
+
+    Args:
+        kind: ``input``, ``head``, ``mlp``, or ``logits``, the one that writes nothing.
+        layer: 0 for the input nodes, ``n_layers`` for the logits.
+        nodes: their names.
+        writers: the indices of what they write, one a node; empty for the logits.
+        readers: the indices of what they read; empty for the input nodes.
+        parts: what each node reads apart: ``q``, ``k``, ``v`` of a head. Readers are ordered by part, then by node.
+        sees: the writers that its readers can read.
+    """
+
+    kind: str
+    layer: int
+    nodes: tuple[str, ...]
+    writers: slice
+    readers: slice
+    parts: tuple[str, ...]
+    sees: slice
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.layer
+
+    @property
+    def writes(self) -> bool:
+        return self.writers.stop > self.writers.start
+
+    @property
+    def reads(self) -> bool:
+        return self.readers.stop > self.readers.start
+
+    def part(self, name: str) -> slice:
+        """The readers of one part, node by node."""
+        start = self.readers.start + self.parts.index(name) * len(self.nodes)
+        return slice(start, start + len(self.nodes))
+
+    def by_node(self, values: Tensor) -> Tensor:
+        """What belongs to the group's readers [..., r] as [..., parts, nodes]."""
+        return values.unflatten(-1, (len(self.parts), len(self.nodes)))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: its name, ``kind`` and ``layer``, the slice of writers it owns, and the indices of its readers."""
+
+    name: str
+    kind: str
+    layer: int
+    writers: slice
+    readers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +152,53 @@ class Graph:
             names += [f"m{layer}"] * self.mlps
         return (*names, "logits")
 
-    # Where things are. The engine, the methods and the drawings all count with these four.
+    @cached_property
+    def groups(self) -> tuple[NodeGroup, ...]:
+        """All nodes, by kind and layer, in the order in which they run: the input nodes first, the logits last.
+
+        Whoever loops over a graph loops over these, so that a new kind of node is met everywhere.
+        """
+        layers, n = self.n_layers, len(self.writers)
+        inputs = slice(0, len(self.input_nodes))
+        found = [NodeGroup("input", 0, self.input_nodes, inputs, slice(0, 0), (), slice(0, 0))]
+        for layer in range(layers):
+            heads, qkv, sees = self.heads(layer), self.qkv(layer), slice(0, self.visible(layer))
+            found.append(NodeGroup("head", layer, self.writers[heads], heads, qkv, ("q", "k", "v"), sees))
+            if self.mlps:
+                own = slice(self.mlp(layer), self.mlp(layer) + 1)
+                reader = slice(self.mlp_reader(layer), self.mlp_reader(layer) + 1)
+                sees = slice(0, self.visible(layer, to_mlp=True))
+                found.append(NodeGroup("mlp", layer, self.writers[own], own, reader, ("",), sees))
+        last = slice(len(self.readers) - 1, len(self.readers))
+        return (*found, NodeGroup("logits", layers, ("logits",), slice(n, n), last, ("",), slice(0, n)))
+
+    @cached_property
+    def group(self) -> dict[Key, NodeGroup]:
+        """The groups by kind and layer."""
+        return {group.key: group for group in self.groups}
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, in the order in which they write; the logits, which do not, are the last."""
+        found = []
+        for group in self.groups:
+            for i, name in enumerate(group.nodes):
+                start = group.writers.start + i
+                own = slice(start, start + 1) if group.writes else group.writers
+                readers = range(group.readers.start + i, group.readers.stop, len(group.nodes))
+                found.append(Node(name, group.kind, group.layer, own, tuple(readers)))
+        return tuple(found)
+
+    @cached_property
+    def owners(self) -> tuple[int, ...]:
+        """The writer of each reader's node; -1 for the logits, which write nothing."""
+        owners = [-1] * len(self.readers)
+        for node in self.nodes:
+            for reader in node.readers:
+                owners[reader] = node.writers.start if node.writers.stop > node.writers.start else -1
+        return tuple(owners)
+
+    # Where things are. Only the rooms of the model count with these; others loop over the groups.
 
     def heads(self, layer: int) -> slice:
         """Writer indices of the heads of ``layer``."""
@@ -136,11 +239,8 @@ class Graph:
     def exists(self) -> Tensor:
         """Which edges there are: bool [n_writers, n_readers]."""
         exists = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
-        for layer in range(self.n_layers):
-            exists[: self.visible(layer), self.qkv(layer)] = True
-            if self.mlps:
-                exists[: self.visible(layer, to_mlp=True), self.mlp_reader(layer)] = True
-        exists[:, -1] = True
+        for group in self.groups:
+            exists[group.sees, group.readers] = True
         return exists
 
     @cached_property

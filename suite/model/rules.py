@@ -8,16 +8,12 @@ value, and hangs on it the gradient of another expression.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .block import ACTIVATIONS, Block, Norm
-
-if TYPE_CHECKING:
-    from .transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -90,17 +86,17 @@ class Rules:
         beside_zero = x.detach() + torch.where(x < 0, -1e-6, 1e-6)  # where the ratio has a limit and no value
         return x * (activation(beside_zero) / beside_zero)
 
-    def attend(self, model: Transformer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """``model.attend(q, k, v)``, [..., P, E]."""
+    def attend(self, block: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``block.attend(q, k, v)``, [..., P, E]."""
         q, k, v = (_share(x, s) for x, s in ((q, self.query_share), (k, self.key_share), (v, self.value_share)))
         if not self.freeze_attention and self.softmax_temperature == 1:
-            return model.attend(q, k, v)
-        value = model.attend(q, k, v)  # recorded like the plain pass's: without a record, another kernel would run
+            return block.attend(q, k, v)
+        value = block.attend(q, k, v)  # recorded like the plain pass's: without a record, another kernel would run
         with torch.no_grad():
-            pattern = model.scores(q, k).softmax(-1)
+            pattern = block.scores(q, k).softmax(-1)
         if not self.freeze_attention:
             temperature = self.softmax_temperature
-            pattern = _hang(pattern, temperature * (model.scores(q, k) / temperature).softmax(-1))
+            pattern = _hang(pattern, temperature * (block.scores(q, k) / temperature).softmax(-1))
         return _hang(value, pattern @ v)
 
 

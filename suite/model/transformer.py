@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DataError
-from . import attention
 from .block import Block, Config, Norm
 from .content import content_hash
-from .graph import Graph, InputNodes
+from .graph import Graph, InputNodes, Key
 from .passes import spend
 from .rules import EXACT, Rules
 from .stream import GradientStream, Stream, slice_or_list
@@ -32,34 +31,37 @@ from .stream import GradientStream, Stream, slice_or_list
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
 
-@dataclass
-class Activations:
-    """What every writer wrote in one run. Batch and position axes of size 1 stand for all (means, zeros).
+class Activations(dict[Key, Tensor]):
+    """What every writer wrote in one run, by kind and layer of node: ``run["mlp", 3]``.
 
-    inputs: [n_inputs, B, P, D], the input nodes. heads: per layer [H, B, P, E], before the output projection, and
-    behind it as shares of the norm where a norm follows attention (see Config).
-    mlps: per layer [B, P, D]; empty for attention-only models.
+    Each is [nodes, B, P, d]. d is d_model for input nodes and MLPs, and d_head for heads, which are held before the
+    output projection and, where a norm follows attention, as shares of it (see Config). Batch and position axes of size
+    1 stand for all (means, zeros).
     """
 
-    inputs: Tensor
-    heads: list[Tensor]
-    mlps: list[Tensor]
+    @property
+    def inputs(self) -> Tensor:
+        """What the input nodes wrote: [n_inputs, B, P, D]."""
+        return self["input", 0]
 
-    def map(self, function) -> Activations:
-        """The same function applied to every tensor; it sees [..., B, P, d] with the node axis, if any, first."""
-        return Activations(function(self.inputs), [function(z) for z in self.heads], [function(m) for m in self.mlps])
+    def map(self, function: Callable[[Tensor], Tensor]) -> Activations:
+        """The same function applied to every tensor."""
+        return Activations({key: function(part) for key, part in self.items()})
+
+    def with_each(self, function: Callable[..., Tensor], *others: Activations) -> Activations:
+        """``function`` of the parts of several activations that belong together."""
+        return Activations({key: function(part, *(other[key] for other in others)) for key, part in self.items()})
 
 
 @dataclass
 class Alternative:
     """What cut edges carry, and the residual stream when every edge is cut.
 
-    before_attention: per layer [B, P, D], and the logits' at the end. before_mlp: per layer [B, P, D].
+    before: what a group of nodes then reads, by kind and layer of the readers, the logits among them: [B, P, D].
     """
 
     activations: Activations
-    before_attention: list[Tensor]
-    before_mlp: list[Tensor]
+    before: dict[Key, Tensor]
 
 
 class Transformer(nn.Module):
@@ -77,7 +79,7 @@ class Transformer(nn.Module):
         self.embed = nn.Parameter(torch.zeros(config.d_vocab, config.d_model), requires_grad=False)
         if config.positions == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(config.n_positions, config.d_model), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm_final = Norm(config)
         self.unembed = nn.Parameter(torch.zeros(config.d_model, config.d_out), requires_grad=False)
         if config.unembed_bias:
@@ -156,43 +158,36 @@ class Transformer(nn.Module):
                 ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D]; ``mixed`` is z before the norm behind
                 attention, the same where there is none.
             rules: how gradients are carried back; the values do not depend on them.
-            written: (``"heads"`` or ``"mlp"``, layer, what its nodes write as in Activations) to what goes into the
-                residual stream instead.
+            written: (kind, layer, what its nodes write as in Activations) to what goes into the residual stream
+                instead; not asked of the input nodes.
 
         Returns:
             The logits, and what every writer wrote.
         """
         spend(forward=inputs.shape[1])
         residual = inputs.sum(0) + self.constant(inputs.shape[2])
-        heads, mlps = [], []
+        run = Activations({("input", 0): inputs})
         for layer, block in enumerate(self.blocks):
             q, k, v = block(rules.qkv, residual)
-            z = mixed = rules.attend(self, q, k, v)
+            z = mixed = rules.attend(block, q, k, v)
             if self.config.post_norms:
                 z = block(rules.shares, mixed.transpose(0, 1)).transpose(0, 1)
             tap = {"residual": residual, "q": q, "k": k, "v": v, "mixed": mixed, "z": z}
-            heads.append(z.transpose(0, 1) if written is None else written("heads", layer, z.transpose(0, 1)))
-            after = residual + block(Block.write, heads[-1])
+            heads = z.transpose(0, 1)
+            run["head", layer] = heads = heads if written is None else written("head", layer, heads)
+            after = residual + block(Block.write, heads)
             if self.graph.mlps:
                 reader = (residual if self.config.parallel else after).view_as(after)  # an alias with its own gradient
                 m = block(rules.mlp_of, reader)
                 tap |= {"mlp": reader, "m": m}
-                mlps.append(m if written is None else written("mlp", layer, m))
-                after = after + mlps[-1]
+                run["mlp", layer] = m = m[None] if written is None else written("mlp", layer, m[None])
+                after = after + m[0]
             residual = after
             if taps is not None:
                 taps.append(tap)
         if taps is not None:
             taps.append({"logits": residual})
-        return self.to_logits(residual, read, rules), Activations(inputs, heads, mlps)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of [..., P, E] queries, keys and values, rotated first where positions are rotary."""
-        return attention.attend(self.config, q, k, v)
-
-    def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
-        return attention.scores(self.config, q, k)
+        return self.to_logits(residual, read, rules), run
 
     def to_logits(self, residual: Tensor, read: Tensor | None = None, rules: Rules = EXACT) -> Tensor:
         """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
@@ -206,38 +201,31 @@ class Transformer(nn.Module):
 
     def outputs(self, activations: Activations, n_writers: int | None = None) -> Tensor:
         """The first ``n_writers`` writers' outputs (all when omitted), a copy: [W, B, P, D]."""
-        graph, n_writers = self.graph, len(self.graph.writers) if n_writers is None else n_writers
-        batch, positions = (max(activations.inputs.shape[i], activations.heads[0].shape[i]) for i in (1, 2))
+        n_writers = len(self.graph.writers) if n_writers is None else n_writers
+        batch, positions = (max(activations.inputs.shape[i], activations["head", 0].shape[i]) for i in (1, 2))
         out = activations.inputs.new_empty(n_writers, batch, positions, self.config.d_model)
-        out[: len(graph.input_nodes)] = activations.inputs
-        for layer, block in enumerate(self.blocks):
-            if graph.heads(layer).start >= n_writers:
-                break
-            out[graph.heads(layer)] = block(Block.write_apart, activations.heads[layer])
-            if graph.mlps and graph.mlp(layer) < n_writers:
-                out[graph.mlp(layer)] = activations.mlps[layer]
+        for group in self.graph.groups:
+            if group.writes and group.writers.start < n_writers:
+                part = activations[group.key]
+                out[group.writers] = self.blocks[group.layer](Block.write_apart, part) if group.kind == "head" else part
         return out
 
     def difference(self, run: Activations, other: Activations) -> Tensor:
         """Writers' outputs in ``run`` minus those in ``other``: [W, B, P, D]. Heads are projected once, from d_head."""
-        return self.outputs(
-            Activations(
-                run.inputs - other.inputs,
-                [mine - theirs for mine, theirs in zip(run.heads, other.heads, strict=True)],
-                [mine - theirs for mine, theirs in zip(run.mlps, other.mlps, strict=True)],
-            )
-        )
+        return self.outputs(run.with_each(torch.sub, other))
 
     def alternative(self, activations: Activations, n_positions: int) -> Alternative:
         """What cut edges carry, together with the residual stream that it adds up to over ``n_positions``."""
-        residual = activations.inputs.sum(0) + self.constant(n_positions)
-        before_attention, before_mlp = [residual], []
+        residual, before = activations.inputs.sum(0) + self.constant(n_positions), {}
         for layer, block in enumerate(self.blocks):
-            after = residual + block(Block.write, activations.heads[layer])
-            before_mlp.append(residual if self.config.parallel else after)
-            residual = after + activations.mlps[layer] if self.graph.mlps else after
-            before_attention.append(residual)
-        return Alternative(activations, before_attention, before_mlp)
+            after = residual + block(Block.write, activations["head", layer])
+            before["head", layer] = residual
+            if self.graph.mlps:
+                before["mlp", layer] = residual if self.config.parallel else after
+                after = after + activations["mlp", layer][0]
+            residual = after
+        before["logits", self.graph.n_layers] = residual
+        return Alternative(activations, before)
 
     # ---- the model with its edges cut --------------------------------------------------------------------------------
 
@@ -288,18 +276,18 @@ class Transformer(nn.Module):
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
-                base, cut = alternative.before_attention[layer], alternative.activations.heads[layer]
+                base, cut = alternative.before["head", layer], alternative.activations["head", layer]
                 z = self._attend_apart(stream, layer, heads, base)
                 chosen = slice_or_list(heads)
                 change = block(Block.write_apart, z - cut[chosen].unsqueeze(1), chosen)  # [r, C, B, P, D]
                 stream.write(change.flatten(2, 3).transpose(0, 1))
             if graph.mlps and live[graph.mlp(layer)]:
                 reader = range(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
-                x = stream.read(reader, graph.visible(layer, to_mlp=True), alternative.before_mlp[layer])
-                out = block(Block.mlp_of, x[0]) - alternative.activations.mlps[layer]
+                x = stream.read(reader, graph.visible(layer, to_mlp=True), alternative.before["mlp", layer])
+                out = block(Block.mlp_of, x[0]) - alternative.activations["mlp", layer][0]
                 stream.write(out.flatten(1, 2).unsqueeze(1))
-        logits_reader = range(len(graph.readers) - 1, len(graph.readers))
-        return self.to_logits(stream.read(logits_reader, len(graph.writers), alternative.before_attention[-1])[0], read)
+        logits, base = range(len(graph.readers) - 1, len(graph.readers)), alternative.before["logits", graph.n_layers]
+        return self.to_logits(stream.read(logits, len(graph.writers), base)[0], read)
 
     def _attend_apart(self, stream: Stream, layer: int, heads: list[int], base: Tensor) -> Tensor:
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
@@ -308,7 +296,7 @@ class Transformer(nn.Module):
         x = stream.read([first + part for part in parts], graph.visible(layer), base)
         everyone = len(heads) == graph.n_heads
         readers = None if everyone else torch.tensor(parts, device=self.device)
-        z = self.attend(*block(Block.project_apart, x, readers).chunk(3))
+        z = block.attend(*block(Block.project_apart, x, readers).chunk(3))
         return block(Block.shares, z) if self.config.post_norms else z
 
     def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:

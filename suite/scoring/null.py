@@ -83,7 +83,10 @@ def _count(edges: np.ndarray, component: Component, is_head: np.ndarray) -> int:
 
 
 def _is_head(graph: Graph) -> np.ndarray:
-    return np.array([reader.startswith("a") for reader in graph.readers])
+    is_head = np.zeros(len(graph.readers), dtype=bool)
+    for group in graph.groups:
+        is_head[group.readers] = group.kind == "head"
+    return is_head
 
 
 class _Walker:
@@ -93,9 +96,8 @@ class _Walker:
         self.graph, self.size, self.component = graph, size, component
         self.exists = graph.exists.numpy()
         self.leaving = [np.flatnonzero(row) for row in self.exists]  # the readers that each writer has an edge to
-        index = {name: i for i, name in enumerate(graph.writers)}
-        # The writer that each reader belongs to; -1 for the logits.
-        self.owner = np.array([index.get(graph.node_of_reader(reader), -1) for reader in graph.readers])
+        self.owner = np.array(graph.owners)
+        self.n_inputs = len(graph.group["input", 0].nodes)
         self.is_head = _is_head(graph)
 
     def circuit(self, generator: np.random.Generator) -> Circuit:
@@ -110,7 +112,7 @@ class _Walker:
 
     def _walk(self, generator: np.random.Generator) -> tuple[list[int], list[int]]:
         """Writers and readers of a path from a random input node, each step to a random reader, up to the logits."""
-        writer, writers, readers = int(generator.integers(len(self.graph.input_nodes))), [], []
+        writer, writers, readers = int(generator.integers(self.n_inputs)), [], []
         while writer >= 0:
             reader = int(self.leaving[writer][generator.integers(len(self.leaving[writer]))])
             writers.append(writer)
@@ -156,7 +158,7 @@ class _Walker:
         """Edges to add: as many between its nodes as fit, or else a detour through another node; None if none fits."""
         fed = kept.any(1)
         leads_on = np.where(self.owner >= 0, fed[self.owner], True)
-        fed[: len(self.graph.input_nodes)] = True
+        fed[: self.n_inputs] = True
         free = generator.permutation(np.argwhere(self.exists & ~kept & fed[:, None]))
         if self.component == "edge":
             between = free[leads_on[free[:, 1]]][:left]

@@ -181,7 +181,7 @@ def test_heads_are_stored_in_another_order_and_compute_the_same():
     after.load_state_dict(heads.stored(state, config, order))
     tokens = torch.randint(0, 5, (4, 6), generator=torch.Generator().manual_seed(0))
     assert torch.allclose(before(tokens), after(tokens), atol=1e-6)
-    z, moved = (model.run(model.input_nodes(tokens))[1].heads[0] for model in (before, after))
+    z, moved = (model.run(model.input_nodes(tokens))[1]["head", 0] for model in (before, after))
     assert torch.allclose(z[2], moved[0], atol=1e-6) and not torch.allclose(z[0], moved[0], atol=1e-3)
     assert heads.renamed("a0.h2->a1.h0<k>", order) == "a0.h0->a1.h1<k>"
     assert len({str(heads.orders(config, "hist", seed)) for seed in range(5)}) > 1

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..passes import count_passes, spend
-from ..transformer import Activations, Alternative, Transformer
+from ..transformer import Alternative, Transformer
 
 
 def shard(model: Transformer) -> Transformer:
@@ -68,13 +68,9 @@ class ShardedTransformer(Transformer):
         def of(part: Tensor, axis: int) -> Tensor:
             return part if part.shape[axis] == 1 else part.movedim(axis, 0)[rows].movedim(0, axis)
 
-        activations = alternative.activations
         mine = Alternative(
-            Activations(
-                of(activations.inputs, 1), [of(z, 1) for z in activations.heads], [of(m, 0) for m in activations.mlps]
-            ),
-            [of(part, 0) for part in alternative.before_attention],
-            [of(part, 0) for part in alternative.before_mlp],
+            alternative.activations.map(lambda part: of(part, 1)),
+            {key: of(part, 0) for key, part in alternative.before.items()},
         )
         with count_passes() as spent:
             found = super().run_cut(

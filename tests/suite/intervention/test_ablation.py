@@ -54,21 +54,21 @@ def test_patch_is_the_counterfactual_run():
     data = small_data()
     expected = whole(data, data.counterfactual)
     for batch, cut in alternatives("patch"):
-        assert_close(cut.heads[1], expected.heads[1][:, batch.rows], **EXACT)
-        assert_close(cut.mlps[2], expected.mlps[2][batch.rows], **EXACT)
+        assert_close(cut["head", 1], expected["head", 1][:, batch.rows], **EXACT)
+        assert_close(cut["mlp", 2][0], expected["mlp", 2][0][batch.rows], **EXACT)
 
 
 def test_zero_is_zero():
     for _, cut in alternatives("zero"):
-        assert not any(part.any() for part in (cut.inputs, *cut.heads, *cut.mlps))
+        assert not any(part.any() for part in (cut.inputs, *cut.values()))
 
 
 def test_resample_is_another_prompt_and_depends_on_the_seed_alone():
     data = small_data(n=8)
-    clean = whole(data, data.clean).mlps[2]
+    clean = whole(data, data.clean)["mlp", 2][0]
     partners = {}
     for size in (3, 8):
-        found = torch.cat([cut.mlps[2] for _, cut in alternatives("resample", data, batch_size=size)])
+        found = torch.cat([cut["mlp", 2][0] for _, cut in alternatives("resample", data, batch_size=size)])
         partners[size] = [int((clean - row).abs().flatten(1).sum(1).argmin()) for row in found]
         assert_close(clean[partners[size]], found, **EXACT)
     assert partners[3] == partners[8]
@@ -98,18 +98,18 @@ def test_a_data_set_mean_is_the_mean_of_everything_whatever_the_batches(text, pr
     for pooled, kept_apart in zip(
         alternatives(text, batch_size=batch_size), alternatives(positional, batch_size=batch_size), strict=True
     ):
-        for part, whole_part in [(pooled[1].heads[1], expected.heads[1]), (pooled[1].inputs, expected.inputs)]:
+        for part, whole_part in [(pooled[1]["head", 1], expected["head", 1]), (pooled[1].inputs, expected.inputs)]:
             mean = whole_part.mean((1, 2), keepdim=True)
             assert_close(part, mean.expand(-1, -1, part.shape[2], -1), **EXACT)
-        assert_close(kept_apart[1].heads[1], expected.heads[1].mean(1, keepdim=True), **EXACT)
+        assert_close(kept_apart[1]["head", 1], expected["head", 1].mean(1, keepdim=True), **EXACT)
 
 
 def test_a_batch_mean_depends_on_the_batch():
     data = small_data()
     by_two, by_three = (alternatives("mean[over=batch]", data, batch_size=size) for size in (2, 3))
-    assert (by_two[0][1].mlps[0] - by_three[0][1].mlps[0]).abs().max() > 1e-3
-    first = whole(data, data.clean[:2]).mlps[0].mean((0, 1))
-    assert_close(by_two[0][1].mlps[0][0, 0], first, **EXACT)
+    assert (by_two[0][1]["mlp", 0][0] - by_three[0][1]["mlp", 0][0]).abs().max() > 1e-3
+    first = whole(data, data.clean[:2])["mlp", 0][0].mean((0, 1))
+    assert_close(by_two[0][1]["mlp", 0][0][0, 0], first, **EXACT)
 
 
 def test_padding_never_counts_in_a_mean():
@@ -118,12 +118,12 @@ def test_padding_never_counts_in_a_mean():
     read = torch.zeros_like(data.read)
     read[torch.arange(6), lengths - 1] = True
     ragged = Data(data.clean, data.counterfactual, read, lengths)
-    rows = [whole(data, data.clean[i : i + 1, :length]).mlps[1][0] for i, length in enumerate(lengths.tolist())]
+    rows = [whole(data, data.clean[i : i + 1, :length])["mlp", 1][0][0] for i, length in enumerate(lengths.tolist())]
     for _, cut in alternatives("mean", ragged, model):
-        assert_close(cut.mlps[1][0, 0], torch.cat(rows).mean(0), **EXACT)
+        assert_close(cut["mlp", 1][0][0, 0], torch.cat(rows).mean(0), **EXACT)
     for _, cut in alternatives("mean-positional", ragged, model):
-        for p in range(cut.mlps[1].shape[1]):
-            assert_close(cut.mlps[1][0, p], torch.stack([row[p] for row in rows if len(row) > p]).mean(0), **EXACT)
+        for p in range(cut["mlp", 1][0].shape[1]):
+            assert_close(cut["mlp", 1][0][0, p], torch.stack([row[p] for row in rows if len(row) > p]).mean(0), **EXACT)
 
 
 def test_padding_of_a_padded_batch_never_counts_either():
@@ -134,8 +134,8 @@ def test_padding_of_a_padded_batch_never_counts_either():
     ragged = Data(data.clean, data.counterfactual, read, lengths)
     (padded,) = ragged.batches(2, padded=True)
     source = Alternatives(model, ragged, Ablation.parse("mean[over=batch]"), seed=0, batch_size=2)
-    rows = [whole(data, data.clean[i : i + 1, :length]).mlps[1][0] for i, length in enumerate(lengths.tolist())]
-    assert_close(source.of(Runs(model, padded)).mlps[1][0, 0], torch.cat(rows).mean(0), **EXACT)
+    rows = [whole(data, data.clean[i : i + 1, :length])["mlp", 1][0][0] for i, length in enumerate(lengths.tolist())]
+    assert_close(source.of(Runs(model, padded))["mlp", 1][0][0, 0], torch.cat(rows).mean(0), **EXACT)
 
 
 def test_reference_prompts_are_what_a_data_set_mean_is_over():
@@ -143,7 +143,7 @@ def test_reference_prompts_are_what_a_data_set_mean_is_over():
     reference = small_data(n=20, seed=9).clean
     with_reference = Data(data.clean, data.counterfactual, data.read, reference=reference)
     for _, cut in alternatives("mean-positional", with_reference):
-        assert_close(cut.mlps[0], whole(data, reference).mlps[0].mean(0, keepdim=True), **EXACT)
+        assert_close(cut["mlp", 0][0], whole(data, reference)["mlp", 0][0].mean(0, keepdim=True), **EXACT)
 
 
 def test_what_has_no_meaning_is_refused_with_the_reason():

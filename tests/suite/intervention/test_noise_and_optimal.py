@@ -17,14 +17,14 @@ from circuitmeter.suite.intervention.plain_runs import Runs
 def cut_edges_carry(text, data, model, seed=0, batch_size=512):
     source = Alternatives(model, data, Ablation.parse(text), seed=seed, batch_size=batch_size)
     found = [source.of(Runs(model, batch)) for batch in data.batches(batch_size)]
-    return torch.cat([cut.heads[1].expand(-1, -1, data.clean.shape[1], -1) for cut in found], dim=1)  # [H, N, P, E]
+    return torch.cat([cut["head", 1].expand(-1, -1, data.clean.shape[1], -1) for cut in found], dim=1)  # [H, N, P, E]
 
 
 def test_noise_has_the_mean_and_the_spread_of_the_activations():
     model, data = small_model(), small_data(n=1000)
     noise = cut_edges_carry("noise", data, model)
     with torch.no_grad():
-        clean = model.run(model.input_nodes(data.clean))[1].heads[1]
+        clean = model.run(model.input_nodes(data.clean))[1]["head", 1]
     deviation = clean.std((1, 2), correction=0)
     error = deviation / (1000 * 5) ** 0.5
     assert ((noise.mean((1, 2)) - clean.mean((1, 2))).abs() < 5 * error).all()
@@ -44,7 +44,7 @@ def test_noise_depends_on_the_seed_and_the_row_and_on_nothing_else():
     like = Alternatives(model, data, Ablation.parse("mean"), seed=0, batch_size=7).of(
         Runs(model, data.batch(torch.tensor([5])))
     )
-    first, second = (standard_noise(like, torch.tensor(rows), 3).heads[0] for rows in ([5], [2, 5]))
+    first, second = (standard_noise(like, torch.tensor(rows), 3)["head", 0] for rows in ([5], [2, 5]))
     assert torch.equal(first[:, 0], second[:, 1]) and not torch.equal(second[:, 0], second[:, 1])
 
 

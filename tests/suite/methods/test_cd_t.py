@@ -76,8 +76,8 @@ class Plain:
             [torch.stack([projected[i * heads + h][part] for h in range(heads)], 1) for part in (0, 1)]
             for i in range(3)
         )
-        relevant = self.model.scores(q[0], k[0]).softmax(-1) @ v[0]
-        total = self.model.attend(*(part[0] + part[1] for part in (q, k, v)))
+        relevant = block.scores(q[0], k[0]).softmax(-1) @ v[0]
+        total = block.attend(*(part[0] + part[1] for part in (q, k, v)))
         return {"q": q, "k": k, "v": v, "z": [relevant, total - relevant]}
 
     def mlp(self, block, pair):
@@ -176,5 +176,5 @@ def test_edges_by_targets_and_by_ends():
 
 
 def test_gemma_2_is_refused():
-    with pytest.raises(Undefined, match="no rule for norms behind attention"):
+    with pytest.raises(Undefined, match="no rule for caps or post norm"):
         scores("cd-t", small_model(**ARCHITECTURES["gemma-2"]), small_data(n=2))

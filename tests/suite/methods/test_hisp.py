@@ -44,7 +44,7 @@ def _run_with(model, tokens, layer, key, value):
         parts = dict(zip("qkv", block.qkv(block.norm_attention(residual)), strict=True))
         if index == layer and key in parts:
             parts[key] = value
-        residual = residual + model.attend(**parts).transpose(1, 2).flatten(-2) @ block.W_O + block.b_O
+        residual = residual + block.attend(**parts).transpose(1, 2).flatten(-2) @ block.W_O + block.b_O
         residual = residual + (value if (index, key) == (layer, "m") else block.mlp(block.norm_mlp(residual)))
     return model.to_logits(residual)
 

@@ -53,8 +53,8 @@ def test_parts_of_one_sign_on_units_of_their_own_share_by_size():
     model, data = small_model(n_layers=1, d_mlp=0, positions="none"), small_data()
     model.blocks[0].b_O.data.zero_()
     run = run_of(model, data)
-    run.inputs = run.inputs.abs() * (torch.arange(12) < 6)
-    run.heads[0] = run.heads[0] * 0
+    run["input", 0] = run.inputs.abs() * (torch.arange(12) < 6)
+    run["head", 0] = run["head", 0] * 0
     *_, (_, shares) = contributions(model, run, constants=True)
     assert_close(shares[0], torch.ones(6, 5).double(), **EXACT)
     assert (shares[1:] == 0).all()

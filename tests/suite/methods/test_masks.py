@@ -273,7 +273,7 @@ def test_every_seed_sees_the_prompts_in_one_order_and_the_ablation_as_it_is_eval
     assert orders[0] == orders[1] != [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     ready = masks.Prompts(*settings, seeds=[1], batch_size=4).batches[0]
     same = Evaluator(*settings, seed=1).prepare(data.batch(ready.batch.rows))
-    assert torch.equal(ready.alternative.activations.mlps[1], same.alternative.activations.mlps[1])
+    assert torch.equal(ready.alternative.activations["mlp", 1][0], same.alternative.activations["mlp", 1][0])
 
 
 @pytest.mark.parametrize("causal", [True, False])

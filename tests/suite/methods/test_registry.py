@@ -3,9 +3,13 @@
 import textwrap
 
 import pytest
+from oracles import ARCHITECTURES, small_data, small_model
 
 from circuitmeter.suite.errors import MethodError
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, load_user_method
+from circuitmeter.suite.model.block import FEATURES
 
 
 @pytest.fixture
@@ -39,3 +43,23 @@ def test_a_users_files_may_use_the_same_name_and_leave_none_behind(decorated):
 def test_a_built_in_methods_name_is_taken(decorated):
     with pytest.raises(MethodError, match="two methods are called 'eap'; rename one"):
         load_user_method(decorated("mine.py", "eap"))
+
+
+def test_what_an_architecture_has_is_named_by_the_features_that_methods_list():
+    has = {name: small_model(**changes).config.features for name, changes in ARCHITECTURES.items()}
+    assert has["gpt2"] == {"layer norm"} and has["gemma-2"] == {"rms norm", "post norm", "caps"}
+    assert has["windows"] == {"rms norm", "windows"} and not has["no layer norm, ReLU, bidirectional"]
+    assert set().union(*has.values()) == set(FEATURES)
+
+
+def test_a_method_without_a_rule_for_a_feature_is_undefined_on_models_that_have_it():
+    ablation, objective = Ablation.parse("patch"), OBJECTIVES.get("logit-difference")
+    for name in METHODS:
+        method, lacking = METHODS.get(name), set()
+        for changes in ARCHITECTURES.values():
+            config = small_model(**changes).config
+            reason = method.undefined(ablation, objective, small_data(), config)
+            if reason and "no rule for" in reason:
+                lacking |= config.features
+        assert (method.exact_for == "any") or lacking.isdisjoint(method.exact_for - {"layer norm", "rms norm"})
+        assert lacking if name == "cd-t" else not lacking

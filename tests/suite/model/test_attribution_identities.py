@@ -67,7 +67,7 @@ def test_scores_across_a_layer_boundary_sum_to_the_product_of_the_residual_strea
 def _from_boundary(model, residual, first_layer):
     """Logits of the plain model from the residual stream before a layer."""
     for block in model.blocks[first_layer:]:
-        z = model.attend(*block.qkv(block.norm_attention(residual)))
+        z = block.attend(*block.qkv(block.norm_attention(residual)))
         out = z.transpose(1, 2).flatten(-2) @ block.W_O
         after = residual + (block.norm_after_attention(out) if model.config.post_norms else out) + block.b_O
         if model.graph.mlps:
@@ -84,13 +84,13 @@ def test_the_row_of_a_writer_sums_to_its_node_attribution():
     (gradient,) = torch.autograd.grad(loss(model.run(inputs)[0]), inputs)
     assert_close(scores[0].sum(), (difference[0] * gradient[0]).sum(), **EXACT)
     for layer in range(3):
-        for kind in ("heads", "mlps"):
-            before = getattr(clean, kind)[layer]
+        for kind in ("head", "mlp"):
+            before = clean[kind, layer]
             node = before.detach().clone().requires_grad_()
             out = loss(_with_replaced(model, clean.inputs, layer, kind, node))
             (gradient,) = torch.autograd.grad(out, node)
-            change = (getattr(other, kind)[layer] - before) * gradient
-            if kind == "mlps":
+            change = (other[kind, layer] - before) * gradient
+            if kind == "mlp":
                 assert_close(scores[model.graph.mlp(layer)].sum(), change.sum(), **EXACT)
             else:
                 assert_close(scores[model.graph.heads(layer)].sum(1), change.sum((1, 2, 3)), **EXACT)
@@ -100,10 +100,10 @@ def _with_replaced(model, inputs, layer, kind, value):
     """Logits of the plain model with one layer's head outputs, or MLP output, replaced."""
     residual = inputs.sum(0) + model.constant(inputs.shape[2])
     for index, block in enumerate(model.blocks):
-        z = model.attend(*block.qkv(block.norm_attention(residual)))
-        if (index, kind) == (layer, "heads"):
+        z = block.attend(*block.qkv(block.norm_attention(residual)))
+        if (index, kind) == (layer, "head"):
             z = value.transpose(0, 1)
         residual = residual + z.transpose(1, 2).flatten(-2) @ block.W_O + block.b_O
         out = block.mlp(block.norm_mlp(residual))
-        residual = residual + (value if (index, kind) == (layer, "mlps") else out)
+        residual = residual + (value[0] if (index, kind) == (layer, "mlp") else out)
     return model.to_logits(residual)

@@ -1,7 +1,11 @@
 """Which edges exist, what they are called, and how many there are."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from circuitmeter import ground_truth, reports, suite, tasks
 from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.model.graph import Edge, Graph
 
@@ -63,3 +67,44 @@ def test_graphs_that_are_not_comparable_have_different_hashes():
     ]
     assert len({graph.hash for graph in graphs}) == len(graphs)
     assert Graph(2, 2).hash == Graph(2, 2).hash
+
+
+@pytest.mark.parametrize("mlps", [True, False])
+@pytest.mark.parametrize("inputs", ["token", "split"])
+def test_groups_and_nodes_cover_every_writer_and_reader_once_and_by_name(inputs, mlps):
+    graph = Graph(2, 3, inputs, mlps=mlps)
+    for things, names in (("writers", graph.writers), ("readers", graph.readers)):
+        slices = [getattr(group, things) for group in graph.groups]
+        assert [i for part in slices for i in range(part.start, part.stop)] == list(range(len(names)))
+    for node in graph.nodes:
+        assert graph.writers[node.writers] == ((node.name,) if node.kind != "logits" else ())
+        assert {graph.node_of_reader(graph.readers[r]) for r in node.readers} == (
+            {node.name} if node.readers else set()
+        )
+    assert [graph.writers[w] if w >= 0 else "logits" for w in graph.owners] == [
+        graph.node_of_reader(reader) for reader in graph.readers
+    ]
+
+
+def test_a_group_knows_its_parts_and_what_they_see():
+    graph = Graph(2, 3)
+    heads, mlp = graph.group["head", 1], graph.group["mlp", 1]
+    assert graph.readers[heads.part("k")] == ("a1.h0<k>", "a1.h1<k>", "a1.h2<k>")
+    assert graph.readers[mlp.part("")] == ("m1",)
+    assert graph.writers[heads.sees] == ("input", "a0.h0", "a0.h1", "a0.h2", "m0")
+    assert graph.writers[mlp.sees][-1] == "a1.h2"
+    assert [group.kind for group in graph.groups] == ["input", "head", "mlp", "head", "mlp", "logits"]
+
+
+def test_only_the_model_s_own_room_counts_with_the_layout():
+    roots = [Path(package.__file__).parent for package in (suite, tasks, ground_truth, reports)]
+    counting = re.compile(r"graph\.(heads|mlp|qkv|mlp_reader|visible|readers_a_layer|writers_a_layer)\b")
+    found = [
+        f"{file}:{number}"
+        for root in roots
+        for file in root.rglob("*.py")
+        if Path(suite.__file__).parent / "model" not in file.parents
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if counting.search(line)
+    ]
+    assert not found

@@ -78,11 +78,12 @@ def test_the_identity_rule_has_a_value_at_zero():
 
 def test_the_softmax_derivative_at_another_temperature():
     model = small_model()
+    block = model.blocks[0]
     q, k, v = (torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(3))
     g = torch.randn(2, 2, 5, 6, dtype=torch.float64)
     rules = Rules(softmax_temperature=2.0, query_share=0.25, key_share=0.25, value_share=0.5)
-    found = torch.autograd.grad(rules.attend(model, q, k, v), (q, k, v), g)
-    scores = model.scores(q, k).detach()
+    found = torch.autograd.grad(rules.attend(block, q, k, v), (q, k, v), g)
+    scores = block.scores(q, k).detach()
     into_pattern = g @ v.detach().transpose(-1, -2)
     cool = (scores / 2).softmax(-1)
     into_scores = cool * (into_pattern - (cool * into_pattern).sum(-1, keepdim=True)) * model.config.scale
@@ -93,11 +94,12 @@ def test_the_softmax_derivative_at_another_temperature():
 
 def test_a_frozen_pattern_leaves_queries_and_keys_nothing():
     model = small_model()
+    block = model.blocks[0]
     q, k, v = (torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    out = Rules(freeze_attention=True).attend(model, q, k, v)
+    out = Rules(freeze_attention=True).attend(block, q, k, v)
     found = torch.autograd.grad(out.sum(), (q, k, v), allow_unused=True)
     assert found[0] is None and found[1] is None
-    plain = torch.autograd.grad(model.attend(q, k, v).sum(), v)[0]
+    plain = torch.autograd.grad(block.attend(q, k, v).sum(), v)[0]
     assert_close(found[2], plain, **CLOSE)
 
 
