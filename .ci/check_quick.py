@@ -6,33 +6,33 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from circuitmeter import Store
+from circuitmeter.suite.store.record import Record
 
 METHODS = {"truth", "exact", "acdc", "eap", "eap-ig", "random", "magnitude"}
 PROGRAMS = {f"tracr/{name}" for name in ("xproportion", "reverse", "hist", "sort", "pair_balance", "majority_a")}
 
 
-def area(record: dict[str, Any], truth: str | None = None) -> float:
+def area(record: Record, truth: str | None = None) -> float:
     """Area under the ROC curve against the truth of the cell's own ablation, or of another one."""
-    return record["recovery"][truth or record["identity"]["ablation"]]["auroc"]
+    return record.recovery[truth or record.identity.ablation].auroc
 
 
-def cells(done: Iterable[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
+def cells(done: Iterable[Record], **wanted: str) -> list[Record]:
     """The records whose identity has these values."""
-    return [record for record in done if all(record["identity"][name] == value for name, value in wanted.items())]
+    return [record for record in done if all(getattr(record.identity, name) == value for name, value in wanted.items())]
 
 
 def problems(path: Path) -> list[str]:
     """One line for everything that is wrong with the store at ``path``; empty when it holds what it should."""
     store = Store(path)
     records = list(store.records())
-    done = [record for record in records if record["status"] == "done"]
+    done = [record for record in records if record.done]
     wrong = [f"damaged: {key}: {reason}" for key, reason in store.damaged.items()]
-    wrong += [f"failed: {r['identity']}: {r['reason']}" for r in records if r["kind"] not in (None, "undefined")]
+    wrong += [f"failed: {r.identity}: {r.reason}" for r in records if r.kind not in (None, "undefined")]
     for method in METHODS:
-        found = {(record["identity"]["task"], record["identity"]["ablation"]) for record in cells(done, method=method)}
+        found = {(record.identity.task, record.identity.ablation) for record in cells(done, method=method)}
         missing = {(program, ablation) for program in PROGRAMS for ablation in ("patch", "zero")} - found
         wrong += [f"no finished cell of {method} on {program} under {ablation}" for program, ablation in missing]
 
@@ -42,7 +42,7 @@ def problems(path: Path) -> list[str]:
         certain += zero
         if any(area(record, "patch") >= 1 for record in zero):
             wrong.append(f"acdc under zero is not worse against the patch truth of {program}")
-    wrong += [f"an area of {area(r)} and not 1: {r['identity']}" for r in certain if area(r) != 1]
+    wrong += [f"an area of {area(r)} and not 1: {r.identity}" for r in certain if area(r) != 1]
     chance = mean(map(area, cells(done, method="random")))
     if not 0.4 < chance < 0.6:
         wrong.append(f"random scores have a mean area of {chance:.3f}, far from one half")

@@ -62,7 +62,7 @@ def summary_table(store_path: str | Path) -> str:
     """The result in plain text: method by ablation, median area with its interval, exact recoveries, seconds."""
     records, _ = current(Stores([store_path]))
     aggregate = tables.aggregate_table(tables.recovery_table(records), ["auroc", "exact"])
-    failed = sum(record["status"] != "done" for record in records)
+    failed = sum(not record.done for record in records)
     if aggregate.empty:
         return f"No cell has been scored against a known circuit yet ({len(records)} cells, {failed} without a result)."
     best = present.best_of(aggregate)
@@ -135,7 +135,7 @@ def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[
         present.comparisons(results.pairwise),
         present.structures(results.structures),
         present.failures(results.failures),
-        present.benchmarks(results.store.benchmarks(), {record["key"]: record["status"] for record in results.records}),
+        present.benchmarks(results.store.benchmarks(), {record.key: record.status for record in results.records}),
         present.provenance(origin),
     ]
     for table in shown:

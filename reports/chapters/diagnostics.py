@@ -8,8 +8,8 @@ that is given the answer takes no part: where several circuits suffice, what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from ..read.tables import CELL_COLUMNS, cell_columns
 
 if TYPE_CHECKING:
     from ...suite.model.graph import Graph
+    from ...suite.store.record import Record
 
 GATES = "gates/"
 FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
@@ -70,23 +71,23 @@ def structure_of(task: str) -> str | None:
     return NORMS if family == "trained" and "-norm" in task else family
 
 
-def structure_table(store: Stores, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
     """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
     from ...ground_truth.explain import minimal_circuits
     from ...suite.model.graph import Graph
 
     rows = []
     for record, columns in zip(records, cell_columns(records), strict=True):
-        identity = record["identity"]
-        structure = structure_of(identity["task"])
-        if record["status"] != "done" or identity["method"] == ORACLE or structure is None:
+        identity = record.identity
+        structure = structure_of(identity.task)
+        if not record.done or identity.method == ORACLE or structure is None:
             continue
-        certificate = store.truth(identity["truth"])
-        circuits = minimal_circuits(certificate["ablations"].get(identity["ablation"], {}))
+        certificate = store.truth(identity.truth)
+        circuits = minimal_circuits(certificate["ablations"].get(identity.ablation, {}))
         if circuits is None:
             continue
         graph = Graph(**{key: value for key, value in certificate["graph"].items() if key != "hash"})
-        found = finds(store.scores(record["key"]), graph, circuits)
+        found = finds(store.scores(record.key), graph, circuits)
         rows.append({**columns, "structure": structure, "found": found})
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 

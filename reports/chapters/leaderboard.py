@@ -20,10 +20,10 @@ def leaderboard_json(results: Results) -> str:
     is given the answer, and those that were run on fewer programs than others.
     """
     benchmarks = results.store.benchmarks()
-    done = sum(record["status"] == "done" for record in results.records)
+    done = sum(record.done for record in results.records)
     contents = {
         "format": 1,
-        "benchmarks": {name: len(found.get("cells", ())) for name, found in benchmarks.items()},
+        "benchmarks": {name: len(found.cells) for name, found in benchmarks.items()},
         "cells": len(results.records),
         "done": done,
         "ablations": {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...suite.store.record import Benchmark
 from ..read.labels import ORACLE, method_of, ordered_ablations, ordered_labels
 
 DASH = "–"
@@ -296,7 +297,7 @@ def failures(table: pd.DataFrame) -> Table:
     )
 
 
-def benchmarks(asked: Mapping[str, Mapping[str, Any]], statuses: Mapping[str, str]) -> Table:
+def benchmarks(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> Table:
     """What the stores were filled for, and how far.
 
     Args:
@@ -304,12 +305,12 @@ def benchmarks(asked: Mapping[str, Mapping[str, Any]], statuses: Mapping[str, st
         statuses: cell key -> ``done`` or ``failed``, of the cells that there are.
     """
     rows = []
-    for name, contents in asked.items():
-        cells = list(contents.get("cells", ()))
+    for name, benchmark in asked.items():
+        cells = benchmark.cells
         done = sum(statuses.get(key) == "done" for key in cells)
         missing = sum(key not in statuses for key in cells)
         counts = [number_cell(f"{n:,}", n) for n in (len(cells), done, len(cells) - done - missing, missing)]
-        rows.append((text_cell(name), *counts, text_cell((contents.get("spec") or {}).get("description", ""))))
+        rows.append((text_cell(name), *counts, text_cell(str(benchmark.spec.get("description", "")))))
     return Table(
         "benchmarks",
         "Benchmarks",

@@ -25,18 +25,18 @@ def title(store: Stores) -> str:
 
 def facts(results: Results) -> list[str]:
     """What the store holds, in a few numbers."""
-    done = sum(record["status"] == "done" for record in results.records)
+    done = sum(record.done for record in results.records)
     found = [f"{len(results.store.stores)} stores"] * (len(results.store.stores) > 1)
     found += [f"{len(results.records)} cells", f"{done} done"]
     kinds = results.failures.loc[results.failures["kind"] != "damaged", "kind"].value_counts()
     undefined = int(kinds.get("undefined", 0))
     found += [f"{undefined} undefined"] if undefined else []
     found += [f"{int(kinds.sum()) - undefined} failed"] if kinds.sum() > undefined else []
-    asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.get("cells", ())}
-    missing = len(asked - {record["key"] for record in results.records})
+    asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.cells}
+    missing = len(asked - {record.key for record in results.records})
     found += [f"{missing} not run yet"] if missing else []
-    for contents in results.store.benchmarks().values():
-        found += [f"{model['combinations']} not run on {model['model']}" for model in contents.get("not_run", ())]
+    for benchmark in results.store.benchmarks().values():
+        found += [f"{model.combinations} not run on {model.model}" for model in benchmark.not_run]
     found += [f"{results.superseded} outdated, left out"] if results.superseded else []
     found += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
     for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
@@ -52,7 +52,7 @@ def sections(
     scored = not results.recovery.empty
     summary = sentences(results.aggregate, results.pairwise, results.mismatch) if scored else [_nothing_scored(results)]
     summary += [text] if (text := dependence(results.faithfulness)) else []
-    without = sum(record["status"] != "done" for record in results.records)
+    without = sum(not record.done for record in results.records)
     if without:
         summary.append(f"{without} of {len(results.records)} cells have no result; the reasons are listed below.")
     found = [Section("summary", "Summary", tuple(summary))]
@@ -126,15 +126,15 @@ def _not_run(results: Results) -> tuple[str, ...]:
     """A sentence for each model that a benchmark was not run on because it was not on the machine."""
     benchmarks = results.store.benchmarks().items()
     return tuple(
-        f"{name} was not run on {model['model']} ({model['combinations']} cells): {model['reason']}"
-        for name, contents in benchmarks
-        for model in contents.get("not_run", ())
+        f"{name} was not run on {model.model} ({model.combinations} cells): {model.reason}"
+        for name, benchmark in benchmarks
+        for model in benchmark.not_run
     )
 
 
 def _nothing_scored(results: Results) -> str:
     if not results.records:
         return "This store holds no cells yet: run a benchmark into it and report again."
-    if all(record["status"] != "done" for record in results.records):
+    if all(not record.done for record in results.records):
         return "No cell of this store has a result: all of them failed or are undefined."
     return "No cell of this store could be scored: none of its tasks has a known circuit."

@@ -14,8 +14,9 @@ import pandas as pd
 
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
+from ...suite.store.record import EvaluationRecord, Record
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, Record, Runs, cell_columns, groups
+from .tables import CELL_COLUMNS, Runs, cell_columns, groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -38,7 +39,7 @@ COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "c
 GROUP = ["label", "ablation", "evaluation_ablation", "size"]
 
 
-def evaluation_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def evaluation_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
     """One row per evaluated circuit and setting.
 
     Args:
@@ -52,47 +53,47 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Mapping[st
     """
     cells = {cell["key"]: cell for cell in cell_columns(records)}
     columns: dict[str, list] = {name: [] for name in COLUMNS}
-    done = [found for found in evaluations if found["status"] == "done" and found["identity"]["cell"] in cells]
-    for found in sorted(done, key=lambda found: (found["identity"]["evaluation_version"], found["key"])):
-        _add(columns, cells[found["identity"]["cell"]], found)
+    done = [found for found in evaluations if found.done and found.identity.cell in cells]
+    for found in sorted(done, key=lambda found: (found.identity.evaluation_version, found.key)):
+        _add(columns, cells[found.identity.cell], found)
     table = pd.DataFrame(columns, columns=COLUMNS)
     which = ["key", *SETTING_COLUMNS, "split", "size", "circuit_label"]
     return _in_order(table.drop_duplicates(which, keep="last"))
 
 
-def _add(columns: dict[str, list], cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _add(columns: dict[str, list], cell: Mapping[str, Any], found: EvaluationRecord) -> None:
     """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
-    circuits = found["circuits"]
-    notes = [", ".join(f"{name}={value}" for name, value in circuit["label"].items()) for circuit in circuits]
-    of_circuits = {"size": [str(circuit["size"]) for circuit in circuits], "circuit_label": notes}
-    of_circuits["circuit_edges"] = [circuit["n_edges"] for circuit in circuits]
-    fixed = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
-    for row in found["rows"]:
-        same = {**fixed, **_levels(row["setting"])}
-        same |= {name: row.get(name) for name in ("undefined", "full", "nothing", "uncertain")}
-        nothing = [None] * len(circuits)
-        each = {**of_circuits, "value": row.get("values", nothing), "faithfulness": row.get("faithfulness", nothing)}
+    circuits = found.circuits
+    notes = [", ".join(f"{name}={value}" for name, value in circuit.label.items()) for circuit in circuits]
+    of_circuits = {"size": [str(circuit.size) for circuit in circuits], "circuit_label": notes}
+    of_circuits["circuit_edges"] = [circuit.n_edges for circuit in circuits]
+    fixed = {**cell, "selection": found.identity.selection, "split": found.split}
+    for row in found.rows:
+        same = {**fixed, **_levels(row.setting)}
+        same |= {name: getattr(row, name) for name in ("undefined", "full", "nothing", "uncertain")}
+        nothing = (None,) * len(circuits)
+        each = {**of_circuits, "value": row.values or nothing, "faithfulness": row.faithfulness or nothing}
         for name, values in columns.items():
             values.extend(each[name] if name in each else [same[name]] * len(circuits))
 
 
-def template_table(records: Sequence[Record], evaluations: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def template_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
     """One row per evaluated circuit, setting and template of prompts: the faithfulness on that template's prompts.
 
     Of evaluations that tell it (``by_template``). Columns as of ``evaluation_table``, and ``template``, a number.
     """
     cells = {cell["key"]: cell for cell in cell_columns(records)}
     rows = []
-    for found in sorted(evaluations, key=lambda found: found["key"]):
-        if found["status"] != "done" or found["identity"]["cell"] not in cells:
+    for found in sorted(evaluations, key=lambda found: found.key):
+        if not found.done or found.identity.cell not in cells:
             continue
-        cell, circuits = cells[found["identity"]["cell"]], found["circuits"]
-        for row in found["rows"]:
-            same = {**cell, "selection": found["identity"]["selection"], "split": found["split"]}
-            same |= _levels(row["setting"])
-            for number, values in (row.get("by_template") or {}).items():
+        cell, circuits = cells[found.identity.cell], found.circuits
+        for row in found.rows:
+            same = {**cell, "selection": found.identity.selection, "split": found.split}
+            same |= _levels(row.setting)
+            for number, values in row.by_template.items():
                 for circuit, value in zip(circuits, values, strict=True):
-                    of_circuit = {"size": str(circuit["size"]), "circuit_edges": circuit["n_edges"]}
+                    of_circuit = {"size": str(circuit.size), "circuit_edges": circuit.n_edges}
                     rows.append({**same, **of_circuit, "template": int(number), "faithfulness": value})
     columns = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_edges", "template", "faithfulness"]
     return pd.DataFrame(rows, columns=columns).astype({"faithfulness": float})

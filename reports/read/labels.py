@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...suite.store.record import CellIdentity
 
 BASELINES = ("magnitude", "random", "truth")
 """Methods that measure the benchmark and not themselves: listed last, drawn in grey."""
@@ -16,7 +19,7 @@ _ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
 _OBJECTIVE_ORDER = ("answer-difference", "logit-difference", "probability-difference", "best-wrong-difference")
 
 
-def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
     """A label for each cell: the method's name, and in brackets whatever else differs between its cells.
 
     Args:
@@ -28,23 +31,23 @@ def method_labels(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
     objectives: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     versions = defaultdict(set)
     for identity in identities.values():
-        method = identity["method"]
-        objectives[method][identity["task"]].add(identity["objective"])
-        versions[method].add(identity["version"])
-        for name, value in identity["parameters"].items():
+        method = identity.method
+        objectives[method][identity.task].add(identity.objective)
+        versions[method].add(identity.version)
+        for name, value in identity.parameters.items():
             parameters[method][name].add(_value(value))
 
     # Tasks have objectives of their own: only several on one task are several settings of the method.
     several = {method: any(len(found) > 1 for found in by_task.values()) for method, by_task in objectives.items()}
 
-    def label(identity: Mapping[str, Any]) -> str:
-        method = identity["method"]
-        notes = [str(identity["objective"])] if several[method] else []
+    def label(identity: CellIdentity) -> str:
+        method = identity.method
+        notes = [str(identity.objective)] if several[method] else []
         if len(versions[method]) > 1:
-            notes.append(f"version {identity['version'][:4]}")
+            notes.append(f"version {identity.version[:4]}")
         notes += [
             f"{name}={_value(value)}"
-            for name, value in sorted(identity["parameters"].items())
+            for name, value in sorted(identity.parameters.items())
             if len(parameters[method][name]) > 1
         ]
         return f"{method} ({', '.join(notes)})" if notes else method

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
+from ...suite.store.record import Record
 from ..chapters.diagnostics import structure_table, structures
 from ..chapters.sensitivity import Sensitivity, sensitivity
 from . import tables
@@ -22,7 +23,7 @@ class Results(NamedTuple):
     """What stores hold and the tidy tables made from it; ``superseded`` counts the records left out as outdated."""
 
     store: Stores
-    records: list[dict[str, Any]]
+    records: list[Record]
     recovery: pd.DataFrame
     superseded: int
     aggregate: pd.DataFrame
@@ -46,11 +47,11 @@ def read(*store_paths: str | Path) -> Results:
 def within(results: Results, *benchmarks: str) -> Results:
     """What of it belongs to some benchmarks: medians over programs are to be over programs that all methods ran on."""
     known = results.store.benchmarks()
-    cells = {key for name in benchmarks for key in known.get(name, {}).get("cells", ())}
-    return _of(results.store, [record for record in results.records if record["key"] in cells], results.superseded)
+    cells = {key for name in benchmarks for key in (known[name].cells if name in known else ())}
+    return _of(results.store, [record for record in results.records if record.key in cells], results.superseded)
 
 
-def _of(store: Stores, records: list[dict[str, Any]], superseded: int) -> Results:
+def _of(store: Stores, records: list[Record], superseded: int) -> Results:
     evaluations = list(store.evaluations())
     recovery = tables.recovery_table(records)
     evaluated = evaluation_table(records, evaluations)
@@ -72,7 +73,7 @@ def _of(store: Stores, records: list[dict[str, Any]], superseded: int) -> Result
     )
 
 
-def current(store: Stores) -> tuple[list[dict[str, Any]], int]:
+def current(store: Stores) -> tuple[list[Record], int]:
     """The records to report, and how many were left out because a benchmark now asks for a newer cell in their place.
 
     A store keeps every cell it ever held. When a method's source or a program's weights change, the benchmark's cells
@@ -80,11 +81,11 @@ def current(store: Stores) -> tuple[list[dict[str, Any]], int]:
     rivals.
     """
     records = list(store.records())
-    asked = {key for benchmark in store.benchmarks().values() for key in benchmark.get("cells", ())}
+    asked = {key for benchmark in store.benchmarks().values() for key in benchmark.cells}
 
-    def question(record: dict[str, Any]) -> str:
-        return json.dumps([record["identity"][name] for name in ASKED_FOR], sort_keys=True)
+    def question(record: Record) -> str:
+        return json.dumps([getattr(record.identity, name) for name in ASKED_FOR], sort_keys=True)
 
-    answered = {question(record) for record in records if record["key"] in asked}
-    kept = [record for record in records if record["key"] in asked or question(record) not in answered]
+    answered = {question(record) for record in records if record.key in asked}
+    kept = [record for record in records if record.key in asked or question(record) not in answered]
     return kept, len(records) - len(kept)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...suite.errors import StoreError
+from ...suite.store.record import Benchmark, EvaluationRecord, Record
 from ...suite.store.store import Store
 
 
@@ -35,17 +36,17 @@ class Stores:
         found = {key: reason for store in self.stores for key, reason in store.damaged.items()}
         return {key: reason for key, reason in found.items() if key not in self._holder}
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """Every record once, by key."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Record] = {}
         for store in self.stores:
             for record in store.records():
-                key = record["key"]
-                if key not in found or (found[key]["status"] != "done" and record["status"] == "done"):
+                key = record.key
+                if key not in found or (record.done and not found[key].done):
                     found[key], self._holder[key] = record, store
         yield from (found[key] for key in sorted(found))
 
-    def record(self, key: str) -> dict[str, Any]:
+    def record(self, key: str) -> Record:
         """The record of a cell. Raises StoreError when no store holds it."""
         return self._of(key).record(key)
 
@@ -58,29 +59,28 @@ class Stores:
         holder = next((store for store in self.stores if store.has_truth(certificate_hash)), self.stores[0])
         return holder.truth(certificate_hash)
 
-    def evaluations(self) -> Iterator[dict[str, Any]]:
+    def evaluations(self) -> Iterator[EvaluationRecord]:
         """Every evaluation once, by key; a finished one before a failed one."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, EvaluationRecord] = {}
         for store in self.stores:
             for record in store.evaluations():
-                key = record["key"]
-                if key not in found or (found[key]["status"] != "done" and record["status"] == "done"):
+                key = record.key
+                if key not in found or (record.done and not found[key].done):
                     found[key] = record
         yield from (found[key] for key in sorted(found))
 
-    def benchmarks(self) -> dict[str, dict[str, Any]]:
+    def benchmarks(self) -> dict[str, Benchmark]:
         """Name -> what was asked for; the cells of one name in several stores are taken together."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Benchmark] = {}
         for store in self.stores:
-            for name, contents in store.benchmarks().items():
-                cells = {*found.get(name, {}).get("cells", ()), *contents.get("cells", ())}
-                found[name] = {**contents, "cells": sorted(cells)}
+            for name, benchmark in store.benchmarks().items():
+                found[name] = benchmark.with_cells_of(found[name]) if name in found else benchmark
         return dict(sorted(found.items()))
 
     def _of(self, key: str) -> Store:
         if key not in self._holder:
             holder = next((store for store in self.stores if key in store), None)
             if holder is None:
-                raise StoreError(f"no cell {key} in any of {', '.join(str(store.path) for store in self.stores)}.")
+                raise StoreError(f"no cell {key} in any of {', '.join(store.name for store in self.stores)}.")
             self._holder[key] = holder
         return self._holder[key]

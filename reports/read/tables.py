@@ -16,6 +16,7 @@ from scipy import stats
 
 from ...suite.scoring.agreement import holm, paired_test
 from ...suite.scoring.bootstrap import Statistic, interval
+from ...suite.store.record import CircuitRecovery, EvaluationRecord, Record
 from .labels import ORACLE, method_labels, ordered_ablations, ordered_labels, program_of
 
 CELL_COLUMNS = ["key", "task", "model", "program", "method", "label", "ablation", "objective", "seed"]
@@ -32,34 +33,31 @@ METRICS = [
     *["node_auroc", "node_average_precision", "pessimistic_auc", "node_pessimistic_auc", "mib_auroc"],
 ]
 
-Record = Mapping[str, Any]
-
-
 def cell_columns(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The identity columns of each record, with its label.
 
     ``program`` is what intervals count as one: a task without its variant, and on which model where there are several.
     """
-    labels = method_labels({record["key"]: record["identity"] for record in records})
+    labels = method_labels({record.key: record.identity for record in records})
     models: dict[str, set[str]] = {}
     for record in records:
-        models.setdefault(record["identity"]["task"], set()).add(record["identity"]["model"])
+        models.setdefault(record.identity.task, set()).add(record.identity.model)
     return [
         {
-            "key": record["key"],
-            "label": labels[record["key"]],
-            "program": program_of(record["identity"]["task"])
-            + (f" on {record['identity']['model']}" if len(models[record["identity"]["task"]]) > 1 else ""),
-            **{name: record["identity"][name] for name in ("task", "model", "method", "ablation", "objective", "seed")},
+            "key": record.key,
+            "label": labels[record.key],
+            "program": program_of(cell.task) + (f" on {cell.model}" if len(models[cell.task]) > 1 else ""),
+            **{name: getattr(cell, name) for name in ("task", "model", "method", "ablation", "objective", "seed")},
         }
         for record in records
+        for cell in [record.identity]
     ]
 
 
 def _cost(record: Record) -> dict[str, float]:
     """Seconds, passes and bytes of a cell; ``passes`` adds forward and backward passes over one example."""
-    cost = record.get("cost") or {}
-    found = {name: _number(cost.get(name)) for name in ("seconds", "forward", "backward", "peak_memory_bytes")}
+    names = ("seconds", "forward", "backward", "peak_memory_bytes")
+    found = {name: _number(getattr(record.cost, name)) for name in names}
     return {**found, "passes": found["forward"] + found["backward"]}
 
 
@@ -71,13 +69,13 @@ def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per finished cell and truth: identity, ``truth_ablation``, ``own``, metrics (NaN: undefined), cost."""
     rows = []
     for cell, record in zip(cell_columns(records), records, strict=True):
-        if record["status"] != "done":
+        if not record.done:
             continue
-        for truth_ablation, metrics in (record.get("recovery") or {}).items():
-            scores = {name: _number(metrics.get(name)) for name in {**dict.fromkeys(METRICS), **metrics}}
+        for truth_ablation, metrics in record.recovery.items():
+            scores = {name: _number(value) for name, value in metrics}
             truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell["ablation"]}
-            truth["certificate"] = record["identity"]["truth"]
-            rows.append({**cell, **truth, "n_edges": record.get("n_edges"), **scores, **_cost(record)})
+            truth["certificate"] = record.identity.truth
+            rows.append({**cell, **truth, "n_edges": record.n_edges, **scores, **_cost(record)})
     columns = [*CELL_COLUMNS, "truth_ablation", "own", "certificate", "n_edges", *METRICS, *COST_COLUMNS]
     table = pd.DataFrame(rows, columns=columns if not rows else None)
     extra = [name for name in table.columns if name not in columns]
@@ -88,17 +86,17 @@ def circuit_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per native circuit of a finished cell, scored against its own ablation's truth."""
     rows = []
     for cell, record in zip(cell_columns(records), records, strict=True):
-        for index, circuit in enumerate(record.get("circuits") or ()):
-            found = (circuit.get("recovery") or {}).get(cell["ablation"]) or {}
-            rates = {name: _number(found.get(name)) for name in ("precision", "recall", "f1", "tpr", "fpr")}
-            note = ", ".join(f"{name}={value}" for name, value in circuit["label"].items())
-            rows.append({**cell, "circuit": index, "circuit_label": note, "circuit_edges": circuit["n_edges"], **rates})
+        for index, circuit in enumerate(record.circuits):
+            found = circuit.recovery.get(cell["ablation"], CircuitRecovery())
+            rates = {name: _number(getattr(found, name)) for name in ("precision", "recall", "f1", "tpr", "fpr")}
+            note = ", ".join(f"{name}={value}" for name, value in circuit.label.items())
+            rows.append({**cell, "circuit": index, "circuit_label": note, "circuit_edges": circuit.n_edges, **rates})
     columns = [*CELL_COLUMNS, "circuit", "circuit_label", "circuit_edges", "precision", "recall", "f1", "tpr", "fpr"]
     return _in_order(pd.DataFrame(rows, columns=columns), ["ablation"])
 
 
 def failure_table(
-    records: Sequence[Record], evaluations: Iterable[Record] = (), damaged: Mapping[str, str] | None = None
+    records: Sequence[Record], evaluations: Iterable[EvaluationRecord] = (), damaged: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """One row per cell that has no result: its ``kind`` (undefined, error, nan, memory, ...) and the ``reason``.
 
@@ -107,18 +105,15 @@ def failure_table(
         damaged: key -> in what way a cell is not what was written; what it was of cannot be read.
     """
     cells = {cell["key"]: cell for cell in cell_columns(records)}
-    failed = [(record["key"], "", record) for record in records if record["status"] != "done"]
+    failed: list[tuple[str, str, Record | EvaluationRecord]] = []
+    failed += [(record.key, "", record) for record in records if not record.done]
     failed += [
-        (found["identity"]["cell"], "evaluation: ", found)
+        (found.identity.cell, "evaluation: ", found)
         for found in evaluations
-        if found["status"] != "done" and found["identity"]["cell"] in cells
+        if not found.done and found.identity.cell in cells
     ]
     rows = [
-        {
-            **cells[key],
-            "kind": where + (found.get("kind") or "error"),
-            "reason": found.get("reason") or "no reason was recorded",
-        }
+        {**cells[key], "kind": f"{where}{found.kind}", "reason": found.reason or "no reason was recorded"}
         for key, where, found in failed
     ]
     unknown = dict.fromkeys(CELL_COLUMNS, "") | {"kind": "damaged", "seed": None}
@@ -327,7 +322,7 @@ def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per provenance entry and value, with the number of cells that have it: mixed versions show."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
-        for name, value in _flat(record.get("provenance") or {}):
+        for name, value in _flat(record.provenance.as_json()):
             counts[name, str(value)] = counts.get((name, str(value)), 0) + 1
     rows = [{"name": name, "value": value, "cells": cells} for (name, value), cells in sorted(counts.items())]
     return pd.DataFrame(rows, columns=["name", "value", "cells"])

@@ -37,15 +37,15 @@ class Tables:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        identities = {record["key"]: record["identity"] for record in results.records}
-        self._parameters = {key: identity["parameters"] for key, identity in identities.items()}
+        identities = {record.key: record.identity for record in results.records}
+        self._parameters = {key: identity.parameters for key, identity in identities.items()}
         prompts = _prompts(results)
         objectives: dict[tuple[str, str], set[str]] = {}
         for each in identities.values():
-            objectives.setdefault((each["method"], each["task"]), set()).add(each["objective"])
+            objectives.setdefault((each.method, each.task), set()).add(each.objective)
         for key, each in identities.items():
-            by_kl = each["objective"] == "kl" and len(objectives[each["method"], each["task"]]) > 1
-            named = {"variant": each["method"] + ", KL" * by_kl, "prompts": prompts.get(key, "")}
+            by_kl = each.objective == "kl" and len(objectives[each.method, each.task]) > 1
+            named = {"variant": each.method + ", KL" * by_kl, "prompts": prompts.get(key, "")}
             self._parameters[key] = named | self._parameters[key]
 
     def table(self, name: str) -> pd.DataFrame:
@@ -131,12 +131,12 @@ class Tables:
     @cached_property
     def costs(self) -> pd.DataFrame:
         """A row a finished cell: ``seconds``, ``passes``, and both as multiples of EAP's on the same task and model."""
-        done = [record for record in self.results.records if record["status"] == "done"]
+        done = [record for record in self.results.records if record.done]
         rows = [
             {
                 **cell,
-                "seconds": record["cost"].get("seconds"),
-                "passes": (record["cost"].get("forward") or 0) + (record["cost"].get("backward") or 0),
+                "seconds": record.cost.seconds,
+                "passes": (record.cost.forward or 0) + (record.cost.backward or 0),
             }
             for cell, record in zip(cell_columns(done), done, strict=True)
         ]
@@ -254,9 +254,9 @@ class Tables:
     def reports(self) -> pd.DataFrame:
         """A row a cell and part of the report that its method gives of itself: DiscoGP's weights, edges and both."""
         rows = []
-        done = [record for record in self.results.records if record["status"] == "done"]
+        done = [record for record in self.results.records if record.done]
         for cell, record in zip(cell_columns(done), done, strict=True):
-            found = record["diagnostics"].get("report") or {}
+            found = record.diagnostics.get("report") or {}
             rows += [{**cell, "of": part, **numbers} for part, numbers in found.items()]
         measures = ["accuracy", "complement_accuracy", "kl", "weight_density", "edge_density", "chance"]
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "of", *measures])
@@ -271,13 +271,13 @@ class Tables:
 
     @cached_property
     def _n_edges(self) -> dict[str, int]:
-        return {record["key"]: record["n_edges"] for record in self.results.records}
+        return {record.key: record.n_edges for record in self.results.records}
 
     def _done(self) -> list[dict[str, Any]]:
         """The finished cells' columns, and the hash of the graph that their scores are on."""
-        done = [record for record in self.results.records if record["status"] == "done"]
+        done = [record for record in self.results.records if record.done]
         return [
-            {**cell, "graph": record["identity"]["graph"]}
+            {**cell, "graph": record.identity.graph}
             for cell, record in zip(cell_columns(done), done, strict=True)
         ]
 
@@ -312,10 +312,10 @@ class Tables:
 def _prompts(results: Results) -> dict[str, int]:
     """Cell key -> how many prompts were searched on, of benchmarks all of whose cells have one number of them."""
     found = {}
-    for contents in results.store.benchmarks().values():
-        counts = {grid.get("prompts") for grid in (contents.get("spec") or {}).get("grid", ())}
+    for benchmark in results.store.benchmarks().values():
+        counts = {grid.get("prompts") for grid in benchmark.spec.get("grid", ())}
         if len(counts) == 1 and None not in counts:
-            found |= dict.fromkeys(contents["cells"], counts.pop())
+            found |= dict.fromkeys(benchmark.cells, counts.pop())
     return found
 
 

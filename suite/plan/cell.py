@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..store.keys import KEY_VERSION, key_of
+from ..store.record import CellIdentity, plain
 
 if TYPE_CHECKING:
     from ..run.evaluation import Evaluation
@@ -62,34 +63,34 @@ class Cell:
     undefined: str | None = field(default=None, compare=False)
     evaluation: Evaluation | None = field(default=None, compare=False)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> CellIdentity:
         """Everything that changes a number, and nothing else; readable, and stored with the result."""
-        return {
-            "key_version": KEY_VERSION,
-            "task": self.task,
-            "data": self.data,
-            "model": self.model,
-            "weights": self.weights,
-            "graph": self.graph,
-            "truth": self.truth,
-            "method": self.method,
-            "version": self.version,
-            "parameters": dict(self.parameters),
-            "ablation": self.ablation,
-            "objective": self.objective,
-            "seed": self.seed,
-        }
+        return CellIdentity(
+            key_version=KEY_VERSION,
+            task=self.task,
+            data=self.data,
+            model=self.model,
+            weights=self.weights,
+            graph=self.graph,
+            truth=self.truth,
+            method=self.method,
+            version=self.version,
+            parameters=plain(self.parameters),
+            ablation=self.ablation,
+            objective=self.objective,
+            seed=self.seed,
+        )
 
     @cached_property
     def key(self) -> str:
-        return key_of(self.identity())
+        return self.identity().key
 
     def __hash__(self) -> int:
         return int(self.key, 16)
 
     def without_seed(self) -> str:
         """The key of what the cell would be without its seed: equal for the seeds of one family."""
-        return key_of(self.identity() | {"seed": None, "cost_only": dict(self.cost_only)})
+        return key_of(self.identity().as_json() | {"seed": None, "cost_only": dict(self.cost_only)})
 
     def __str__(self) -> str:
         parts = [self.method, self.task, self.ablation, self.objective]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import SpecError, unknown
 from ..store.keys import why_not_reused
+from ..store.record import Record
 from ..store.store import Store
 from . import names
 from .cell import Cell
@@ -97,7 +98,7 @@ class Plan:
             "not_run": [asdict(model) for model in self.not_run],
             "not_reused": dict(self.not_reused),
             "cells": [
-                {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity()}
+                {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity().as_json()}
                 for p in self.cells
             ],
         }
@@ -159,14 +160,14 @@ def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
 def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequence[NotRun] = ()) -> Plan:
     """Where each cell stands in a store, or without one."""
     estimator = Estimator()
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, Record] = {}
     older: Counter[str] = Counter()
     for record in store.records() if store else ():
-        known[record["key"]] = record
-        if reason := why_not_reused(record["identity"]["key_version"]):
+        known[record.key] = record
+        if reason := why_not_reused(record.identity.key_version):
             older[reason] += 1
-        if seconds := record["cost"].get("total_seconds"):
-            estimator.add(record["identity"]["method"], record["identity"]["task"], seconds)
+        if seconds := record.cost.total_seconds:
+            estimator.add(record.identity.method, record.identity.task, seconds)
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
     planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
@@ -174,18 +175,18 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequ
     return Plan(name, tuple(planned), damaged, estimator, absent, dict(older))
 
 
-def _state(cell: Cell, record: Mapping[str, Any] | None, damage: str | None) -> tuple[State, str | None]:
+def _state(cell: Cell, record: Record | None, damage: str | None) -> tuple[State, str | None]:
     if cell.undefined:
         return "undefined", cell.undefined
     if record is None:
         return "missing", damage
-    if record["status"] == "done":
+    if record.done:
         return "done", None
-    if record["kind"] != "undefined":
-        return "failed", f"{record['kind']}: {record['reason']}"
+    if record.kind != "undefined":
+        return "failed", f"{record.kind}: {record.reason}"
     # A row that cost nothing was written because the benchmark said so, and the benchmark now says otherwise. One
     # that cost something is the method's own answer.
-    return ("undefined", record["reason"]) if record["cost"] else ("missing", None)
+    return ("missing", None) if record.cost.total_seconds is None else ("undefined", record.reason)
 
 
 def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
@@ -197,9 +198,9 @@ def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
     if not store.has_evaluation(key):
         return replace(planned, state="unevaluated")
     record = store.evaluation(key)
-    if record["status"] == "done":
+    if record.done:
         return planned
-    return replace(planned, state="failed", reason=f"{record['kind']}: its evaluation: {record['reason']}")
+    return replace(planned, state="failed", reason=f"{record.kind}: its evaluation: {record.reason}")
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..store.record import Provenance
+
 _PACKAGES = ("circuitmeter", "torch", "numpy", "scipy", "safetensors", "transformers", "datasets")
 
 
@@ -49,13 +51,13 @@ def seed_everything(key: str) -> None:
     torch.manual_seed(seed % 2**63)
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(device: str) -> Provenance:
     """Versions, commit, device, determinism and the time, as a record keeps them.
 
     Args:
         device: as torch names it.
     """
-    return {**_lasting(device), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    return Provenance(**_lasting(device), finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 @lru_cache

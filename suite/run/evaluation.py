@@ -10,13 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..intervention.setting import Setting
 from ..plan.cell import Cell
 from ..plan.subject import first
-from ..store.keys import key_of
-from ..store.record import plain
+from ..store.record import Cost, EvaluatedCircuit, EvaluationIdentity, EvaluationRecord, SettingRow, plain
 from .environment import provenance
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..plan.subject import Subject
 
 VERSION = 1  # raised when a number that older evaluations hold would come out otherwise
-FORMAT = 1
 SIZES = ("true", "native")
 SELECTIONS = ("top-n", "greedy")
 
@@ -61,22 +59,22 @@ class Evaluation:
     by_template: bool = False
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    def identity(self, cell: Cell) -> dict[str, Any]:
+    def identity(self, cell: Cell) -> EvaluationIdentity:
         """Everything that changes a number of the evaluation of ``cell``."""
-        return {
-            "evaluation_version": VERSION,
-            "cell": cell.key,
-            "data": self.data,
-            "settings": list(self.settings),
-            "sizes": list(self.sizes),
-            "selection": self.selection,
-            "absolute": self.absolute,
+        return EvaluationIdentity(
+            evaluation_version=VERSION,
+            cell=cell.key,
+            data=self.data,
+            settings=self.settings,
+            sizes=self.sizes,
+            selection=self.selection,
+            absolute=self.absolute,
             **({"batch_size": self.batch_size} if any(_over_batch(text) for text in self.settings) else {}),
             **({"by_template": True} if self.by_template else {}),
-        }
+        )
 
     def key(self, cell: Cell) -> str:
-        return key_of(self.identity(cell))
+        return self.identity(cell).key
 
 
 def _over_batch(setting: str) -> bool:
@@ -85,7 +83,7 @@ def _over_batch(setting: str) -> bool:
 
 def evaluate(
     cell: Cell, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping], device: str
-) -> dict:
+) -> EvaluationRecord:
     """Measures the circuits of a finished cell.
 
     Args:
@@ -104,40 +102,40 @@ def evaluate(
     data = first(on.task.data(evaluation.split), evaluation.prompts)
     described, circuits = _circuits(cell, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
-    rows: list[dict[str, Any]] = []
+    rows: list[SettingRow] = []
     # Settings that differ only in how prompts are summed up share their runs.
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
         rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation)
-    return _head(cell, status="done") | {
-        "circuits": described,
-        "rows": rows,
-        "cost": {"total_seconds": time.perf_counter() - start},
-        "provenance": provenance(device),
-    }
+    return EvaluationRecord(
+        key=evaluation.key(cell),
+        identity=evaluation.identity(cell),
+        status="done",
+        kind=None,
+        reason=None,
+        split=evaluation.split,
+        circuits=described,
+        rows=rows,
+        cost=Cost(total_seconds=time.perf_counter() - start),
+        provenance=provenance(device),
+    )
 
 
-def failure(cell: Cell, kind: str, reason: str) -> dict[str, Any]:
+def failure(cell: Cell, kind: str, reason: str) -> EvaluationRecord:
     """The record of an evaluation that went wrong; ``kind`` and ``reason`` as of a cell's."""
-    head = _head(cell, status="failed", kind=kind, reason=reason)
-    return head | {"circuits": [], "rows": [], "cost": {}, "provenance": {}}
-
-
-def _head(cell: Cell, *, status: str, kind: str | None = None, reason: str | None = None) -> dict[str, Any]:
     evaluation = cell.evaluation
-    return {
-        "format": FORMAT,
-        "key": evaluation.key(cell),
-        "identity": evaluation.identity(cell),
-        "status": status,
-        "kind": kind,
-        "reason": reason,
-        "split": evaluation.split,
-    }
+    return EvaluationRecord(
+        key=evaluation.key(cell),
+        identity=evaluation.identity(cell),
+        status="failed",
+        kind=kind,
+        reason=reason,
+        split=evaluation.split,
+    )
 
 
 def _rows(
     settings: list[Setting], on: Subject, data: Data, circuits: list[Circuit], seed: int, evaluation: Evaluation
-) -> list[dict[str, Any]]:
+) -> list[SettingRow]:
     """The rows of settings that share a cut and an objective."""
     from ..intervention.evaluator import default_batch_size
     from ..intervention.faithfulness import measure
@@ -146,14 +144,14 @@ def _rows(
     reasons = {setting: setting.undefined(data, on.model) for setting in settings}
     if not circuits or all(reasons.values()):
         why = {setting: reason or "there is no circuit to measure" for setting, reason in reasons.items()}
-        return [{"setting": str(setting), "undefined": why[setting]} for setting in settings]
+        return [SettingRow(setting=str(setting), undefined=why[setting]) for setting in settings]
     objective = OBJECTIVES.get(settings[0].objective)
     batch_size = evaluation.batch_size or default_batch_size(on.model, data.clean.shape[1])
     found = measure(on.model, data, circuits, settings[0].cut, objective, seed=seed, batch_size=batch_size)
     rows = []
     for setting in settings:
         if reasons[setting]:
-            rows.append({"setting": str(setting), "undefined": reasons[setting]})
+            rows.append(SettingRow(setting=str(setting), undefined=reasons[setting]))
             continue
         row = {
             "setting": str(setting),
@@ -169,16 +167,16 @@ def _rows(
         if evaluation.by_template and data.templates is not None:
             prompts = {int(number): (data.templates == number).nonzero()[:, 0] for number in data.templates.unique()}
             row["by_template"] = {
-                number: found.faithfulness(setting.aggregation, setting.reference, which)
+                str(number): found.faithfulness(setting.aggregation, setting.reference, which)
                 for number, which in prompts.items()
             }
-        rows.append(plain(row))
+        rows.append(SettingRow(**plain(row)))
     return rows
 
 
 def _circuits(
     cell: Cell, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping]
-) -> tuple[list[dict[str, Any]], list[Circuit]]:
+) -> tuple[list[EvaluatedCircuit], list[Circuit]]:
     """The circuits that are evaluated, and what is said of each."""
     import torch
 
@@ -194,11 +192,11 @@ def _circuits(
         if size == "native":
             for i, label in enumerate(labels):
                 circuits.append(Circuit(graph, torch.from_numpy(tensors[f"circuit.{i}"]).bool()))
-                described.append({"size": size, "n_edges": circuits[-1].n_edges, "label": plain(label)})
+                described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label=plain(label)))
             continue
         if size == "true" and truth is None:
             continue
         n = int(truth.core.sum()) if size == "true" else int(size * graph.n_edges)
         circuits.append(select(scores, n, evaluation.absolute))
-        described.append({"size": size, "n_edges": circuits[-1].n_edges, "label": {}})
+        described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label={}))
     return described, circuits

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..plan.cell import Cell
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
+    from ..store.record import Cost, EvaluationRecord, Record
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,10 @@ class Outcome:
     peak_memory_bytes: int | None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Outcome:
-        cost = record["cost"]
-        return cls(
-            record["status"],
-            record["kind"],
-            record["reason"],
-            cost.get("total_seconds"),
-            cost.get("peak_memory_bytes"),
-        )
+    def of(cls, record: Record | EvaluationRecord, cost: Cost | None = None) -> Outcome:
+        """How the result of this record ended; ``cost`` where it is not the record's own."""
+        cost = cost or record.cost
+        return cls(record.status, record.kind, record.reason, cost.total_seconds, cost.peak_memory_bytes)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..errors import StoreError
 from ..plan.cell import Cell
 from ..plan.family import Family
+from ..store.record import EvaluationRecord, Record
 from ..store.store import Store
 from .events import Outcome
 from .search import diagnosis, run_family
@@ -31,28 +31,27 @@ def complete(family: Family, store: Store, device: str) -> Iterator[Outcome]:
 
 def _with_evaluation(cell: Cell, store: Store, device: str) -> Outcome:
     record = store.record(cell.key)
-    if record["status"] != "done" or cell.evaluation is None:
+    if not record.done or cell.evaluation is None:
         return Outcome.of(record)
     evaluation = _evaluated(cell, store, record, device)
     store.write_evaluation(evaluation)
-    seconds = record["cost"]["total_seconds"] + evaluation["cost"].get("total_seconds", 0.0)
-    cost = record["cost"] | {"total_seconds": seconds}
-    return Outcome.of({**{name: evaluation[name] for name in ("status", "kind", "reason")}, "cost": cost})
+    seconds = (record.cost.total_seconds or 0.0) + (evaluation.cost.total_seconds or 0.0)
+    return Outcome.of(evaluation, record.cost.model_copy(update={"total_seconds": seconds}))
 
 
-def _finished(cell: Cell, store: Store) -> dict[str, Any] | None:
+def _finished(cell: Cell, store: Store) -> Record | None:
     record = store.record(cell.key) if cell.key in store else None
-    return record if record is not None and record["status"] == "done" else None
+    return record if record is not None and record.done else None
 
 
-def _evaluated(cell: Cell, store: Store, record: dict[str, Any], device: str) -> dict[str, Any]:
+def _evaluated(cell: Cell, store: Store, record: Record, device: str) -> EvaluationRecord:
     """The evaluation's record; when it goes wrong, the one that says why."""
     from ..plan.subject import subject_of
     from .evaluation import evaluate, failure
 
     try:
         on = subject_of(cell, device)
-        labels = [circuit["label"] for circuit in record["circuits"]]
+        labels = [circuit.label for circuit in record.circuits]
         return evaluate(cell, on, store.tensors(cell.key), labels, device)
     except StoreError:
         raise

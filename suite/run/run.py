@@ -16,7 +16,7 @@ from ..plan.cell import Cell
 from ..plan.estimate import spoken
 from ..plan.family import families
 from ..plan.plan import Plan, compare, expansion, select
-from ..store.record import failure
+from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
 from . import executors
 from .events import Damaged, Event, Finished, Outcome, Planned
@@ -147,15 +147,19 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     cells = expanded.cells
     for planned in found.of("undefined"):
         if planned.cell.key not in store:
-            store.write(failure(planned.cell, "undefined", planned.reason or "", cost={}, provenance={}), {})
+            store.write(failure(planned.cell.identity(), "undefined", planned.reason or ""), {})
     for cell in {cell.truth: cell for cell in cells if cell.truth}.values():
         if not store.has_truth(cell.truth):
             store.write_truth(cell.truth, subject_of(cell).truth.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    contents = {"spec": complete, "cells": sorted(cell.key for cell in cells)}
-    if expanded.not_run:
-        contents["not_run"] = [asdict(model) for model in expanded.not_run]
-    store.write_benchmark(spec.name, contents)
+    evaluated = {cell.key: cell.evaluation.key(cell) for cell in cells if cell.evaluation and not cell.undefined}
+    benchmark = Benchmark(
+        spec=complete,
+        cells=sorted(cell.key for cell in cells),
+        evaluations=dict(sorted(evaluated.items())),
+        not_run=[ModelNotRun(**asdict(model)) for model in expanded.not_run],
+    )
+    store.write_benchmark(spec.name, benchmark)
 
 
 def _failed(found: Plan, ran: Mapping[Cell, Outcome]) -> tuple[tuple[Cell, str], ...]:

@@ -16,7 +16,7 @@ from ..plan import names
 from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, subject_of
-from ..store.record import FORMAT, failure, plain
+from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure, plain
 from .cost import measure
 from .environment import provenance, seed_everything
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
 
 
-def run_cell(cell: Cell, device: str = "cpu") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def run_cell(cell: Cell, device: str = "cpu") -> tuple[Record, dict[str, np.ndarray]]:
     """Measures a cell.
 
     Args:
@@ -40,23 +40,23 @@ def run_cell(cell: Cell, device: str = "cpu") -> tuple[dict[str, Any], dict[str,
     return next(run_family((cell,), device))
 
 
-def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
     """Measures the cells of a family, in their order: what ``run_cell`` returns for each, as soon as it is scored.
 
     Each of several cells is charged its share of what they cost together, and says so: ``shared_by``. Cells that fail
     together are run one by one, because what goes wrong with one seed is nothing to the others.
     """
-    start, cost, first = time.perf_counter(), {}, family[0]
+    start, measured, first = time.perf_counter(), {}, family[0]
     try:
         on = subject_of(first, device)
-        found = discover(family, on, device, cost)
+        found = discover(family, on, device, measured)
     except Exception as error:  # whatever it is, the other cells are run all the same
         if len(family) > 1:
             for cell in family:
                 yield run_cell(cell, device)
             return
         on, found = None, (error,)
-    spent = _share(cost | {"total_seconds": time.perf_counter() - start}, len(family))
+    spent = _share(measured | {"total_seconds": time.perf_counter() - start}, len(family))
     for cell, discovery in zip(family, found, strict=True):
         start = time.perf_counter()
         try:
@@ -66,9 +66,8 @@ def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[dict[str, 
         except Exception as error:
             record, tensors = _failed(cell, error), {}
         seconds = spent["total_seconds"] + time.perf_counter() - start
-        record["cost"] = dict(cell.cost_only) | spent | {"total_seconds": seconds}
-        record["provenance"] = provenance(device)
-        yield record, tensors
+        cost = Cost(**spent | {"total_seconds": seconds}, parameters=plain(cell.cost_only))
+        yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
 def _share(cost: dict[str, Any], n: int) -> dict[str, Any]:
@@ -79,12 +78,11 @@ def _share(cost: dict[str, Any], n: int) -> dict[str, Any]:
     return shared | {"shared_by": n}
 
 
-def _failed(cell: Cell, error: Exception) -> dict[str, Any]:
+def _failed(cell: Cell, error: Exception) -> Record:
     kind, reason = diagnosis(error)
-    record = failure(cell, kind, reason, cost={}, provenance={})
-    if not isinstance(error, CircuitMeterError):
-        record["diagnostics"] = {"traceback": "".join(traceback.format_exception(error)).splitlines()}
-    return record
+    told = isinstance(error, CircuitMeterError)
+    diagnostics = {} if told else {"traceback": "".join(traceback.format_exception(error)).splitlines()}
+    return failure(cell.identity(), kind, reason, diagnostics=diagnostics)
 
 
 def discover(
@@ -121,31 +119,31 @@ def discover(
         )
 
 
-def _scored(cell: Cell, on: Subject, discovery: Discovery) -> dict[str, Any]:
+def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
     """The record of a discovery: its recovery of every certified truth, and its circuit at the true size."""
     from ..scoring.recovery import circuit_recovery, recovery
 
     truths = _truths(cell, on)
-    return {
-        "format": FORMAT,
-        "key": cell.key,
-        "identity": cell.identity(),
-        "status": "done",
-        "reason": None,
-        "kind": None,
-        "n_edges": on.model.graph.n_edges,
-        "recovery": {name: plain(recovery(discovery.scores, truth)) for name, truth in truths.items()},
-        "circuits": [
-            {
-                "label": plain(native.label),
-                "n_edges": native.circuit.n_edges,
-                "recovery": {name: plain(circuit_recovery(native.circuit, truth)) for name, truth in truths.items()},
-            }
-            for native in discovery.circuits
-        ],
-        "circuit_at_true_size": _at_true_size(cell, on, discovery),
-        "diagnostics": plain(discovery.diagnostics),
-    }
+    circuits = [
+        NativeCircuit(
+            label=plain(native.label),
+            n_edges=native.circuit.n_edges,
+            recovery={name: circuit_recovery(native.circuit, truth) for name, truth in truths.items()},
+        )
+        for native in discovery.circuits
+    ]
+    return Record(
+        key=cell.key,
+        identity=cell.identity(),
+        status="done",
+        reason=None,
+        kind=None,
+        n_edges=on.model.graph.n_edges,
+        recovery={name: recovery(discovery.scores, truth) for name, truth in truths.items()},
+        circuits=circuits,
+        circuit_at_true_size=_at_true_size(cell, on, discovery),
+        diagnostics=plain(discovery.diagnostics),
+    )
 
 
 def _truths(cell: Cell, on: Subject) -> dict[str, Reference]:
@@ -155,7 +153,7 @@ def _truths(cell: Cell, on: Subject) -> dict[str, Reference]:
     return {name: truth for name, truth in found.items() if truth is not None}
 
 
-def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> dict[str, Any] | None:
+def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
     """How the circuit of as many edges as the truth has behaves, with all others cut."""
     import torch
 
@@ -173,11 +171,11 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> dict[str, An
     evaluator = Evaluator(on.model, on.data, ablation, objective, seed=cell.seed or 0)
     masks = torch.stack([circuit.edges, on.model.graph.exists])
     cut, full = evaluator.outputs(masks)
-    return {
-        "n_edges": circuit.n_edges,
-        "output_error": plain(float((cut - full).abs().max())),
-        "objective": plain(float(objective.value(evaluator.loss(masks[:1])[0]))),
-    }
+    return TrueSize(
+        n_edges=circuit.n_edges,
+        output_error=float((cut - full).abs().max()),
+        objective=float(objective.value(evaluator.loss(masks[:1])[0])),
+    )
 
 
 def _tensors(discovery: Discovery) -> dict[str, np.ndarray]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
+from .record import Record
 from .store import Store
 
 STATES = ("done", "undefined", "failed", "damaged", "missing")
@@ -65,29 +66,42 @@ def check(path: str | Path) -> Check:
         StoreError: there is no store at ``path``, or a newer version wrote it.
     """
     store = Store(path)
-    faults = store.faults()
-    records = {record["key"]: record for record in store.records()}
-    truths = {record["identity"]["truth"] for record in records.values()} - {None}
+    faults = faults_of(store)
+    records = {record.key: record for record in store.records()}
+    truths = {record.identity.truth for record in records.values()} - {None}
     known = {certificate for certificate in truths if store.has_truth(certificate)}
-    orphans = [key for key, record in records.items() if record["identity"]["truth"] not in {None, *known}]
+    orphans = [key for key, record in records.items() if record.identity.truth not in {None, *known}]
     coverage, not_run = {}, {}
     for file in sorted((store.path / "benchmarks").glob("*.json")):
         if f"benchmarks/{file.name}" not in faults:
-            contents = store.benchmark(file.stem)
-            found = [_state(key, records, faults) for key in contents["cells"]]
-            if contents.get("not_run"):
-                not_run[file.stem] = [absent(each) for each in contents["not_run"]]
+            benchmark = store.benchmark(file.stem)
+            found = [_state(key, records, faults) for key in benchmark.cells]
+            if benchmark.not_run:
+                not_run[file.stem] = [str(model) for model in benchmark.not_run]
             coverage[file.stem] = {state: found.count(state) for state in STATES}
     return Check(store.path, faults, coverage, tuple(orphans), not_run)
 
 
-def absent(model: Mapping[str, Any]) -> str:
-    """What a store's benchmark says of a model that it has no cells on, in a line."""
-    return f"{model['combinations']} cells on {model['model']}: {model['reason']}"
+def faults_of(store: Store) -> dict[str, str]:
+    """Everything in the store that is not what was written, by its path, with what is wrong."""
+    found: dict[str, str] = {}
+    readers = {
+        "cells/{}": (store.keys(), store.record),
+        "evaluations/{}.json": (store.evaluation_keys(), store.evaluation),
+        "truths/{}.json": (store.truth_keys(), store.truth),
+        "benchmarks/{}.json": (store.benchmark_names(), store.benchmark),
+    }
+    for path, (names, read) in readers.items():
+        for name in names:
+            try:
+                read(name)
+            except StoreError as error:
+                found[path.format(name)] = str(error)
+    return found
 
 
-def _state(key: str, records: dict[str, dict[str, Any]], faults: dict[str, str]) -> str:
+def _state(key: str, records: dict[str, Record], faults: dict[str, str]) -> str:
     if key not in records:
         return "damaged" if f"cells/{key}" in faults else "missing"
     record = records[key]
-    return "undefined" if record["kind"] == "undefined" else record["status"]
+    return "undefined" if record.kind == "undefined" else record.status

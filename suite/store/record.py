@@ -1,91 +1,300 @@
-"""What the record of a cell looks like: made here for failures, checked here for all."""
+"""The results that a store holds, each defined once: the record of a cell, and that of an evaluation of its circuits.
+
+Both are read by attribute. A number that is not defined (NaN) is None. ``FORMAT`` rises when a field changes its
+meaning or is taken away; ``older.py`` has what reads the formats before.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal, Self
 
-from ..plan.cell import Cell
-from ..store.keys import key_of
+from pydantic import Field, model_validator
 
-FORMAT = 1
-FAILURES = ("undefined", "error", "nan", "memory", "timeout", "killed")
+from .model import File, Identity, Kept, Key, Number, Values, plain
 
-_SCHEMA: dict[str, type | tuple[type, ...]] = {
-    "format": int,
-    "key": str,
-    "identity": dict,
-    "status": str,
-    "reason": (str, type(None)),
-    "kind": (str, type(None)),
-    "n_edges": (int, type(None)),
-    "recovery": dict,
-    "circuits": list,
-    "circuit_at_true_size": (dict, type(None)),
-    "diagnostics": dict,
-    "cost": dict,
-    "provenance": dict,
-}
+__all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure", "plain"]
+
+FORMAT = 2
+Failure = Literal["undefined", "error", "nan", "memory", "timeout", "killed"]
+FAILURES: tuple[str, ...] = ("undefined", "error", "nan", "memory", "timeout", "killed")
 
 
-def failure(cell: Cell, kind: str, reason: str, *, cost: Mapping, provenance: Mapping) -> dict[str, Any]:
+class CellIdentity(Identity):
+    """What a cell is: see ``plan.cell.Cell`` for each field."""
+
+    key_version: int
+    task: str
+    data: str
+    model: str
+    weights: str
+    graph: str
+    truth: str | None
+    method: str
+    version: str
+    parameters: Values
+    ablation: str
+    objective: str | None
+    seed: int | None
+
+
+class Recovery(Kept):
+    """How well scores recover one truth: the metrics of ``scoring.recovery.recovery``, which says what each is.
+
+    A metric that is not named here may be added; it is a number, too.
+    """
+
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
+    model_config = {"extra": "allow"}
+
+    auroc: Number = None
+    auroc_structural: Number = None
+    auroc_signed: Number = None
+    auroc_signed_structural: Number = None
+    average_precision: Number = None
+    average_precision_structural: Number = None
+    average_precision_signed: Number = None
+    average_precision_signed_structural: Number = None
+    true_size: Number = None
+    precision: Number = None
+    recall: Number = None
+    f1: Number = None
+    exact: Number = None
+    node_auroc: Number = None
+    node_average_precision: Number = None
+    pessimistic_auc: Number = None
+    node_pessimistic_auc: Number = None
+    mib_auroc: Number = None
+
+
+class CircuitRecovery(Kept):
+    """How well one circuit recovers one truth (``scoring.recovery.circuit_recovery``)."""
+
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
+    model_config = {"extra": "allow"}
+
+    precision: Number = None
+    recall: Number = None
+    f1: Number = None
+    tpr: Number = None
+    fpr: Number = None
+    exact: Number = None
+
+
+class NativeCircuit(Kept):
+    """A circuit that the method itself returned: its label (a threshold, a target), edges, and recovery by truth."""
+
+    label: Values
+    n_edges: int
+    recovery: dict[str, CircuitRecovery] = {}
+
+
+class TrueSize(Kept):
+    """The circuit of as many edges as the truth has, all others cut: largest change of an output, and objective."""
+
+    n_edges: int
+    output_error: Number
+    objective: Number
+
+
+class Cost(Kept):
+    """What a cell or an evaluation cost.
+
+    seconds: of the search. total_seconds: from loading to scoring. forward, backward: plain passes over one example.
+    peak_memory_bytes: while the method searched. shared_by: of how many cells that ran together this is one's share.
+    parameters: those of the method that change its cost and no number, such as its batch size.
+    """
+
+    seconds: Number = None
+    total_seconds: Number = None
+    forward: Number = None
+    backward: Number = None
+    peak_memory_bytes: int | None = None
+    shared_by: int | None = None
+    parameters: Values = {}
+
+
+class Device(Kept):
+    """What tensors were on: ``cpu`` or ``cuda``, and the maker's name of it."""
+
+    type: str
+    name: str
+
+
+class Provenance(Kept):
+    """What a result was made with, and when: ``finished``, in UTC."""
+
+    versions: dict[str, str | None] = {}
+    commit: str | None = None
+    platform: str | None = None
+    device: Device | None = None
+    threads: int | None = None
+    deterministic_algorithms: bool | None = None
+    cublas_workspace_config: str | None = None
+    environment: Key | None = None
+    finished: str | None = None
+
+
+class Outcome(File):
+    """What records and evaluations share: a key, how it ended, what it cost and what it was made with."""
+
+    key: Key
+    status: Literal["done", "failed"]
+    kind: Failure | None
+    reason: str | None
+    cost: Cost = Cost()
+    provenance: Provenance = Provenance()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return self.status == "done"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.done != (self.kind is None):
+            raise ValueError("the record is half done, half failed")
+        return self
+
+
+class Record(Outcome):
+    """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), the
+    method's own circuits, and what the method says of its search."""
+
+    format: Literal[2] = FORMAT
+    identity: CellIdentity
+    n_edges: int | None
+    recovery: dict[str, Recovery] = {}
+    circuits: tuple[NativeCircuit, ...] = ()
+    circuit_at_true_size: TrueSize | None = None
+    diagnostics: Values = {}
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        if self.identity.key != self.key:
+            raise ValueError("the record's identity belongs to another key")
+        if self.done and self.n_edges is None:
+            raise ValueError("the record is half done, half failed")
+        return self
+
+    @property
+    def own_recovery(self) -> Recovery | None:
+        """Recovery of the truth under the cell's own ablation; None where no truth is known."""
+        return self.recovery.get(self.identity.ablation)
+
+
+class EvaluationIdentity(Identity):
+    """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes."""
+
+    evaluation_version: int
+    cell: Key
+    data: str
+    settings: tuple[str, ...]
+    sizes: tuple[int | float | str, ...]
+    selection: str
+    absolute: bool
+    batch_size: int | None = None
+    by_template: bool = False
+
+
+class EvaluatedCircuit(Kept):
+    """A circuit that was evaluated: the size that was asked for, its edges, and what tells native circuits apart."""
+
+    size: int | float | str
+    n_edges: int
+    label: Values = {}
+
+
+class SettingRow(Kept):
+    """What was measured under one setting: one of ``values`` and of ``faithfulness`` a circuit.
+
+    undefined: why the setting has no meaning, or None. full, nothing: the value of the whole model and of the
+    reference. uncertain: whether these two cannot be told apart. by_template: the faithfulness on each template's
+    prompts, by the template's number.
+    """
+
+    setting: str
+    undefined: str | None = None
+    full: Number = None
+    nothing: Number = None
+    values: tuple[Number, ...] | None = None
+    faithfulness: tuple[Number, ...] | None = None
+    uncertain: bool | None = None
+    batch_size: int | None = None
+    by_template: dict[str, tuple[Number, ...]] = {}
+
+
+class EvaluationRecord(Outcome):
+    """The record of an evaluation of a cell's circuits."""
+
+    format: Literal[1] = 1
+    identity: EvaluationIdentity
+    split: str
+    circuits: tuple[EvaluatedCircuit, ...] = ()
+    rows: tuple[SettingRow, ...] = ()
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        if self.identity.key != self.key:
+            raise ValueError("the evaluation's identity belongs to another key")
+        n = len(self.circuits)
+        if any(len(found) != n for row in self.rows for found in (row.values, row.faithfulness) if found is not None):
+            raise ValueError("a row of the evaluation has not one number a circuit")
+        return self
+
+
+class ModelNotRun(Kept):
+    """A model that a benchmark has no cells on because it was not there: how many cells it would have, and why."""
+
+    model: str
+    combinations: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.combinations} cells on {self.model}: {self.reason}"
+
+
+class Benchmark(File):
+    """What a store was filled with: the benchmark as it was written, the keys of its cells and of their evaluations."""
+
+    format: Literal[1] = 1
+    spec: Values = {}
+    cells: tuple[Key, ...]
+    evaluations: dict[Key, Key] = {}
+    not_run: tuple[ModelNotRun, ...] = ()
+
+    def with_cells_of(self, other: Benchmark) -> Benchmark:
+        """This benchmark with another store's cells of it as well."""
+        cells = sorted({*self.cells, *other.cells})
+        return self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
+
+
+class StoreFile(File):
+    """``store.json``: the store's format, and the version of the program that made it."""
+
+    format: Literal[1] = 1
+    version: str = "?"
+
+
+def failure(
+    identity: CellIdentity, kind: str, reason: str, *, cost: Cost | None = None, provenance: Provenance | None = None,
+    diagnostics: Mapping | None = None,
+) -> Record:  # fmt: skip
     """The record of a cell that gave no scores: a failure is a result too.
 
     Args:
         kind: one of ``FAILURES``; ``undefined`` is a combination that has no meaning, the others went wrong.
         reason: one line.
-        cost, provenance: what is known of them.
+        cost, provenance, diagnostics: what is known of them.
     """
-    return {
-        "format": FORMAT,
-        "key": cell.key,
-        "identity": cell.identity(),
-        "status": "failed",
-        "reason": " ".join(reason.split()),
-        "kind": kind,
-        "n_edges": None,
-        "recovery": {},
-        "circuits": [],
-        "circuit_at_true_size": None,
-        "diagnostics": {},
-        "cost": dict(cost),
-        "provenance": dict(provenance),
-    }
-
-
-def fault(record: Any, key: str) -> str | None:
-    """What is wrong with a record that claims to be the one of ``key``, or ``None``."""
-    if not isinstance(record, dict):
-        return "the record is no JSON object"
-    for name, types in _SCHEMA.items():
-        if name not in record:
-            return f"the record lacks {name!r}"
-        if not isinstance(record[name], types):
-            return f"the record's {name!r} is a {type(record[name]).__name__}"
-    if record["format"] > FORMAT:
-        return f"the record has format {record['format']}, which a newer version wrote"
-    if record["key"] != key or key_of(record["identity"]) != key:
-        return "the record's identity belongs to another key"
-    if record["status"] == "done":
-        return (
-            None if record["kind"] is None and record["n_edges"] is not None else "the record is half done, half failed"
-        )
-    if record["status"] != "failed" or record["kind"] not in FAILURES:
-        return f"the record's status is {record['status']!r}, of kind {record['kind']!r}"
-    return None
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: numbers of numpy and torch as Python's, tuples as lists, no-number as null."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # a tensor or an array, of any rank
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
+    return Record(
+        key=identity.key,
+        identity=identity,
+        status="failed",
+        kind=kind,
+        reason=" ".join(reason.split()),
+        n_edges=None,
+        cost=cost or Cost(),
+        provenance=provenance or Provenance(),
+        diagnostics=plain(diagnostics or {}),
+    )

@@ -14,6 +14,7 @@ from .arguments import add_json, add_workers
 if TYPE_CHECKING:
     from ..plan.cell import Cell
     from ..plan.spec import Spec
+    from ..store.record import Record
 
 NAME = "validate"
 HELP = "Run a method of yours over a benchmark and rank it beside the built-in methods."
@@ -129,16 +130,16 @@ def compare(spec: Spec, mine: Spec, store: Path) -> list[dict[str, Any]]:
 
     own = mine.cells()
     wanted = {cell.key for cell in (*spec.cells(), *own)}
-    records = [record for record in Store(store).records() if record["key"] in wanted]
+    records = [record for record in Store(store).records() if record.key in wanted]
     rankings = []
     for ablation, objective in dict.fromkeys((cell.ablation, cell.objective) for cell in own):
         alike = {(ablation, objective), (ablation, None)}
-        chosen = [r for r in records if (r["identity"]["ablation"], r["identity"]["objective"]) in alike]
+        chosen = [r for r in records if (r.identity.ablation, r.identity.objective) in alike]
         rankings.append({"ablation": ablation, "objective": objective, **_ranking(chosen, own[0].method)})
     return rankings
 
 
-def _ranking(records: list[dict[str, Any]], method: str) -> dict[str, Any]:
+def _ranking(records: list[Record], method: str) -> dict[str, Any]:
     """The method among all that these records are of: one ablation, one objective."""
     from ...reports.read.tables import aggregate_table, pairwise_table, recovery_table
 

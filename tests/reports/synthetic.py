@@ -11,8 +11,7 @@ import torch
 from circuitmeter.suite.circuit import EdgeScores, Reference
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
-from circuitmeter.suite.store.keys import key_of
-from circuitmeter.suite.store.record import plain
+from circuitmeter.suite.store.record import CellIdentity, EvaluationIdentity, EvaluationRecord, Record
 from circuitmeter.suite.store.store import Store
 
 QUALITY = {"truth": 9.0, "exact": 4.0, "acdc": 3.0, "eap-ig": 2.0, "eap": 1.0, "magnitude": 0.6, "random": 0.0}
@@ -46,21 +45,21 @@ def references(graph, contents):
 
 
 def identity(task, method, ablation, *, objective="l2", seed=None, parameters=None, version="ab" * 8, truth=None):
-    return {
-        "key_version": 1,
-        "task": task,
-        "data": "d" * 16,
-        "model": task,
-        "weights": "e" * 16,
-        "graph": "f" * 16,
-        "truth": truth,
-        "method": method,
-        "version": version,
-        "parameters": parameters or {},
-        "ablation": ablation,
-        "objective": objective,
-        "seed": seed,
-    }
+    return CellIdentity(
+        key_version=1,
+        task=task,
+        data="d" * 16,
+        model=task,
+        weights="e" * 16,
+        graph="f" * 16,
+        truth=truth,
+        method=method,
+        version=version,
+        parameters=parameters or {},
+        ablation=ablation,
+        objective=objective,
+        seed=seed,
+    )
 
 
 def record_of(cell, **changes):
@@ -73,13 +72,8 @@ def record_of(cell, **changes):
         "recovery": {},
         "circuits": [],
     }
-    extra = {
-        "circuit_at_true_size": None,
-        "diagnostics": {},
-        "cost": {},
-        "provenance": {"python": "3.12", "torch": "2.13"},
-    }
-    return {"format": 1, "key": key_of(cell), "identity": cell, **base, **extra, **changes}
+    made = {"versions": {"python": "3.12", "torch": "2.13"}}
+    return Record(**{"key": cell.key, "identity": cell, "provenance": made, **base, **changes})
 
 
 def write_done(store, contents, cell, quality, noise_seed, circuits=0):
@@ -88,7 +82,7 @@ def write_done(store, contents, cell, quality, noise_seed, circuits=0):
     graph = Graph(**shape)
     known = references(graph, contents)
     generator = torch.Generator().manual_seed(noise_seed)
-    values = torch.rand(graph.exists.shape, generator=generator) + quality * known[cell["ablation"]].core
+    values = torch.rand(graph.exists.shape, generator=generator) + quality * known[cell.ablation].core
     scores = EdgeScores(graph, values)
     found = {name: recovery(scores, truth) for name, truth in known.items()}
     native, tensors = [], {"scores": scores.values.numpy()}
@@ -101,8 +95,8 @@ def write_done(store, contents, cell, quality, noise_seed, circuits=0):
         native.append({"label": {"threshold": 0.5 * (i + 1)}, "n_edges": circuit.n_edges, "recovery": rates})
     passes = (
         100.0
-        * (1 + 10 * (cell["method"] in ("acdc", "exact")))
-        * (cell["method"] not in ("random", "truth", "magnitude"))
+        * (1 + 10 * (cell.method in ("acdc", "exact")))
+        * (cell.method not in ("random", "truth", "magnitude"))
     )
     cost = {"seconds": 0.01 + passes / 500, "forward": passes, "backward": passes / 10, "peak_memory_bytes": 10**8}
     done = {
@@ -113,7 +107,7 @@ def write_done(store, contents, cell, quality, noise_seed, circuits=0):
         "recovery": found,
         "circuits": native,
     }
-    store.write(plain(record_of(cell, **done, cost=cost)), tensors)
+    store.write(record_of(cell, **done, cost=cost), tensors)
 
 
 def make_store(path, *, programs=4, methods=tuple(QUALITY), ablations=("patch", "zero"), seeds=1, failures=True):
@@ -165,11 +159,10 @@ def write_evaluation(store, key, faithful, *, sizes=("true", 0.1, 0.5), undefine
     ]
     rows += [{"setting": name, "undefined": reason} for name, reason in (undefined or {}).items()]
     settings = [row["setting"] for row in rows]
-    cell = {"evaluation_version": version, "cell": key, "data": "d" * 16, "settings": settings, "sizes": list(sizes)}
-    cell |= {"selection": "top-n", "absolute": True}
+    what = {"evaluation_version": version, "cell": key, "data": "d" * 16, "settings": settings, "sizes": sizes}
+    cell = EvaluationIdentity(**what, selection="top-n", absolute=True)
     record = {
-        "format": 1,
-        "key": key_of(cell),
+        "key": cell.key,
         "identity": cell,
         "status": "done",
         "kind": None,
@@ -177,20 +170,18 @@ def write_evaluation(store, key, faithful, *, sizes=("true", 0.1, 0.5), undefine
         "split": "test",
         "circuits": [{"size": size, "n_edges": 5, "label": {}} for size in sizes],
         "rows": rows,
-        "cost": {},
-        "provenance": {},
     }
-    store.write_evaluation({**record, **changes})
+    store.write_evaluation(EvaluationRecord(**{**record, **changes}))
 
 
 def evaluate_all(store):
     """Evaluates every finished cell under patch, mean and zero: full under its own ablation, less under the others."""
     for record in store.records():
-        if record["status"] == "done":
-            cell = record["identity"]
-            quality = min(1.0, 0.4 + QUALITY.get(cell["method"], 1.0) / 10)
+        if record.done:
+            cell = record.identity
+            quality = min(1.0, 0.4 + QUALITY.get(cell.method, 1.0) / 10)
             faithful = {}
             for ablation in ("patch", "mean", "zero"):
-                full = quality if ablation == cell["ablation"] else quality / (2 + len(cell["task"]) % 3)
+                full = quality if ablation == cell.ablation else quality / (2 + len(cell.task) % 3)
                 faithful[ablation] = [full, full / 2, (1 + full) / 2]
-            write_evaluation(store, record["key"], faithful)
+            write_evaluation(store, record.key, faithful)

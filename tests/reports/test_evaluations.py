@@ -27,7 +27,7 @@ def evaluated_store(tmp_path_factory):
 def cells_of(tmp_path, *identities):
     """An empty store, and the records of cells that count as finished."""
     store = Store(tmp_path / "s", create=True)
-    return store, [record_of(cell, status="done", kind=None, reason=None) for cell in identities]
+    return store, [record_of(cell, status="done", kind=None, reason=None, n_edges=5) for cell in identities]
 
 
 def table_of(store, records):
@@ -36,7 +36,7 @@ def table_of(store, records):
 
 def test_every_number_is_in_its_row(tmp_path):
     store, records = cells_of(tmp_path, identity("tracr/a", "eap", "patch"))
-    write_evaluation(store, records[0]["key"], {"patch": [1.0, 0.5, 0.75], "zero": [-0.5, None, 2.0]})
+    write_evaluation(store, records[0].key, {"patch": [1.0, 0.5, 0.75], "zero": [-0.5, None, 2.0]})
     table = table_of(store, records)
     found = table.set_index(["evaluation_ablation", "size"])
     assert found.loc[("patch", "0.5"), "faithfulness"] == 0.75 and found.loc[("patch", "0.5"), "value"] == 1.75
@@ -48,14 +48,14 @@ def test_every_number_is_in_its_row(tmp_path):
 def test_evaluations_of_cells_that_are_not_reported_are_left_out(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("b", "eap", "patch"))
     for record in records:
-        write_evaluation(store, record["key"], {"patch": [1.0, 1.0, 1.0]})
+        write_evaluation(store, record.key, {"patch": [1.0, 1.0, 1.0]})
     assert set(table_of(store, records[1:])["task"]) == {"b"}
 
 
 def test_the_newer_version_of_an_evaluation_counts(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
     for version, value in ((2, 0.25), (1, 0.75)):
-        write_evaluation(store, records[0]["key"], {"patch": [value]}, sizes=("true",), version=version)
+        write_evaluation(store, records[0].key, {"patch": [value]}, sizes=("true",), version=version)
     table = table_of(store, records)
     assert list(table["faithfulness"]) == [0.25]
 
@@ -64,7 +64,7 @@ def test_the_median_is_over_programs_and_not_over_runs(tmp_path):
     cells = [identity("a", "eap", "patch", seed=seed) for seed in range(5)]
     store, records = cells_of(tmp_path, *cells, identity("b", "eap", "patch"), identity("c", "eap", "patch"))
     for record, value in zip(records, [0.0] * 5 + [0.6, 1.0], strict=True):
-        write_evaluation(store, record["key"], {"patch": [value]}, sizes=("true",))
+        write_evaluation(store, record.key, {"patch": [value]}, sizes=("true",))
     row = faithfulness_table(usual(table_of(store, records))).iloc[0]
     assert (row["faithfulness"], row["n_programs"], row["state"]) == (0.6, 3, "defined")
     assert row["faithfulness_low"] <= 0.6 <= row["faithfulness_high"]
@@ -73,8 +73,8 @@ def test_the_median_is_over_programs_and_not_over_runs(tmp_path):
 def test_no_meaning_no_number_and_not_run_are_three_things(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("a", "eap", "zero"))
     reason = {setting("mean"): "the mean has no meaning here"}
-    write_evaluation(store, records[0]["key"], {"patch": [None]}, sizes=("true",), undefined=reason)
-    write_evaluation(store, records[1]["key"], {"zero": [0.3]}, sizes=("true",))
+    write_evaluation(store, records[0].key, {"patch": [None]}, sizes=("true",), undefined=reason)
+    write_evaluation(store, records[1].key, {"zero": [0.3]}, sizes=("true",))
     table = faithfulness_table(usual(table_of(store, records)))
     states = table.set_index(["ablation", "evaluation_ablation"])["state"].to_dict()
     assert states == {("patch", "patch"): "no number", ("patch", "mean"): "undefined", ("zero", "zero"): "defined"}
@@ -89,11 +89,11 @@ def test_no_meaning_no_number_and_not_run_are_three_things(tmp_path):
 
 def test_only_the_usual_setting_is_in_the_heat_map(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
-    write_evaluation(store, records[0]["key"], {"patch": [0.8]}, sizes=("true",))
+    write_evaluation(store, records[0].key, {"patch": [0.8]}, sizes=("true",))
     contents = store.evaluation(store.path.joinpath("evaluations").glob("*.json").__next__().stem)
-    other = contents["rows"][0] | {"setting": setting("patch", "denoising"), "faithfulness": [0.1]}
-    cell = contents["identity"] | {"settings": [other["setting"]]}
-    store.write_evaluation(contents | {"key": "f" * 16, "identity": cell, "rows": [other]})
+    other = contents.rows[0].model_copy(update={"setting": setting("patch", "denoising"), "faithfulness": (0.1,)})
+    cell = contents.identity.model_copy(update={"settings": (other.setting,)})
+    store.write_evaluation(contents.but(key=cell.key, identity=cell, rows=[other]))
     table = table_of(store, records)
     assert set(table["direction"]) == {"noising", "denoising"}
     assert list(usual(table)["faithfulness"]) == [0.8]
@@ -157,8 +157,8 @@ def test_labels_of_sizes_keep_their_distance():
 
 def test_areas_are_over_all_sizes_or_none(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"), identity("b", "eap", "patch"))
-    write_evaluation(store, records[0]["key"], {"patch": [0.0, 1.0]}, sizes=(0.5, 1.0))
-    write_evaluation(store, records[1]["key"], {"patch": [None, 1.0]}, sizes=(0.5, 1.0))
+    write_evaluation(store, records[0].key, {"patch": [0.0, 1.0]}, sizes=(0.5, 1.0))
+    write_evaluation(store, records[1].key, {"patch": [None, 1.0]}, sizes=(0.5, 1.0))
     row = area_table(usual(table_of(store, records))).iloc[0]
     assert (row["cpr"], row["cmd"], row["n_programs"], row["sizes"]) == (0.25, 0.25, 1, "0.5 1")
     assert row["cpr_log"] == pytest.approx(0.5) and row["cmd_log"] == pytest.approx(0.5)
@@ -209,7 +209,7 @@ def test_baselines_make_no_verdict():
 
 def test_an_evaluation_that_failed_and_a_damaged_cell_are_failures(tmp_path):
     store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
-    write_evaluation(store, records[0]["key"], {}, status="failed", kind="memory", reason="out of memory")
+    write_evaluation(store, records[0].key, {}, status="failed", kind="memory", reason="out of memory")
     table = failure_table(records, store.evaluations(), {"k" * 16: "its checksum differs"})
     assert table[["task", "kind", "reason"]].values.tolist() == [
         ["a", "evaluation: memory", "out of memory"],

@@ -8,6 +8,7 @@ from circuitmeter.ground_truth import manual
 from circuitmeter.reports.read.results import read, within
 from circuitmeter.reports.reproduction.entries import TABLES, Measured
 from circuitmeter.reports.reproduction.measured import OVERLAP_SHARES, Tables
+from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
 
@@ -17,7 +18,7 @@ def done(store, scores, *, task="ioi", method="eap", n_edges=None, diagnostics=N
     exists = ~np.isnan(scores)
     record = record_of(cell, status="done", reason=None, kind=None, n_edges=n_edges or int(exists.sum()))
     store.write(record | {"diagnostics": diagnostics or {}, "cost": cost or {}}, {"scores": scores})
-    return record["key"]
+    return record.key
 
 
 @pytest.fixture
@@ -66,12 +67,12 @@ def test_overlap_counts_edges_and_the_nodes_that_write_them(store):
 def test_a_published_circuit_is_found_by_scores_that_are_it_and_only_on_its_graph(store):
     truth = manual.load("ioi/eap-ig")
     scores = truth.core.double().masked_fill(~truth.graph.exists, float("nan"))
-    cell = identity("ioi@third-name", "eap", "patch") | {"graph": truth.graph.hash}
+    cell = identity("ioi@third-name", "eap", "patch").model_copy(update={"graph": truth.graph.hash})
     record = record_of(cell, status="done", reason=None, kind=None, n_edges=truth.graph.n_edges)
     store.write(record, {"scores": scores.numpy()})
     done(store, scores_of(range(20)), task="ioi")
     tables = Tables(read(store.path))
-    assert set(tables.manual["key"]) == {record["key"]} and set(tables.manual_roc["auroc"]) == {1.0}
+    assert set(tables.manual["key"]) == {record.key} and set(tables.manual_roc["auroc"]) == {1.0}
     first = tables.rows("manual", {"panel": "ioi, edge", "n": 1})
     assert first["precision"].tolist() == [1.0]
     asked = Measured(table="manual", where={"panel": "ioi, edge", "n": 199}, column="recall")
@@ -86,7 +87,7 @@ def test_costs_are_multiples_of_eaps(store):
     (row,) = tables.rows("costs", {"steps": 5}).to_dict("records")
     assert (row["seconds_of_eap"], row["passes_of_eap"]) == (3.5, 3.0)
     assert len(tables.rows("costs", {"steps": [5, ""]})) == 2  # those without steps as well
-    store.write_benchmark("b", {"cells": [row["key"]], "spec": {"grid": [{"prompts": 20}]}})
+    store.write_benchmark("b", Benchmark(cells=[row["key"]], spec={"grid": [{"prompts": 20}]}))
     assert Tables(read(store.path)).rows("costs", {"prompts": 20})["key"].tolist() == [row["key"]]
 
 
@@ -118,8 +119,8 @@ def test_templates_are_rows(store):
 
 def test_results_of_one_benchmark_are_of_its_cells(tmp_path):
     made = make_store(tmp_path / "s", programs=2, methods=("eap", "exact"), failures=False)
-    keys = [record["key"] for record in made.records() if record["identity"]["method"] == "eap"]
-    made.write_benchmark("part", {"cells": keys})
+    keys = [record.key for record in made.records() if record.identity.method == "eap"]
+    made.write_benchmark("part", Benchmark(cells=keys))
     results = read(made.path)
     part = within(results, "part")
     assert set(part.recovery["method"]) == {"eap"} and set(results.recovery["method"]) == {"eap", "exact"}

@@ -18,6 +18,7 @@ from circuitmeter.reports.reproduction.measured import Tables
 from circuitmeter.reports.reproduction.write import _of_the_report, write_reproduction
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.spec import Spec
+from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,7 @@ def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path)
 
 def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(small_store):
     results = read(small_store.path)
-    small_store.write_benchmark("some2024-tracr", {"cells": [record["key"] for record in results.records]})
+    small_store.write_benchmark("some2024-tracr", Benchmark(cells=[record.key for record in results.records]))
     part = Part(name="tracr", benchmark={})
     shown = [{"part": "tracr", "figures": ["roc"], "caption": "The paper's truth is another."}]
     caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read(small_store.path)))["roc"].caption
@@ -162,7 +163,7 @@ def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
 
 def test_a_number_of_another_model_is_no_verdict(small_store):
     results = read(small_store.path)
-    task, model = (results.records[0]["identity"][name] for name in ("task", "model"))
+    task, model = (results.records[0].identity[name] for name in ("task", "model"))
     value = {"name": "v", "reported": 0.5, "part": "language"}
     where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
     value["measured"] = Measured(table="evaluated", where=where, column="faithfulness")
@@ -178,7 +179,7 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
 
 def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
     results = read(small_store.path)
-    task = results.records[0]["identity"]["task"]
+    task = results.records[0].identity.task
     where = {"task": task, "method": "eap", "ablation": "patch", "truth_ablation": "zero"}
     asked = Measured(table="recovery", where=where, column="true_size")
     (found,) = judge(paper(Value(name="v", reported=6.0, measured=asked)), Tables(results))
@@ -193,7 +194,7 @@ def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     where = {"task": "tracr/program0", "method": "acdc", "ablation": "patch"}
     cells = Measured(table="circuits", where=where, column="precision", statistic="max")
     (found,) = judge(paper(Value(name="v", reported=1.0, measured=cells)), Tables(results))
-    precisions = [circuit["recovery"]["patch"]["precision"] for circuit in results.records[0]["circuits"]]
+    precisions = [circuit.recovery["patch"].precision for circuit in results.records[0].circuits]
     assert found.ours == max(precisions) and len(set(precisions)) == 2
 
 
@@ -206,7 +207,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
     drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
     made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})], figure=[drawing])
-    small_store.write_benchmark("some2024-language", {"cells": [record["key"] for record in small_store.records()]})
+    small_store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in small_store.records()]))
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
     assert counted(judged) == "1 reproduced, 1 not run"

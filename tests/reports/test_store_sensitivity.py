@@ -19,7 +19,7 @@ def evaluated(path, faithful):
     store = Store(path, create=True)
     records = [record_of(identity(program, "eap", "patch")) for program in faithful]
     for record, values in zip(records, faithful.values(), strict=True):
-        write_evaluation(store, record["key"], {name: [value] for name, value in values.items()}, sizes=("true",))
+        write_evaluation(store, record.key, {name: [value] for name, value in values.items()}, sizes=("true",))
     return evaluation_table(records, store.evaluations())
 
 
@@ -64,7 +64,7 @@ def test_a_cut_circuit_speaks_for_itself_when_nothing_is_left(tmp_path):
             | {"faithfulness": [0.2]}
             for name in (setting("patch"), setting("patch").replace("patch", "patch/circuit", 1))
         ]
-        write_evaluation(store, record["key"], {}, sizes=("true",), rows=rows)
+        write_evaluation(store, record.key, {}, sizes=("true",), rows=rows)
     found = sensitivity(evaluation_table(records, store.evaluations()))
     row = found.table.iloc[0]
     assert (row["worst_setting"], row["best_setting"]) == ("complement", "circuit")

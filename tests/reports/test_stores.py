@@ -10,6 +10,7 @@ from circuitmeter.reports.read.results import read
 from circuitmeter.reports.read.stores import Stores
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
+from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
 
@@ -22,7 +23,7 @@ def halves(tmp_path_factory):
         for name, methods in (("one", ("eap", "exact")), ("two", ("eap", "acdc")))
     ]
     for store, name in zip(stores, ("first", "second"), strict=True):
-        store.write_benchmark(name, {"cells": store.keys()})
+        store.write_benchmark(name, Benchmark(cells=store.keys()))
     return [store.path for store in stores]
 
 
@@ -54,11 +55,11 @@ def test_merged_stores_give_the_same_page_and_leaderboard_byte_for_byte(halves, 
 def test_a_finished_cell_stands_for_one_that_failed_elsewhere(tmp_path, halves):
     done = next(Store(halves[0]).records())
     other = Store(tmp_path / "s", create=True)
-    other.write(record_of(done["identity"]), {})
+    other.write(record_of(done.identity), {})
     for paths in ((other.path, halves[0]), (halves[0], other.path)):
         stores = Stores(paths)
-        found = {record["key"]: record["status"] for record in stores.records()}
-        assert found[done["key"]] == "done" and stores.scores(done["key"]).ndim == 2
+        found = {record.key: record.status for record in stores.records()}
+        assert found[done.key] == "done" and stores.scores(done.key).ndim == 2
 
 
 def test_a_cell_that_is_damaged_in_one_store_and_whole_in_another_is_whole(tmp_path):
@@ -68,7 +69,7 @@ def test_a_cell_that_is_damaged_in_one_store_and_whole_in_another_is_whole(tmp_p
     key = stores[0].keys()[0]
     (stores[0].path / "cells" / key / "record.json").write_text("{")
     merged = Stores([store.path for store in stores])
-    assert [record["key"] for record in merged.records()] == [key] and merged.damaged == {}
+    assert [record.key for record in merged.records()] == [key] and merged.damaged == {}
     alone = Stores([stores[0].path])
     assert list(alone.records()) == [] and list(alone.damaged) == [key]
 

@@ -28,14 +28,14 @@ def scored(task, method, ablation, areas, **changes):
 
 
 def test_recovery_rows_cross_cells_and_truths(usual_store, usual_results):
-    done = [record for record in usual_results.records if record["status"] == "done"]
+    done = [record for record in usual_results.records if record.status == "done"]
     assert len(usual_results.recovery) == 2 * len(done)
     assert (
         usual_results.recovery["own"]
         == (usual_results.recovery["ablation"] == usual_results.recovery["truth_ablation"])
     ).all()
     row = usual_results.recovery.iloc[0]
-    assert row["auroc"] == usual_store.record(row["key"])["recovery"][row["truth_ablation"]]["auroc"]
+    assert row["auroc"] == usual_store.record(row["key"]).recovery[row["truth_ablation"]].auroc
 
 
 def test_undefined_metrics_stay_undefined():

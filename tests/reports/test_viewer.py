@@ -34,8 +34,8 @@ def test_the_first_edges_are_the_circuit_of_that_size(usual_results):
 def test_true_and_optional_edges_are_those_of_the_certificate(usual_results):
     data = contents(usual_results)
     view = data["views"][1]
-    record = next(r for r in usual_results.records if r["identity"]["task"] == view["task"])
-    truth = usual_results.store.truth(record["identity"]["truth"])["ablations"][view["ablation"]]
+    record = next(r for r in usual_results.records if r.identity.task == view["task"])
+    truth = usual_results.store.truth(record.identity.truth)["ablations"][view["ablation"]]
     described = data["graphs"][view["graph"]]
     width = len(described["readers"])
 

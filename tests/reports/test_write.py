@@ -12,6 +12,7 @@ from synthetic import certificate, identity, make_store, record_of, write_done
 from circuitmeter.reports.write import read, summary_table, write_report
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
 
@@ -82,12 +83,12 @@ def test_cells_that_a_benchmark_replaced_are_left_out(tmp_path):
     for version in ("1" * 16, "2" * 16):
         write_done(store, contents, identity("tracr/x", "mine", "patch", truth="c" * 16, version=version), 1.0, 0)
     assert "mine (version 1111)" in summary_table(store.path)
-    newer = [key for key in store.keys() if store.record(key)["identity"]["version"] == "2" * 16]
-    store.write_benchmark("b", {"cells": newer})
+    newer = [key for key in store.keys() if store.record(key).identity.version == "2" * 16]
+    store.write_benchmark("b", Benchmark(cells=newer))
     text = summary_table(store.path)
     assert "mine" in text and "version" not in text
     results = read(store.path)
-    assert results.superseded == 1 and [record["key"] for record in results.records] == newer
+    assert results.superseded == 1 and [record.key for record in results.records] == newer
 
 
 def test_csv_holds_full_numbers(report, usual_results):

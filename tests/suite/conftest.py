@@ -72,7 +72,7 @@ def logged(tmp_path):
 @pytest.fixture
 def rows():
     """``rows(store path, kind)``: the records of that kind; ``None`` is the kind of those that are done."""
-    return lambda path, kind: [record for record in Store(path).records() if record["kind"] == kind]
+    return lambda path, kind: [record for record in Store(path).records() if record.kind == kind]
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def contents():
     def read(path):
         store, found = Store(path), {}
         for record in store.records():
-            tensors = store.tensors(record["key"])
-            found[record["key"]] = (
-                json.dumps({name: record[name] for name in kept}, sort_keys=True),
-                (record["cost"].get("forward"), record["cost"].get("backward")),
+            tensors = store.tensors(record.key)
+            found[record.key] = (
+                json.dumps(record.model_dump(mode="json", include=set(kept)), sort_keys=True),
+                (record.cost.forward, record.cost.backward),
                 {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in tensors.items()},
             )
         assert not store.damaged

@@ -19,12 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from ...errors import StoreError
 from ...plan.cell import Cell
 from ...plan.family import Family
-from ...store.record import failure
+from ...store.record import Record, failure
 from ...store.store import Store
 from ..environment import deterministic, provenance
 from ..events import Finished, Outcome, Started
@@ -153,18 +152,18 @@ class _Worker:
             return []
         time.sleep(_GRACE_SECONDS)
         for cell in self.family:
-            if cell.key not in store or store.record(cell.key)["status"] != "done":
+            if cell.key not in store or not store.record(cell.key).done:
                 store.write(self._obituary(cell, kind), {})
         return self._finish([Outcome.of(store.record(cell.key)) for cell in self.family])
 
-    def _obituary(self, cell: Cell, kind: str) -> dict[str, Any]:
+    def _obituary(self, cell: Cell, kind: str) -> Record:
         if kind == "timeout":
             reason = f"no result within {self.timeout_seconds:g} seconds"
         else:
             code = self.process.exitcode
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             reason = f"the worker process {how}; the system ends one that uses too much memory"
-        return failure(cell, kind, reason, cost={}, provenance=provenance(self.device))
+        return failure(cell.identity(), kind, reason, provenance=provenance(self.device))
 
     def stop(self) -> None:
         """Ends the process: asked first, and not asked if it is in the middle of a family."""

@@ -92,8 +92,8 @@ def test_a_data_set_of_the_hub_is_asked_for_once(asked, monkeypatch):
 def test_fewer_prompts_are_another_measurement_and_workers_use_them(tmp_path):
     all_of_them, few = small(model="mini", prompts=None).cells(), small(model="mini").cells()
     assert len({cell.data for cell in (*all_of_them, *few)}) == 2
-    counted = run.run_cell(few[0])[0]["cost"]["forward"]
-    assert counted < run.run_cell(all_of_them[0])[0]["cost"]["forward"] / 10
+    counted = run.run_cell(few[0])[0].cost.forward
+    assert counted < run.run_cell(all_of_them[0])[0].cost.forward / 10
     with pytest.raises(SpecError, match="prompts"):
         small(prompts=0)
 

@@ -69,12 +69,12 @@ def test_a_family_is_as_many_records_each_as_alone_with_its_share_of_the_cost(sp
     # Rounding of float32, which Adam blows up where a gradient is nearly zero.
     together, alone = list(run_family(cells)), [run_cell(cell) for cell in cells]
     for (record, tensors), (its, its_tensors) in zip(together, alone, strict=True):
-        assert record["key"] == its["key"] and record["identity"] == its["identity"]
+        assert record.key == its.key and record.identity == its.identity
         np.testing.assert_allclose(tensors["scores"], its_tensors["scores"], rtol=0, atol=1e-4)
-        assert record["recovery"] == its["recovery"]
-        assert record["cost"]["shared_by"] == 3 and "shared_by" not in its["cost"]
-        assert record["cost"]["backward"] == its["cost"]["backward"]
-        spared = its["cost"]["forward"] - record["cost"]["forward"]
+        assert record.recovery == its.recovery
+        assert record.cost.shared_by == 3 and its.cost.shared_by is None
+        assert record.cost.backward == its.cost.backward
+        spared = its.cost.forward - record.cost.forward
         assert spared == pytest.approx(2 / 3 * 2 * 258)  # each prompt's clean and counterfactual run, made once for all
 
 
@@ -86,9 +86,9 @@ def test_a_family_runs_once_and_resumes_with_what_is_missing(spec, together, tmp
     assert logged() == ["1", "0+2"] and summary.done == 3
     assert [event.cell.seed for event in log.of(Started)] == [event.cell.seed for event in log.of(Finished)] == [0, 2]
     store = Store(tmp_path / "store")
-    found = {record["identity"]["seed"]: record for record in store.records()}
-    assert {seed: np.nanmax(store.scores(found[seed]["key"])) for seed in found} == {0: 0.0, 1: 1.0, 2: 2.0}
-    assert [found[seed]["cost"].get("shared_by") for seed in (0, 1, 2)] == [2, None, 2]
+    found = {record.identity.seed: record for record in store.records()}
+    assert {seed: np.nanmax(store.scores(found[seed].key)) for seed in found} == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert [found[seed].cost.shared_by for seed in (0, 1, 2)] == [2, None, 2]
 
 
 def test_what_one_seed_does_wrong_is_no_other_s_failure(spec, together, tmp_path, logged, rows):
@@ -96,9 +96,9 @@ def test_what_one_seed_does_wrong_is_no_other_s_failure(spec, together, tmp_path
     summary = run(small(spec, method), tmp_path / "store", executor="serial")
     assert logged() == ["0+1+2", "0", "1", "2"] and summary.exit_status == 1
     (failed,) = rows(tmp_path / "store", "error")
-    assert failed["identity"]["seed"] == 1 and "one is wrong" in failed["reason"]
-    assert "mine.py" in failed["reason"] and failed["diagnostics"]["traceback"]
-    assert {record["identity"]["seed"] for record in rows(tmp_path / "store", None)} == {0, 2}
+    assert failed.identity.seed == 1 and "one is wrong" in failed.reason
+    assert "mine.py" in failed.reason and failed.diagnostics["traceback"]
+    assert {record.identity.seed for record in rows(tmp_path / "store", None)} == {0, 2}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_family_whose_worker_is_lost_has_a_row_for_each_cell(
     benchmark = small(spec, together(body), timeout_seconds=limit)
     summary = run(benchmark, tmp_path / "store", workers=1, device="cpu")
     failed = rows(tmp_path / "store", kind)
-    assert {record["identity"]["seed"] for record in failed} == {0, 1, 2} and len(summary.failed) == 3
-    assert all(reason in record["reason"] for record in failed)
+    assert {record.identity.seed for record in failed} == {0, 1, 2} and len(summary.failed) == 3
+    assert all(reason in record.reason for record in failed)
 
 
 def test_a_process_that_nobody_waited_for_no_longer_lives():

@@ -30,36 +30,36 @@ def test_discovery_and_evaluation_ablations_are_crossed(benchmark, tmp_path):
     found = run(benchmark(), tmp_path / "store")
     assert found.done == 4 and found.exit_status == 0
     store = Store(tmp_path / "store")
-    evaluations = {record["identity"]["cell"]: record for record in store.evaluations()}
+    evaluations = {record.identity.cell: record for record in store.evaluations()}
     assert set(evaluations) == set(store.keys())
     on = subject("tracr/hist", None)
     for record in store.records():
-        evaluation = evaluations[record["key"]]
-        rows = {row["setting"].split(" | ")[0]: row for row in evaluation["rows"]}
+        evaluation = evaluations[record.key]
+        rows = {row.setting.split(" | ")[0]: row for row in evaluation.rows}
         assert set(rows) == {"patch", "patch/denoising", "zero", "zero/denoising"}
-        assert "corrupted run" in rows["zero/denoising"]["undefined"]
-        truth = on.reference(names.ablation(record["identity"]["ablation"]))
-        sizes = [circuit["size"] for circuit in evaluation["circuits"]]
-        assert sizes == ["true", 0.2, *["native"] * len(record["circuits"])]
+        assert "corrupted run" in rows["zero/denoising"].undefined
+        truth = on.reference(names.ablation(record.identity.ablation))
+        sizes = [circuit.size for circuit in evaluation.circuits]
+        assert sizes == ["true", 0.2, *["native"] * len(record.circuits)]
         n = int(truth.core.sum())
-        assert evaluation["circuits"][0]["n_edges"] == n
+        assert evaluation.circuits[0].n_edges == n
         # The numbers are the evaluator's own, under the evaluation's ablation and not the search's.
         circuit = top_n(EdgeScores(on.model.graph, scores_of(store, record)), n)
         data, objective = on.task.data("test"), names.objective("answer-difference")
         for ablation in ("patch", "zero"):
             evaluator = Evaluator(on.model, data, names.ablation(ablation), objective)
             value = objective.value(evaluator.loss(circuit.edges[None]))
-            assert rows[ablation]["values"][0] == pytest.approx(float(value), abs=1e-9)
-            share = (rows[ablation]["values"][0] - rows[ablation]["nothing"]) / (
-                rows[ablation]["full"] - rows[ablation]["nothing"]
+            assert rows[ablation].values[0] == pytest.approx(float(value), abs=1e-9)
+            share = (rows[ablation].values[0] - rows[ablation].nothing) / (
+                rows[ablation].full - rows[ablation].nothing
             )
-            assert rows[ablation]["faithfulness"][0] == pytest.approx(share)
+            assert rows[ablation].faithfulness[0] == pytest.approx(share)
 
 
 def scores_of(store, record):
     import torch
 
-    return torch.from_numpy(store.scores(record["key"])).nan_to_num()
+    return torch.from_numpy(store.scores(record.key)).nan_to_num()
 
 
 def test_a_new_setting_is_measured_without_searching_again(benchmark, tmp_path, monkeypatch):
@@ -140,12 +140,12 @@ def test_templates_are_told_when_asked_for_and_only_then(spec, tmp_path):
     grid = {"task": "sva", "model": "mini", "method": ["eap"], "ablation": ["patch"]}
     run(spec(evaluation=wanted, **grid), tmp_path / "store")
     run(spec(evaluation=wanted | {"by_template": False}, **grid), tmp_path / "store")
-    plain, told = sorted(Store(tmp_path / "store").evaluations(), key=lambda found: "by_template" in found["identity"])
+    plain, told = sorted(Store(tmp_path / "store").evaluations(), key=lambda found: found.identity.by_template)
     data = subject("sva", "mini").task.data("validation")
-    (row,), counts = told["rows"], data.templates.bincount()
-    assert "by_template" not in plain["rows"][0] and plain["key"] != told["key"]
-    assert row["faithfulness"] == plain["rows"][0]["faithfulness"]
-    assert {int(number) for number in row["by_template"]} == set(data.templates.tolist())
+    (row,), counts = told.rows, data.templates.bincount()
+    assert plain.rows[0].by_template == {} and plain.key != told.key
+    assert row.faithfulness == plain.rows[0].faithfulness
+    assert {int(number) for number in row.by_template} == set(data.templates.tolist())
     # Of one template alone nothing but that template's prompts counts.
-    assert all(len(values) == 1 for values in row["by_template"].values()) and int(counts.sum()) == data.n
-    assert len({round(values[0], 6) for values in row["by_template"].values()}) > 1
+    assert all(len(values) == 1 for values in row.by_template.values()) and int(counts.sum()) == data.n
+    assert len({round(values[0], 6) for values in row.by_template.values()}) > 1

@@ -29,26 +29,27 @@ def test_a_finished_store_is_left_alone(spec, tmp_path, log, monkeypatch):
 def test_a_record_holds_everything_that_is_promised(spec, tmp_path):
     run(spec(method="acdc", task="tracr/xproportion"), tmp_path / "store", executor="serial")
     store = Store(tmp_path / "store")
-    record = next(record for record in store.records() if record["identity"]["ablation"] == "zero")
-    assert (record["status"], record["kind"], record["reason"]) == ("done", None, None)
-    assert list(record["recovery"])[0] == "zero" and {"patch", "zero", "mean"} <= set(record["recovery"])
-    assert 0 <= record["recovery"]["patch"]["auroc"] <= 1
+    record = next(record for record in store.records() if record.identity.ablation == "zero")
+    assert (record.status, record.kind, record.reason) == ("done", None, None)
+    assert list(record.recovery)[0] == "zero" and {"patch", "zero", "mean"} <= set(record.recovery)
+    assert 0 <= record.recovery["patch"].auroc <= 1
     spent = {"seconds", "total_seconds", "forward", "backward", "peak_memory_bytes"}
-    assert set(record["cost"]) == spent | {"batch_size", "masks_at_once"}
-    assert 0 < record["cost"]["seconds"] <= record["cost"]["total_seconds"]
-    assert record["cost"]["forward"] > 0 and record["cost"]["peak_memory_bytes"] > 10**7
-    made = record["provenance"]
-    assert made["threads"] == 1 and made["deterministic_algorithms"] is True and made["device"]["type"] == "cpu"
-    assert made["versions"]["torch"] and made["finished"].endswith("+00:00")
-    scores = store.scores(record["key"])
-    assert np.isfinite(scores).sum() == record["n_edges"]
-    assert record["circuits"], "acdc has a circuit a threshold"
-    for i, native in enumerate(record["circuits"]):
-        assert store.tensors(record["key"])[f"circuit.{i}"].sum() == native["n_edges"]
-        assert set(native["recovery"]["zero"]) >= {"precision", "recall", "f1", "tpr", "fpr"}
-    assert set(record["circuit_at_true_size"]) == {"n_edges", "output_error", "objective"}
-    assert store.truth(record["identity"]["truth"])
-    assert set(store.benchmarks()["small"]["cells"]) == set(store.keys())
+    assert record.cost.model_fields_set == spent | {"parameters"}
+    assert set(record.cost.parameters) == {"batch_size", "masks_at_once"}
+    assert 0 < record.cost.seconds <= record.cost.total_seconds
+    assert record.cost.forward > 0 and record.cost.peak_memory_bytes > 10**7
+    made = record.provenance
+    assert made.threads == 1 and made.deterministic_algorithms is True and made.device.type == "cpu"
+    assert made.versions["torch"] and made.finished.endswith("+00:00")
+    scores = store.scores(record.key)
+    assert np.isfinite(scores).sum() == record.n_edges
+    assert record.circuits, "acdc has a circuit a threshold"
+    for i, native in enumerate(record.circuits):
+        assert store.tensors(record.key)[f"circuit.{i}"].sum() == native.n_edges
+        assert native.recovery["zero"].model_fields_set >= {"precision", "recall", "f1", "tpr", "fpr"}
+    assert record.circuit_at_true_size.model_fields_set == {"n_edges", "output_error", "objective"}
+    assert store.truth(record.identity.truth)
+    assert set(store.benchmarks()["small"].cells) == set(store.keys())
 
 
 def test_the_truth_is_found_by_the_truth(spec, tmp_path, rows):
@@ -56,10 +57,10 @@ def test_the_truth_is_found_by_the_truth(spec, tmp_path, rows):
     found = rows(tmp_path / "store", None)
     assert len(found) == 4
     for record in found:
-        own = record["recovery"][record["identity"]["ablation"]]
-        assert own["auroc"] == own["precision"] == own["recall"] == own["exact"] == 1.0
-        assert record["circuit_at_true_size"]["output_error"] < 1e-4
-        assert record["circuit_at_true_size"]["n_edges"] == own["true_size"]
+        own = record.own_recovery
+        assert own.auroc == own.precision == own.recall == own.exact == 1.0
+        assert record.circuit_at_true_size.output_error < 1e-4
+        assert record.circuit_at_true_size.n_edges == own.true_size
 
 
 def test_undefined_cells_are_rows_that_cost_nothing(spec, tmp_path, rows, log):
@@ -67,7 +68,7 @@ def test_undefined_cells_are_rows_that_cost_nothing(spec, tmp_path, rows, log):
     summary = run(benchmark, tmp_path / "store", executor="serial", on_event=log)
     undefined = rows(tmp_path / "store", "undefined")
     assert summary.undefined == len(undefined) == 2 and summary.exit_status == 0
-    assert all("gradient" in row["reason"] and row["cost"] == {} for row in undefined)
+    assert all("gradient" in row.reason and row.cost.total_seconds is None for row in undefined)
     assert {event.cell.method for event in log.of(Started)} == {"exact"}
 
 
@@ -75,7 +76,7 @@ def test_a_cell_that_is_no_longer_left_out_is_run(spec, tmp_path, rows):
     rule = {"except": [{"method": "exact", "because": "too slow"}]}
     grid = {"method": ["exact", "truth"], "task": "tracr/xproportion"}
     run(spec(**grid, **rule), tmp_path / "store", executor="serial")
-    assert [row["reason"] for row in rows(tmp_path / "store", "undefined")] == ["left out of small: too slow"] * 2
+    assert [row.reason for row in rows(tmp_path / "store", "undefined")] == ["left out of small: too slow"] * 2
     assert run(spec(**grid), tmp_path / "store", executor="serial").done == 4
     assert rows(tmp_path / "store", "undefined") == []
 
@@ -97,8 +98,8 @@ def test_a_failure_is_a_row_and_the_others_are_run(spec, user_method, tmp_path, 
     failed = rows(tmp_path / "store", kind)
     assert len(failed) == 2 and len(rows(tmp_path / "store", None)) == 2
     for row in failed:
-        assert re.search(says, row["reason"]) and "\n" not in row["reason"]
-        assert row["status"] == "failed" and row["provenance"]["versions"]["torch"]
+        assert re.search(says, row.reason) and "\n" not in row.reason
+        assert row.status == "failed" and row.provenance.versions["torch"]
     assert summary.exit_status == (0 if kind == "undefined" else 1)
     assert run(benchmark, tmp_path / "store", executor="serial").ran == {}
 
@@ -107,8 +108,8 @@ def test_an_unknown_edge_is_one_line(spec, user_method, tmp_path, rows):
     bad = user_method("return {'a9.h9->logits': 1.0}")
     run(spec(method=bad, task="tracr/xproportion", ablation="zero"), tmp_path / "store", executor="serial")
     (row,) = rows(tmp_path / "store", "error")
-    assert "mine.py:discover: scores['a9.h9->logits'] = 1.0: no edge" in row["reason"]
-    assert "traceback" not in row["diagnostics"]
+    assert "mine.py:discover: scores['a9.h9->logits'] = 1.0: no edge" in row.reason
+    assert "traceback" not in row.diagnostics
 
 
 def test_failures_are_retried_when_asked(spec, user_method, tmp_path, logged):
@@ -171,16 +172,16 @@ def test_a_file_that_changed_under_way_is_not_measured_under_the_old_name(spec, 
     method = user_method("return zeros(model)")
     (cell,) = spec(method=method, task="tracr/xproportion", ablation="zero").cells()
     record, _ = run_cell(cell)
-    assert record["status"] == "done" and record["key"] == cell.key
+    assert record.status == "done" and record.key == cell.key
     record, tensors = run_cell(dataclasses.replace(cell, version="0" * 16))
-    assert record["kind"] == "error" and "changed after the run was planned" in record["reason"] and not tensors
+    assert record.kind == "error" and "changed after the run was planned" in record.reason and not tensors
 
 
 def test_only_runs_what_it_names(spec, tmp_path):
     benchmark = spec(method=["truth", "exact"], task="tracr/xproportion")
     run(benchmark, tmp_path / "store", executor="serial", only=["method=truth", "ablation=zero"])
     (record,) = Store(tmp_path / "store").records()
-    assert (record["identity"]["method"], record["identity"]["ablation"]) == ("truth", "zero")
+    assert (record.identity.method, record.identity.ablation) == ("truth", "zero")
     states = [planned.state for planned in plan(benchmark, tmp_path / "store").cells]
     assert sorted(states) == ["done", "missing", "missing", "missing"]
 
@@ -194,7 +195,7 @@ def test_a_plan_counts_explains_estimates_and_computes_nothing(spec, tmp_path, r
     after = plan(benchmark, tmp_path / "store")
     counts = after.as_json()["counts"]
     assert counts == {"done": 1, "missing": 1, "unevaluated": 0, "undefined": 2, "failed": 0}
-    assert after.seconds == pytest.approx(rows(tmp_path / "store", None)[0]["cost"]["total_seconds"])
+    assert after.seconds == pytest.approx(rows(tmp_path / "store", None)[0].cost.total_seconds)
     assert json.loads(json.dumps(after.as_json()))["cells"][0]["identity"]["task"] == "tracr/xproportion"
 
 

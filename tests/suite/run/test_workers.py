@@ -41,7 +41,7 @@ def test_a_worker_that_ends_is_a_row_and_its_place_is_taken(spec, user_method, r
         ablation="zero",
     )
     summary = run(benchmark, tmp_path / "store", workers=2, device="cpu", on_event=listen)
-    reasons = {row["identity"]["method"]: (row["kind"], row["reason"]) for row in Store(tmp_path / "store").records()}
+    reasons = {row.identity.method: (row.kind, row.reason) for row in Store(tmp_path / "store").records()}
     assert reasons["suicidal.py:discover"] == (
         "killed",
         "the worker process ended with status 3; the system ends one that uses too much memory",
@@ -49,7 +49,7 @@ def test_a_worker_that_ends_is_a_row_and_its_place_is_taken(spec, user_method, r
     assert "ended by SIGKILL" in reasons["victim.py:discover"][1]
     assert [reasons[name][0] for name in ("truth", "exact", "noisy.py:discover")] == [None] * 3
     assert len(log.of(Finished)) == len(summary.ran) == 5 and len(summary.failed) == 2
-    assert all(row["provenance"]["versions"]["torch"] for row in rows(tmp_path / "store", "killed"))
+    assert all(row.provenance.versions["torch"] for row in rows(tmp_path / "store", "killed"))
     shown = capfd.readouterr()
     assert shown.out == "" and "noise" in shown.err, "what a method prints stays off stdout"
 
@@ -58,7 +58,7 @@ def test_a_cell_that_takes_too_long_is_a_row(spec, user_method, rows, tmp_path):
     endless = user_method("time.sleep(600)")
     benchmark = spec(task="tracr/xproportion", method=endless, ablation="zero", timeout_seconds=1.5)
     summary = run(benchmark, tmp_path / "store", workers=1, device="cpu")
-    assert [row["reason"] for row in rows(tmp_path / "store", "timeout")] == ["no result within 1.5 seconds"]
+    assert [row.reason for row in rows(tmp_path / "store", "timeout")] == ["no result within 1.5 seconds"]
     assert summary.exit_status == 1 and summary.seconds < 300
 
 
@@ -131,7 +131,7 @@ def kill_everything_at(process, count):
 
 def check_equal_to_never_killed(benchmark, store, whole, kills, contents, logged):
     """Runs what is left, and compares with a run that nobody killed."""
-    done = {record["key"] for record in Store(store).records()}
+    done = {record.key for record in Store(store).records()}
     assert 0 < len(done) < 18
     spec, finished = Spec.load(benchmark), []
     run(spec, store, executor="serial", on_event=lambda e: finished.append(e.cell) if isinstance(e, Finished) else None)

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 
 from circuitmeter.suite.errors import StoreError
-from circuitmeter.suite.store.keys import key_of
-from circuitmeter.suite.store.record import plain
+from circuitmeter.suite.store.record import Benchmark, CellIdentity, Record, plain
 from circuitmeter.suite.store.store import Damaged, Store
 
-IDENTITY = {"task": "tracr/reverse", "method": "eap", "seed": None}
+IDENTITY = CellIdentity(
+    key_version=1, task="tracr/reverse", data="d", model="m", weights="w", graph="g", truth=None, method="eap",
+    version="v", parameters={"steps": 5}, ablation="patch", objective=None, seed=None,
+)  # fmt: skip
+OTHER = IDENTITY.model_copy(update={"task": "another"})
 
 
 def record(identity=IDENTITY, **changes):
     done = {
-        "format": 1,
-        "key": key_of(identity),
+        "key": identity.key,
         "identity": identity,
         "status": "done",
         "reason": None,
@@ -34,7 +36,7 @@ def record(identity=IDENTITY, **changes):
         "cost": {"total_seconds": 1.5},
         "provenance": {},
     }
-    return done | changes
+    return Record(**done | changes)
 
 
 def failed(identity=IDENTITY):
@@ -56,11 +58,11 @@ def store(tmp_path):
 
 @pytest.fixture
 def folder(store):
-    return store.path / "cells" / key_of(IDENTITY)
+    return store.path / "cells" / IDENTITY.key
 
 
 def test_a_cell_comes_back_as_it_was_written(store):
-    key = key_of(IDENTITY)
+    key = IDENTITY.key
     again = Store(store.path)
     assert again.keys() == [key] and key in again
     assert again.record(key) == record() and list(again.records()) == [record()]
@@ -76,21 +78,21 @@ def test_checksums_are_those_that_sha256sum_reads(store, folder):
 
 def test_a_finished_cell_is_never_overwritten(store):
     assert store.write(record(recovery={"patch": {"auroc": 0.0}}), scores()) is False
-    assert store.record(key_of(IDENTITY)) == record()
+    assert store.record(IDENTITY.key) == record()
     assert list((store.path / "writing").iterdir()) == []
 
 
 def test_a_failure_is_replaced_and_kept(tmp_path):
     store = Store(tmp_path, create=True)
-    key = key_of(IDENTITY)
-    assert store.write(failed(), {}) and store.record(key)["reason"] == "it broke"
+    key = IDENTITY.key
+    assert store.write(failed(), {}) and store.record(key).reason == "it broke"
     assert store.write(failed(), {}) and store.write(record(), scores())
-    assert store.record(key)["status"] == "done"
+    assert store.record(key).done
     kept = sorted(path.name for path in (tmp_path / "failed").iterdir())
     assert kept == [key, f"{key}.1"]
     with pytest.raises(StoreError, match="no scores"):
-        store.write(failed({"other": 1}), {})
-        store.scores(key_of({"other": 1}))
+        store.write(failed(OTHER), {})
+        store.scores(OTHER.key)
 
 
 def truncate(path):
@@ -111,7 +113,7 @@ def reseal(folder):
 
 
 def rewrite(folder, **changes):
-    (folder / "record.json").write_text(json.dumps(record(**changes)))
+    (folder / "record.json").write_text(json.dumps(record().as_json() | changes))
     reseal(folder)
 
 
@@ -127,26 +129,26 @@ DAMAGES = {
     "empty sums": (lambda f: (f / "SHA256SUMS").write_text(""), "does not list record.json"),
     "no JSON": (lambda f: ((f / "record.json").write_text("{"), reseal(f)), "not JSON"),
     "JSON of another kind": (lambda f: ((f / "record.json").write_text("[]"), reseal(f)), "no JSON object"),
+    "nested JSON": (lambda f: ((f / "record.json").write_text("[" * 10**6), reseal(f)), "is not JSON"),
     "no tensors": (lambda f: ((f / "scores.safetensors").write_text("no"), reseal(f)), "not a safetensors file"),
-    "lacking a key": (lambda f: ((f / "record.json").write_text('{"format": 1}'), reseal(f)), "lacks 'key'"),
-    "other identity": (lambda f: rewrite(f, identity={"task": "x"}), "another key"),
-    "wrong type": (lambda f: rewrite(f, recovery=[]), "'recovery' is a list"),
-    "unknown status": (lambda f: rewrite(f, status="perhaps"), "status is 'perhaps'"),
+    "lacking a key": (lambda f: ((f / "record.json").write_text('{"format": 2}'), reseal(f)), "'key' is missing"),
+    "other identity": (lambda f: rewrite(f, identity=OTHER.as_json()), "another key"),
+    "wrong type": (lambda f: rewrite(f, recovery=[]), "'recovery': input should be a valid dictionary"),
+    "unknown status": (lambda f: rewrite(f, status="perhaps"), "'status': input should be 'done' or 'failed'"),
     "other graph": (lambda f: rewrite(f, n_edges=6), "do not fit the graph, which has 6 edges"),
-    "circuit not there": (lambda f: rewrite(f, circuits=[{}]), "circuit.0"),
+    "circuit not there": (lambda f: rewrite(f, circuits=[{"label": {}, "n_edges": 1}]), "circuit.0"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damage_is_found_set_aside_and_written_again(store, folder, kind):
     damage, says = DAMAGES[kind]
-    other = {"task": "another"}
-    store.write(record(other), scores())
+    store.write(record(OTHER), scores())
     damage(folder)
     again = Store(store.path, create=True)
     with pytest.raises(Damaged, match=says):
         again.record(folder.name)
-    assert [r["identity"] for r in again.records()] == [other]
+    assert [r.identity for r in again.records()] == [OTHER]
     assert list(again.damaged) == [folder.name] and says in again.damaged[folder.name]
     moved = again.set_aside(folder.name, again.damaged[folder.name])
     assert moved == store.path / "damaged" / folder.name and moved.is_dir() and not folder.exists()
@@ -163,8 +165,10 @@ def test_what_would_be_damaged_is_not_written(tmp_path):
     store = Store(tmp_path, create=True)
     with pytest.raises(StoreError, match="do not fit the graph"):
         store.write(record(), scores(4))
-    with pytest.raises(StoreError, match="another key"):
-        store.write(record(key="0" * 16), scores())
+    with pytest.raises(ValueError, match="another key"):
+        record(key="0" * 16)
+    with pytest.raises(ValueError, match="half done, half failed"):
+        record(status="failed")
     assert store.keys() == []
 
 
@@ -214,7 +218,7 @@ def test_leftovers_of_dead_writers_are_swept_up_and_those_of_living_ones_are_not
     for path in leftovers.values():
         path.mkdir()
         (path / "record.json").write_text("{")
-    assert Store(store.path).keys() == [key_of(IDENTITY)] and leftovers["dead"].is_dir()
+    assert Store(store.path).keys() == [IDENTITY.key] and leftovers["dead"].is_dir()
     Store(store.path, create=True)
     assert {name: path.is_dir() for name, path in leftovers.items()} == {
         "dead": False,
@@ -229,9 +233,9 @@ def test_truths_and_benchmarks_are_kept(store):
     assert Store(store.path).truth("abc") == {"n_edges": 3}
     with pytest.raises(StoreError, match="cannot read .*xyz"):
         store.truth("xyz")
-    store.write_benchmark("quick", {"cells": ["1"]})
-    store.write_benchmark("quick", {"cells": ["1", "2"]})
-    assert store.benchmarks() == {"quick": {"cells": ["1", "2"]}}
+    store.write_benchmark("quick", Benchmark(cells=["1"]))
+    store.write_benchmark("quick", Benchmark(cells=["1", "2"]))
+    assert store.benchmarks() == {"quick": Benchmark(cells=["1", "2"])}
 
 
 def test_the_store_needs_no_torch():

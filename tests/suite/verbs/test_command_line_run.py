@@ -81,7 +81,7 @@ def one_line(found: tuple[int, str, str]) -> str:
 def test_a_run_fills_the_store_and_writes_the_report(finished):
     store = Store(finished / "store")
     records = list(store.records())
-    assert len(records) == N_CELLS and {record["status"] for record in records} == {"done"}
+    assert len(records) == N_CELLS and {record.status for record in records} == {"done"}
     assert (finished / "store" / "report.html").stat().st_size > 1000
 
 
@@ -113,7 +113,7 @@ def test_a_missing_report_is_written_without_running(command, folder, quick_repo
 def test_a_damaged_cell_is_reported_and_run_again(command, folder, quick_report):
     store = folder / "store"
     before = written(store)
-    key = next(record["key"] for record in Store(store).records() if record["identity"]["method"] == "random")
+    key = next(record.key for record in Store(store).records() if record.identity.method == "random")
     scores = Store(store).scores(key)
     path = store / "cells" / key / "scores.safetensors"
     content = bytearray(path.read_bytes())

@@ -1,0 +1,102 @@
+"""What the files of a store have in common: frozen pydantic models, read by attribute, written as they were made."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+
+from .keys import key_of
+
+Key = Annotated[str, "16 hex digits: the hash of an identity"]
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and the infinities as None: JSON has no word for them, and they say "no number"."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, AfterValidator(_finite)]
+"""A number, or None where it is not defined."""
+
+Values = dict[str, JsonValue]
+"""Names that a method or a benchmark chose, with values that JSON can hold: parameters, labels, diagnostics."""
+
+
+class Kept(BaseModel):
+    """A part of a file in a store: frozen, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that were given, as JSON can hold them: what is written, and what hashes are made of.
+
+        Fields that were left out are left out here, too, so that a model which gains a field with a default reads and
+        hashes older files as before.
+        """
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Identity(Kept):
+    """Everything that changes a number of a result, and nothing else."""
+
+    @property
+    def key(self) -> Key:
+        """The result's key."""
+        return key_of(self.as_json())
+
+
+class File(Kept):
+    """A whole file, which says its format."""
+
+    format: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_format(cls, contents: Any) -> Any:
+        default = cls.model_fields["format"].default
+        return {"format": default, **contents} if isinstance(contents, dict) else contents
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values in these fields, checked again."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+
+def encoded(contents: Mapping[str, Any]) -> bytes:
+    """The one way in which a store writes JSON: the same content gives the same bytes."""
+    return (json.dumps(contents, indent=1, allow_nan=False) + "\n").encode()
+
+
+def fault_of(error: ValidationError) -> str:
+    """The first thing that is wrong with a file's content, in a line.
+
+    >>> try: Kept(x=1)
+    ... except ValidationError as error: fault_of(error)
+    "'x': extra inputs are not permitted"
+    """
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{place!r} is missing"
+    if first["type"] == "value_error" or not place:
+        return message[:1].lower() + message[1:] if first["type"] != "value_error" else message
+    return f"{place!r}: {message[:1].lower()}{message[1:]}"[:300]
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: numbers of numpy and torch as Python's, tuples as lists, no-number as null."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a tensor or an array, of any rank
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)

@@ -1,0 +1,42 @@
+"""Older formats of a store's files, and what makes the newest of each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .model import File, Values
+from .record import CellIdentity, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
+
+
+class Record1(File):
+    """The record of a cell as version 0.1.0 wrote it: the cost holds the method's own parameters as well."""
+
+    format: Literal[1] = 1
+    key: str
+    identity: CellIdentity
+    status: Literal["done", "failed"]
+    reason: str | None
+    kind: str | None
+    n_edges: int | None
+    recovery: dict[str, Recovery]
+    circuits: tuple[NativeCircuit, ...]
+    circuit_at_true_size: TrueSize | None
+    diagnostics: Values
+    cost: Values
+    provenance: Values
+
+
+def renewed(old: Record1) -> Record:
+    """A record of format 1 as one of today's. Raises ValueError (pydantic's) when it is not consistent."""
+    measured = {name: old.cost[name] for name in Cost.model_fields if name in old.cost}
+    parameters = {name: value for name, value in old.cost.items() if name not in Cost.model_fields}
+    same = {name: getattr(old, name) for name in Record1.model_fields if name not in ("format", "cost", "provenance")}
+    return Record(**same, cost=Cost(**measured, parameters=parameters), provenance=_provenance(old.provenance))
+
+
+def _provenance(old: Values) -> Provenance:
+    """What of it has a name today; a device that says no name is left out."""
+    known = {name: value for name, value in old.items() if name in Provenance.model_fields and name != "device"}
+    device = old.get("device")
+    named = isinstance(device, dict) and set(device) == set(Device.model_fields)
+    return Provenance(**known, **({"device": Device(**device)} if named else {}))
