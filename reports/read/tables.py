@@ -33,6 +33,7 @@ METRICS = [
     *["node_auroc", "node_average_precision", "pessimistic_auc", "node_pessimistic_auc", "mib_auroc"],
 ]
 
+
 def cell_columns(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The identity columns of each record, with its label.
 

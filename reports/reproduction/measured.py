@@ -276,10 +276,7 @@ class Tables:
     def _done(self) -> list[dict[str, Any]]:
         """The finished cells' columns, and the hash of the graph that their scores are on."""
         done = [record for record in self.results.records if record.done]
-        return [
-            {**cell, "graph": record.identity.graph}
-            for cell, record in zip(cell_columns(done), done, strict=True)
-        ]
+        return [{**cell, "graph": record.identity.graph} for cell, record in zip(cell_columns(done), done, strict=True)]
 
     def _beside_exact(self) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
         cells = self._done()

@@ -94,9 +94,7 @@ def write_done(store, contents, cell, quality, noise_seed, circuits=0):
         rates = {name: circuit_recovery(circuit, truth) for name, truth in known.items()}
         native.append({"label": {"threshold": 0.5 * (i + 1)}, "n_edges": circuit.n_edges, "recovery": rates})
     passes = (
-        100.0
-        * (1 + 10 * (cell.method in ("acdc", "exact")))
-        * (cell.method not in ("random", "truth", "magnitude"))
+        100.0 * (1 + 10 * (cell.method in ("acdc", "exact"))) * (cell.method not in ("random", "truth", "magnitude"))
     )
     cost = {"seconds": 0.01 + passes / 500, "forward": passes, "backward": passes / 10, "peak_memory_bytes": 10**8}
     done = {

@@ -51,8 +51,8 @@ def test_cells_on_a_model_that_is_not_here_are_not_run_and_the_others_are(asked,
     (line,) = [line for line in str(plan(small(), tmp_path / "s")).splitlines() if "not run" in line]
     assert line.startswith("  not run: 4 cells on gpt2: no model 'gpt2' on this machine")
     assert "`hf download gpt2 --revision 607a30d7" in line and "--model PATH" in line
-    (stored,) = Store(tmp_path / "s").benchmark("small")["not_run"]
-    assert stored["model"] == "gpt2" and stored["combinations"] == 4
+    (stored,) = Store(tmp_path / "s").benchmark("small").not_run
+    assert stored.model == "gpt2" and stored.combinations == 4
     checked = check(tmp_path / "s")
     assert checked.whole and "small: not run: 4 cells on gpt2: no model 'gpt2'" in str(checked)
     page = write_report(tmp_path / "s", tmp_path / "s").read_text(encoding="utf-8")
