@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .errors import CircuitMeterError, SpecError
+from .errors import CircuitMeterError, SpecError, one_line
+from .reading import shown
 from .verbs import VERBS
 
 _DESCRIPTION = (
@@ -25,9 +27,18 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises instead of printing its usage: every error of the command is one line."""
+    """Raises instead of printing its usage: every error of the command is one line.
+
+    A value may begin with a minus sign and a digit, whatever follows: ``--vocab -2,-1,0``.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(r"^-\.?[0-9]")
 
     def error(self, message: str) -> NoReturn:
+        if match := re.match(r"argument (?:\S+/)?(--\S+): expected (one|at least one) argument", message):
+            message = f"{match[0]}; a value that begins with - is written {match[1]}=VALUE"
         raise SpecError(f"{message}; `{self.prog} --help` says more.")
 
 
@@ -52,12 +63,29 @@ class _OnStderr(logging.Handler):
         print(record.getMessage(), file=sys.stderr, flush=True)
 
 
+def refuse_empty_and_renamed(arguments: Sequence[str]) -> None:
+    """Raises SpecError for an argument without content, and for a flag that has another name now, with that name."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
+            raise SpecError(f"{argument.rstrip('=') or before or 'the first argument'} is empty; give it a value.")
+    verb = next((verb for verb in VERBS if arguments and verb.NAME == arguments[0]), None)
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        for old, new in getattr(verb, "RENAMED", {}).items():
+            if flag == old:
+                raise SpecError(f"{old} of {verb.NAME} is called {new} now; write {new}{f'={value}' if value else ''}.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; the request's mistakes are one line on stderr."""
     log = logging.getLogger("circuitmeter")
     log.setLevel(logging.INFO)
     log.handlers = [_OnStderr()]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     try:
+        refuse_empty_and_renamed(sys.argv[1:] if arguments is None else arguments)
         options, left_over = build_parser().parse_known_args(arguments)
         if left_over:  # argparse would point to the help of the whole command
             raise SpecError(
@@ -67,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except CircuitMeterError as error:
-        print("circuitmeter:", " ".join(str(error).split()), file=sys.stderr)
+        print("circuitmeter:", one_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("circuitmeter: interrupted; what is finished is kept.", file=sys.stderr)
@@ -76,3 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away (`| head`). Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # of a name that no file can have, a full disk, a folder that cannot be written
+        where = "" if error.filename is None else f" {shown(error.filename, 200)}"
+        print(f"circuitmeter: cannot use{where or ' a file'}: {error.strerror or one_line(error)}.", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print(
+            "circuitmeter: this asks for more memory than there is; give fewer prompts or a smaller model.",
+            file=sys.stderr,
+        )
+        return 2

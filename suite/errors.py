@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_LINE = 1000  # characters of a message; what a user's file or code says may be longer
+
 
 class CircuitMeterError(Exception):
     """Base of every error that is the request's fault and not the program's."""
@@ -59,3 +61,15 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
     return f"no {kind} {given!r}.{nearest} Known: {', '.join(shown or names) or 'none'}.{' ' + hint if hint else ''}"
+
+
+def one_line(error: object, at_most: int = LONGEST_LINE) -> str:
+    """What an error says, or any text, in one line of printable characters, cut where it is too long.
+
+    >>> one_line(ValueError("first\\n second \\x1b[31m"))
+    'first second [31m'
+    """
+    text = str(error)[: 10 * at_most]
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = line or (type(error).__name__ if isinstance(error, BaseException) else "")
+    return line if len(line) <= at_most else f"{line[: at_most - 1]}…"

@@ -155,6 +155,12 @@ def compile_checked(
             f"{joined.name!r} joins two selectors by 'and' or 'or', which Tracr's compiler cannot; make one selector "
             f"of them, over a SequenceMap of what they compare."
         )
+    turned = next((part for part in parts(sop) if isinstance(part, rasp.SelectorNot)), None)
+    if turned is not None:
+        raise ModelError(
+            f"{turned.name!r} turns a selector around by 'not', which Tracr's compiler cannot; turn the predicate of "
+            f"its Select around, such as Comparison.NEQ for EQ, or lambda k, q: not ... ."
+        )
     inputs, enumerated = sequences(vocabulary, max_len, fixed=fixed, sample=sample)
     evaluate = interpreter(sop, causal)
     try:
@@ -164,6 +170,13 @@ def compile_checked(
             f"the program fails in Tracr's interpreter: {type(error).__name__}: {_one_line(error)}."
         ) from error
     _check_varies(outputs)
+    if not any(
+        isinstance(part, rasp.Map | rasp.SequenceMap | rasp.Aggregate | rasp.SelectorWidth) for part in parts(sop)
+    ):
+        raise ModelError(
+            "a program that only copies its tokens compiles to no layer, so that there is no circuit to find; certify "
+            "one that computes something, such as a Map of its tokens."
+        )
     compiled = compile_rasp(sop, vocabulary, max_len, causal=causal)
     special = (compiled.tokens, compiled.bos, compiled.pad)
     domain = domain_of("fixed" if fixed else "variable", inputs, outputs, *special, enumerated=enumerated)

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..circuit import Circuit
 from ..errors import DataError
+from ..reading import shown
 from .circuit_file import EdgeList
 
 TOOL = "auto-circuit"
-_NODE = re.compile(r"(Resid Start|Resid End)|MLP (\d+)|A(\d+)\.(\d+)(?:\.([QKV]))?")
+_NODE = re.compile(r"(Resid Start|Resid End)|MLP ([0-9]{1,6})|A([0-9]{1,6})\.([0-9]{1,6})(?:\.([QKV]))?")
 
 
 def is_name(text: str) -> bool:
@@ -37,8 +38,8 @@ def from_names(names: Iterable[str] | Mapping[str, Any], source: str = "this fil
         ours = _ours(name, source)
         kept += ours if value else []
         if len(ours) == 1 and not isinstance(value, bool):
-            scores[ours[0]] = value
-    return EdgeList(TOOL, "sum", tuple(kept), scores)
+            scores[ours[0]] = float(value)
+    return EdgeList(TOOL, "sum", tuple(dict.fromkeys(kept)), scores, source=source)
 
 
 def to_names(circuit: Circuit) -> list[str]:
@@ -52,8 +53,8 @@ def _ours(name: str, source: str) -> Sequence[str]:
     if None in ends or writer == "Resid End" or reader == "Resid Start" or ends[0].group(5):
         why = "; residual streams between layers are nodes of its unfactorised graph only" if "Resid" in name else ""
         raise DataError(
-            f"{source}: {name!r} is no edge of auto-circuit's factorised graph{why}. Export the edges of a model made "
-            f"patchable with factorized=True."
+            f"{source}: {shown(name)} is no edge of auto-circuit's factorised graph{why}. Export the edges of a model "
+            f"made patchable with factorized=True."
         )
     source_node, target = _node(ends[0]), _node(ends[1])
     if ends[1].group(3) and not ends[1].group(5):

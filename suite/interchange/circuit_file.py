@@ -2,81 +2,161 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..circuit import Circuit, EdgeScores, on_inputs
-from ..errors import DataError
+from ..errors import DataError, MethodError
 from ..model.graph import Graph, InputNodes
+
+LARGEST_GRAPH = 1 << 27  # writers times readers; a model of 70 billion parameters has 80 million
+_MLP = re.compile(r"m[0-9]+")
 
 
 @dataclass(frozen=True, eq=False)
 class CircuitFile:
-    """A circuit read from a file, its scores where every edge has one, and the ``circuitmeter`` key's content."""
+    """A circuit read from a file, its scores where every edge has one, and the ``circuitmeter`` key's content.
+
+    ``notes`` are sentences on how the file was read, for whoever gave it.
+    """
 
     circuit: Circuit
     scores: EdgeScores | None
     meta: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> InputNodes:
         """The input nodes of the file's graph."""
         return self.circuit.graph.inputs
 
-    def on(self, graph: Graph) -> CircuitFile:
-        """The file's circuit on ``graph``; its scores only where the two graphs are the same.
+    def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:
+        """The file's circuit on ``graph``; its scores only where the two graphs have the same edges.
+
+        Args:
+            learned_positions: whether the model adds position embeddings to the residual stream (see ``exactly_on``).
 
         Raises:
             DataError: a graph to which the circuit cannot be carried over exactly.
         """
         if self.circuit.graph == graph:
             return self
-        return CircuitFile(exactly_on(self.circuit, graph), None, self.meta)
+        circuit = exactly_on(self.circuit, graph, learned_positions=learned_positions)
+        same = self.scores is not None and are_one({self.inputs, graph.inputs}, learned_positions)
+        return CircuitFile(circuit, EdgeScores(graph, self.scores.values) if same else None, self.meta, self.notes)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a file says of its graph; None where it says nothing."""
+
+    n_layers: int | None = None
+    n_heads: int | None = None
+    mlps: bool | None = None
+    parallel: bool | None = None
+
+    @classmethod
+    def of(cls, graph: Graph) -> Shape:
+        return cls(graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
+
+    def differs(self, graph: Graph) -> bool:
+        """Whether the graph is another than the file's."""
+        return any(value not in (None, getattr(graph, name)) for name, value in vars(self).items())
+
+    def __str__(self) -> str:
+        heads = "" if self.n_heads is None else f" x {self.n_heads:,} heads"
+        block = {True: ", parallel blocks", False: ", sequential blocks", None: ""}[self.parallel]
+        return f"{self.n_layers or 0:,} layers{heads}{', attention only' if self.mlps is False else block}"
 
 
 @dataclass(frozen=True)
 class EdgeList:
-    """A file that names edges and no graph.
+    """The edges that a file names, checked and not yet built: a file may claim a graph of any size.
 
     Args:
         tool: whose names the file uses, for messages.
         inputs: the input nodes of that tool's graph.
         edges: the kept edges, by our names.
         scores: of edges, by our names, where the file has any.
-        n_layers: of the model, where the file says.
-        meta: what ``CircuitFile.meta`` is; such a file has none.
+        shape: what the file says of its graph.
+        meta: the ``circuitmeter`` key's content.
+        notes: sentences on how the file was read, for whoever gave it.
+        source: the file, for messages.
     """
 
     tool: str
     inputs: InputNodes
     edges: tuple[str, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
-    n_layers: int | None = None
+    shape: Shape = Shape()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    source: str = "this file"
 
-    def on(self, graph: Graph) -> CircuitFile:
-        """The named edges as a circuit of ``graph``.
+    def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:
+        """The named edges as a circuit of ``graph``, compared with what the file says before anything is built.
 
         Raises:
-            DataError: an edge that the graph has not, another number of layers, or input nodes between which the
-                circuit cannot be carried over exactly.
+            DataError: an edge that the graph has not, another graph, or input nodes between which the circuit cannot be
+                carried over exactly.
         """
-        if self.n_layers not in (None, graph.n_layers):
+        if self.shape.differs(graph):
             raise DataError(
-                f"the circuit is of another graph ({self.n_layers} layers) than the model's ({graph}); choose its own "
-                f"model."
+                f"{self.source}: the circuit is of another graph ({self.shape}) than the model's ({graph}); choose its "
+                f"own model."
             )
-        own = replace(graph, inputs=self.inputs)
-        scores = EdgeScores.from_mapping(own, self.scores) if len(self.scores) == own.n_edges else None
-        return CircuitFile(Circuit.of(own, self.edges), scores, self.meta).on(graph)
+        return self._built(replace(graph, inputs=self.inputs)).on(graph, learned_positions=learned_positions)
+
+    def alone(self) -> CircuitFile:
+        """The named edges as a circuit of the graph that the file itself states.
+
+        Raises:
+            DataError: it states none, one that is too large to be built, or an edge that this graph has not.
+        """
+        shape = self.shape
+        if shape.n_layers is None or shape.n_heads is None:
+            raise DataError(
+                f"{self.source} lists edges of {self.tool} and does not say of which graph; give the model's graph "
+                f"(--model NAME|DIR)."
+            )
+        if shape.n_layers**2 * (shape.n_heads + 1) * (3 * shape.n_heads + 1) > LARGEST_GRAPH:
+            raise DataError(
+                f"{self.source}: a graph of {shape} is larger than any that can be built here; does 'cfg' say what the "
+                f"model is?"
+            )
+        return self._built(Graph(shape.n_layers, shape.n_heads, self.inputs, bool(shape.mlps), bool(shape.parallel)))
+
+    def _built(self, graph: Graph) -> CircuitFile:
+        circuit = Circuit.of(graph, self.edges)
+        try:
+            scores = EdgeScores.from_mapping(graph, self.scores) if len(self.scores) == graph.n_edges else None
+        except MethodError as error:  # of a method's scores there; of a file's here
+            raise DataError(f"{self.source}: {error}") from None
+        return CircuitFile(circuit, scores, self.meta, self.notes)
 
 
-def exactly_on(circuit: Circuit, graph: Graph) -> Circuit:
+def names_an_mlp(edge: str) -> bool:
+    """Whether an edge leads from or to an MLP, so that its graph has them."""
+    writer, _, reader = edge.partition("->")
+    return bool(_MLP.fullmatch(writer) or _MLP.fullmatch(reader))
+
+
+def are_one(inputs: set[InputNodes], learned_positions: bool) -> bool:
+    """Whether choices of input nodes give one graph: token and sum do where no position embedding is added."""
+    return len(inputs) == 1 or (not learned_positions and inputs <= {"token", "sum"})
+
+
+def exactly_on(circuit: Circuit, graph: Graph, *, learned_positions: bool = True) -> Circuit:
     """The circuit that cuts on ``graph`` what this one cuts on its own graph.
 
     A position embedding that is on no edge (``token``) is never cut; one that is added to the token (``sum``) is cut
     with it. So two input nodes can say whatever one can, and the other way only where the circuit allows it.
+
+    Args:
+        learned_positions: whether the model adds position embeddings to the residual stream. Where it does not (rotary
+            positions, or none), ``token`` and ``sum`` are the same graph, and every circuit moves between them.
 
     Raises:
         DataError: graphs that differ in more than their input nodes, or a circuit for which ``graph`` has no equal;
@@ -85,7 +165,7 @@ def exactly_on(circuit: Circuit, graph: Graph) -> Circuit:
     old = circuit.graph
     if replace(old, inputs=graph.inputs) != graph:
         raise DataError(f"the circuit is of another graph ({old}) than the model's ({graph}); choose its own model.")
-    if old == graph or graph.inputs == "split":
+    if old == graph or graph.inputs == "split" or are_one({old.inputs, graph.inputs}, learned_positions):
         return on_inputs(circuit, graph.inputs)
     token, position = circuit.edges[0], circuit.edges[len(old.input_nodes) - 1]
     if old.inputs == "split" and graph.inputs == "sum":

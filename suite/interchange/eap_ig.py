@@ -7,14 +7,89 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError
-from ..model.graph import Edge, Graph
-from .circuit_file import CircuitFile
+from ..model.graph import Edge, Graph, InputNodes
+from ..reading import checked, shown
+from .circuit_file import EdgeList, Shape, names_an_mlp
 
 FORMAT = 1
+
+
+def _flag(value: Any) -> bool:
+    """true or false; 1 and 0 are what some tools write for them."""
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"is {shown(value)}; write true or false")
+
+
+def _node(value: Any) -> Any:
+    """A node's entry; the documentation of EAP-IG has true or false in its place."""
+    return value if isinstance(value, dict) else {"in_graph": value}
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _Shape(BaseModel):
+    """``cfg``: what the file says of its model."""
+
+    n_layers: int = Field(ge=1, strict=True)
+    n_heads: int = Field(ge=1, strict=True)
+    parallel_attn_mlp: Flag = False
+
+
+class _Edge(BaseModel):
+    in_graph: Flag
+    score: Score | None = None
+
+
+class _Node(BaseModel):
+    in_graph: Flag = True
+    neurons: list[Flag] | None = None
+
+
+class StatedGraph(BaseModel):
+    """The graph that our key states, in full."""
+
+    n_layers: int = Field(ge=1, strict=True)
+    n_heads: int = Field(ge=1, strict=True)
+    inputs: InputNodes
+    mlps: Flag = True
+    parallel: Flag = False
+    hash: str | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.n_layers, self.n_heads, self.mlps, self.parallel)
+
+
+class OurKey(BaseModel):
+    """What we add to a file of any format; what is not listed here is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    graph: StatedGraph | None = None
+    method: str | None = None
+    ablation: str | None = None
+    objective: str | None = None
+    task: str | None = None
+    model: str | None = None
+    positions: str | None = None
+    model_hash: str | None = None
+    data_hash: str | None = None
+
+
+class _File(BaseModel):
+    cfg: _Shape
+    edges: dict[str, _Edge]
+    nodes: dict[str, Annotated[_Node, BeforeValidator(_node)]] = {}
+    neurons: dict[str, list[Flag]] | list[list[Flag]] | None = None
 
 
 def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,49 +121,62 @@ def our_key(graph: Graph, meta: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, "graph": {**asdict(graph), "hash": graph.hash}, **meta}
 
 
-def stated_graph(meta: Mapping[str, Any]) -> Graph | None:
-    """The graph that our key states; None where it states none. Raises DataError for one that is none."""
-    try:
-        stated = meta.get("graph")
-        return Graph(**{key: value for key, value in stated.items() if key != "hash"}) if stated else None
-    except (TypeError, AttributeError) as error:
-        raise DataError(f"the file's key 'circuitmeter' states no graph ({error}); write the circuit again.") from None
+def our_key_of(meta: Any, source: str) -> OurKey:
+    """Our key in a file, checked. Raises DataError for one that is damaged, or of a newer version."""
+    return checked(OurKey, meta, f"{source}, key 'circuitmeter'")
 
 
-def from_json(content: Mapping[str, Any], source: str = "this file") -> CircuitFile:
+def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList:
     """Reads the content of a circuit file of ours, of EAP-IG or of MIB.
 
     Raises:
         DataError: content that is not such a file, edges that do not fit the graph it states, or a circuit of neurons.
     """
-    try:
-        cfg, edges, meta = content["cfg"], content["edges"], content.get("circuitmeter", {})
-        graph = stated_graph(meta) or _graph(cfg, edges)
-        kept = graph.matrix(name for name, edge in edges.items() if edge["in_graph"])
-        scores = {name: edge["score"] for name, edge in edges.items() if edge.get("score") is not None}
-        partial = [name for name, node in content.get("nodes", {}).items() if _some_neurons(node)]
-    except (KeyError, TypeError, AttributeError) as error:
+    if not isinstance(content.get("cfg"), dict) or not isinstance(content.get("edges"), dict):
         raise DataError(
-            f"{source} is not a circuit in the EAP-IG / MIB JSON format (problem at {error}); it needs 'cfg' with "
-            f"n_layers and n_heads, and 'edges' that map names to 'in_graph' and perhaps 'score'."
-        ) from None
-    if partial:
-        raise DataError(
-            f"{source} keeps some neurons of {partial[0]} and cuts others; circuits here consist of whole edges. Apply "
-            f"the scores at the level of edges in the tool that wrote it."
+            f"{source} is not a circuit in the EAP-IG / MIB JSON format; it needs 'cfg' with n_layers and n_heads, and "
+            f"'edges' that map names to 'in_graph' and perhaps 'score'."
         )
-    complete = len(scores) == graph.n_edges
-    return CircuitFile(Circuit(graph, kept), EdgeScores.from_mapping(graph, scores) if complete else None, meta)
+    file, meta = checked(_File, content, source), content.get("circuitmeter", {})
+    stated = our_key_of(meta, source).graph
+    kept = tuple(name for name, edge in file.edges.items() if edge.in_graph)
+    _refuse_neurons(file, kept, source)
+    return EdgeList(
+        "EAP-IG",
+        stated.inputs if stated else "split" if any(n.startswith("tok_embed->") for n in file.edges) else "token",
+        kept,
+        {name: edge.score for name, edge in file.edges.items() if edge.score is not None},
+        stated.shape if stated else _shape(file),
+        meta,
+        source=source,
+    )
 
 
-def _graph(cfg: Mapping[str, Any], edges: Mapping[str, Any]) -> Graph:
-    has_mlps = any(name.startswith("m0->") for name in edges)
-    split = any(name.startswith("tok_embed->") for name in edges)
-    parallel = bool(cfg.get("parallel_attn_mlp", False))
-    return Graph(cfg["n_layers"], cfg["n_heads"], "split" if split else "token", mlps=has_mlps, parallel=parallel)
+def _shape(file: _File) -> Shape:
+    """What a file without our key says. One that lists kept edges only does not say whether there are MLPs."""
+    cfg = file.cfg
+    nodes, attention = 1 + cfg.n_layers * cfg.n_heads, 3 * cfg.n_heads * cfg.n_layers
+    of_attention = attention + attention * cfg.n_heads * (cfg.n_layers - 1) // 2 + nodes
+    mlps = any(map(names_an_mlp, file.edges)) or any(name.startswith("m") for name in file.nodes)
+    return Shape(
+        cfg.n_layers,
+        cfg.n_heads,
+        True if mlps else False if len(file.edges) == of_attention else None,
+        cfg.parallel_attn_mlp,
+    )
 
 
-def _some_neurons(node: Any) -> bool:
-    """Whether a node is in the circuit with some of its neurons only."""
-    neurons = node.get("neurons") if isinstance(node, Mapping) else None
-    return bool(neurons) and any(neurons) and not all(neurons)
+def _refuse_neurons(file: _File, kept: tuple[str, ...], source: str) -> None:
+    """Raises DataError for a node that is in the circuit with some of its neurons, or with none of them."""
+    by_name = {name: node.neurons for name, node in file.nodes.items() if node.neurons is not None}
+    listed = file.neurons if isinstance(file.neurons, dict) else dict(enumerate(file.neurons or ()))
+    for name, neurons in [*by_name.items(), *listed.items()]:
+        if any(neurons) and not all(neurons):
+            raise DataError(
+                f"{source} keeps some neurons of {name} and cuts others; circuits here consist of whole edges. Apply "
+                f"the scores at the level of edges in the tool that wrote it."
+            )
+        if neurons and not any(neurons) and any(edge.startswith(f"{name}->") for edge in kept):
+            raise DataError(
+                f"{source} keeps edges out of {name} and none of its neurons; leave the edges out, or keep the neurons."
+            )

@@ -11,48 +11,42 @@ from typing import Any
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError, SpecError, unknown
 from ..model.graph import Edge, Graph
+from ..reading import decoded, parse_json, read_bytes, reading, shown
 from . import acdc, auto_circuit, eap_ig
-from .circuit_file import CircuitFile, EdgeList, exactly_on
+from .circuit_file import CircuitFile, EdgeList, Shape, exactly_on, names_an_mlp
 
-FORMATS = ("eap-ig", "auto-circuit", "acdc")
+FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")  # mib's is eap-ig's
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
 _PICKLED = (b"\x80", b"PK\x03\x04")  # a pickle, and the archive that torch.save makes of one
 
 
-def read(path: str | Path) -> CircuitFile | EdgeList:
+def read(path: str | Path) -> EdgeList:
     """What a circuit file says. ``read(path).on(graph)`` is its circuit on a model's graph, whatever the format.
 
     Raises:
         DataError: no such file, a pickle, or a file that is not a circuit.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
-    if path.suffix in _PICKLES or content.startswith(_PICKLED):
-        raise DataError(
-            f"{path} is a pickle, which can run code when read; export the circuit as JSON where it was made: "
-            f"to_json() in EAP-IG and MIB, a list of edge names in auto-circuit and ACDC."
-        )
-    try:
-        text = content.decode()
-        if acdc.is_drawing(text):
-            return acdc.from_drawing(text, str(path))
-        return parsed(json.loads(text), str(path))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}.") from None
+    with reading(path):
+        content = read_bytes(path)
+        if path.suffix in _PICKLES or content.startswith(_PICKLED):
+            raise DataError(
+                f"{path} is a pickle, which can run code when read; export the circuit as JSON where it was made: "
+                f"to_json() in EAP-IG and MIB, a list of edge names in auto-circuit and ACDC."
+            )
+        text = decoded(content)
+        return acdc.from_drawing(text, str(path)) if acdc.is_drawing(text) else parsed(parse_json(text), str(path))
 
 
-def parsed(content: Any, source: str = "this file") -> CircuitFile | EdgeList:
+def parsed(content: Any, source: str = "this file") -> EdgeList:
     """What the parsed JSON of a circuit file says. Raises DataError for content of no known format."""
-    if isinstance(content, Mapping) and isinstance(content.get("edges"), list):
+    if isinstance(content, dict) and isinstance(content.get("edges"), list):
         meta = content.get("circuitmeter", {})
-        found, graph = replace(_edge_list(content["edges"], source), meta=meta), eap_ig.stated_graph(meta)
-        return found if graph is None else found.on(graph)
-    if isinstance(content, list) or (isinstance(content, Mapping) and content and all(map(_is_edge_name, content))):
+        found, stated = replace(_edge_list(content["edges"], source), meta=meta), eap_ig.our_key_of(meta, source).graph
+        return replace(found, inputs=stated.inputs, shape=stated.shape) if stated else found
+    if isinstance(content, list) or (isinstance(content, dict) and content and all(map(_is_edge_name, content))):
         return _edge_list(content, source)
-    return eap_ig.from_json(content if isinstance(content, Mapping) else {}, source)
+    return eap_ig.from_json(content if isinstance(content, dict) else {}, source)
 
 
 def load(path: str | Path, graph: Graph | None = None) -> CircuitFile:
@@ -62,9 +56,7 @@ def load(path: str | Path, graph: Graph | None = None) -> CircuitFile:
         DataError: as ``read``; a circuit that does not fit ``graph``; a list of edges and no ``graph``.
     """
     found = read(path)
-    if graph is None and isinstance(found, EdgeList):
-        raise DataError(f"{path} lists edges of {found.tool} and does not say of which graph; give the model's graph.")
-    return found if graph is None else found.on(graph)
+    return found.alone() if graph is None else found.on(graph)
 
 
 def save(
@@ -79,7 +71,7 @@ def save(
     """Writes a circuit file.
 
     Args:
-        format: ``eap-ig``: the graph JSON of EAP-IG and MIB. ``auto-circuit`` and ``acdc``: JSON with the kept edges
+        format: ``eap-ig`` or ``mib``: the graph JSON of both. ``auto-circuit`` and ``acdc``: JSON with the kept edges
             as that tool names them under ``edges``, without scores; the circuit is carried over to the tool's input
             nodes, exactly.
 
@@ -87,8 +79,9 @@ def save(
         SpecError: an unknown format.
         DataError: a circuit that the tool's graph cannot say, or a folder that cannot be written.
     """
+    text = json.dumps(content(circuit, scores, d_model, meta, format), indent=1) + "\n"
     try:
-        Path(path).write_text(json.dumps(content(circuit, scores, d_model, meta, format), indent=1) + "\n")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}.") from None
 
@@ -99,32 +92,49 @@ def content(
     """What ``save`` writes. Raises as it does."""
     if format not in FORMATS:
         raise SpecError(unknown("circuit file format", format, FORMATS))
-    if format == "eap-ig":
+    if format in ("eap-ig", "mib"):
         return eap_ig.to_json(circuit, scores, d_model, meta)
-    inputs = "split" if format == "acdc" and circuit.graph.inputs == "split" else "sum"
-    theirs = exactly_on(circuit, replace(circuit.graph, inputs=inputs))
+    inputs = inputs_of(format, circuit.graph)
+    theirs = exactly_on(
+        circuit, replace(circuit.graph, inputs=inputs), learned_positions=meta.get("positions", "learned") == "learned"
+    )
     edges = acdc.to_items(theirs) if format == "acdc" else auto_circuit.to_names(theirs)
     return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, meta)}
 
 
-def _edge_list(edges: list | Mapping[str, Any], source: str) -> EdgeList:
+def inputs_of(format: str, graph: Graph) -> str:
+    """The input nodes that a format has for circuits of a graph."""
+    if format in ("eap-ig", "mib"):
+        return graph.inputs
+    return "split" if format == "acdc" and graph.inputs == "split" else "sum"
+
+
+def _edge_list(edges: list | dict[str, Any], source: str) -> EdgeList:
     if not edges:
         raise DataError(f"{source} lists no edges.")
     first = next(iter(edges))
     if isinstance(edges, list) and acdc.is_edge(first):
         return acdc.from_items(edges, source)
-    if not all(map(_is_edge_name, edges)):
-        raise DataError(
-            f"{source}: {first!r} is not an edge; name edges as ours, 'a0.h1->a2.h3<q>', as auto-circuit's, "
-            f"'A0.1->A2.3.Q', or as ACDC's, [child hook, index, parent hook, index]."
-        )
+    for name in edges:
+        if not _is_edge_name(name):
+            raise DataError(
+                f"{source}: {shown(name)} is not an edge; name edges as ours, 'a0.h1->a2.h3<q>', as auto-circuit's, "
+                f"'A0.1->A2.3.Q', or as ACDC's, [child hook, index, parent hook, index]."
+            )
+    if isinstance(edges, dict):
+        for name, value in edges.items():
+            if not isinstance(value, bool | int | float):
+                raise DataError(f"{source}: {shown(name)} is {shown(value)}; give its score, or true or false.")
+    elif len(set(edges)) < len(edges):
+        raise DataError(f"{source} lists an edge twice; list each once.")
     if auto_circuit.is_name(first):
         return auto_circuit.from_names(edges, source)
-    values = edges if isinstance(edges, Mapping) else dict.fromkeys(edges, True)
-    scores = {name: value for name, value in values.items() if not isinstance(value, bool)}
+    values = edges if isinstance(edges, dict) else dict.fromkeys(edges, True)
+    scores = {name: float(value) for name, value in values.items() if not isinstance(value, bool)}
     split = any(Edge.parse(name).writer in ("tok_embed", "pos_embed") for name in values)
     kept = tuple(name for name, value in values.items() if value)
-    return EdgeList("EAP-IG", "split" if split else "token", kept, scores)
+    shape = Shape(mlps=True if any(map(names_an_mlp, values)) else None)
+    return EdgeList("EAP-IG", "split" if split else "token", kept, scores, shape, source=source)
 
 
 def _is_edge_name(name: Any) -> bool:

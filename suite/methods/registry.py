@@ -22,11 +22,13 @@ from ..intervention.ablation import VALUES, Ablation
 from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
+from ..reading import shown
 from ..registry import Registry
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "post norm", "caps", "windows"})
 NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
+LARGEST = 2**31 - 1  # of a method's parameters
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
 
@@ -111,7 +113,19 @@ class Method:
             return float(value)
         if default not in (None, ...) and not isinstance(value, list if isinstance(default, tuple) else type(default)):
             raise SpecError(f"{self.name}: {name} = {value!r} is not a {type(default).__name__} (default {default!r}).")
+        for number in value if isinstance(value, list | tuple) else (value,):
+            self._check_number(name, number, default)
         return value
+
+    def _check_number(self, name: str, value: Any, default: Any) -> None:
+        """Raises SpecError for a number that no parameter can be: not finite, huge, or fewer than one of a count."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        least = -LARGEST
+        if isinstance(value, int) and not isinstance(default, float):  # a count: of steps, of prompts in a batch
+            least = 1 if isinstance(default, int) and default > 0 else 0
+        if not least <= value <= LARGEST:
+            raise SpecError(f"{self.name}: {name} = {shown(value)} is not between {least:,} and {LARGEST:,}.")
 
     def undefined(self, ablation: Ablation, objective: Objective | None, data: Data, config: Config) -> str | None:
         """Why the method has no meaning for this ablation, objective, task and model; None when it has one."""

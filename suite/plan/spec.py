@@ -25,7 +25,6 @@ matched only by a glob that has an ``@`` itself. Paths are relative to the folde
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +34,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..errors import CircuitMeterError, SpecError, unknown
 from ..intervention.setting import FACTORS, LEVELS, grid
+from ..reading import read_toml, reading
 from ..run.evaluation import SELECTIONS, SIZES, Evaluation
 from . import names
 from .cell import Cell
@@ -222,13 +222,9 @@ class Spec(BaseModel):
             raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {EXTENSION} file."))
         if path.suffix != EXTENSION:
             path = files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")
-        try:
-            contents = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SpecError(f"cannot read the benchmark {path}: {error.strerror or error}.") from error
-        except ValueError as error:
-            raise SpecError(f"the benchmark {path} is not TOML: {error}.") from error
-        return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
+        contents = read_toml(path, error=SpecError)
+        with reading(f"the benchmark {path}", SpecError):
+            return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
 
     @classmethod
     def of(cls, contents: dict[str, Any]) -> Spec:

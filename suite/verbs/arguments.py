@@ -11,6 +11,7 @@ from ..model.device import CHOICES, DTYPES
 if TYPE_CHECKING:
     from ..plan.spec import Spec
 
+SPLITS = ("train", "validation", "test")
 _SEVERAL = {"nargs": "+", "action": "extend", "default": None}
 
 
@@ -41,9 +42,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, and nothing else")
 
 
-def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, help: str) -> None:
-    """An option that takes several values and may be repeated."""
-    parser.add_argument(flag, metavar=metavar, help=help, **_SEVERAL)
+def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, help: str, dest: str | None = None) -> None:
+    """An option that takes several values and may be repeated; ``dest``: its name among the parsed ones."""
+    parser.add_argument(flag, metavar=metavar, help=help, dest=dest or flag.lstrip("-").replace("-", "_"), **_SEVERAL)
 
 
 def add_problem(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +53,10 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument("--task", metavar="NAME", help="a built-in task (`circuitmeter list tasks`)")
     prompts.add_argument(
         "--data",
-        metavar="FILE.jsonl",
+        metavar="FILE",
         help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids, of "
         "equal token length), answer and wrong (a string, a token id, or a list), and optionally position (default: "
-        "the last token) and template",
+        "the last token), template and split; or the CSV of EAP-IG, or the JSON of auto-circuit",
     )
     parser.add_argument(
         "--model",
@@ -88,6 +89,13 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         help="of what is random: a method, resampled prompts (default: 0)",
     )
     add_device(parser)
+
+
+def add_split(parser: argparse.ArgumentParser, default: str) -> None:
+    """Which prompts: those that methods search on, or others, so that faithfulness is not measured on the same."""
+    other = "" if default == "train" else ", or train where the task has no other prompts"
+    parser.add_argument("--split", choices=SPLITS, help=f"which of the prompts (default: {default}{other})")
+    parser.set_defaults(default_split=default)
 
 
 def whole_number(text: str) -> int:

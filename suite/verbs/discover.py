@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError, MethodError, SpecError
-from .arguments import add_problem, add_several, fraction, positive_number, threshold
+from .arguments import add_problem, add_several, add_split, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, EdgeScores, Reference
@@ -28,6 +28,7 @@ DEFAULT_FRACTION = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_problem(parser)
+    add_split(parser, "train")
     parser.add_argument(
         "--method",
         required=True,
@@ -131,7 +132,9 @@ def run(options: argparse.Namespace) -> int:
         "task": problem.name,
         "model": problem.model_name,
         "model_hash": problem.model.weights_hash,
+        "split": problem.split,
         "data_hash": problem.data.hash,
+        "positions": problem.model.config.positions,
         "rule": rule,
     }
     d_model = problem.model.config.d_model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, Undefined
-from .arguments import add_json, add_problem, positive_number
+from .arguments import add_json, add_problem, add_split, positive_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ NAME = "evaluate"
 HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
 EPILOG = (
     "Faithfulness is (circuit - cut) / (full - cut): 1 is the full model, 0 is what --reference says, the graph with "
-    "every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --set circuit it is "
+    "every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --cut circuit it is "
     "what is left without the circuit, and 0 is best. All levels of all factors are crossed."
 )
+RENAMED = {"--against": "--truth", "--set": "--cut"}
 ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
@@ -39,13 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a circuit: a graph JSON of EAP-IG, MIB or ours, edge names of auto-circuit, or an edge list of ACDC",
     )
     add_problem(parser)
+    add_split(parser, "test")
     add_factors(
         parser,
         ablation="the ablation the circuit was found under, else patch",
         objective="the task's; for --data logit-difference, or kl without answers",
     )
     parser.add_argument(
-        "--against",
+        "--truth",
         metavar="TRUTH",
         help="a certified truth (`circuitmeter list truths`) or a published circuit (`circuitmeter list references`) "
         "to score the circuit's edges against",
@@ -79,17 +81,20 @@ def run(options: argparse.Namespace) -> int:
     from . import problem as problems
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
-    from .output import print_json
+    from .output import note, print_json
 
     file = read(options.circuit)
     given = {"ablation": [file.meta.get("ablation") or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs)
-    file = file.on(problem.model.graph)
+    file = file.on(problem.model.graph, learned_positions=problem.model.config.positions == "learned")
+    problems.note_in_sample(file.meta, problem, options.circuit)
+    for text in file.notes:
+        note(text)
     if options.curve and file.scores is None:
         raise DataError(f"{options.circuit} holds no score of every edge, so it has no --curve; give one that does.")
     chosen = settings(options, **given | {"objective": [problem.objective]})
-    truths = certified(options.against, problem, chosen) if options.against else {}
+    truths = certified(options.truth, problem, chosen) if options.truth else {}
     rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
@@ -102,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
             {
                 "circuit": str(options.circuit),
                 "model": problem.model_name,
+                "split": problem.split,
                 "prompts": problem.data.n,
                 "n_edges": file.circuit.graph.n_edges,
                 "rows": rows,
@@ -193,7 +199,7 @@ def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[s
     found = {name: circuit for name, circuit in found.items() if circuit is not None}
     if not found:
         raise CircuitMeterError(
-            f"the truth {truth} is not certified under {', '.join(ablations)}; choose another --ablation or --against."
+            f"the truth {truth} is not certified under {', '.join(ablations)}; choose another --ablation or --truth."
         )
     return found
 

@@ -22,6 +22,7 @@ _HELP = {
     "aggregation": "ratio-of-means, median-of-ratios, or mean-of-ratios (only to reproduce a paper)",
     "reference": "what counts as nothing: cut-graph (everything cut), corrupted-run, none",
 }
+_FLAGS = {"set": "cut"}  # of the factors whose option has another name: --set is a method's parameter everywhere
 _DEFAULTS = {
     "component": "edge",
     "embedding": "own",
@@ -40,8 +41,9 @@ def add_factors(parser: argparse.ArgumentParser, **defaults: str) -> None:
         defaults: what the help says of the default of each factor that has another than a single setting's.
     """
     for factor, text in _HELP.items():
-        metavar = factor[0].upper() if factor in ("ablation", "objective") else factor.upper()
-        add_several(parser, f"--{factor}", metavar, f"{text} (default: {(_DEFAULTS | defaults)[factor]})")
+        flag = _FLAGS.get(factor, factor)
+        metavar = factor[0].upper() if factor in ("ablation", "objective") else flag.upper()
+        add_several(parser, f"--{flag}", metavar, f"{text} (default: {(_DEFAULTS | defaults)[factor]})", dest=factor)
 
 
 def settings(options: argparse.Namespace, **defaults: Any) -> tuple[Setting, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..circuit import Reference
 from ..data import Data
@@ -11,6 +14,9 @@ from ..errors import DataError, SpecError
 from ..intervention.ablation import Ablation
 from ..model.graph import InputNodes
 from ..model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from ...tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Problem:
         model_name: as given, or the task's own.
         objective: the one used when none is asked for.
         truth_name: of the certified truth that belongs to the task; ``None`` where none does.
+        split: which of the task's prompts ``data`` is.
     """
 
     name: str
@@ -30,6 +37,7 @@ class Problem:
     data: Data
     objective: str
     truth_name: str | None
+    split: str = "train"
 
     def reference(self, ablation: Ablation) -> Reference | None:
         """The certified circuit of the task under ``ablation``; ``None`` where there is none."""
@@ -40,15 +48,15 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     """Loads the model and then the prompts, and checks that they fit each other.
 
     Args:
-        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device``, ``dtype`` and
-            ``memory``.
+        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device``, ``dtype``, ``memory``
+            and ``split``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
     """
     from ... import tasks
-    from ...tasks import jsonl, mini
+    from ...tasks import mini, own_prompts
     from ..model.device import dtype, resolve
     from ..model.load.by_name import is_ground_truth, load_model, load_tokenizer, on_model
-    from ..model.load.devices import fit, memory_of
+    from ..model.load.devices import fit, memory_of, refuse_absent
     from ..plan.subject import check_fits
     from .output import note
 
@@ -60,20 +68,40 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
         )
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     device, memory = resolve(options.device), memory_of(options.memory or ())
+    refuse_absent(memory)
     model = load_model(name, device="cpu" if memory else device, dtype=dtype(options.dtype), inputs=chosen)
     model = fit(model, memory, device) if memory else model
     if task:
         task = on_model(task, name)
-        data = task.data()
+        split = split_of(task, options)
+        data = task.data(split)
         check_fits(data, model, task.name, name)
         if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
             note(f"{name} was not trained on {task.name} (it does: {', '.join(mini.learnt(name))})")
-        return Problem(task.name, str(name), model, data, task.objective, task.truth if name == task.model else None)
+        truth = task.truth if name == task.model else None
+        return Problem(task.name, str(name), model, data, task.objective, truth, split)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
-    data = jsonl.load(options.data, tokenize=load_tokenizer(name), **sizes)
-    return Problem(
-        str(options.data), str(name), model, data, "kl" if data.answers is None else "logit-difference", None
-    )
+    task = own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes)
+    split = split_of(task, options)
+    return Problem(str(options.data), str(name), model, task.data(split), task.objective, None, split)
+
+
+def split_of(task: Task, options: argparse.Namespace) -> str:
+    """The split asked for, else the verb's own, or train where the task has no other prompts."""
+    asked = getattr(options, "split", None)
+    default = getattr(options, "default_split", "train")
+    return asked or (default if default in task.splits else "train")
+
+
+def note_in_sample(meta: Mapping[str, Any], problem: Problem, file: str | Path) -> None:
+    """Says so where a circuit is measured on the very prompts that it was found on."""
+    from .output import note
+
+    if meta.get("data_hash") == problem.data.hash:
+        note(
+            f"{file} was found on these very prompts, so its faithfulness says nothing of others; give others with "
+            f"--split or --data."
+        )
 
 
 def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SpecError, Undefined
-from .arguments import add_json, add_problem, positive_number, threshold, whole_number
+from .arguments import add_json, add_problem, add_split, positive_number, threshold, whole_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ NAME = "sensitivity"
 HELP = "Measure a circuit file in every meaningful setting, and say how much the verdict depends on which is chosen."
 EPILOG = (
     "All levels of all factors are crossed; combinations without a meaning are listed with the reason. Of several "
-    "circuits the card compares the ranks. Where the circuit itself is cut (--set circuit), 1 - faithfulness is shown, "
+    "circuits the card compares the ranks. Where the circuit itself is cut (--cut circuit), 1 - faithfulness is shown, "
     "so that 1 speaks for the circuit in every setting."
 )
+RENAMED = {"--set": "--cut"}
 ABLATIONS = ("patch", "resample", "mean", "mean-positional", "zero")
 DEFAULTS = {
     "component": ("edge", "node"),
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="circuits: graph JSONs of EAP-IG, MIB or ours, edge names of auto-circuit, or edge lists of ACDC",
     )
     add_problem(parser)
+    add_split(parser, "test")
     add_factors(
         parser,
         ablation=", ".join(ABLATIONS),
@@ -107,7 +109,13 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     _make(out)
     problem = problems.load(options, inputs=files[0].inputs)
-    circuits = [file.on(problem.model.graph).circuit for file in files]
+    learned = problem.model.config.positions == "learned"
+    files = [file.on(problem.model.graph, learned_positions=learned) for file in files]
+    circuits = [file.circuit for file in files]
+    for file, path in zip(files, options.circuits, strict=True):
+        problems.note_in_sample(file.meta, problem, path)
+        for text in file.notes:
+            note(text)
     defaults["objective"] = default_objectives(problem)
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
@@ -202,6 +210,7 @@ def measured(
         "task": problem.name,
         "model": problem.model_name,
         "model_hash": problem.model.weights_hash,
+        "split": problem.split,
         "data_hash": data.hash,
         "n_edges": problem.model.graph.n_edges,
         "seed": options.seed,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import SpecError, unknown
+from ..reading import Unreadable, parse_json, shown
 
 
 def parse_settings(method: Any, settings: Sequence[str]) -> dict[str, Any]:
@@ -44,23 +44,23 @@ def typed(key: str, text: str, default: Any) -> Any:
             return type(default)(text)
         if isinstance(default, list | tuple):
             return _several(text, default)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
             type(default), "a list of such values"
         )
-        raise SpecError(f"--set {key}={text}: {key} is {kind}, such as {_shown(default)}.") from error
+        raise SpecError(f"--set {key}={shown(text)}: {key} is {kind}, such as {_shown(default)}.") from error
     return text if isinstance(default, str) else _guessed(text)
 
 
 def _several(text: str, default: list[Any] | tuple[Any, ...]) -> list[Any]:
-    parts = json.loads(text) if text.startswith("[") else [part for part in text.split(",") if part]
+    parts = parse_json(text) if text.startswith("[") else [part for part in text.split(",") if part]
     return [type(default[0])(part) if default else _guessed(part) for part in parts]
 
 
 def _guessed(text: Any) -> Any:
     try:
-        return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+        return parse_json(text) if isinstance(text, str) else text
+    except Unreadable:
         return text
 
 

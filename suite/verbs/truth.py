@@ -16,7 +16,7 @@ NAME = "truth"
 HELP = "Compile a RASP program of yours and certify its circuit under every ablation."
 EPILOG = (
     "The function returns an SOp of tracr.rasp.rasp; it takes nothing, or Tracr's modules as (rasp, lib). The folder "
-    "written is a task, a model and a truth: `circuitmeter discover --task DIR`, `evaluate --against DIR`, "
+    "written is a task, a model and a truth: `circuitmeter discover --task DIR`, `evaluate --truth DIR`, "
     "`show DIR`. Needs the [tracr] extra."
 )
 COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")

@@ -5,7 +5,7 @@ Weights are read from safetensors only: a pickled checkpoint can run code when i
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from .... import ground_truth
 from ....tasks import Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
 from ...errors import DataError, ModelError, unknown
+from ...reading import reading, shown
 from ..device import resolve
 from ..graph import InputNodes
 from ..transformer import Transformer
+from . import folder as folders
 from . import gguf_file, hub
 
 
@@ -50,14 +52,29 @@ def load_model(
             raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
         return model
     from ..convert import check_logits, from_huggingface
+    from ..convert.transformer_lens import is_transformer_lens
 
     folder = _folder(name)
-    if (config := _transformer_lens_config(folder)) is not None:
-        return _read_transformer_lens(folder, config, inputs or "token", dtype).to(device)
-    source = _read_huggingface(folder, dtype)
-    model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)
-    check_logits(model, source)
+    config = folders.check(folder)
+    if is_transformer_lens(config):
+        model = _read_transformer_lens(folder, config, inputs or "token", dtype)
+        _check_finite(model.state_dict(), folder)
+        return model.to(device)
+    source = _read_huggingface(folder, config, dtype)
+    _check_finite(source.state_dict(), folder)
+    with reading(f"the model in {folder}", ModelError):
+        model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)
+        check_logits(model, source)
     return model.to(device)
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Raises ModelError for weights that are NaN or infinite: the model's own logits are, too."""
+    if (name := folders.first_not_finite(weights)) is not None:
+        raise ModelError(
+            f"{folder}: the model's own logits are NaN or infinite: its weights ({name}) are not finite; its "
+            f"training or its copy went wrong."
+        )
 
 
 def names() -> list[str]:
@@ -78,10 +95,8 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
         return None
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever transformers raises for a damaged folder, the folder is what is wrong
-        raise ModelError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+    with reading(f"the tokenizer in {folder}", ModelError):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return Tokenizer(tokenizer)
 
 
@@ -143,24 +158,33 @@ def _folder(name: str | Path) -> Path:
         raise type(error)(f"{meant} As a name of the hub's: {error}") from error
 
 
-def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
+def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     """The transformers model in ``folder``, with every weight read from safetensors."""
-    _check_files(folder)
+    from ..convert import CONVERTERS
+
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in CONVERTERS:
+        raise ModelError(f"{folder}: a model of type {shown(kind)} cannot be converted; {', '.join(CONVERTERS)} can.")
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    try:
+    with reading(f"the model in {folder}", ModelError):
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, with both sizes
             attn_implementation="eager",  # fused kernels of older versions leave out Gemma-2's cap on scores
         )
-    except Exception as error:  # transformers and safetensors raise many kinds; the folder is at fault in all
-        raise ModelError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
+    for name, stored, asked in sorted(map(tuple, info["mismatched_keys"])):
+        raise ModelError(
+            f"{folder}: {name} is {list(stored)}, config.json asks for {list(asked)}; they are of two models, or the "
+            f"vocabulary was resized and config.json not saved with it."
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         # transformers would fill them with random numbers.
@@ -171,55 +195,12 @@ def _read_huggingface(folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def _transformer_lens_config(folder: Path) -> dict[str, Any] | None:
-    """The config.json of a TransformerLens checkpoint; ``None`` for any other folder."""
-    from ..convert.transformer_lens import is_transformer_lens
-
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text()) if file.is_file() else None
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}.") from error
-    return config if isinstance(config, dict) and is_transformer_lens(config) else None
-
-
 def _read_transformer_lens(folder: Path, config: dict[str, Any], inputs: InputNodes, dtype: torch.dtype) -> Transformer:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from ..convert import from_transformer_lens
 
-    _check_files(folder)
-    try:
+    with reading(folder / hub.WEIGHTS, ModelError):
         state = load_file(folder / hub.WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{folder / hub.WEIGHTS} cannot be read: {_first_line(error)}") from error
-    return from_transformer_lens(config, state, inputs=inputs, dtype=dtype)
-
-
-def _check_files(folder: Path) -> None:
-    """Raises ModelError that names the first file missing."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} holds no model: config.json is missing (or model.json, for a ground truth).")
-    if (folder / hub.WEIGHTS).is_file():
-        return
-    if (folder / hub.INDEX).is_file():
-        shards = sorted(set(json.loads((folder / hub.INDEX).read_text())["weight_map"].values()))
-        for shard in shards:
-            if not (folder / shard).is_file():
-                raise ModelError(
-                    f"{folder} holds no complete model: {shard} is missing; {hub.INDEX} lists {len(shards)} files."
-                )
-        return
-    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-    if pickled:
-        raise ModelError(
-            f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you "
-            f"trust it and save it with model.save_pretrained(folder), which writes {hub.WEIGHTS}."
-        )
-    raise ModelError(f"{folder} holds no weights: {hub.WEIGHTS} is missing; copy it there, beside config.json.")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    with reading(f"the model in {folder}", ModelError):
+        return from_transformer_lens(config, state, inputs=inputs, dtype=dtype)

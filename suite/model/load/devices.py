@@ -41,6 +41,15 @@ def memory_of(written: Iterable[str]) -> dict[int | str, str]:
     return found
 
 
+def refuse_absent(memory: Mapping[int | str, str]) -> None:
+    """Raises SpecError for a GPU that is not there."""
+    n_gpus = torch.cuda.device_count()
+    for place, size in memory.items():
+        if isinstance(place, int) and place >= n_gpus:
+            has = f"GPUs 0 to {n_gpus - 1}" if n_gpus else "no GPU"
+            raise SpecError(f"--memory {place}={size}: torch sees {has} here; give what there is, or cpu={size}.")
+
+
 def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch.device) -> Transformer:
     """Puts the layers of a model in main memory where ``plan`` says, and the rest on ``device``, in place.
 

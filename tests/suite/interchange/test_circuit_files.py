@@ -57,7 +57,7 @@ def test_a_file_of_eap_ig_on_gpt2_has_its_edges():
 def read_content(content):
     from circuitmeter.suite.interchange.files import parsed
 
-    return parsed(json.loads(json.dumps(content)))
+    return parsed(json.loads(json.dumps(content))).alone()
 
 
 def test_nodes_of_the_file_are_those_that_kept_edges_touch():
@@ -82,13 +82,13 @@ def test_circuits_of_neurons_are_refused():
         ("c.pt", b"", "pickle.*to_json"),
         ("c.json", pickle.dumps({"cfg": {}}), "pickle.*to_json"),
         ("c.json", b"PK\x03\x04 what torch.save writes", "pickle.*to_json"),
-        ("c.json", b"\xff\xfe", "not JSON"),
+        ("c.json", b"\xff\xfe", "UTF-16"),
         ("c.json", b"{", "not JSON"),
         ("c.json", b"{}", "EAP-IG / MIB"),
         ("c.json", b"[]", "no edges"),
         ("c.json", b"[1]", "not an edge"),
         ("c.json", b'["m0 to m1"]', "not an edge"),
-        ("c.json", b'{"edges": ["m0->m1"], "circuitmeter": {"graph": {"layers": 2}}}', "states no graph"),
+        ("c.json", b'{"edges": ["m0->m1"], "circuitmeter": {"graph": {"layers": 2}}}', "n_layers is missing"),
         (
             "c.json",
             b'{"cfg": {"n_layers": 1, "n_heads": 1}, "edges": {"m7->logits": {"in_graph": true}}}',

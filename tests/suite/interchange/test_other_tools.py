@@ -72,7 +72,7 @@ def test_acdc_also_parts_token_and_position(tmp_path):
 
 
 def test_names_are_those_that_auto_circuit_prints():
-    assert from_names(NAMES).on(GRAPH).circuit.names == Circuit.of(GRAPH, NAMES.values()).names
+    assert from_names(list(NAMES)).on(GRAPH).circuit.names == Circuit.of(GRAPH, NAMES.values()).names
     assert sorted(to_names(Circuit.of(GRAPH, NAMES.values()))) == sorted(NAMES)
 
 
@@ -115,7 +115,7 @@ def test_names_that_are_no_edges_are_refused(name, reason):
 def test_acdc_edges_read_however_they_are_written_down(written):
     items = json.loads(json.dumps([written(edge) for edge in HOOKS]))
     found = from_items(items)
-    assert found.inputs == "sum" and found.n_layers == 2
+    assert found.inputs == "sum" and found.shape.n_layers == 2
     assert found.on(GRAPH).circuit.names == Circuit.of(GRAPH, HOOKS.values()).names
 
 
@@ -127,8 +127,9 @@ def test_a_drawing_of_acdc_reads(tmp_path):
     (tmp_path / "img_new_7.gv").write_text(DRAWING)
     found = load(tmp_path / "img_new_7.gv", GRAPH)
     assert found.circuit.names == Circuit.of(GRAPH, HOOKS.values()).names
-    with pytest.raises(DataError, match="remove_qkv"):
-        from_drawing('digraph {\n"<a0.1>" -> "<a1.0>";\n}')
+    whole = from_drawing('digraph {\n"<a0.1>" -> "<a1.0>";\n}').on(GRAPH)
+    assert whole.circuit.names == [f"a0.h1->a1.h0<{part}>" for part in "qkv"]
+    assert "remove_qkv=False" in whole.notes[0]
     with pytest.raises(DataError, match="draws no edges"):
         from_drawing("digraph { }")
 

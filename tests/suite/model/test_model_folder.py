@@ -44,7 +44,7 @@ def test_evaluate(circuit, folder, capsys):
 
 
 def test_sensitivity(circuit, folder, tmp_path, capsys):
-    few = ["--ablation", "patch", "zero", "--component", "edge", "--direction", "noising", "--set", "complement"]
+    few = ["--ablation", "patch", "zero", "--component", "edge", "--direction", "noising", "--cut", "complement"]
     few += ["--objective", "logit-difference", "--prompts", "10", "--random", "4"]
     asked = ["sensitivity", str(circuit), *TASK, "--model", str(folder), "--out", str(tmp_path), "--json"]
     assert main([*asked, *few]) == 0

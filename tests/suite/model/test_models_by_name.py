@@ -88,7 +88,7 @@ def test_pickled_weights_are_never_opened(copy):
 def test_damaged_weights(copy):
     weights = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="was cut off|cannot be read"):
         load_model(copy, device="cpu")
 
 
@@ -219,7 +219,7 @@ def test_a_transformer_lens_folder(tmp_path):
     model = load_model(tmp_path, device="cpu", dtype=torch.bfloat16)
     assert model.graph.n_edges == 1 * 6 + 3 and model.dtype == torch.bfloat16
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="was cut off|cannot be read"):
         load_model(tmp_path, device="cpu")
 
 

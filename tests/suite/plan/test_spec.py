@@ -89,12 +89,12 @@ def test_each_mistake_says_what_is_allowed(contents, says):
 
 
 def test_files_that_are_no_benchmark(tmp_path):
-    with pytest.raises(SpecError, match="cannot read the benchmark .*nothing.toml: No such file"):
+    with pytest.raises(SpecError, match="cannot read .*nothing.toml: No such file"):
         Spec.load(tmp_path / "nothing.toml")
     with pytest.raises(SpecError, match="is not TOML: .*line 2"):
         load(tmp_path, "[grid]\ntask = tracr")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match="is not TOML"):
+    with pytest.raises(SpecError, match="is not TOML|is not UTF-8"):
         Spec.load(tmp_path / "binary.toml")
     with pytest.raises(SpecError, match="no benchmark 'quik'. Did you mean 'quick'.*give a .toml file"):
         Spec.load("quik")

@@ -142,14 +142,14 @@ def test_a_compiled_task_and_its_truth(tmp_path, command):
     task = ("--task", "tracr/reverse@fixed")
     assert command("discover", *task, "--method", "truth", "--ablation", "zero", "--out", out)[0] == 0
     assert len(in_graph(read(out))) == 9  # without a size: as many edges as the certified circuit has
-    status, text, err = command("evaluate", out, *task, "--against", "tracr/reverse@fixed", "--json")
+    status, text, err = command("evaluate", out, *task, "--truth", "tracr/reverse@fixed", "--json")
     assert status == 0, err
     found = json.loads(text)
     (row,) = found["rows"]
     assert (row["ablation"], row["edges"]) == ("zero", 9)
     assert row["faithfulness"] == pytest.approx(1, abs=1e-5)
     assert found["recovery"]["zero"]["precision"] == found["recovery"]["zero"]["recall"] == 1
-    status, text, _ = command("evaluate", out, *task, "--against", "tracr/reverse@fixed")
+    status, text, _ = command("evaluate", out, *task, "--truth", "tracr/reverse@fixed")
     assert status == 0
     assert "faithfulness" in text and "recovery of the truth under zero" in text
 
@@ -261,7 +261,7 @@ def test_a_truth_that_cannot_be_compared(truth, message, gpt2, prompts, tmp_path
     out = tmp_path / "c.json"
     arguments = ("--data", prompts, "--model", gpt2)
     assert command("discover", *arguments, "--method", "random", "--out", out)[0] == 0
-    status, text, err = command("evaluate", out, *arguments, "--against", truth)
+    status, text, err = command("evaluate", out, *arguments, "--truth", truth)
     assert (status, text, err.count("\n")) == (2, "", 1)
     assert message in err
 

@@ -36,7 +36,7 @@ def rows_of(text: str) -> dict[tuple[str, ...], dict]:
 def test_the_patch_truth_is_faithful_under_patch_complete_and_not_enough_under_zero(circuit, command):
     status, text, err = command(
         "evaluate", circuit, "--task", TASK, "--ablation", "patch", "zero", "--component", "edge", "node",
-        "--set", "complement", "circuit", "--direction", "noising", "denoising", "--json",
+        "--cut", "complement", "circuit", "--direction", "noising", "denoising", "--json",
     )  # fmt: skip
     assert status == 0, err
     rows = rows_of(text)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from circuitmeter.suite.errors import DataError
-from circuitmeter.tasks.jsonl import load
+from circuitmeter.tasks.own_prompts import load
 
 GOOD = {"clean": [1, 2, 3], "counterfactual": [1, 5, 3], "answer": 4, "wrong": [6, 7]}
 SIZES = {"d_vocab": 10, "n_positions": 6}
@@ -133,7 +133,7 @@ def test_an_empty_file(file, content):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="cannot read .*No such file"):
         load(tmp_path / "none.jsonl", **SIZES)
 
 

@@ -1,35 +1,41 @@
-"""Prompts of your own: a file with one JSON object a line becomes ``Data``.
+"""Prompts of your own: the rows of a file (see ``prompt_files.py`` for its formats) become ``Data``.
 
     {"clean": [5, 6, 7], "counterfactual": [5, 9, 7], "answer": 3, "wrong": [4, 8]}
 
 ``clean`` and ``counterfactual`` are both text or both lists of token ids, of equal token length. ``answer`` and
 ``wrong`` are a string, a token id, or a list of either. ``position`` (default: the last token; negative counts from
 the end) is where the output is read, ``template`` names the template that a prompt was made from: prompts of
-one are resampled together where intervals are computed. ``counterfactual``, ``template``, and ``answer`` with
-``wrong``, may be left out of every line, never of some: what needs them is then undefined.
+one are resampled together where intervals are computed. ``split`` (train, validation or test) says what a prompt is
+for: methods search on train, circuits are measured on test; without it every prompt is for both. ``counterfactual``,
+``template``, ``split``, and ``answer`` with ``wrong``, may be left out of every row, never of some: what needs them is
+then undefined.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..suite.data import Data
-from ..suite.errors import DataError
+from ..suite.errors import DataError, one_line
+from ..suite.reading import shown
+from .prompt_files import KEYS, read
+from .task import Task
 
-KEYS = ("clean", "counterfactual", "answer", "wrong", "position", "template")
+SPLITS = ("train", "validation", "test")
+LONGEST_ANSWER = 100  # characters of a text that may be meant to be one token
 # What a tokenizer must do: text -> token ids, with (for prompts) or without (for answers) the model's special tokens.
 Tokenize = Callable[[str, bool], list[int]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the file, as token ids."""
+    """One row of the file, as token ids."""
 
     clean: list[int]
     counterfactual: list[int] | None
@@ -37,10 +43,11 @@ class Row:
     wrong: list[int]
     position: int
     template: str | None
+    split: str | None
 
 
 def load(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize | None = None) -> Data:
-    """The prompts of a JSONL file.
+    """The prompts of a file, those of all splits.
 
     Args:
         path: the file.
@@ -49,63 +56,65 @@ def load(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize
         tokenize: ``(text, special) -> token ids`` for files that hold text; ``None`` where the model has no tokenizer.
 
     Returns:
-        ``Data`` with one row a line, in the file's order, padded on the right with token 0.
+        ``Data`` with one row a prompt, in the file's order, padded on the right with token 0.
 
     Raises:
-        DataError: for the first line that is wrong, with its number and how many others are wrong too.
+        DataError: for the first row that is wrong, with its place and how many others are wrong too.
     """
-    lines = _lines(Path(path))
+    return _pack(_rows(path, d_vocab, n_positions, tokenize))
+
+
+def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize | None = None) -> Task:
+    """A prompt file as a task on one model: its splits, and the objective that its answers allow. Arguments and errors
+    are those of ``load``."""
+    rows = _rows(path, d_vocab, n_positions, tokenize)
+    splits = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    splits = {split: chosen for split, chosen in splits.items() if chosen} or {"train": rows}
+    return Task(
+        name=Path(path).name,
+        description=f"{len(rows)} prompts of {Path(path).name}",
+        model=None,
+        truth=None,
+        objective="logit-difference" if rows[0].answers else "kl",
+        splits={split: partial(_pack, chosen) for split, chosen in splits.items()},
+    )
+
+
+def _rows(path: str | Path, d_vocab: int, n_positions: int, tokenize: Tokenize | None) -> list[Row]:
     rows: list[Row] = []
+    places: list[str] = []
     wrong: list[str] = []
-    for number, text in lines:
+    for place, content in read(path):
         try:
-            rows.append(_row(text, d_vocab, n_positions, tokenize))
+            if isinstance(content, DataError):
+                raise content
+            rows.append(_row(content, d_vocab, n_positions, tokenize))
+            places.append(place)
         except DataError as error:
-            wrong.append(f"line {number}: {error}")
+            wrong.append(f"{place}: {error}")
     for key, filled in _optional(rows):
         if any(filled) and not all(filled):
-            wrong.append(
-                f"line {lines[filled.index(False)][0]}: no {key!r}, which other lines have; give it in all or in none."
-            )
+            missing = places[filled.index(False)]
+            wrong.append(f"{missing}: no {key!r}, which other lines have; give it in all or in none.")
     if wrong:
         others = f" ({len(wrong) - 1} more like it.)" if len(wrong) > 1 else ""
         raise DataError(f"{path}, {wrong[0]}{others}")
-    return _pack(rows)
+    return rows
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """(line number, text) of every line that is not blank."""
-    if not path.is_file():
-        raise DataError(f"no file {str(path)!r}; --data takes a JSONL file, one object a line with {', '.join(KEYS)}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
-        ) from error
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
-        raise DataError(f"{path} is empty; give it one JSON object a line with {', '.join(KEYS)}.")
-    return lines
-
-
-def _row(text: str, d_vocab: int, n_positions: int, tokenize: Tokenize | None) -> Row:
-    """One line, checked on its own."""
-    try:
-        line = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"not JSON ({error}).") from error
-    if not isinstance(line, dict):
-        raise DataError(f"a {type(line).__name__} and not an object with {', '.join(KEYS)}.")
+def _row(line: dict[str, Any], d_vocab: int, n_positions: int, tokenize: Tokenize | None) -> Row:
+    """One row, checked on its own."""
     for key in line:
         if key not in KEYS:
-            raise DataError(f"no key {key!r}; the keys are {', '.join(KEYS)}.")
+            raise DataError(f"no key {shown(key)}; the keys are {', '.join(KEYS)}.")
     if "clean" not in line:
         raise DataError("no 'clean' prompt.")
     if ("answer" in line) != ("wrong" in line):
         raise DataError("'answer' and 'wrong' go together; give both or neither.")
     if not isinstance(line.get("template", ""), str):
-        raise DataError(f"'template' is a name, not {line['template']!r}.")
+        raise DataError(f"'template' is a name, not {shown(line['template'])}.")
+    if line.get("split", "train") not in SPLITS:
+        raise DataError(f"'split' is {' or '.join(SPLITS)}, not {shown(line['split'])}.")
     clean, counterfactual = _prompts(line, d_vocab, tokenize)
     if len(clean) > n_positions:
         raise DataError(f"{len(clean)} tokens, and the model takes {n_positions}.")
@@ -115,7 +124,7 @@ def _row(text: str, d_vocab: int, n_positions: int, tokenize: Tokenize | None) -
     if both:
         raise DataError(f"token {both[0]} is both an answer and a wrong answer; the two may not overlap.")
     position = _position(line.get("position", -1), len(clean))
-    return Row(clean, counterfactual, answers, wrong, position, line.get("template"))
+    return Row(clean, counterfactual, answers, wrong, position, line.get("template"), line.get("split"))
 
 
 def _prompts(line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> tuple[list[int], list[int] | None]:
@@ -136,11 +145,11 @@ def _prompts(line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> t
 def _tokens(key: str, value: Any, d_vocab: int, tokenize: Tokenize | None) -> list[int]:
     """The token ids of a prompt given as text or as ids."""
     if isinstance(value, str):
-        tokens = _tokenizer(tokenize)(value, True)
+        tokens = _encoded(tokenize, value, True)
     elif isinstance(value, list):
         tokens = value
     else:
-        raise DataError(f"{key!r} is text or a list of token ids, not {value!r}.")
+        raise DataError(f"{key!r} is text or a list of token ids, not {shown(value)}.")
     if not tokens:
         raise DataError(f"{key!r} holds no token.")
     return [_token(key, token, d_vocab) for token in tokens]
@@ -156,15 +165,12 @@ def _choices(key: str, line: dict[str, Any], d_vocab: int, tokenize: Tokenize | 
     tokens = []
     for value in values:
         if isinstance(value, str):
-            ids = _tokenizer(tokenize)(value, False)
+            ids = _encoded(tokenize, value, False)
             if len(ids) != 1:
-                spaced = " " + value
-                hint = (
-                    f" {spaced!r}, with a leading space, is one."
-                    if len(_tokenizer(tokenize)(spaced, False)) == 1
-                    else ""
-                )
-                raise DataError(f"{key!r} {value!r} is {len(ids)} tokens and not one.{hint}")
+                spaced = f" {value}"
+                one = len(value) < LONGEST_ANSWER and len(_encoded(tokenize, spaced, False)) == 1
+                hint = f" {spaced!r}, with a leading space, is one." if one else ""
+                raise DataError(f"{key!r} {shown(value)} is {len(ids)} tokens and not one.{hint}")
             value = ids[0]
         tokens.append(_token(key, value, d_vocab))
     if len(set(tokens)) != len(tokens):
@@ -174,23 +180,28 @@ def _choices(key: str, line: dict[str, Any], d_vocab: int, tokenize: Tokenize | 
 
 def _token(key: str, value: Any, d_vocab: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{value!r} in {key!r} is not a token id.")
+        raise DataError(f"{shown(value)} in {key!r} is not a token id.")
     if not 0 <= value < d_vocab:
-        raise DataError(f"token id {value} in {key!r} is outside the model's vocabulary (0 to {d_vocab - 1}).")
+        raise DataError(f"token id {shown(value)} in {key!r} is outside the model's vocabulary (0 to {d_vocab - 1}).")
     return value
 
 
-def _tokenizer(tokenize: Tokenize | None) -> Tokenize:
+def _encoded(tokenize: Tokenize | None, text: str, special: bool) -> list[int]:
     if tokenize is None:
         raise DataError(
             "text, and this model has no tokenizer; give token ids, or a model folder that holds tokenizer files."
         )
-    return tokenize
+    try:
+        return tokenize(text, special)
+    except Exception as error:  # whatever a tokenizer raises, the text is what it cannot take
+        raise DataError(f"{shown(text)} cannot be tokenized: {one_line(error, 200)}.") from error
 
 
 def _position(value: Any, length: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -length <= value < length:
-        raise DataError(f"'position' {value!r} is none of the {length} tokens (0 to {length - 1}; -1 is the last).")
+        raise DataError(
+            f"'position' {shown(value)} is none of the {length} tokens (0 to {length - 1}; -1 is the last)."
+        )
     return value % length
 
 
@@ -200,6 +211,7 @@ def _optional(rows: Sequence[Row]) -> list[tuple[str, list[bool]]]:
         ("counterfactual", [row.counterfactual is not None for row in rows]),
         ("answer", [bool(row.answers) for row in rows]),
         ("template", [row.template is not None for row in rows]),
+        ("split", [row.split is not None for row in rows]),
     ]
 
 

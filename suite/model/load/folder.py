@@ -1,0 +1,179 @@
+"""Whether a folder holds a model, told from its small parts before any weight is read.
+
+``config.json``, the index of shards and the header of every safetensors file are read here: what is missing, damaged,
+no weights at all (a Git LFS pointer, an adapter), quantised, or too large to be what the files hold, is refused in one
+line. Only then is the folder given to a library.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from ...errors import ModelError
+from ...reading import MEBIBYTE, check_file, checked, decoded, parse_json, read_json, reading, shown
+from .hub import INDEX, WEIGHTS
+
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+LARGEST_HEADER = 64 * MEBIBYTE
+_LFS = b"version https://git-lfs"
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+# Masks and the like, which hold no weights and are not read: of GPT-2, GPT-NeoX and TransformerLens.
+_BUFFERS = ("attn.bias", "attention.bias", "masked_bias", "attn.mask", "attn.IGNORE", "position_ids", "inv_freq")
+# Sizes that some weight has a side of, by their names in config.json: one far beyond every side is not this model's.
+_SIDES = (
+    "vocab_size",
+    "hidden_size",
+    "n_embd",
+    "intermediate_size",
+    "n_inner",
+    "d_model",
+    "d_vocab",
+    "d_mlp",
+    "n_heads",
+)
+_HEADS = ("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "d_head")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
+_POSITIONS = ("n_positions", "n_ctx", "max_position_embeddings")
+_MOST_POSITIONS = 1 << 24  # of rotary models, which hold no weight for them
+_MARGIN = 16
+
+
+class _Index(BaseModel):
+    """``model.safetensors.index.json``: which file each weight is in."""
+
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
+
+
+class _Tensor(BaseModel):
+    """One entry of a safetensors header."""
+
+    dtype: str
+    shape: list[Annotated[int, Field(ge=0, lt=1 << 48, strict=True)]]
+    data_offsets: tuple[Annotated[int, Field(ge=0, strict=True)], Annotated[int, Field(ge=0, strict=True)]]
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The content of ``config.json`` of a folder that holds a whole model.
+
+    Raises:
+        ModelError: a file that is missing, damaged, or not what it is called; weights that are no floating-point
+            numbers; sizes in config.json that no weight has.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ModelError(_without_config(folder))
+    with reading(folder / CONFIG, ModelError):
+        config = read_json(folder / CONFIG, at_most=16 * MEBIBYTE, error=ModelError)
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / CONFIG} is {shown(config)} and no JSON object; save the model again.")
+    sizes: dict[str, list[int]] = {}
+    for file in weight_files(folder):
+        sizes |= {name: tensor.shape for name, tensor in header(file).items()}
+    _check_sizes(config, sizes, folder)
+    return config
+
+
+def _without_config(folder: Path) -> str:
+    if (folder / ADAPTER).is_file():
+        return (
+            f"{folder} holds an adapter (LoRA) and not the model that it belongs to; merge the two where it was "
+            f"trained, with merge_and_unload() and save_pretrained(folder), and give that folder."
+        )
+    return f"{folder} holds no model: config.json is missing (or model.json, for a ground truth)."
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder. Raises ModelError where one is missing, or all are of another kind."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        index = checked(_Index, read_json(folder / INDEX, error=ModelError), folder / INDEX, ModelError)
+        shards = sorted(set(index.weight_map.values()))
+        for shard in shards:
+            if PurePosixPath(shard).name != shard or not shard.endswith(".safetensors"):
+                raise ModelError(f"{folder / INDEX} names {shown(shard)}, which is no safetensors file of the folder.")
+            if not (folder / shard).is_file():
+                raise ModelError(
+                    f"{folder} holds no complete model: {shard} is missing; {INDEX} lists {len(shards)} files."
+                )
+        return [folder / shard for shard in shards]
+    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    if pickled:
+        raise ModelError(
+            f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you "
+            f"trust it and save it with model.save_pretrained(folder), which writes {WEIGHTS}."
+        )
+    if (folder / ADAPTER).is_file():
+        raise ModelError(_without_config(folder))
+    raise ModelError(f"{folder} holds no weights: {WEIGHTS} is missing; copy it there, beside config.json.")
+
+
+def header(file: Path) -> dict[str, _Tensor]:
+    """The tensors that a safetensors file holds, by name.
+
+    Raises:
+        ModelError: a Git LFS pointer, a header that is damaged, a file that is cut off, weights that are no floats.
+    """
+    size = check_file(file, error=ModelError).st_size
+    with reading(file, ModelError), open(file, "rb") as opened:
+        start = opened.read(len(_LFS))
+        if start.startswith(_LFS):
+            raise ModelError(f"{file} is a Git LFS pointer and not the weights; run git lfs pull where it came from.")
+        opened.seek(0)
+        length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
+        if not 2 <= length <= min(size - 8, LARGEST_HEADER):
+            raise ModelError(f"{file} is no safetensors file, or was cut off; copy it again.")
+        content = parse_json(decoded(opened.read(length)))
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} is no safetensors file: its header is {shown(content)}.")
+    content.pop("__metadata__", None)
+    found = {name: checked(_Tensor, entry, f"{file}, {shown(name)}", ModelError) for name, entry in content.items()}
+    for name, tensor in found.items():
+        start, stop = tensor.data_offsets
+        if not start <= stop <= size - 8 - length:
+            raise ModelError(f"{file} was cut off: {name} ends beyond the file; copy it again.")
+        if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS):
+            raise ModelError(
+                f"{file}: {name} is of type {tensor.dtype}, and weights are {', '.join(_FLOATS)}; a quantised model is "
+                f"to be saved in floating-point numbers (dequantize() and save_pretrained)."
+            )
+    return found
+
+
+def _check_sizes(config: Mapping[str, Any], sizes: Mapping[str, list[int]], folder: Path) -> None:
+    """Raises ModelError for a size in config.json that is far beyond all that the weights have."""
+    largest = max((side for shape in sizes.values() for side in shape), default=0)
+    embedded = any("wpe" in name or "pos_embed" in name for name in sizes)
+    bounds = dict.fromkeys(_SIDES + _HEADS, _MARGIN * largest) | dict.fromkeys(_LAYERS, len(sizes))
+    bounds |= dict.fromkeys(_POSITIONS, _MARGIN * largest if embedded else _MOST_POSITIONS)
+    for name, value in _numbers(config):
+        if name in bounds and not 0 < value <= bounds[name]:
+            raise ModelError(
+                f"{folder / CONFIG} asks for {name} = {value:,}, and the {len(sizes)} weights have at most "
+                f"{largest:,} numbers on a side; it belongs to another model."
+            )
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _numbers(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield name, value
+
+
+def first_not_finite(weights: Mapping[str, Any]) -> str | None:
+    """The name of the first weight that holds a NaN or an infinite number; None where all are finite."""
+    return next(
+        (
+            name
+            for name, weight in weights.items()
+            # The sum is finite where all are and none is too large: most weights are looked at once.
+            if weight.is_floating_point() and not weight.sum().isfinite() and not weight.isfinite().all()
+        ),
+        None,
+    )
