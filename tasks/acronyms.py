@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    words = [word for word in tokenizer.words(WORDS, 4) if tokenizer.one(word[0]) is not None]
+    words = [word for word in tokenizer.words(WORDS, 4, "words") if tokenizer.one(word[0]) is not None]
     template = usable(TEMPLATES, tokenizer, W1=words[0], W2=words[1], W3=words[2], C1="A", C2="B")[0][1]
     slot = {"first": 0, "second": 1, "third": 2}[variant]
     while True:

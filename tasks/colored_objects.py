@@ -24,7 +24,7 @@ VARIANTS = {"asked": "another of the three things asked for, so that the answer 
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    colors, things = tokenizer.words(COLORS, 3), tokenizer.words(THINGS, 3)
+    colors, things = tokenizer.words(COLORS, 3, "colors"), tokenizer.words(THINGS, 3, "things")
     words = {f"c{i}": colors[i] for i in (1, 2, 3)} | {f"t{i}": things[i] for i in (1, 2, 3)}
     templates = usable(TEMPLATES, tokenizer, asked=things[1], **words)
     while True:

@@ -42,6 +42,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
         if tokenizer.one(f" {country}") is not None and tokenizer.knows(f" {capital}"):
             by_length.setdefault(len(tokenizer(f" {capital}")), []).append(capital)
     capitals = [capital for same in by_length.values() if len(same) > 1 for capital in same]
+    tokenizer.asked("capitals", len(capitals), len(COUNTRIES))
     templates = usable(
         TEMPLATES, tokenizer, capital=required(capitals, "two capitals of as many tokens with countries")[0]
     )

@@ -33,8 +33,8 @@ VARIANTS = {"random": "the three names in the definition and the two in the docs
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    variables = tokenizer.words(VARIABLES, 13)
-    words = [word for word in tokenizer.words(DESCRIPTIONS, 10) if word not in set(variables)]
+    variables = tokenizer.words(VARIABLES, 13, "variables")
+    words = [word for word in tokenizer.words(DESCRIPTIONS, 10, "descriptions") if word not in set(variables)]
     fields = dict.fromkeys(("A", "B", "C", "A2", "B2"), variables[0])
     usable(TEMPLATES, tokenizer, before="", after="", about="", one="", two="", **fields)
     while True:

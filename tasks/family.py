@@ -3,10 +3,12 @@
 ioi            the default counterfactual
 ioi@flip       another one
 ioi@flip+bos   the same with the token that begins a text put first
+ioi@seed1      other prompts of the same kind: another draw, of the same split
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +25,7 @@ from .tokenizer import Tokenizer
 T = TypeVar("T")
 SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
 BOS = "bos"
+_SEED = re.compile(r"seed(\d+)")
 _MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
 
 # (tokenizer, variant, split, draw) to prompts, without end or each once; None for a draw that belongs to another split.
@@ -70,12 +73,14 @@ class Family:
         return [self.name, *(f"{self.name}@{variant}" for variant in others)]
 
     def task(self, options: str = "") -> TextTask:
-        """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos``. Raises SpecError for one it has not."""
+        """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos+seed1``. Raises SpecError for one it has not."""
         asked = [option for option in options.split("+") if option]
-        variant = [option for option in asked if option != BOS] or [next(iter(self.variants))]
-        if len(variant) > 1 or variant[0] not in self.variants or len(set(asked)) < len(asked):
-            raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, BOS], "Join two with '+'."))
-        return TextTask(self, variant[0], BOS in asked)
+        seeds = [option for option in asked if _SEED.fullmatch(option)]
+        variant = [option for option in asked if option != BOS and option not in seeds] or [next(iter(self.variants))]
+        if len(variant) > 1 or len(seeds) > 1 or variant[0] not in self.variants or len(set(asked)) < len(asked):
+            hint = "Join several with '+'; seed1, seed2, ... draw other prompts."
+            raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, BOS], hint))
+        return TextTask(self, variant[0], BOS in asked, int(_SEED.fullmatch(seeds[0])[1]) if seeds else 0)
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,20 @@ class TextTask:
         family: what it is a variant of.
         variant: which counterfactual.
         bos: whether the token that begins a text is put first; it changes the hash.
+        seed: which draw of prompts.
     """
 
     family: Family
     variant: str
     bos: bool = False
+    seed: int = 0
     model: None = None
     truth: None = None
 
     @property
     def name(self) -> str:
         first = next(iter(self.family.variants))
-        options = [self.variant] * (self.variant != first) + [BOS] * self.bos
+        options = [self.variant] * (self.variant != first) + [BOS] * self.bos + [f"seed{self.seed}"] * (self.seed > 0)
         return f"{self.family.name}@{'+'.join(options)}" if options else self.family.name
 
     @property
@@ -117,6 +124,16 @@ class TextTask:
         """The task in a model's tokens."""
         splits = {split: partial(self._data, tokenizer, split) for split in SPLITS}
         return Task(self.name, self.description, None, None, self.objective, splits)
+
+    def vocabulary(self, tokenizer: Tokenizer) -> dict[str, tuple[int, int]]:
+        """How many of its words the task could use with a tokenizer: what -> (usable, of how many).
+
+        Raises:
+            TaskUnaskable, DataError: too few.
+        """
+        own = Tokenizer(tokenizer.source)
+        next(iter(self.family.prompts(own, self.variant, "train", Draw(self.family.name))))
+        return own.vocabulary
 
     def prompts(self, tokenizer: Tokenizer, split: str, n: int, seed: int = 0) -> list[Prompt]:
         """At most ``n`` different prompts of a split, drawn by the seed.
@@ -143,7 +160,7 @@ class TextTask:
         return list(found.values())
 
     def _data(self, tokenizer: Tokenizer, split: str) -> Data:
-        prompts = self.prompts(tokenizer, split, SPLITS[split])
+        prompts = self.prompts(tokenizer, split, SPLITS[split], self.seed)
         return pack(prompts, tokenizer, self.family.positions, bos=self.bos)
 
 

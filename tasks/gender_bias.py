@@ -40,7 +40,7 @@ _PRONOUNS, _OPPOSITE = (" she", " he"), ("man", "woman")
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
-    professions = (tokenizer.words(SHE, 1), tokenizer.words(HE, 1))
+    professions = (tokenizer.words(SHE, 1, "her professions"), tokenizer.words(HE, 1, "his professions"))
     templates = usable(TEMPLATES, tokenizer, person="man")
     # As many of either: the shorter list decides, so that always answering one pronoun is right half the time.
     n = min(map(len, professions))

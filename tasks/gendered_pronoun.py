@@ -39,7 +39,7 @@ _PRONOUNS = (" she", " he")
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    names = (tokenizer.words(SHE, 1), tokenizer.words(HE, 1))
+    names = (tokenizer.words(SHE, 1, "her names"), tokenizer.words(HE, 1, "his names"))
     templates = usable(TEMPLATES, tokenizer, so="So", name=names[0][0])
     if variant == "that-person":
         templates = usable(TEMPLATES, tokenizer, so="That", name="person")

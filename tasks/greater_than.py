@@ -2,6 +2,9 @@
 
 A year is two tokens, the century and the rest, so that the next token is compared with the one before. Right are all
 later years of the century, wrong the year itself and all earlier ones. A split is of years.
+
+Where a tokenizer splits numbers into digits, the variant ``digit`` asks for the decade's digit: right are the larger
+ones, wrong the smaller ones, and the year's own is neither, because the digit behind it would decide.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from ..suite.errors import TaskUnaskable
 from .draw import Draw
 from .family import Family, required, split_of, usable
 from .prompt import Prompt, Text, fill
@@ -39,6 +43,7 @@ DIGITS = [f"{year:02}" for year in range(100)]
 VARIANTS = {
     "01": "the year's last two digits replaced by 01 (Hanna et al.; ACDC; EAP-IG)",
     "random-year": "the year replaced by one of another century (Edge Pruning)",
+    "digit": "the year's last two digits replaced by 01; the next digit is asked for, where each digit is a token",
 }
 
 
@@ -57,9 +62,50 @@ def years(tokenizer: Tokenizer, century: int) -> list[str]:
     return found[1:-1]
 
 
+def splits_digits(tokenizer: Tokenizer) -> bool:
+    """Whether each digit of a year is a token."""
+    (year,) = tokenizer.tokens([" 1732"])
+    digits = [str(digit) for digit in range(10)]
+    return year.spans[-4:] == ((1, 2), (2, 3), (3, 4), (4, 5)) and all(tokenizer.one(digit) for digit in digits)
+
+
+def by_digit(tokenizer: Tokenizer, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    """Prompts that end before the decade's digit."""
+    nouns = tokenizer.words(NOUNS, 1, "nouns")
+    if not splits_digits(tokenizer):
+        raise TaskUnaskable(
+            "this model's tokenizer does not split a year into digits; ask greater-than without @digit."
+        )
+    pool = [(str(century), rest) for century in CENTURIES for rest in DIGITS if "0" < rest[0] < "9" and rest[1] != "0"]
+    tokenizer.asked("years", len(pool), len(pool))
+    templates = usable(TEMPLATES, tokenizer, noun=nouns[0], century="17", year="32", end="17")
+    while True:
+        number, template = draw.one(templates)
+        noun, (century, rest) = draw.one(nouns), draw.one(pool)
+        if split_of(century + rest) != split:
+            yield None
+            continue
+        digits = [str(digit) for digit in range(10)]
+        yield Prompt(
+            clean=_written(template, noun, century, rest),
+            counterfactual=_written(template, noun, century, _FIRST),
+            answers=tuple(digit for digit in digits if digit > rest[0]),
+            wrong=tuple(digit for digit in digits if digit < rest[0]),
+            split=split,
+            template=number,
+            then=tuple(digits[1:]),
+        )
+
+
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
+    if variant == "digit":
+        yield from by_digit(tokenizer, split, draw)
+        return
     pool = [(str(century), rest) for century in CENTURIES for rest in years(tokenizer, century) if rest > _FIRST]
-    nouns = tokenizer.words(NOUNS, 1)
+    nouns = tokenizer.words(NOUNS, 1, "nouns")
+    tokenizer.asked("years", len(pool), len(CENTURIES) * (len(DIGITS) - 2))
+    if not pool and splits_digits(tokenizer):
+        raise TaskUnaskable("this model's tokenizer splits years into digits; ask greater-than@digit instead.")
     century, rest = required(pool, "year from 1100 to 1799 as two tokens, century and rest,")[0]
     templates = usable(TEMPLATES, tokenizer, noun=nouns[0], century=century, year=rest, end=century)
     while True:

@@ -45,6 +45,7 @@ VARIANTS = {"kind": "a thing of another kind and of as many tokens"}
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     names = {kind: tuple(f" {name}" for name in tokenizer.words(kind.split())) for kind in KINDS}
     things = [(thing, kind) for kind, listed in KINDS.items() if names[kind] for thing in listed.split()]
+    tokenizer.asked("kinds", sum(map(bool, names.values())), len(KINDS))
     length = {thing: len(tokenizer(f" {thing}")) for thing, _ in things}
     # A thing of two kinds, or one that is a kind's name, would be ambiguous.
     things = [(thing, kind) for thing, kind in things if sum(thing == other for other, _ in things) == 1]

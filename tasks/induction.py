@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    words = tokenizer.words(NOUNS, _LONGEST + 1)
+    words = tokenizer.words(NOUNS, _LONGEST + 1, "nouns")
     usable(TEMPLATES, tokenizer, word=words[0])
     while True:
         n = _SHORTEST + draw.below(_LONGEST - _SHORTEST + 1)

@@ -16,6 +16,7 @@ from .tokenizer import Tokenizer
 
 PLACES = "store garden restaurant school hospital office house station".split()
 OBJECTS = "ring kiss bone basketball computer necklace drink snack".split()
+_LISTS = ((NAMES, 5, "names"), (PLACES, 1, "places"), (OBJECTS, 1, "objects"))
 # {X} and {Y}: the two names in either order; {S2}: the subject again. The answer follows the last word.
 TEMPLATES = [
     "Later, {X} and {Y} walked to the {place}. {S2} passed a {object} to",
@@ -46,7 +47,7 @@ VARIANTS = {
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    names, places, objects = (tokenizer.words(*listed) for listed in ((NAMES, 5), (PLACES, 1), (OBJECTS, 1)))
+    names, places, objects = (tokenizer.words(*listed) for listed in _LISTS)
     words = {"X": names[0], "Y": names[1], "S2": names[0], "place": places[0], "object": objects[0]}
     templates = usable(TEMPLATES, tokenizer, **words)
     if variant == "fresh":

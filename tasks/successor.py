@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    orders = {name: tokenizer.words(order) for name, order in ORDERS.items()}
+    orders = {name: tokenizer.words(order, what=f"{name}s") for name, order in ORDERS.items()}
     # An order of which a member is missing has no next member.
     whole = [order for name, order in orders.items() if len(order) == len(ORDERS[name])]
     first, second, third, *_ = required(whole, "order")[0]

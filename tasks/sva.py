@@ -39,10 +39,10 @@ VARIANTS = {"number": "the subject in the other number, so that the answer flips
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    tokenizer.words([noun for pair in NOUNS for noun in pair], 6)
+    tokenizer.words([noun for pair in NOUNS for noun in pair], 6, "nouns")
     nouns = [pair for pair in NOUNS if len(tokenizer.words(pair)) == 2]
     verbs = [pair for pair in VERBS if len(tokenizer.words(pair)) == 2]
-    prepositions = tokenizer.words(PREPOSITIONS, 1)
+    prepositions = tokenizer.words(PREPOSITIONS, 1, "prepositions")
     by_number = [tuple(f" {pair[number]}" for pair in verbs) for number in (0, 1)]
     first, prep = nouns[0][0], prepositions[0]
     templates = usable(TEMPLATES, tokenizer, subject=first, prep1=prep, noun1=first, prep2=prep, noun2=first)

@@ -66,9 +66,19 @@ class Tokenizer:
             self._known[text] = ids[0] if len(ids) == 1 and ids[0] != self.source.unk_token_id else None
         return self._known[text]
 
-    def words(self, words: Sequence[str], least: int = 0) -> list[str]:
-        """Those of the words that are one token after a space. Raises DataError where they are fewer than ``least``."""
+    def words(self, words: Sequence[str], least: int = 0, what: str | None = None) -> list[str]:
+        """Those of the words that are one token after a space.
+
+        Args:
+            least: how many the task needs.
+            what: what they are (``names``); how many of them are known is then told by ``vocabulary``.
+
+        Raises:
+            DataError: fewer than ``least``.
+        """
         known = [word for word in words if self.one(f" {word}") is not None]
+        if what is not None:
+            self.asked(what, len(known), len(words))
         if len(known) < least:
             raise DataError(
                 f"of {words[0]}, {words[1]} and {len(words) - 2} more words, {len(known)} are single tokens of this "
@@ -95,6 +105,15 @@ class Tokenizer:
         if self.source.bos_token_id is None:
             raise DataError("this tokenizer has no token that begins a text (BOS); choose the task without +bos.")
         return self.source.bos_token_id
+
+    def asked(self, what: str, known: int, of: int) -> None:
+        """Notes how many of a task's words could be used."""
+        self.vocabulary[what] = (known, of)
+
+    @cached_property
+    def vocabulary(self) -> dict[str, tuple[int, int]]:
+        """What tasks asked for by name: how many of how many words are known."""
+        return {}
 
     @cached_property
     def _known(self) -> dict[str, int | None]:

@@ -19,6 +19,7 @@ from ..model.capture import Gradients, Written, contract, gradients
 from ..model.graph import Graph
 from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
+from .partial import summed
 
 
 class Prompts:
@@ -135,10 +136,7 @@ def mean_values(
     """As ``mean_scores``, for values of any shape: float64, on the CPU."""
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
-    total = None
-    for batch in data.batches(size):
-        found = of_batch(Prompts(Runs(model, batch), alternatives, objective)).double().cpu()
-        total = found if total is None else total + found
+    total = summed(data.batches(size), lambda batch: of_batch(Prompts(Runs(model, batch), alternatives, objective)))
     return total / data.n
 
 

@@ -16,6 +16,7 @@ from ..intervention.evaluator import Evaluator
 from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Transformer
+from .cost import Cost, edge_passes
 from .registry import method
 
 # The paper's grids (experiments/launch_spreadsheet.py): 10^linspace(low, high, count).
@@ -33,6 +34,9 @@ Cut = tuple[int | slice, int]
     presets={"reference-code": {"order": "released", "direct": True}, "quick": {}},
     cost="at most 1 forward an edge and threshold, from the edge's layer on; shared by all thresholds",
     cost_only={"masks_at_once", "batch_size"},
+    passes=lambda graph, n, given: Cost(
+        forward=2 * n, cut=n * edge_passes(graph, given["masks_at_once"]) * (len(given["thresholds"]) or OTHER_GRID[-1])
+    ),
 )
 def discover(
     model: Transformer,

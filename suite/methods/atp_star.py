@@ -12,13 +12,21 @@ from ..data import Data
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.capture import Gradients, Written, contract
+from ..model.graph import Graph
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, mean_scores
+from .cost import Cost
 from .registry import BY_GRADIENTS, NODE_KINDS, method
 
 # Numbers held at once while attention is recomputed.
 _BUDGET = 16_000_000
+
+
+def _cost(graph: Graph, prompts: int, grad_drop: bool, **_: object) -> Cost:
+    # The gradients of every layer's run are held together: q, k, v and MLP, each as wide as a writer's output.
+    held = 4 * graph.n_layers**2 / len(graph.writers) if grad_drop else 1
+    return Cost(forward=2 * prompts, gradient=prompts * (graph.n_layers if grad_drop else 1), stacks=2 + held)
 
 
 @method(
@@ -31,6 +39,7 @@ _BUDGET = 16_000_000
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     nodes=NODE_KINDS,
+    passes=lambda graph, n, given: _cost(graph, n, **given),
 )
 def discover(
     model: Transformer,

@@ -11,10 +11,19 @@ from ..intervention.evaluator import default_batch_size
 from ..intervention.objective import Objective
 from ..intervention.plain_runs import Runs
 from ..model.transformer import Transformer
+from .cost import Cost
 from .registry import method
 
 
-@method("random", paper="baseline", objectives=None, presets={"quick": {}}, cost="nothing", stochastic=True)
+@method(
+    "random",
+    paper="baseline",
+    objectives=None,
+    presets={"quick": {}},
+    cost="nothing",
+    stochastic=True,
+    passes=lambda graph, n, given: Cost(),
+)
 def random(model: Transformer, data: Data, *, ablation: Ablation, objective: Objective | None, seed: int) -> EdgeScores:
     """A seeded uniform random score for each edge: the lower bound, at chance."""
     generator = torch.Generator().manual_seed(seed)
@@ -28,6 +37,7 @@ def random(model: Transformer, data: Data, *, ablation: Ablation, objective: Obj
     presets={"quick": {}},
     cost="2 forward",
     cost_only={"batch_size"},
+    passes=lambda graph, n, given: Cost(forward=2 * n),
 )
 def magnitude(
     model: Transformer,
@@ -51,7 +61,15 @@ def magnitude(
     return EdgeScores(model.graph, (norms / count)[:, None].expand(model.graph.exists.shape))
 
 
-@method("truth", paper="the certificate", needs={"truth"}, objectives=None, presets={"quick": {}}, cost="nothing")
+@method(
+    "truth",
+    paper="the certificate",
+    needs={"truth"},
+    objectives=None,
+    presets={"quick": {}},
+    cost="nothing",
+    passes=lambda graph, n, given: Cost(),
+)
 def truth(
     model: Transformer,
     data: Data,

@@ -16,6 +16,7 @@ from ..model.block import ACTIVATIONS, Block, Norm
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, induced, mean_values
+from .cost import Cost
 from .registry import NODE_KINDS, method
 
 EDGES = ("targets", "ends")
@@ -29,6 +30,7 @@ EDGES = ("targets", "ends")
     cost_only={"batch_size"},
     exact_for=frozenset({"layer norm", "rms norm", "windows"}),
     nodes=NODE_KINDS,
+    passes=lambda graph, n, given: Cost(forward=2 * n, cut=n * (len(graph.writers) + 1) / 2),
 )
 def discover(
     model: Transformer,

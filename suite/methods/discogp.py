@@ -19,6 +19,7 @@ from ..intervention.prepared_batch import PreparedBatch
 from ..model.transformer import Transformer
 from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
 from ._weights import ModelsTogether, is_masked, run_masked, with_weights
+from .cost import Cost
 from .registry import method
 
 LABELS = ("prediction", "distribution")
@@ -55,6 +56,11 @@ MINI = {
 }
 
 
+def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Cost:
+    # Circuit and complement, forward and backward; a pass with masked weights costs more than one with masked edges.
+    return Cost(trained=6 * prompts * (weight_epochs + edge_epochs), stacks=12, weights=8 if weight_epochs else 0)
+
+
 @method(
     "discogp",
     paper="Yu et al. 2024, arXiv:2407.03779",
@@ -68,6 +74,7 @@ MINI = {
     },
     cost="epochs x prompts x (2 forward, 2 backward), in each of two stages",
     stochastic=True,
+    passes=lambda graph, n, given: _cost(n, **given),
 )
 def discover(
     model: Transformer,

@@ -8,6 +8,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.transformer import Transformer
 from ._attribution import mean_scores
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 
@@ -20,6 +21,7 @@ from .registry import BY_GRADIENTS, method
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: Cost(forward=n, gradient=n),
 )
 def discover(
     model: Transformer, data: Data, *, ablation: Ablation, objective: Objective, seed: int, batch_size: int = 0

@@ -12,6 +12,7 @@ from ..intervention.objective import Objective
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import DIRECTIONS, NORMALISATIONS, POSITIONS, STARTS, gradient_path
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 
@@ -26,6 +27,7 @@ from .registry import BY_GRADIENTS, method
     },
     cost="3 forward, steps x (2 forward, 2 backward)",
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: Cost(forward=3 * n, gradient=2 * given["steps"] * n),
 )
 def discover(
     model: Transformer,

@@ -11,14 +11,22 @@ from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.capture import Gradients, contract
-from ..model.graph import Key
+from ..model.graph import Graph, Key
 from ..model.transformer import Transformer
 from ._attribution import Prompts, mean_scores
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
 PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
+
+
+def _cost(graph: Graph, prompts: int, path: str, steps: int, **_: object) -> Cost:
+    if path == "clean-corrupted":
+        return Cost(forward=2 * prompts, gradient=2 * prompts)
+    paths = 1 if path == "inputs" else 1 + graph.n_layers * (1 + graph.mlps)
+    return Cost(forward=2 * prompts, gradient=steps * paths * prompts)
 
 
 @method(
@@ -36,6 +44,7 @@ PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
     "activations; 2 forward, 2 backward with clean-corrupted",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: _cost(graph, n, **given),
 )
 def discover(
     model: Transformer,

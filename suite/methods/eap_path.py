@@ -18,9 +18,15 @@ from ..intervention.objective import Objective
 from ..model.transformer import Activations, Transformer
 from ._attribution import Prompts, check_choices, mean_scores
 from ._paths import gradient_path
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 PATHS = ("straight", "gradient")
+
+
+def _cost(prompts: int, path: str, steps: int, **_: object) -> Cost:
+    passes = Cost(forward=(2 + steps) * prompts, gradient=steps * prompts)
+    return passes * 6 + Cost(forward=5 * prompts) if path == "gradient" else passes
 
 
 @method(
@@ -31,6 +37,7 @@ PATHS = ("straight", "gradient")
     cost="2 forward, steps x (2 forward, 1 backward); with path gradient 6 times that and 5 more",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: _cost(n, **given),
 )
 def discover(
     model: Transformer,

@@ -26,6 +26,7 @@ from ._masks import (
     train,
     warm_up_and_decay,
 )
+from .cost import Cost
 from .registry import method
 
 NODES = ("targeted", "free", "none")
@@ -97,6 +98,7 @@ QUICK = COMPILED | {
     },
     cost="steps x batch prompts x targets (1 forward, 1 backward)",
     stochastic=True,
+    passes=lambda graph, n, given: Cost(trained=given["steps"] * min(n, given["batch_size"]) * len(given["targets"])),
 )
 def discover(
     model: Transformer,

@@ -10,6 +10,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.evaluator import Evaluator
 from ..intervention.objective import Objective
 from ..model.transformer import Transformer
+from .cost import Cost, edge_passes
 from .registry import method
 
 
@@ -19,6 +20,7 @@ from .registry import method
     presets={"quick": {}},
     cost="1 forward an edge, from the edge's layer on",
     cost_only={"masks_at_once", "batch_size"},
+    passes=lambda graph, n, given: Cost(forward=2 * n, cut=n * edge_passes(graph, given["masks_at_once"])),
 )
 def discover(
     model: Transformer,

@@ -9,6 +9,7 @@ from ..intervention.objective import Objective
 from ..model.rules import Rules
 from ..model.transformer import Transformer
 from ._attribution import mean_scores
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 
@@ -21,6 +22,7 @@ from .registry import BY_GRADIENTS, method
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: Cost(forward=n, gradient=n),
 )
 def discover(
     model: Transformer,

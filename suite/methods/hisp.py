@@ -13,6 +13,7 @@ from ..model.capture import contract
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
+from .cost import Cost
 from .registry import BY_GRADIENTS, NODE_KINDS, method
 
 LEVELS = ("node", "edge")
@@ -35,6 +36,7 @@ ALTERNATIVES = ("ablation", "zero")
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     nodes=NODE_KINDS,
+    passes=lambda graph, n, given: Cost(forward=n, gradient=n),
 )
 def discover(
     model: Transformer,

@@ -15,6 +15,7 @@ from ..intervention.objective import Objective
 from ..intervention.plain_runs import Runs
 from ..model.graph import NodeGroup
 from ..model.transformer import Activations, Transformer
+from .cost import Cost
 from .registry import method
 
 
@@ -25,6 +26,7 @@ from .registry import method
     presets={"reference-code": {"constants": False}, "quick": {}},
     cost="1 forward",
     cost_only={"batch_size"},
+    passes=lambda graph, n, given: Cost(forward=n),
 )
 def discover(
     model: Transformer,

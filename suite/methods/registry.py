@@ -24,6 +24,7 @@ from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
 from ..reading import shown
 from ..registry import Registry
+from .cost import Cost, Passes
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "post norm", "caps", "windows"})
@@ -48,6 +49,7 @@ class Method:
             circuit is at; or None for methods that use no objective.
         presets: named parameter sets, beside the paper's values, which are the signature's defaults.
         cost: in words, in passes.
+        passes: the same as a function (see cost.py); None where it is not known, as of a user's function.
         stochastic: whether the seed changes the scores.
         exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has its rule; ``any`` for
             one that only runs the model, cut or whole, and so has none of its own. A model with another feature is
@@ -70,6 +72,7 @@ class Method:
     version: str = ""
     exact_for: frozenset[str] | Literal["any"] = "any"
     nodes: frozenset[str] | Literal["any"] = "any"
+    passes: Passes | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -103,6 +106,10 @@ class Method:
         except TypeError as error:
             raise SpecError(f"{self.name}: parameters must be numbers, texts or lists ({error}).") from None
         return resolved
+
+    def cost_of(self, graph: Graph, prompts: int, parameters: Mapping[str, Any]) -> Cost | None:
+        """What a search on a model of this graph will cost; ``None`` where the method does not declare it."""
+        return None if self.passes is None else self.passes(graph, prompts, {**self.parameters, **parameters})
 
     def cost_only_under(self, ablation: Ablation) -> frozenset[str]:
         """The parameters that change no number: those declared so, unless the ablation is a mean over the batch."""
@@ -244,6 +251,7 @@ def method(
     exact_for: frozenset[str] | Literal["any"] = "any",
     nodes: frozenset[str] | Literal["any"] = "any",
     version: str | None = None,
+    passes: Passes | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
 
@@ -265,6 +273,7 @@ def method(
                 source,
                 exact_for,
                 nodes,
+                passes,
             ),
         )
         return function

@@ -10,6 +10,7 @@ from ..model.rules import Rules
 from ..model.transformer import Transformer
 from ._attribution import check_choices, mean_scores
 from ._paths import STARTS
+from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 
@@ -27,6 +28,7 @@ from .registry import BY_GRADIENTS, method
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
+    passes=lambda graph, n, given: Cost(forward=n, gradient=n),
 )
 def discover(
     model: Transformer,

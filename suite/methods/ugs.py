@@ -16,6 +16,7 @@ from ..intervention.optimal_constants import means, offsets
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._masks import Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
+from .cost import Cost
 from .registry import method
 
 DANGLING = ("sample", "batch")
@@ -37,6 +38,9 @@ CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller; a half-o
     },
     cost="steps x batch prompts x regularisations x samples (1 forward, 1 backward)",
     stochastic=True,
+    passes=lambda graph, n, given: Cost(
+        trained=given["steps"] * min(n, given["batch_size"]) * len(given["regularisations"]) * given["samples"]
+    ),
 )
 def discover(
     model: Transformer,

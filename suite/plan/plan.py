@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -63,10 +64,12 @@ class Plan:
         wanted = ("missing", "unevaluated", *(("failed",) if retry_failed else ()))
         return tuple(planned.cell for planned in self.cells if planned.state in wanted)
 
-    @property
+    @cached_property
     def seconds(self) -> float | None:
-        """Estimated seconds on one worker for what is missing; ``None`` where nothing was measured yet."""
-        return self.estimator.seconds(planned.cell for planned in self.of("missing"))
+        """Estimated seconds on one worker for what is missing; ``None`` where a method does not declare its cost."""
+        from .forecast import cell_seconds
+
+        return self.estimator.seconds((planned.cell for planned in self.of("missing")), cell_seconds)
 
     @property
     def undefined_evaluations(self) -> dict[str, tuple[str, ...]]:
@@ -108,7 +111,7 @@ class Plan:
         shown = [state for state in STATES if state != "unevaluated" or self.of(state)]
         counts = ", ".join(f"{len(self.of(state))} {state}" for state in shown)
         known = self.seconds is not None
-        time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: nothing was measured yet"
+        time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: a method declares no cost"
         left = f"; {time}" if self.of("missing") else ""
         lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
         for state in ("undefined", "failed"):
@@ -167,7 +170,7 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequ
         if reason := why_not_reused(record.identity.key_version):
             older[reason] += 1
         if seconds := record.cost.total_seconds:
-            estimator.add(record.identity.method, record.identity.task, seconds)
+            estimator.add(record.identity.method, record.identity.task, record.identity.model, seconds)
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
     planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]

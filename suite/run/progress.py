@@ -87,7 +87,7 @@ class Progress:
         if seconds is None and cell.key in self._started:
             seconds = time.monotonic() - self._started[cell.key]
         if seconds is not None:
-            self._estimator.add(cell.method, cell.task, seconds)
+            self._estimator.add(cell.method, cell.task, cell.model, seconds)
         line = self.line(cell, seconds)
         if outcome.status == "failed":
             self._say(f"{line} | {outcome.kind}: {outcome.reason}")

@@ -98,6 +98,16 @@ def add_split(parser: argparse.ArgumentParser, default: str) -> None:
     parser.set_defaults(default_split=default)
 
 
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """How many prompts, and whether something long may start."""
+    parser.add_argument("--prompts", type=positive_number, metavar="N", help="the first N prompts (default: all)")
+    add_yes(parser)
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="start what is estimated at more than ten minutes")
+
+
 def whole_number(text: str) -> int:
     """A count or a seed: 0, 1, 2, ..."""
     if not text.isdecimal():

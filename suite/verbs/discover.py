@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError
-from .arguments import add_problem, add_several, add_split, fraction, positive_number, threshold
+from .arguments import add_problem, add_prompts, add_several, add_split, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
-    from ..circuit import Circuit, EdgeScores, Reference
+    from ..circuit import Circuit, Discovery, EdgeScores, Reference
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
@@ -21,7 +23,8 @@ NAME = "discover"
 HELP = "Run one method on one model and write the circuit it finds."
 EPILOG = (
     "The file is the EAP-IG / MIB graph JSON with one more key, or with --format a list of edges under another tool's "
-    "names; `circuitmeter evaluate` reads them all."
+    "names; `circuitmeter evaluate` reads them all. Interrupted or killed, the same command of a gradient method goes "
+    "on behind the last batch of prompts; the file beside --out that ends in .partial holds what is finished."
 )
 DEFAULT_FRACTION = 0.05
 
@@ -64,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
+    add_prompts(parser)
     parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
     parser.add_argument(
         "--format",
@@ -82,7 +86,6 @@ def run(options: argparse.Namespace) -> int:
     from . import problem as problems
     from .output import note
     from .settings import parse_settings
-    from .validate import described
 
     if not options.out.parent.is_dir() or options.out.is_dir():
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
@@ -90,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     method = names.method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
-    problem = problems.load(options)
+    problem = problems.load(options, prompts=options.prompts)
     n_edges = problem.model.graph.n_edges
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
@@ -104,24 +107,6 @@ def run(options: argparse.Namespace) -> int:
             f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
             f"{objective.name}"
         )
-    try:
-        found = method.discover(
-            problem.model,
-            problem.data,
-            ablation=ablation,
-            objective=objective,
-            seed=options.seed,
-            truth=reference,
-            **parameters,
-        )
-    except CircuitMeterError:
-        raise
-    except Exception as error:
-        if not names.is_file(options.method):
-            raise
-        # Whatever a user's function raises is the answer to give.
-        raise MethodError(f"{method.name} raised {described(error)}.") from error
-    circuit, rule = choose(found.scores, reference, options)
     meta = {
         "method": method.name,
         "method_version": method.version,
@@ -135,15 +120,78 @@ def run(options: argparse.Namespace) -> int:
         "split": problem.split,
         "data_hash": problem.data.hash,
         "positions": problem.model.config.positions,
-        "rule": rule,
     }
+    found = search(method, problem, ablation, objective, reference, parameters, meta, options)
+    circuit, rule = choose(found.scores, reference, options)
     d_model = problem.model.config.d_model
-    save(options.out, circuit, found.scores, d_model=d_model, meta=meta, format=options.format)
+    save(options.out, circuit, found.scores, d_model=d_model, meta=meta | {"rule": rule}, format=options.format)
     print(
         f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead "
         f"ends: {options.out}"
     )
     return 0
+
+
+def search(
+    method: Method,
+    problem: Problem,
+    ablation: Ablation,
+    objective: Objective,
+    reference: Reference | None,
+    parameters: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> Discovery:
+    """What the method finds; said beforehand what it takes, and finished batches kept beside ``--out`` on the way.
+
+    Raises:
+        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
+        MethodError: whatever a user's function raises.
+    """
+    from ..methods.partial import kept_by
+    from ..plan import names
+    from ..plan.speed import Speed
+    from ..run.kept_sums import KeptSums
+    from ..run.watch import watched
+    from .costs import allow, memory_words, took
+    from .output import note
+    from .problem import warn
+    from .validate import described
+
+    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), meta)
+    cost = method.cost_of(problem.model.graph, problem.data.n, parameters)
+    forecast = None
+    if cost is not None:
+        forecast = Speed(problem.model, problem.data).forecast(cost, parameters.get("batch_size") or 0)
+        what = f"{method.name} on {problem.data.n} prompts and {problem.model.graph.n_edges:,} edges"
+        less = "fewer prompts (--prompts N) or another method"
+        allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
+    warn(problem)
+    if kept.found:
+        note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
+    start = time.perf_counter()
+    try:
+        with watched(method.name, cost and cost.passes), kept_by(kept):
+            found = method.discover(
+                problem.model,
+                problem.data,
+                ablation=ablation,
+                objective=objective,
+                seed=options.seed,
+                truth=reference,
+                **parameters,
+            )
+    except CircuitMeterError:
+        raise
+    except Exception as error:
+        if not names.is_file(options.method):
+            raise
+        # Whatever a user's function raises is the answer to give.
+        raise MethodError(f"{method.name} raised {described(error)}.") from error
+    kept.remove()
+    if forecast is not None:
+        took(forecast.seconds, time.perf_counter() - start)
+    return found
 
 
 def undefined(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, Undefined
-from .arguments import add_json, add_problem, add_split, positive_number
+from .arguments import add_json, add_problem, add_prompts, add_split, positive_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -73,20 +73,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="prompts at a time (default: from the model's size); changes a number only where a mean is over the batch",
     )
+    add_prompts(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from ..interchange import read
+    from ..plan.speed import Speed
+    from ..run.watch import watched
     from . import problem as problems
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
+    from .costs import allow, cost_of
     from .output import note, print_json
 
     file = read(options.circuit)
     given = {"ablation": [file.meta.get("ablation") or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
-    problem = problems.load(options, inputs=file.inputs)
+    problem = problems.load(options, inputs=file.inputs, prompts=options.prompts)
     file = file.on(problem.model.graph, learned_positions=problem.model.config.positions == "learned")
     problems.note_in_sample(file.meta, problem, options.circuit)
     for text in file.notes:
@@ -95,7 +99,12 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"{options.circuit} holds no score of every edge, so it has no --curve; give one that does.")
     chosen = settings(options, **given | {"objective": [problem.objective]})
     truths = certified(options.truth, problem, chosen) if options.truth else {}
-    rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
+    cost = cost_of(chosen, problem, 1)
+    forecast = Speed(problem.model, problem.data).forecast(cost, options.batch_size or 0)
+    allow(f"one circuit in {len(chosen)} settings on {problem.data.n} prompts", forecast.seconds, options.yes)
+    problems.warn(problem)
+    with watched("evaluate", cost.passes):
+        rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None

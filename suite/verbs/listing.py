@@ -27,10 +27,17 @@ FAMILY = 12  # more names than these before the same / are one line
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=sorted(_ROWS), metavar="KIND", help=", ".join(_ROWS))
     parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="which names, as 'tracr/*' (default: all)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="for tasks: how many of each task's words this model's tokenizer knows, and whether the model does it",
+    )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.model is not None:
+        return _tasks_on(options)
     rows = _ROWS[options.kind]()
     if options.pattern:
         wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
@@ -51,6 +58,20 @@ def run(options: argparse.Namespace) -> int:
         if len(shown) < len(rows):
             first = next(row["name"] for row in shown if row["name"].endswith("/*"))
             note(f"{len(rows)} in all; each of a family: circuitmeter list {options.kind} '{first}'")
+    return 0
+
+
+def _tasks_on(options: argparse.Namespace) -> int:
+    """The tasks as a model meets them."""
+    from .asked import columns, task_rows
+
+    if options.kind != "tasks":
+        raise SpecError(f"--model goes with `list tasks`, and not with `list {options.kind}`.")
+    rows = task_rows(options.model, options.pattern)
+    if options.json:
+        print_json(rows)
+    else:
+        print_table(columns(rows), [[row[column] for column in columns(rows)] for row in rows])
     return 0
 
 

@@ -44,20 +44,21 @@ class Problem:
         return reference(self.truth_name, self.model, ablation) if self.truth_name else None
 
 
-def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Problem:
+def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, prompts: int | None = None) -> Problem:
     """Loads the model and then the prompts, and checks that they fit each other.
 
     Args:
         options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device``, ``dtype``, ``memory``
             and ``split``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
+        prompts: the first how many; all where omitted.
     """
     from ... import tasks
     from ...tasks import mini, own_prompts
     from ..model.device import dtype, resolve
     from ..model.load.by_name import is_ground_truth, load_model, load_tokenizer, on_model
     from ..model.load.devices import fit, memory_of, refuse_absent
-    from ..plan.subject import check_fits
+    from ..plan.subject import check_fits, first
     from .output import note
 
     task = tasks.load(options.task) if options.task else None
@@ -74,7 +75,7 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     if task:
         task = on_model(task, name)
         split = split_of(task, options)
-        data = task.data(split)
+        data = first(task.data(split), prompts)
         check_fits(data, model, task.name, name)
         if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
             note(f"{name} was not trained on {task.name} (it does: {', '.join(mini.learnt(name))})")
@@ -83,7 +84,7 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None) -> Pr
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     task = own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes)
     split = split_of(task, options)
-    return Problem(str(options.data), str(name), model, task.data(split), task.objective, None, split)
+    return Problem(str(options.data), str(name), model, first(task.data(split), prompts), task.objective, None, split)
 
 
 def split_of(task: Task, options: argparse.Namespace) -> str:
@@ -102,6 +103,16 @@ def note_in_sample(meta: Mapping[str, Any], problem: Problem, file: str | Path) 
             f"{file} was found on these very prompts, so its faithfulness says nothing of others; give others with "
             f"--split or --data."
         )
+
+
+def warn(problem: Problem) -> None:
+    """Says on stderr that the model hardly does the task, where it does not."""
+    from ..scoring.behaviour import behaviour
+    from .output import note
+
+    found = behaviour(problem.model, problem.data)
+    if found is not None and (warning := found.warning(problem.name, problem.model_name)):
+        note(warning)
 
 
 def reference(truth: str, model: Transformer, ablation: Ablation) -> Reference | None:

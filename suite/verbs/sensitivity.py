@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SpecError, Undefined
-from .arguments import add_json, add_problem, add_split, positive_number, threshold, whole_number
+from .arguments import add_json, add_problem, add_split, add_yes, positive_number, threshold, whole_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where card.json, card.pdf, card.svg and card.png are written (default: CIRCUIT-card beside the first)",
     )
+    add_yes(parser)
     add_json(parser)
 
 
@@ -183,21 +185,33 @@ def measured(
     """The card's content. Raises Undefined where no setting has a meaning."""
     from circuitmeter import __version__
 
+    from ..plan.speed import Speed
+    from ..run.watch import watched
     from ..scoring.sensitivity.card import card
     from ..scoring.sensitivity.estimate import estimate
     from ..scoring.sensitivity.measure import measure_grid
+    from .costs import allow, cost_of, took
+    from .problem import warn
 
     data = some(problem.data, options.prompts, options.seed)
-    grid = measure_grid(
-        problem.model,
-        data,
-        list(circuits.values()),
-        chosen,
-        n_random=options.random,
-        n_pairings=options.pairings,
-        seed=options.seed,
-        progress=_progress,
-    )
+    asked = replace(problem, data=data)
+    cost = cost_of(chosen, asked, len(circuits), random=options.random, pairings=options.pairings)
+    forecast = Speed(problem.model, data).forecast(cost)
+    less = "fewer --prompts, --random or levels"
+    allow(f"{len(chosen)} settings on {data.n} prompts", forecast.seconds, options.yes, less=less)
+    warn(asked)
+    start = time.perf_counter()
+    with watched("sensitivity", cost.passes):
+        grid = measure_grid(
+            problem.model,
+            data,
+            list(circuits.values()),
+            chosen,
+            n_random=options.random,
+            n_pairings=options.pairings,
+            seed=options.seed,
+        )
+    took(forecast.seconds, time.perf_counter() - start)
     if not grid.cells:
         raise Undefined(f"{next(iter(grid.undefined.values()))}.")
     estimates = estimate(grid, seed=options.seed)
@@ -252,11 +266,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
-
-
-def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {of} cuts", end="\n" if done == of else "", file=sys.stderr, flush=True)
 
 
 def _print(card: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, SpecError
-from .arguments import add_device, add_several, whole_number
+from .arguments import add_device, add_several, positive_number, whole_number
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -23,7 +23,7 @@ HELP = "Draw a certified circuit, the circuits that methods find, or a circuit f
 EPILOG = (
     "For a task: its certified circuit, with what each node computes, what each edge carries and why the others are "
     "inert; with --method what the method finds of it. For a circuit file: its edges, with --truth against the truth "
-    "of the task that it was found on."
+    "of the task that it was found on. With --model: a task's prompts, and what the model answers."
 )
 
 
@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="a line for every inert edge, also where many are inert for one reason"
     )
+    parser.add_argument(
+        "--model", metavar="NAME|DIR", help="show the task's prompts as text, with this model's answers"
+    )
+    parser.add_argument(
+        "--prompts", type=positive_number, default=5, metavar="N", help="how many, with --model (default: 5)"
+    )
     parser.add_argument("--out", metavar="FILE.html", type=Path, help="write a page for the browser, too")
     add_device(parser)
 
@@ -45,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.page.circuit_view import as_text
 
+    if options.model is not None:
+        from .asked import prompt_lines
+
+        for line in prompt_lines(options.subject, options.model, options.prompts):
+            print(line, flush=True)
+        return 0
     if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
     is_file = options.subject.endswith(".json")

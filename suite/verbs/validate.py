@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
-from .arguments import add_json, add_workers
+from .arguments import add_json, add_workers, add_yes
 
 if TYPE_CHECKING:
     from ..plan.cell import Cell
@@ -37,17 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--store", metavar="DIR", type=Path, help="where results are kept (default: results/BENCHMARK)")
     add_workers(parser)
+    add_yes(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from ..model.device import resolve
     from ..plan import names
+    from ..plan.plan import plan
     from ..plan.spec import Spec
+    from ..run import executors
     from ..run import run as harness
     from ..run.progress import Progress
     from ..store.store import Store
     from .arguments import store_of
+    from .costs import allow
     from .output import print_json, stdout_kept_clean
 
     if not names.is_file(options.method):
@@ -64,6 +68,10 @@ def run(options: argparse.Namespace) -> int:
         Store(store)  # refuses a newer one before anything runs
     with stdout_kept_clean():
         rehearse(mine.cells(), str(device))
+        seconds = plan(spec, store).seconds  # of the built-in methods: what yours takes, nobody has declared
+        crew = executors.crew(device, options.workers)
+        if seconds is not None:
+            allow(f"{spec.name}, without your method,", seconds / len(crew), options.yes, less="a smaller benchmark")
         summaries = []
         for part in (spec, mine):
             with Progress() as progress:

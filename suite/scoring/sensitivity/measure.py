@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,6 @@ def measure_grid(
     n_random: int = 100,
     n_pairings: int = 3,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> MeasuredGrid:
     """Measures ``circuits`` in ``settings``: all circuits and all objectives of a cut in one run.
 
@@ -65,7 +64,6 @@ def measure_grid(
         n_random: random connected circuits for each size, by which percentiles are told; 0 for none.
         n_pairings: seeds with which a random ablation (``resample``, ``noise``) is run.
         seed: of random circuits and pairings.
-        progress: called with (cuts done, cuts in all).
     """
     undefined = {setting: setting.undefined(data, model) for setting in settings}
     by_cut: dict[Cut, list[Setting]] = {}
@@ -74,8 +72,7 @@ def measure_grid(
             by_cut.setdefault(setting.cut, []).append(setting)
     drawn: dict[tuple[Component, int], list[Circuit]] = {}
     cells = []
-    for done, (cut, wanted) in enumerate(by_cut.items()):
-        progress(done, len(by_cut))
+    for cut, wanted in by_cut.items():
         rows, null = _with_null(circuits, cut.component, n_random, seed, drawn)
         nothing_cut = tuple(cut.cuts_nothing(circuit) for circuit in circuits)
         names = list(dict.fromkeys(setting.objective for setting in wanted))
@@ -87,7 +84,6 @@ def measure_grid(
             undefined[setting] = _unusable(found, setting)
             if undefined[setting] is None:
                 cells.append(Cell(setting, Scores.of(found, setting), null, nothing_cut))
-    progress(len(by_cut), len(by_cut))
     return MeasuredGrid(
         tuple(cells),
         {setting: reason for setting, reason in undefined.items() if reason is not None},

@@ -186,10 +186,22 @@ def test_only_runs_what_it_names(spec, tmp_path):
     assert sorted(states) == ["done", "missing", "missing", "missing"]
 
 
+def test_a_plan_forecasts_what_was_never_run(spec, tmp_path, monkeypatch):
+    from circuitmeter.suite.plan import forecast
+
+    asked = spec(method=["eap", "eap-ig"], objective="answer-difference", task="tracr/xproportion", ablation="patch")
+    assert plan(asked, tmp_path / "store").seconds > 0
+    monkeypatch.setattr(forecast.Speed, "seconds", lambda self, cost: cost.gradient)
+    n = forecast.subject_of(asked.cells()[0]).data.n
+    assert plan(asked, tmp_path / "store").seconds == n * (1 + 5)
+    monkeypatch.setattr(forecast, "cell_seconds", lambda cell: None)
+    assert "time unknown: a method declares no cost" in str(plan(asked, tmp_path / "store"))
+
+
 def test_a_plan_counts_explains_estimates_and_computes_nothing(spec, tmp_path, rows):
     benchmark = spec(method=["eap", "truth"], objective="l2", task="tracr/xproportion")
     before = plan(benchmark, tmp_path / "store")
-    assert before.seconds is None and "time unknown" in str(before) and not (tmp_path / "store").exists()
+    assert before.seconds == 0.0 and "about 0.0 s" in str(before) and not (tmp_path / "store").exists()
     assert "2 undefined" in str(before) and "gradient at the clean run" in str(before)
     run(benchmark, tmp_path / "store", executor="serial", only=["ablation=zero"])
     after = plan(benchmark, tmp_path / "store")

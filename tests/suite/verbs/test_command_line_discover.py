@@ -272,3 +272,38 @@ def test_a_circuit_file_that_is_none(gpt2, prompts, tmp_path, command):
         out.write_text(content)
         status, text, err = command("evaluate", out, "--data", prompts, "--model", gpt2)
         assert (status, text, err.count("\n")) == (2, "", 1), content
+
+
+def test_what_takes_long_is_said_and_waits_for_yes(command, tmp_path, monkeypatch):
+    from circuitmeter.suite.plan import speed
+
+    monkeypatch.setattr(speed.Speed, "seconds", lambda self, cost: 30.0 * 86400)
+    asked = ["discover", "--task", "ioi", "--model", "mini", "--method", "eap", "--prompts", "4"]
+    asked += ["--out", str(tmp_path / "c.json")]
+    status, out, error = command(*asked)
+    assert status == 2 and not out and not (tmp_path / "c.json").exists()
+    assert "eap on 4 prompts and 110 edges takes about 30 days" in error and "GB of memory; --yes starts it" in error
+    assert command(*asked, "--yes")[0] == 0
+
+
+def test_a_killed_search_goes_on(command, tmp_path, monkeypatch):
+    from circuitmeter.suite.run.kept_sums import KeptSums
+
+    asked = ["discover", "--task", "ioi", "--model", "mini", "--method", "eap-ig", "--set", "batch_size=1"]
+    asked += ["--prompts", "6", "--out"]
+    save = KeptSums.save
+
+    def killed(self, part, batches, total):
+        save(self, part, batches, total)
+        if batches == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeptSums, "save", killed)
+        assert command(*asked, str(tmp_path / "a.json"))[0] == 130
+    assert (tmp_path / "a.json.partial").is_file()
+    status, _, error = command(*asked, str(tmp_path / "a.json"))
+    assert status == 0 and "3 batches of prompts are finished" in error
+    assert not (tmp_path / "a.json.partial").exists()
+    assert command(*asked, str(tmp_path / "b.json"))[0] == 0
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()

@@ -1,0 +1,70 @@
+"""What a method will cost, declared before anything runs: how many passes of each kind, over one example each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..model.graph import Graph
+
+KINDS = ("forward", "gradient", "cut", "trained")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Passes over one example.
+
+    Args:
+        forward: passes of the plain model.
+        gradient: forward and backward passes whose gradients become edge scores.
+        cut: passes with edges cut, from the lowest layer that a cut changes: one from the middle layer counts half.
+        trained: cut passes with their backward pass into the mask, which the engine does not count.
+        stacks: how often what all writers write for one batch is held at once.
+        weights: how many copies of the model's weights are held besides the model.
+    """
+
+    forward: float = 0.0
+    gradient: float = 0.0
+    cut: float = 0.0
+    trained: float = 0.0
+    stacks: float = 2.0
+    weights: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """One after the other: passes add up, and what is held is the larger of the two."""
+        both = {kind: getattr(self, kind) + getattr(other, kind) for kind in KINDS}
+        return Cost(**both, stacks=max(self.stacks, other.stacks), weights=max(self.weights, other.weights))
+
+    def __mul__(self, times: float) -> Cost:
+        return replace(self, **{kind: times * getattr(self, kind) for kind in KINDS})
+
+    @property
+    def passes(self) -> float:
+        """Forward and backward passes in all, as the engine counts them (see passes.py)."""
+        return self.forward + 2 * self.gradient + self.cut + self.trained
+
+
+# (graph, prompts, the method's parameters) to what a search costs.
+Passes = Callable[[Graph, int, Mapping[str, Any]], Cost]
+
+
+def edge_passes(graph: Graph, at_once: int) -> float:
+    """Cut passes that cut each edge alone, so many in a call, the last readers' first.
+
+    Each edge's pass starts at its reader's layer, and all of a call at the lowest of them; the logits' edges cost no
+    layer.
+    """
+    layers = [(graph.n_layers, len(graph.writers))]  # of a reader, and how many edges end there: last readers first
+    for layer in reversed(range(graph.n_layers)):
+        layers += [(layer, graph.visible(layer, to_mlp=True))] * graph.mlps
+        layers += [(layer, graph.visible(layer))] * (3 * graph.n_heads)
+    total, waiting = 0.0, 0
+    for i, (layer, edges) in enumerate(layers):
+        waiting += edges
+        last = i == len(layers) - 1
+        while waiting >= at_once or (last and waiting):
+            call = min(at_once, waiting)
+            total += call * (graph.n_layers - layer) / graph.n_layers
+            waiting -= call
+    return total

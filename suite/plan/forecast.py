@@ -1,0 +1,39 @@
+"""What a cell will take before anything like it was run: its method's declared passes, timed on its own model."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import groupby
+
+from ..intervention.setting import Setting
+from ..methods.cost import Cost
+from . import names
+from .cell import Cell
+from .speed import Speed
+from .subject import Subject, subject_of
+
+
+def cell_seconds(cell: Cell) -> float | None:
+    """Seconds of a cell's search and of its evaluation; ``None`` where its method does not declare what it costs."""
+    on = subject_of(cell)
+    method = names.method(cell.sources.method)
+    cost = method.cost_of(on.model.graph, on.data.n, {**cell.parameters, **cell.cost_only})
+    return None if cost is None else _speed(on).seconds(cost + evaluation_cost(cell, on))
+
+
+def evaluation_cost(cell: Cell, on: Subject) -> Cost:
+    """What measuring the circuits of a cell costs."""
+    total, evaluation = Cost(), cell.evaluation
+    if evaluation is None:
+        return total
+    data = on.task.data(evaluation.split)
+    n = min(data.n, evaluation.prompts or data.n)
+    settings = [Setting.parse(text) for text in evaluation.settings if text not in evaluation.undefined]
+    for _ in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
+        total += Cost(forward=4 * n, cut=(len(evaluation.sizes) + 1) * n)
+    return total
+
+
+@lru_cache(maxsize=4)
+def _speed(on: Subject) -> Speed:
+    return Speed(on.model, on.data)

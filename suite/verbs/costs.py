@@ -1,0 +1,77 @@
+"""What a verb says before it starts something long, and whether it starts it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from ..intervention.setting import Setting
+    from ..methods.cost import Cost
+    from ..plan.speed import Forecast
+    from .problem import Problem
+
+LONG_SECONDS = 600.0
+_WORTH_SAYING_SECONDS = 20.0
+
+
+def allow(what: str, seconds: float, yes: bool, *, detail: str = "", less: str = "fewer prompts") -> None:
+    """Says what a piece of work will take where it is worth saying.
+
+    Args:
+        what: the work, as the subject of a sentence.
+        detail: what is said behind the time.
+        less: what would make it shorter.
+
+    Raises:
+        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
+    """
+    from ..plan.estimate import spoken
+    from .output import note
+
+    said = f"{what} takes about {spoken(seconds)} on this machine{detail}"
+    if seconds > LONG_SECONDS and not yes:
+        raise SpecError(f"{said}; --yes starts it, and {less} would make it shorter.")
+    if seconds > _WORTH_SAYING_SECONDS:
+        note(f"{said}.")
+
+
+def took(estimated: float, seconds: float) -> None:
+    """Says how long it took where the estimate was said, so that the two can be compared."""
+    from ..plan.estimate import spoken
+    from .output import note
+
+    if estimated > _WORTH_SAYING_SECONDS:
+        note(f"took {spoken(seconds)} (estimated {spoken(estimated)}).")
+
+
+def memory_words(forecast: Forecast) -> str:
+    """The memory of a forecast, and a warning where the machine has less."""
+    text = f" and {forecast.peak_bytes / 1e9:.1f} GB of memory"
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return text
+    return text + (f" (this machine has {available / 1e9:.1f})" if forecast.peak_bytes > available else "")
+
+
+def cost_of(chosen: Sequence[Setting], problem: Problem, circuits: int, *, random: int = 0, pairings: int = 1) -> Cost:
+    """What measuring circuits in settings costs: settings that differ in what is measured alone share their runs.
+
+    Args:
+        chosen: the settings; those without a meaning cost nothing.
+        circuits: how many, each of its own size.
+        random: random circuits for each.
+        pairings: seeds with which a random ablation is run.
+    """
+    from ..methods.cost import Cost
+
+    total, n = Cost(), problem.data.n
+    for cut in {each.cut: None for each in chosen if each.undefined(problem.data, problem.model) is None}:
+        seeds = pairings if cut.ablation.stochastic else 1
+        # The clean run, the counterfactual one, what is carried instead; the circuits and the graph cut everywhere.
+        total += Cost(forward=4 * n, cut=(circuits * (1 + random) + 1) * n) * seeds
+    return total

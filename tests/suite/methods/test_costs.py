@@ -1,0 +1,123 @@
+"""What methods declare that they cost is what the engine counts, and sums of finished batches are gone on from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from circuitmeter import tasks
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods.cost import Cost, edge_passes
+from circuitmeter.suite.methods.partial import kept_by
+from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.model.load.by_name import load_model, on_model
+from circuitmeter.suite.model.passes import count_passes
+from circuitmeter.suite.plan.names import ablation, objective
+from circuitmeter.suite.plan.speed import Speed
+
+# Exactly what runs. The others run what is needed to decide (acdc), or as many prompts as share a length (masks).
+EXACT = ("eap", "eap-gp", "eap-ig", "eap-path", "exact", "gim", "hisp", "ifr", "magnitude", "random", "relp")
+
+
+@pytest.fixture(scope="module")
+def problem():
+    model = load_model("mini", device="cpu")
+    return model, on_model(tasks.load("ioi"), "mini").data().select(torch.arange(8))
+
+
+def counted(method, problem, **parameters) -> float:
+    model, data = problem
+    with count_passes() as passes:
+        method.discover(
+            model, data, ablation=ablation("patch"), objective=objective("logit-difference"), seed=0, **parameters
+        )
+    return passes.forward + passes.backward
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_declared_cost_is_what_the_engine_counts(name, problem):
+    model, data = problem
+    method = METHODS.get(name)
+    parameters = method.resolve({})
+    declared = method.cost_of(model.graph, data.n, parameters)
+    assert declared.passes == pytest.approx(counted(method, problem, **parameters))
+
+
+@pytest.mark.parametrize("preset", ["activations", "clean-corrupted"])
+def test_a_preset_has_its_own_cost(preset, problem):
+    model, data = problem
+    method = METHODS.get("eap-ig")
+    parameters = method.resolve({"steps": 2}, preset)
+    declared = method.cost_of(model.graph, data.n, parameters)
+    assert declared.passes == pytest.approx(counted(method, problem, **parameters), rel=0.05)
+
+
+def test_every_method_declares_its_cost(problem):
+    model, data = problem
+    for name in METHODS:
+        cost = METHODS.get(name).cost_of(model.graph, data.n, METHODS.get(name).resolve({}))
+        assert isinstance(cost, Cost), name
+
+
+def test_edges_that_are_cut_alone_start_at_their_layer():
+    graph = Graph(n_layers=2, n_heads=1)
+    # logits: 5 edges at no layer; layer 1: 4 into the MLP, 3 x 3 into the head; layer 0: 2, 3 x 1.
+    assert edge_passes(graph, at_once=1) == 13 * 0.5 + 5 * 1.0
+    assert edge_passes(graph, at_once=100) == graph.n_edges == 23  # one call, from the lowest layer
+    assert edge_passes(graph, at_once=5) == 0 * 5 + 0.5 * 10 + 1.0 * 8
+
+
+def test_costs_add_up():
+    both = Cost(forward=1, cut=2, stacks=3) + Cost(forward=2, gradient=1, weights=1)
+    assert both == Cost(forward=3, gradient=1, cut=2, stacks=3, weights=1)
+    assert both * 2 == Cost(forward=6, gradient=2, cut=4, stacks=3, weights=1)
+    assert both.passes == 3 + 2 + 2
+
+
+def test_a_forecast_is_the_declared_passes_at_the_speed_of_the_model(problem, monkeypatch):
+    speed = Speed(*problem)
+    taken = {"forward": 0.1, "gradient": 0.4, "cut": 0.2, "trained": 1.0}
+    monkeypatch.setattr(speed, "kind", taken.__getitem__)
+    found = speed.forecast(Cost(forward=10, gradient=5, cut=1))
+    assert found.seconds == pytest.approx(1.0 + 2.0 + 0.2) and found.passes == 21
+    assert speed.forecast(Cost(stacks=1000)).peak_bytes > found.peak_bytes
+
+
+def test_each_kind_of_pass_can_be_timed(problem):
+    speed = Speed(*problem)
+    assert all(speed.kind(kind) > 0 for kind in ("forward", "gradient", "cut", "trained"))
+
+
+class Memory:
+    """A keeper that stops the search behind a batch."""
+
+    def __init__(self, stop_behind: int | None) -> None:
+        self.sums, self.stop_behind, self.saved = {}, stop_behind, []
+
+    def load(self, part):
+        return self.sums.get(part, (0, None))
+
+    def save(self, part, batches, total):
+        self.sums[part] = (batches, total)
+        self.saved.append(batches)
+        if batches == self.stop_behind:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("value", ["patch", "noise", "mean"])
+def test_a_search_goes_on_behind_the_last_batch_that_was_kept(value, problem):
+    model, data = problem
+    method = METHODS.get("eap-ig")
+    given = {"ablation": ablation(value), "objective": objective("logit-difference"), "seed": 3}
+    given |= {"steps": 2, "batch_size": 1}
+    whole = method.discover(model, data, **given).scores.values
+    keeper = Memory(stop_behind=4)
+    with pytest.raises(KeyboardInterrupt), kept_by(keeper):
+        method.discover(model, data, **given)
+    keeper.stop_behind = None
+    with kept_by(keeper), count_passes() as passes:
+        found = method.discover(model, data, **given).scores.values
+    assert keeper.saved == list(range(1, data.n + 1)), "no batch runs twice"
+    assert torch.equal(whole.nan_to_num(), found.nan_to_num())
+    if value == "patch":
+        assert passes.backward == 2 * (data.n - 4)
