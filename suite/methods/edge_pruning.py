@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,7 @@ from ._masks import (
     bisect_threshold,
     check_moved,
     hard_concrete,
+    probability_open,
     soft_gate,
     to_matrix,
     train,
@@ -30,6 +32,7 @@ from .cost import Cost
 from .registry import method
 
 NODES = ("targeted", "free", "none")
+FINAL_GATES = ("soft", "released")
 # run_scripts/ioi_sweep.sh of the released code.
 IOI = (0.94, 0.945, 0.95, 0.955, 0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 1.0, 1.01, 1.02, 1.05, 1.1)
 # run_scripts/tracr_xproportion.sh and tracr_reverse.sh; the latter's loss is a sum over 16 prompts and 3 positions.
@@ -93,7 +96,7 @@ QUICK = COMPILED | {
         "tracr-xproportion": XPROPORTION,
         "tracr-reverse": REVERSE,
         "compiled": COMPILED,
-        "reference-code": {"multiplier_weight_decay": 0.01},
+        "reference-code": {"multiplier_weight_decay": 0.01, "final_gates": "released"},
         "quick": QUICK,
     },
     cost="steps x batch prompts x targets (1 forward, 1 backward)",
@@ -120,6 +123,7 @@ def discover(
     divergence_weight: float = 1.0,
     weight_decay: float = 0.01,
     multiplier_weight_decay: float = 0.0,
+    final_gates: str = "soft",
     batch_size: int = 32,
 ) -> list[Discovery]:
     """Hard-concrete gates on edges, trained to keep the model's outputs while a Lagrangian raises their sparsity.
@@ -139,15 +143,19 @@ def discover(
             script for the reversal program sums over both instead.
         weight_decay, multiplier_weight_decay: of AdamW. The released code decays the multipliers as well
             (``reference-code``), which lets go of the target.
+        final_gates: the gates without noise that scores and circuits are made of. ``soft``: sigmoid(0.8 log alpha / beta).
+            ``released``: the same, but the lowest of each of the released code's tensors are zero first, as many as
+            are expected to be (see ``released_gates``).
         batch_size: prompts a step.
 
     Raises:
-        SpecError: no targets, or unknown ``nodes``.
+        SpecError: no targets, or unknown ``nodes`` or ``final_gates``.
         MethodError: a mask that training has not moved.
     """
-    if not targets or nodes not in NODES:
+    if not targets or nodes not in NODES or final_gates not in FINAL_GATES:
         raise SpecError(
-            f"edge-pruning: targets={targets!r}, nodes={nodes!r}; give targets, and one of {', '.join(NODES)}."
+            f"edge-pruning: targets={targets!r}, nodes={nodes!r}, final_gates={final_gates!r}; give targets, nodes one of "
+            f"{', '.join(NODES)}, and final_gates {' or '.join(FINAL_GATES)}."
         )
     graph = model.graph
     chance = Seeds(seeds, model, masks=len(targets))
@@ -172,11 +180,18 @@ def discover(
             "maximize": True,
         },
     ]
-    curve = train(groups, loss, steps=steps, rate=warm_up_and_decay(rate_warmup, steps))
+    share = warm_up_and_decay(rate_warmup, steps)
+    curve = train(groups, loss, steps=steps, rate=share)
     check_moved(start[0], gates[0].detach())
-    soft = zip(*(chance.split(soft_gate(each.detach()).cpu().double()) for each in gates), strict=True)
-    found = zip(soft, chance.curves(curve), strict=True)
-    return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in found]
+    trained = [each.detach().cpu().double() for each in gates]
+    if final_gates == "released":
+        # Where no edge exists there is no gradient, and weight decay alone moves the released code's gates.
+        left = math.prod(1 - rate * share(step) * weight_decay for step in range(steps))
+        soft = released_gates(graph, *trained, padding=initial * left)
+    else:
+        soft = [soft_gate(each) for each in trained]
+    of_seeds = zip(zip(*(chance.split(each) for each in soft), strict=True), chance.curves(curve), strict=True)
+    return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in of_seeds]
 
 
 class Pressure:
@@ -202,6 +217,41 @@ def masks_of(graph: Graph, edges: Tensor, nodes: Tensor | None = None) -> Tensor
     """Masks [M, W, R] of gates on edges [M, E] and on whole nodes [M, W]."""
     masks = to_matrix(graph, edges)
     return masks if nodes is None else masks * nodes.unsqueeze(-1)
+
+
+def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, padding: float) -> list[Tensor]:
+    """Gates without noise as the released code takes them, of log alphas on edges [M, E] and on whole nodes [M, W].
+
+    Of each of its tensors the lowest round(sum of P(gate = 0)) are zero. The tensors: of edges, all q readers of a layer,
+    its k, its v, its MLP, and the logits, each with an entry for every writer; of nodes, each input node, the heads of
+    a layer, its MLP.
+
+    Args:
+        padding: log alpha where no edge exists. These entries count in the sum and take zeros like the others.
+    """
+    matrix = to_matrix(graph, edges) + torch.where(graph.exists, 0.0, padding)
+    columns = [slice(len(graph.readers) - 1, None)]
+    for layer in range(graph.n_layers):
+        first = graph.qkv(layer).start
+        columns += [slice(first + part * graph.n_heads, first + (part + 1) * graph.n_heads) for part in range(3)]
+        columns += [slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)] * graph.mlps
+    soft = torch.empty_like(matrix)
+    for each in columns:
+        soft[..., each] = _lowest_zero(matrix[..., each].flatten(1)).unflatten(1, matrix[..., each].shape[1:])
+    found = [soft[:, graph.exists]]
+    if nodes is not None:
+        groups = [slice(i, i + 1) for i in range(len(graph.input_nodes))]
+        for layer in range(graph.n_layers):
+            groups += [graph.heads(layer), *[slice(graph.mlp(layer), graph.mlp(layer) + 1)] * graph.mlps]
+        found.append(torch.cat([_lowest_zero(nodes[:, each]) for each in groups], 1))
+    return found
+
+
+def _lowest_zero(log_alpha: Tensor) -> Tensor:
+    """Gates without noise [M, n], the lowest round(sum of P(gate = 0)) of each row zero."""
+    n_zero = (1 - probability_open(log_alpha)).clamp(1e-6, 1 - 1e-6).sum(1).round().long()
+    rank = log_alpha.argsort(dim=1, stable=True).argsort(dim=1)
+    return soft_gate(log_alpha) * (rank >= n_zero[:, None])
 
 
 def read_out(

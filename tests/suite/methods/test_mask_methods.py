@@ -10,8 +10,8 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.methods import METHODS, discogp, subnetwork_probing, ugs
-from circuitmeter.suite.methods._masks import Prompts, Seeds, to_matrix
+from circuitmeter.suite.methods import METHODS, discogp, edge_pruning, subnetwork_probing, ugs
+from circuitmeter.suite.methods._masks import Prompts, Seeds, bisect_threshold, soft_gate, to_matrix
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
@@ -487,3 +487,37 @@ def test_labels_are_the_prediction_or_the_distribution():
 def test_masks_are_zero_where_no_edge_is():
     graph = small_model().graph
     assert not to_matrix(graph, torch.ones(3, graph.n_edges))[:, ~graph.exists].any()
+
+
+# ---- Edge Pruning's released read-out --------------------------------------------------------------------------------
+
+
+def test_edge_pruning_s_released_gates_are_the_released_code_s():
+    """Numbers of its own ``deterministic_z_from_log_alpha`` (a918efd), tensor by tensor, 0.5 where no edge exists."""
+    graph = small_model("split", n_layers=2, n_heads=3, d_head=4).graph
+    edges = 3 * torch.sin(1.7 * torch.arange(graph.n_edges, dtype=torch.float64))[None]
+    nodes = 2 * torch.cos(torch.arange(10, dtype=torch.float64))[None]
+    soft, of_nodes = edge_pruning.released_gates(graph, edges, nodes, padding=0.5)
+    assert int((soft == 0).sum()) == 40 and (of_nodes[0] == 0).nonzero().flatten().tolist() == [3, 9]
+    assert (soft[0] == 0).nonzero().flatten().tolist()[:12] == [0, 2, 3, 6, 7, 10, 14, 17, 18, 21, 22, 24]
+    assert_close(torch.stack([soft.sum(), of_nodes.sum()]).tolist(), [43.809339904348896, 4.989710793474693])
+    kept = [int((each > bisect_threshold(each, 1 - float(each.mean()))).sum()) for each in (soft, soft_gate(edges))]
+    assert kept == [43, 49]  # the released circuit is smaller: more gates are zero, so a higher threshold is needed
+
+
+def test_edge_pruning_s_released_read_out_counts_gates_where_no_edge_exists():
+    graph = small_model("split", n_layers=2, n_heads=3, d_head=4).graph
+    edges = torch.linspace(-3, 3, graph.n_edges, dtype=torch.float64)[None]
+    zeros = [int((edge_pruning.released_gates(graph, edges, padding=at)[0] == 0).sum()) for at in (10.0, 0.0)]
+    assert zeros[0] < zeros[1]
+
+
+def test_edge_pruning_s_reference_code_differs_in_its_read_out_alone():
+    model, data = small_model(), small_data()
+    given = dict(steps=30, warmup=10, rate_warmup=2, targets=[0.6], initial=1.0, weight_decay=0.0)
+    ours, theirs = (discover("edge-pruning", model, data, final_gates=each, **given) for each in ("soft", "released"))
+    assert ours.diagnostics["curve"] == theirs.diagnostics["curve"]
+    assert (theirs.scores.flat() == 0).sum() > (ours.scores.flat() == 0).sum()
+    assert METHODS.get("edge-pruning").resolve({}, "reference-code")["final_gates"] == "released"
+    with pytest.raises(SpecError, match="final_gates='x'"):
+        discover("edge-pruning", model, data, final_gates="x")
