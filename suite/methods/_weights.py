@@ -39,14 +39,29 @@ def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer
     return masked
 
 
+def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
+    """What readers lose of the biases behind attention [C, R, D] where edges are cut to zero by masks [C, W, R].
+
+    Each head of a layer has an equal share of its bias.
+    """
+    graph = model.graph
+    shares = model.embed.new_zeros(len(graph.writers), model.config.d_model)
+    for layer, block in enumerate(model.blocks):
+        of_layer = torch.zeros_like(shares[:, :1])
+        of_layer[graph.heads(layer)] = 1 / graph.n_heads
+        shares = shares + of_layer * block.b_O
+    return -torch.einsum("cwr,wd->crd", (1 - masks) * graph.exists.to(masks.device), shares)
+
+
 class ModelsTogether:
     """Models that differ in the weights of their blocks, one a seed, each cut by its own masks in one pass.
 
     Args:
         prompts: of each model: the same batches in the same order.
+        bias_on_heads: whether a cut edge loses its head's share of the output bias (see ``cut_output_bias``).
     """
 
-    def __init__(self, prompts: Sequence[Prompts]) -> None:
+    def __init__(self, prompts: Sequence[Prompts], bias_on_heads: bool = False) -> None:
         self._prompts, models = prompts[0], [each.model for each in prompts]
         self.graph, self.batches, self.objective = models[0].graph, prompts[0].batches, prompts[0].objective
         self.weigh = prompts[0].weigh
@@ -55,7 +70,7 @@ class ModelsTogether:
             for name, _ in models[0].named_parameters()
             if is_masked(name)
         }
-        self._cut = _Cut(models[0])
+        self._cut = _Cut(models[0], bias_on_heads)
         self._alternatives = [
             _stacked([_parts(each.alternative) for each in of_models])
             for of_models in zip(*(each.batches for each in prompts), strict=True)
@@ -86,13 +101,14 @@ def _together(run: Callable[..., Tensor], *of_models: Any) -> Tensor:
 class _Cut(nn.Module):
     """``Transformer.run_cut`` as a module's forward, which is what ``functional_call`` calls."""
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, bias_on_heads: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.bias_on_heads = model, bias_on_heads
 
     def forward(self, masks: Tensor, parts: Mapping[str, Any], inputs: Tensor, read: Tensor) -> Tensor:
         alternative = Alternative(Activations(parts["activations"]), parts["before"])
-        return self.model.run_cut(masks, alternative, inputs=inputs, read=read)
+        offset = cut_output_bias(self.model, masks) if self.bias_on_heads else None
+        return self.model.run_cut(masks, alternative, inputs=inputs, read=read, offset=offset)
 
 
 def _parts(alternative: Alternative) -> dict[str, Any]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit
+from ..circuit import Discovery, EdgeScores, NativeCircuit
 from ..data import Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation
-from ..intervention.evaluator import Evaluator
-from ..intervention.objective import OBJECTIVES, Objective
+from ..intervention.objective import Objective
 from ..intervention.prepared_batch import PreparedBatch
 from ..model.transformer import Transformer
+from ._answers import check_answers, mean_where_finite, over_answers
+from ._attribution import check_choices
+from ._discogp_report import Judge, report
 from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
 from ._weights import ModelsTogether, is_masked, run_masked, with_weights
 from .cost import Cost
 from .registry import method
 
-LABELS = ("prediction", "distribution")
+LABELS = ("prediction", "distribution", "answers")
+OUTPUT_BIAS = ("constant", "heads")
 GATES = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
 # Ours, for compiled models. The paper's pressure is a mean over a language model's weights and edges; over these few it
 # is thousands of times stronger on each, and closes everything. Gates start nearly open, because all matter together,
@@ -52,6 +55,7 @@ MINI = {
     "weight_temperature": 1.0,
     "edge_epochs": 60,
     "edge_schedule": (1.0, 1.0, 20, 20),
+    "edge_completeness": 1.0,
     "initial": 2.0,
 }
 
@@ -67,7 +71,7 @@ def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Co
     needs={"gradients", "distribution"},
     objectives="divergence",
     presets={
-        "reference-code": {"keep_weight_masks": False},
+        "reference-code": {"keep_weight_masks": False, "output_bias": "heads"},
         "compiled": COMPILED,
         "mini": MINI,
         "quick": COMPILED | {"weight_epochs": 80, "edge_epochs": 100, "rate": 0.15},
@@ -91,17 +95,20 @@ def discover(
     edge_epochs: int = 100,
     edge_sparsity: float = 1.0,
     edge_schedule: tuple[float, ...] = (100.0, 0.01, 20, 20),
-    edge_completeness: float = 1.0,
+    edge_completeness: float = 0.0,
     edge_temperature: float = 1.0,
     rate: float = 0.1,
     weight_decay: float = 0.01,
     initial: float = 1.0,
     labels: str = "prediction",
     gates: str = "hard",
+    output_bias: str = "constant",
     keep_weight_masks: bool = True,
     batch_size: int = 64,
 ) -> list[Discovery]:
     """Straight-through gates on every weight, then on every edge of the masked model.
+
+    The defaults are those of the released ``run.py`` (2025).
 
     loss = faithfulness + lambda mean sigmoid(logit) + completeness, where the complement, everything that the gates
     close, is to answer uniformly. An edge's score is sigmoid(logit); the circuit has the edges whose logit is positive.
@@ -123,23 +130,34 @@ def discover(
         rate, weight_decay: of AdamW.
         initial: logits at the start, plus noise of deviation 0.01.
         labels: under ``kl``, what faithfulness is: cross-entropy to the whole model's ``prediction``, as in the paper,
-            or the divergence from its ``distribution``. Under ``l2`` it is the squared error.
+            or the divergence from its ``distribution``; ``answers`` is the former among the prompt's right and wrong
+            answers alone, as in the released code, and so are completeness and the report. Under ``l2`` it is the
+            squared error.
         gates: ``hard``, zero or one, with the gradient of the relaxed gate, as in the paper; or ``relaxed``, between
             them while training. A hard gate's gradient is taken where its edge is wholly kept or wholly cut. Where
             attention is saturated at both ends, as in compiled models, that is zero whatever the edge is worth.
+        output_bias: where the bias behind attention travels: ``constant``, on no edge, as everywhere in this project;
+            or ``heads``: in equal shares with what the layer's heads write, so that an edge cut to zero loses it
+            (the released code; it makes no difference under other ablations).
         keep_weight_masks: whether the second stage trains edges on the masked model. The released code loses the masks
             after its first evaluation, and flips edges with weights where it measures a complement
             (``reference-code``).
         batch_size: prompts a step.
 
     Raises:
-        SpecError: unknown ``labels`` or ``gates``, or schedules that are not four numbers.
+        SpecError: unknown ``labels``, ``gates`` or ``output_bias``, or schedules that are not four numbers.
+        Undefined: ``labels`` answers, and a prompt without two.
         MethodError: a mask that training has not moved.
     """
+    check_choices("discogp", output_bias=(output_bias, OUTPUT_BIAS))
+    if labels == "answers":
+        check_answers("discogp", data)
+    bias_on_heads = output_bias == "heads" and ablation.value == "zero"
     common = {"rate": rate, "weight_decay": weight_decay, "initial": initial, "labels": labels, "gates": gates}
     weights = Stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature, **common)
     edges = Stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature, **common)
-    chance, judge = Seeds(seeds, model), Judge(model, data, ablation, seed=seeds[0], batch_size=batch_size)
+    chance = Seeds(seeds, model)
+    judge = Judge(model, data, ablation, labels == "answers", bias_on_heads, seed=seeds[0], batch_size=batch_size)
     settings = {"seeds": seeds, "batch_size": batch_size}
     prompts = Prompts(model, data, ablation, objective, **settings)
     kept_weights, weight_curve = train_weights(weights, prompts, chance)
@@ -148,7 +166,8 @@ def discover(
     ]
     # The released code forgets the masks when it evaluates, which it does after each epoch.
     later = masked if keep_weight_masks else [prompts] * len(seeds)
-    likely, edge_curve = train_edges(edges, ModelsTogether(masked), ModelsTogether(later), chance)
+    together = (ModelsTogether(each, bias_on_heads) for each in (masked, later))
+    likely, edge_curve = train_edges(edges, *together, chance)
     found = zip(kept_weights, likely, chance.curves(weight_curve), chance.curves(edge_curve), strict=True)
     return [read_out(judge, *each, flip_both=not keep_weight_masks) for each in found]
 
@@ -194,12 +213,17 @@ class Stage:
         """Loss [..., B] of outputs [..., n_read, d_out]."""
         if objective.name != "kl" or self.labels == "distribution":
             return objective.loss(outputs, ready.targets)
-        chosen = ready.targets.clean.argmax(-1, keepdim=True).expand(*outputs.shape[:-1], 1)
+        clean = ready.targets.clean
+        if self.labels == "answers":
+            clean, outputs = over_answers(clean, ready.batch), over_answers(outputs, ready.batch)
+        chosen = clean.argmax(-1, keepdim=True).expand(*outputs.shape[:-1], 1)
         return ready.targets.a_example(-F.log_softmax(outputs, -1).gather(-1, chosen).squeeze(-1))
 
     def incompleteness(self, outputs: Tensor, ready: PreparedBatch) -> Tensor:
         """Cross-entropy [..., B] of a complement's outputs to the uniform answer, times its share of the loss."""
-        return self.completeness * ready.targets.a_example(-F.log_softmax(outputs, -1).mean(-1))
+        if self.labels == "answers":
+            outputs = over_answers(outputs, ready.batch)
+        return self.completeness * ready.targets.a_example(-mean_where_finite(F.log_softmax(outputs, -1)))
 
 
 def train_weights(stage: Stage, prompts: Prompts, chance: Seeds) -> tuple[list[dict[str, Tensor]], dict[str, list]]:
@@ -292,66 +316,3 @@ def read_out(
             "edge_curve": edge_curve,
         },
     )
-
-
-def report(
-    judge: Judge, kept_weights: Mapping[str, Tensor], circuit: Circuit, flip_both: bool
-) -> dict[str, dict[str, float]]:
-    """Density, faithfulness and completeness of the weights found, the edges found, and both.
-
-    The complement of weights is all other weights; of edges, and of both, all other edges.
-
-    Args:
-        flip_both: as the released code does it: no edge beside all other weights; other weights beside other edges.
-    """
-    model = judge.model
-    every, kept, closed = model.graph.exists, circuit.edges, model.graph.exists & ~circuit.edges
-    masked = with_weights(model, kept_weights)
-    others = with_weights(model, {name: 1 - gate for name, gate in kept_weights.items()})
-    own = {"weights": (masked, every), "edges": (model, kept), "both": (masked, kept)}
-    complement = {"weights": (others, every), "edges": (model, closed), "both": (masked, closed)}
-    if flip_both:
-        complement |= {"weights": (others, every & ~every), "both": (others, closed)}
-    n_weights = sum(gate.numel() for gate in kept_weights.values())
-    weight_density = float(sum(gate.sum() for gate in kept_weights.values())) / n_weights
-    return {
-        name: {
-            "weight_density": 1.0 if name == "edges" else weight_density,
-            "edge_density": 1.0 if name == "weights" else circuit.n_edges / model.graph.n_edges,
-        }
-        | judge.faithful(*own[name])
-        | judge.complete(*complement[name])
-        for name in own
-    }
-
-
-class Judge:
-    """Compares masked models with the whole one.
-
-    Args: as of ``Evaluator``; outputs of all prompts are taken in the same order.
-    """
-
-    def __init__(self, model: Transformer, data: Data, ablation: Ablation, *, seed: int, batch_size: int) -> None:
-        self.model = model
-        self._outputs: Callable[[Transformer, Tensor], Tensor] = lambda other, edges: Evaluator(
-            other, data, ablation, OBJECTIVES.get("kl"), seed=seed, batch_size=batch_size
-        ).outputs(edges[None])[0]
-        self.whole = self._outputs(model, model.graph.exists)  # [n_read, d_out]
-        self.prediction = self.whole.argmax(-1)
-
-    def faithful(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """How near a model with only ``edges`` [W, R] kept is to the whole one."""
-        outputs = self._outputs(model, edges)
-        log_whole, log_found = (F.log_softmax(each.double(), -1) for each in (self.whole, outputs))
-        return {
-            "accuracy": float((outputs.argmax(-1) == self.prediction).double().mean()),
-            "kl": float((log_whole.exp() * (log_whole - log_found)).sum(-1).mean()),
-        }
-
-    def complete(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """How much a complement still knows, each prediction of the whole model counting the same."""
-        right = (self._outputs(model, edges).argmax(-1) == self.prediction).double()
-        classes, which = self.prediction.unique(return_inverse=True)
-        by_class = torch.zeros(len(classes), dtype=torch.float64, device=right.device).index_add(0, which, right)
-        accuracy = float((by_class / which.bincount().double()).mean())
-        return {"complement_accuracy": accuracy, "chance": 1 / len(classes)}

@@ -143,9 +143,9 @@ def discover(
             script for the reversal program sums over both instead.
         weight_decay, multiplier_weight_decay: of AdamW. The released code decays the multipliers as well
             (``reference-code``), which lets go of the target.
-        final_gates: the gates without noise that scores and circuits are made of. ``soft``: sigmoid(0.8 log alpha / beta).
-            ``released``: the same, but the lowest of each of the released code's tensors are zero first, as many as
-            are expected to be (see ``released_gates``).
+        final_gates: the gates without noise that scores and circuits are made of. ``soft``: sigmoid(0.8 log alpha /
+            beta). ``released``: the same, but the lowest of each of the released code's tensors are zero first, as
+            many as are expected to be (see ``released_gates``).
         batch_size: prompts a step.
 
     Raises:
@@ -154,8 +154,8 @@ def discover(
     """
     if not targets or nodes not in NODES or final_gates not in FINAL_GATES:
         raise SpecError(
-            f"edge-pruning: targets={targets!r}, nodes={nodes!r}, final_gates={final_gates!r}; give targets, nodes one of "
-            f"{', '.join(NODES)}, and final_gates {' or '.join(FINAL_GATES)}."
+            f"edge-pruning: targets={targets!r}, nodes={nodes!r}, final_gates={final_gates!r}; give targets, nodes one "
+            f"of {', '.join(NODES)}, and final_gates {' or '.join(FINAL_GATES)}."
         )
     graph = model.graph
     chance = Seeds(seeds, model, masks=len(targets))
@@ -222,9 +222,9 @@ def masks_of(graph: Graph, edges: Tensor, nodes: Tensor | None = None) -> Tensor
 def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, padding: float) -> list[Tensor]:
     """Gates without noise as the released code takes them, of log alphas on edges [M, E] and on whole nodes [M, W].
 
-    Of each of its tensors the lowest round(sum of P(gate = 0)) are zero. The tensors: of edges, all q readers of a layer,
-    its k, its v, its MLP, and the logits, each with an entry for every writer; of nodes, each input node, the heads of
-    a layer, its MLP.
+    Of each of its tensors the lowest round(sum of P(gate = 0)) are zero. The tensors: of edges, all q readers of a
+    layer, its k, its v, its MLP, and the logits, each with an entry for every writer; of nodes, each input node, the
+    heads of a layer, its MLP.
 
     Args:
         padding: log alpha where no edge exists. These entries count in the sum and take zeros like the others.

@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from oracles import small_data, small_model
+from oracles import plain_cut, small_data, small_model
 from torch.testing import assert_close
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.suite.circuit import Circuit
+from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
 from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, discogp, edge_pruning, subnetwork_probing, ugs
 from circuitmeter.suite.methods._masks import Prompts, Seeds, bisect_threshold, soft_gate, to_matrix
+from circuitmeter.suite.methods._weights import cut_output_bias
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
@@ -355,7 +358,7 @@ def test_lambda_rises_and_falls():
 
 def test_a_constant_complement_scores_chance_and_no_more():
     model, data = small_model(), small_data(n=40)
-    judge = discogp.Judge(model, data, Ablation.parse("zero"), seed=0, batch_size=16)
+    judge = discogp.Judge(model, data, Ablation.parse("zero"), False, False, seed=0, batch_size=16)
     nothing = judge.complete(model, torch.zeros_like(model.graph.exists))
     counts = judge.prediction.bincount()
     # Everything cut under zero leaves a constant. Plain accuracy would be the share of what it happens to predict.
@@ -364,6 +367,55 @@ def test_a_constant_complement_scores_chance_and_no_more():
     whole = judge.complete(model, model.graph.exists)
     assert whole["complement_accuracy"] == 1
     assert judge.faithful(model, model.graph.exists) == {"accuracy": 1.0, "kl": pytest.approx(0, abs=1e-12)}
+
+
+def test_losses_over_answers_see_no_other_token():
+    """``labels="answers"``: the two outputs' cross-entropies, by hand, and their gradients there alone."""
+    model, data = small_model(), small_data(n=5)
+    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=8).batches[0]
+    stage = discogp.Stage(1, 1.0, (1.0, 1.0, 1, 1), 1.0, 1.0, 0.1, 0.0, 1.0, "answers", "hard")
+    outputs = torch.randn(5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    pairs = torch.cat([ready.batch.answers, ready.batch.wrong], 1)
+    two = outputs.gather(1, pairs)
+    label = ready.targets.clean.gather(1, pairs).argmax(1)
+    faithful = stage.faithfulness(outputs, ready, OBJECTIVES.get("kl"))
+    assert_close(faithful, torch.nn.functional.cross_entropy(two, label, reduction="none"))
+    incomplete = stage.incompleteness(outputs, ready)
+    assert_close(incomplete, -two.log_softmax(1).mean(1))
+    (faithful + incomplete).sum().backward()
+    assert (outputs.grad.gather(1, pairs) != 0).any() and int((outputs.grad != 0).sum()) <= 10
+    with pytest.raises(Undefined, match="needs two answers"):
+        discover("discogp", model, Data(data.clean, data.counterfactual, data.read), labels="answers")
+
+
+def test_the_output_bias_goes_with_its_heads_where_the_released_code_has_it_there():
+    """A model whose edges into one reader are cut to zero, its head's share of the bias with them, by a plain loop."""
+    model, data = small_model(), small_data(n=2)
+    graph, generator = model.graph, torch.Generator().manual_seed(0)
+    kept = (torch.rand(graph.exists.shape, generator=generator) < 0.6).double() * graph.exists
+    zero = Evaluator(model, data, Ablation.parse("zero"), OBJECTIVES.get("kl")).prepare(data.batch(torch.arange(2)))
+    ours = model.run_cut(
+        kept[None], zero.alternative, inputs=zero.inputs, read=zero.runs.read, offset=cut_output_bias(model, kept[None])
+    )
+    alternative = {
+        name: torch.zeros(5, 12, dtype=torch.float64)
+        - (model.blocks[int(name[1])].b_O / graph.n_heads if name.startswith("a") else 0)
+        for name in graph.writers
+    }
+    for row in range(2):
+        # A cut head carries minus its share, for the stream holds the whole bias; a kept one carries what it wrote.
+        assert_close(ours[0, row], plain_cut(model, data.clean[row], alternative, kept)[-1], rtol=1e-9, atol=1e-9)
+
+
+def test_where_the_output_bias_travels_changes_nothing_but_zero():
+    model, data = small_model(n_layers=1), small_data()
+    given = dict(weight_epochs=0, edge_epochs=8, edge_sparsity=0.1)
+    for ablation, same in (("patch", True), ("zero", False)):
+        found = [
+            discover("discogp", model, data, ablation=Ablation.parse(ablation), output_bias=where, **given).scores
+            for where in ("constant", "heads")
+        ]
+        assert torch.equal(found[0].values.nan_to_num(), found[1].values.nan_to_num()) is same
 
 
 def test_the_report_has_weights_edges_and_both():

@@ -1,0 +1,36 @@
+"""Outputs over a task's candidate answers alone: what is right and what is wrong in each prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..data import Batch, Data
+from ..errors import Undefined
+
+
+def check_answers(method: str, data: Data) -> None:
+    """Raises Undefined where a prompt has fewer than two candidate answers."""
+    if data.answers is None or data.wrong is None or int((_candidates(data.answers, data.wrong) >= 0).sum(1).min()) < 2:
+        raise Undefined(
+            f"{method}: labels='answers' needs two answers in every prompt, and one has fewer; use 'prediction'."
+        )
+
+
+def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
+    """Outputs [..., n_read, d_out] with all but each prompt's candidate answers at minus infinity."""
+    candidates = _candidates(batch.answers, batch.wrong)[batch.example_of_read].to(outputs.device)  # [n_read, K]
+    is_candidate = torch.zeros(outputs.shape[-2:], dtype=torch.bool, device=outputs.device)
+    rows = torch.arange(len(candidates), device=outputs.device)[:, None].expand_as(candidates)
+    is_candidate[rows[candidates >= 0], candidates[candidates >= 0]] = True
+    return outputs.masked_fill(~is_candidate, -torch.inf)
+
+
+def mean_where_finite(values: Tensor) -> Tensor:
+    """Mean over the last axis of the values that are not minus infinity; gradients of those alone."""
+    finite = values.isfinite()
+    return values.where(finite, 0).sum(-1) / finite.sum(-1)
+
+
+def _candidates(answers: Tensor, wrong: Tensor) -> Tensor:
+    return torch.cat([answers, wrong], 1)
