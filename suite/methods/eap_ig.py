@@ -12,6 +12,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.capture import Gradients, contract
 from ..model.graph import Graph, Key
+from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, mean_scores
 from .cost import Cost
@@ -19,12 +20,15 @@ from .registry import BY_GRADIENTS, method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
-PATHS = ("inputs", "activations", "activations-all", "clean-corrupted")
+BOTH = "both"  # k/m for k = 0 .. m, both ends among them
+PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
 
 
-def _cost(graph: Graph, prompts: int, path: str, steps: int, **_: object) -> Cost:
+def _cost(graph: Graph, prompts: int, path: str, steps: int, endpoint: str, **_: object) -> Cost:
     if path == "clean-corrupted":
         return Cost(forward=2 * prompts, gradient=2 * prompts)
+    if path == "masks":
+        return Cost(forward=2 * prompts, gradient=(steps + (endpoint == BOTH)) * prompts)
     paths = 1 if path == "inputs" else 1 + graph.n_layers * (1 + graph.mlps)
     return Cost(forward=2 * prompts, gradient=steps * paths * prompts)
 
@@ -38,10 +42,11 @@ def _cost(graph: Graph, prompts: int, path: str, steps: int, **_: object) -> Cos
         "reference-code-activations": {"path": "activations-all", "endpoint": "right"},
         "activations": {"path": "activations", "endpoint": "right"},
         "clean-corrupted": {"path": "clean-corrupted"},
+        "auto-circuit": {"path": "masks", "steps": 50, "endpoint": BOTH},
         "quick": {"steps": 5, "endpoint": "midpoint"},
     },
     cost="2 forward, and steps x (1 forward, 1 backward) with path inputs; times 1 + layers x (heads, MLP) with path "
-    "activations; 2 forward, 2 backward with clean-corrupted",
+    "activations; 2 forward, 2 backward with clean-corrupted; with path masks each pass is a cut one",
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: _cost(graph, n, **given),
@@ -69,21 +74,26 @@ def discover(
             (integrated gradients of Marks et al. 2024). ``activations-all``: what the released code computes under
             that name, for each edge the average over the paths of all layer-nodes, whosever edge it is; under mean
             ablation it also interpolates to zero, here to the mean. ``clean-corrupted``: the two ends of ``inputs``
-            alone, half and half.
+            alone, half and half. ``masks``: not z but all edges at once, each carrying
+            alternative + a (what its writer writes in that run - alternative); the integrated mask gradient of
+            auto-circuit (``mask_gradient_prune_scores``, preset ``auto-circuit``), complete over all edges together.
         steps: m, the number of points; not used by ``clean-corrupted``.
         endpoint: a_k for k = 0 .. m-1: ``right`` (k+1)/m, the paper's equation; ``left`` k/m, the released code for
-            path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2.
+            path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2; ``both`` k/m for k = 0 .. m.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
         SpecError: no steps, an unknown path or endpoint.
     """
-    if steps < 1 or endpoint not in ENDPOINTS or path not in PATHS:
+    if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in PATHS:
         raise SpecError(
             f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*PATHS]}, steps of 1 or more, "
-            f"and one of {[*ENDPOINTS]}."
+            f"and one of {[*ENDPOINTS, BOTH]}."
         )
-    shares = [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
+    if endpoint == BOTH:
+        shares = [k / steps for k in range(steps + 1)]
+    else:
+        shares = [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
     if path == "clean-corrupted":
         path, shares = "inputs", [0.0, 1.0]
 
@@ -91,9 +101,23 @@ def discover(
         clean, far = prompts.clean.inputs, prompts.far
         if path == "inputs":
             return sum(prompts.products(far + a * (clean - far)) for a in shares) / len(shares)
+        if path == "masks":
+            return sum(_at_masks(prompts, a) for a in shares) / len(shares)
         return _along_activations(prompts, shares, own=path == "activations")
 
     return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+
+
+def _at_masks(prompts: Prompts, share: float) -> Tensor:
+    """Slope of the loss in each edge's cut share [W, R], summed over examples, where each edge keeps ``share``."""
+    model, inputs = prompts.model, prompts.clean.inputs
+    alternative = model.alternative(prompts.cut, inputs.shape[2])
+    with torch.enable_grad():
+        masks = torch.full(model.graph.exists.shape, share, dtype=model.dtype, device=model.device).requires_grad_()
+        logits = model.run_cut(masks[None], alternative, inputs=inputs, read=prompts.runs.read)[0]
+        value = prompts.loss(logits)
+    spend(backward=inputs.shape[1])
+    return -torch.autograd.grad(value, masks)[0]
 
 
 def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tensor:

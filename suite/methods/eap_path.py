@@ -1,6 +1,9 @@
-"""EAP with path increments: each step's own difference, with the gradient at its middle. This project's; no paper.
+"""EAP with path increments: each step's own difference, with the gradient at its middle.
 
-A path integral in the sense of Sundararajan, Taly and Yan 2017, arXiv:1703.01365, taken at every edge at once.
+It is the conductance of Dhamdhere, Sundararajan and Yan 2018, arXiv:1805.12233, of every edge at once: the integral of
+d loss / d y dy along a path of the inputs, which CEAP (2026, arXiv:2606.16920) proposes for circuits. Found here on the
+way of path integrals (Sundararajan, Taly and Yan 2017, arXiv:1703.01365); what CEAP's paper says beyond its abstract
+was not read.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def _cost(prompts: int, path: str, steps: int, **_: object) -> Cost:
 
 @method(
     "eap-path",
-    paper="CircuitMeter; path integrals of Sundararajan et al. 2017, arXiv:1703.01365",
+    paper="conductance: Dhamdhere et al. 2018, arXiv:1805.12233; CEAP 2026, arXiv:2606.16920",
     needs={"gradients"},
     presets={"gradient-path": {"path": "gradient"}, "quick": {}},
     cost="2 forward, steps x (2 forward, 1 backward); with path gradient 6 times that and 5 more",

@@ -235,3 +235,66 @@ def test_passes_are_those_declared(name, parameters, forward, backward):
     with count_passes() as passes:
         scores(name, model, data, **parameters)
     assert (passes.forward / data.n, passes.backward / data.n) == (forward, backward)
+
+
+# ---- auto-circuit's integrated mask gradient -------------------------------------------------------------------------
+
+
+def plain_mask_gradient(model, data, share):
+    """Slope of the mean loss in the cut share of every edge, all edges kept by ``share``: autograd through the loop."""
+    total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+    for i in range(data.n):
+        kept = (share * model.graph.exists.double()).requires_grad_()
+        logits = plain_cut(model, data.clean[i], written(model, data.counterfactual[i]), kept)[-1]
+        loss = logits[data.wrong[i, 0]] - logits[data.answers[i, 0]]
+        total -= torch.autograd.grad(loss, kept)[0] / data.n
+    return total
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_mask_path_is_the_mean_slope_of_all_masks_together(architecture):
+    model, data = small_model(**{**ARCHITECTURES[architecture], "n_layers": 2}), small_data(n=2)
+    expected = sum(plain_mask_gradient(model, data, k / 3) for k in range(4)) / 4
+    assert_close(scores("eap-ig", model, data, path="masks", steps=3, endpoint="both"), expected, **EXACT)
+    (one,) = (scores("eap-ig", model, data, path="masks", steps=1, endpoint="right"),)
+    assert_close(one, scores("eap", model, data), **EXACT)  # mask_gradient at the clean run is EAP
+
+
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_the_mask_path_is_complete_over_all_edges_together(ablation):
+    model, data = small_model(n_layers=1), small_data(n=2)
+    evaluator = Evaluator(model, data, Ablation.parse(ablation), LOSS)
+    exists = model.graph.exists
+    whole, nothing = evaluator.loss(torch.stack([exists, exists & ~exists])).tolist()
+    errors = [
+        abs(
+            float(scores("eap-ig", model, data, ablation=ablation, path="masks", steps=m, endpoint="midpoint").sum())
+            - x
+        )
+        for m, x in ((10, nothing - whole), (40, nothing - whole))
+    ]
+    assert errors[1] < errors[0] / 8 and errors[1] < 0.01
+
+
+# ---- means -----------------------------------------------------------------------------------------------------------
+
+
+def test_our_mean_is_over_every_token_and_eap_ig_s_is_not():
+    """The released code (795f560) sums each prompt's last token only and divides by its length: another number."""
+    model, data = small_model(n_layers=2), small_data(n=4)
+    wrote = [written(model, row) for row in data.clean]
+    mean = {name: torch.stack([each[name] for each in wrote]).mean((0, 1)) for name in wrote[0]}
+    last = {name: torch.stack([each[name][-1] / 5 for each in wrote]).mean(0) for name in wrote[0]}
+
+    def eap(alternative):
+        total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
+        for i in range(data.n):
+            kept = model.graph.exists.double().requires_grad_()
+            everywhere = {name: value.expand(5, -1) for name, value in alternative.items()}
+            logits = plain_cut(model, data.clean[i], everywhere, kept)[-1]
+            total -= torch.autograd.grad(logits[data.wrong[i, 0]] - logits[data.answers[i, 0]], kept)[0] / data.n
+        return total
+
+    ours = scores("eap", model, data, ablation="mean")
+    assert_close(ours, eap(mean), **EXACT)
+    assert (ours - eap(last)).abs().max() > 0.1 * ours.abs().max()
