@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from .record import Record
+from .published import published_faults
+from .reading import RECORD, SCORES, SUMS, Damaged, StoreReader
+from .record import Benchmark, Record
 from .store import Store
 
-STATES = ("done", "undefined", "failed", "damaged", "missing")
+STATES = ("done", "undefined", "unevaluated", "failed", "damaged", "missing")
 
 
 @dataclass(frozen=True)
@@ -18,34 +21,38 @@ class Check:
     """What was found.
 
     Args:
-        store: the folder.
+        store: the folder or address.
         faults: path in the store -> what is wrong with it.
         coverage: benchmark -> how many of its cells are in each of ``STATES``.
         missing_truths: keys of the cells whose certificate is not in the store.
         not_run: benchmark -> what was not run of it because the model was not there: a line for each model.
+        replayed: what computing cells anew gave, a line a cell; ``replay_differs``: whether some came out otherwise.
     """
 
-    store: Path
+    store: str
     faults: dict[str, str]
     coverage: dict[str, dict[str, int]]
     missing_truths: tuple[str, ...]
     not_run: dict[str, list[str]] = field(default_factory=dict)
+    replayed: tuple[str, ...] = ()
+    replay_differs: bool = False
 
     @property
     def whole(self) -> bool:
-        """Whether everything is there, nothing was changed, and no cell failed."""
+        """Whether everything is there, nothing was changed, no cell failed, and none came out otherwise anew."""
         complete = all(not counts[state] for counts in self.coverage.values() for state in STATES[2:])
-        return complete and not self.faults and not self.missing_truths
+        return complete and not (self.faults or self.missing_truths or self.replay_differs)
 
     def as_json(self) -> dict[str, Any]:
         """For ``check --json``."""
         return {
-            "store": str(self.store),
+            "store": self.store,
             "whole": self.whole,
             "faults": self.faults,
             "coverage": self.coverage,
             "missing_truths": list(self.missing_truths),
             "not_run": self.not_run,
+            "replayed": list(self.replayed),
         }
 
     def __str__(self) -> str:
@@ -56,6 +63,7 @@ class Check:
             lines += [f"  {name}: not run: {line}" for line in self.not_run.get(name, ())]
         lines += [f"  {path}: {reason}" for path, reason in self.faults.items()]
         lines += [f"  cells/{key}: its certificate is not in the store" for key in self.missing_truths]
+        lines += [f"  replayed: {line}" for line in self.replayed]
         return "\n".join(lines)
 
 
@@ -71,37 +79,69 @@ def check(path: str | Path) -> Check:
     truths = {record.identity.truth for record in records.values()} - {None}
     known = {certificate for certificate in truths if store.has_truth(certificate)}
     orphans = [key for key, record in records.items() if record.identity.truth not in {None, *known}]
+    made_in = {record.provenance.environment for record in records.values()} - {None}
+    for name in sorted(made_in - set(store.environment_keys())):
+        faults[f"environments/{name}.json"] = "is missing: cells say that they were computed in it"
+    evaluated = set(store.evaluation_keys())
     coverage, not_run = {}, {}
-    for file in sorted((store.path / "benchmarks").glob("*.json")):
-        if f"benchmarks/{file.name}" not in faults:
-            benchmark = store.benchmark(file.stem)
-            found = [_state(key, records, faults) for key in benchmark.cells]
-            if benchmark.not_run:
-                not_run[file.stem] = [str(model) for model in benchmark.not_run]
-            coverage[file.stem] = {state: found.count(state) for state in STATES}
-    return Check(store.path, faults, coverage, tuple(orphans), not_run)
+    for name in store.benchmark_names():
+        if f"benchmarks/{name}.json" in faults:
+            continue
+        benchmark = store.benchmark(name)
+        found = [_state(key, benchmark, records, faults, evaluated) for key in benchmark.cells]
+        coverage[name] = {state: found.count(state) for state in STATES}
+        if benchmark.not_run:
+            not_run[name] = [str(model) for model in benchmark.not_run]
+    return Check(store.name, faults, coverage, tuple(orphans), not_run)
 
 
-def faults_of(store: Store) -> dict[str, str]:
-    """Everything in the store that is not what was written, by its path, with what is wrong."""
-    found: dict[str, str] = {}
-    readers = {
-        "cells/{}": (store.keys(), store.record),
-        "evaluations/{}.json": (store.evaluation_keys(), store.evaluation),
-        "truths/{}.json": (store.truth_keys(), store.truth),
-        "benchmarks/{}.json": (store.benchmark_names(), store.benchmark),
-    }
-    for path, (names, read) in readers.items():
-        for name in names:
-            try:
-                read(name)
-            except StoreError as error:
-                found[path.format(name)] = str(error)
-    return found
-
-
-def _state(key: str, records: dict[str, Record], faults: dict[str, str]) -> str:
+def _state(
+    key: str, benchmark: Benchmark, records: dict[str, Record], faults: dict[str, str], evaluated: set[str]
+) -> str:
     if key not in records:
         return "damaged" if f"cells/{key}" in faults else "missing"
     record = records[key]
-    return "undefined" if record.kind == "undefined" else record.status
+    if record.kind == "undefined" or not record.done:
+        return record.kind if record.kind == "undefined" else "failed"
+    evaluation = benchmark.evaluations.get(key)
+    return "done" if evaluation is None or evaluation in evaluated else "unevaluated"
+
+
+def faults_of(store: StoreReader) -> dict[str, str]:
+    """Everything in the store that is not what was written, by its path, with what is wrong."""
+    found = _faults("cells/{}", store.keys(), lambda key: _cell(store, f"cells/{key}", key))
+    found |= _faults("failed/{}", store.folder.names("failed"), lambda name: store.cell_files(f"failed/{name}"))
+    found |= _faults("evaluations/{}.json", store.evaluation_keys(), store.evaluation)
+    found |= _faults("truths/{}.json", store.truth_keys(), store.truth)
+    found |= _faults("environments/{}.json", store.environment_keys(), store.environment)
+    found |= _faults("benchmarks/{}.json", store.benchmark_names(), store.benchmark)
+    found |= _faults("{}", ["store.json"], lambda name: store.store_file())
+    found |= _faults("index/{}", store.folder.names("index"), lambda name: _listed(store, name))
+    if store.keys() and not store.benchmark_names():
+        found["benchmarks"] = "no benchmark says which cells there should be; run the benchmark again to write it"
+    return found | published_faults(store.folder)
+
+
+def _faults(path: str, names: Iterable[str], read: Callable[[str], Any]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            read(name)
+        except StoreError as error:
+            found[path.format(name)] = str(error)
+    return found
+
+
+def _cell(store: StoreReader, path: str, key: str) -> None:
+    store.record(key)
+    unknown = set(store.folder.names(path)) - {RECORD, SCORES, SUMS}
+    if unknown:
+        raise Damaged(f"{', '.join(sorted(unknown))} was not written by a run")
+
+
+def _listed(store: StoreReader, name: str) -> None:
+    """Raises Damaged for an entry of the index that is not empty, or whose benchmark is not there."""
+    if store.folder.read(f"index/{name}"):
+        raise Damaged("is not what was written: it should be empty")
+    if name not in store.benchmark_names():
+        raise Damaged(f"benchmarks/{name}.json was deleted; run the benchmark again to write it")

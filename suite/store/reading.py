@@ -118,8 +118,19 @@ class StoreReader:
         return self._stems("benchmarks")
 
     def truth(self, certificate_hash: str) -> dict[str, Any]:
-        """The certificate with this hash, as it was when cells were scored against it. Raises StoreError."""
-        return self._json(f"truths/{certificate_hash}.json")
+        """The certificate with this hash, as it was when cells were scored against it.
+
+        Raises StoreError when there is none, and Damaged when it was changed: its name is the hash of its content.
+        """
+        return self._by_hash(f"truths/{certificate_hash}.json", certificate_hash)
+
+    def environment_keys(self) -> list[str]:
+        """The hashes of the environments that cells were computed in, sorted."""
+        return self._stems("environments")
+
+    def environment(self, environment_hash: str) -> dict[str, Any]:
+        """An environment that cells were computed in (``run.environment``). Raises as ``truth`` does."""
+        return self._by_hash(f"environments/{environment_hash}.json", environment_hash)
 
     def has_truth(self, certificate_hash: str) -> bool:
         """Whether the certificate is kept here, and is what was written."""
@@ -139,6 +150,12 @@ class StoreReader:
         return _typed(Benchmark, contents, path)
 
     # How it is done
+
+    def _by_hash(self, path: str, wanted: str) -> dict[str, Any]:
+        contents = self._json(path)
+        if content_hash(contents) != wanted:
+            raise Damaged(f"{path} is not what was written: its name is not the hash of its content")
+        return contents
 
     def _undamaged(self, keys: list[str], read: Callable[[str], Value]) -> Iterator[Value]:
         for key in keys:
@@ -282,6 +299,12 @@ def misfit(record: Record, tensors: Mapping[str, np.ndarray]) -> str | None:
 def sums_of(contents: Mapping[str, bytes]) -> str:
     """The text of ``SHA256SUMS`` for these files."""
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
+
+
+def content_hash(contents: Mapping[str, Any]) -> str:
+    """16 hex digits of a JSON object's content: the name of a certificate, and of an environment."""
+    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def digest(contents: Mapping[str, Any]) -> str:

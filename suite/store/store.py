@@ -6,6 +6,7 @@
     cells/<key>/SHA256SUMS           readable by sha256sum -c
     evaluations/<key>.json           what was measured of a cell's circuits, with its own checksum
     truths/<certificate hash>.json   every certificate that a cell was scored against
+    environments/<hash>.json         every environment that a cell was computed in
     benchmarks/<name>.json           which cells a benchmark consists of, with its own checksum
     index/<name>                     one empty file a benchmark, so that a benchmark that was deleted is missed
     damaged/, failed/                what was moved aside: cells that fail their checksums, failures that were retried
@@ -28,7 +29,7 @@ from ..errors import StoreError
 from .files import free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
 from .model import encoded
-from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, digest, misfit, sums_of
+from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, content_hash, digest, misfit, sums_of
 from .record import Benchmark, EvaluationRecord, Record
 
 if TYPE_CHECKING:
@@ -129,8 +130,17 @@ class Store(StoreReader):
 
     def write_truth(self, certificate_hash: str, certificate: Mapping[str, Any]) -> None:
         """Keeps a copy of a certificate; does nothing where there is one."""
+        if content_hash(certificate) != certificate_hash:
+            raise StoreError(f"the certificate {certificate_hash} is not written: that is not the hash of its content.")
         if not self.has_truth(certificate_hash):
             self._write_json(f"truths/{certificate_hash}.json", certificate)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> str:
+        """Keeps what a cell was computed in; returns its hash, by which records name it."""
+        name = content_hash(environment)
+        if not (self.path / "environments" / f"{name}.json").exists():
+            self._write_json(f"environments/{name}.json", environment)
+        return name
 
     def write_benchmark(self, name: str, benchmark: Benchmark) -> None:
         """Notes which cells a benchmark consists of, so that coverage can be checked without the methods."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import numpy as np
 import torch
 
 from circuitmeter.suite.circuit import EdgeScores, Reference
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
+from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import CellIdentity, EvaluationIdentity, EvaluationRecord, Record
 from circuitmeter.suite.store.store import Store
 
@@ -113,7 +111,7 @@ def make_store(path, *, programs=4, methods=tuple(QUALITY), ablations=("patch", 
     store = Store(path, create=True)
     for p in range(programs):
         contents = certificate(Graph(n_layers=2 + p % 2, n_heads=1, inputs="split"), ablations, seed=p)
-        digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+        digest = content_hash(contents)
         store.write_truth(digest, contents)
         for method in methods:
             for a, ablation in enumerate(ablations):

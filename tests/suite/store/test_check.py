@@ -23,7 +23,7 @@ def store(spec, tmp_path):
 def test_a_finished_store_is_whole(store, capsys):
     found = check(store)
     assert found.whole and found.coverage == {
-        "small": {"done": 2, "undefined": 0, "failed": 0, "damaged": 0, "missing": 0}
+        "small": {"done": 2, "undefined": 0, "unevaluated": 0, "failed": 0, "damaged": 0, "missing": 0}
     }
     assert cli.main(["check", str(store), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["whole"] is True

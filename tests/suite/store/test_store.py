@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from circuitmeter.suite.errors import StoreError
+from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import Benchmark, CellIdentity, Record, plain
 from circuitmeter.suite.store.store import Damaged, Store
 
@@ -228,9 +229,11 @@ def test_leftovers_of_dead_writers_are_swept_up_and_those_of_living_ones_are_not
 
 
 def test_truths_and_benchmarks_are_kept(store):
-    store.write_truth("abc", {"n_edges": 3})
-    store.write_truth("abc", {"n_edges": 4})
-    assert Store(store.path).truth("abc") == {"n_edges": 3}
+    name = content_hash({"n_edges": 3})
+    store.write_truth(name, {"n_edges": 3})
+    assert Store(store.path).truth(name) == {"n_edges": 3}
+    with pytest.raises(StoreError, match="not the hash of its content"):
+        store.write_truth(name, {"n_edges": 4})
     with pytest.raises(StoreError, match="cannot read .*xyz"):
         store.truth("xyz")
     store.write_benchmark("quick", Benchmark(cells=["1"]))

@@ -1,0 +1,93 @@
+"""What is made from a store and published: put into place whole, and covered by checksums.
+
+A report is written to a folder of its own first. Its files replace the old ones only when all of them are there, so
+that a full disk or an interruption leaves the old report as it was. Files of others in the same folder are not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import StoreError
+from .files import fsync_folder, write_atomically
+from .folder import Folder
+
+SUMS = "report.sha256"  # readable by sha256sum -c
+
+
+@contextmanager
+def publishing(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to write to, and puts what is in it into ``folder`` when the block ends without an error.
+
+    Files of the report before that the new one does not have are removed.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full; the old report is whole then.
+    """
+    temporary = folder / f".report-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        _put_into_place(temporary, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"cannot write the report to {folder}: {reason}; name another folder with --out.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_into_place(temporary: Path, folder: Path) -> None:
+    names = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
+    sums = "".join(f"{hashlib.sha256((temporary / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    before = _listed(folder)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary / name, folder / name)
+    write_atomically(folder / SUMS, sums.encode())
+    for name in set(before) - set(names):
+        (folder / name).unlink(missing_ok=True)
+    fsync_folder(folder)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of the report that is there; none where its list is damaged."""
+    try:
+        lines = (folder / SUMS).read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+    names = [line.partition("  ")[2] for line in lines]
+    return [name for name in names if name and not Path(name).is_absolute() and ".." not in Path(name).parts]
+
+
+def published_faults(folder: Folder) -> dict[str, str]:
+    """Path -> what is wrong with a file of the report; empty where there is no report, or it is what was written."""
+    top = set(folder.names(""))
+    if SUMS not in top:
+        has_report = top & {"report.html", "leaderboard.json"}
+        return (
+            {SUMS: "is missing: nothing covers the report; `circuitmeter report` writes it again"} if has_report else {}
+        )
+    try:
+        text = folder.read(SUMS).decode()
+    except (OSError, ValueError):
+        return {SUMS: "cannot be read"}
+    sums = dict(line.split("  ", 1)[::-1] for line in text.split("\n") if "  " in line)
+    if text != "".join(f"{value}  {name}\n" for name, value in sums.items()):
+        return {SUMS: "is garbled"}
+    found = {}
+    for name, wanted in sums.items():
+        try:
+            data = folder.read(name)
+        except (OSError, ValueError):
+            found[name] = "is missing, or cannot be read"
+            continue
+        if hashlib.sha256(data).hexdigest() != wanted:
+            found[name] = "is not what was written: its checksum differs"
+    return found

@@ -1,0 +1,101 @@
+"""A small store that holds a file of every kind, made without running anything."""
+
+import numpy as np
+
+from circuitmeter.suite.store.published import publishing
+from circuitmeter.suite.store.reading import content_hash
+from circuitmeter.suite.store.record import (
+    Benchmark,
+    CellIdentity,
+    Cost,
+    EvaluationIdentity,
+    EvaluationRecord,
+    Provenance,
+    Record,
+    failure,
+)
+from circuitmeter.suite.store.store import Store
+
+CERTIFICATE = {"format": 1, "n_edges": 5, "ablations": {"patch": {"core": ["input->m0"], "smallest": 1e-05}}}
+ENVIRONMENT = {"python": "3.11.7", "packages": {"numpy": "2.4.6"}}
+
+
+def cell(**changes):
+    return CellIdentity(
+        **{
+            "key_version": 2,
+            "task": "tracr/reverse",
+            "data": "d" * 16,
+            "model": "tracr/reverse",
+            "weights": "e" * 16,
+            "graph": "f" * 16,
+            "truth": content_hash(CERTIFICATE),
+            "method": "eap",
+            "version": "a" * 16,
+            "parameters": {"steps": 5},
+            "ablation": "patch",
+            "objective": "l2",
+            "seed": None,
+            **changes,
+        }
+    )
+
+
+def done(identity, auroc=1.0):
+    return Record(
+        key=identity.key,
+        identity=identity,
+        status="done",
+        kind=None,
+        reason=None,
+        n_edges=5,
+        recovery={"patch": {"auroc": auroc}},
+        cost=Cost(seconds=1.0, total_seconds=1.5),
+        provenance=Provenance(environment=content_hash(ENVIRONMENT)),
+    )
+
+
+def scores(shift=0.0):
+    values = np.full((2, 3), np.nan)
+    values.flat[:5] = np.arange(5) / 7 + shift
+    return {"scores": values}
+
+
+def evaluation(identity):
+    what = EvaluationIdentity(
+        evaluation_version=1, cell=identity.key, data="d" * 16, settings=("patch",), sizes=(0.5,), selection="top-n",
+        absolute=True,
+    )  # fmt: skip
+    rows = [
+        {"setting": "patch", "undefined": None, "full": 2.0, "nothing": 1.0, "values": [1.5], "faithfulness": [0.5]}
+    ]
+    return EvaluationRecord(
+        key=what.key, identity=what, status="done", kind=None, reason=None, split="test",
+        circuits=[{"size": 0.5, "n_edges": 2, "label": {}}], rows=rows,
+    )  # fmt: skip
+
+
+def write_report_of(folder):
+    with publishing(folder) as new:
+        (new / "tables").mkdir()
+        (new / "figures").mkdir()
+        (new / "report.html").write_text("<html>a report</html>\n")
+        (new / "leaderboard.json").write_text('{"eap": 1.0}\n')
+        (new / "tables" / "recovery.csv").write_text("method,auroc\neap,1.0\n")
+        (new / "figures" / "roc.svg").write_text("<svg/>\n")
+
+
+def make_whole_store(path, methods=("eap", "exact")):
+    """Two cells with an evaluation each, a failure that was retried, and a report."""
+    store = Store(path, create=True)
+    cells = [cell(method=method) for method in methods]
+    store.write(failure(cells[0], "error", "it broke"), {})
+    for identity in cells:
+        store.write(done(identity), scores())
+        store.write_evaluation(evaluation(identity))
+    store.write_truth(content_hash(CERTIFICATE), CERTIFICATE)
+    store.write_environment(ENVIRONMENT)
+    evaluations = {identity.key: evaluation(identity).key for identity in cells}
+    store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), evaluations=evaluations))
+    write_report_of(store.path)
+    return store
