@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..suite.errors import StoreError
+from ..suite.store.published import publishing
 from .chapters import present, present_evaluations
 from .chapters.leaderboard import leaderboard_json
 from .chapters.sensitivity import THRESHOLD
@@ -42,20 +42,15 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
     results = read(store_path, *others)
     folder = Path(store_path if out is None else out)
     drawn, curves = gallery(results)
-    try:
-        pictures = write_figures(folder / "figures", drawn)
-        shown = _write_tables(folder / "tables", results, curves)
+    with publishing(folder) as new:
+        pictures = write_figures(new / "figures", drawn)
+        shown = _write_tables(new / "tables", results, curves)
         circuits = circuits_of(results.store, results.recovery)
         parts = sections(results, pictures, shown, circuits)
         html = page(title(results.store), facts(results), parts, circuits.json if circuits.shown else "")
-        (folder / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
-        path = folder / "report.html"
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the report to {folder}: {error.strerror or error}; name another folder with --out."
-        ) from error
-    return path
+        (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
+        (new / "report.html").write_text(html, encoding="utf-8")
+    return folder / "report.html"
 
 
 def summary_table(store_path: str | Path) -> str:
