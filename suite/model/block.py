@@ -26,7 +26,7 @@ ACTIVATIONS = {
 
 
 # What an architecture may have that a method must have a rule for. A method says for which of these it is exact.
-FEATURES = ("layer norm", "rms norm", "post norm", "caps", "windows")
+FEATURES = ("layer norm", "rms norm", "q/k norm", "post norm", "caps", "windows")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Config:
     ``rotary_base`` where a model scales them; cosine and sine are multiplied by ``rotary_scale``. ``score_cap`` c
     makes every attention score s into c tanh(s / c); ``logit_cap`` does so to the logits. ``n_positions`` is the
     longest prompt on which all of this is the model.
+
+    ``layer_frequencies``, one tuple a layer, stand in for ``rotary_frequencies`` where layers differ (Gemma-3).
+    ``qk_norms`` (Qwen-3, Gemma-3): a root-mean-square norm of each head's query and key stands before the rotation. It
+    belongs to attention: what a query or key reader passes on is its projection, before that norm.
 
     ``windows``, one a layer: how many positions a query sees there, its own and those just before it; None for all.
 
@@ -78,6 +82,8 @@ class Config:
     logit_cap: float | None = None
     post_norms: bool = False
     windows: tuple[int | None, ...] | None = None
+    layer_frequencies: tuple[tuple[float, ...], ...] | None = None
+    qk_norms: bool = False
 
     def __post_init__(self) -> None:
         if self.windows is not None:
@@ -86,6 +92,10 @@ class Config:
                 raise ModelError(f"windows={self.windows}: give one a layer of {self.n_layers}, at least 1, or None.")
         if self.rotary_frequencies is not None:  # a list, from JSON; a tuple can be hashed
             object.__setattr__(self, "rotary_frequencies", tuple(self.rotary_frequencies))
+        if self.layer_frequencies is not None:
+            object.__setattr__(self, "layer_frequencies", tuple(map(tuple, self.layer_frequencies)))
+            if len(self.layer_frequencies) != self.n_layers:
+                raise ModelError(f"layer_frequencies for {len(self.layer_frequencies)} layers of {self.n_layers}.")
         if self.post_norms and (self.norm != "rms" or self.parallel):
             raise ModelError(
                 "a norm behind attention is a root-mean-square norm in sequential blocks, or there is none."
@@ -113,6 +123,7 @@ class Config:
         found = {
             "layer norm": self.norm == "layer",
             "rms norm": self.norm == "rms",
+            "q/k norm": self.qk_norms,
             "post norm": self.post_norms,
             "caps": self.score_cap is not None or self.logit_cap is not None,
             "windows": any(window is not None and window < self.n_positions for window in windows),
@@ -123,13 +134,13 @@ class Config:
 class Norm(nn.Module):
     """Layer norm, root-mean-square norm, or nothing. Part of the reader that it stands before."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, kind: str | None = None, width: int | None = None) -> None:
         super().__init__()
-        self.kind, self.eps = config.norm, config.norm_eps
+        self.kind, self.eps = kind or config.norm, config.norm_eps
         if self.kind != "none":
-            self.weight = nn.Parameter(torch.ones(config.d_model), requires_grad=False)
+            self.weight = nn.Parameter(torch.ones(width or config.d_model), requires_grad=False)
         if self.kind == "layer":
-            self.bias = nn.Parameter(torch.zeros(config.d_model), requires_grad=False)
+            self.bias = nn.Parameter(torch.zeros(width or config.d_model), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "layer":
@@ -160,7 +171,8 @@ class Block(nn.Module):
         window = None if config.windows is None else config.windows[layer]
         self.pattern = Pattern(config.scale, config.causal, window, config.score_cap)
         rotary = config.positions == "rotary"
-        self.rotation = Rotation(config.frequencies, config.rotary_scale) if rotary else None
+        frequencies = config.frequencies if config.layer_frequencies is None else config.layer_frequencies[layer]
+        self.rotation = Rotation(frequencies, config.rotary_scale) if rotary else None
         wide = (config.n_heads + 2 * config.kv_heads) * config.d_head
         shapes = {"W_QKV": (config.d_model, wide), "b_QKV": (wide,)}
         shapes |= {"W_O": (config.n_heads * config.d_head, config.d_model), "b_O": (config.d_model,)}
@@ -171,6 +183,8 @@ class Block(nn.Module):
             shapes |= {"W_out": (config.d_mlp, config.d_model), "b_out": (config.d_model,)}
             if config.gated:
                 shapes["W_gate"] = (config.d_model, config.d_mlp)
+        if config.qk_norms:
+            self.norm_q, self.norm_k = (Norm(config, "rms", config.d_head) for _ in range(2))
         if config.post_norms:
             self.norm_after_attention = Norm(config)
             if config.d_mlp:
@@ -229,6 +243,9 @@ class Block(nn.Module):
         return self.pattern.scores(*self._placed(q, k))
 
     def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+        """Queries and keys [..., P, E], normed where the model does it, with their positions in them."""
+        if self.config.qk_norms:
+            q, k = self.norm_q(q), self.norm_k(k)
         return (q, k) if self.rotation is None else self.rotation(q, k)
 
     def shares(self, z: Tensor) -> Tensor:

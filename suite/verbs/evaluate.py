@@ -92,7 +92,6 @@ def run(options: argparse.Namespace) -> int:
     settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs, prompts=options.prompts)
     file = file.on(problem.model.graph, learned_positions=problem.model.config.positions == "learned")
-    problems.note_in_sample(file.meta, problem, options.circuit)
     for text in file.notes:
         note(text)
     if options.curve and file.scores is None:
@@ -102,11 +101,12 @@ def run(options: argparse.Namespace) -> int:
     cost = cost_of(chosen, problem, 1)
     forecast = Speed(problem.model, problem.data).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {problem.data.n} prompts", forecast.seconds, options.yes)
-    problems.warn(problem)
     with watched("evaluate", cost.passes):
         rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
+    problems.note_in_sample(file.meta, problem, options.circuit)
+    problems.warn(problem)
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
     ranked = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
     curves = circuit_curves(file, problem, chosen, **ranked) if options.curve else None

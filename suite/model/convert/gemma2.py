@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..block import Config
 from .llama import projections, shape
-from .parts import activation, refuse
+from .parts import activation, refuse, rotations
 
 if TYPE_CHECKING:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 _NORMS = {
     "norm_attention": "input_layernorm",
@@ -39,20 +39,27 @@ def convert(source: Gemma2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     )
     config = Config(
         **shape(source),
+        **rotations(source.model.rotary_emb, "Gemma-2"),
         activation=activation(given.hidden_activation, "Gemma-2"),
         attention_scale=given.query_pre_attn_scalar**-0.5,
         score_cap=given.attn_logit_softcapping,
         logit_cap=given.final_logit_softcapping,
         post_norms=True,
     )
+    return config, weights_of(source)
+
+
+def weights_of(source: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights that Gemma-2 and Gemma-3 have in common."""
     body = source.model
     embedded = body.embed_tokens.weight
+    scale = torch.tensor(source.config.hidden_size**0.5, dtype=embedded.dtype, device=embedded.device)
     weights = {
-        "embed": embedded * torch.tensor(given.hidden_size**0.5, dtype=embedded.dtype, device=embedded.device),
+        "embed": embedded * scale,
         "unembed": source.get_output_embeddings().weight.T,
         "norm_final.weight": 1 + body.norm.weight,
     }
     for layer, block in enumerate(body.layers):
         own = projections(block) | {f"{ours}.weight": 1 + getattr(block, its).weight for ours, its in _NORMS.items()}
         weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
-    return config, weights
+    return weights

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import ModelError
 from ..graph import InputNodes
 from ..transformer import Config, Transformer
-from . import gemma2, gpt2, gpt_neox, llama
+from . import gemma2, gemma3, gpt2, gpt_neo, gpt_neox, gptj, llama, phi3
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,7 +22,12 @@ CONVERTERS = {
     "llama": llama.convert,
     "mistral": llama.convert,
     "qwen2": llama.convert,
+    "qwen3": llama.convert,
+    "phi3": phi3.convert,
     "gemma2": gemma2.convert,
+    "gemma3_text": gemma3.convert,
+    "gptj": gptj.convert,
+    "gpt_neo": gpt_neo.convert,
 }
 
 

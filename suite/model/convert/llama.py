@@ -1,4 +1,4 @@
-"""The Llama family: Llama 1, 2 and 3, Mistral and Qwen-2.5, which are one block with or without biases."""
+"""The Llama family: Llama 1, 2 and 3, Mistral, Qwen-2.5 and Qwen-3, one block with or without biases and q/k norms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..block import Config
-from .parts import activation, bias_of, joined, longest, refuse, rotations
+from .parts import activation, bias_of, joined, reach, refuse, rotations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 
 def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
-    """(Config, weights) of a Llama, Mistral or Qwen-2 with a language-model head."""
+    """(Config, weights) of a Llama, Mistral, Qwen-2 or Qwen-3 with a language-model head."""
     given, body, name = source.config, source.model, type(source).__name__
     # The gate would have a bias of its own; no released model sets it.
     refuse(name, mlp_bias=getattr(given, "mlp_bias", False))
-    config = Config(**shape(source), activation=activation(given.hidden_act, name))
+    normed = hasattr(body.layers[0].self_attn, "q_norm")
+    config = Config(
+        **shape(source),
+        **rotations(body.rotary_emb, name),
+        activation=activation(given.hidden_act, name),
+        qk_norms=normed,
+    )
     weights = {
         "embed": body.embed_tokens.weight,
         "unembed": source.get_output_embeddings().weight.T,
@@ -31,6 +37,8 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
             "norm_attention.weight": block.input_layernorm.weight,
             "norm_mlp.weight": block.post_attention_layernorm.weight,
         }
+        if normed:
+            own |= {f"norm_{part}.weight": getattr(block.self_attn, f"{part}_norm").weight for part in "qk"}
         weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
     return config, weights
 
@@ -52,11 +60,10 @@ def shape(source: PreTrainedModel) -> dict[str, object]:
         "d_mlp": given.intermediate_size,
         "d_vocab": given.vocab_size,
         "d_out": given.vocab_size,
-        "n_positions": longest(name, given),
         "norm": "rms",
         "norm_eps": given.rms_norm_eps,
         "gated": True,
-        **rotations(source.model.rotary_emb, name),
+        **reach(name, given),
     }
 
 

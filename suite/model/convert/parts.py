@@ -46,13 +46,7 @@ def rotations(embedding: nn.Module, model: str) -> dict[str, Any]:
     Raises:
         ModelError: a kind whose frequencies change with the prompt's length.
     """
-    kind = getattr(embedding, "rope_type", "default")
-    if kind in _CHANGING_ROTATIONS:
-        raise ModelError(
-            f"{model} with rotary embeddings of type {kind!r} cannot be converted: their frequencies change with the "
-            f"length of the prompt; default, linear, llama3 and yarn can."
-        )
-    frequencies = tuple(embedding.inv_freq.double().tolist())
+    frequencies = fixed_rotations(embedding.inv_freq, getattr(embedding, "rope_type", "default"), model)
     return {
         "positions": "rotary",
         "rotary_dims": 2 * len(frequencies),
@@ -61,20 +55,27 @@ def rotations(embedding: nn.Module, model: str) -> dict[str, Any]:
     }
 
 
-def longest(model: str, given: Any) -> int:
-    """The longest prompt on which attention sees all that came before it, in tokens.
+def fixed_rotations(frequencies: Tensor, kind: str, model: str) -> tuple[float, ...]:
+    """Rotary frequencies as numbers. Raises ModelError for a kind that changes them with the prompt's length."""
+    if kind in _CHANGING_ROTATIONS:
+        raise ModelError(
+            f"{model} with rotary embeddings of type {kind!r} cannot be converted: their frequencies change with the "
+            f"length of the prompt; default, linear, llama3 and yarn can."
+        )
+    return tuple(frequencies.double().tolist())
 
-    A sliding window hides what lies further back than its length. In shorter prompts it hides nothing, so a model with
-    windows is taken as one of shorter prompts, and longer ones are refused when they are run.
-    """
+
+def reach(model: str, given: Any) -> dict[str, Any]:
+    """The fields of a Config that say how far attention sees: the longest prompt, and layers' windows."""
+    n_layers, most = given.num_hidden_layers, given.max_position_embeddings
     window = getattr(given, "sliding_window", None)
     if getattr(given, "use_sliding_window", True) is False:
         window = None
-    kinds = getattr(given, "layer_types", None)
-    if kinds is not None:
-        refuse(model, layer_types=sorted(set(kinds) - {"full_attention", "sliding_attention"}))
-        window = window if "sliding_attention" in kinds else None
-    return min(given.max_position_embeddings, window or given.max_position_embeddings)
+    kinds = getattr(given, "layer_types", None) or ["sliding_attention"] * n_layers
+    refuse(model, layer_types=sorted(set(kinds) - {"full_attention", "sliding_attention"}))
+    windows = tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    narrow = any(each is not None and each < most for each in windows)
+    return {"n_positions": most, "windows": windows if narrow else None}
 
 
 def joined(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from circuitmeter.suite.errors import DataError, ModelError
+from circuitmeter.suite.model.capture import edge_products
 from circuitmeter.suite.model.convert import CONVERTERS, check_logits, from_huggingface
 
 LLAMA3 = {
@@ -36,6 +38,13 @@ del NEOX["num_key_value_heads"]
 GEMMA = {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 5, "attn_logit_softcapping": 2.0}
 GEMMA |= {"final_logit_softcapping": 3.0, "pad_token_id": None}
 
+GEMMA3 = {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 5, "pad_token_id": None, "sliding_window": 6}
+GEMMA3 |= {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+PHI3 = {**SMALL, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+GPTJ = dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, n_positions=32, rotary_dim=4)
+NEO = dict(num_layers=2, num_heads=2, hidden_size=16, vocab_size=50, max_position_embeddings=32, window_size=5)
+NEO |= {"attention_types": [[["global", "local"], 1]], "bos_token_id": None, "eos_token_id": None}
+
 # name: (configuration class, options)
 SOURCES = {
     "gpt2": ("GPT2", GPT2),
@@ -57,6 +66,29 @@ SOURCES = {
     "llama, biases": ("Llama", {**SMALL, "attention_bias": True, "hidden_act": "gelu"}),
     "mistral": ("Mistral", {**SMALL, "sliding_window": None}),
     "mistral, windows": ("Mistral", {**SMALL, "sliding_window": 20}),
+    "qwen-3": ("Qwen3", {**SMALL, "head_dim": 6}),
+    "qwen-3, windows, biases, tied": (
+        "Qwen3",
+        {
+            **SMALL,
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "max_window_layers": 1,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "phi-3": ("Phi3", PHI3),
+    "phi-3, windows, tied": ("Phi3", {**PHI3, "sliding_window": 9, "tie_word_embeddings": True}),
+    "gemma-3": ("Gemma3Text", GEMMA3),
+    "gemma-3, capped, untied": (
+        "Gemma3Text",
+        {**GEMMA3, "final_logit_softcapping": 3.0, "tie_word_embeddings": False},
+    ),
+    "gpt-j": ("GPTJ", GPTJ),
+    "gpt-j, rotated whole, its own width": ("GPTJ", {**GPTJ, "rotary_dim": 8, "n_inner": 24}),
+    "gpt-neo": ("GPTNeo", NEO),
+    "gpt-neo, its own width": ("GPTNeo", {**NEO, "intermediate_size": 24, "activation_function": "relu"}),
     "qwen-2.5": ("Qwen2", {**SMALL, "tie_word_embeddings": True}),
     "gemma-2": ("Gemma2", GEMMA),
     "gemma-2, windows, untied": ("Gemma2", {**GEMMA, "sliding_window": 16, "tie_word_embeddings": False}),
@@ -142,19 +174,47 @@ def test_models_that_differ_in_their_rotations_alone_have_different_hashes():
     assert plain.weights_hash != scaled.weights_hash
 
 
-@pytest.mark.parametrize("name, longest", [("mistral, windows", 20), ("gemma-2, windows, untied", 16), ("mistral", 64)])
+WINDOWED = ("mistral, windows", "gemma-2, windows, untied", "qwen-3, windows, biases, tied", "gemma-3", "gpt-neo")
+
+
+@pytest.mark.parametrize("name", WINDOWED)
 @torch.no_grad()
-def test_prompts_that_a_window_would_cut_are_refused(name, longest):
+def test_windows_shorter_than_the_prompt_are_computed(name):
     theirs = source(name)
     ours = from_huggingface(theirs)
-    assert ours.config.n_positions == longest
-    if longest < 64:
-        tokens = prompts(longest + 6)
-        short = theirs(tokens[:, :longest]).logits
-        assert not torch.allclose(theirs(tokens[:, 6:]).logits[:, -1], theirs(tokens).logits[:, -1], atol=1e-3)
-        assert_close(ours(tokens[:, :longest]), short, rtol=1e-4, atol=1e-4)
-        with pytest.raises(DataError, match=f"a prompt of {longest + 6} tokens, and the model takes {longest}"):
-            ours(tokens)
+    window = min(each for each in ours.config.windows if each)
+    tokens = prompts(window + 6)
+    assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+    wide = from_huggingface(theirs)
+    for block in wide.blocks:
+        block.pattern = replace(block.pattern, window=None)
+    assert_close(wide(tokens)[:, :window], ours(tokens)[:, :window], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(wide(tokens)[:, -1], ours(tokens)[:, -1], atol=1e-3), "the window hides something"
+
+
+@torch.no_grad()
+def test_a_prompt_longer_than_the_model_takes_is_refused():
+    ours = from_huggingface(source("mistral"))
+    with pytest.raises(DataError, match="a prompt of 70 tokens, and the model takes 64"):
+        ours(prompts(70))
+
+
+@pytest.mark.parametrize("name", ["qwen-3", "gemma-3", "gpt-j", "gpt-neo"])
+def test_attribution_is_the_derivative_of_cutting(name):
+    """Norms of queries and keys, windows and two kinds of blocks: every edge's score is its mask's gradient."""
+    model = from_huggingface(source(name).double())
+    tokens, read = prompts(9), torch.zeros(3, 9, dtype=torch.bool)
+    read[:, -1] = True
+    inputs = model.input_nodes(tokens)
+    _, run = model.run(inputs)
+    _, other = model.run(model.input_nodes(prompts(9).flip(0)))
+    alternative = model.alternative(other, 9)
+    mask = torch.ones(1, *model.graph.exists.shape, dtype=torch.float64, requires_grad=True)
+    model.run_cut(mask, alternative, inputs=inputs, read=read)[..., 3].sum().backward()
+    scores, _ = edge_products(model, inputs, model.difference(other, run), lambda logits: logits[:, 3].sum(), read)
+    exists = model.graph.exists
+    assert_close(scores[exists], -mask.grad[0][exists], rtol=1e-6, atol=1e-8)
+    assert scores[exists].abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -166,6 +226,7 @@ def test_prompts_that_a_window_would_cut_are_refused(name, longest):
         ("llama 1", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
         ("qwen-2.5", {"num_key_value_heads": 8}, "4 heads and 8 of keys and values"),
         ("gemma-2", {"attention_bias": True}, "attention_bias=True"),
+        ("gemma-3", {"attn_logit_softcapping": 2.0}, "attn_logit_softcapping=2.0"),
     ],
 )
 def test_what_cannot_be_converted_is_refused(name, changes, reason):
@@ -176,7 +237,9 @@ def test_what_cannot_be_converted_is_refused(name, changes, reason):
 
 def test_an_unknown_architecture_is_refused_by_name():
     tiny = transformers.BloomConfig(hidden_size=8, n_layer=1, n_head=1, vocab_size=9)
-    with pytest.raises(ModelError, match="'bloom'.*gpt2, gpt_neox, llama, mistral, qwen2, gemma2 can"):
+    with pytest.raises(
+        ModelError, match="'bloom'.*gpt2, gpt_neox, .*qwen3, phi3, gemma2, gemma3_text, gptj, gpt_neo can"
+    ):
         from_huggingface(transformers.BloomForCausalLM(tiny))
 
 
