@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from ..suite.errors import ModelError
+from ..suite.reading import check_file, read_bytes, reading
+from ..suite.reading import read_json as parsed_file
 from .rasp.domain import Domain
 
 FORMAT = 1
+LARGEST_WEIGHTS = 1 << 30  # bytes; ground truths are small models
 
 
 def file_name(stem: str, variant: str, extension: str) -> str:
@@ -72,17 +74,16 @@ def write_certificate(
 def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -> Domain:
     """Raises ModelError when it is missing, damaged, or not the one that was certified."""
     path, about = directory / file_name("domain", variant, "safetensors"), certificate["domain"]
-    try:
+    with reading(path, ModelError):
+        check_file(path, error=ModelError)
         arrays = load_arrays(path)
-    except (OSError, SafetensorError) as problem:
-        raise ModelError(f"{path} cannot be read: {problem}") from problem
-    arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
-    domain = Domain(
-        about["kind"],
-        tuple(about["lengths"]),
-        *(arrays[name] for name in ("tokens", "read", "classes")),
-        about["enumerated"],
-    )
+        arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
+        domain = Domain(
+            about["kind"],
+            tuple(about["lengths"]),
+            *(arrays[name] for name in ("tokens", "read", "classes")),
+            about["enumerated"],
+        )
     if domain.hash != about["hash"]:
         raise ModelError(f"{path} is not the domain that {file_name('certificate', variant, 'json')} is about.")
     return domain
@@ -91,21 +92,16 @@ def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -
 def read_weights(directory: Path, sha256: str) -> dict[str, torch.Tensor]:
     """Raises ModelError when the weights file is missing, damaged, or not the one with this hash."""
     path = directory / "model.safetensors"
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read: {problem}") from problem
+    content = read_bytes(path, at_most=LARGEST_WEIGHTS, error=ModelError)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(f"{path} is not the file that was certified (its SHA-256 differs); restore or rebuild it.")
-    return load_tensors(content)
+    with reading(path, ModelError):
+        return load_tensors(content)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Raises ModelError when it is missing, no JSON, or written by a newer version."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise ModelError(f"{path} cannot be read: {problem}") from problem
+    content = parsed_file(path, error=ModelError)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} has not format {FORMAT}, the one that this version reads.")
     return content

@@ -20,6 +20,7 @@ from ..suite.model.transformer import Config, Transformer
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
 from .rotation import rotate, rotated_size
+from .schema import check_certificate, check_model
 
 SHIPPED = {
     "gates": Path(__file__).parent / "gates" / "weights",
@@ -159,14 +160,10 @@ def load(name: str | Path) -> GroundTruth:
         known = names()
         families = sorted({f"{each.partition('/')[0]}/*" for each in known})
         raise ModelError(unknown("ground truth", str(name), known, "A folder with a model.json is one.", families))
-    truth = GroundTruth(
-        str(name),
-        directory,
-        variant,
-        read_json(directory / "model.json"),
-        read_json(directory / file_name("certificate", variant, "json")),
-    )
-    read_weights(directory, truth.certificate["weights"])
+    model, certificate = directory / "model.json", directory / file_name("certificate", variant, "json")
+    truth = GroundTruth(str(name), directory, variant, read_json(model), read_json(certificate))
+    check_certificate(truth.certificate, certificate)
+    check_model(truth.description, model, truth.certificate, read_weights(directory, truth.certificate["weights"]))
     return truth
 
 

@@ -6,13 +6,18 @@ The command line prints them as one line and exits with status 2; only bugs prin
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-LONGEST_LINE = 1000  # characters of a message; what a user's file or code says may be longer
+LONGEST_LINE, LONGEST_WORD = 4000, 200  # characters of a message; what a user's file or code says may be longer
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
 
 
 class CircuitMeterError(Exception):
-    """Base of every error that is the request's fault and not the program's."""
+    """Base of every error that is the request's fault and not the program's. Its message is one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class SpecError(CircuitMeterError):
@@ -71,5 +76,6 @@ def one_line(error: object, at_most: int = LONGEST_LINE) -> str:
     """
     text = str(error)[: 10 * at_most]
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = _LONG_WORD.sub(lambda word: f"{word[0][: LONGEST_WORD // 2]}…", line)
     line = line or (type(error).__name__ if isinstance(error, BaseException) else "")
     return line if len(line) <= at_most else f"{line[: at_most - 1]}…"

@@ -77,9 +77,11 @@ def read_bytes(path: str | Path, *, at_most: int = LARGEST_TEXT, error: type[Cir
         error: no such file, no file but a folder, a pipe or a device, or one that is larger.
     """
     with reading(path, error):
-        check_file(path, at_most=at_most, error=error)
+        size = check_file(path, at_most=at_most, error=error).st_size
         with open(path, "rb") as file:
-            content = file.read(at_most + 1)  # it may grow, and files of the kernel say that they are empty
+            content = file.read(size + 1)
+            while len(content) <= at_most and (more := file.read(MEBIBYTE)):
+                content += more  # it grew, or is one of the kernel's, which say that they are empty
         if len(content) > at_most:
             raise error(_too_large(path, at_most))
         return content

@@ -133,5 +133,6 @@ def test_errors_for_people_and_the_end_of_the_program_pass():
 
 def test_lines_of_messages_are_printable_and_short():
     assert one_line("a\x1b[31m\x00\n\tb") == "a [31m b"
-    assert len(one_line("x" * 10**6)) == 1000 and one_line(KeyError()) == "KeyError"
+    assert len(one_line("x" * 10**6)) == 101 and len(one_line("x " * 10**6)) == 4000
+    assert one_line(KeyError()) == "KeyError" and str(DataError("a\nb")) == "a b"
     assert len(shown({"a": "b" * 10**6})) <= 60
