@@ -83,6 +83,7 @@ class EdgeList:
         shape: what the file says of its graph.
         meta: the ``circuitmeter`` key's content.
         notes: sentences on how the file was read, for whoever gave it.
+        d_model: the model's width, where the file says.
         source: the file, for messages.
     """
 
@@ -93,6 +94,7 @@ class EdgeList:
     shape: Shape = Shape()
     meta: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    d_model: int | None = None
     source: str = "this file"
 
     def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:

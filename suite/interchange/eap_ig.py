@@ -42,6 +42,7 @@ class _Shape(BaseModel):
     n_layers: int = Field(ge=1, strict=True)
     n_heads: int = Field(ge=1, strict=True)
     parallel_attn_mlp: Flag = False
+    d_model: int | None = Field(default=None, ge=1, strict=True)
 
 
 class _Edge(BaseModel):
@@ -83,6 +84,7 @@ class OurKey(BaseModel):
     positions: str | None = None
     model_hash: str | None = None
     data_hash: str | None = None
+    scores: dict[str, Score] | None = None
 
 
 class _File(BaseModel):
@@ -148,6 +150,7 @@ def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList
         {name: edge.score for name, edge in file.edges.items() if edge.score is not None},
         stated.shape if stated else _shape(file),
         meta,
+        d_model=file.cfg.d_model,
         source=source,
     )
 

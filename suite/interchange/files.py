@@ -10,10 +10,10 @@ from typing import Any
 
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError, SpecError, unknown
-from ..model.graph import Edge, Graph
+from ..model.graph import Edge, Graph, InputNodes
 from ..reading import decoded, parse_json, read_bytes, reading, shown
 from . import acdc, auto_circuit, eap_ig
-from .circuit_file import CircuitFile, EdgeList, Shape, exactly_on, names_an_mlp
+from .circuit_file import CircuitFile, EdgeList, Shape, are_one, exactly_on, names_an_mlp
 
 FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")  # mib's is eap-ig's
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
@@ -42,8 +42,9 @@ def parsed(content: Any, source: str = "this file") -> EdgeList:
     """What the parsed JSON of a circuit file says. Raises DataError for content of no known format."""
     if isinstance(content, dict) and isinstance(content.get("edges"), list):
         meta = content.get("circuitmeter", {})
-        found, stated = replace(_edge_list(content["edges"], source), meta=meta), eap_ig.our_key_of(meta, source).graph
-        return replace(found, inputs=stated.inputs, shape=stated.shape) if stated else found
+        ours, found = eap_ig.our_key_of(meta, source), _edge_list(content["edges"], source)
+        found = replace(found, scores=ours.scores or {}, meta={k: v for k, v in meta.items() if k != "scores"})
+        return replace(found, inputs=ours.graph.inputs, shape=ours.graph.shape) if ours.graph else found
     if isinstance(content, list) or (isinstance(content, dict) and content and all(map(_is_edge_name, content))):
         return _edge_list(content, source)
     return eap_ig.from_json(content if isinstance(content, dict) else {}, source)
@@ -72,8 +73,8 @@ def save(
 
     Args:
         format: ``eap-ig`` or ``mib``: the graph JSON of both. ``auto-circuit`` and ``acdc``: JSON with the kept edges
-            as that tool names them under ``edges``, without scores; the circuit is carried over to the tool's input
-            nodes, exactly.
+            as that tool names them under ``edges``; the circuit is carried over to the tool's input nodes, exactly,
+            and the scores are in our key where that graph has the same edges.
 
     Raises:
         SpecError: an unknown format.
@@ -94,19 +95,26 @@ def content(
         raise SpecError(unknown("circuit file format", format, FORMATS))
     if format in ("eap-ig", "mib"):
         return eap_ig.to_json(circuit, scores, d_model, meta)
-    inputs = inputs_of(format, circuit.graph)
+    learned = meta.get("positions", "learned") == "learned"
     theirs = exactly_on(
-        circuit, replace(circuit.graph, inputs=inputs), learned_positions=meta.get("positions", "learned") == "learned"
+        circuit, replace(circuit.graph, inputs=inputs_of(format, circuit.graph)), learned_positions=learned
     )
     edges = acdc.to_items(theirs) if format == "acdc" else auto_circuit.to_names(theirs)
+    if scores is not None and says_all(format, circuit.graph, learned):
+        meta = {**meta, "scores": dict(zip(map(str, theirs.graph.edges), scores.flat().tolist(), strict=True))}
     return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, meta)}
 
 
-def inputs_of(format: str, graph: Graph) -> str:
+def inputs_of(format: str, graph: Graph) -> InputNodes:
     """The input nodes that a format has for circuits of a graph."""
     if format in ("eap-ig", "mib"):
         return graph.inputs
     return "split" if format == "acdc" and graph.inputs == "split" else "sum"
+
+
+def says_all(format: str, graph: Graph, learned_positions: bool) -> bool:
+    """Whether a format can say every circuit of a graph, and its scores."""
+    return are_one({graph.inputs, inputs_of(format, graph)}, learned_positions)
 
 
 def _edge_list(edges: list | dict[str, Any], source: str) -> EdgeList:

@@ -6,6 +6,36 @@ what it needs inside ``run``, so that ``--help`` stays fast.
 
 from __future__ import annotations
 
-from . import check, discover, evaluate, listing, plan, report, reproduce, run, sensitivity, show, truth, validate
+from . import (
+    check,
+    compare,
+    convert,
+    discover,
+    evaluate,
+    listing,
+    plan,
+    report,
+    reproduce,
+    run,
+    sensitivity,
+    show,
+    truth,
+    validate,
+)
 
-VERBS = (listing, plan, run, report, check, validate, discover, evaluate, sensitivity, reproduce, truth, show)
+VERBS = (
+    listing,
+    plan,
+    run,
+    report,
+    check,
+    validate,
+    discover,
+    evaluate,
+    sensitivity,
+    convert,
+    compare,
+    reproduce,
+    truth,
+    show,
+)

@@ -1,0 +1,78 @@
+"""``circuitmeter convert``: a circuit file in another tool's format, exactly or not at all."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from ..interchange import CircuitFile
+
+NAME = "convert"
+HELP = "Write a circuit file in the format of another tool."
+EPILOG = (
+    "The circuit written cuts exactly what the one read does; where the other tool's graph has no equal, that is said "
+    "and nothing is written. A list of edges that does not say of which graph it is needs --model."
+)
+FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("circuit", metavar="CIRCUIT.json", type=Path, help="a circuit file of any format")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="whose format; mib's graph JSON is that of eap-ig")
+    parser.add_argument("--inputs", choices=("token", "sum", "split"), help="input nodes of the graph that is written")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="whose graph it is, for lists of edges, and whether its positions are learned",
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", type=Path, help="where the circuit is written")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..interchange import save, says_all
+    from .output import note
+
+    refuse_unwritable(options.out)
+    found, d_model, meta = converted(options)
+    for text in found.notes:
+        note(text)
+    if options.to in ("eap-ig", "mib") and d_model is None:
+        raise DataError(f"{options.circuit} does not say d_model, which the files of {options.to} hold; give --model.")
+    save(options.out, found.circuit, found.scores, d_model=d_model or 0, meta=meta, format=options.to)
+    if found.scores is not None and not says_all(
+        options.to, found.circuit.graph, meta.get("positions", "learned") == "learned"
+    ):
+        note(f"The graph of {options.to} has other edges, so the scores stay in {options.circuit}.")
+    print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {options.out}")
+    return 0
+
+
+def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, dict]:
+    """The circuit on the graph that is asked for, the model's width where it is known, and our key's content."""
+    from ..interchange import read
+
+    file = read(options.circuit)
+    meta = {key: value for key, value in file.meta.items() if key not in ("format", "graph")}
+    if options.model is None:
+        whole, d_model = file.alone(), file.d_model
+        graph = replace(whole.circuit.graph, inputs=options.inputs or whole.inputs)
+        learned = meta.get("positions", "learned") == "learned"
+        return whole.on(graph, learned_positions=learned), d_model, meta
+    from ..model.load.by_name import is_ground_truth, load_model
+
+    wanted = options.inputs or file.inputs
+    model = load_model(options.model, device="cpu", inputs=None if is_ground_truth(options.model) else wanted)
+    graph, positions = replace(model.graph, inputs=wanted), model.config.positions
+    found = file.on(graph, learned_positions=positions == "learned")
+    return found, model.config.d_model, meta | {"positions": positions}
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raises SpecError for a file that cannot be written, before anything is computed."""
+    if not out.parent.is_dir() or out.is_dir():
+        raise SpecError(f"cannot write {out}: it is a folder, or it lies in none; choose another --out.")
