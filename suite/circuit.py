@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DataError, MethodError, NotFinite
+from .errors import DataError, MethodError, NotFinite, unknown
 from .model.graph import Graph, InputNodes
 
 
@@ -35,7 +35,11 @@ class EdgeScores:
     def __post_init__(self) -> None:
         exists = self.graph.exists
         if self.values.shape != exists.shape:
-            raise MethodError(f"scores have shape {tuple(self.values.shape)}; this graph's are {tuple(exists.shape)}.")
+            turned = " Transpose them." if self.values.shape == exists.T.shape else ""
+            raise MethodError(
+                f"scores have shape {tuple(self.values.shape)}; this graph's are {tuple(exists.shape)}: rows are "
+                f"writers (graph.writers), columns are readers (graph.readers).{turned}"
+            )
         values = self.values.detach().cpu().double().masked_fill(~exists, float("nan"))
         bad = self.graph.named(exists & ~values.isfinite())
         if bad:
@@ -56,6 +60,63 @@ class EdgeScores:
     def flat(self) -> np.ndarray:
         """Scores of the existing edges in ``graph.edges`` order: float64 [n_edges]."""
         return self.values[self.graph.exists].numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class NodeScores:
+    """How much each node matters; bigger absolute value = more. For methods that score nodes and not edges.
+
+    Args:
+        graph: the graph that the scores are of.
+        values: float [n_writers], one a node that writes, in the order of ``graph.writers``.
+
+    Raises:
+        MethodError: a shape that is not the graph's.
+        NotFinite: a score that is NaN or infinite.
+    """
+
+    graph: Graph
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        writers = self.graph.writers
+        if tuple(self.values.shape) != (len(writers),):
+            raise MethodError(
+                f"node scores have shape {tuple(self.values.shape)}; this graph's are ({len(writers)},), one for each "
+                f"of graph.writers, {writers[0]} first."
+            )
+        values = self.values.detach().cpu().double()
+        if bad := [name for name, finite in zip(writers, values.isfinite().tolist(), strict=True) if not finite]:
+            raise NotFinite(f"{len(bad)} of {len(writers)} node scores are NaN or infinite, the first is {bad[0]}'s.")
+        object.__setattr__(self, "values", values)
+
+    @classmethod
+    def from_mapping(cls, graph: Graph, scores: Mapping[str, float]) -> NodeScores:
+        """Scores by node name; nodes not named score 0. Raises MethodError for a node that does not write."""
+        place = {name: i for i, name in enumerate(graph.writers)}
+        values = torch.zeros(len(place), dtype=torch.float64)
+        for node, score in scores.items():
+            if node not in place:
+                shown = (*graph.writers[:3], "...", graph.writers[-1])
+                raise MethodError(unknown("node", str(node), place, shown=shown))
+            try:
+                values[place[node]] = float(score)
+            except (TypeError, ValueError) as error:
+                raise MethodError(f"scores[{node!r}] = {score!r}: {error}") from None
+        return cls(graph, values)
+
+    def edges(self) -> EdgeScores:
+        """The scores spread to edges: an edge has the score of that of its two nodes whose absolute score is smaller.
+
+        The logits have no score and count as the larger one. So the edges of a threshold are those between its nodes,
+        and a node's best edge scores what the node does: recovery of nodes is that of the scores as given.
+        """
+        place = {name: i for i, name in enumerate(self.graph.writers)}
+        owner = torch.tensor([place.get(self.graph.node_of_reader(reader), -1) for reader in self.graph.readers])
+        written = self.values[:, None].expand(-1, len(owner))
+        read = self.values[owner.clamp_min(0)].expand(len(place), -1)
+        smaller = (owner >= 0) & (read.abs() < written.abs())
+        return EdgeScores(self.graph, torch.where(smaller, read, written).clone())
 
 
 @dataclass(frozen=True, eq=False)

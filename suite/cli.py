@@ -67,7 +67,9 @@ def refuse_empty_and_renamed(arguments: Sequence[str]) -> None:
     """Raises SpecError for an argument without content, and for a flag that has another name now, with that name."""
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
-            raise SpecError(f"{argument.rstrip('=') or before or 'the first argument'} is empty; give it a value.")
+            raise SpecError(
+                f"{argument.strip().rstrip('=') or before or 'the first argument'} is empty; give it a value."
+            )
     verb = next((verb for verb in VERBS if arguments and verb.NAME == arguments[0]), None)
     for argument in arguments:
         flag, _, value = argument.partition("=")

@@ -11,7 +11,7 @@ import circuitmeter
 
 PROMISED = [
     "Ablation", "Circuit", "CircuitMeterError", "Data", "Discovery", "Edge", "EdgeScores", "Evaluator", "Graph",
-    "Store", "Transformer", "__version__", "load_model", "load_task", "load_tokenizer", "method",
+    "NodeScores", "Store", "Transformer", "__version__", "load_model", "load_task", "load_tokenizer", "method",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ _PUBLIC = {
     "EdgeScores": "suite.circuit",
     "Evaluator": "suite.intervention.evaluator",
     "Graph": "suite.model.graph",
+    "NodeScores": "suite.circuit",
     "Store": "suite.store.store",
     "Transformer": "suite.model.transformer",
     "load_model": "suite.model.load.by_name",

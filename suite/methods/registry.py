@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..circuit import Discovery, EdgeScores, Reference
+from ..circuit import Discovery, EdgeScores, NodeScores, Reference
 from ..data import Data
 from ..errors import MethodError, SpecError, Undefined, unknown
 from ..intervention.ablation import VALUES, Ablation
@@ -220,14 +220,18 @@ class Method:
 
 def _as_discovery(found: Any, graph: Graph) -> Discovery:
     if isinstance(found, Mapping):
-        found = EdgeScores.from_mapping(graph, found)
+        of_nodes = bool(found) and not any("->" in str(name) for name in found)
+        found = (NodeScores if of_nodes else EdgeScores).from_mapping(graph, found)
+    if isinstance(found, NodeScores):
+        found = Discovery(found.edges(), diagnostics={"scores_of": "nodes"})
     if isinstance(found, torch.Tensor):
         found = EdgeScores(graph, found)
     if isinstance(found, EdgeScores):
         found = Discovery(found)
     if not isinstance(found, Discovery):
         raise MethodError(
-            f"it returned {type(found).__name__}; return a mapping from edge name to float, EdgeScores, or Discovery."
+            f"it returned {type(found).__name__}; return a mapping from edge or node name to float, "
+            f"EdgeScores, NodeScores, or Discovery."
         )
     if found.scores.graph != graph:
         raise MethodError(f"it returned scores of another graph ({found.scores.graph}) than the model's ({graph}).")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, NotFinite, Undefined
@@ -17,6 +16,7 @@ from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, subject_of
 from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure, plain
+from ..users_line import raised
 from .cost import measure
 from .environment import provenance, seed_everything
 
@@ -200,5 +200,4 @@ def diagnosis(error: Exception) -> tuple[str, str]:
         return "memory", message or "out of memory"
     if isinstance(error, CircuitMeterError):
         return "error", message
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "error", f"{type(error).__name__}: {message} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"
+    return "error", raised(error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError
+from ..users_line import raised
 from .arguments import add_problem, add_prompts, add_several, add_split, fraction, positive_number, threshold
 
 if TYPE_CHECKING:
@@ -71,15 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
     parser.add_argument(
         "--format",
-        choices=("eap-ig", "auto-circuit", "acdc"),
+        choices=("eap-ig", "auto-circuit", "acdc", "mib"),
         default="eap-ig",
-        help="whose: the graph JSON of EAP-IG and MIB (default), or the edge names of auto-circuit or ACDC",
+        help="whose: the graph JSON of EAP-IG and MIB (default), or the edge names of auto-circuit or ACDC, with the "
+        "scores in our key",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     from ..errors import Undefined
-    from ..interchange import save
+    from ..interchange import save, says_all
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
     from ..plan import names
@@ -97,6 +99,11 @@ def run(options: argparse.Namespace) -> int:
     n_edges = problem.model.graph.n_edges
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
+    if not says_all(options.format, problem.model.graph, problem.model.config.positions == "learned"):
+        raise SpecError(
+            f"--format {options.format} has no equal for most circuits of a graph with inputs="
+            f"{problem.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
+        )
     objective = asked or OBJECTIVES.get(problem.objective)
     reference = problem.reference(ablation)
     reason = undefined(method, ablation, objective, problem, reference)
@@ -156,7 +163,6 @@ def search(
     from .costs import allow, memory_words, took
     from .output import note
     from .problem import warn
-    from .validate import described
 
     kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), meta)
     cost = method.cost_of(problem.model.graph, problem.data.n, parameters)
@@ -187,7 +193,7 @@ def search(
         if not names.is_file(options.method):
             raise
         # Whatever a user's function raises is the answer to give.
-        raise MethodError(f"{method.name} raised {described(error)}.") from error
+        raise MethodError(f"{method.name} raised {raised(error)}.") from error
     kept.remove()
     if forecast is not None:
         took(forecast.seconds, time.perf_counter() - start)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
+from ..users_line import raised
 from .arguments import add_json, add_workers, add_yes
 
 if TYPE_CHECKING:
@@ -117,16 +117,7 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
         except CircuitMeterError as error:
             raise MethodError(f"on {cell.task} under {cell.ablation}, {error}") from error
         except Exception as error:  # whatever a user's function raises is the answer to give
-            raise MethodError(
-                f"on {cell.task} under {cell.ablation}, {cell.method} raised {described(error)}."
-            ) from error
-
-
-def described(error: Exception) -> str:
-    """One line: the kind of error, its message, and the line of code that raised it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
+            raise MethodError(f"on {cell.task} under {cell.ablation}, {cell.method} raised {raised(error)}.") from error
 
 
 def compare(spec: Spec, mine: Spec, store: Path) -> list[dict[str, Any]]:
