@@ -26,6 +26,7 @@ USUAL = {
     "embedding": "own",
     "set": "complement",
     "direction": "noising",
+    "pruning": "pruned",
     "positions": "all",
     "aggregation": "ratio-of-means",
     "reference": "cut-graph",

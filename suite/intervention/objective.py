@@ -100,6 +100,11 @@ def answer_difference(outputs: Tensor, targets: Targets) -> Tensor:
     return -(outputs * (targets.clean - targets.counterfactual)).sum(-1)
 
 
+def largest_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """The largest difference of any output unit to the clean output: [..., n_read]."""
+    return (outputs - targets.clean).abs().amax(-1)
+
+
 def squared_error(outputs: Tensor, targets: Targets) -> Tensor:
     """Mean over output units of the squared error to the clean output (ACDC's L2)."""
     return (outputs - targets.clean).square().mean(-1)
@@ -169,6 +174,9 @@ def _total(values: Tensor, ids: Tensor, targets: Targets) -> Tensor:
     found, missing = _gathered(values, ids, targets)
     return found.masked_fill(missing, 0).sum(-1)
 
+
+DISTANCE = Objective("distance", "by which runs are told apart", largest_difference, frozenset({"clean"}))
+"""Not one to choose: it says whether two runs differ by more than rounding."""
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
 _ANSWERS = frozenset({"answers", "distribution"})

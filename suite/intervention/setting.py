@@ -26,6 +26,7 @@ Component = Literal["edge", "node", "head-qkv"]
 Embedding = Literal["own", "token", "sum", "split", "kept"]
 Set = Literal["complement", "circuit"]
 Direction = Literal["noising", "denoising"]
+Pruning = Literal["pruned", "unpruned"]
 Aggregation = Literal["ratio-of-means", "median-of-ratios", "mean-of-ratios"]
 ReferencePoint = Literal["none", "corrupted-run", "cut-graph"]
 LEVELS: dict[str, tuple[str, ...]] = {
@@ -33,20 +34,13 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "embedding": get_args(Embedding),
     "set": get_args(Set),
     "direction": get_args(Direction),
+    "pruning": get_args(Pruning),
     "aggregation": get_args(Aggregation),
     "reference": get_args(ReferencePoint),
 }
-FACTORS = (
-    "ablation",
-    "component",
-    "embedding",
-    "set",
-    "direction",
-    "positions",
-    "objective",
-    "aggregation",
-    "reference",
-)
+CUT_FACTORS = ("ablation", "component", "embedding", "set", "direction", "pruning", "positions")
+VALUE_FACTORS = ("objective", "aggregation", "reference")
+FACTORS = (*CUT_FACTORS, *VALUE_FACTORS)
 _RUNS = ("patch", "resample")  # ablations whose activations are those of a whole run
 
 
@@ -65,6 +59,10 @@ class Cut:
             the knock-out, which measures completeness.
         direction: ``noising``: a clean run in which cut edges carry the ablation's activations; ``denoising``: a
             corrupted run in which the edges that are not cut carry the clean run's.
+        pruning: ``pruned``: the circuit is measured without dead ends, edges on no path of kept edges from an input
+            node to the logits; ``unpruned``: with them. Under ``patch`` both are the same, because what such an edge
+            carries is what a cut edge does; under other ablations they are not (a head without inputs still writes
+            its biases).
         positions: where edges are cut: ``all``, or names of the task's, joined by ``+``.
     """
 
@@ -73,6 +71,7 @@ class Cut:
     embedding: Embedding = "own"
     set: Set = "complement"
     direction: Direction = "noising"
+    pruning: Pruning = "pruned"
     positions: str = "all"
 
     def __str__(self) -> str:
@@ -127,7 +126,7 @@ class Cut:
         """Which edges are not cut when each circuit is measured: bool [C, W, R] on ``self.graph``."""
         carried = [on_inputs(circuit, self.graph(circuit.graph).inputs) for circuit in circuits]
         graph = carried[0].graph
-        chosen = torch.stack([self._components(circuit) for circuit in carried])
+        chosen = torch.stack([self._measured_edges(circuit) for circuit in carried])
         return self._never_cut(graph) | (~chosen if self.set == "circuit" else chosen) & graph.exists
 
     def cuts_nothing(self, circuit: Circuit) -> bool:
@@ -137,6 +136,14 @@ class Cut:
     def empty(self, graph: Graph) -> Tensor:
         """The mask in which everything that can be cut is: bool [W, R], for circuits of ``graph``."""
         return self._never_cut(self.graph(graph))
+
+    def _measured_edges(self, circuit: Circuit) -> Tensor:
+        """The edges of its components, without dead ends where they are pruned: bool [W, R]."""
+        edges = self._components(circuit)
+        if self.pruning == "unpruned":
+            return edges
+        # What is never cut may feed a component, and is no dead end's fault.
+        return edges & Circuit(circuit.graph, edges | self._never_cut(circuit.graph)).pruned().edges
 
     def _components(self, circuit: Circuit) -> Tensor:
         """The edges of every component that the circuit has an edge of: bool [W, R]."""
@@ -188,12 +195,12 @@ class Setting:
         cut, *rest = (part.strip() for part in text.split("|"))
         if not 1 <= len(rest) <= 3:
             raise SpecError(f"setting {text!r}: write CUT | OBJECTIVE | AGGREGATION | REFERENCE.")
-        (setting,) = grid(cuts=[Cut.parse(cut)], **dict(zip(FACTORS[6:], ([part] for part in rest), strict=False)))
+        (setting,) = grid(cuts=[Cut.parse(cut)], **dict(zip(VALUE_FACTORS, ([part] for part in rest), strict=False)))
         return setting
 
     def level(self, factor: str) -> str:
         """The level of one of ``FACTORS``, as text."""
-        return str(getattr(self if factor in FACTORS[6:] else self.cut, factor))
+        return str(getattr(self if factor in VALUE_FACTORS else self.cut, factor))
 
     def undefined(self, data: Data, model: Transformer) -> str | None:
         """Why this setting has no meaning for this data and model, or None."""
@@ -214,6 +221,7 @@ def grid(
     embedding: Sequence[str] = ("own",),
     set: Sequence[str] = ("complement",),
     direction: Sequence[str] = ("noising",),
+    pruning: Sequence[str] = ("pruned",),
     positions: Sequence[str] = ("all",),
     objective: Sequence[str],
     aggregation: Sequence[str] = ("ratio-of-means",),
@@ -223,7 +231,7 @@ def grid(
     """Every combination of the given levels, in the order of ``FACTORS``, the last changing fastest.
 
     Args:
-        cuts: taken besides those that the first six factors make.
+        cuts: taken besides those that ``CUT_FACTORS`` make.
 
     Raises:
         SpecError: a level that does not exist.
@@ -233,6 +241,7 @@ def grid(
         "embedding": embedding,
         "set": set,
         "direction": direction,
+        "pruning": pruning,
         "aggregation": aggregation,
         "reference": reference,
     }
@@ -243,5 +252,6 @@ def grid(
     for name in objective:
         OBJECTIVES.get(name)
     ablations = [Ablation.parse(text) for text in ablation]
-    made = [Cut(*levels) for levels in itertools.product(ablations, component, embedding, set, direction, positions)]
+    factors = (ablations, component, embedding, set, direction, pruning, positions)
+    made = [Cut(*levels) for levels in itertools.product(*factors)]
     return tuple(Setting(*levels) for levels in itertools.product([*cuts, *made], objective, aggregation, reference))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..circuit import EdgeScores
-from ..data import Data
+from ..data import Batch, Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation, Alternatives
 from ..intervention.evaluator import default_batch_size
@@ -21,15 +23,29 @@ from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
 from .partial import summed
 
+_KEPT: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("scores of each prompt", default=None)
+
+
+@contextmanager
+def prompts_kept_apart() -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """While it lasts, ``mean_scores`` adds each batch's rows [B] and scores of each prompt [B, W, R] to the list."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    token = _KEPT.set(kept)
+    try:
+        yield kept
+    finally:
+        _KEPT.reset(token)
+
 
 class Prompts:
     """One batch as a gradient method sees it; each run is made when it is first asked for.
 
     clean: what every writer wrote on the clean prompts. cut: what cut edges carry instead (see Alternatives).
+    by_example: whether ``contract``, ``products`` and ``products_at_clean`` keep the examples apart, [B, W, R].
     """
 
-    def __init__(self, runs: Runs, alternatives: Alternatives, objective: Objective) -> None:
-        self.model, self.runs = runs.model, runs
+    def __init__(self, runs: Runs, alternatives: Alternatives, objective: Objective, by_example: bool = False) -> None:
+        self.model, self.runs, self.by_example = runs.model, runs, by_example
         self._alternatives, self._objective = alternatives, objective
 
     @property
@@ -97,13 +113,16 @@ class Prompts:
 
     def products_at_clean(self, *, rules: Rules = EXACT) -> Tensor:
         """<damage, gradient at the clean run>, summed over examples: [W, R]."""
-        return contract(self.model, self.gradients_at_clean(rules=rules), self.damage)
+        return self.contract(self.gradients_at_clean(rules=rules))
 
     def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
         """<difference (damage unless given), gradient at the run from ``inputs``>, summed over examples: [W, R]."""
-        return contract(
-            self.model, self.gradients(inputs, rules=rules), self.damage if difference is None else difference
-        )
+        return self.contract(self.gradients(inputs, rules=rules), difference)
+
+    def contract(self, found: Gradients, difference: Tensor | None = None, writers: slice = slice(None)) -> Tensor:
+        """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero but for ``writers``."""
+        difference = self.damage if difference is None else difference
+        return contract(self.model, found, difference, writers=writers, by_example=self.by_example)
 
 
 def mean_scores(
@@ -120,8 +139,10 @@ def mean_scores(
 
     Args:
         batch_size: prompts at a time; 0 chooses it from the model's size. It does not change the scores.
+        of_batch: gives [W, R], or [B, W, R] where the prompts are ``by_example``.
     """
-    return EdgeScores(model.graph, mean_values(model, data, ablation, objective, seed, batch_size, of_batch))
+    values = mean_values(model, data, ablation, objective, seed, batch_size, of_batch, _KEPT.get())
+    return EdgeScores(model.graph, values)
 
 
 def mean_values(
@@ -132,11 +153,24 @@ def mean_values(
     seed: int,
     batch_size: int,
     of_batch: Callable[[Prompts], Tensor],
+    kept: list[tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """As ``mean_scores``, for values of any shape: float64, on the CPU."""
+    """As ``mean_scores``, for values of any shape: float64, on the CPU.
+
+    Args:
+        kept: where the values of each example are added, batch by batch; ``None`` for nowhere.
+    """
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
-    total = summed(data.batches(size), lambda batch: of_batch(Prompts(Runs(model, batch), alternatives, objective)))
+
+    def of_rows(batch: Batch) -> Tensor:
+        found = of_batch(Prompts(Runs(model, batch), alternatives, objective, kept is not None))
+        if kept is None or found.ndim < 3:  # a sum over examples, where a method cannot keep them apart
+            return found
+        kept.append((batch.rows, found.double().cpu()))
+        return found.double().sum(0)
+
+    total = summed(data.batches(size), of_rows)
     return total / data.n
 
 

@@ -40,6 +40,7 @@ def _cost(graph: Graph, prompts: int, grad_drop: bool, **_: object) -> Cost:
     exact_for=BY_GRADIENTS,
     nodes=NODE_KINDS,
     passes=lambda graph, n, given: _cost(graph, n, **given),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,
@@ -78,7 +79,8 @@ def discover(
                     products[:, :, writers, readers] = fixed.to(products.dtype)
         counted = torch.full(model.graph.exists.shape, max(1, len(dropped) - 1), device=model.device)
         counted[:, -1] = len(dropped)
-        return products.double().abs().sum((0, 1)) / counted
+        averaged = products.double().abs().sum(0) / counted
+        return averaged if prompts.by_example else averaged.sum(0)
 
     return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
 

@@ -22,6 +22,7 @@ from .registry import BY_GRADIENTS, method
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: Cost(forward=n, gradient=n),
+    per_prompt=True,
 )
 def discover(
     model: Transformer, data: Data, *, ablation: Ablation, objective: Objective, seed: int, batch_size: int = 0

@@ -28,6 +28,7 @@ from .registry import BY_GRADIENTS, method
     cost="3 forward, steps x (2 forward, 2 backward)",
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: Cost(forward=3 * n, gradient=2 * given["steps"] * n),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,

@@ -10,7 +10,7 @@ from ..data import Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
-from ..model.capture import Gradients, contract
+from ..model.capture import Gradients
 from ..model.graph import Graph, Key
 from ..model.passes import spend
 from ..model.transformer import Transformer
@@ -50,6 +50,7 @@ def _cost(graph: Graph, prompts: int, path: str, steps: int, endpoint: str, **_:
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: _cost(graph, n, **given),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,
@@ -124,7 +125,7 @@ def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tens
     """Scores [W, R]: of each layer-node's edges along its own path, or of all edges along the average of all paths."""
     model, graph = prompts.model, prompts.model.graph
     clean, far = prompts.clean.inputs, prompts.far
-    total = torch.zeros(graph.exists.shape, dtype=torch.float64, device=model.device)
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
     groups = [group for group in graph.groups if group.writes]
     for group in groups:
         for a in shares:
@@ -132,7 +133,7 @@ def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tens
                 found = prompts.gradients(far + a * (clean - far))
             else:
                 found = _at_share(prompts, group.key, a, through_inputs=not own)
-            total += contract(model, found, prompts.damage, writers=group.writers if own else slice(None))
+            total = total + prompts.contract(found, writers=group.writers if own else slice(None))
     return total / (len(shares) * (1 if own else len(groups)))
 
 

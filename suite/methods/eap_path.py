@@ -41,6 +41,7 @@ def _cost(prompts: int, path: str, steps: int, **_: object) -> Cost:
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: _cost(n, **given),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,

@@ -23,6 +23,7 @@ from .registry import BY_GRADIENTS, method
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS - {"q/k norm"},  # whose scale it would hold, too
     passes=lambda graph, n, given: Cost(forward=n, gradient=n),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,

@@ -37,6 +37,7 @@ ALTERNATIVES = ("ablation", "zero")
     exact_for=BY_GRADIENTS,
     nodes=NODE_KINDS,
     passes=lambda graph, n, given: Cost(forward=n, gradient=n),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,
@@ -83,7 +84,8 @@ def discover(
 
         def of_edges(prompts: Prompts) -> Tensor:
             found = prompts.gradients_at_clean()
-            return contract(model, found, prompts.damage, by_example=True).double().abs().sum(0)
+            products = contract(model, found, prompts.damage, by_example=True).double().abs()
+            return products if prompts.by_example else products.sum(0)
 
         return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_edges)
 

@@ -55,6 +55,7 @@ class Method:
             one that only runs the model, cut or whole, and so has none of its own. A model with another feature is
             undefined for it.
         nodes: the kinds of nodes that it can score; ``any`` for one that takes nodes as they come.
+        per_prompt: whether its scores are means over prompts of scores that it can give for each prompt apart.
         cost_only: parameters that change what a run costs and no number, such as how many prompts go in a batch.
         version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
     """
@@ -73,6 +74,7 @@ class Method:
     exact_for: frozenset[str] | Literal["any"] = "any"
     nodes: frozenset[str] | Literal["any"] = "any"
     passes: Passes | None = None
+    per_prompt: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -184,6 +186,36 @@ class Method:
             model, data, ablation=ablation, objective=objective, seeds=(seed,), truth=truth, **parameters
         )[0]
 
+    def scores_by_prompt(
+        self,
+        model: Transformer,
+        data: Data,
+        *,
+        ablation: Ablation,
+        objective: Objective | None,
+        seed: int = 0,
+        **parameters: Any,
+    ) -> torch.Tensor:
+        """The scores of each prompt alone, float64 [N, E], E the edges of ``graph.edges``: their mean over prompts is
+        what ``discover`` finds. What an ablation takes from other prompts (means) is taken from all of ``data``.
+
+        Raises:
+            Undefined: a method without them; with these parameters (nodes scored in place of edges); and what
+                ``discover`` raises.
+        """
+        from ._attribution import prompts_kept_apart
+
+        if not self.per_prompt:
+            raise Undefined(f"{self.name} has no scores of each prompt: it searches on all of them together.")
+        with prompts_kept_apart() as kept:
+            self.discover(model, data, ablation=ablation, objective=objective, seed=seed, **parameters)
+        if not kept:
+            raise Undefined(f"{self.name} has no scores of each prompt with these parameters.")
+        scores = torch.empty(data.n, model.graph.n_edges, dtype=torch.float64)
+        for rows, found in kept:
+            scores[rows] = found[:, model.graph.exists]
+        return scores
+
     def discover_each(
         self,
         model: Transformer,
@@ -256,6 +288,7 @@ def method(
     nodes: frozenset[str] | Literal["any"] = "any",
     version: str | None = None,
     passes: Passes | None = None,
+    per_prompt: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
 
@@ -278,6 +311,7 @@ def method(
                 exact_for,
                 nodes,
                 passes,
+                per_prompt,
             ),
         )
         return function

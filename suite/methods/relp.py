@@ -29,6 +29,7 @@ from .registry import BY_GRADIENTS, method
     cost_only={"batch_size"},
     exact_for=BY_GRADIENTS,
     passes=lambda graph, n, given: Cost(forward=n, gradient=n),
+    per_prompt=True,
 )
 def discover(
     model: Transformer,

@@ -168,6 +168,7 @@ class EvaluationChoice(BaseModel):
     embedding: _levels("embedding") = ("own",)
     set: _levels("set") = ("complement",)
     direction: _levels("direction") = ("noising",)
+    pruning: _levels("pruning") = ("pruned",)
     positions: _one_or_more(str) = ("all",)
     objective: _levels("objective") | None = None
     aggregation: _levels("aggregation") = ("ratio-of-means",)

@@ -154,7 +154,7 @@ def _truths(cell: Cell, on: Subject) -> dict[str, Reference]:
 
 
 def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
-    """How the circuit of as many edges as the truth has behaves, with all others cut."""
+    """How the circuit of as many edges as the truth has behaves without its dead ends, with all others cut."""
     import torch
 
     from ..circuit import top_n
@@ -169,7 +169,7 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
     if objective.undefined(on.data, on.model.config):
         return None
     evaluator = Evaluator(on.model, on.data, ablation, objective, seed=cell.seed or 0)
-    masks = torch.stack([circuit.edges, on.model.graph.exists])
+    masks = torch.stack([circuit.pruned().edges, on.model.graph.exists])
     cut, full = evaluator.outputs(masks)
     return TrueSize(
         n_edges=circuit.n_edges,

@@ -24,12 +24,11 @@ class SizedCircuit:
 
     Args:
         fraction: of all edges that was asked for.
-        chosen: the ``int(fraction * n_edges)`` edges that the selection took.
-        circuit: what is measured: the chosen edges, without dead ends where pruning was asked for.
+        circuit: the ``int(fraction * n_edges)`` edges that the selection took. A ``Cut`` says whether its dead ends
+            are measured.
     """
 
     fraction: float
-    chosen: Circuit
     circuit: Circuit
 
 
@@ -39,7 +38,6 @@ def circuits_by_size(
     *,
     selection: Selection = "greedy",
     absolute: bool = True,
-    prune: bool = True,
 ) -> list[SizedCircuit]:
     """The circuit of each size, as MIB makes them.
 
@@ -48,15 +46,10 @@ def circuits_by_size(
         selection: ``greedy``: grown back from the logits; ``top-n``: the best edges wherever they are.
         absolute: whether edges are ranked by absolute score. MIB takes the signed ranking for CPR, the absolute one
             for CMD; they are different results.
-        prune: measure circuits without edges on no path from an input node to the logits. That changes nothing under
-            ``patch``, where such edges carry what a cut edge does, and can under other ablations.
     """
     select = greedy if selection == "greedy" else top_n
-    chosen = [select(scores, int(fraction * scores.graph.n_edges), absolute) for fraction in fractions]
-    return [
-        SizedCircuit(fraction, circuit, circuit.pruned() if prune else circuit)
-        for fraction, circuit in zip(fractions, chosen, strict=True)
-    ]
+    n_edges = scores.graph.n_edges
+    return [SizedCircuit(fraction, select(scores, int(fraction * n_edges), absolute)) for fraction in fractions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +111,8 @@ def faithfulness_curve(
         areas[name] = (float(value), *(np.quantile(drawn, ends).tolist() if known else (np.nan, np.nan)))
     return FaithfulnessCurve(
         fractions,
-        np.array([each.chosen.n_edges for each in sized]),
-        np.array([each.chosen.pruned().n_edges for each in sized]),
+        np.array([each.circuit.n_edges for each in sized]),
+        np.array([each.circuit.pruned().n_edges for each in sized]),
         values,
         low,
         high,

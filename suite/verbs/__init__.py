@@ -19,6 +19,7 @@ from . import (
     run,
     sensitivity,
     show,
+    stability,
     truth,
     validate,
 )
@@ -35,6 +36,7 @@ VERBS = (
     sensitivity,
     convert,
     compare,
+    stability,
     reproduce,
     truth,
     show,

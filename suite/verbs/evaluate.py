@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 NAME = "evaluate"
 HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
 EPILOG = (
-    "Faithfulness is (circuit - cut) / (full - cut): 1 is the full model, 0 is what --reference says, the graph with "
-    "every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --cut circuit it is "
-    "what is left without the circuit, and 0 is best. All levels of all factors are crossed."
+    "Faithfulness is (circuit - nothing) / (full - nothing): 1 is the full model, 0 is what --reference says, the "
+    "graph with every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --cut "
+    "circuit it is what is left without the circuit, and 0 is best. All levels of all factors are crossed."
 )
 RENAMED = {"--against": "--truth", "--set": "--cut"}
 ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
-NUMBERS = ("full", "cut", "circuit", "faithfulness", "low", "high", "uncertain")
+NUMBERS = ("full", "nothing", "circuit", "faithfulness", "low", "high", "uncertain", "sign_changes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,6 +161,7 @@ def measured(
     for setting in chosen:
         over_batch = setting.cut.ablation.over == "batch"
         row = {factor: setting.level(factor) for factor in FACTORS} | {"edges": file.circuit.n_edges}
+        row["without_dead_ends"] = file.circuit.pruned().n_edges
         row["batch_size"] = batch_size if over_batch else None
         if reasons[setting]:
             rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
@@ -175,20 +176,21 @@ def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: S
     from ..store.record import plain
 
     nothing, templates = measured.reference(setting.reference), problem.data.templates
-    means = (measured.full, nothing, measured.circuits[0])
-    full, cut, circuit = (float(part.mean()) + 0.0 for part in means)  # never -0
+    means = {"full": measured.full, "nothing": nothing, "circuit": measured.circuits[0]}
+    values = {name: float(part.mean()) + 0.0 for name, part in means.items()}  # never -0
     point = faithfulness_curve(
-        [SizedCircuit(1.0, file.circuit, file.circuit)],
+        [SizedCircuit(1.0, file.circuit)],
         measured,
         aggregation=setting.aggregation,
         reference=setting.reference,
         templates=None if templates is None else templates.numpy(),
     )
     share = {"faithfulness": point.faithfulness[0], "low": point.low[0], "high": point.high[0]}
-    same = measured.full.equal(nothing)
-    return plain({"full": full, "cut": cut, "circuit": circuit} | share) | {
-        "uncertain": None if same else measured.uncertain(setting.reference),
-        "undefined": "cutting every edge changes nothing" if same else None,
+    undefined = measured.undefined(setting.reference)
+    return plain(values | share) | {
+        "uncertain": None if undefined else measured.uncertain(setting.reference),
+        "sign_changes": measured.sign_changes(),
+        "undefined": undefined,
     }
 
 
@@ -229,13 +231,24 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | 
     from .output import note, print_table
 
     varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]
-    columns = [*varied, *NUMBERS[:6], "edges", *(["undefined"] if any(row["undefined"] for row in rows) else [])]
+    columns = [
+        *varied,
+        *NUMBERS[:6],
+        "edges",
+        "without_dead_ends",
+        *(["undefined"] if any(row["undefined"] for row in rows) else []),
+    ]
     print_table(columns, [[row[column] for column in columns] for row in rows])
     if any(row["uncertain"] for row in rows):
         settings = sum(bool(row["uncertain"]) for row in rows)
         note(
             f"In {settings} of {len(rows)} settings the full model and the reference differ by less than two standard "
             f"errors: a share of that difference says little."
+        )
+    for setting in {(row["ablation"], row["objective"]) for row in rows if row["sign_changes"]}:
+        note(
+            f"Under {setting[0]} the full model's {setting[1]} lies between the corrupted run's and that of the graph "
+            f"with every edge cut: faithfulness changes its sign with --reference."
         )
     if sizes := {row["batch_size"] for row in rows} - {None}:
         note(f"Means over the batch are over {sizes.pop()} prompts; with another --batch-size they are other numbers.")

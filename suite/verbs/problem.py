@@ -29,6 +29,7 @@ class Problem:
         objective: the one used when none is asked for.
         truth_name: of the certified truth that belongs to the task; ``None`` where none does.
         split: which of the task's prompts ``data`` is.
+        held_out: the prompts that methods do not search on: the task's test split, or ``None`` where it has none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Problem:
     objective: str
     truth_name: str | None
     split: str = "train"
+    held_out: Data | None = None
 
     def reference(self, ablation: Ablation) -> Reference | None:
         """The certified circuit of the task under ``ablation``; ``None`` where there is none."""
@@ -80,11 +82,17 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
         if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
             note(f"{name} was not trained on {task.name} (it does: {', '.join(mini.learnt(name))})")
         truth = task.truth if name == task.model else None
-        return Problem(task.name, str(name), model, data, task.objective, truth, split)
+        return Problem(task.name, str(name), model, data, task.objective, truth, split, held_out_of(task))
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     task = own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes)
     split = split_of(task, options)
-    return Problem(str(options.data), str(name), model, first(task.data(split), prompts), task.objective, None, split)
+    data = first(task.data(split), prompts)
+    return Problem(str(options.data), str(name), model, data, task.objective, None, split, held_out_of(task))
+
+
+def held_out_of(task: Task) -> Data | None:
+    """The task's test prompts, or ``None`` where it has none."""
+    return task.data("test") if "test" in task.splits else None
 
 
 def split_of(task: Task, options: argparse.Namespace) -> str:

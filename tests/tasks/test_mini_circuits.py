@@ -170,7 +170,7 @@ def test_discover_and_evaluate_by_name(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert cli.main(["evaluate", "c.json", *arguments, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
-    assert row["objective"] == "probability-difference" and row["full"] > 0.3 and row["cut"] < row["full"]
+    assert row["objective"] == "probability-difference" and row["full"] > 0.3 and row["nothing"] < row["full"]
 
 
 def test_a_task_as_text_needs_a_model_with_a_tokenizer(tmp_path, capsys):

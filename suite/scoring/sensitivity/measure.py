@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...circuit import Circuit
 from ...data import Data
-from ...intervention.faithfulness import Measured, measure_by_each
+from ...intervention.faithfulness import REFERENCE_NAMES, Measured, measure_by_each
 from ...intervention.objective import OBJECTIVES
 from ...intervention.setting import Component, Cut, Setting
 from ...model.transformer import Transformer
@@ -115,11 +115,13 @@ def _with_null(
 
 def _unusable(runs: Sequence[Measured], setting: Setting) -> str | None:
     """Why what was measured says nothing in this setting, or None."""
+    for run in runs:
+        if reason := run.undefined(setting.reference):
+            return f"{reason}, so that there is no share of their distance"
     if any(run.uncertain(setting.reference) for run in runs):
-        nothing = {"none": "zero", "corrupted-run": "the corrupted run", "cut-graph": "the wholly cut graph"}
         return (
             f"on these prompts the full model's {setting.objective} cannot be told from that of "
-            f"{nothing[setting.reference]}, so a share of their distance says nothing"
+            f"{REFERENCE_NAMES[setting.reference]}, so a share of their distance says nothing"
         )
     return None
 

@@ -83,7 +83,7 @@ def test_discover_then_evaluate_on_gpt2(method, gpt2, prompts, tmp_path, command
     ]
     for row in rows:
         assert row["edges"] == 20
-        assert row["faithfulness"] == pytest.approx((row["circuit"] - row["cut"]) / (row["full"] - row["cut"]))
+        assert row["faithfulness"] == pytest.approx((row["circuit"] - row["nothing"]) / (row["full"] - row["nothing"]))
         if row["objective"] == "kl":
             assert row["full"] == pytest.approx(0, abs=1e-6)
 
@@ -99,7 +99,7 @@ def test_the_numbers_are_the_models_own(gpt2, prompts, tmp_path, command):
     assert (row["ablation"], row["objective"]) == ("patch", "logit-difference")
     model = GPT2LMHeadModel.from_pretrained(gpt2)
     lines = [json.loads(line) for line in prompts.read_text().splitlines()]
-    for key, name in (("clean", "full"), ("counterfactual", "cut")):
+    for key, name in (("clean", "full"), ("counterfactual", "nothing")):
         with torch.no_grad():
             logits = model(torch.tensor([line[key] for line in lines])).logits[:, -1]
         difference = logits[:, 3] - logits[:, [4, 5]].mean(1)

@@ -58,7 +58,7 @@ def test_the_table_has_a_column_for_each_factor_that_varies(circuit, command):
     lines = text.splitlines()
     assert status == 0 and len(lines) == 5
     assert lines[0].split() == [
-        "ablation", "objective", "reference", "full", "cut", "circuit", "faithfulness", "low", "high", "edges"
+        "ablation", "objective", "reference", "full", "nothing", "circuit", "faithfulness", "low", "high", "edges"
     ]  # fmt: skip
 
 
@@ -89,8 +89,8 @@ def test_a_mean_over_the_batch_says_of_how_many_prompts_and_no_other_number_depe
         found[size] = json.loads(text)["rows"]
     (batch, dataset), (larger, same) = found[40], found[150]
     assert (batch["batch_size"], larger["batch_size"], dataset["batch_size"]) == (40, 150, None)
-    assert batch["cut"] != pytest.approx(larger["cut"], rel=1e-3)
-    assert dataset["cut"] == pytest.approx(same["cut"], rel=1e-6)
+    assert batch["nothing"] != pytest.approx(larger["nothing"], rel=1e-3)
+    assert dataset["nothing"] == pytest.approx(same["nothing"], rel=1e-6)
     _, _, said = command(
         "evaluate", circuit, "--task", TASK, "--ablation", "mean[over=batch]", "--batch-size", 40, "--objective", "l2"
     )

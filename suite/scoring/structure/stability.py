@@ -1,0 +1,180 @@
+"""How much of a circuit stays when what should not matter changes: other prompts, templates, seeds, orders.
+
+A variant is the edge scores of one repetition: of a bootstrap resample of the prompts, or of another run. All numbers
+are of the circuits that variants make at a size, the edges of largest absolute score (ties to the lower index). A
+resample of prompts is a weighted mean of the scores of each prompt, so that a thousand cost one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ...errors import Undefined
+from ..bootstrap_prompts import resample_counts
+
+LEVEL = 0.95
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """How alike the circuits of B variants are, by size: float64 [S], S sizes, where not said otherwise.
+
+    Args:
+        sizes: int, edges.
+        jaccard: the mean over pairs of variants of the edges that both circuits have, as a share of those that either
+            has.
+        low, high: its 95 % interval over prompts (``sampling_error``); NaN where variants are no resamples.
+        lowest: the 2.5 % quantile over pairs: how far apart two circuits may come out.
+        chance: the Jaccard index of two random sets of this size: n / (2 E - n).
+        with_whole: the mean Jaccard index of a variant's circuit with that of all prompts.
+        rank: the mean Spearman correlation, among the edges of the circuit of all prompts, of a variant's absolute
+            scores with those of all; NaN with fewer than two edges.
+        inclusion: [S, E], the share of variants whose circuit has the edge.
+        pairs: [S, B, B], the Jaccard index of each two variants.
+    """
+
+    sizes: np.ndarray
+    jaccard: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    lowest: np.ndarray
+    chance: np.ndarray
+    with_whole: np.ndarray
+    rank: np.ndarray
+    inclusion: np.ndarray
+    pairs: np.ndarray
+
+
+def prompt_counts(
+    n: int, templates: np.ndarray | None, n_resamples: int, *, over: str = "prompts", seed: int = 0
+) -> np.ndarray:
+    """How often each resample holds each prompt: int [B, N].
+
+    Args:
+        templates: long [N], or None.
+        over: ``prompts``, drawn from all; or ``templates``, drawn whole, with all their prompts.
+
+    Raises:
+        Undefined: one prompt, or one template: there is nothing to draw from.
+    """
+    generator = np.random.default_rng(seed)
+    if n < 2:
+        raise Undefined("one prompt cannot be resampled; give two at least.")
+    if over == "prompts":
+        return resample_counts(n, None, n_resamples, generator)
+    group = None if templates is None else np.unique(templates, return_inverse=True)[1]
+    if group is None or group.max() < 1:
+        raise Undefined("these prompts are of one template, or of none that is named; leave templates out of --over.")
+    n_groups = int(group.max()) + 1
+    times = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
+    return times[:, group]
+
+
+def resampled(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The edge scores of each resample [B, E], from those of each prompt [N, E] and the counts [B, N]."""
+    return (counts / counts.sum(1, keepdims=True)) @ scores
+
+
+def stability(
+    variants: np.ndarray, whole: np.ndarray, sizes: Sequence[int], counts: np.ndarray | None = None
+) -> Stability:
+    """Compares the circuits of variants.
+
+    Args:
+        variants: float [B, E], two at least.
+        whole: float [E], the scores on all prompts.
+        sizes: of the circuits, each from 1 to E.
+        counts: int [B, N], how often each resample holds each prompt; None where variants are other runs.
+    """
+    n_edges = variants.shape[1]
+    rows = [_of_size(np.abs(variants), np.abs(whole), n, counts) for n in sizes]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    sizes = np.asarray(list(sizes))
+    return Stability(sizes=sizes, chance=sizes / (2 * n_edges - sizes), **columns)
+
+
+def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    chosen = top_edges(variants, n)
+    reference = top_edges(whole[None], n)[0]
+    pairs = jaccard_matrix(chosen)
+    off = pairs[np.triu_indices(len(pairs), 1)]
+    mean = off.mean()
+    error = np.nan if counts is None else sampling_error(pairs, counts)
+    shared = (chosen & reference).sum(1)
+    return {
+        "jaccard": mean,
+        "low": np.clip(mean - _Z * error, 0, 1),
+        "high": np.clip(mean + _Z * error, 0, 1),
+        "lowest": np.quantile(off, (1 - LEVEL) / 2),
+        "with_whole": (shared / (2 * n - shared)).mean(),
+        "rank": _rank_correlation(variants[:, reference], whole[reference]),
+        "inclusion": chosen.mean(0),
+        "pairs": pairs,
+    }
+
+
+def top_edges(values: np.ndarray, n: int) -> np.ndarray:
+    """Which n edges of each row have the largest values, ties to the lower index: bool [B, E]."""
+    order = np.argsort(-values, axis=1, kind="stable")[:, :n]
+    chosen = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(chosen, order, True, axis=1)
+    return chosen
+
+
+def jaccard_matrix(chosen: np.ndarray) -> np.ndarray:
+    """The Jaccard index of each two rows of bool [B, E]: float64 [B, B]; 1 for two empty ones."""
+    counted = chosen.astype(np.float64)
+    shared = counted @ counted.T
+    size = counted.sum(1)
+    either = size[:, None] + size - shared
+    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+
+
+def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
+    """The standard error over prompts of the mean of ``pairs`` [B, B], its diagonal left out.
+
+    The infinitesimal jackknife after bootstrap: a prompt's influence is the covariance, over resamples [B, N], of how
+    often it was drawn with the mean over partners, twice, because both of a pair were drawn. What the number of
+    resamples alone adds is taken off (Wager, Hastie and Efron, 2014, "Confidence intervals for random forests").
+    """
+    n_resamples, n = counts.shape
+    means = 2 * (pairs.sum(1) - np.diag(pairs)) / (n_resamples - 1)
+    means = means - means.mean()
+    influence = (counts - counts.mean(0)).T @ means / n_resamples
+    variance = np.square(influence).sum() - n / n_resamples * np.square(means).mean()
+    return float(np.sqrt(max(variance, 0.0)))
+
+
+def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[tuple[float, float, float]]:
+    """By size, how much more alike the first method's circuits are than the second's: (difference, low, high).
+
+    Both over the same resamples ``counts`` [B, N], so that the interval is that of a paired comparison.
+    """
+    found = []
+    for one, other in zip(first.pairs, second.pairs, strict=True):
+        gap = one - other
+        mean = float(gap[np.triu_indices(len(gap), 1)].mean())
+        error = sampling_error(gap, counts)
+        found.append((mean, mean - _Z * error, mean + _Z * error))
+    return found
+
+
+def _rank_correlation(variants: np.ndarray, whole: np.ndarray) -> float:
+    """The mean over rows of Spearman's correlation with ``whole``; NaN where there is none.
+
+    Scores no further apart than a millionth of the largest are tied: the rest is rounding.
+    """
+    if variants.shape[1] < 2 or not whole.max() > 0:
+        return float("nan")
+    variants, whole = np.round(variants / whole.max(), 6), np.round(whole / whole.max(), 6)
+    ranks, reference = rankdata(variants, axis=1), rankdata(whole)
+    ranks, reference = ranks - ranks.mean(1, keepdims=True), reference - reference.mean()
+    norm = np.linalg.norm(ranks, axis=1) * np.linalg.norm(reference)
+    if not norm.all():
+        return float("nan")
+    return float(((ranks @ reference) / norm).mean())

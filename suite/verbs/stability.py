@@ -1,0 +1,226 @@
+"""``circuitmeter stability``: does a method's circuit stay when prompts, templates, seeds or orders change?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, SpecError, Undefined, unknown
+from .arguments import add_json, add_problem, add_several, fraction, positive_number
+
+if TYPE_CHECKING:
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import Objective
+    from ..methods import Method
+    from .problem import Problem
+
+NAME = "stability"
+HELP = "Say how much of each method's circuit stays when its prompts, their order, or its seed change."
+EPILOG = (
+    "Prompts and templates are resampled from the scores of each prompt, in one pass; seeds, orders and parameters "
+    "(the method's presets) are runs of their own. The Jaccard index of two circuits is the share of "
+    "edges that both have among those that either has."
+)
+OVER = ("prompts", "templates", "seeds", "order", "parameters")
+DEFAULT_FRACTION = 0.1
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_problem(parser)
+    parser.add_argument("--method", metavar="NAME|FILE.py:FUNCTION", nargs="+", required=True, help="one or several")
+    parser.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (default: patch)")
+    parser.add_argument("--objective", metavar="O", help="what methods optimise (default: the task's)")
+    add_several(parser, "--set", "METHOD:KEY=VALUE", "a parameter of a method, such as eap-ig:steps=30")
+    parser.add_argument(
+        "--resamples", type=positive_number, default=1000, metavar="N", help="bootstrap resamples (default: 1000)"
+    )
+    parser.add_argument(
+        "--runs", type=positive_number, default=5, metavar="N", help="seeds and orders to run (default: 5)"
+    )
+    parser.add_argument(
+        "--over",
+        metavar="WHAT[,WHAT...]",
+        default="prompts",
+        help=f"what is changed, of {', '.join(OVER)} (default: prompts)",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--top", type=positive_number, metavar="N", help="the circuit's size in edges")
+    size.add_argument(
+        "--fraction",
+        type=fraction,
+        metavar="F",
+        help="the circuit's size as a share of all edges (default: the size of the certified circuit where one is "
+        f"known, else {DEFAULT_FRACTION})",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="where card.json, card.pdf, card.svg, card.png are put"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ...reports.card.stability import paragraph, write
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import OBJECTIVES
+    from ..plan import names
+    from ..store.record import plain
+    from . import problem as problems
+    from .output import print_json
+
+    over = changed(options.over)
+    ablation = Ablation.parse(options.ablation)
+    methods = {name: names.method(name) for name in dict.fromkeys(options.method)}
+    parameters = parameters_of(methods, options.set or ())
+    asked = OBJECTIVES.get(options.objective) if options.objective else None
+    if bootstrapped := [what for what in over if what in ("prompts", "templates")]:
+        for name, method in methods.items():
+            if not method.per_prompt:
+                raise Undefined(
+                    f"{name} has no scores of each prompt, so that {' and '.join(bootstrapped)} cannot be resampled; "
+                    f"use --over seeds,order, or one of {', '.join(with_prompts())}."
+                )
+    problem = problems.load(options)
+    if problem.data.n < 2:
+        raise Undefined(f"{problem.name} has one prompt here; stability needs two at least.")
+    objective = asked or OBJECTIVES.get(problem.objective)
+    sizes, main = sizes_of(problem, ablation, options)
+    _make(options.out)
+    card = measured(options, problem, methods, parameters, (ablation, objective), over, (sizes, main))
+    card = plain(card)
+    card["paragraph"] = paragraph(card)
+    write(card, options.out)
+    if options.json:
+        print_json(card)
+    else:
+        _print(card)
+        print(f"\n{card['paragraph']}\n\n{options.out}: card.json, card.pdf, card.svg, card.png")
+    return 0
+
+
+def changed(text: str) -> tuple[str, ...]:
+    """``--over`` as a tuple. Raises SpecError for a word that means nothing."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for part in found or ("",):
+        if part not in OVER:
+            raise SpecError(unknown("--over", part, OVER))
+    return found
+
+
+def with_prompts() -> list[str]:
+    """The methods that can give the scores of each prompt."""
+    from ..methods import METHODS
+
+    return sorted(name for name in METHODS if METHODS.get(name).per_prompt)
+
+
+def parameters_of(methods: Mapping[str, Method], given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Each method's parameters: its defaults and what ``--set METHOD:KEY=VALUE`` says. Raises SpecError."""
+    from .settings import parse_settings
+
+    own: dict[str, list[str]] = {name: [] for name in methods}
+    for setting in given:
+        name, colon, rest = setting.rpartition(":") if setting.count(":") else ("", "", setting)
+        if not colon and len(methods) == 1:
+            name = next(iter(methods))
+        if name not in own:
+            raise SpecError(f"--set {setting}: write METHOD:KEY=VALUE, METHOD one of {', '.join(methods)}.")
+        own[name].append(rest)
+    return {name: method.resolve(parse_settings(method, own[name])) for name, method in methods.items()}
+
+
+def sizes_of(problem: Problem, ablation: Ablation, options: argparse.Namespace) -> tuple[list[int], int]:
+    """(the sizes of the curve, the one that the card is about), in edges. Raises SpecError for one too large."""
+    n_edges, truth = problem.model.graph.n_edges, problem.reference(ablation)
+    if options.top is not None and options.top > n_edges:
+        raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
+    main = options.top
+    if main is None and options.fraction is None and truth is not None:
+        main = int(truth.core.sum())
+    main = main or max(1, round((options.fraction or DEFAULT_FRACTION) * n_edges))
+    return sorted({main, *(max(1, round(share * n_edges)) for share in FRACTIONS)}), main
+
+
+def measured(
+    options: argparse.Namespace,
+    problem: Problem,
+    methods: Mapping[str, Method],
+    parameters: Mapping[str, Mapping[str, Any]],
+    search: tuple[Ablation, Objective],
+    over: Sequence[str],
+    size: tuple[Sequence[int], int],
+) -> dict[str, Any]:
+    """The card's content."""
+    from circuitmeter import __version__
+
+    from .stability_runs import compared, method_card
+
+    ablation, objective = search
+    found, resamples = [], {}
+    for done, (name, method) in enumerate(methods.items()):
+        _progress(done, len(methods), name)
+        entry, pairs = method_card(
+            problem, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
+        )
+        found.append({"method": name} | entry)
+        resamples[name] = pairs
+    _progress(len(methods), len(methods), "")
+    return {
+        "format": 1,
+        "version": __version__,
+        "task": problem.name,
+        "model": problem.model_name,
+        "model_hash": problem.model.weights_hash,
+        "data_hash": problem.data.hash,
+        "prompts": problem.data.n,
+        "n_edges": problem.model.graph.n_edges,
+        "ablation": str(ablation),
+        "objective": objective.name,
+        "resamples": options.resamples,
+        "runs": options.runs,
+        "seed": options.seed,
+        "over": list(over),
+        "size": size[1],
+        "methods": found,
+        "comparisons": compared(resamples, size),
+    }
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
+
+
+def _progress(done: int, of: int, name: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {of} methods {name:20}", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+
+def _print(card: Mapping[str, Any]) -> None:
+    """The card for a terminal: a row a method and change at the card's size, comparisons, and what is undefined."""
+    from .output import print_table
+
+    rows, reasons = [], []
+    for entry in card["methods"]:
+        for what, found in entry["over"].items():
+            if "undefined" in found:
+                reasons.append(f"{entry['method']}, {what}: {found['undefined']}")
+                continue
+            at = next(point for point in found["points"] if point["size"] == card["size"])
+            names = ("jaccard", "low", "high", "lowest", "rank", "always", "sometimes")
+            rows.append([entry["method"], what, *(at[name] for name in names), entry.get("precision")])
+    on = f"{card['task']}, {card['model']}, {card['ablation']}"
+    print(f"circuits of {card['size']} of {card['n_edges']:,} edges; {on}")
+    columns = ("method", "over", "Jaccard", "low", "high", "2.5 %", "rank", "in 95 %", "in 5 to 95 %", "true edges")
+    print_table(columns, rows)
+    for each in card["comparisons"]:
+        print(
+            f"{each['first']} - {each['second']}: {each['difference']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
+        )
+    for reason in reasons:
+        print(reason)

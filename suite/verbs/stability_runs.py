@@ -1,0 +1,235 @@
+"""What ``stability`` measures of a method: its variants over each kind of change, its circuit on held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CircuitMeterError, Undefined
+
+if TYPE_CHECKING:
+    from ..circuit import EdgeScores
+    from ..intervention.ablation import Ablation
+    from ..intervention.objective import Objective
+    from ..methods import Method
+    from ..scoring.structure.stability import Stability
+    from .problem import Problem
+
+ALWAYS, NEVER = 0.95, 0.05
+"""An edge in at least this share of circuits is said to be in always; in at most the other, never."""
+
+
+def method_card(
+    problem: Problem,
+    method: Method,
+    parameters: Mapping[str, Any],
+    search: tuple[Ablation, Objective],
+    over: Sequence[str],
+    size: tuple[Sequence[int], int],
+    amounts: tuple[int, int, int],
+) -> tuple[dict[str, Any], tuple[Stability, np.ndarray] | None]:
+    """The card's entry of a method, and its resamples of prompts with their counts where they were asked for.
+
+    Args:
+        size: the sizes of the curve, and the one of which inclusion and recovery are told.
+        amounts: resamples, runs, seed.
+    """
+    from ..scoring.structure.stability import stability
+
+    sizes, main = size
+    resamples, runs, seed = amounts
+    by_prompt, whole = _scores(problem, method, parameters, search, over, seed)
+    entry: dict[str, Any] = {"parameters": dict(parameters), "over": {}}
+    kept = None
+    for what in over:
+        try:
+            if what in ("prompts", "templates"):
+                variants, counts = _resampled(problem, by_prompt, what, resamples, seed)
+            else:
+                variants, counts = _rerun(problem, method, parameters, search, what, runs, seed), None
+        except CircuitMeterError as error:
+            entry["over"][what] = {"undefined": str(error)}
+            continue
+        found = stability(variants, whole, sizes, counts)
+        kept = (found, counts) if what == "prompts" else kept
+        entry["over"][what] = _points(found, problem, main)
+    entry |= _against_truth(problem, search[0], whole, main, entry["over"])
+    entry["prompt_by_prompt"] = prompt_by_prompt(problem, _scores_of(problem, whole), main, search)
+    return entry, kept
+
+
+def _scores(
+    problem: Problem,
+    method: Method,
+    parameters: Mapping[str, Any],
+    search: tuple[Ablation, Objective],
+    over: Sequence[str],
+    seed: int,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """(the scores of each prompt [N, E] where they are needed, the method's scores [E])."""
+    ablation, objective = search
+    given = {"ablation": ablation, "objective": objective, "seed": seed, **parameters}
+    if {"prompts", "templates"} & set(over):
+        by_prompt = method.scores_by_prompt(problem.model, problem.data, **given).numpy()
+        return by_prompt, by_prompt.mean(0)
+    truth = problem.reference(ablation)
+    return None, method.discover(problem.model, problem.data, truth=truth, **given).scores.flat()
+
+
+def _resampled(
+    problem: Problem, by_prompt: np.ndarray, what: str, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    from ..scoring.structure.stability import prompt_counts, resampled
+
+    templates = None if problem.data.templates is None else problem.data.templates.numpy()
+    counts = prompt_counts(problem.data.n, templates, resamples, over=what, seed=seed)
+    return resampled(by_prompt, counts), counts
+
+
+def _rerun(
+    problem: Problem,
+    method: Method,
+    parameters: Mapping[str, Any],
+    search: tuple[Ablation, Objective],
+    what: str,
+    runs: int,
+    seed: int,
+) -> np.ndarray:
+    """The scores of several runs [B, E]. Raises Undefined where nothing changes from run to run."""
+    import torch
+
+    ablation, objective = search
+    changes: list[dict[str, Any]] = []
+    if what == "seeds":
+        if not (method.stochastic or ablation.stochastic):
+            raise Undefined(f"{method.name} under {ablation} draws nothing by chance")
+        changes = [{"seed": seed + i} for i in range(runs)]
+    if what == "order":
+        for i in range(runs):
+            order = torch.randperm(problem.data.n, generator=torch.Generator().manual_seed(seed + i))
+            changes.append({"data": problem.data.select(order)})
+    if what == "parameters":
+        presets = [{}, *method.presets.values()]
+        changes = [{"parameters": {**parameters, **preset}} for preset in presets]
+    found = []
+    for change in changes:
+        given = {**change.get("parameters", parameters), "seed": change.get("seed", seed)}
+        truth = problem.reference(ablation)
+        scores = method.discover(
+            problem.model,
+            change.get("data", problem.data),
+            ablation=ablation,
+            objective=objective,
+            truth=truth,
+            **given,
+        ).scores.flat()
+        found.append(scores)
+    if len(found) < 2:
+        raise Undefined(f"{method.name} has one {'set of parameters' if what == 'parameters' else 'run'} here")
+    return np.stack(found)
+
+
+def _points(found: Stability, problem: Problem, main: int) -> dict[str, Any]:
+    """The numbers by size, and how often each edge is in the circuit of the card's size."""
+    names = problem.model.graph.named(problem.model.graph.exists)
+    curves = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank")
+    points = []
+    for i, size in enumerate(found.sizes.tolist()):
+        inclusion = found.inclusion[i]
+        points.append(
+            {"size": size}
+            | {name: float(getattr(found, name)[i]) for name in curves}
+            | {
+                "always": int((inclusion >= ALWAYS).sum()),
+                "sometimes": int(((inclusion > NEVER) & (inclusion < ALWAYS)).sum()),
+            }
+        )
+    at = found.inclusion[found.sizes.tolist().index(main)]
+    order = np.argsort(-at, kind="stable")
+    return {"points": points, "inclusion": {names[e]: float(at[e]) for e in order if at[e] > 0}}
+
+
+def _against_truth(
+    problem: Problem, ablation: Ablation, whole: np.ndarray, main: int, over: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where the circuit is certified: the method's area and precision, and those of how often edges are included."""
+    from ..scoring.recovery import recovery
+    from ..scoring.structure.stability import top_edges
+
+    truth = problem.reference(ablation)
+    if truth is None:
+        return {}
+    graph = problem.model.graph
+    core, optional = truth.core[graph.exists].numpy(), truth.optional[graph.exists].numpy()
+    chosen = top_edges(np.abs(whole)[None], main)[0] & ~optional
+    found = {
+        "auroc": recovery(_scores_of(problem, whole), truth)["auroc"],
+        "precision": float(core[chosen].mean()) if chosen.any() else float("nan"),
+    }
+    names = graph.named(graph.exists)
+    for entry in over.values():
+        if "inclusion" in entry:
+            values = np.array([entry["inclusion"].get(name, 0.0) for name in names])
+            certain = (values >= ALWAYS) & ~optional
+            entry["auroc_of_inclusion"] = recovery(_scores_of(problem, values), truth)["auroc"]
+            entry["precision_of_always"] = float(core[certain].mean()) if certain.any() else float("nan")
+    return found
+
+
+def _scores_of(problem: Problem, values: np.ndarray) -> EdgeScores:
+    import torch
+
+    from ..circuit import EdgeScores
+
+    graph = problem.model.graph
+    scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    scores[graph.exists] = torch.from_numpy(np.asarray(values, dtype=np.float64))
+    return EdgeScores(graph, scores)
+
+
+def prompt_by_prompt(
+    problem: Problem, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]
+) -> dict[str, Any]:
+    """The circuit's faithfulness on each held-out prompt: quantiles, and the share of prompts below one half."""
+    from ..circuit import top_n
+    from ..intervention.faithfulness import measure
+    from ..intervention.setting import Cut
+
+    ablation, objective = search
+    data = problem.held_out or problem.data
+    measured = measure(problem.model, data, [top_n(scores, size)], Cut(ablation), objective)
+    if reason := measured.undefined("cut-graph"):
+        return {"undefined": reason}
+    nothing = measured.reference("cut-graph")
+    ratios = ((measured.circuits[0] - nothing) / (measured.full - nothing)).numpy()
+    ratios = np.sort(ratios[np.isfinite(ratios)])
+    return {
+        "faithfulness": float(measured.faithfulness()[0]),
+        "quantiles": {f"{q:g}": float(np.quantile(ratios, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        "below_half": float((ratios < 0.5).mean()),
+        "prompts": len(ratios),
+    }
+
+
+def compared(
+    resamples: Mapping[str, tuple[Stability, np.ndarray] | None], size: tuple[Sequence[int], int]
+) -> list[dict[str, Any]]:
+    """Each two methods' difference in the Jaccard index over prompts at the card's size, with a paired interval."""
+    from ..scoring.structure.stability import difference
+
+    at = list(size[0]).index(size[1])
+    known = {name: each for name, each in resamples.items() if each is not None}
+    found = []
+    for first, second in combinations(known, 2):
+        (one, counts), (other, _) = known[first], known[second]
+        gap, low, high = difference(_only(one, at), _only(other, at), counts)[0]
+        found.append({"first": first, "second": second, "difference": gap, "low": low, "high": high})
+    return found
+
+
+def _only(found: Stability, at: int) -> Stability:
+    return replace(found, pairs=found.pairs[at : at + 1])

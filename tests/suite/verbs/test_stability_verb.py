@@ -1,0 +1,67 @@
+"""``stability`` from the command line: a card of a small program, and the mistakes that one line answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from circuitmeter.suite import cli
+
+TASK = ("stability", "--task", "tracr/hist")
+
+
+@pytest.fixture
+def command(capfd, tmp_path):
+    """Runs the command in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        status = cli.main([str(argument) for argument in (*TASK, *arguments, "--out", tmp_path / "card")])
+        return status, *capfd.readouterr()
+
+    return run
+
+
+def test_the_card_holds_every_change_and_its_files(command, tmp_path):
+    over = ("--over", "prompts,templates,seeds,order,parameters", "--resamples", 50, "--runs", 2, "--json")
+    status, out, err = command("--method", "eap", "eap-ig", "--set", "eap-ig:steps=2", *over)
+    assert status == 0, err
+    card = json.loads(out)
+    assert json.loads((tmp_path / "card" / "card.json").read_text()) == card
+    for file_format in ("pdf", "svg", "png"):
+        assert (tmp_path / "card" / f"card.{file_format}").stat().st_size > 1000
+    eap, integrated = card["methods"]
+    assert integrated["parameters"]["steps"] == 2 and card["over"][0] == "prompts"
+    for entry in (eap, integrated):
+        assert set(entry["over"]) == set(card["over"])
+        prompts = entry["over"]["prompts"]
+        (at,) = [point for point in prompts["points"] if point["size"] == card["size"]]
+        assert 0 < at["low"] <= at["jaccard"] <= at["high"] <= 1
+        assert sum(prompts["inclusion"].values()) == pytest.approx(card["size"])
+        assert at["always"] == sum(share >= 0.95 for share in prompts["inclusion"].values())
+        (same,) = [point for point in entry["over"]["order"]["points"] if point["size"] == card["size"]]
+        assert same["jaccard"] == 1  # a mean over prompts does not depend on their order
+        assert "draws nothing by chance" in entry["over"]["seeds"]["undefined"]
+        assert "one template" in entry["over"]["templates"]["undefined"]
+        assert 0 <= entry["precision"] <= 1 and entry["prompt_by_prompt"]["prompts"] > 1
+    (pair,) = card["comparisons"]
+    assert pair["low"] <= pair["difference"] <= pair["high"]
+    for name in ("eap", "eap-ig", "tracr/hist", "50 bootstrap resamples"):
+        assert name in card["paragraph"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("--method", "acdc"), "acdc has no scores of each prompt, so that prompts cannot be resampled"),
+        (("--method", "eap", "--resamples", "0"), "0 is too few"),
+        (("--method", "eap", "--over", "prompt"), "no --over 'prompt'. Did you mean 'prompts'?"),
+        (("--method", "eap", "--top", "99"), "--top 99: the graph has 13 edges."),
+        (("--method", "eap", "--set", "relp:steps=2"), "write METHOD:KEY=VALUE, METHOD one of eap"),
+        (("--method", "eapig"), "no method 'eapig'. Did you mean 'eap-ig'?"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, sentence, command, tmp_path):
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "card").exists()
