@@ -58,7 +58,8 @@ def test_the_table_has_a_column_for_each_factor_that_varies(circuit, command):
     lines = text.splitlines()
     assert status == 0 and len(lines) == 5
     assert lines[0].split() == [
-        "ablation", "objective", "reference", "full", "nothing", "circuit", "faithfulness", "low", "high", "edges"
+        "ablation", "objective", "reference", "full", "nothing", "circuit", "faithfulness", "low", "high", "edges",
+        "without_dead_ends",
     ]  # fmt: skip
 
 
