@@ -16,9 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "store",
         metavar="STORE",
-        type=Path,
         nargs="+",
-        help="a folder that `run` or `validate` filled; several are merged",
+        help="a folder that `run` or `validate` filled, or an address (s3://bucket/results); several are read as one",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where the report is written (default: into the store, if it is one)"
@@ -26,10 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..store.folder import is_address
     from ..store.store import Store
 
     if len(options.store) > 1 and options.out is None:
         raise SpecError(f"{len(options.store)} stores make one report; say where it goes with --out DIR.")
+    if is_address(options.store[0]) and options.out is None:
+        raise SpecError(f"{options.store[0]} is only read; say where the report goes with --out DIR.")
     for store in options.store:
         Store(store)  # refuses what is no store, or a newer one, before the slow imports below
     from ...reports.write import write_report

@@ -10,6 +10,7 @@ from circuitmeter.suite import cli
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.store.check import check
+from circuitmeter.suite.store.store import Store
 
 EVALUATION = {"ablation": "patch"}
 
@@ -69,3 +70,18 @@ def test_checking_imports_no_torch(store):
     code = "import sys; from circuitmeter.suite.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code, "check", str(store)], capture_output=True, text=True).stdout
     assert out.splitlines()[-1] == "False"
+
+
+def test_replayed_cells_come_out_the_same_and_a_forged_one_does_not(store, capsys):
+    assert cli.main(["check", str(store), "--replay", "2"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("replayed: ") == 2 == told.count("the same, bit for bit")
+    forged = Store(store)
+    key = forged.keys()[0]
+    record, tensors = forged.record(key), forged.tensors(key)
+    forged.set_aside(key, "to be forged")
+    forged.write(record, {**tensors, "scores": tensors["scores"] * 1.001})  # with checksums that fit
+    assert check(store).whole
+    assert cli.main(["check", str(store), "--replay", "2", "--json"]) == 1
+    lines = json.loads(capsys.readouterr().out)["replayed"]
+    assert sum("differs by 0.001 of the largest score" in line for line in lines) == 1

@@ -1,0 +1,164 @@
+"""Stores from several machines become one: identical cells once, contradictions listed, nothing overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import StoreError
+from .record import EvaluationRecord, Record
+from .store import Store
+
+CLOSE = 1e-6  # relative to the largest score: what other machines and versions may round otherwise
+
+
+@dataclass
+class Merged:
+    """What a merge did.
+
+    Args:
+        into: the store that was merged into.
+        added, known: results (cells and evaluations) that were copied, and those that were there already, equal.
+        contradictions: path in the store -> in what the results of two stores differ; the one that was there is kept.
+        damaged: path in a source -> what is wrong with it; it is not copied.
+    """
+
+    into: str
+    added: int = 0
+    known: int = 0
+    contradictions: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        """Whether no results contradict each other and none was damaged."""
+        return not (self.contradictions or self.damaged)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``merge --json``."""
+        return {name: getattr(self, name) for name in ("into", "added", "known", "contradictions", "damaged")}
+
+    def __str__(self) -> str:
+        lines = [f"{self.into}: {self.added} results added, {self.known} were there already"]
+        lines += [f"  contradiction: {path}: {reason}" for path, reason in self.contradictions.items()]
+        lines += [f"  damaged, not copied: {path}: {reason}" for path, reason in self.damaged.items()]
+        return "\n".join(lines)
+
+
+def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
+    """Copies what ``into`` has not from every source, checked on the way.
+
+    A finished result replaces a failed one. Results that are there twice are equal when they ended alike and their
+    scores differ by less than ``CLOSE``; time and provenance may differ.
+
+    Args:
+        sources: folders or addresses of stores.
+        into: a store of this machine, made where there is none.
+
+    Raises:
+        StoreError: a source is no store; ``into`` cannot be written to.
+    """
+    stores = [Store(path) for path in sources]
+    target = Store(into, create=True)
+    done = Merged(target.name)
+    for source in stores:
+        for key in source.truth_keys():
+            _copied(done, source, f"truths/{key}.json", lambda key=key, s=source: target.write_truth(key, s.truth(key)))
+        for key in source.environment_keys():
+            _copied(
+                done,
+                source,
+                f"environments/{key}.json",
+                lambda key=key, s=source: target.write_environment(s.environment(key)),
+            )
+        for key in source.keys():
+            _copied(done, source, f"cells/{key}", lambda key=key, s=source: _cell(done, s, target, key))
+        for key in source.evaluation_keys():
+            _copied(
+                done, source, f"evaluations/{key}.json", lambda key=key, s=source: _evaluation(done, s, target, key)
+            )
+        for name in source.benchmark_names():
+            _copied(done, source, f"benchmarks/{name}.json", lambda name=name, s=source: _benchmark(s, target, name))
+    return done
+
+
+def _copied(done: Merged, source: Store, path: str, copy: Any) -> None:
+    from .reading import Damaged
+
+    try:
+        copy()
+    except Damaged as error:
+        done.damaged[f"{source.name}/{path}"] = str(error)
+
+
+def _cell(done: Merged, source: Store, target: Store, key: str) -> None:
+    theirs, their_tensors = source.record(key), source.tensors(key)
+    if key in target:
+        ours = target.record(key)
+        if ours.done or not theirs.done:
+            difference = _difference(ours, target.tensors(key), theirs, their_tensors)
+            done.known += difference is None
+            if difference:
+                done.contradictions[f"cells/{key}"] = f"{source.name}: {difference}"
+            return
+    target.write(theirs, their_tensors)
+    done.added += 1
+
+
+def _difference(
+    ours: Record, our_tensors: dict[str, np.ndarray], theirs: Record, their_tensors: dict[str, np.ndarray]
+) -> str | None:
+    """In what two records of one key contradict each other; None where they do not."""
+    if not theirs.done:
+        return None  # what failed there may well be finished here
+    what = f"{theirs.identity.method} on {theirs.identity.task} under {theirs.identity.ablation}"
+    if set(our_tensors) != set(their_tensors) or any(
+        our_tensors[name].shape != array.shape for name, array in their_tensors.items()
+    ):
+        return f"{what} has other circuits"
+    scores, other = our_tensors["scores"], their_tensors["scores"]
+    scale = float(np.nanmax(np.abs(scores), initial=0.0)) or 1.0
+    largest = float(np.nanmax(np.abs(scores - other), initial=0.0))
+    if largest > CLOSE * scale or not np.array_equal(np.isnan(scores), np.isnan(other)):
+        return f"the scores of {what} differ by up to {largest / scale:.2g} of the largest"
+    return None
+
+
+def _evaluation(done: Merged, source: Store, target: Store, key: str) -> None:
+    theirs = source.evaluation(key)
+    if target.has_evaluation(key):
+        ours = target.evaluation(key)
+        if ours.done or not theirs.done:
+            same = not theirs.done or _agree(ours, theirs)
+            done.known += same
+            if not same:
+                done.contradictions[f"evaluations/{key}.json"] = f"{source.name}: its numbers differ"
+            return
+    target.write_evaluation(theirs)
+    done.added += 1
+
+
+def _agree(ours: EvaluationRecord, theirs: EvaluationRecord) -> bool:
+    if [row.setting for row in ours.rows] != [row.setting for row in theirs.rows]:
+        return False
+    for mine, other in zip(ours.rows, theirs.rows, strict=True):
+        a, b = (np.array(row.values or (), dtype=float) for row in (mine, other))
+        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=CLOSE, equal_nan=True):
+            return False
+    return True
+
+
+def _benchmark(source: Store, target: Store, name: str) -> None:
+    theirs = source.benchmark(name)
+    try:
+        ours = target.benchmark(name)
+    except StoreError:
+        target.write_benchmark(name, theirs)
+        return
+    together = ours.with_cells_of(theirs)
+    if together != ours:
+        target.write_benchmark(name, together)

@@ -1,0 +1,95 @@
+"""Stores from several machines become one: each result once, contradictions said, nothing overwritten or invented."""
+
+import json
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made import cell, done, evaluation, make_whole_store, scores
+
+from circuitmeter.suite import cli
+from circuitmeter.suite.store.check import check
+from circuitmeter.suite.store.merge import merge
+from circuitmeter.suite.store.record import Benchmark, failure
+from circuitmeter.suite.store.store import Store
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """Two stores that share the cell of ``eap``."""
+    return [
+        make_whole_store(tmp_path / name, methods).path
+        for name, methods in (("a", ("eap", "exact")), ("b", ("eap", "acdc")))
+    ]
+
+
+def test_two_halves_are_the_whole_whichever_comes_first(halves, tmp_path):
+    found = [merge(paths, tmp_path / f"c{i}") for i, paths in enumerate((halves, halves[::-1]))]
+    assert [(each.added, each.known, each.clean) for each in found] == [(6, 2, True)] * 2
+    for i in range(2):
+        store = Store(tmp_path / f"c{i}")
+        assert {record.identity.method for record in store.records()} == {"eap", "exact", "acdc"}
+        assert check(store.path).whole and check(store.path).coverage["small"]["done"] == 3
+    again = merge(halves, tmp_path / "c0")
+    assert (again.added, again.known) == (0, 8)
+
+
+def test_contradictions_are_listed_and_what_was_there_stays(halves, tmp_path, capsys):
+    other = Store(tmp_path / "other", create=True)
+    other.write(done(cell()), scores(shift=1e-3))
+    assert cli.main(["merge", str(halves[0]), str(other.path), "--into", str(tmp_path / "c"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["contradictions"]
+    assert list(told) == [f"cells/{cell().key}"] and "the scores of eap on tracr/reverse" in told[f"cells/{cell().key}"]
+    assert (Store(tmp_path / "c").scores(cell().key)[0, 0], check(tmp_path / "c").whole) == (0.0, True)
+
+
+def test_rounding_is_no_contradiction(halves, tmp_path):
+    other = Store(tmp_path / "other", create=True)
+    other.write(done(cell()), scores(shift=1e-9))
+    assert merge([halves[0], other.path], tmp_path / "c").clean
+
+
+def test_evaluations_contradict_each_other_too(halves, tmp_path):
+    other = Store(tmp_path / "other", create=True)
+    other.write(done(cell()), scores())
+    record = evaluation(cell())
+    other.write_evaluation(record.but(rows=[record.rows[0].model_copy(update={"values": (9.0,)})]))
+    assert list(merge([halves[0], other.path], tmp_path / "c").contradictions) == [f"evaluations/{record.key}.json"]
+
+
+def test_a_finished_cell_replaces_a_failed_one_in_either_order(tmp_path):
+    bad, good = (Store(tmp_path / name, create=True) for name in ("bad", "good"))
+    bad.write(failure(cell(), "memory", "out of memory"), {})
+    good.write(done(cell()), scores())
+    for i, paths in enumerate(([bad.path, good.path], [good.path, bad.path])):
+        assert merge(paths, tmp_path / f"c{i}").clean
+        assert Store(tmp_path / f"c{i}").record(cell().key).done
+
+
+def test_damaged_cells_are_not_copied(halves, tmp_path, capsys):
+    (halves[1] / "cells" / cell(method="acdc").key / "record.json").write_text("{}")
+    assert cli.main(["merge", *map(str, halves), "--into", str(tmp_path / "c")]) == 1
+    assert "damaged, not copied" in capsys.readouterr().out
+    assert cell(method="acdc").key not in Store(tmp_path / "c")
+
+
+def test_cells_of_one_benchmark_are_taken_together(tmp_path):
+    for name, keys in (("a", ["1"]), ("b", ["2"])):
+        Store(tmp_path / name, create=True).write_benchmark("small", Benchmark(cells=keys))
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert Store(tmp_path / "c").benchmark("small").cells == ("1", "2")
+
+
+def test_a_store_elsewhere_is_merged_and_what_is_no_store_is_one_line(halves, tmp_path, capsys):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(halves[1]), "/lab/b", recursive=True)
+    try:
+        assert merge([halves[0], "memory://lab/b"], tmp_path / "c").added == 6
+    finally:
+        memory.rm("/lab", recursive=True)
+    assert cli.main(["merge", str(tmp_path / "nothing"), "--into", str(tmp_path / "d")]) == 2
+    assert "no store at" in capsys.readouterr().err and not (tmp_path / "d").exists()
