@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..intervention.prepared_batch import PreparedBatch
 from ..model.passes import spend
+from ..model.stream import ConcatenatedStream
 from ..model.transformer import Activations, Alternative, Transformer
 from ._masks import Prompts
 
@@ -108,7 +109,8 @@ class _Cut(nn.Module):
     def forward(self, masks: Tensor, parts: Mapping[str, Any], inputs: Tensor, read: Tensor) -> Tensor:
         alternative = Alternative(Activations(parts["activations"]), parts["before"])
         offset = cut_output_bias(self.model, masks) if self.bias_on_heads else None
-        return self.model.run_cut(masks, alternative, inputs=inputs, read=read, offset=offset)
+        options = {"read": read, "offset": offset, "gradient_stream": ConcatenatedStream}  # vmap's axis of models
+        return self.model.run_cut(masks, alternative, inputs=inputs, **options)
 
 
 def _parts(alternative: Alternative) -> dict[str, Any]:

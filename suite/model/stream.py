@@ -68,8 +68,12 @@ class Stream:
         return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
 
 
-class GradientStream(Stream):
-    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place."""
+class ConcatenatedStream(Stream):
+    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place.
+
+    The plain way, for passes under ``torch.vmap``, which knows no buffer that is written in place. gradient_stream.py
+    has the fast one.
+    """
 
     def __init__(
         self,

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from ..errors import DataError
 from .block import Block, Config, Norm
 from .content import content_hash
+from .gradient_stream import BufferedStream
 from .graph import Graph, InputNodes, Key
 from .passes import spend
 from .rules import EXACT, Rules
-from .stream import GradientStream, Stream, slice_or_list
+from .stream import Stream, slice_or_list
 
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
@@ -239,6 +240,7 @@ class Transformer(nn.Module):
         read: Tensor | None = None,
         offset: Tensor | None = None,
         cut_at: Tensor | None = None,
+        gradient_stream: type[Stream] = BufferedStream,
     ) -> Tensor:
         """Logits under many masks at once. Differentiable in the masks, at zero and one as well as between.
 
@@ -252,6 +254,7 @@ class Transformer(nn.Module):
             read: as in ``forward``.
             offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges).
             cut_at: bool [B, P], the positions at which edges are cut; all when omitted.
+            gradient_stream: what holds the residual stream while gradients are recorded.
 
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
@@ -271,8 +274,8 @@ class Transformer(nn.Module):
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
-        stream = Stream if not torch.is_grad_enabled() else GradientStream
-        stream = stream(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset, cut_at)
+        kind = gradient_stream if torch.is_grad_enabled() else Stream
+        stream = kind(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset, cut_at)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:

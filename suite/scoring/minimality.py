@@ -23,6 +23,10 @@ AT_ONCE = 256
 ALL_SETS = 10
 """Circuits of so many edges are small enough to try all their subsets."""
 
+ROUNDING = 1e-6
+"""A change of this share of the scale, or a scale of this share of the scores, is rounding: kernels round otherwise for
+one circuit than for many at once, and otherwise on another processor."""
+
 Change = Callable[[Tensor], Tensor]
 """Of circuits, bool [C, W, R]: how far each is from the given one, float [C]."""
 
@@ -62,8 +66,8 @@ def minimality(
 
     Args:
         cut: how circuits are run; its component must be ``edge``.
-        tolerance: the largest change that counts as none: the mean over prompts of the score's absolute change, as a
-            share of the same between the full model and the graph in which everything is cut.
+        tolerance: the largest change that counts as none, beside rounding: the mean over prompts of the score's
+            absolute change, as a share of the same between the full model and the graph in which everything is cut.
 
     Raises:
         Undefined: another component, a cut that has no meaning on this data, or one that changes no score.
@@ -74,7 +78,7 @@ def minimality(
     whole, nothing = (Circuit(circuit.graph, edges) for edges in (circuit.graph.exists, circuit.graph.exists & False))
     full, empty, own = evaluator.per_example(cut.masks([whole, nothing, circuit]))
     scale = (full - empty).abs().mean()
-    if scale == 0:
+    if scale <= ROUNDING * full.abs().mean():
         raise Undefined(f"cutting every edge changes no {objective.name}, so no change can be called small.")
 
     def change(circuits: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ def all_sets(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
             circuits[torch.arange(len(chosen)), where[column, 0], where[column, 1]] = True
         changes = torch.cat([change(part) for part in circuits.split(AT_ONCE)])
         evaluated += len(chosen)
-        if changes.min() <= tolerance or size == len(where):
+        if changes.min() <= tolerance + ROUNDING or size == len(where):
             break
     return _left(circuit, circuits[changes.argmin()], change, True, evaluated)
 
@@ -118,7 +122,7 @@ def greedily(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
             together = kept.repeat(len(tried), 1, 1)
             for i, (writer, reader) in enumerate(tried):
                 together[i:, writer, reader] = False
-            fits = (change(together) <= tolerance).tolist()
+            fits = (change(together) <= tolerance + ROUNDING).tolist()
             evaluated += len(tried)
             accepted = fits.index(False) if False in fits else len(tried)
             if accepted:

@@ -8,6 +8,7 @@ the same masks: methods run as they are, once in each process, and all return th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -56,6 +57,7 @@ class ShardedTransformer(Transformer):
         read: Tensor | None = None,
         offset: Tensor | None = None,
         cut_at: Tensor | None = None,
+        **options: Any,
     ) -> Tensor:
         """As ``Transformer.run_cut``, each process running its share of the prompts and returning all outputs."""
         world, rank, examples = dist.get_world_size(), dist.get_rank(), inputs.shape[1]
@@ -81,6 +83,7 @@ class ShardedTransformer(Transformer):
                 read=None if read is None else read[rows],
                 offset=None if offset is None else _SumBackwards.apply(offset),
                 cut_at=None if cut_at is None else cut_at[rows],
+                **options,
             )
         ran = min(rows.stop, examples) - rows.start
         spend(forward=spent.forward * (examples / ran - 1))  # the other processes' prompts

@@ -5,7 +5,9 @@ import torch
 from oracles import ARCHITECTURES, INPUTS, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
+from circuitmeter.suite.model.gradient_stream import BufferedStream
 from circuitmeter.suite.model.passes import count_passes
+from circuitmeter.suite.model.stream import ConcatenatedStream
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 everything = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -163,3 +165,46 @@ def test_the_same_weights_under_another_choice_of_input_nodes(architecture):
         assert twin.graph.inputs == inputs and model.graph.inputs == "token"
         assert_close(twin(tokens), model(tokens), **EXACT)
     assert twin.weights_hash == model.weights_hash
+
+
+@everything
+@pytest.mark.parametrize("cut_positions", [False, True])
+def test_one_buffer_gives_the_values_and_gradients_of_the_plain_way(architecture, cut_positions):
+    model, data, clean, *_, alternative = prepared(architecture, "split")
+    generator = torch.Generator().manual_seed(3)
+    start = torch.rand(2, *model.graph.exists.shape, generator=generator, dtype=torch.float64)
+    shift = 0.1 * torch.randn(2, len(model.graph.readers), 12, generator=generator, dtype=torch.float64)
+    cut_at = torch.rand(data.clean.shape, generator=generator) < 0.6 if cut_positions else None
+    found = []
+    for stream in (ConcatenatedStream, BufferedStream):
+        masks, offset = start.clone().requires_grad_(), shift.clone().requires_grad_()
+        logits = model.run_cut(
+            masks, alternative, inputs=clean.inputs, offset=offset, cut_at=cut_at, gradient_stream=stream
+        )
+        value = logits.square().sum()
+        once = torch.autograd.grad(value, (masks, offset), retain_graph=True)
+        found.append([logits, *once, *torch.autograd.grad(value, (masks, offset))])
+    plain, fast = found
+    assert_close(fast[0], plain[0], **EXACT)
+    for expected, own, again in zip(plain[1:3], fast[1:3], fast[3:], strict=True):
+        assert_close(own, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+        assert_close(again, own, **EXACT)  # a second backward pass starts from nothing
+
+
+def test_what_a_training_step_keeps_is_linear_in_the_layers():
+    """Numbers that autograd holds beside the layers' own: one copy of what was written, not one a layer."""
+    kept = []
+    for layers in (2, 4, 8):
+        model, data = small_model(n_layers=layers, d_mlp=0), small_data()
+        _, clean = model.run(model.input_nodes(data.clean))
+        alternative = model.alternative(clean.map(torch.zeros_like), 5)
+        masks, sizes = model.graph.exists.double()[None].requires_grad_(), {}
+
+        def packed(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
+            model.run_cut(masks, alternative, inputs=clean.inputs)
+        kept.append(sum(sizes.values()) - masks.untyped_storage().nbytes())
+    assert kept[2] - kept[1] < 2.3 * (kept[1] - kept[0])
