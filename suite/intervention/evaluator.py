@@ -15,14 +15,22 @@ from .optimal_constants import distance, offsets, optimal_constants
 from .plain_runs import Runs
 from .prepared_batch import PreparedBatch
 
-# Numbers held at once, fixed so that results do not depend on the machine's free memory.
+# Numbers held at once, fixed so that results do not depend on the machine's free memory. On a CPU, what many masks need
+# at once is less: a working set beyond the caches is mapped and unmapped at every operation, which takes longer.
 _BATCH_BUDGET = 64_000_000
+_MASKS_BUDGET = {"cpu": 4_000_000}
 _CACHE_BUDGET = 256_000_000
 
 
 def default_batch_size(model: Transformer, n_positions: int) -> int:
     """Prompts a batch such that all writers' outputs take about 256 MB in float32."""
     return max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
+
+
+def masks_within_budget(model: Transformer, n: int, streams: int) -> int:
+    """How many masks to run at once, on ``n`` positions of all prompts, when each holds so many residual streams."""
+    budget = _MASKS_BUDGET.get(model.device.type, _BATCH_BUDGET)
+    return max(1, budget // (n * model.config.d_model * streams))
 
 
 class Evaluator:
@@ -142,8 +150,7 @@ class Evaluator:
         """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
         graph = self.model.graph
         widest = max(group.readers.stop - group.readers.start for group in graph.groups)
-        numbers = ready.batch.clean.numel() * self.model.config.d_model * (widest + 1 + len(graph.writers))
-        step = max(1, _BATCH_BUDGET // numbers)
+        step = masks_within_budget(self.model, ready.batch.clean.numel(), widest + 1 + len(graph.writers))
         positions = ready.batch.clean.shape[1]
         cut_at = None if self.cut_at is None else self.cut_at[ready.batch.rows, :positions].to(self.model.device)
         for start in range(0, len(masks), step):

@@ -7,18 +7,21 @@ import torch
 from ..circuit import EdgeScores
 from ..data import Data
 from ..intervention.ablation import Ablation
-from ..intervention.evaluator import Evaluator
+from ..intervention.evaluator import Evaluator, masks_within_budget
 from ..intervention.objective import Objective
+from ..model.single_cuts import SingleCuts
 from ..model.transformer import Transformer
 from .cost import Cost, edge_passes
 from .registry import method
+
+_LIVE = 8  # residual streams that a cut holds at once: the stream, an MLP's four, what is added
 
 
 @method(
     "exact",
     paper="activation patching of every edge; EActP in Mueller et al. 2025, arXiv:2504.13151",
     presets={"quick": {}},
-    cost="1 forward an edge, from the edge's layer on",
+    cost="1 forward an edge, through its node and the layers above",
     cost_only={"masks_at_once", "batch_size"},
     passes=lambda graph, n, given: Cost(forward=2 * n, cut=n * edge_passes(graph, given["masks_at_once"])),
 )
@@ -29,23 +32,31 @@ def discover(
     ablation: Ablation,
     objective: Objective,
     seed: int,
-    masks_at_once: int = 512,
+    masks_at_once: int = 0,
     batch_size: int = 0,
 ) -> EdgeScores:
     """score(e) = loss with edge e cut - loss of the plain model, by one cut pass an edge.
 
     Args:
-        masks_at_once: how many edges are cut in one call. Edges of one reader stand together, so that a call starts
-            at the last layer that it can.
-        batch_size: prompts at a time; 0 chooses it. Scores do not depend on either.
+        masks_at_once: how many edges into nodes of one kind and layer are cut in one call; 0 chooses it.
+        batch_size: prompts at a time; 0 chooses it. Scores do not depend on either but for rounding.
+
+    An edge that carries the same cut as kept, on every prompt, scores exactly zero.
     """
     graph = model.graph
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
-    plain = evaluator.loss(graph.exists[None])[0]
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    by_reader = graph.exists.T.nonzero().flip(0)  # the last reader first
-    for part in by_reader.split(masks_at_once):
-        masks = graph.exists.repeat(len(part), 1, 1)
-        masks[torch.arange(len(part)), part[:, 1], part[:, 0]] = False
-        values[part[:, 1], part[:, 0]] = evaluator.loss(masks) - plain
-    return EdgeScores(graph, values)
+    for ready in evaluator.prepared():
+        cuts = SingleCuts(model, ready.inputs, ready.prefix, ready.runs.read)
+        plain = objective.loss(cuts.plain, ready.targets).double().sum()
+        at_once = masks_at_once or masks_within_budget(model, ready.inputs.shape[1] * ready.inputs.shape[2], _LIVE)
+        for group in graph.groups:
+            readers = range(group.readers.start, group.readers.stop)
+            seen = [w for w in range(group.sees.start, group.sees.stop) if cuts.moved[w]]
+            edges = [(w, r) for r in readers for w in seen if graph.exists[w, r]]
+            for start in range(0, len(edges), at_once):
+                part = edges[start : start + at_once]
+                losses = objective.loss(cuts.outputs(group, part), ready.targets).double().sum(-1)
+                w, r = torch.tensor(part).T
+                values[w, r] += (losses - plain).cpu()
+    return EdgeScores(graph, values / data.n)

@@ -67,6 +67,20 @@ def test_exact_is_one_plain_cut_at_a_time(architecture):
         assert_close(found.values[w, r], (loss(kept) - plain).double(), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_exact_is_one_masked_pass_an_edge(ablation, architecture):
+    model, data = small_model(**ARCHITECTURES[architecture]), small_data()
+    objective = OBJECTIVES.get("logit-difference")
+    evaluator = Evaluator(model, data, Ablation.parse(ablation), objective)
+    where = model.graph.exists.nonzero()
+    masks = model.graph.exists.repeat(len(where) + 1, 1, 1)
+    masks[torch.arange(len(where)), where[:, 0], where[:, 1]] = False
+    losses = evaluator.loss(masks)
+    found = scores("exact", model, data, ablation=Ablation.parse(ablation), masks_at_once=5)
+    assert_close(found[model.graph.exists], losses[:-1] - losses[-1], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", ["eap", "eap-ig", "exact", "magnitude"])
 @pytest.mark.parametrize("ablation", ["patch", "zero", "mean", "resample", "mean-positional-counterfactual"])
 def test_neither_batch_size_nor_row_order_changes_a_score(name, ablation):

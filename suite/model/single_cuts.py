@@ -1,0 +1,103 @@
+"""Edges cut one at a time, each in a run whose other edges are all kept.
+
+Why: under a mask every reader has an input of its own. Where one edge alone is cut, one node alone reads something else
+than the residual stream. Every node above it reads one stream again, and those below it, and the other nodes of its
+layer, do as in the whole model. So a cut costs one node and the plain layers above it: a third of a plain pass on
+average, and no more than the unembedding for an edge into the logits. ``run_cut`` is the plain version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .block import Block
+from .graph import NodeGroup
+from .passes import spend
+from .transformer import Transformer
+
+Cut = tuple[int, int]
+"""Writer and reader of an edge."""
+
+
+class SingleCuts:
+    """One batch's plain run, from which single edges are cut.
+
+    Args:
+        inputs: what the input nodes write, [n_inputs, B, P, D].
+        difference: what each writer writes less what a cut edge carries, [W, B, P, D].
+        read: bool [B, P], the positions whose logits are wanted.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Transformer, inputs: Tensor, difference: Tensor, read: Tensor) -> None:
+        self.model, self.difference, self.read = model, difference.expand(-1, *inputs.shape[1:]), read
+        self.taps: list[dict[str, Tensor]] = []
+        self.plain = model.run(inputs, read=read, taps=self.taps)[0]  # [n_read, d_out]
+        self.moved = (difference != 0).flatten(1).any(1).tolist()
+        """Of each writer, whether a cut edge carries anything else than it writes."""
+
+    @torch.no_grad()
+    def outputs(self, group: NodeGroup, cuts: Sequence[Cut]) -> Tensor:
+        """Logits [C, n_read, d_out] with each of some edges into a group's nodes cut alone.
+
+        Args:
+            cuts: those into one reader stand together.
+        """
+        model = self.model
+        by_reader: dict[int, list[int]] = {}
+        for writer, reader in cuts:
+            by_reader.setdefault(reader, []).append(writer)
+        streams = torch.cat([self._after(group, reader, writers) for reader, writers in by_reader.items()])
+        above = range(group.layer + 1, model.config.n_layers)
+        examples = streams.shape[1]
+        spend(forward=len(cuts) * examples * (len(above) + 0.5) / model.config.n_layers)
+        flat = streams.flatten(0, 1)  # [C * B, P, D]
+        if group.kind == "head" and model.graph.mlps and not model.config.parallel:
+            flat = flat + model.blocks[group.layer](Block.mlp_of, flat)
+        for layer in above:
+            flat = model.blocks[layer](_whole_layer, flat)
+        return model.to_logits(flat.unflatten(0, (-1, examples)), self.read)
+
+    def _after(self, group: NodeGroup, reader: int, writers: list[int]) -> Tensor:
+        """The residual stream [C, B, P, D] behind a group one of whose readers lacks each of the writers in turn.
+
+        Where an MLP stands behind the heads it is not in it yet.
+        """
+        model, missing = self.model, self.difference[writers]
+        if group.kind == "logits":
+            return self.taps[-1]["logits"] - missing
+        tap, following, block = self.taps[group.layer], self.taps[group.layer + 1], model.blocks[group.layer]
+        behind = following.get("residual", following.get("logits"))
+        if group.kind == "mlp":
+            return behind + (block(Block.mlp_of, tap["mlp"] - missing) - tap["m"])
+        if model.graph.mlps and not model.config.parallel:
+            behind = tap["mlp"]
+        return behind + block(_heads_change, tap, missing, reader - group.readers.start)
+
+
+def _whole_layer(block: Block, x: Tensor) -> Tensor:
+    """A plain layer on the residual stream [N, P, D]."""
+    z = block.attend(*block.qkv(block.norm_attention(x)))
+    after = x + block.write(block.shares(z.transpose(0, 1)))
+    if not block.config.d_mlp:
+        return after
+    return after + block.mlp_of(x if block.config.parallel else after)
+
+
+def _heads_change(block: Block, tap: dict[str, Tensor], missing: Tensor, reader: int) -> Tensor:
+    """What the heads of a layer write [C, B, P, D] more when one reader (of 3H) lacks ``missing`` [C, B, P, D]."""
+    part, head = divmod(reader, block.config.n_heads)
+    index = torch.tensor([reader], device=missing.device)
+    own = block.project_apart((tap["residual"] - missing)[None], index)[0]  # [C, B, P, E]
+    parts = [tap[name][:, head].expand_as(own) if i != part else own for i, name in enumerate("qkv")]
+    z = block.attend(*parts)
+    if not block.config.post_norms:
+        return block.write_apart((z - tap["z"][:, head])[None], [head])[0]
+    before = tap["mixed"].transpose(0, 1)  # [H, B, P, E]; all heads take part in the scale of the norm behind them
+    mixed = before.unsqueeze(1).expand(-1, len(z), -1, -1, -1).clone()
+    mixed[head] = z
+    change = block.shares(mixed) - tap["z"].transpose(0, 1).unsqueeze(1)  # [H, C, B, P, E]
+    return block.write_apart(change).sum(0)
