@@ -47,10 +47,10 @@ def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
     """
     graph = model.graph
     shares = model.embed.new_zeros(len(graph.writers), model.config.d_model)
-    for layer, block in enumerate(model.blocks):
+    for group in (group for group in graph.groups if group.kind == "head"):
         of_layer = torch.zeros_like(shares[:, :1])
-        of_layer[graph.heads(layer)] = 1 / graph.n_heads
-        shares = shares + of_layer * block.b_O
+        of_layer[group.writers] = 1 / len(group.nodes)
+        shares = shares + of_layer * model.blocks[group.layer].b_O
     return -torch.einsum("cwr,wd->crd", (1 - masks) * graph.exists.to(masks.device), shares)
 
 

@@ -55,10 +55,10 @@ def edge_passes(graph: Graph, at_once: int) -> float:
     Each edge's pass starts at its reader's layer, and all of a call at the lowest of them; the logits' edges cost no
     layer.
     """
-    layers = [(graph.n_layers, len(graph.writers))]  # of a reader, and how many edges end there: last readers first
-    for layer in reversed(range(graph.n_layers)):
-        layers += [(layer, graph.visible(layer, to_mlp=True))] * graph.mlps
-        layers += [(layer, graph.visible(layer))] * (3 * graph.n_heads)
+    layers = []  # of a reader, and how many edges end there: last readers first
+    for group in reversed(graph.groups):
+        n_readers = group.readers.stop - group.readers.start
+        layers += [(group.layer, group.sees.stop - group.sees.start)] * n_readers
     total, waiting = 0.0, 0
     for i, (layer, edges) in enumerate(layers):
         waiting += edges

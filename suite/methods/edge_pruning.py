@@ -230,19 +230,14 @@ def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, 
         padding: log alpha where no edge exists. These entries count in the sum and take zeros like the others.
     """
     matrix = to_matrix(graph, edges) + torch.where(graph.exists, 0.0, padding)
-    columns = [slice(len(graph.readers) - 1, None)]
-    for layer in range(graph.n_layers):
-        first = graph.qkv(layer).start
-        columns += [slice(first + part * graph.n_heads, first + (part + 1) * graph.n_heads) for part in range(3)]
-        columns += [slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)] * graph.mlps
+    columns = [group.part(part) for group in graph.groups for part in group.parts]
     soft = torch.empty_like(matrix)
     for each in columns:
         soft[..., each] = _lowest_zero(matrix[..., each].flatten(1)).unflatten(1, matrix[..., each].shape[1:])
     found = [soft[:, graph.exists]]
     if nodes is not None:
-        groups = [slice(i, i + 1) for i in range(len(graph.input_nodes))]
-        for layer in range(graph.n_layers):
-            groups += [graph.heads(layer), *[slice(graph.mlp(layer), graph.mlp(layer) + 1)] * graph.mlps]
+        groups = [node.writers for node in graph.nodes if node.kind == "input"]
+        groups += [group.writers for group in graph.groups if group.writes and group.kind != "input"]
         found.append(torch.cat([_lowest_zero(nodes[:, each]) for each in groups], 1))
     return found
 

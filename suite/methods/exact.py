@@ -23,7 +23,7 @@ _LIVE = 8  # residual streams that a cut holds at once: the stream, an MLP's fou
     presets={"quick": {}},
     cost="1 forward an edge, through its node and the layers above",
     cost_only={"masks_at_once", "batch_size"},
-    passes=lambda graph, n, given: Cost(forward=2 * n, cut=n * edge_passes(graph, given["masks_at_once"])),
+    passes=lambda graph, n, given: Cost(forward=3 * n, cut=n * edge_passes(graph, at_once=1)),
 )
 def discover(
     model: Transformer,

@@ -53,7 +53,7 @@ class SingleCuts:
         streams = torch.cat([self._after(group, reader, writers) for reader, writers in by_reader.items()])
         above = range(group.layer + 1, model.config.n_layers)
         examples = streams.shape[1]
-        spend(forward=len(cuts) * examples * (len(above) + 0.5) / model.config.n_layers)
+        spend(forward=len(cuts) * examples * (model.config.n_layers - group.layer) / model.config.n_layers)
         flat = streams.flatten(0, 1)  # [C * B, P, D]
         if group.kind == "head" and model.graph.mlps and not model.config.parallel:
             flat = flat + model.blocks[group.layer](Block.mlp_of, flat)
