@@ -1,27 +1,26 @@
 """Writes the report of a store: one page, the tables in three formats, the figures in three formats. Needs no GPU.
 
-Everything comes from the store, and the same store gives the same bytes.
+The report is its chapters (``chapters/``), one after the other. Everything comes from the store, and the same store
+gives the same bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..suite.store.published import publishing
-from .chapters import present, present_evaluations
-from .chapters.leaderboard import leaderboard_json
-from .chapters.sensitivity import THRESHOLD
+from .chapters.chapter import Chapter, Plot, chapters
+from .draw.render import NARROW, Progress, rendered
+from .draw.style import FORMATS
+from .leaderboard import leaderboard_json
 from .page import markup
-from .read import tables
-from .read.results import Results, current, read
+from .page.page import Picture, Section, page
+from .page.table import Table
+from .read.results import Results, read
 from .read.stores import Stores
-
-if TYPE_CHECKING:
-    from .chapters.gallery import Drawn
-    from .page.page import Picture
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
@@ -34,106 +33,98 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written.
     """
-    from .chapters.gallery import gallery
-    from .chapters.sections import facts, sections, title
-    from .page.page import page
-    from .page.viewer import circuits_of
-
-    results = read(store_path, *others)
+    results, parts = read(store_path, *others), chapters()
     folder = Path(store_path if out is None else out)
-    drawn, curves = gallery(results)
     with publishing(folder) as new:
-        pictures = write_figures(new / "figures", drawn)
-        shown = _write_tables(new / "tables", results, curves)
-        circuits = circuits_of(results.store, results.recovery)
-        parts = sections(results, pictures, shown, circuits)
-        html = page(title(results.store), facts(results), parts, circuits.json if circuits.shown else "")
+        plots = {part.name: part.figures(results) for part in parts}
+        pictures = write_figures(new / "figures", [plot for of_part in plots.values() for plot in of_part])
+        shown = {part.name: [table for table in part.tables(results) if table.rows] for part in parts}
+        write_tables(new / "tables", [table for of_part in shown.values() for table in of_part])
+        for part in parts:
+            write_data(new / "tables", part.data(results))
+        summary = Section("summary", "Summary", tuple(_summary(results, parts)))
+        sections = [summary, *(_section(part, results, pictures, plots[part.name], shown[part.name]) for part in parts)]
+        html = page(title(results.store), facts(results), [section for section in sections if not section.empty])
         (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
         (new / "report.html").write_text(html, encoding="utf-8")
     return folder / "report.html"
 
 
-def summary_table(store_path: str | Path) -> str:
-    """The result in plain text: method by ablation, median area with its interval, exact recoveries, seconds."""
-    records, _ = current(Stores([store_path]))
-    aggregate = tables.aggregate_table(tables.recovery_table(records), ["auroc", "exact"])
-    failed = sum(not record.done for record in records)
-    if aggregate.empty:
-        return f"No cell has been scored against a known circuit yet ({len(records)} cells, {failed} without a result)."
-    best = present.best_of(aggregate)
-    lines = []
-    for ablation, group in aggregate.groupby("ablation", sort=False):
-        rows = [("", f"{ablation} ablation", "AUC, median [95 %]", "programs", "exact", "seconds")]
-        for found in group.to_dict("records"):
-            area = present.with_interval(found["auroc"], found["auroc_low"], found["auroc_high"])
-            mark = "*" if (ablation, found["label"]) in best else ""
-            exact = f"{found['exact_cells']}/{found['exact_of']}"
-            programs = str(int(found["n_programs"]))
-            rows.append((mark, found["label"], area, programs, exact, present.amount(found["seconds"])))
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        for mark, label, area, *numbers in rows:
-            right = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[3:], strict=True))
-            lines.append(f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {right}".rstrip())
-        lines.append("")
-    lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
-    lines += [f"{failed} cells have no result; the report says why."] if failed else []
-    return "\n".join(lines)
+def _section(
+    part: Chapter, results: Results, pictures: Mapping[str, Picture], plots: Sequence[Plot], tables: Sequence[Table]
+) -> Section:
+    """A chapter as it stands in the page."""
+    drawn = tuple(pictures[plot.name] for plot in plots)
+    return Section(part.name, part.title, tuple(part.words(results)), drawn, tuple(tables), part.viewer(results))
 
 
-def write_figures(folder: Path, drawn: dict[str, Drawn]) -> dict[str, Picture]:
-    """Writes each figure as PDF, SVG and PNG; returns what the page shows of them."""
-    from .draw.style import FORMATS, render
-    from .page.page import Picture
+def _summary(results: Results, parts: Sequence[Chapter]) -> list[str]:
+    """What every chapter says in the summary; where no cell could be scored, why."""
+    texts = [] if len(results.recovery) else [_nothing_scored(results)]
+    return texts + [text for part in parts for text in part.summary(results)]
 
+
+def _nothing_scored(results: Results) -> str:
+    if not results.records:
+        return "This store holds no cells yet: run a benchmark into it and report again."
+    if all(not record.done for record in results.records):
+        return "No cell of this store has a result: all of them failed or are undefined."
+    return "No cell of this store could be scored: none of its tasks has a known circuit."
+
+
+def title(store: Stores) -> str:
+    """The page's: the benchmarks, or where the store knows of none the folders."""
+    names = ", ".join(store.benchmarks()) or ", ".join(sorted(part.path.resolve().name for part in store.stores))
+    return f"CircuitMeter: {names}"
+
+
+def facts(results: Results) -> list[str]:
+    """What the store holds, in a few numbers."""
+    done = sum(record.done for record in results.records)
+    found = [f"{len(results.store.stores)} stores"] * (len(results.store.stores) > 1)
+    found += [f"{len(results.records)} cells", f"{done} done"]
+    kinds = results.failures.loc[results.failures["kind"] != "damaged", "kind"].value_counts()
+    undefined = int(kinds.get("undefined", 0))
+    found += [f"{undefined} undefined"] if undefined else []
+    found += [f"{int(kinds.sum()) - undefined} failed"] if kinds.sum() > undefined else []
+    asked = {key for benchmark in results.store.benchmarks().values() for key in benchmark.cells}
+    missing = len(asked - {record.key for record in results.records})
+    found += [f"{missing} not run yet"] if missing else []
+    for benchmark in results.store.benchmarks().values():
+        found += [f"{model.combinations} not run on {model.model}" for model in benchmark.not_run]
+    found += [f"{results.superseded} outdated, left out"] if results.superseded else []
+    found += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
+    for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
+        n = results.recovery[column].nunique()
+        found += [f"{n} {word}{'s' * (n != 1)}"] if n else []
+    return found
+
+
+def write_figures(folder: Path, plots: Sequence[Plot], progress: Progress | None = None) -> dict[str, Picture]:
+    """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    files = rendered({plot.name: plot.draw for plot in plots}, (*FORMATS, NARROW), progress)
     pictures = {}
-    for name, (figure, title, caption) in drawn.items():
-        content = {file_format: render(figure, file_format) for file_format in FORMATS}
-        for file_format, data in content.items():
-            (folder / f"{name}.{file_format}").write_bytes(data)
-        pictures[name] = Picture(name, title, caption, content["svg"])
+    for plot in plots:
+        for file_format in FORMATS:
+            (folder / f"{plot.name}.{file_format}").write_bytes(files[plot.name][file_format])
+        pictures[plot.name] = Picture(
+            plot.name, plot.title, plot.caption, files[plot.name]["svg"], files[plot.name][NARROW]
+        )
     return pictures
 
 
-def _write_tables(folder: Path, results: Results, curves: pd.DataFrame) -> dict[str, present.Table]:
-    """Writes the tidy tables as CSV and the tables to be read as Markdown and LaTeX; returns the latter by name."""
+def write_tables(folder: Path, tables: Sequence[Table]) -> None:
+    """Writes tables as Markdown and LaTeX, and their numbers in full as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
-    by_program, origin = tables.program_table(results.recovery), tables.provenance_table(results.records)
-    by_run = tables.run_table(results.recovery)
-    tidy = {
-        "recovery": results.recovery,
-        "leaderboard": results.aggregate,
-        "programs": by_program,
-        "runs": by_run,
-        "mismatch": results.mismatch,
-        "evaluations": results.evaluated,
-        "faithfulness": results.faithfulness,
-        "areas": results.areas,
-        "sensitivity": results.sensitivity.table,
-        "comparisons": results.pairwise,
-        "circuits": tables.circuit_table(results.records),
-        "structures": results.structures.drop(columns="place"),
-        "failures": results.failures,
-        "provenance": origin,
-        "curves": curves,
-    }
-    for name, table in tidy.items():
-        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    shown = [
-        present.leaderboard(results.aggregate),
-        present.programs(by_program),
-        present.runs(by_run),
-        present.mismatches(results.mismatch),
-        present_evaluations.evaluations(results.faithfulness),
-        present_evaluations.areas(results.areas),
-        present_evaluations.sensitivity(results.sensitivity.table, THRESHOLD),
-        present.comparisons(results.pairwise),
-        present.structures(results.structures),
-        present.failures(results.failures),
-        present.benchmarks(results.store.benchmarks(), {record.key: record.status for record in results.records}),
-        present.provenance(origin),
-    ]
-    for table in shown:
+    for table in tables:
         (folder / f"{table.name}.md").write_text(markup.markdown(table), encoding="utf-8")
         (folder / f"{table.name}.tex").write_text(markup.latex(table), encoding="utf-8")
-    return {table.name: table for table in shown}
+    write_data(folder, {table.name: table.data for table in tables if table.data is not None})
+
+
+def write_data(folder: Path, data: Mapping[str, pd.DataFrame]) -> None:
+    """Writes tidy tables as CSV; empty ones are not written."""
+    for name, table in data.items():
+        if len(table):
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from .words import Card, exact, percent, share, varying, with_interval
+from ..page.table import MISSING, measure, percent
+from .words import Card, exact, share, varying, with_interval
 
 
 def value_table(card: Card) -> pd.DataFrame:
@@ -113,7 +114,7 @@ def _circuit_tables(circuit: Mapping[str, Any]) -> Iterable[tuple[str, list[str]
     rows = [
         [part["factor"], str(part["levels"])]
         + [
-            share(of_part[part["factor"]], kind) if kind in of_part.get(part["factor"], {}) else "-"
+            share(of_part[part["factor"]], kind) if kind in of_part.get(part["factor"], {}) else MISSING
             for kind in ("first", "total")
         ]
         + [share(part, "shapley")]
@@ -124,9 +125,8 @@ def _circuit_tables(circuit: Mapping[str, Any]) -> Iterable[tuple[str, list[str]
     if not rows:
         yield f"{circuit['name']}: the settings agree", [], []
         return
-    title = (
-        f"{circuit['name']}: variance over settings {variance['variance']:.4g}, less {variance['noise']:.2g} of noise"
-    )
+    title = f"{circuit['name']}: variance over settings {measure(variance['variance'])}"
+    title += f", less {measure(variance['noise'])} of noise"
     if circuit["variance_of_complete_part"]:
         title += f"; alone and with interactions: of the {exact(circuit)['n_settings']} that are a complete factorial"
     yield title, ["choice", "levels", "alone", "with interactions", "Shapley, all settings"], rows

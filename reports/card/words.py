@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..page.table import count, listed, number, percent, percent_with_interval
+from ..page.table import with_interval as text_with_interval
+
 PLURAL = {
     "component": "components",
     "embedding": "treatments of the embedding",
@@ -43,6 +46,25 @@ def paragraph(card: Card) -> str:
     return " ".join([*sentences, _methods(card)])
 
 
+def in_short(card: Card) -> list[str]:
+    """A line a circuit: whether the claim holds in every setting, from where to where, and what decides it."""
+    return [_short(card, circuit) for circuit in card["circuits"]]
+
+
+def _short(card: Card, circuit: Mapping[str, Any]) -> str:
+    flips, values = circuit["flips"], [entry["value"] for entry in circuit["values"]]
+    name = "" if len(card["circuits"]) == 1 else f"{circuit['name']}: "
+    held = {1.0: "in every setting", 0.0: "in no setting"}.get(flips["hold"], f"in {percent(flips['hold'])} of")
+    held += f" the {len(values)} settings" * held.endswith(" of")
+    text = f"{name}faithful ({number(flips['threshold'])} or more) {held}; from {number(min(values))} to "
+    text += number(max(values))
+    found = exact(circuit)
+    if circuit["variance"]["beyond_noise"] and found["factors"]:
+        first = max(found["factors"], key=lambda part: part.get("total", part.get("shapley", 0.0)))
+        text += f", mostly by the choice of {first['factor']}"
+    return f"{text}."
+
+
 def _grid(card: Card) -> str:
     levels, names = card["settings"]["levels"], ['"{}"'.format(circuit["name"]) for circuit in card["circuits"]]
     parts = [
@@ -50,19 +72,19 @@ def _grid(card: Card) -> str:
     ]
     fixed = [f"{name} {levels[name][0]}" for name in levels if name not in varying(card)]
     n, undefined = card["settings"]["n"], sum(part["n"] for part in card["undefined"])
-    called = "" if names == ['"circuit"'] else f" {_listed(names)}"  # a file called circuit.json
+    called = "" if names == ['"circuit"'] else f" {listed(names)}"  # a file called circuit.json
     text = f"The circuit{'s' * (len(names) > 1)}{called} for {card['task']} in {card['model']} "
     text += f"{'was' if len(names) == 1 else 'were'} measured in {n} setting{'s' * (n > 1)}"
-    text += f": {_listed(parts)}" if parts else ""
+    text += f": {listed(parts)}" if parts else ""
     text += f"; {undefined} combinations have no meaning here and were left out" if undefined else ""
-    return f"{text}; held fixed were {_listed(fixed)}." if fixed else f"{text}."
+    return f"{text}; held fixed were {listed(fixed)}." if fixed else f"{text}."
 
 
 def _about(card: Card, circuit: Mapping[str, Any]) -> Iterable[str]:
     """Sentences about one circuit."""
     spread, flips = circuit["spread"], circuit["flips"]
     worst, best = (pick(circuit["values"], key=lambda entry: entry["value"]) for pick in (min, max))
-    name, of = '"{}"'.format(circuit["name"]), f"{circuit['edges']:,} of {card['n_edges']:,} edges"
+    name, of = '"{}"'.format(circuit["name"]), f"{count(circuit['edges'])} of {count(card['n_edges'])} edges"
     yield (
         f"On {card['prompts']} prompts the faithfulness of {name} ({of}; 1 is the full model, 0 the reference "
         f"point) was {number(spread['mean'])} on average over the settings, {with_interval(worst)} at worst "
@@ -78,7 +100,7 @@ def _about(card: Card, circuit: Mapping[str, Any]) -> Iterable[str]:
     yield (
         f"A faithfulness of {flips['threshold']:g} was reached in {percent(flips['hold'])} of the settings (surely in "
         f"{percent(flips['surely'])}, surely not in {percent(flips['surely_not'])}; entropy of the verdict "
-        f"{flips['entropy']:.2f} bits)."
+        f"{number(flips['entropy'])} bits)."
     )
     yield from _about_variance(circuit)
     against = circuit["random"]
@@ -98,7 +120,7 @@ def nothing_cut(circuit: Mapping[str, Any]) -> str:
     values = " or ".join(sorted({f"{round(entry['value'], 2) + 0.0:g}" for entry in entries}))
     n = circuit["nothing_cut"]
     return (
-        f"In {n} of the {len(circuit['values'])} settings nothing is cut, because the circuit has {_listed(reasons)}; "
+        f"In {n} of the {len(circuit['values'])} settings nothing is cut, because the circuit has {listed(reasons)}; "
         f"there faithfulness is {values} by construction."
     )
 
@@ -119,7 +141,7 @@ def _about_variance(circuit: Mapping[str, Any]) -> Iterable[str]:
     if circuit["variance_of_complete_part"]:
         largest = sorted(circuit["variance"]["factors"], key=lambda part: -part["shapley"])[:2]
         described = [f"{part['factor']} ({share(part, 'shapley')})" for part in largest]
-        yield f"Over all settings the largest Shapley effects are those of {_listed(described)}."
+        yield f"Over all settings the largest Shapley effects are those of {listed(described)}."
     if sources["fsi"] == sources["fsi"]:
         yield (
             f"Of the variance of a single prompt's score, {percent(sources['fsi'])} [{percent(sources['fsi_low'])}, "
@@ -137,21 +159,21 @@ def _dropped(circuit: Mapping[str, Any]) -> str:
         for level in levels
         if level not in kept[factor]
     ]
-    return _listed(dropped)
+    return listed(dropped)
 
 
 def _compared(card: Card) -> Iterable[str]:
     found = card["comparison"]
     yield (
         f"Between two settings the order of two circuits reversed in {percent(found['reversals_raw_rate'])} of "
-        f"{found['setting_pairs']:,} cases; with both differences beyond their own 95 % interval in "
+        f"{count(found['setting_pairs'])} cases; with both differences beyond their own 95 % interval in "
         f"{percent(found['reversals_significant_rate'])}, beyond simultaneous intervals in "
         f"{percent(found['reversals_simultaneous_rate'])}."
     )
     best = [f"{name} in {percent(weight)}" for name, weight in found["best"].items()]
     concordance = found["kendall_w"]
-    text = f"Best was {_listed(best)} of the settings"
-    yield f"{text} (Kendall's W {concordance:.2f})." if concordance == concordance else f"{text}."
+    text = f"Best was {listed(best)} of the settings"
+    yield f"{text} (Kendall's W {number(concordance)})." if concordance == concordance else f"{text}."
 
 
 def _methods(card: Card) -> str:
@@ -161,7 +183,7 @@ def _methods(card: Card) -> str:
         for level, weight in levels.items()
     ]
     weights = (
-        f"Levels of a choice weigh 1 each, but for {_listed(given)}" if given else "Levels of a choice weigh the same"
+        f"Levels of a choice weigh 1 each, but for {listed(given)}" if given else "Levels of a choice weigh the same"
     )
     return (
         f"{weights}. Shares of variance are Sobol indices from an exact functional ANOVA, after subtracting the "
@@ -170,30 +192,11 @@ def _methods(card: Card) -> str:
     )
 
 
-def number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(value: float | None) -> str:
-    """Whole percents; what is neither none nor all is not called so."""
-    if value is None or value != value:
-        return "-"
-    if 0 < value < 0.005:
-        return "<1 %"
-    if 0.995 <= value < 1 - 1e-9:
-        return ">99 %"
-    return f"{100 * value:.0f} %".replace("-", "\N{MINUS SIGN}").replace("\N{MINUS SIGN}0", "0")
-
-
 def with_interval(entry: Mapping[str, float]) -> str:
-    """``0.57 [0.55, 0.59]``"""
-    return f"{number(entry['value'])} [{number(entry['low'])}, {number(entry['high'])}]"
+    """The value of a setting: ``0.57 [0.55, 0.59]``."""
+    return text_with_interval(entry["value"], entry["low"], entry["high"])
 
 
 def share(part: Mapping[str, float], kind: str) -> str:
-    """``82 % [81 %, 84 %]``"""
-    return f"{percent(part[kind])} [{percent(part[f'{kind}_low'])}, {percent(part[f'{kind}_high'])}]"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    """A share of the variance: ``82 % [81 %, 84 %]``."""
+    return percent_with_interval(part[kind], part[f"{kind}_low"], part[f"{kind}_high"])

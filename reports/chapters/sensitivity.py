@@ -1,168 +1,144 @@
-"""The sensitivity card of a store: whether a method's circuits are called faithful, in every setting evaluated.
-
-The same card as that of one circuit (``circuitmeter sensitivity``), with programs in place of prompts: values are
-medians over programs, and intervals come from resampling programs, all settings together.
-"""
+"""How much the verdict on a method's circuits depends on how they are evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ...suite.scoring.sensitivity.design import Design
-from ...suite.scoring.sensitivity.shares import partition
-from ...suite.scoring.sensitivity.spread import flips, spread
-from ..card.words import Card
-from ..read.labels import BASELINES, method_of, ordered_ablations
-from .sensitivity_grid import Grid, comparable, factor_of, grids
-
-THRESHOLD = 0.8
-"""The faithfulness from which somebody would call a circuit faithful; the same as the command's."""
-
-RESAMPLES = 500
-MOST_CIRCUITS = 4
-"""Methods in one figure: more cannot be told apart at one setting."""
-
-COLUMNS = ["label", "ablation", "n_programs", "n_settings", "worst_setting", "worst", "worst_low", "worst_high"]
-COLUMNS += ["best_setting", "best", "best_low", "best_high", "range", "range_low", "range_high"]
-COLUMNS += ["hold", "surely", "surely_not", "factor", "share", "share_low", "share_high"]
-_NO_RANDOM = dict.fromkeys(
-    ("percentile", "percentile_low", "percentile_high", "random_5", "random_50", "random_95"), float("nan")
+from ..card.figure import card
+from ..card.tables import share_table, value_table, verdict_table
+from ..card.words import exact, share, varying
+from ..page.table import (
+    MISSING,
+    Table,
+    counted,
+    number,
+    number_cell,
+    percent,
+    percent_with_interval,
+    size_of_circuit,
+    text_cell,
+    with_interval,
 )
+from ..read.labels import BASELINES, method_of
+from ..read.results import Results
+from ..read.sensitivity import THRESHOLD, Sensitivity
+from .chapter import Chapter, Plot, chapter
 
 
-class Sensitivity(NamedTuple):
-    """What the report shows: a row per method and discovery ablation, the card of the leading methods, the size."""
+@chapter
+class SensitivityCard(Chapter):
+    """The sensitivity card of the store, and each method's verdicts."""
 
-    table: pd.DataFrame
-    card: Card | None
-    size: str
+    name, title, order = "sensitivity", "Sensitivity", 50
 
+    def tables(self, results: Results) -> Sequence[Table]:
+        return (verdicts(results.sensitivity.table, THRESHOLD),) if results.sensitivity.card else ()
 
-def sensitivity(evaluated: pd.DataFrame, seed: int = 0) -> Sensitivity:
-    """How much the verdict on each method's circuits depends on the evaluation.
+    def figures(self, results: Results) -> Sequence[Plot]:
+        found = results.sensitivity.card
+        if found is None:
+            return ()
+        caption = (
+            f"Circuits of {found['subject']}, in every setting in which they were evaluated: median faithfulness over "
+            "programs with its 95 % bootstrap interval, ranks, and below them what each setting is. Where the circuit "
+            "itself is cut, 1 less the faithfulness is shown, so that 1 speaks for the circuit in every setting. "
+            "Shares of the variance have bars only where settings differ by more than noise."
+        )
+        draw = partial(card, value_table(found), share_table(found), verdict_table(found), varying(found))
+        return (Plot("sensitivity", "Sensitivity card", caption, draw),)
 
-    Args:
-        evaluated: ``evaluations.evaluation_table``. Of several sizes the true one counts, or else the smallest.
-    """
-    factors, rows, size = comparable(evaluated)
-    found = [_entry(grid, factors, seed) for grid in grids(rows, factors)] if factors else []
-    table = pd.DataFrame([_row(entry) for entry in found], columns=COLUMNS)
-    return Sensitivity(table, _card(found, factors), size)
-
-
-def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median over programs in each resample, float64 [n_resamples, n_settings]; NaN with no number drawn.
-
-    Args:
-        values: float64 [n_programs, n_settings]; NaN are left out.
-        counts: int [n_resamples, n_programs], how often each program was drawn.
-    """
-    found = np.full((len(counts), values.shape[1]), np.nan)
-    for d, column in enumerate(values.T):
-        order = np.argsort(column)[: np.count_nonzero(~np.isnan(column))]
-        reached = np.cumsum(counts[:, order], axis=1)
-        total = reached[:, -1:]
-        below = np.argmax(reached > (total - 1) // 2, axis=1)
-        above = np.argmax(reached > total // 2, axis=1)
-        middle = (column[order][below] + column[order][above]) / 2
-        found[:, d] = np.where(total[:, 0] > 0, middle, np.nan)
-    return found
+    def words(self, results: Results) -> Sequence[str]:
+        return in_words(results.sensitivity)
 
 
-def _entry(grid: Grid, factors: Sequence[str], seed: int) -> dict[str, Any]:
-    """What the card says of one method's circuits."""
-    n = len(grid.values)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    value = medians(grid.values, np.ones((1, n), dtype=int))[0]
-    draws = medians(grid.values, counts)
-    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
-    names = [factor_of(name) for name in factors]
-    design = Design.of(names, grid.settings)
-    whole = draws[~np.isnan(draws).any(axis=1)]
-    part = design.complete_part()
-    complete = None if design.complete else partition(design.select(part), value[part], whole[:, part])
-    worst, best = int(np.argmin(value)), int(np.argmax(value))
-    ends = np.nanquantile(draws[:, best] - draws[:, worst], [0.025, 0.975])
-    entries = [
-        {"setting": " / ".join(setting), "levels": dict(zip(names, setting, strict=True)), **_NO_RANDOM}
-        | {"value": float(value[d]), "low": float(low[d]), "high": float(high[d])}
-        for d, setting in enumerate(grid.settings)
-    ]
-    return {
-        "name": grid.label,
-        "ablation": grid.ablation,
-        "programs": n,
-        "values": entries,
-        "worst": entries[worst],
-        "best": entries[best],
-        "range": (float(value[best] - value[worst]), float(ends[0]), float(ends[1])),
-        "spread": spread(value, design.weights)._asdict(),
-        "flips": flips(value, low, high, design.weights, THRESHOLD)._asdict(),
-        "variance": partition(design, value, whole),
-        "variance_of_complete_part": complete,
-        "random": None,
-    }
-
-
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    row = {"label": entry["name"], "ablation": entry["ablation"], "n_programs": entry["programs"]}
-    row["n_settings"] = len(entry["values"])
-    for end in ("worst", "best"):
-        row |= {f"{end}_setting": entry[end]["setting"], end: entry[end]["value"]}
-        row |= {f"{end}_low": entry[end]["low"], f"{end}_high": entry[end]["high"]}
-    row |= dict(zip(("range", "range_low", "range_high"), entry["range"], strict=True))
-    row |= {name: entry["flips"][name] for name in ("hold", "surely", "surely_not")}
-    parts = [part for part in entry["variance"]["factors"] if "shapley" in part and entry["variance"]["beyond_noise"]]
-    if parts:
-        first = max(parts, key=lambda part: part["shapley"])
-        row |= {"factor": first["factor"], "share": first["shapley"]}
-        row |= {"share_low": first["shapley_low"], "share_high": first["shapley_high"]}
-    return row
-
-
-def _card(found: Sequence[dict[str, Any]], factors: Sequence[str]) -> Card | None:
-    """The card of the method whose circuits hold best on average: what it found under each ablation, compared.
-
-    Where all were found under one ablation, of the methods whose circuits hold best.
-    """
-    rivals = [entry for entry in found if method_of(entry["name"]) not in BASELINES]
-    if not rivals:
-        return None
-    # Means over fewer settings, programs or discovery ablations are other measures.
-    most = max(len(entry["values"]) for entry in rivals)
-    programs = max(entry["programs"] for entry in rivals)
-    rivals = [entry for entry in rivals if (len(entry["values"]), entry["programs"]) == (most, programs)] or rivals
-    of_label: dict[str, list[dict[str, Any]]] = {}
-    for entry in rivals:
-        of_label.setdefault(entry["name"], []).append(entry)
-    widest = max(map(len, of_label.values()))
-    means = {
-        label: round(float(np.mean([entry["spread"]["mean"] for entry in entries])), 9)  # rounding breaks no tie
-        for label, entries in of_label.items()
-        if len(entries) == widest
-    }
-    leaders = sorted(means, key=lambda label: -means[label])
-    if widest > 1:
-        by_ablation = {entry["ablation"]: entry for entry in of_label[leaders[0]]}
-        chosen = [by_ablation[name] | {"name": f"found by {name}"} for name in ordered_ablations(by_ablation)]
-    else:
-        chosen = [of_label[label][0] for label in leaders[:MOST_CIRCUITS]]
-    settings = [value["setting"] for value in chosen[0]["values"]]
-    chosen = [entry for entry in chosen if [value["setting"] for value in entry["values"]] == settings]
-    levels = {
-        name: list(dict.fromkeys(value["levels"][name] for value in chosen[0]["values"]))
-        for name in map(factor_of, factors)
-    }
-    subject = (
-        f"{leaders[0]}, found by cutting with each ablation" if widest > 1 else f"methods, found under {_names(chosen)}"
+def verdicts(table: pd.DataFrame, threshold: float) -> Table:
+    """How much each method's verdict depends on the evaluation."""
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [text_cell(found["label"]), text_cell(found["ablation"])]
+        for name in ("worst", "best", "range"):
+            text = with_interval(*(found[f"{name}{end}"] for end in ("", "_low", "_high")))
+            setting = f" ({found[f'{name}_setting']})" if name != "range" else ""
+            cells.append(number_cell(text + setting, found[name]))
+        cells += [number_cell(percent(found[name]), found[name]) for name in ("hold", "surely", "surely_not")]
+        main = MISSING
+        if not pd.isna(found["share"]):
+            shares = percent_with_interval(*(found[f"share{end}"] for end in ("", "_low", "_high")))
+            main = f"{found['factor']} {shares}"
+        cells += [number_cell(main, found["share"])]
+        cells += [counted(found[name]) for name in ("n_settings", "n_programs")]
+        rows.append(tuple(cells))
+    return Table(
+        "sensitivity",
+        "How much the verdict depends on the evaluation",
+        "Median faithfulness over programs [95 % bootstrap interval] in the setting that speaks most against the "
+        f"circuits and in the one that speaks most for them; in what share of the settings it is "
+        f"{number(threshold, 1)} or more, surely is (the whole interval), surely is not. Main choice: the one that "
+        "explains most of the variance "
+        "between settings (Shapley share), where they differ by more than noise.",
+        (
+            "Method",
+            "Discovered under",
+            "Worst",
+            "Best",
+            "Range",
+            f"At least {number(threshold, 1)}",
+            "Surely",
+            "Surely not",
+            "Main choice",
+            "Settings",
+            "Programs",
+        ),
+        (False, False, *[True] * 9),
+        tuple(rows),
+        table,
     )
-    return {"settings": {"n": len(settings), "levels": levels}, "circuits": chosen, "subject": subject}
 
 
-def _names(entries: Sequence[dict[str, Any]]) -> str:
-    """The discovery ablations of entries, in words."""
-    return " and ".join(ordered_ablations(entry["ablation"] for entry in entries))
+def in_words(found: Sensitivity) -> tuple[str, ...]:
+    """What the numbers mean, for somebody who reads nothing else; empty where nothing was evaluated twice."""
+    table = found.table[~found.table["label"].map(method_of).isin(BASELINES)]
+    if table.empty or found.card is None:
+        return ()
+    which = size_of_circuit(found.size)
+    contested = table[(table["surely"] > 0) & (table["surely_not"] > 0)]
+    agreed = table[(table["surely"] > 1 - 1e-9) | (table["surely_not"] > 1 - 1e-9)]
+    first = (
+        f"Would this circuit be called faithful? Say that it is from {number(THRESHOLD, 1)} on (1: the full model, 0: "
+        f"everything cut; the median over programs, circuits of {which}). Of {len(table)} pairs of method and "
+        f"discovery ablation, the settings of the evaluation contradict each other beyond their 95 % intervals in "
+        f"{len(contested)}: surely faithful in one, surely not in another. All settings surely agree in {len(agreed)}."
+    )
+    circuits = found.card["circuits"]
+    parts = [f"{_holds(entry)} ({entry['name']})" for entry in circuits]
+    n, leader = len(circuits[0]["values"]), max(circuits, key=lambda entry: entry["spread"]["mean"])
+    second = (
+        f"Drawn below: {found.card['subject']}. Settings, of {n}, in which the circuits are faithful: "
+        f"{', '.join(parts)}. The widest range among them is that from {_said(_most_moved(circuits)['worst'])} to "
+        f"{_said(_most_moved(circuits)['best'])}."
+    )
+    sources = [part for part in exact(leader)["factors"] if "shapley" in part]
+    if len(sources) > 1 and exact(leader)["beyond_noise"]:
+        main = max(sources, key=lambda part: part["shapley"])
+        second += (
+            f" Of the variance between the settings of {leader['name']} {share(main, 'shapley')} is due to the choice "
+            f"of {main['factor']}."
+        )
+    return first, second
+
+
+def _most_moved(circuits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The circuits whose faithfulness depends most on the setting."""
+    return max(circuits, key=lambda entry: entry["range"][0])
+
+
+def _holds(entry: dict[str, Any]) -> int:
+    return sum(value["value"] >= THRESHOLD for value in entry["values"])
+
+
+def _said(value: dict[str, Any]) -> str:
+    return f"{with_interval(value['value'], value['low'], value['high'])} ({value['setting']})"

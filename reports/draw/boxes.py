@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..reproduction.beside import annotate
-from .lines import scales
+from .notes import annotate
 from .panels import legend_rows, nothing, panels
-from .style import COLUMN, Look, looks, styled
+from .scales import LogScale
+from .style import COLUMN, Look, across, looks, styled
 
 ROW = 0.2
 """Height of a box and the room around it, inches."""
@@ -46,8 +46,11 @@ def boxes(
     ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
     extra = 0.3 + 0.26 * reported + 0.2 * bool(note)
     figure, axes = panels(titles, ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
+    columns = across(columns)
+    scale = LogScale(table["y"]) if log else None
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
+        here = here.assign(y=scale.place(here["y"])) if scale else here
         for row, name in enumerate(series):
             values = here.loc[(here["series"] == name) & (here["origin"] == "ours"), "y"].to_numpy(dtype=float)
             _box(ax, np.clip(values, *ends), row, styles[name])
@@ -61,7 +64,8 @@ def boxes(
         ax.set(ylim=(len(series) - 0.4, -0.6), yticks=range(len(series)), yticklabels=series)
         ax.tick_params(labelbottom=i + columns >= len(titles), labelleft=i % columns == 0)
         ax.grid(axis="y", visible=False)
-        scales(ax, table.rename(columns={"x": "_", "y": "x"}), log)
+        if scale:
+            scale.apply(ax, "x")
         ax.set_xlabel(x_label if i + columns >= len(titles) else "")
     if reported:
         handle = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4.5, label="reported")

@@ -2,60 +2,77 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..read.labels import ordered_ablations
-from .panels import legend, legend_height, nothing, outer, panels
-from .style import looks, styled
+from ..read.labels import ORACLE, method_of, ordered_ablations
+from .direct_labels import Point, name_points
+from .panels import OTHERS, nothing, outer, panels
+from .scales import LogScale
+from .style import across, is_own, looks, styled
 
 _AXIS = {"passes": "Passes a cell (log scale)", "seconds": "Seconds a cell (log scale)"}
+HEIGHT = 1.9
+MARGIN = 0.06
+"""Room around the points, as a fraction of a panel."""
 
 
 @styled
 def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -> Figure:
     """One panel per ablation, one marker per method: median cost of a cell against the median area, with its interval.
 
+    Named and coloured are the methods to which no other is at once cheaper and better, and those of your own.
+
     Args:
-        aggregate: ``tables.aggregate_table`` (medians).
-        by: ``passes`` counts forward and backward passes over one example alike; methods that run no model (cost 0) are
-            drawn at the left edge.
+        aggregate: ``tables.aggregate_table`` (medians). What is given the answer is left out.
+        by: ``passes`` counts forward and backward passes over one example alike; methods that run no model stand at 0.
     """
     drawn = aggregate[aggregate["auroc"].notna() & aggregate[by].notna()] if len(aggregate) else aggregate
+    drawn = drawn[drawn["label"].map(method_of) != ORACLE] if len(drawn) else drawn
     if drawn.empty:
         return nothing("No cost was recorded for a scored cell.")
     ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
-    height = 2.2 if len(ablations) == 1 else 1.8
-    figure, axes = panels(
-        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
-    )
-    columns = ["label", by, "auroc", "auroc_low", "auroc_high"]
-    positive = drawn.loc[drawn[by] > 0, by]
-    left = positive.min() / 3 if len(positive) else 1.0
+    scale = LogScale(drawn[by])
+    low, high = math.log(scale.zero or scale.low), math.log(scale.high)
+    wide = max(high - low, 1.0)
+    ends = math.exp(low - MARGIN * wide), math.exp(high + MARGIN * wide)
+    bottom_of = max(-0.03, math.floor((drawn[["auroc", "auroc_low"]].min().min() - 0.02) * 10) / 10)
+    figure, axes = panels([f"{name} ablation" for name in ablations], HEIGHT)
+    beside = min(across(3), len(ablations))
+    size = (72 * (figure.get_figwidth() / beside - 0.5), 72 * (HEIGHT - 0.25))
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
-        ax.axhline(0.5, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
-        for found in drawn.loc[drawn["ablation"] == ablation, columns].itertuples():
-            look, x = styles[found.label], getattr(found, by) or left
-            ax.plot([x, x], [found.auroc_low, found.auroc_high], color=look.color, lw=1.2, zorder=2)
-            ax.plot(
-                x, found.auroc, look.marker, color=look.color, mec="white", mew=0.4, ms=6.5, clip_on=False, zorder=3
-            )
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(numticks=5))
-        ax.xaxis.set_major_formatter(FuncFormatter(_short))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set(ylim=(0, 1.03), xlabel=_AXIS[by] if bottom else "")
+        here = drawn[drawn["ablation"] == ablation]
+        here = here.assign(x=scale.place(here[by]))
+        named = frontier(here, by) | {label for label in here["label"] if is_own(label)}
+        points = []
+        for found in here.sort_values("auroc", ascending=False, kind="stable").itertuples():
+            told = found.label in named
+            look = styles[found.label] if told else OTHERS._replace(marker=styles[found.label].marker)
+            order = 4 if told else 2
+            ax.plot([found.x] * 2, [found.auroc_low, found.auroc_high], color=look.color, lw=1.0, zorder=order)
+            dot = {"color": look.color, "mec": "white", "mew": 0.4, "ms": 6 if told else 4.5, "clip_on": False}
+            ax.plot(found.x, found.auroc, look.marker, **dot, zorder=order + 1)
+            x = (math.log(found.x) - low + MARGIN * wide) / (wide * (1 + 2 * MARGIN))
+            y = (found.auroc - bottom_of) / (1.03 - bottom_of)
+            text = found.label if told else ""
+            points.append(Point(x, y, text, look.color, is_own(found.label)))
+        scale.apply(ax, "x", most=4)
+        ax.set(xlim=ends, ylim=(bottom_of, 1.03), xlabel=_AXIS[by] if bottom else "")
+        if bottom_of < 0.5:
+            ax.axhline(0.5, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
         ax.set_ylabel("Median area\nunder the ROC curve" if first else "")
-    legend(figure, styles, lines=False, markers=True)
+        name_points(ax, points, size)
     return figure
 
 
-def _short(value: float, _position: int) -> str:
-    """1000 as 1k: short, and no formula in it."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+def frontier(rows: pd.DataFrame, by: str) -> set[str]:
+    """The labels to which no other is at once cheaper and better."""
+    chosen, best = set(), float("-inf")
+    for found in rows.sort_values([by, "auroc"], ascending=[True, False], kind="stable").itertuples():
+        if found.auroc > best + 1e-9:
+            chosen.add(found.label)
+            best = found.auroc
+    return chosen

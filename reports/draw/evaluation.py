@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..page.table import share_text
 from .heat import heat_maps
 from .panels import nothing
 from .style import styled
@@ -27,7 +28,7 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
     drawn = compared(table, size)
     if drawn.empty:
         return nothing("No circuit was evaluated under several ablations.")
-    which = "of the true size" if size == "true" else f"with {float(size):.3g} of the edges"
+    which = "of the true size" if size == "true" else f"with {share_text(float(size))} of the edges"
     text = {"side": "Discovery ablation", "foot": f"Evaluation ablation, circuits {which}"}
     return heat_maps(
         drawn, "faithfulness", "evaluation_ablation", bar="Median faithfulness", unbounded=True, most=MOST, **text

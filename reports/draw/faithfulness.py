@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..page.table import share_text
 from ..read.labels import ordered_ablations
 from .panels import MOST_BANDS, in_front, legend, legend_height, line_looks, nothing, outer, panels
 from .style import styled
@@ -50,7 +51,7 @@ def faithfulness(table: pd.DataFrame) -> Figure:
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
             ax.plot(curve["share"], curve["faithfulness"], **style, zorder=3 + 0.1 * order)
         ax.set_xscale("log")
-        ax.set_xticks(ticks, [f"{100 * share:g} %" for share in ticks])
+        ax.set_xticks(ticks, [share_text(share) for share in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(ylim=(low, high), xlabel="Share of the edges (log scale)" if bottom else "")
         ax.set_ylabel("Median faithfulness" if first else "")

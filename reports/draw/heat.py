@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from ..page.table import short
 from ..read.labels import ordered_ablations, ordered_labels
-from .style import COLUMN, PAGE
+from .style import across, width_of
 
 SMALLEST = 0.25
 """Side of a square in which a number can be read, inches."""
@@ -31,7 +32,7 @@ HATCHES = {"undefined": ("/////", "no meaning"), "no number": ("....", "no numbe
 def heat_maps(
     table: pd.DataFrame,
     value: str,
-    across: str,
+    column: str,
     *,
     side: str,
     foot: str,
@@ -42,21 +43,21 @@ def heat_maps(
     """One heat map per label, with values from 0 to 1 in colour and in numbers.
 
     Args:
-        table: one row per ``label``, ``ablation`` (drawn downwards) and ``across``; ``state``, where there is such a
+        table: one row per ``label``, ``ablation`` (drawn downwards) and ``column``; ``state``, where there is such a
             column, says why a value is missing.
         value: the column drawn.
-        across: the column of ablations drawn across.
+        column: the column of ablations drawn across.
         side, foot, bar: what stands at the left, below, and at the colour bar.
         unbounded: values may lie outside 0 to 1; the colours do not.
     Framed squares are those where both ablations agree. Of more than ``most`` methods the best are drawn, by their
     mean in framed squares, and the figure says so.
     """
-    down, over = ordered_ablations(table["ablation"]), ordered_ablations(table[across])
-    labels, foot = _drawn(table, value, across, foot, most)
-    width = COLUMN if len(labels) == 1 else PAGE
+    down, over = ordered_ablations(table["ablation"]), ordered_ablations(table[column])
+    labels, foot = _drawn(table, value, column, foot, most)
+    width = width_of(len(labels))
     name = 0.065 * max(map(len, {*down, *over})) + 0.15  # inches of the longest tick label
     room = (width - name - 1.1) / len(over) - 0.02  # inches of all the squares in one line of the figure
-    columns = max(1, min(4, len(labels), int(room / SMALLEST)))
+    columns = max(1, min(across(4), len(labels), int(room / SMALLEST)))
     rows = math.ceil(len(labels) / columns)
     square = min(room / columns, 0.42)
     missing = [state for state in HATCHES if "state" in table and (table["state"] == state).any()]
@@ -69,7 +70,7 @@ def heat_maps(
     titles, size = _titles(labels, (room / columns + square) * len(over) / 2)
     image = None
     for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):
-        image = _map(ax, table[table["label"] == label], value, across, down, over, square)
+        image = _map(ax, table[table["label"] == label], value, column, down, over, square)
         ax.set_title(titles[i], fontsize=size)
         ax.tick_params(length=0, labelbottom=i + columns >= len(labels))
     for ax in axes[len(labels) :]:
@@ -84,12 +85,12 @@ def heat_maps(
     return figure
 
 
-def _drawn(table: pd.DataFrame, value: str, across: str, foot: str, most: int) -> tuple[list[str], str]:
+def _drawn(table: pd.DataFrame, value: str, column: str, foot: str, most: int) -> tuple[list[str], str]:
     """The methods that have a map, and what stands below the figure."""
     labels = ordered_labels(table["label"])
     if len(labels) <= most:
         return labels, foot
-    framed = table[table["ablation"] == table[across]].groupby("label")[value].mean()
+    framed = table[table["ablation"] == table[column]].groupby("label")[value].mean()
     best = framed.sort_values(ascending=False, kind="stable").index[:most]
     return ordered_labels(best), f"{foot} (the {most} best of {len(labels)} methods; the table has all)"
 
@@ -99,9 +100,9 @@ def _titles(labels: Sequence[str], room: float) -> tuple[list[str], float]:
 
     The end is what tells the settings of one method apart.
     """
-    across = 72 * room / 0.6  # in letters of one point: bold ones are 0.6 times as wide as high on average
-    size = min(TITLE[1], max(TITLE[0], across / max(map(len, labels))))
-    most = int(across / size + 1e-6)
+    letters = 72 * room / 0.6  # in letters of one point: bold ones are 0.6 times as wide as high on average
+    size = min(TITLE[1], max(TITLE[0], letters / max(map(len, labels))))
+    most = int(letters / size + 1e-6)
     return [
         text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1 - most // 2) :]}"
         for text in labels
@@ -109,12 +110,12 @@ def _titles(labels: Sequence[str], room: float) -> tuple[list[str], float]:
 
 
 def _map(
-    ax: Axes, table: pd.DataFrame, value: str, across: str, down: Sequence[str], over: Sequence[str], square: float
+    ax: Axes, table: pd.DataFrame, value: str, column: str, down: Sequence[str], over: Sequence[str], square: float
 ):
     """Draws one method's squares and returns the image that the colour bar is of."""
     values = np.full((len(down), len(over)), np.nan)
     for found in table.to_dict("records"):
-        y, x = down.index(found["ablation"]), over.index(found[across])
+        y, x = down.index(found["ablation"]), over.index(found[column])
         values[y, x] = found[value]
         if found.get("state") in HATCHES:
             hatch = {"hatch": HATCHES[found["state"]][0], "ec": "#999999", "fill": False, "lw": 0}
@@ -122,9 +123,8 @@ def _map(
     image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="equal")
     for (y, x), found in np.ndenumerate(values):
         if not np.isnan(found) and square >= 0.8 * SMALLEST:
-            color, text = "white" if found < 0.55 else "black", short(found)
-            size = min(6.5, 20 * square, 72 * square / (0.62 * len(text)))
-            ax.text(x, y, text, ha="center", va="center", color=color, fontsize=size)
+            text = short(found)
+            square_text(ax, x, y, text, found, min(6.5, 20 * square, 72 * square / (0.62 * len(text))))
         if down[y] == over[x]:
             ax.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, ec=FRAME, lw=1.4))
     ax.set_xticks(range(len(over)), over, rotation=45, ha="right", rotation_mode="anchor")
@@ -142,8 +142,6 @@ def _explain(figure: Figure, states: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), handlelength=1.4)
 
 
-def short(value: float) -> str:
-    """Two digits after the point and no zero before it; whole numbers from 10 on."""
-    text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
-    text = text.replace("0.", ".", 1) if abs(value) < 0.995 else text
-    return "0" if text in (".00", "-.00") else text
+def square_text(ax: Axes, x: float, y: float, text: str, value: float, size: float) -> None:
+    """A number in its square, light on dark colours and dark on light ones."""
+    ax.text(x, y, text, ha="center", va="center", color="white" if value < 0.55 else "black", fontsize=size)

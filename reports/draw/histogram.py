@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..reproduction.beside import annotate
+from .notes import annotate
 from .panels import FRACTION_TICKS, legend, legend_height, nothing, panels
 from .style import looks, styled
 

@@ -6,12 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..read.labels import ordered_labels
-from ..reproduction.beside import annotate
+from .notes import annotate
 from .panels import legend_rows, nothing, panels
-from .style import PAGE, Look, looks, styled
+from .scales import LogScale
+from .style import Look, across, looks, own_first, styled, width_of
 
 ORIGINS = {"reported": "reported (open)", "ours": "ours (filled)"}
 CLEAR = 0.75
@@ -42,22 +41,27 @@ def lines(
     if table.empty:
         return nothing("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
-    styles = {label: styles[label] for label in ordered_labels(styles)}
+    styles = {label: styles[label] for label in own_first(styles)}
     found = [text for origin, text in ORIGINS.items() if (table["origin"] == origin).any()]
     found = found if len(found) > 1 or ORIGINS["reported"] in found else []
     labels = [*styles, *found]
     columns = 2 if len(titles) in (2, 4) else 3
-    extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
+    extra = 0.16 * legend_rows(labels, width_of(len(titles)))[1] + 0.1 + 0.2 * bool(note)
     figure, axes = panels(titles, 2.2 if len(titles) == 1 else 1.6, columns=columns, extra=extra, shared=False)
+    columns = across(columns)
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
+        of_axis = {name: LogScale(here[name]) for name in log}
+        for name, scale in of_axis.items():
+            here = here.assign(**{name: scale.place(here[name])})
         for (series, origin), curve in here.groupby(["series", "origin"], sort=False):
             # Curves that coincide stay visible: later ones are thinner and lie on top.
             order = list(styles).index(series)
             _line(ax, curve.sort_values("x", kind="stable"), styles[series], origin, order)
         if level is not None:
             ax.axhline(level, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
-        scales(ax, here, log)
+        for name, scale in of_axis.items():
+            scale.apply(ax, name)
         ax.set_xlabel(x_label if i + columns >= len(titles) else "")
         ax.set_ylabel(y_label if y_label and i % columns == 0 else "")
         if not y_label:
@@ -87,17 +91,3 @@ def _line(ax: Axes, curve: pd.DataFrame, look: Look, origin: str, order: int) ->
     else:
         drawn |= {"lw": 0.8, "zorder": 3, "mfc": "white", "mew": 0.8, "alpha": CLEAR}
     ax.plot(curve["x"], curve["y"], **drawn)
-
-
-def scales(ax: Axes, here: pd.DataFrame, log: tuple[str, ...]) -> None:
-    """Logarithmic axes with plain numbers: ``log`` names those of the columns ``x`` and ``y`` of ``here``."""
-    for name in log:
-        axis = ax.xaxis if name == "x" else ax.yaxis
-        values = here.loc[here[name] > 0, name]
-        if values.empty:
-            continue
-        (ax.set_xscale if name == "x" else ax.set_yscale)("log")
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        narrow = values.max() / values.min() < 200  # powers of ten alone would leave an axis with one number or none
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
-        axis.set_minor_locator(NullLocator())

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..reproduction.beside import annotate
-from .heat import short
+from ..page.table import short
+from .heat import square_text
+from .notes import annotate
 from .panels import nothing
-from .style import COLUMN, PAGE, styled
+from .style import across, styled, width_of
 
 INCH = 0.062
 """Width of a letter of a name, inches."""
@@ -38,9 +39,9 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
     # What a paper reports and what came out here may be of other things; maps of one origin share their names.
     tops, sides = ([_names(table, key, name, several) for key in maps] for name in ("x", "series"))
     tops = [side if set(top) == set(side) else top for top, side in zip(tops, sides, strict=True)]
-    width = COLUMN if len(maps) == 1 else PAGE
+    width = width_of(len(maps))
     side_name, top_name = (INCH * max(len(str(each)) for each in sum(names, [])) + 0.2 for names in (sides, tops))
-    for columns in (3, 2, 1):
+    for columns in range(across(3), 0, -1):
         room = width - 0.9 - side_name * (columns if several else 1)
         square = min(room / columns / max(map(len, tops)) - 0.02, 0.45)
         if columns <= len(maps) and square >= READABLE:
@@ -58,8 +59,7 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
         image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="equal")
         for (y, x), found in np.ndenumerate(values):
             if not np.isnan(found) and square >= READABLE:
-                color = "white" if found < 0.55 else "black"
-                ax.text(x, y, short(found), ha="center", va="center", color=color, fontsize=min(6.5, 20 * square))
+                square_text(ax, x, y, short(found), found, min(6.5, 20 * square))
         ax.set_xticks(range(len(top)), top, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(side)), side)
         place = axes.index(ax)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..read.labels import BASELINES, method_of, ordered_labels
-from .style import COLUMN, PAGE, Look, looks
+from ..read.labels import BASELINES, ORACLE, method_of, ordered_labels
+from .style import COLUMN, Look, across, is_own, looks, own_first, width_of
 
 TOP = 0.3
 """Room for a panel's title, inches."""
@@ -40,12 +40,14 @@ def panels(
         extra: inches added below for a legend.
         shared: whether the panels share their axes.
     """
-    across = min(columns, len(titles))
-    down = math.ceil(len(titles) / across)
+    beside = min(across(columns), len(titles))
+    down = math.ceil(len(titles) / beside)
     heights = [height] * down if isinstance(height, (int, float)) else list(height)
-    figure = Figure(figsize=(COLUMN if len(titles) == 1 else PAGE, sum(heights) + down * TOP + extra))
+    if len(heights) < down:  # fewer stand side by side than the caller thought
+        heights = [heights[i // math.ceil(len(titles) / len(heights))] for i in range(down)]
+    figure = Figure(figsize=(width_of(len(titles)), sum(heights) + down * TOP + extra))
     ratios = {"height_ratios": heights}
-    grid = figure.subplots(down, across, sharex=shared, sharey=shared, squeeze=False, gridspec_kw=ratios)
+    grid = figure.subplots(down, beside, sharex=shared, sharey=shared, squeeze=False, gridspec_kw=ratios)
     axes = list(grid.flat)
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title)
@@ -56,25 +58,26 @@ def panels(
 
 def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, bool]]:
     """(panel, is it in the first column, has it no panel below) for axis labels that are written once."""
-    across = min(columns, len(axes))
+    beside = min(across(columns), len(axes))
     for i, ax in enumerate(axes):
-        bottom = i + across >= len(axes)
+        bottom = i + beside >= len(axes)
         ax.tick_params(labelbottom=bottom)
-        yield ax, i % across == 0, bottom
+        yield ax, i % beside == 0, bottom
 
 
 def leading(curves: pd.DataFrame, value: str) -> list[str]:
-    """The labels whose curves are told apart: all, or those of the methods that are the highest on average.
+    """The labels whose curves are told apart: all, or your own methods and those that are the highest on average.
 
     Args:
         curves: has columns ``label`` and ``value``. Baselines never lead: what is given the answer always would.
     """
-    labels = ordered_labels(curves["label"])
+    labels = own_first(curves["label"])
     if len(labels) <= MOST_LINES:
         return labels
     heights = curves.groupby("label")[value].mean().round(9)
     rivals = [label for label in labels if method_of(label) not in BASELINES]
-    return ordered_labels(sorted(rivals, key=lambda label: -heights[label])[:LEADING])
+    best = sorted(rivals, key=lambda label: (not is_own(label), -heights[label]))
+    return own_first(best[: max(LEADING, sum(map(is_own, labels)))])
 
 
 def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:
@@ -103,7 +106,7 @@ def legend_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
 
 def legend_height(labels: Sequence[str], n_panels: int) -> float:
     """Inches a legend of ``labels`` takes below a figure of ``n_panels`` panels."""
-    return 0.16 * legend_rows(labels, COLUMN if n_panels == 1 else PAGE)[1] + 0.1
+    return 0.16 * legend_rows(labels, width_of(n_panels))[1] + 0.1
 
 
 def legend(figure: Figure, styles: dict[str, Look], *, lines: bool, markers: bool) -> None:
@@ -122,6 +125,53 @@ def rows_of(aggregate: pd.DataFrame, metric: str) -> dict[tuple[str, str], tuple
     """(ablation, label) -> the metric and the ends of its interval, of ``tables.aggregate_table``."""
     ends = zip(*(aggregate[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
     return dict(zip(zip(aggregate["ablation"], aggregate["label"], strict=True), ends, strict=True))
+
+
+def by_score(aggregate: pd.DataFrame, metric: str = "auroc") -> list[str]:
+    """Labels from the best to the worst, by the mean of their medians over ablations; what is given the answer last."""
+    means = aggregate.groupby("label")[metric].mean().round(9)
+    return sorted(ordered_labels(aggregate["label"]), key=lambda name: (method_of(name) == ORACLE, -means[name]))
+
+
+def name_rows(ax: Axes, labels: Sequence[str], programs: dict[str, int]) -> None:
+    """A row a label, named at the left (your own methods bold), with the number of programs at the right.
+
+    Args:
+        programs: by label; a label without one has no row in this panel.
+    """
+    ax.set(ylim=(len(labels) - 0.4, -0.6))
+    ax.set_yticks(range(len(labels)), labels)
+    mark_own(ax, labels)
+    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
+    style = {"fontsize": 5.5, "color": "#555555", "va": "center", "ha": "right"}
+    for row, label in enumerate(labels):
+        if label in programs:
+            ax.annotate(f"{programs[label]}", (1, row), xytext=(14, 0), **beside, **style)
+    ax.annotate("n", (1, -0.75), xytext=(14, 2), **beside, **style)
+    ax.grid(axis="y", visible=False)
+
+
+def mark_own(ax: Axes, labels: Sequence[str]) -> None:
+    """Sets the names of your own methods bold, on an axis whose tick ``i`` is row ``i``."""
+    for tick, label in zip(ax.yaxis.get_major_ticks(len(labels)), labels, strict=True):
+        tick.label1.set_fontweight("bold" if is_own(label) else "normal")
+
+
+def counts_of(aggregate: pd.DataFrame, ablation: str) -> tuple[dict[str, int], int]:
+    """(label -> over how many programs its medians are, the most of any label), under one ablation."""
+    rows = aggregate[aggregate["ablation"] == ablation]
+    counts = dict(zip(rows["label"], rows["n_programs"].astype(int), strict=True))
+    return counts, max(counts.values(), default=0)
+
+
+def fraction_axis(ax: Axes, lowest: float) -> None:
+    """An axis of fractions that uses the width: from the tenth below the lowest value up to 1."""
+    start = min(0.9, math.floor(max(lowest, 0) * 10 + 1e-9) / 10)
+    step = 0.25 if start < 0.3 else 0.1 if start < 0.75 else 0.05
+    start = 0.0 if start < 0.3 else start
+    ticks = [start + i * step for i in range(int((1 - start) / step + 1.001))]
+    ax.set_xlim(start, 1)
+    ax.set_xticks(ticks, [f"{tick:g}".removeprefix("0") or "0" for tick in (round(t, 3) for t in ticks)])
 
 
 def corners(curve: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..reproduction.beside import annotate
+from ..page.table import number
+from .notes import annotate
 from .panels import legend, legend_height, nothing, panels
-from .style import looks, styled
+from .style import across, looks, styled
 
 
 @styled
@@ -29,6 +30,7 @@ def scatter(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = "") 
     columns = 2 if len(titles) in (2, 4) else 3
     extra = legend_height(list(styles), len(titles)) + 0.2 * bool(note)
     figure, axes = panels(titles, 2.1, columns=columns, extra=extra, shared=False)
+    columns = across(columns)
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
         ends = float(here["x"].min()), float(here["x"].max())
@@ -42,7 +44,7 @@ def scatter(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = "") 
                 slope, start = np.polyfit(dots["x"], dots["y"], 1)
                 line = {"color": look.color, "lw": 0.9, "ls": look.line}
                 ax.plot(ends, [start + slope * end for end in ends], zorder=2, **line)
-                told.append(f"{series}: r = {np.corrcoef(dots['x'], dots['y'])[0, 1]:.2f}, slope {slope:.2f}")
+                told.append(f"{series}: r = {number(np.corrcoef(dots['x'], dots['y'])[0, 1])}, slope {number(slope)}")
         paper = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}
         place = {"transform": ax.transAxes, "ha": "left", "va": "top", "fontsize": 6.5, "bbox": paper, "zorder": 5}
         ax.text(0.03, 0.98, "\n".join(told), **place)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..read.labels import ordered_ablations
-from .panels import nothing
-from .style import PAGE, styled
+from .panels import mark_own, nothing
+from .style import across, styled, width_of
 
 FOUND, MISSED = "#0072B2", "#D55E00"
 ROW = 0.155
@@ -39,11 +39,12 @@ def structures(table: pd.DataFrame) -> Figure:
         return nothing("No method was run on a gate.")
     ablations, labels = ordered_ablations(table["ablation"]), list(dict.fromkeys(table["label"]))
     gates = list(dict.fromkeys(table.sort_values("place", kind="stable")["structure"]))
+    beside = min(len(ablations), across(ACROSS))
     axes = _panels(len(ablations), labels, gates)
     for i, (ablation, ax) in enumerate(zip(ablations, axes, strict=True)):
         ax.set_title(f"{ablation} ablation")
         _marks(ax, table[table["ablation"] == ablation], labels, gates)
-        ax.tick_params(length=0, labelbottom=i + ACROSS >= len(ablations), labelleft=i % ACROSS == 0)
+        ax.tick_params(length=0, labelbottom=i + beside >= len(ablations), labelleft=i % beside == 0)
     figure = axes[0].figure
     handles = [Line2D([], [], ls="", label=words, **look) for words, look in KINDS]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), handletextpad=0.3)
@@ -52,19 +53,21 @@ def structures(table: pd.DataFrame) -> Figure:
 
 def _panels(n: int, labels: Sequence[str], gates: Sequence[str]) -> list[Axes]:
     """The panels, placed in inches: long names on both axes leave an automatic layout no room."""
-    across, down = min(n, ACROSS), -(-n // ACROSS)
+    page = width_of(2)
+    beside = min(n, across(ACROSS))
+    down = -(-n // beside)
     left = 0.12 + 0.057 * max(len(_short(label)) for label in labels)
     below = 0.35 + 0.045 * max(map(len, gates))  # slanted names, and the legend
-    width, tall = (PAGE - left - 0.05) / across, ROW * len(labels) + 0.08
+    width, tall = (page - left - 0.05) / beside, ROW * len(labels) + 0.08
     height = down * (tall + 0.3) + below
-    figure = Figure(figsize=(PAGE, height), layout="none")
-    places = [(i % across, i // across) for i in range(n)]
+    figure = Figure(figsize=(page, height), layout="none")
+    places = [(i % beside, i // beside) for i in range(n)]
     return [
         figure.add_axes(
             (
-                (left + column * width) / PAGE,
+                (left + column * width) / page,
                 1 - (row + 1) * (tall + 0.3) / height,
-                (width - 0.15) / PAGE,
+                (width - 0.15) / page,
                 tall / height,
             )
         )
@@ -84,6 +87,11 @@ def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[
         y = [labels.index(name) for name in rows.loc[kind, "label"]]
         if x:
             ax.plot(x, y, ls="", clip_on=False, **look)
+    for x, name in enumerate(gates):
+        if not (rows["structure"] == name).any():
+            middle, word = (len(labels) - 1) / 2, "not certified" if len(labels) > 6 else "none"
+            ax.text(x, middle, word, rotation=90, ha="center", va="center", fontsize=6, color="#666666")
     ax.set(xlim=(-0.6, len(gates) - 0.4), ylim=(len(labels) - 0.4, -0.6))
     ax.set_xticks(range(len(gates)), gates, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(labels)), map(_short, labels))
+    mark_own(ax, labels)

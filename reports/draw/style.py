@@ -7,8 +7,10 @@ grey. Figures are made with matplotlib's objects only: no pyplot, no global stat
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, wraps
 from importlib.resources import files
 from typing import NamedTuple, ParamSpec
 
@@ -24,6 +26,29 @@ COLUMN, PAGE = 3.3, 6.9
 """Widths of one column and of two, inches."""
 
 FORMATS = ("pdf", "svg", "png")
+
+_NARROW: ContextVar[bool] = ContextVar("narrow", default=False)
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """Figures drawn inside are as wide as one column, and their panels stand one below the other: for telephones."""
+    token = _NARROW.set(True)
+    try:
+        yield
+    finally:
+        _NARROW.reset(token)
+
+
+def width_of(n_panels: int) -> float:
+    """Inches: a single panel is as wide as a column of a paper, several fill the page's width."""
+    return COLUMN if n_panels == 1 or _NARROW.get() else PAGE
+
+
+def across(most: int) -> int:
+    """How many panels stand side by side at most."""
+    return 1 if _NARROW.get() else most
+
 
 P = ParamSpec("P")
 
@@ -69,6 +94,34 @@ _OTHERS = [
 KNOWN = tuple(_FIXED)
 """Methods whose look never changes, whoever else is drawn."""
 
+_SPELLED = {"sp": "subnetwork-probing"}
+"""Methods by what papers call them, in small letters; others (ACDC, HISP) differ in capitals only."""
+
+
+def canonical(label: str) -> str:
+    """The method of a label as this project calls it, however a paper spells it."""
+    method = method_of(label).lower()
+    return _SPELLED.get(method, method)
+
+
+def is_own(label: str) -> bool:
+    """Whether a method is none of those that come with this package: yours is always told apart, and first."""
+    method = canonical(label)
+    return method not in _FIXED and method not in _built_in()
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> frozenset[str]:
+    """The names of the files of methods: a method's file is called as it is."""
+    names = (entry.name for entry in files("circuitmeter.suite.methods").iterdir())
+    return frozenset(name.removesuffix(".py").replace("_", "-") for name in names)
+
+
+def own_first(labels: Iterable[str]) -> list[str]:
+    """Labels in the order of legends: methods of your own first, baselines last."""
+    return sorted(ordered_labels(labels), key=lambda label: not is_own(label))
+
+
 _MARKERS, _LINES = "os^Dv<>pPhXd", ("-", _DASH, _DASHDOT, _LONG, _DOT)
 
 
@@ -80,11 +133,11 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     No two labels share both colour and marker while there are markers left: 12 a known method, 60 for all others.
     """
     ordered = ordered_labels(labels)
-    unknown = [name for name in dict.fromkeys(map(method_of, ordered)) if name not in _FIXED]
+    unknown = [name for name in dict.fromkeys(map(canonical, ordered)) if name not in _FIXED]
     found: dict[str, Look] = {}
     taken: set[tuple[str, str]] = set()
     for label in ordered:
-        method = method_of(label)
+        method = canonical(label)
         first = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
         variants = [_variant(first, setting) for setting in range(len(_MARKERS))]
         free = [look for look in variants if (look.color, look.marker) not in taken]

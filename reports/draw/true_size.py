@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..read.labels import ordered_ablations, ordered_labels
-from .panels import FRACTION_TICKS, nothing, outer, panels, rows_of
+from ..read.labels import ordered_ablations
+from .panels import by_score, counts_of, fraction_axis, name_rows, nothing, outer, panels, rows_of
 from .style import looks, styled
 
 
@@ -16,16 +16,16 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
     """One panel per ablation, one row per method: precision (filled) above recall (open), medians with 95 % intervals.
 
     Args:
-        aggregate: ``tables.aggregate_table`` (medians).
+        aggregate: ``tables.aggregate_table`` (medians). Methods of the highest recall stand at the top.
     """
     drawn = aggregate[aggregate["recall"].notna()] if len(aggregate) else aggregate
     if drawn.empty:
         return nothing("No method was scored against a known circuit.")
-    ablations, labels = ordered_ablations(drawn["ablation"]), ordered_labels(drawn["label"])
+    ablations, labels = ordered_ablations(drawn["ablation"]), by_score(drawn, "recall")
     styles = looks(labels)
     medians = {metric: rows_of(drawn, metric) for metric in ("precision", "recall")}
     figure, axes = panels([f"{name} ablation" for name in ablations], 0.26 * len(labels) + 0.45, extra=0.26)
-    for ablation, (ax, _, bottom) in zip(ablations, outer(axes), strict=True):
+    for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         for row, label in enumerate(labels):
             look = styles[label]
             for shift, face, metric in ((-0.17, look.color, "precision"), (0.17, "white", "recall")):
@@ -35,10 +35,10 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
                 ax.plot([low, high], [row + shift] * 2, color=look.color, lw=1.0, clip_on=False, zorder=2)
                 marker = {"marker": "o", "ls": "", "color": look.color, "mfc": face, "ms": 4.2, "mew": 1.0}
                 ax.plot(value, row + shift, **marker, clip_on=False, zorder=3)
-        ax.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6), yticks=range(len(labels)), yticklabels=labels)
-        ax.set_xticks(**FRACTION_TICKS)
+        name_rows(ax, labels, counts_of(drawn, ablation)[0])
+        ax.tick_params(labelleft=first)
+        fraction_axis(ax, float(drawn[["precision_low", "recall_low", "precision", "recall"]].min().min()))
         ax.set_xlabel("Fraction of edges, at the true size" if bottom else "")
-        ax.grid(axis="y", visible=False)
     common = {"marker": "o", "ls": "", "color": "#444444", "ms": 4.2, "mew": 1.0}
     handles = [
         Line2D([], [], label="precision (filled)", **common),

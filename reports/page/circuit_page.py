@@ -1,31 +1,32 @@
-"""A self-contained HTML page of circuits: drawings, what every arrow carries, and why the others are inert."""
+"""A self-contained HTML page of circuits: the viewer, what every arrow carries, and why the others are inert."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 
-from jinja2 import Environment
-from markupsafe import Markup
-
-from .circuit_view import LINES, MARKS, CircuitView, as_svg
+from .circuit_view import MARKS, CircuitView
+from .page import Section, page
+from .table import Cell, Table, measure, number_cell, text_cell
+from .viewer import views_json
 
 
 def circuit_page(title: str, facts: Sequence[str], views: Sequence[CircuitView]) -> str:
-    """The page's HTML. It asks the network for nothing and runs nothing; all text is escaped."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"svg": as_svg, "legend": _legend}
-    template = files(__package__).joinpath("templates/circuit.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(title=title, facts=facts, views=views)
+    """The page's HTML. It asks the network for nothing and runs the viewer only; all text is escaped."""
+    words = tuple(f"{view.title}: {view.caption}." if view.caption else view.title for view in views)
+    sections = [Section("circuits", "Circuits", words, viewer=views_json(views))]
+    edges = tuple(_edges(view, i) for i, view in enumerate(views) if view.arrows)
+    return page(title, facts, [*sections, Section("edges", "Edges", tables=edges)])
 
 
-def _legend(view: CircuitView) -> list[tuple[str, Markup]]:
-    """For each mark of the drawing, in words with its count, a sample of its line."""
-    samples = []
-    for mark, (_, _, words) in MARKS.items():
-        if view.count(mark):
-            stroke, thick, dashes = LINES[mark]
-            dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-            line = f'<line x1="0" y1="5" x2="46" y2="5" stroke="{stroke}" stroke-width="{thick}"{dashed}/>'
-            samples.append((f"{words} ({view.count(mark)})", Markup(f'<svg viewBox="0 0 46 10">{line}</svg>')))
-    return samples
+def _edges(view: CircuitView, number: int) -> Table:
+    """Every arrow of a drawing, as a list."""
+    rows = []
+    for arrow in view.arrows:
+        score = view.scores.get(str(arrow.edge))
+        about = (MARKS[arrow.mark][2], ", ".join(arrow.carries), arrow.why)
+        cells = [text_cell(str(arrow.edge)), *(Cell(text, text) for text in about)]
+        rows.append((*cells, number_cell(measure(score), score)) if view.scores else tuple(cells))
+    scored = ("Score",) * bool(view.scores)
+    headings = ("Edge", "What it is", "Carries", "Why", *scored)
+    numeric = (False, False, False, False, *(True for _ in scored))
+    return Table(f"edges-{number}", view.title, view.caption, headings, numeric, tuple(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..chapters.present import DASH, Table
+from .table import MINUS, MISSING, Table
 
 
 def markdown(table: Table) -> str:
@@ -20,7 +20,7 @@ def markdown(table: Table) -> str:
     return "\n".join([row(table.headings), rule, *body, "", table.caption, ""])
 
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MISSING: "--", MINUS: "$-$"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 _LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
 

@@ -1,4 +1,4 @@
-"""Circuits to be looked at: what the page's viewer draws of a store, small enough to stand in the page.
+"""Circuits to be looked at: what the page's viewer draws, of a store or of single circuits, as JSON.
 
 For every task and ablation: the true edges, and each method's edges by rank. The page itself draws them
 (``templates/viewer.js``), at any size: edges found, missed and wrongly added.
@@ -7,7 +7,7 @@ For every task and ablation: the true edges, and each method's edges by rank. Th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +16,16 @@ import pandas as pd
 from ...suite.errors import StoreError
 from ...suite.model.graph import Graph
 from ..read.stores import Stores
+from .circuit_view import IN_CIRCUIT, MARKS, CircuitView
 
 BUDGET = 1_500_000
 """Bytes of a page's circuits: more would make it slow to open. What is over is left out, and the page says so."""
 
 SMALLEST, TIMES = 60, 3
 """A method's best edges are kept: so many, or so many times the true ones."""
+
+MOST_EDGES = 4000
+"""Edges of a single circuit's scores that the slider goes through at most."""
 
 
 class Circuits(NamedTuple):
@@ -70,6 +74,46 @@ def described(graph: Graph) -> dict[str, Any]:
     }
 
 
+def views_json(views: Sequence[CircuitView]) -> str:
+    """What the viewer shows of circuits that are drawn one by one, as JSON."""
+    graphs = {view.graph.hash: described(view.graph) for view in views}
+    return _dumped({"graphs": graphs, "views": [_view(view) for view in views]})
+
+
+def _view(view: CircuitView) -> dict[str, Any]:
+    """One circuit: its edges first, by the size of their scores, then those that it leaves out."""
+    graph, width = view.graph, len(view.graph.readers)
+
+    def place(edge: str) -> int:
+        writer, reader = graph.index(edge)
+        return writer * width + reader
+
+    def by_score(edges: Iterable[str]) -> list[str]:
+        return sorted(edges, key=lambda edge: -abs(view.scores.get(edge, 0.0)))
+
+    kept = by_score(str(arrow.edge) for arrow in view.arrows if arrow.mark in IN_CIRCUIT)
+    others = by_score(edge for edge, score in view.scores.items() if score and edge not in set(kept))
+    ranked = [*kept, *others][: max(MOST_EDGES, len(kept))]
+    marked = {mark: [place(str(a.edge)) for a in view.arrows if a.mark == mark] for mark in MARKS}
+    scored = all(edge in view.scores for edge in kept) and bool(view.scores)
+    found: dict[str, Any] = {"task": view.title, "title": view.title, "graph": graph.hash, "size": len(kept)}
+    found |= {"core": None, "optional": None, "inert": None}
+    if view.against_truth:
+        core = [*marked["true"], *marked["found"], *marked["missed"]]
+        found |= {"core": core, "optional": [*map(place, view.optional)]}
+        found["inert"] = marked["inert"]
+    notes = {place(str(a.edge)): _note(a.carries, a.why) for a in view.arrows if a.carries or a.why}
+    writes = {node: ", ".join(names) for node, names in view.nodes.items() if names}
+    method: dict[str, Any] = {"label": "circuit", "edges": [place(edge) for edge in ranked]}
+    if scored:
+        method["scores"] = [float(f"{view.scores[edge]:.3g}") for edge in ranked]
+    return found | {"notes": notes, "writes": writes, "methods": [method]}
+
+
+def _note(carries: Sequence[str], why: str) -> str:
+    return "; ".join(filter(None, (f"carries {', '.join(carries)}" * bool(carries), why)))
+
+
 def _truth(graph: Graph, truth: Mapping[str, Any]) -> dict[str, list[int]]:
     names = {"core": truth["core"], "optional": truth.get("optional", ())}
     width = len(graph.readers)
@@ -83,7 +127,7 @@ def _methods(store: Stores, graph: Graph, cells: pd.DataFrame, true_size: int) -
     keep = min(graph.n_edges, max(SMALLEST, TIMES * true_size))
     for label, runs in cells.groupby("label", sort=False):
         scores = store.scores(runs["key"].iloc[0])
-        if scores.shape != tuple(graph.exists.shape):
+        if scores.shape != tuple(graph.existing.shape):
             raise StoreError(f"the scores of cell {runs['key'].iloc[0]} are not those of the graph it is judged on.")
         flat = scores.reshape(-1)
         known = np.flatnonzero(~np.isnan(flat))

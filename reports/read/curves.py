@@ -85,9 +85,9 @@ class _Truths:
                 }
                 self._certificates[certificate_hash] = certificate, Graph(**shape)
             certificate, graph = self._certificates[certificate_hash]
-            exists = graph.exists.numpy()
+            exists = graph.existing
             truth = certificate["ablations"][ablation]
-            core = graph.matrix(truth["core"]).numpy()[exists]
-            optional = graph.matrix(truth.get("optional", ())).numpy()[exists]
+            core = graph.array(truth["core"])[exists]
+            optional = graph.array(truth.get("optional", ()))[exists]
             self._labels[certificate_hash, ablation] = core, ~optional
         return self._labels[certificate_hash, ablation]

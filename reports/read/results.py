@@ -3,74 +3,99 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
-from ...suite.store.record import Record
-from ..chapters.diagnostics import structure_table, structures
-from ..chapters.sensitivity import Sensitivity, sensitivity
+from ...suite.store.record import EvaluationRecord, Record
 from . import tables
+from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .sensitivity import Sensitivity, sensitivity
 from .stores import Stores
+from .structures import structure_table, structures
 
 ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
 """What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
 
 
-class Results(NamedTuple):
-    """What stores hold and the tidy tables made from it; ``superseded`` counts the records left out as outdated."""
+class Results:
+    """What stores hold, and the tidy tables made from it, each when it is first asked for.
 
-    store: Stores
-    records: list[Record]
-    recovery: pd.DataFrame
-    superseded: int
-    aggregate: pd.DataFrame
-    pairwise: pd.DataFrame
-    mismatch: pd.DataFrame
-    evaluated: pd.DataFrame
-    faithfulness: pd.DataFrame
-    areas: pd.DataFrame
-    sensitivity: Sensitivity
-    structures: pd.DataFrame
-    failures: pd.DataFrame
+    Args:
+        records: the cells that are reported.
+        superseded: how many records were left out as outdated.
+    """
+
+    def __init__(self, store: Stores, records: list[Record], superseded: int) -> None:
+        self.store, self.records, self.superseded = store, records, superseded
+
+    @cached_property
+    def recovery(self) -> pd.DataFrame:
+        return tables.recovery_table(self.records)
+
+    @cached_property
+    def aggregate(self) -> pd.DataFrame:
+        return tables.aggregate_table(self.recovery)
+
+    @cached_property
+    def pairwise(self) -> pd.DataFrame:
+        return tables.pairwise_table(self.recovery)
+
+    @cached_property
+    def mismatch(self) -> pd.DataFrame:
+        return tables.mismatch_table(self.recovery)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Mean curves over programs, the first of ``curves.curve_tables``."""
+        return curve_tables(self.store, self.recovery)[0]
+
+    @cached_property
+    def _evaluations(self) -> list[EvaluationRecord]:
+        return list(self.store.evaluations())
+
+    @cached_property
+    def evaluated(self) -> pd.DataFrame:
+        return evaluation_table(self.records, self._evaluations)
+
+    @cached_property
+    def _usual(self) -> pd.DataFrame:
+        return usual(self.evaluated)
+
+    @cached_property
+    def faithfulness(self) -> pd.DataFrame:
+        return faithfulness_table(self._usual)
+
+    @cached_property
+    def areas(self) -> pd.DataFrame:
+        return area_table(self._usual)
+
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        return sensitivity(self.evaluated)
+
+    @cached_property
+    def structures(self) -> pd.DataFrame:
+        return structures(structure_table(self.store, self.records))
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        return tables.failure_table(self.records, self._evaluations, self.store.damaged)
 
 
 def read(*store_paths: str | Path) -> Results:
     """Reads a store, or several as one. Raises StoreError when one is none or a newer version wrote it."""
     store = Stores(store_paths)
-    records, superseded = current(store)
-    return _of(store, records, superseded)
+    return Results(store, *current(store))
 
 
 def within(results: Results, *benchmarks: str) -> Results:
     """What of it belongs to some benchmarks: medians over programs are to be over programs that all methods ran on."""
     known = results.store.benchmarks()
     cells = {key for name in benchmarks for key in (known[name].cells if name in known else ())}
-    return _of(results.store, [record for record in results.records if record.key in cells], results.superseded)
-
-
-def _of(store: Stores, records: list[Record], superseded: int) -> Results:
-    evaluations = list(store.evaluations())
-    recovery = tables.recovery_table(records)
-    evaluated = evaluation_table(records, evaluations)
-    shown = usual(evaluated)
-    return Results(
-        store=store,
-        records=records,
-        recovery=recovery,
-        superseded=superseded,
-        aggregate=tables.aggregate_table(recovery),
-        pairwise=tables.pairwise_table(recovery),
-        mismatch=tables.mismatch_table(recovery),
-        evaluated=evaluated,
-        faithfulness=faithfulness_table(shown),
-        areas=area_table(shown),
-        sensitivity=sensitivity(evaluated),
-        structures=structures(structure_table(store, records)),
-        failures=tables.failure_table(records, evaluations, store.damaged),
-    )
+    return Results(results.store, [r for r in results.records if r.key in cells], results.superseded)
 
 
 def current(store: Stores) -> tuple[list[Record], int]:

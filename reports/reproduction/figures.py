@@ -6,6 +6,9 @@ Every function of ``figures/`` that is used here takes one tidy table with the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -21,33 +24,38 @@ from .measured import Tables
 COLUMNS = ["panel", "series", "x", "y", "low", "high", "origin"]
 
 
-def draw(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: str = "") -> Figure:
-    """The figure of one ``[[figure]]`` of a manifest.
+def drawer(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: str = "") -> Callable[[], Figure]:
+    """What draws one ``[[figure]]`` of a manifest.
 
     Args:
         tables: of the store that the manifest's parts were run into; None where nothing was.
         note: which model ours was measured on, where it is not the paper's.
     """
     ours, reported = measured_frame(drawing, tables), reported_frame(manifest, drawing)
+    for name in ("panel", "series"):
+        ours, reported = (frame.assign(**{name: frame[name].map(manifest.spelled)}) for frame in (ours, reported))
     table = _together(reported, ours)
-    # What came out here in the order of what is reported, what is only here behind it.
+    # What came out here in the order of what is reported, what is only here behind it; in the paper's order throughout.
     names = ["panel", "series", *(["x"] if drawing.draw == "matrix" else [])]
-    places = {name: {text: i for i, text in enumerate(dict.fromkeys(table[name]))} for name in names}
-    ours = ours.sort_values(names, key=lambda column: column.map(places[column.name]), kind="stable")
+    places = {name: manifest.in_order(table[name]) for name in names}
+    ours, reported = (
+        frame.sort_values(names, key=lambda column: column.map(places[column.name]), kind="stable")
+        for frame in (ours, reported)
+    )
     table = _together(reported, ours)
     note = note if len(ours) else ""
     x, y = drawing.labels
     match drawing.draw:
         case "lines":
-            return lines(table, x, y, log=drawing.log, level=drawing.level, note=note)
+            return partial(lines, table, x, y, log=drawing.log, level=drawing.level, note=note)
         case "scatter":
-            return scatter(table, x, y, note=note)
+            return partial(scatter, table, x, y, note=note)
         case "boxes":
-            return boxes(table, x, log=drawing.log, level=drawing.level, note=note)
+            return partial(boxes, table, x, log=drawing.log, level=drawing.level, note=note)
         case "matrix":
-            return matrix(table, x, x, bar=y, note=note)
+            return partial(matrix, table, x, x, bar=y, note=note)
         case "histogram":
-            return histogram(table, x, y, note=note)
+            return partial(histogram, table, x, y, note=note)
 
 
 def _together(*frames: pd.DataFrame) -> pd.DataFrame:

@@ -11,12 +11,12 @@ import pandas as pd
 
 from ...suite.model.load import hub
 from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
-from ..chapters.present import DASH, Cell, Table, number
+from ..page.table import Cell, Table, number, number_cell, text_cell
 from .entries import Points, Value
 from .manifest import Manifest
 from .measured import Tables
 
-Verdict = Literal["reproduced", "differs", "other model", "not run"]
+Verdict = Literal["reproduced", "recomputed", "differs", "other model", "not run"]
 ROUNDING = 1e-9
 
 
@@ -28,8 +28,9 @@ class Judged:
         value: what is reported.
         ours: the reproduced number; None where there is none.
         how: where ours comes from.
-        verdict: ``reproduced``: within the tolerance; ``differs``; ``other model``: measured on another model than the
-            paper's, so that the two numbers are no test of each other; ``not run``.
+        verdict: ``reproduced``: measured here and within the tolerance; ``recomputed``: within it, but from the points
+            that the paper published, so that nothing was run again; ``differs``; ``other model``: measured on another
+            model than the paper's, so that the two numbers are no test of each other; ``not run``.
         because: why it differs or was not run.
     """
 
@@ -67,7 +68,7 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
             because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
             verdict = "not run"
         elif abs(ours - value.reported) <= value.tolerance + ROUNDING:
-            verdict, because = "reproduced", ""
+            verdict, because = ("recomputed" if value.points else "reproduced"), ""
         else:
             verdict, because = "differs", manifest.because(value.name) or ""
         found.append(Judged(value, ours, how, verdict, because))
@@ -134,14 +135,14 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
     rows = []
     for item in judged:
         ours, reported = item.ours, item.value.reported
-        gap = DASH if ours is None else f"{ours - reported:+.3f}"
+        difference = None if ours is None else ours - reported
         rows.append(
             (
-                Cell(item.value.name, item.value.name),
-                Cell(number(reported, 3), reported),
-                Cell(DASH if ours is None else number(ours, 3), ours),
-                Cell(gap, None if ours is None else abs(ours - reported)),
-                Cell(number(item.value.tolerance, 4), item.value.tolerance),
+                text_cell(item.value.name),
+                number_cell(number(reported, 3), reported),
+                number_cell(number(ours, 3), ours),
+                number_cell(number(difference, 3, sign=True), None if difference is None else abs(difference)),
+                number_cell(number(item.value.tolerance, 4), item.value.tolerance),
                 Cell(item.verdict, item.verdict, item.verdict == "reproduced"),
                 Cell(item.how if ours is not None else "", item.how),
                 Cell(item.because, item.because),
@@ -152,7 +153,8 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
     return Table(
         "verdicts",
         "Reported and reproduced",
-        f"{manifest.title} ({manifest.citation}). Bold: within the tolerance of what is reported.",
+        f"{manifest.title} ({manifest.citation}). Bold: measured here, within the tolerance of what is reported; "
+        "recomputed: within it, but from the points that the paper published.",
         headings,
         (False, True, True, True, True, False, False, False, False),
         tuple(rows),
@@ -161,6 +163,7 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
 
 def counted(judged: Sequence[Judged]) -> str:
     """``12 reproduced, 3 differ, 1 not run``."""
-    words = {"reproduced": "reproduced", "differs": "differ", "other model": "on another model", "not run": "not run"}
+    words = {"reproduced": "reproduced", "recomputed": "recomputed from the paper's own points", "differs": "differ"}
+    words |= {"other model": "on another model", "not run": "not run"}
     counts = {word: sum(item.verdict == verdict for item in judged) for verdict, word in words.items()}
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "no values"

@@ -15,6 +15,9 @@
     measured  = { table = "recovery", where = { task = "tracr/reverse@fixed", own = true }, column = "auroc" }
     points    = { where = { task = "ioi", objective = "kl_div" }, kind = "edge" }  # or: from the paper's own points
 
+    [spelling]                                 # our names -> the paper's, in the paper's order
+    acdc      = "ACDC"
+
     [[table]]                                  # many values at once, from a file beside the manifest
     [[figure]]                                 # what is drawn of a table: measured, reported, or one beside the other
     [[gallery]]                                # figures of the report, of a part's cells alone
@@ -30,12 +33,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...suite.errors import SpecError, unknown
 from .entries import Card, Drawing, Note, Part, Points, Shown, Table, Value
@@ -60,6 +63,28 @@ class Manifest(BaseModel):
     gallery: tuple[Shown, ...] = ()
     card: tuple[Card, ...] = ()
     points: tuple[str, ...] = ()
+    spelling: dict[str, str] = Field(default_factory=dict)
+
+    def spelled(self, text: Any) -> Any:
+        """A method or task as the paper spells it; of a list with commas each part."""
+        return ", ".join(self.spelling.get(part, part) for part in text.split(", ")) if isinstance(text, str) else text
+
+    def in_order(self, texts: Iterable[Any]) -> dict[Any, int]:
+        """The place of each of ``texts``, spelled already: the paper's order, then that in which they come."""
+        known = {text: i for i, text in enumerate(dict.fromkeys(self.spelling.values()))}
+        found = list(dict.fromkeys(texts))
+        ordered = sorted(found, key=lambda text: [known.get(part, len(known)) for part in str(text).split(", ")])
+        return {text: i for i, text in enumerate(ordered)}
+
+    def spelled_curves(self) -> list[dict[str, Any]]:
+        """The published curves that have points, in the paper's order and spelling."""
+        curves = [
+            {**curve, "method": self.spelled(curve["method"]), "task": self.spelled(curve["task"])}
+            for curve in self.curves()
+            if "points" in curve
+        ]
+        tasks, methods = (self.in_order(curve[name] for curve in curves) for name in ("task", "method"))
+        return sorted(curves, key=lambda curve: (tasks[curve["task"]], methods[curve["method"]]))
 
     @property
     def values(self) -> tuple[Value, ...]:

@@ -11,12 +11,14 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 InputNodes = Literal["token", "sum", "split"]
 Key = tuple[str, int]
@@ -238,19 +240,26 @@ class Graph:
     @cached_property
     def exists(self) -> Tensor:
         """Which edges there are: bool [n_writers, n_readers]."""
-        exists = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
+        import torch  # only here and in ``matrix``: reports read graphs without it
+
+        return torch.from_numpy(self.existing.copy())
+
+    @cached_property
+    def existing(self) -> np.ndarray:
+        """``exists`` as an array, for those who need no tensor: bool [n_writers, n_readers]."""
+        exists = np.zeros((len(self.writers), len(self.readers)), dtype=bool)
         for group in self.groups:
             exists[group.sees, group.readers] = True
         return exists
 
     @cached_property
     def n_edges(self) -> int:
-        return int(self.exists.sum())
+        return int(self.existing.sum())
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, ordered by writer and then by reader: the order in which ties are broken."""
-        return tuple(Edge(self.writers[w], self.readers[r]) for w, r in self.exists.nonzero().tolist())
+        return tuple(Edge(self.writers[w], self.readers[r]) for w, r in np.argwhere(self.existing).tolist())
 
     @cached_property
     def _positions(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -261,7 +270,7 @@ class Graph:
         edge = Edge.parse(edge) if isinstance(edge, str) else edge
         writers, readers = self._positions
         w, r = writers.get(edge.writer), readers.get(edge.reader)
-        if w is None or r is None or not self.exists[w, r]:
+        if w is None or r is None or not self.existing[w, r]:
             raise DataError(
                 f"no edge {str(edge)!r} in this graph ({self}); edges read like {str(self.edges[0])!r}, "
                 f"and a writer must come before its reader."
@@ -270,7 +279,13 @@ class Graph:
 
     def matrix(self, edges) -> Tensor:
         """bool [n_writers, n_readers] that is true on ``edges`` (Edge or text)."""
-        chosen = torch.zeros_like(self.exists)
+        import torch
+
+        return torch.from_numpy(self.array(edges))
+
+    def array(self, edges) -> np.ndarray:
+        """``matrix`` as an array, for those who need no tensor."""
+        chosen = np.zeros_like(self.existing)
         for edge in edges:
             chosen[self.index(edge)] = True
         return chosen

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
+
+WIDEST = 110
+"""Letters of a line of prose."""
 
 
 def print_json(value: Any) -> None:
@@ -17,7 +22,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Aligned columns; numbers to the right, the last column as long as it likes."""
-    cells = [[_text(value) for value in row] for row in rows]
+    cells = [[printable(_text(value)) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     for row in [list(columns), *cells]:
@@ -29,11 +34,49 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _text(value: Any) -> str:
+    from ...reports.page.table import MISSING, measure
+
     if value is None:
-        return "-"
+        return MISSING
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return measure(value)
     return str(value)
+
+
+def printable(text: str) -> str:
+    """A text as this terminal can show it: without Unicode, minus signs and dashes are hyphens."""
+    from ...reports.page.table import MINUS, MISSING
+
+    return text if unicode_terminal() else text.replace(MINUS, "-").replace(MISSING, "-")
+
+
+def unicode_terminal() -> bool:
+    """Whether standard output can show more than ASCII."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def print_wrapped(text: str) -> None:
+    """A paragraph, in lines as wide as the terminal, and no wider than can be read."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that is told how many drawings are done, and of how many, and says so on stderr."""
+    terminal = sys.stderr.isatty()
+
+    def progress(done: int, of: int) -> None:
+        if terminal:
+            print(f"\rdrawing {done} of {of} ", end="", file=sys.stderr, flush=True)
+        elif done == of:
+            note(f"{of} drawings done")
+
+    try:
+        yield progress
+    finally:
+        if terminal:
+            print("\r" + " " * 30 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def note(message: str) -> None:

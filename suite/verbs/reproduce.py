@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.reproduction import manifest as manifests
     from ..plan.spec import Spec
-    from .output import print_json, stdout_kept_clean
+    from .output import drawing, print_json, stdout_kept_clean
 
     manifest = manifests.load(options.paper)
     store = options.store or Path("results") / options.paper
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.reproduction.write import write_reproduction
 
     out = options.out or store
-    judged = write_reproduction(manifest, store, out, options.model)
+    with drawing() as progress:
+        judged = write_reproduction(manifest, store, out, options.model, progress)
     if options.json:
         import json
 
@@ -121,13 +122,21 @@ def _measure_card(card: Card, store: Path) -> None:
 
 
 def _print(judged: list, out: Path) -> None:
+    """Every value with its tolerance and verdict; a reason that several share is told once, below."""
+    from ...reports.page.table import number
     from ...reports.reproduction.judge import counted
-    from .output import print_table
+    from .output import print_table, print_wrapped
 
+    reasons = {text: i for i, text in enumerate(dict.fromkeys(item.because for item in judged if item.because), 1)}
     rows = []
     for item in judged:
-        ours = "-" if item.ours is None else f"{item.ours:.3f}"
-        rows.append([item.value.name, f"{item.value.reported:.3f}", ours, item.verdict, item.because])
+        ours, tolerance = number(item.ours, 3), number(item.value.tolerance, 4)
+        why = f"({reasons[item.because]})" if item.because else ""
+        rows.append([item.value.name, number(item.value.reported, 3), ours, tolerance, item.verdict, why])
     if rows:
-        print_table(["value", "reported", "ours", "verdict", "why"], rows)
+        print_table(["value", "reported", "ours", "tolerance", "verdict", "why"], rows)
+    if reasons:
+        print()
+    for text, i in reasons.items():
+        print_wrapped(f"({i}) {text}")
     print(f"\n{counted(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{summary}. Report: {report}")
         return summary.exit_status
     note("drawing the report ...")
-    from ...reports.write import summary_table, write_report
+    from ...reports.summary import summary_table
+    from ...reports.write import write_report
 
     print(summary_table(summary.store))
     print(f"\n{summary}. Report: {write_report(summary.store, summary.store)}")

@@ -36,6 +36,9 @@ DEFAULTS = {
 # After the task's own, of those that have a meaning.
 OBJECTIVES_AFTER = ("kl", "logit-difference", "probability-difference", "l2")
 MOST_OBJECTIVES = 3
+WORST = 10
+"""Settings that are printed; the files hold all."""
+
 FORMAT = 1
 
 
@@ -91,18 +94,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="DIR",
         type=Path,
-        help="where card.json, card.pdf, card.svg and card.png are written (default: CIRCUIT-card beside the first)",
+        help="where card.json, settings.csv and the figure are written (default: CIRCUIT-card beside the first)",
     )
     add_yes(parser)
+    parser.add_argument("--all", action="store_true", help="print every setting, share and reversal, not the ten worst")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.card.words import nothing_cut, paragraph
+    from ...reports.card.words import paragraph
     from ..interchange import read
     from ..store.record import plain
     from . import problem as problems
-    from .output import note, print_json
+    from .output import print_json
 
     names = named(options.circuits)
     files = [read(path) for path in options.circuits]
@@ -124,14 +128,11 @@ def run(options: argparse.Namespace) -> int:
     card = measured(options, problem, dict(zip(names, circuits, strict=True)), chosen, weights)
     card["paragraph"] = paragraph(card)
     write(card, out)
-    for circuit in card["circuits"]:
-        if circuit["nothing_cut"]:
-            note(f"{circuit['name']}: {nothing_cut(circuit)}")
     if options.json:
         print_json(plain(card))
     else:
-        _print(card)
-        print(f"\n{out}: card.json, card.pdf, card.svg, card.png")
+        _print(card, out, options.all)
+        print(f"\n{out}: card.json, settings.csv, card.pdf, card.svg, card.png")
     return 0
 
 
@@ -245,15 +246,17 @@ def some(data: Any, n: int, seed: int) -> Any:
 
 
 def write(card: Mapping[str, Any], out: Path) -> None:
-    """``card.json`` and the figure in each format. Raises DataError where they cannot be written."""
+    """``card.json``, ``settings.csv`` and the figure in each format. Raises DataError where they cannot be written."""
     from ...reports.card.figure import card as drawn
     from ...reports.card.tables import share_table, value_table, verdict_table
     from ...reports.card.words import varying
     from ...reports.draw.style import FORMATS, render
     from ..store.record import plain
 
-    figure = drawn(value_table(card), share_table(card), verdict_table(card), varying(card))
+    values = value_table(card)
+    figure = drawn(values, share_table(card), verdict_table(card), varying(card))
     try:
+        values.to_csv(out / "settings.csv", index=False, lineterminator="\n")
         (out / "card.json").write_text(json.dumps(plain(card), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         for file_format in FORMATS:
             (out / f"card.{file_format}").write_bytes(render(figure, file_format))
@@ -268,14 +271,22 @@ def _make(folder: Path) -> None:
         raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
 
 
-def _print(card: Mapping[str, Any]) -> None:
-    """The card for a terminal: every setting from worst to best, the shares, what is undefined, and the paragraph."""
+def _print(card: Mapping[str, Any], out: Path, every: bool) -> None:
+    """The card for a terminal: its summary, the paragraph for a paper, and the worst settings; all with ``every``."""
     from ...reports.card.tables import card_tables
-    from .output import print_table
+    from ...reports.card.words import in_short
+    from .output import print_table, print_wrapped
 
-    for title, columns, rows in card_tables(card):
-        print(f"{title}\n" if not rows else title)
+    for line in in_short(card):
+        print_wrapped(line)
+    print()
+    print_wrapped(card["paragraph"])
+    (title, columns, rows), *others = card_tables(card)
+    print(f"\n{title if every else f'the {min(WORST, len(rows))} worst of {title}'}")
+    print_table(columns, rows if every else rows[:WORST])
+    for name, columns, rows in others if every else ():
+        print(f"\n{name}")
         if rows:
             print_table(columns, rows)
-            print()
-    print(card["paragraph"])
+    if not every and (len(rows) > WORST or others):
+        print(f"\nAll settings, shares of the variance and what is undefined: --all, or {out / 'settings.csv'}.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...ground_truth.explain import Explained
     from ...reports.page.circuit_view import Arrow, CircuitView
     from ...tasks.task import Task
-    from ..circuit import Circuit
+    from ..circuit import Circuit, EdgeScores
 
 NAME = "show"
 HELP = "Draw a certified circuit, the circuits that methods find, or a circuit file."
@@ -84,8 +84,8 @@ def _of_task(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
     ablation = str(Ablation.parse(options.ablation or "patch"))
     views = [] if options.method and not options.truth else [truth_view(truth, ablation)]
     for name in options.method or ():
-        found = _discovered(name, task, truth, ablation, options)
-        views.append(circuit_view(found, truth, ablation, f"{name} on {task.name}"))
+        found, scores = _discovered(name, task, truth, ablation, options)
+        views.append(circuit_view(found, truth, ablation, f"{name} on {task.name}", scores))
     return truth.name, _facts(truth), views
 
 
@@ -102,9 +102,10 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
     title, meta = Path(options.subject).name, file.meta
     if not options.truth:
         arrows = [Arrow(Edge.parse(name), "kept") for name in file.circuit.names]
+        scores = scores_of(file.scores)
         found = f"found by {meta['method']} on {meta.get('task')}, " if "method" in meta else ""
         caption = f"{found}{file.circuit.n_edges:,} of {file.circuit.graph.n_edges:,} edges"
-        return title, [], [CircuitView(title, caption, file.circuit.graph, arrows)]
+        return title, [], [CircuitView(title, caption, file.circuit.graph, arrows, scores=scores, against_truth=False)]
     if not meta.get("task"):
         raise DataError(f"{options.subject} does not say which task it was found on, so --truth has nothing to show.")
     from ... import tasks
@@ -113,7 +114,7 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
     ablation = str(Ablation.parse(options.ablation or meta.get("ablation") or "patch"))
     if file.circuit.graph.hash != truth.graph.hash:
         raise DataError(f"the circuit's graph ({file.circuit.graph}) is not that of {truth.name} ({truth.graph}).")
-    views = [truth_view(truth, ablation), circuit_view(file.circuit, truth, ablation, title)]
+    views = [truth_view(truth, ablation), circuit_view(file.circuit, truth, ablation, title, file.scores)]
     return title, _facts(truth), views
 
 
@@ -129,11 +130,19 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
         f"{n['true']} true edges of {truth.graph.n_edges:,}, {optional}{n['inert']} inert although structural; of the "
         f"other {truth.graph.n_edges - len(arrows):,} nothing is read"
     )
-    return CircuitView(f"{truth.name} under {ablation}", caption, truth.graph, arrows, truth.description["writers"])
+    optional = [str(arrow.edge) for arrow in arrows if arrow.mark == "optional"]
+    writers = truth.description["writers"]
+    return CircuitView(f"{truth.name} under {ablation}", caption, truth.graph, arrows, writers, optional=optional)
 
 
-def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str) -> CircuitView:
-    """A circuit against the truth: found, missed and wrongly added edges, and what it has of the optional ones."""
+def circuit_view(
+    circuit: Circuit, truth: GroundTruth, ablation: str, title: str, scores: EdgeScores | None = None
+) -> CircuitView:
+    """A circuit against the truth: found, missed and wrongly added edges, and what it has of the optional ones.
+
+    Args:
+        scores: those by which its edges were chosen.
+    """
     from ...ground_truth.explain import claim_of, explain, minimal_circuits
     from ...reports.page.circuit_view import Arrow, CircuitView
     from ..model.graph import Edge
@@ -157,7 +166,14 @@ def circuit_view(circuit: Circuit, truth: GroundTruth, ablation: str, title: str
     caption = f"under {ablation}: {n['found']} found, {n['missed']} missed, {n['added']} wrongly added"
     if any(e.status == "optional" for e in known.values()):
         caption += _about_optional(known, kept, minimal_circuits(claim_of(truth, ablation)))
-    return CircuitView(title, caption, truth.graph, arrows, truth.description["writers"])
+    optional = [edge for edge, about in known.items() if about.status == "optional"]
+    writers = truth.description["writers"]
+    return CircuitView(title, caption, truth.graph, arrows, writers, scores_of(scores), optional)
+
+
+def scores_of(scores: EdgeScores | None) -> dict[str, float]:
+    """Scores by the names of edges; none where there are none."""
+    return {} if scores is None else dict(zip(map(str, scores.graph.edges), scores.flat().tolist(), strict=True))
 
 
 def _about_optional(
@@ -174,8 +190,10 @@ def _about_optional(
     return f"{text}; {'more than' if more else 'not'} a minimal circuit"
 
 
-def _discovered(name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace) -> Circuit:
-    """The circuit of the truth's size that a method finds, with its default parameters."""
+def _discovered(
+    name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace
+) -> tuple[Circuit, EdgeScores]:
+    """The circuit of the truth's size that a method finds with its default parameters, and its scores."""
     from ..circuit import top_n
     from ..errors import Undefined
     from ..intervention.ablation import Ablation
@@ -190,7 +208,7 @@ def _discovered(name: str, task: Task, truth: GroundTruth, ablation: str, option
         raise Undefined(f"{reason}.")
     settings: dict[str, Any] = {"ablation": parsed, "objective": objective, "seed": options.seed, "truth": reference}
     found = method.discover(model, data, **settings, **method.resolve({}))
-    return top_n(found.scores, int(reference.core.sum()))
+    return top_n(found.scores, int(reference.core.sum())), found.scores
 
 
 def _truth_of(task: str, truth: str | None) -> GroundTruth:

@@ -18,7 +18,7 @@ def usual_store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def usual_results(usual_store):
-    from circuitmeter.reports.write import read
+    from circuitmeter.reports.read.results import read
 
     return read(usual_store.path)
 

@@ -8,7 +8,7 @@ import pytest
 
 from circuitmeter.reports.card.figure import card as draw
 from circuitmeter.reports.card.tables import card_tables, share_table, value_table, verdict_table
-from circuitmeter.reports.card.words import paragraph, percent, varying
+from circuitmeter.reports.card.words import paragraph, varying
 from circuitmeter.reports.draw.style import FORMATS, render
 
 LEVELS = {
@@ -193,14 +193,3 @@ def test_tables_hold_every_setting_from_worst_to_best():
     assert undefined[2] == [["4", "zero/denoising | kl", "zero has no direction"]]
     several = {title: rows for title, _, rows in card_tables(CARDS["three"])}
     assert len(several["rank reversals between settings"]) == 3
-
-
-def test_what_is_neither_none_nor_all_is_not_called_so():
-    assert [percent(value) for value in (0.0, 0.004, 0.5, 0.996, 1.0, None)] == [
-        "0 %",
-        "<1 %",
-        "50 %",
-        ">99 %",
-        "100 %",
-        "-",
-    ]

@@ -10,10 +10,10 @@ import pytest
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.gates.catalogue import GATES
-from circuitmeter.reports.chapters import present
-from circuitmeter.reports.chapters.diagnostics import finds, missed_by, structure_table, structures
+from circuitmeter.reports.chapters.structures import missed_by, structure_misses
 from circuitmeter.reports.draw.structures import structures as draw
 from circuitmeter.reports.read.stores import Stores
+from circuitmeter.reports.read.structures import finds, structure_table, structures
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
@@ -155,7 +155,7 @@ def test_words_and_table_say_who_misses_what(few):
     said = dict(text.split(": ", 1) for text in missed_by(table))
     assert "Found under every ablation by exact; under none by eap." in said["saturation"]
     assert "random" not in " ".join(said.values())
-    shown = present.structures(table)
+    shown = structure_misses(table)
     texts = {row[0].text: dict(zip(shown.headings, (cell.text for cell in row), strict=True)) for row in shown.rows}
     assert texts["eap"]["saturation"] == "misses patch, zero" and texts["exact"]["saturation"] == "found"
 

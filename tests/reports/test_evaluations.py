@@ -6,11 +6,10 @@ import pytest
 from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.chapters.dependence import dependence
-from circuitmeter.reports.chapters.present_evaluations import areas, evaluations
+from circuitmeter.reports.chapters.faithfulness import areas, dependence, evaluations
 from circuitmeter.reports.draw.evaluation import compared, evaluation
 from circuitmeter.reports.draw.faithfulness import faithfulness, spaced
-from circuitmeter.reports.draw.heat import short
+from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
 from circuitmeter.reports.read.tables import failure_table
 from circuitmeter.reports.write import write_report
@@ -136,7 +135,17 @@ def test_methods_with_one_ablation_have_no_map_and_titles_have_one_size():
 
 def test_numbers_in_squares_are_short():
     values = (0.0, 1.0, 0.5, -0.25, 1.25, 12.3, -8.0, 0.999, -0.001)
-    assert [short(value) for value in values] == ["0", "1.00", ".50", "-.25", "1.25", "12", "-8.00", "1.00", "0"]
+    assert [short(value) for value in values] == [
+        "0",
+        "1.00",
+        ".50",
+        "\N{MINUS SIGN}.25",
+        "1.25",
+        "12",
+        "\N{MINUS SIGN}8.00",
+        "1.00",
+        "0",
+    ]
 
 
 def test_curves_are_of_circuits_found_and_evaluated_alike(evaluated_store):

@@ -12,7 +12,7 @@ from circuitmeter.reports.draw.matrix import matrix
 from circuitmeter.reports.draw.scatter import scatter
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import Drawing
-from circuitmeter.reports.reproduction.figures import draw, measured_frame
+from circuitmeter.reports.reproduction.figures import drawer, measured_frame
 
 NOTE = "ours: run on mini, not on gpt2"
 FIGURES = {
@@ -111,20 +111,20 @@ def test_names_are_translated_and_panels_stand_in_the_papers_order(monkeypatch):
     reported = [["ioi", "eap", 0.1, 0.6], ["sva", "eap", 0.1, 0.7]]
     monkeypatch.setattr(manifests.Manifest, "read", lambda _self, _name: {"rows": reported})
     paper = manifests.load("hanna2024")
-    figure = draw(
+    figure = drawer(
         paper, drawing(reported="f.json", names={"ioi@third-name": "ioi"}), Some(pd.DataFrame(rows)), "ours: on mini"
-    )
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["ioi", "sva", "mine"]
+    )()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["IOI", "SVA", "mine"]
     # A figure that holds nothing of ours says nothing about the model of ours.
     assert b"on mini" in style.render(figure, "svg")
-    assert b"on mini" not in style.render(draw(paper, drawing(reported="f.json"), None, "ours: on mini"), "svg")
+    assert b"on mini" not in style.render(drawer(paper, drawing(reported="f.json"), None, "ours: on mini")(), "svg")
 
 
 @pytest.mark.parametrize("name", manifests.papers())
 def test_what_a_manifest_draws_without_any_run_is_what_it_reports(name):
     paper = manifests.load(name)
     for wanted in paper.figure:
-        figure = draw(paper, wanted, None)
+        figure = drawer(paper, wanted, None)()
         assert bool(wanted.reported) == (not figure.texts or len(figure.axes) > 0), wanted.name
         if wanted.reported:
             rows = paper.read(wanted.reported)["rows"]

@@ -3,10 +3,14 @@
 import pandas as pd
 from synthetic import identity, record_of
 
-from circuitmeter.reports.chapters import present
-from circuitmeter.reports.chapters.present import Cell, Table
+from circuitmeter.reports.chapters.failures import failures
+from circuitmeter.reports.chapters.provenance import benchmarks
+from circuitmeter.reports.chapters.recovery import leaderboard
+from circuitmeter.reports.chapters.tests import comparisons
 from circuitmeter.reports.page import markup
+from circuitmeter.reports.page.table import Cell, Table
 from circuitmeter.reports.read import tables
+from circuitmeter.reports.read.ranking import best_of, bold
 
 
 def aggregate(**areas):
@@ -27,18 +31,24 @@ def aggregate(**areas):
 
 
 def test_best_are_all_within_the_best_ones_interval():
-    found = present.best_of(aggregate(one=(0.9, 0.8), two=(0.85, 0.5), three=(0.7, 0.6), truth=(1.0, 1.0)))
+    found = best_of(aggregate(one=(0.9, 0.8), two=(0.85, 0.5), three=(0.7, 0.6), truth=(1.0, 1.0)))
     assert found == {("patch", "one"), ("patch", "two")}
 
 
 def test_a_median_over_fewer_programs_does_not_compete():
     table = aggregate(one=(0.9, 0.8), two=(1.0, 1.0))
     table.loc[table["label"] == "two", "n_programs"] = 3
-    assert present.best_of(table) == {("patch", "one")}
+    assert best_of(table) == {("patch", "one")}
 
 
-def test_without_an_interval_only_the_best_is_best():
-    assert present.best_of(aggregate(one=(0.9, float("nan")), two=(0.89, float("nan")))) == {("patch", "one")}
+def test_without_an_interval_only_the_best_is_best_and_nothing_is_bold():
+    table = aggregate(one=(0.9, float("nan")), two=(0.89, float("nan")))
+    assert best_of(table) == {("patch", "one")} and bold(table) == set()
+
+
+def test_bold_sets_something_apart():
+    assert bold(aggregate(one=(0.9, 0.8), two=(0.85, 0.5))) == set()  # all are level
+    assert bold(aggregate(one=(0.9, 0.8), two=(0.85, 0.5), three=(0.7, 0.6))) == {("patch", "one"), ("patch", "two")}
 
 
 def test_leaderboard_shows_undefined_numbers_as_dashes():
@@ -50,9 +60,10 @@ def test_leaderboard_shows_undefined_numbers_as_dashes():
         n_edges=3,
         recovery={"patch": {"auroc": 0.5}},
     )
-    table = present.leaderboard(tables.aggregate_table(tables.recovery_table([record])))
+    table = leaderboard(tables.aggregate_table(tables.recovery_table([record])))
     row = dict(zip(table.headings, table.rows[0], strict=True))
-    assert row["AUC"].text == "0.50" and row["AUC"].best and row["Exact"].text == "–" and row["Seconds"].sort is None
+    assert row["AUC"].text == "0.50" and row["Exact"].text == "–" and row["Seconds"].sort is None
+    assert not row["AUC"].best  # no interval says that it is better than anything
 
 
 def test_latex_is_booktabs_with_escapes():
@@ -71,38 +82,33 @@ def test_markdown_escapes_pipes_and_tags():
 
 def test_failures_that_differ_in_the_task_only_share_a_row():
     records = [record_of(identity(task, "eap", "zero"), kind="undefined", reason="no zero") for task in "ab"]
-    (row,) = present.failures(tables.failure_table(records)).rows
+    (row,) = failures(tables.failure_table(records)).rows
     assert [cell.text for cell in row] == ["undefined", "eap", "zero", "2", "no zero", "a, b"]
 
 
-def test_amounts():
-    assert [present.amount(x) for x in (0, 0.0123, 4.5678, 12345.6, float("nan"))] == [
-        "0",
-        "0.012",
-        "4.57",
-        "12,346",
-        "–",
-    ]
-    assert present.with_interval(0.5, float("nan"), float("nan")) == "0.50"
-
-
-def test_of_many_paired_tests_the_surest_are_shown():
+def tested(p_holm):
+    same = {"n": 9, "n_different": 9, "median_difference": -0.1, "a12": 0.9, "smallest_p": 0.004}
     rows = [
-        {"ablation": ablation, "first": "a", "second": f"m{i}", "n": 9, "n_different": 9, "median_difference": 0.1}
-        | {"a12": 0.9, "p_value": i / 100, "p_holm": i / 50, "smallest_p": 0.004}
+        {"ablation": ablation, "first": "a", "second": f"m{i}", "p_value": p / 2, "p_holm": p, **same}
         for ablation in ("zero", "patch")
-        for i in reversed(range(40))
+        for i, p in reversed(list(enumerate(p_holm)))
     ]
-    table = present.comparisons(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
+
+
+def test_paired_tests_that_show_nothing_are_no_rows():
+    table = comparisons(tested([0.001, 0.03, 0.06, 1.0, 1.0]))
+    assert [row[0].text for row in table.rows] == ["patch"] * 2 + ["zero"] * 2
+    assert [row[2].text for row in table.rows[:2]] == ["m0", "m1"] and "The other 6 pairs" in table.caption
+    assert table.rows[0][4].text == "\N{MINUS SIGN}0.100" and comparisons(tested([1.0])).rows == ()
+
+
+def test_of_many_pairs_that_differ_the_surest_are_shown():
+    table = comparisons(tested([i / 1000 for i in range(40)]))
     assert [row[0].text for row in table.rows] == ["patch"] * 30 + ["zero"] * 30
-    assert [row[2].text for row in table.rows[:3]] == [
-        "m0",
-        "m1",
-        "m2",
-    ] and "The 20 less certain pairs" in table.caption
 
 
 def test_benchmarks_say_how_far_they_are():
     asked = {"one": {"cells": ["a", "b", "c"], "spec": {"description": "what"}}}
-    (row,) = present.benchmarks(asked, {"a": "done", "b": "failed"}).rows
+    (row,) = benchmarks(asked, {"a": "done", "b": "failed"}).rows
     assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]

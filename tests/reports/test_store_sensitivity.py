@@ -8,9 +8,9 @@ from synthetic import evaluate_all, identity, make_store, record_of, setting, wr
 from circuitmeter.reports.card.figure import card as draw
 from circuitmeter.reports.card.tables import share_table, value_table, verdict_table
 from circuitmeter.reports.card.words import varying
-from circuitmeter.reports.chapters.sensitivity import medians, sensitivity
-from circuitmeter.reports.chapters.sensitivity_words import in_words
+from circuitmeter.reports.chapters.sensitivity import in_words
 from circuitmeter.reports.read.evaluations import evaluation_table
+from circuitmeter.reports.read.sensitivity import medians, sensitivity
 from circuitmeter.suite.store.store import Store
 
 

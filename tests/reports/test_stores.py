@@ -5,7 +5,7 @@ import json
 import pytest
 from synthetic import make_store, record_of
 
-from circuitmeter.reports.chapters.leaderboard import leaderboard_json
+from circuitmeter.reports.leaderboard import leaderboard_json
 from circuitmeter.reports.read.results import read
 from circuitmeter.reports.read.stores import Stores
 from circuitmeter.reports.write import write_report

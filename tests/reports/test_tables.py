@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic import identity, record_of
 
-from circuitmeter.reports.chapters import present
+from circuitmeter.reports.chapters.recovery import runs
 from circuitmeter.reports.read import tables
 
 
@@ -145,6 +145,6 @@ def test_a_run_s_row_has_its_seeds_their_interval_and_what_one_cost():
     assert row["auroc_high"] == 1  # it would be above
     assert (row["seconds"], row["passes"]) == (2.0, 8)
     assert np.isnan(table["auroc_low"].iloc[1]) and table["auroc"].iloc[1] == 0.7
-    shown = present.runs(table)
+    shown = runs(table)
     assert [cell.text for cell in shown.rows[2]][3:5] == ["3", "0.90 [0.65, 1.00]"]
     assert [cell.text for cell in shown.rows[1]][3:5] == ["1", "0.70"]

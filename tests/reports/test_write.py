@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from synthetic import certificate, identity, make_store, record_of, write_done
 
-from circuitmeter.reports.write import read, summary_table, write_report
+from circuitmeter.reports.read.results import read
+from circuitmeter.reports.summary import summary_table
+from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.reading import content_hash
@@ -134,7 +136,7 @@ def test_damaged_cells_are_reported_and_the_rest_kept(tmp_path, page_only):
     (store.path / "cells" / key / "record.json").write_text("{")
     text = write_report(store.path).read_text()
     assert (
-        '<section id="damaged">' in text and key in text and "1 damaged" in text and '<section id="recovery">' in text
+        '<section id="failures">' in text and key in text and "1 damaged" in text and '<section id="recovery">' in text
     )
 
 
@@ -152,7 +154,7 @@ def test_summary_table_shows_medians_exact_recoveries_and_the_best(usual_store):
 
 def test_the_summary_table_needs_no_torch(usual_store):
     code = f"""import sys
-from circuitmeter.reports.write import summary_table
+from circuitmeter.reports.summary import summary_table
 summary_table({str(usual_store.path)!r})
 assert "torch" not in sys.modules and "matplotlib" not in sys.modules"""
     subprocess.run([sys.executable, "-c", code], check=True)

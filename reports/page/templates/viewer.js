@@ -1,4 +1,4 @@
-// The circuit viewer: draws the circuit of one method at one size, against the true one. No library, no network.
+// The circuit viewer: draws a circuit at any size, by itself or against the true one. No library, no network.
 {
   const data = JSON.parse(document.getElementById("circuit-data").textContent);
   const root = document.getElementById("viewer");
@@ -7,8 +7,15 @@
   const counts = root.querySelector("[data-counts]");
   const about = root.querySelector("[data-about]");
   const list = root.querySelector("tbody");
-  const WORDS = { found: "found", missed: "missed", added: "wrongly added", optional: "optional" };
+  const WORDS = {
+    found: "found", missed: "missed", added: "wrongly added", optional: "optional", inert: "inert",
+    positive: "score above 0", negative: "score below 0", kept: "in the circuit",
+  };
+  // Faint ones first, so that what matters lies on top.
+  const ORDER = ["inert", "optional", "missed", "kept", "added", "negative", "positive", "found"];
+  const MANY = 90; // nodes beyond which those that no edge touches are left out
   const NS = "http://www.w3.org/2000/svg";
+  let chosenNode = null;
 
   const element = (name, attributes, text) => {
     const made = document.createElementNS(NS, name);
@@ -19,27 +26,34 @@
   const option = (text, value) => Object.assign(document.createElement("option"), { textContent: text, value });
   const view = () => data.views[task.value];
   const nodeOf = (reader) => reader.replace(/<[qkv]>$/, "");
+  const shortScore = (score) => String(score).replace("-", "\u2212");
 
   // Where nodes stand: inputs at the bottom, then a row of heads and one with the MLP for every layer, logits on top.
-  function layout(graph) {
+  function layout(graph, used) {
+    const whole = graph.layers * (graph.heads + 1) <= MANY;
     const perLayer = graph.mlps && !graph.parallel ? 2 : 1;
-    const rows = graph.layers * perLayer + 2;
-    const across = Math.max(graph.heads + (graph.mlps ? 1 : 0), graph.inputs);
-    const wide = across > 8 ? 58 : 84, high = perLayer === 2 ? 58 : 78, left = 20;
-    const places = {}, y = (row) => 24 + (rows - 1 - row) * high;
-    const middle = left + (across * wide) / 2;
-    graph.writers.slice(0, graph.inputs).forEach((name, i) => {
-      places[name] = { x: middle + (i - (graph.inputs - 1) / 2) * wide * 1.2, y: y(0) };
-    });
+    const rows = [graph.writers.slice(0, graph.inputs)];
     for (let layer = 0; layer < graph.layers; layer++) {
-      const row = 1 + layer * perLayer;
-      for (let head = 0; head < graph.heads; head++) {
-        places[`a${layer}.h${head}`] = { x: left + wide * (head + 0.5), y: y(row) };
-      }
-      if (graph.mlps) places[`m${layer}`] = { x: left + wide * (across - 0.5), y: y(row + perLayer - 1) };
+      const heads = Array.from({ length: graph.heads }, (_, head) => `a${layer}.h${head}`);
+      const mlp = graph.mlps ? [`m${layer}`] : [];
+      rows.push(...(perLayer === 2 ? [heads, mlp] : [[...heads, ...mlp]]));
     }
-    places.logits = { x: middle, y: y(rows - 1) };
-    return { places, width: across * wide + 2 * left, height: rows * high + 10, half: wide > 60 ? 30 : 24 };
+    rows.push(["logits"]);
+    const shown = rows.map((row) => (whole ? row : row.filter((name) => used.has(name)))).filter((row) => row.length);
+    const most = Math.max(...shown.map((row) => row.length));
+    const wide = most > 8 ? 58 : 84, high = whole ? (perLayer === 2 ? 58 : 78) : 50, left = 20;
+    const places = {};
+    shown.forEach((row, i) => {
+      const heads = row[0].startsWith("a") && whole;
+      const mlp = row.length === 1 && row[0].startsWith("m") && whole;
+      row.forEach((name, j) => {
+        const x = heads ? left + wide * (j + 0.5)
+          : mlp ? left + wide * (most - 0.5)
+          : left + (most * wide) / 2 + (j - (row.length - 1) / 2) * (name.includes("embed") ? wide * 1.2 : wide);
+        places[name] = { x, y: 24 + (shown.length - 1 - i) * high };
+      });
+    });
+    return { places, width: most * wide + 2 * left, height: shown.length * high + 10, half: wide > 60 ? 30 : 24 };
   }
 
   function path(from, to, shift, half) {
@@ -50,64 +64,131 @@
     return `M${x1},${y1}C${x1 + bow},${y1 - rise * 0.45} ${x2 + bow},${y2 + rise * 0.45} ${x2},${y2}`;
   }
 
-  function draw() {
-    const now = view(), graph = data.graphs[now.graph], chosen = now.methods[method.value];
-    const n = Number(size.value), width = graph.readers.length;
-    const core = new Set(now.core), optional = new Set(now.optional), kept = new Set(chosen.edges.slice(0, n));
+  // The edges that are drawn at this size, each with what it is and what is said of it.
+  function edgesShown(now, graph, chosen, n) {
+    const width = graph.readers.length, judged = now.core !== null;
+    const core = new Set(now.core ?? []), optional = new Set(now.optional ?? []), kept = new Set(chosen.edges.slice(0, n));
     const rank = new Map(chosen.edges.map((edge, i) => [edge, i]));
-    const shown = [...new Set([...kept, ...core])].map((edge) => {
-      const state = kept.has(edge) ? (core.has(edge) ? "found" : optional.has(edge) ? "optional" : "added") : "missed";
-      const writer = graph.writers[Math.floor(edge / width)], reader = graph.readers[edge % width];
-      const i = rank.get(edge);
-      const place = i === undefined ? `rank beyond ${chosen.edges.length}` : `rank ${i + 1}, score ${chosen.scores[i]}`;
-      return { edge, state, writer, reader, i, name: `${writer}\u2192${reader}`, text: `${WORDS[state]}, ${place}` };
+    const state = (edge) => {
+      if (kept.has(edge) && !judged) {
+        const score = chosen.scores?.[rank.get(edge)];
+        return score === undefined ? "kept" : score < 0 ? "negative" : "positive";
+      }
+      if (kept.has(edge)) return core.has(edge) ? "found" : optional.has(edge) ? "optional" : "added";
+      return core.has(edge) ? "missed" : "inert";
+    };
+    return [...new Set([...kept, ...core, ...(now.inert ?? [])])].map((edge) => {
+      const writer = graph.writers[Math.floor(edge / width)], reader = graph.readers[edge % width], i = rank.get(edge);
+      const score = chosen.scores?.[i];
+      const place = i === undefined ? (chosen.scores ? `rank beyond ${chosen.edges.length}` : "")
+        : score === undefined ? "" : `rank ${i + 1}, score ${shortScore(score)}`;
+      const kind = state(edge);
+      const text = [WORDS[kind], place, now.notes?.[edge]].filter(Boolean).join(", ");
+      return { edge, state: kind, writer, reader, node: nodeOf(reader), i, score, kept: kept.has(edge), name: `${writer}\u2192${reader}`, text };
     });
-    const order = ["optional", "missed", "added", "found"];
-    shown.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state) || (a.i ?? 1e9) - (b.i ?? 1e9));
+  }
 
-    const { places, width: across, height, half } = layout(graph);
+  // Nodes that the edges lead to from `start`; towards the logits, or back towards the inputs.
+  function reached(edges, start, back = false) {
+    const found = new Set(start), nodes = new Set();
+    const next = new Map();
+    for (const item of edges) {
+      const [from, to] = back ? [item.node, item.writer] : [item.writer, item.node];
+      next.set(from, [...(next.get(from) ?? []), [to, item.edge]]);
+    }
+    const lit = new Set(), open = [...start];
+    while (open.length) {
+      for (const [to, edge] of next.get(open.pop()) ?? []) {
+        lit.add(edge);
+        if (!found.has(to)) { found.add(to); nodes.add(to); open.push(to); }
+      }
+    }
+    return { nodes: found, edges: lit };
+  }
+
+  function draw() {
+    const now = view(), graph = data.graphs[now.graph], chosen = now.methods[method.value], n = Number(size.value);
+    const shown = edgesShown(now, graph, chosen, n);
+    shown.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.i ?? 1e9) - (b.i ?? 1e9));
+    const used = new Set([...shown.flatMap((item) => [item.writer, item.node]), "logits"]);
+    const { places, width: across, height, half } = layout(graph, used);
+    // A dead end: the circuit's edges lead into it and none of them on to the logits, or out of it and none into it.
+    const circuit = shown.filter((item) => item.kept);
+    const fromInputs = reached(circuit, graph.writers.slice(0, graph.inputs)).nodes;
+    const toLogits = reached(circuit, ["logits"], true).nodes;
+    const inCircuit = new Set(circuit.flatMap((item) => [item.writer, item.node]));
+    const dead = new Set([...inCircuit].filter((name) => !fromInputs.has(name) || !toLogits.has(name)));
+    const largest = Math.max(...(chosen.scores ?? [0]).map(Math.abs)) || 1;
+
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${across} ${height}`);
     svg.style.maxWidth = `${across * 1.3}px`;
     const shifts = { q: -1, k: 0, v: 1 };
     for (const item of shown) {
       const part = item.reader.match(/<([qkv])>$/);
-      const line = path(places[item.writer], places[nodeOf(item.reader)], part ? shifts[part[1]] : 0, half);
+      const line = path(places[item.writer], places[item.node], part ? shifts[part[1]] : 0, half);
       const drawn = element("path", { d: line, class: `edge ${item.state}`, "data-edge": item.edge });
+      if (item.score !== undefined && item.kept) {
+        drawn.style.strokeWidth = (0.8 + 3.2 * Math.abs(item.score) / largest).toFixed(2);
+      }
       const touch = element("path", { d: line, class: "touch", "data-edge": item.edge });
       touch.append(element("title", {}, `${item.name}: ${item.text}`));
       svg.append(drawn, touch);
     }
     const wide = (name) => Math.max(half, 4.2 * name.length);
-    const used = new Set(shown.flatMap((item) => [item.writer, nodeOf(item.reader)]));
     for (const [name, { x, y }] of Object.entries(places)) {
-      const group = element("g", { class: used.has(name) ? "node" : "node unused", role: "img" });
+      const kind = ["node", used.has(name) ? "" : "unused", dead.has(name) ? "dead" : ""].filter(Boolean).join(" ");
+      const group = element("g", { class: kind, role: used.has(name) ? "button" : "img" });
       if (used.has(name)) group.setAttribute("tabindex", 0);
-      const mine = shown.filter((item) => item.writer === name || nodeOf(item.reader) === name);
-      const text = `${name}: ${mine.length} edges${mine.length ? "; " : ""}${mine.map((e) => `${e.name} ${e.text}`).join("; ")}`;
+      const mine = shown.filter((item) => item.writer === name || item.node === name);
+      const writes = now.writes?.[name] ? `writes ${now.writes[name]}; ` : "";
+      const end = dead.has(name) ? "a dead end; " : "";
+      const text = `${name}: ${end}${writes}${mine.length} edges${mine.length ? "; " : ""}${mine.map((e) => `${e.name} ${e.text}`).join("; ")}`;
       group.setAttribute("aria-label", text);
       group.append(
         element("rect", { x: x - wide(name), y: y - 11, width: 2 * wide(name), height: 22, rx: name.startsWith("m") ? 2 : 9 }),
         element("text", { x, y: y + 4, "text-anchor": "middle" }, name),
         element("title", {}, text.replaceAll("; ", "\n")),
       );
-      const light = (on) => () => highlight(on ? new Set(mine.map((item) => item.edge)) : null, on ? text : "");
+      const light = (on) => () => {
+        if (chosenNode === null) highlight(on ? new Set(mine.map((item) => item.edge)) : null, on ? text : "");
+      };
       for (const [event, on] of [["mouseenter", 1], ["focus", 1], ["mouseleave", 0], ["blur", 0]]) {
         group.addEventListener(event, light(on));
       }
+      const follow = () => {
+        chosenNode = chosenNode === name ? null : name;
+        if (chosenNode === null) return highlight(null, "");
+        const up = reached(shown.filter((e) => e.state !== "inert"), [name], true);
+        const down = reached(shown.filter((e) => e.state !== "inert"), [name]);
+        highlight(new Set([...up.edges, ...down.edges]),
+          `${name}: upstream ${up.nodes.size - 1} nodes (${[...up.nodes].slice(1).join(", ")}); ` +
+          `downstream ${down.nodes.size - 1} (${[...down.nodes].slice(1).join(", ")}). Choose it again to see all.`);
+      };
+      group.addEventListener("click", follow);
+      group.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); follow(); }
+      });
       svg.append(group);
     }
     const number = (state) => shown.filter((item) => item.state === state).length;
-    counts.textContent =
-      `${n} of ${graph.edges} edges: ${number("found")} found, ${number("missed")} missed, ` +
-      `${number("added")} wrongly added${now.optional.length ? `, ${number("optional")} optional` : ""}`;
+    const parts = now.core !== null
+      ? [`${number("found")} found`, `${number("missed")} missed`, `${number("added")} wrongly added`,
+        ...(now.optional?.length ? [`${number("optional")} optional`] : [])]
+      : chosen.scores ? [`${number("positive")} with a score above 0`, `${number("negative")} below`] : [];
+    if (dead.size) parts.push(`${dead.size} dead ends (dashed nodes)`);
+    counts.textContent = `${n} of ${graph.edges} edges${parts.length ? ": " : ""}${parts.join(", ")}`;
     size.setAttribute("aria-valuetext", counts.textContent);
-    svg.setAttribute("aria-label", `The circuit of ${chosen.label} on ${now.task}, ${now.ablation}: ${counts.textContent}`);
+    svg.setAttribute("aria-label", `The circuit of ${chosen.label} on ${now.task}: ${counts.textContent}`);
+    for (const key of root.querySelectorAll(".key [data-state]")) {
+      key.hidden = !(now.core === null ? ["positive", "negative", "kept"] : ["found", "missed", "added", "optional", "inert"])
+        .filter((state) => number(state) || ["found", "missed", "added"].includes(state)).includes(key.dataset.state);
+    }
     list.replaceChildren(
       ...shown.reverse().map((item) => {
         const row = document.createElement("tr");
-        const rankText = item.i === undefined ? "\u2013" : item.i + 1;
-        const score = item.i === undefined ? "\u2013" : chosen.scores[item.i];
+        const rankText = item.i === undefined || item.score === undefined ? "\u2013" : item.i + 1;
+        const score = item.score === undefined ? "\u2013" : shortScore(item.score);
         for (const text of [item.name, WORDS[item.state], rankText, score]) {
           row.append(Object.assign(document.createElement("td"), { textContent: text }));
         }
@@ -117,7 +198,9 @@
         return row;
       }),
     );
+    chosenNode = null;
     about.textContent = "";
+    svg.classList.remove("dimmed");
   }
 
   function highlight(edges, text) {
@@ -128,12 +211,12 @@
     }
   }
   svg.addEventListener("mouseover", (event) => {
-    if (event.target.classList.contains("touch")) {
+    if (chosenNode === null && event.target.classList.contains("touch")) {
       highlight(new Set([Number(event.target.dataset.edge)]), event.target.textContent);
     }
   });
   svg.addEventListener("mouseout", (event) => {
-    if (event.target.classList.contains("touch")) highlight(null, "");
+    if (chosenNode === null && event.target.classList.contains("touch")) highlight(null, "");
   });
 
   function choose() {
@@ -143,10 +226,10 @@
     const same = now.methods.findIndex((item) => item.label === label);
     method.value = same >= 0 ? same : 0;
     size.max = Math.max(...now.methods.map((item) => item.edges.length));
-    size.value = now.core.length;
+    size.value = now.size ?? now.core.length;
     draw();
   }
-  task.replaceChildren(...data.views.map((item, i) => option(`${item.task}, ${item.ablation} ablation`, i)));
+  task.replaceChildren(...data.views.map((item, i) => option(item.title ?? `${item.task}, ${item.ablation} ablation`, i)));
   task.addEventListener("change", choose);
   method.addEventListener("change", draw);
   size.addEventListener("input", draw);

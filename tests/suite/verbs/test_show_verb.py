@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import ArgumentParser
 
 import pytest
+import torch
 
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.explain import explain
-from circuitmeter.suite.circuit import Circuit
+from circuitmeter.reports.page.table import measure
+from circuitmeter.suite.circuit import Circuit, EdgeScores
 from circuitmeter.suite.errors import CircuitMeterError
 from circuitmeter.suite.interchange import save
 from circuitmeter.suite.model.graph import Graph
@@ -63,7 +66,7 @@ def test_a_method_is_compared_with_the_truth(capsys, tmp_path):
     assert "eap on gates/saturation" in printed and "truth on gates/saturation" in printed
     assert "under patch: 5 found, 0 missed, 0 wrongly added" in printed
     text = page.read_text(encoding="utf-8")
-    assert "<script" not in text and not re.search(r'(src|href)="http', text)
+    assert 'id="viewer"' in text and text.count("<script>") == 1 and not re.search(r'(src|href)="http', text)
 
 
 def test_optional_edges_that_a_method_keeps_and_whether_it_has_a_minimal_circuit():
@@ -102,11 +105,35 @@ def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 found, 1 missed, 1 wrongly added" in printed
     text = page.read_text(encoding="utf-8")
-    counts = {mark: text.count(f'class="arrow {mark}"') for mark in ("found", "missed", "added")}
-    assert counts == {"found": 3, "missed": 1, "added": 1}
-    # Told apart without colour: every mark's line has dashes of its own.
-    dashes = re.findall(r'class="arrow (missed|added)".*?stroke-dasharray="([^"]+)"', text)
-    assert len(dict(dashes)) == 2 and len(set(dict(dashes).values())) == 2
+    counts = {mark: text.count(f"<td>{mark}</td>") for mark in ("true, and found", "true, and missed")}
+    assert counts == {"true, and found": 3, "true, and missed": 1} and text.count("<td>found, and not true</td>") == 1
+    views = json.loads(re.search(r'id="circuit-data">(.*?)</script>', text).group(1))["views"]
+    assert len(views) == 2 and views[1]["size"] == 4 and len(views[1]["core"]) == 4
+
+
+def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(tmp_path, capsys):
+    graph = Graph(n_layers=30, n_heads=9)
+    order = torch.arange(graph.n_edges, dtype=torch.float64)
+    values = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    values[graph.exists] = torch.where(order % 2 == 0, 1.0, -1.0) * (1 + order % 97)
+    scores = EdgeScores(graph, values)
+    kept = ["input->a0.h3<q>", "a0.h3->m4", "m4->logits", "m7->logits", "input->a9.h1<k>"]
+    file, page = tmp_path / "large.json", tmp_path / "large.html"
+    save(file, Circuit.of(graph, kept), scores, d_model=64, meta={"method": "eap", "task": "ioi"})
+    assert run(file, "--out", page) == 0
+    printed = capsys.readouterr().out
+    nodes = [line.split()[0] for line in printed.splitlines() if re.match(r"  \S", line)]
+    assert nodes == ["a0.h3", "m4", "a9.h1", "logits"]  # what reads nothing is left out
+    score = float(scores.values[graph.index("m4->logits")])
+    assert re.search(rf"from m4 +{measure(score)}", printed)
+    assert re.search(r"a9\.h1 +a dead end", printed) and not re.search(r"m4 +a dead end", printed)
+    data = json.loads(re.search(r'id="circuit-data">(.*?)</script>', page.read_text()).group(1))
+    (view,) = data["views"]
+    (method,) = view["methods"]
+    assert view["core"] is None and view["size"] == 5 and len(method["edges"]) == len(method["scores"]) == 4000
+    width = len(graph.readers)
+    names = {f"{graph.writers[i // width]}->{graph.readers[i % width]}" for i in method["edges"][:5]}
+    assert names == set(kept) and min(method["scores"]) < 0
 
 
 def test_names_with_markup_are_shown_and_not_run():
@@ -117,7 +144,7 @@ def test_names_with_markup_are_shown_and_not_run():
     arrow = Arrow(Edge("tok_embed", "logits"), "true", ("<script>alert(1)</script>",), "a & b")
     view = CircuitView("<b>title</b>", "", Graph(1, 1, "split"), [arrow], {"tok_embed": ["<i>x</i>"]})
     text = circuit_page("<b>page</b>", [], [view])
-    assert "<script>" not in text and "<b>" not in text and "<i>" not in text
+    assert text.count("<script>") == 1 and "<b>" not in text and "<i>" not in text  # the page's own
     plain = as_text(view, unicode=False)
     assert plain.isascii() and "* " in plain
 

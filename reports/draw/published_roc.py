@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..draw.panels import FRACTION_TICKS, legend, legend_height, nothing, outer, panels
-from ..draw.style import looks, styled
+from .panels import FRACTION_TICKS, legend, legend_height, nothing, outer, panels
+from .style import looks, styled
 
 
 @styled

@@ -8,8 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..draw.panels import legend_rows, nothing, panels
-from ..draw.style import PAGE, looks, styled
+from .notes import annotate
+from .panels import legend_rows, nothing, panels
+from .style import across, looks, styled, width_of
+
+APART = 0.16
+"""Half the distance of a reported number's line from ours, of the room of a series."""
 
 
 @styled
@@ -24,9 +28,9 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
     if table.empty:
         return nothing("The paper's manifest names no values.")
     groups, styles = list(dict.fromkeys(table["group"])), looks(table["series"])
-    columns = 1 if len(groups) == 1 else 2
+    columns = 1 if len(groups) == 1 else across(2)
     labels = [*(styles if len(styles) > 1 else []), "reported (open)", "ours (filled)"]
-    extra = 0.16 * legend_rows(labels, PAGE)[1] + 0.1 + 0.2 * bool(note)
+    extra = 0.16 * legend_rows(labels, width_of(len(groups)))[1] + 0.1 + 0.2 * bool(note)
     step = 0.13 + 0.04 * min(len(styles), 4)
     rows = [table.loc[table["group"] == group, "row"].nunique() for group in groups]
     heights = [max(rows[i : i + columns]) * step + 0.3 for i in range(0, len(rows), columns)]
@@ -38,10 +42,12 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
             look, series = styles[found.series], list(styles).index(found.series)
             y = rows.index(found.row) + (series - (len(styles) - 1) / 2) * 0.7 / max(len(styles), 2)
             marker = {"marker": look.marker, "ls": "", "color": look.color, "mew": 1.0, "clip_on": False}
+            # What is reported stands a little above what came out, so that both are seen where they are equal.
+            above, below = y - APART / max(len(styles), 2), y + APART / max(len(styles), 2)
             if found.ours == found.ours:
-                ax.plot([found.reported, found.ours], [y, y], color=look.color, lw=0.8, zorder=2)
-                ax.plot(found.ours, y, ms=3.2, zorder=4, **marker)
-            ax.plot(found.reported, y, ms=5.4, mfc="none", zorder=3, **marker)
+                ax.plot([found.reported, found.ours], [above, below], color=look.color, lw=0.8, zorder=2)
+                ax.plot(found.ours, below, ms=3.2, zorder=4, **marker)
+            ax.plot(found.reported, above, ms=4.2, mfc="white", zorder=3, **marker)
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), yticklabels=rows)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(fill(measure, 40) if i + columns >= len(groups) else "")
@@ -51,18 +57,18 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
 
 
 def _legend(figure: Figure, styles: dict, labels: list[str]) -> None:
+    """Series by colour and marker; what is open and what is filled."""
     one = len(styles) == 1  # what there is only one of needs no name
     looks_of = {} if one else styles
     handles = [
         Line2D([], [], color=look.color, ls="", marker=look.marker, label=label) for label, look in looks_of.items()
     ]
     grey = {"color": "#444444", "ls": "", "marker": next(iter(styles.values())).marker if one else "o"}
-    handles.append(Line2D([], [], mfc="none", ms=5.4, label=labels[-2], **grey))
+    handles.append(Line2D([], [], mfc="none", ms=4.2, label=labels[-2], **grey))
     handles.append(Line2D([], [], ms=3.2, label=labels[-1], **grey))
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_rows(labels, PAGE)[0], handletextpad=0.2)
-
-
-def annotate(figure: Figure, note: str) -> None:
-    """Writes a note at the top of a figure, where nobody overlooks it."""
-    if note:
-        figure.suptitle(note, fontsize=7.5, color="#B00020", x=0.99, ha="right")
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=legend_rows(labels, figure.get_figwidth())[0],
+        handletextpad=0.2,
+    )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..read.evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
-from ..read.labels import ordered_ablations, ordered_objectives
-from ..read.tables import Runs, groups
+from .evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
+from .labels import ordered_ablations, ordered_objectives
+from .tables import Runs, groups
 
 
 class Grid(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..read.results import Results
-from . import present
+from .read.ranking import best_of, rivals
+from .read.results import Results
 
 METRICS = ("auroc", "average_precision", "precision", "recall")
 
@@ -35,8 +35,8 @@ def leaderboard_json(results: Results) -> str:
 
 
 def _ranked(group: pd.DataFrame) -> list[dict[str, Any]]:
-    ranked = present.rivals(group)
-    level = {label for _, label in present.best_of(group)} if len(ranked) else set()
+    ranked = rivals(group)
+    level = {label for _, label in best_of(group)} if len(ranked) else set()
     rows = []
     for found in group.to_dict("records"):
         better = (ranked["auroc"] > found["auroc"] + 1e-9) | (

@@ -8,15 +8,15 @@ that is given the answer takes no part: where several circuits suffice, what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..read.labels import BASELINES, ORACLE, method_of, ordered_ablations
-from ..read.stores import Stores
-from ..read.tables import CELL_COLUMNS, cell_columns
+from .labels import BASELINES, ORACLE, method_of, ordered_ablations
+from .stores import Stores
+from .tables import CELL_COLUMNS, cell_columns
 
 if TYPE_CHECKING:
     from ...suite.model.graph import Graph
@@ -25,24 +25,6 @@ if TYPE_CHECKING:
 GATES = "gates/"
 FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
 NORMS = "trained, norms"
-MEANINGS = {
-    "adder": "a sum of two inputs",
-    "and": "restoring one input alone restores nothing",
-    "or": "destroying one input alone destroys nothing",
-    "xor": "an input's effect changes its sign with the other input, and is none on average",
-    "backup": "under zero and mean a second head steps in for the first, so that each is inert alone",
-    "redundant": "three copies and a majority, each inert alone",
-    "cancelling": "two heads that matter each alone and add up to nothing: the circuit is without them",
-    "saturation": "a step that is flat at both of its values: no gradient there",
-    "distractors": "loud heads that nothing reads",
-    "position": "constant paths, made of positions alone: they matter to zero and mean only, and add the same to every "
-    "answer",
-    "random basis": "compiled models of which no dimension means anything by itself",
-    "trained": "dense weights; each true edge matters many times more than any other",
-    NORMS: "the same with layer norm, whose scale every edge moves",
-}
-"""What each gate (``ground_truth/gates/catalogue.py``) and each family is made to tell apart."""
-
 TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
 
 
@@ -55,7 +37,7 @@ def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -
         circuits: the minimal circuits, by edge names.
     """
     size = min(map(len, circuits))
-    strength = np.abs(scores[graph.exists.numpy()] if scores.ndim == 2 else scores)
+    strength = np.abs(scores[graph.existing] if scores.ndim == 2 else scores)
     order = np.argsort(-strength, kind="stable")
     if size < len(order) and strength[order[size - 1]] - strength[order[size]] <= TIE * strength.max():
         return False
@@ -73,7 +55,6 @@ def structure_of(task: str) -> str | None:
 
 def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
     """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
-    from ...ground_truth.explain import minimal_circuits
     from ...suite.model.graph import Graph
 
     rows = []
@@ -82,6 +63,8 @@ def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
         structure = structure_of(identity.task)
         if not record.done or identity.method == ORACLE or structure is None:
             continue
+        from ...ground_truth.explain import minimal_circuits  # here: it needs torch, and most stores have no structure
+
         certificate = store.truth(identity.truth)
         circuits = minimal_circuits(certificate["ablations"].get(identity.ablation, {}))
         if circuits is None:
@@ -119,20 +102,3 @@ def structures(table: pd.DataFrame) -> pd.DataFrame:
     order = shares.assign(**{column: shares[column].map(rank) for column, rank in ranks.items()})
     shares["place"] = order["structure"]
     return shares.loc[order.sort_values(["label", "ablation", "structure"]).index].reset_index(drop=True)
-
-
-def missed_by(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence a structure: who finds it under every ablation in every run, and who under none.
-
-    Args:
-        table: ``structures``.
-    """
-    rivals = table[~table["label"].map(method_of).isin(BASELINES)]
-    for (_, structure), rows in rivals.groupby(["place", "structure"]):
-        always = [label for label, found in rows.groupby("label", sort=False)["found"] if found.min() >= 1]
-        never = [label for label, found in rows.groupby("label", sort=False)["found"] if found.max() <= 0]
-        others = rows["label"].nunique() - len(always) - len(never)
-        text = f"{structure}: {MEANINGS.get(structure, 'a gate')}. "
-        text += f"Found under every ablation by {', '.join(always) or 'no method'}; under none by "
-        text += f"{', '.join(never) or 'no method'}" + (f"; {others} in between." if others else ".")
-        yield text

@@ -1,0 +1,72 @@
+"""Cells that have no result, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ..page.table import Table, counted, text_cell
+from ..read.results import Results
+from .chapter import Chapter, chapter
+
+
+@chapter
+class Failures(Chapter):
+    """Cells that failed or have no meaning, models that were not there, and cells that were damaged."""
+
+    name, title, order = "failures", "No result", 80
+
+    def tables(self, results: Results) -> Sequence[Table]:
+        return (failures(results.failures),)
+
+    def words(self, results: Results) -> Sequence[str]:
+        texts = _not_run(results)
+        if results.store.damaged:
+            texts.append(
+                "These cells are not what was written and are left out of everything above; the next run replaces them."
+            )
+            texts += [f"{key}: {reason}" for key, reason in sorted(results.store.damaged.items())]
+        return texts
+
+    def summary(self, results: Results) -> Sequence[str]:
+        without = sum(not record.done for record in results.records)
+        if not without:
+            return ()
+        return (f"{without} of {len(results.records)} cells have no result; the reasons are listed below.",)
+
+
+def _not_run(results: Results) -> list[str]:
+    """A sentence for each model that a benchmark was not run on because it was not on the machine."""
+    return [
+        f"{name} was not run on {model.model} ({model.combinations} cells): {model.reason}"
+        for name, benchmark in results.store.benchmarks().items()
+        for model in benchmark.not_run
+    ]
+
+
+def failures(table: pd.DataFrame) -> Table:
+    """Cells without a result, and why; cells that differ in the task only share a row."""
+    rows = []
+    keys = ["kind", "label", "ablation", "reason"]
+    for (kind, label, ablation, reason), group in table.groupby(keys, sort=True) if len(table) else ():
+        tasks = ", ".join(sorted(set(group["task"])))
+        rows.append(
+            (
+                text_cell(kind),
+                text_cell(label),
+                text_cell(ablation),
+                counted(len(group)),
+                text_cell(reason),
+                text_cell(tasks),
+            )
+        )
+    return Table(
+        "failures",
+        "Cells without a result",
+        "Undefined: the combination has no meaning. All others went wrong; run again with --retry-failed.",
+        ("Kind", "Method", "Ablation", "Cells", "Reason", "Tasks"),
+        (False, False, False, True, False, False),
+        tuple(rows),
+        table,
+    )

@@ -1,0 +1,79 @@
+"""What was asked for, how far it is, and what the numbers were computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ...suite.store.record import Benchmark
+from ..page.table import Cell, Table, counted, text_cell
+from ..read.results import Results
+from ..read.tables import provenance_table
+from .chapter import Chapter, chapter
+
+MOST_VALUES = 6
+"""Different values of one entry that are listed; more are counted."""
+
+
+@chapter
+class Provenance(Chapter):
+    """The benchmarks of the stores, and the versions, machines and settings of their cells."""
+
+    name, title, order = "provenance", "Provenance", 90
+
+    def tables(self, results: Results) -> Sequence[Table]:
+        statuses = {record.key: record.status for record in results.records}
+        return (
+            benchmarks(results.store.benchmarks(), statuses),
+            provenance(provenance_table(results.records)),
+        )
+
+
+def benchmarks(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> Table:
+    """What the stores were filled for, and how far.
+
+    Args:
+        asked: ``Stores.benchmarks()``.
+        statuses: cell key -> ``done`` or ``failed``, of the cells that there are.
+    """
+    rows = []
+    for name, benchmark in asked.items():
+        cells = benchmark.cells
+        done = sum(statuses.get(key) == "done" for key in cells)
+        missing = sum(key not in statuses for key in cells)
+        counts = [counted(n) for n in (len(cells), done, len(cells) - done - missing, missing)]
+        rows.append((text_cell(name), *counts, text_cell(str(benchmark.spec.get("description", "")))))
+    return Table(
+        "benchmarks",
+        "Benchmarks",
+        "What was asked for. Cells of one benchmark may be another's, too.",
+        ("Benchmark", "Cells", "Done", "Without a result", "Not run yet", "What it measures"),
+        (False, True, True, True, True, False),
+        tuple(rows),
+    )
+
+
+def provenance(table: pd.DataFrame) -> Table:
+    """Where the numbers come from; entries that differ in nearly every cell are only counted."""
+    rows = []
+    for name, group in table.groupby("name", sort=True):
+        if len(group) > MOST_VALUES:
+            rows.append(
+                (
+                    text_cell(name),
+                    Cell(f"{len(group)} different values"),
+                    counted(group["cells"].sum()),
+                )
+            )
+        else:
+            rows += [(text_cell(name), text_cell(row.value), counted(row.cells)) for row in group.itertuples()]
+    return Table(
+        "provenance",
+        "Provenance",
+        "What the cells were computed with.",
+        ("What", "Value", "Cells"),
+        (False, False, True),
+        tuple(rows),
+        table,
+    )

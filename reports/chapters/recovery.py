@@ -1,0 +1,234 @@
+"""How well methods find the circuits that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+
+from ..draw.auc_by_method import auc_by_method
+from ..draw.cost import cost
+from ..draw.panels import LEADING, MOST_LINES, has_bands
+from ..draw.precision_recall import precision_recall
+from ..draw.roc import roc
+from ..draw.true_size import true_size
+from ..page.table import (
+    MISSING,
+    Table,
+    counted,
+    listed,
+    number,
+    number_cell,
+    text_cell,
+    with_interval,
+)
+from ..read import tables
+from ..read.labels import ordered_ablations
+from ..read.ranking import SAME, best_of, bold, rivals
+from ..read.results import Results
+from .chapter import Chapter, Plot, chapter
+
+METRICS = {
+    "auroc": "AUC",
+    "auroc_structural": "AUC (hard)",
+    "average_precision": "Avg. precision",
+    "precision": "Precision",
+    "recall": "Recall",
+}
+
+
+@chapter
+class Recovery(Chapter):
+    """Area, curves, precision and recall, cost; program by program and run by run."""
+
+    name, title, order = "recovery", "Recovery", 10
+
+    def tables(self, results: Results) -> Sequence[Table]:
+        if results.recovery.empty:
+            return ()
+        return (
+            leaderboard(results.aggregate),
+            programs(tables.program_table(results.recovery)),
+            runs(tables.run_table(results.recovery)),
+        )
+
+    def figures(self, results: Results) -> Sequence[Plot]:
+        if results.recovery.empty:
+            return ()
+        means = results.curves
+        lines = "Each method is judged by the truth of the ablation it was run with. Lines are means over programs."
+        if means["label"].nunique() > MOST_LINES:
+            lines += f" The {LEADING} methods with the highest curves are told apart; all others are grey."
+
+        def band(kind: str) -> str:
+            shown = has_bands(means[means["kind"] == kind])
+            return lines + " Shaded bands are pointwise 95 % bootstrap intervals over programs." * shown
+
+        return (
+            Plot(
+                "auc_by_method",
+                "Area under the ROC curve",
+                "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap "
+                "intervals over programs; the dashed line is chance. Best methods at the top. At the right: over how "
+                "many programs; a hollow marker is over fewer than the others. Each method is judged by the truth of "
+                "the ablation it was run with.",
+                partial(auc_by_method, results.recovery, results.aggregate),
+            ),
+            Plot(
+                "roc",
+                "ROC curves",
+                "How many true edges are found for how many false ones, as edges are added by absolute score. "
+                f"{band('roc')} The diagonal is chance.",
+                partial(roc, means),
+            ),
+            Plot(
+                "precision_recall",
+                "Precision-recall curves",
+                "How pure the ranking is down to each share of the true edges; few edges are true, so this tells more "
+                f"than the ROC. {band('precision-recall')}",
+                partial(precision_recall, means),
+            ),
+            Plot(
+                "true_size",
+                "At the true size",
+                "Precision and recall of the circuit with as many edges as the true one, medians over programs with "
+                "95 % bootstrap intervals. The two differ where a method scores too few edges above zero.",
+                partial(true_size, results.aggregate),
+            ),
+            Plot(
+                "cost",
+                "Cost against recovery",
+                "Median number of passes over one example (forward and backward alike) that a cell takes, against the "
+                "median area under the ROC curve with its interval. Named are the methods to which no other is at once "
+                "cheaper and better, and methods of your own; the dashed line is chance.",
+                partial(cost, results.aggregate),
+            ),
+        )
+
+    def summary(self, results: Results) -> Sequence[str]:
+        ablations = ordered_ablations(results.aggregate["ablation"])
+        return [_winner(results.aggregate, results.pairwise, ablation) for ablation in ablations]
+
+    def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
+        return {
+            "recovery": results.recovery,
+            "circuits": tables.circuit_table(results.records),
+            "curves": results.curves,
+        }
+
+
+def leaderboard(aggregate: pd.DataFrame) -> Table:
+    """The main table: each method under each ablation, best first."""
+    best = {metric: bold(aggregate, metric) for metric in METRICS}
+    rows = []
+    for found in aggregate.to_dict("records"):
+        key = (found["ablation"], found["label"])
+        cells = [text_cell(found["label"]), text_cell(found["ablation"])]
+        for metric in METRICS:
+            ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
+            cells.append(number_cell(with_interval(*ends), found[metric], key in best[metric]))
+        exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else MISSING
+        share = found["exact_cells"] / found["exact_of"] if found["exact_of"] else float("nan")
+        cells += [number_cell(exact, share), number_cell(number(found["node_auroc"]), found["node_auroc"])]
+        cells += [counted(found["passes"]), number_cell(number(found["seconds"]), found["seconds"])]
+        rows.append((*cells, counted(found["n_programs"])))
+    return Table(
+        "leaderboard",
+        "Recovery of the known circuits",
+        "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: "
+        "area under the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of "
+        "the circuit of the true size; exact: runs in which it is the true circuit. Bold: the best, and all that lie "
+        "within the best one's interval, where that sets them apart from others (truth is given the answer and takes "
+        "no part, nor do methods that were run on fewer programs).",
+        ("Method", "Ablation", *METRICS.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
+        (False, False, *[True] * (len(METRICS) + 5)),
+        tuple(rows),
+        aggregate,
+    )
+
+
+def programs(table: pd.DataFrame) -> Table:
+    """The area of every method on every task."""
+    labels = [name for name in table.columns if name not in ("ablation", "task", "true_size", "n_edges")]
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [text_cell(found["task"]), text_cell(found["ablation"])]
+        cells += [counted(found[name]) for name in ("true_size", "n_edges")]
+        rows.append((*cells, *(number_cell(number(found[label], 3), found[label]) for label in labels)))
+    return Table(
+        "programs",
+        "Program by program",
+        "Area under the ROC curve against the truth of the method's own ablation, mean over seeds.",
+        ("Task", "Ablation", "True edges", "Edges", *labels),
+        (False, False, *[True] * (2 + len(labels))),
+        tuple(rows),
+        table,
+    )
+
+
+def runs(table: pd.DataFrame) -> Table:
+    """Every method on every program under every ablation, with its cost."""
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [text_cell(found[name]) for name in ("label", "task", "ablation")]
+        cells.append(counted(found["n_seeds"]))
+        for metric in ("auroc", "average_precision"):
+            ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
+            cells.append(number_cell(with_interval(*ends), found[metric]))
+        cells += [number_cell(number(found["seconds"]), found["seconds"]), counted(found["passes"])]
+        rows.append(tuple(cells))
+    return Table(
+        "runs",
+        "Method by program by ablation",
+        "Against the truth of the method's own ablation: the mean over seeds and Student's 95 % interval of it, where "
+        "there are several. Seconds and passes of one run, medians; seeds that ran together share what they cost.",
+        ("Method", "Task", "Ablation", "Seeds", "AUC", "Avg. precision", "Seconds", "Passes"),
+        (False, False, False, *[True] * 5),
+        tuple(rows),
+        table,
+    )
+
+
+def _winner(aggregate: pd.DataFrame, pairwise: pd.DataFrame, ablation: str) -> str:
+    """Who ranks the true edges best under an ablation, by how much, and how sure that is."""
+    group = rivals(aggregate)
+    group = group[group["ablation"] == ablation]
+    if group.empty:
+        return f"Under {ablation} ablation no method's area is defined."
+    leader = group.sort_values(["auroc", "mean_auroc"], ascending=False, kind="stable").iloc[0]
+    equal = (group["auroc"] >= leader["auroc"] - SAME) & (group["mean_auroc"] >= leader["mean_auroc"] - SAME)
+    first = sorted(group.loc[equal, "label"])
+    area = with_interval(leader["auroc"], leader["auroc_low"], leader["auroc_high"])
+    n = int(leader["n_programs"])
+    rank = "ranks" if len(first) == 1 else "rank"
+    over = "one program" if n == 1 else f"{n} programs"
+    text = f"Under {ablation} ablation {listed(first)} {rank} the true edges best: "
+    text += f"median area under the ROC curve {area} over {over}"
+    if leader["exact_of"] and len(first) == 1:
+        text += f", the true circuit found exactly in {leader['exact_cells']} of {leader['exact_of']} runs"
+    level = [label for place, label in sorted(best_of(aggregate)) if place == ablation and label not in first]
+    text += f". Within that interval: {listed(level)}." if level else "."
+    rest = [label for label in group["label"] if label not in first and label not in level]
+    if rest:
+        second = group[group["label"] == rest[0]].iloc[0]
+        next_area = with_interval(second["auroc"], second["auroc_low"], second["auroc_high"])
+        text += f" Next comes {second['label']} with {next_area}."
+    return text + (_certainty(pairwise, ablation, leader["label"]) if len(first) == 1 else "")
+
+
+def _certainty(pairwise: pd.DataFrame, ablation: str, leader: str) -> str:
+    """From which methods paired tests set the leader apart."""
+    of_ablation = pairwise[pairwise["ablation"] == ablation]
+    tests = of_ablation[(of_ablation["first"] == leader) | (of_ablation["second"] == leader)]
+    if tests.empty:
+        return ""
+    beaten = []
+    for test in tests[tests["p_holm"] < 0.05].to_dict("records"):
+        better = (test["a12"] > 0.5) == (test["first"] == leader)
+        beaten += [test["second"] if test["first"] == leader else test["first"]] if better else []
+    if beaten:
+        return f" Paired tests over programs (Wilcoxon, Holm-corrected) set it apart from {listed(sorted(beaten))}."
+    hopeless = tests["smallest_p"].min() * of_ablation["p_value"].notna().sum() >= 0.05
+    reason = f": with {int(tests['n'].max())} programs and so many methods none could" if hopeless else ""
+    return f" No paired test over programs sets it apart from another method at p < 0.05 after correction{reason}."

@@ -1,0 +1,75 @@
+"""Names beside the points that they name, where nothing is in the way: a legend of 25 entries is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+
+SIZE = 6.0
+"""Letters, points."""
+
+_PLACES = [(1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1), (1, -2), (-1, -2), (0, -2)]
+_PLACES += [(1, 2), (-1, 2), (1, -3), (-1, -3), (0, -3), (1, -4), (-1, -4)]
+
+
+class Point(NamedTuple):
+    """A point in fractions of the panel, and what it is called."""
+
+    x: float
+    y: float
+    text: str
+    color: str
+    bold: bool = False
+
+
+def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) -> None:
+    """Writes each name at the first place beside its point where it covers no point and no other name.
+
+    Args:
+        size: width and height of the panel in points of print.
+    """
+    width, height = size
+    taken = [(p.x * width - 4, p.y * height - 4, p.x * width + 4, p.y * height + 4) for p in points]
+    for point in points:
+        if not point.text:
+            continue
+        wide, tall = 0.56 * SIZE * len(point.text), 1.15 * SIZE
+        x, y = point.x * width, point.y * height
+        boxes = []
+        for side, row in _PLACES:
+            left = x + 5 if side > 0 else x - 5 - wide if side < 0 else x - wide / 2
+            bottom = y - tall / 2 + row * (tall + 1.5)
+            boxes.append((left, bottom, left + wide, bottom + tall))
+        best = min(range(len(boxes)), key=lambda i: (_cost(boxes[i], taken, size), i))
+        box = boxes[best]
+        taken.append(box)
+        moved = abs(_PLACES[best][1]) > 1
+        line = {"arrowstyle": "-", "lw": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2} if moved else None
+        ax.annotate(
+            point.text,
+            (point.x, point.y),
+            xycoords="axes fraction",
+            xytext=((box[0] - x), (box[1] + box[3]) / 2 - y),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=SIZE,
+            fontweight="bold" if point.bold else "normal",
+            color=point.color,
+            arrowprops=line,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.6},
+            zorder=7,
+        )
+
+
+def _cost(box: tuple[float, ...], taken: Sequence[tuple[float, ...]], size: tuple[float, float]) -> float:
+    """Square points that a name there would cover, or lie outside the panel."""
+    covered = sum(
+        max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
+        * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
+        for other in taken
+    )
+    outside = max(0.0, -box[0]) + max(0.0, box[2] - size[0]) + max(0.0, -box[1]) + max(0.0, box[3] - size[1])
+    return covered + 20 * outside

@@ -1,0 +1,171 @@
+"""A table to be read, and the one place where a number becomes text.
+
+Everything that prints a number (tables, the sensitivity card, pages, figures, the terminal) takes it from here, so that
+a missing value, a minus sign and 99.99 % look the same everywhere. Files for programs (CSV, JSON) hold numbers in full.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+MISSING = "\N{EN DASH}"
+"""What stands where there is no number."""
+
+MINUS = "\N{MINUS SIGN}"
+LONG, WIDE = 70, 14
+"""Rows and columns beyond which a table is for the screen: on paper it would fill pages, or be cut at the right."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, what it is sorted by (None: always last), and whether it is the best or level with it."""
+
+    text: str
+    sort: float | str | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be read.
+
+    Args:
+        name: of its files, and of its place in the page.
+        numeric: which columns are aligned right and sorted as numbers.
+        data: the tidy numbers that the table shows, in full; written as CSV.
+    """
+
+    name: str
+    title: str
+    caption: str
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...] = field(default=())
+    data: pd.DataFrame | None = field(default=None, compare=False)
+
+    @property
+    def long(self) -> bool:
+        """Whether it is for the screen only."""
+        return len(self.rows) > LONG or len(self.headings) > WIDE
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is no number: None, NaN, or pandas' NA."""
+    return value is None or bool(pd.isna(value))
+
+
+def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
+    """A number with ``digits`` decimals: ``0.87``, ``\N{MINUS SIGN}0.50``; ``sign`` puts a plus before positive ones.
+
+    >>> number(-0.001), number(float("nan"))
+    ('0.00', '–')
+    """
+    if is_missing(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return ("+" if sign and float(text) > 0 else "") + text.replace("-", MINUS)
+
+
+def measure(value: Any) -> str:
+    """A number of unknown size: two decimals, or two significant digits where those would hide it.
+
+    >>> measure(0.5), measure(0.0123), measure(4321.0)
+    ('0.50', '0.012', '4,321')
+    """
+    if is_missing(value) or value == 0 or 0.095 <= abs(value) < 1000:
+        return number(value)
+    if not math.isfinite(value) or abs(value) < 0.095:
+        return f"{value:.2g}".replace("-", MINUS)
+    return f"{value:,.0f}".replace("-", MINUS) if abs(value) < 1e9 else f"{value:.3g}"
+
+
+def amount(value: Any) -> str:
+    """Seconds or passes in three significant digits, with thousands separated."""
+    if is_missing(value):
+        return MISSING
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}".replace("-", MINUS)
+    return (f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}").replace("-", MINUS)
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separated."""
+    return MISSING if is_missing(value) else f"{value:,.0f}".replace("-", MINUS)
+
+
+def percent(value: Any) -> str:
+    """A fraction in whole percents; what is neither none nor all is not called so.
+
+    >>> percent(0.9999), percent(1.0), percent(0.001)
+    ('>99 %', '100 %', '<1 %')
+    """
+    if is_missing(value):
+        return MISSING
+    if 0 < value < 0.005:
+        return "<1 %"
+    if 0.995 <= value < 1 - 1e-9:
+        return ">99 %"
+    return f"{number(100 * value, 0)} %"
+
+
+def p_value(value: Any) -> str:
+    """A p value with three decimals; ``<0.001`` below."""
+    return "<0.001" if not is_missing(value) and value < 0.0005 else number(value, 3)
+
+
+def with_interval(value: Any, low: Any, high: Any, digits: int = 2) -> str:
+    """``0.87 [0.71, 0.95]``; without the brackets where there is no interval."""
+    text = number(value, digits)
+    return text if is_missing(low) else f"{text} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def percent_with_interval(value: Any, low: Any, high: Any) -> str:
+    """``82 % [81 %, 84 %]``; without the brackets where there is no interval."""
+    text = percent(value)
+    return text if is_missing(low) else f"{text} [{percent(low)}, {percent(high)}]"
+
+
+def short(value: float) -> str:
+    """For the squares of a heat map: two decimals and no zero before them; whole numbers from 10 on.
+
+    >>> short(0.5), short(-0.25), short(12.3)
+    ('.50', '−.25', '12')
+    """
+    text = number(value, 2 if abs(value) < 9.995 else 0)
+    text = text.replace("0.", ".", 1) if abs(value) < 0.995 else text
+    return "0" if text == ".00" else text
+
+
+def size_of_circuit(size: str) -> str:
+    """How large circuits are, as a store names it: ``the true size``, or ``10 % of the edges``."""
+    return "the true size" if size == "true" else f"{share_text(float(size))} of the edges"
+
+
+def share_text(share: float) -> str:
+    """A share of the edges, as short as it is exact: ``10 %``, ``0.5 %``."""
+    return f"{100 * share:g} %"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def text_cell(value: Any) -> Cell:
+    """A cell of words."""
+    return Cell(MISSING) if is_missing(value) else Cell(str(value), str(value))
+
+
+def number_cell(text: str, value: Any, best: bool = False) -> Cell:
+    """A cell of a number, sorted by its value."""
+    return Cell(text, None if is_missing(value) else float(value), best)
+
+
+def counted(value: Any, best: bool = False) -> Cell:
+    """A cell of a whole number."""
+    return number_cell(count(value), value, best)

@@ -1,0 +1,44 @@
+"""Who can be ranked, and who is level with the best: the rules that tables, words and the leaderboard share."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .labels import ORACLE
+
+SAME = 1e-9
+"""Scores no further apart are equal."""
+
+
+def rivals(aggregate: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """The rows that can be ranked: the metric is defined, on as many programs as any method of that ablation has.
+
+    A median over fewer programs is over easier ones, perhaps. The method that is given the answer takes no part.
+    """
+    most = aggregate.groupby("ablation")["n_programs"].transform("max")
+    return aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna() & (aggregate["n_programs"] == most)]
+
+
+def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
+    """(ablation, label) of the best rival by ablation, and of those whose estimate lies in the best one's interval."""
+    chosen: set[tuple[str, str]] = set()
+    for ablation, group in rivals(aggregate, metric).groupby("ablation", sort=False):
+        leader = group.sort_values([metric, "mean_auroc"], ascending=False, kind="stable").iloc[0]
+        low = leader[metric] if pd.isna(leader[f"{metric}_low"]) else leader[f"{metric}_low"]
+        chosen |= {(ablation, label) for label in group.loc[group[metric] >= low - SAME, "label"]}
+    return chosen
+
+
+def bold(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
+    """Those of ``best_of`` that an interval sets apart: none where there is no interval, or where all are level."""
+    best, chosen = best_of(aggregate, metric), set()
+    for ablation, group in rivals(aggregate, metric).groupby("ablation", sort=False):
+        level = {key for key in best if key[0] == ablation}
+        if group[f"{metric}_low"].notna().any() and len(level) < len(group):
+            chosen |= level
+    return chosen
+
+
+def compared_alike(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows over as many programs as any: medians over fewer are over easier ones, perhaps."""
+    return table[table["n_programs"] == table["n_programs"].max()] if len(table) else table

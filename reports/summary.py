@@ -1,0 +1,35 @@
+"""The result of a store in plain text, for the end of a run. Needs neither torch nor matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .page.table import amount, count, with_interval
+from .read.ranking import best_of
+from .read.results import read
+
+
+def summary_table(store_path: str | Path) -> str:
+    """Method by ablation: median area with its interval, exact recoveries, seconds."""
+    results = read(store_path)
+    records, aggregate = results.records, results.aggregate
+    failed = sum(not record.done for record in records)
+    if aggregate.empty:
+        return f"No cell has been scored against a known circuit yet ({len(records)} cells, {failed} without a result)."
+    best = best_of(aggregate)
+    lines = []
+    for ablation, group in aggregate.groupby("ablation", sort=False):
+        rows = [("", f"{ablation} ablation", "AUC, median [95 %]", "programs", "exact", "seconds")]
+        for found in group.to_dict("records"):
+            area = with_interval(found["auroc"], found["auroc_low"], found["auroc_high"])
+            mark = "*" if (ablation, found["label"]) in best else ""
+            exact = f"{found['exact_cells']}/{found['exact_of']}"
+            rows.append((mark, found["label"], area, count(found["n_programs"]), exact, amount(found["seconds"])))
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        for mark, label, area, *numbers in rows:
+            right = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[3:], strict=True))
+            lines.append(f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {right}".rstrip())
+        lines.append("")
+    lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
+    lines += [f"{failed} cells have no result; the report says why."] if failed else []
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""One spelling of a number: tables, the card, the page and the terminal write it in the same way."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from circuitmeter.reports.card.words import share, with_interval
+from circuitmeter.reports.page import markup, table
+from circuitmeter.reports.page.table import MINUS, MISSING, Cell, Table, number_cell
+from circuitmeter.suite.verbs.output import print_table
+
+ROOT = Path(table.__file__).parents[1]
+HALF = f"{MINUS}0.50"
+
+
+def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere(capsys):
+    assert table.number(-0.5) == table.measure(-0.5) == HALF
+    assert with_interval({"value": -0.5, "low": -0.5, "high": None}) == f"{HALF} [{HALF}, {MISSING}]"
+    assert share({"first": 0.9999, "first_low": None, "first_high": None}, "first") == table.percent(0.9999) == ">99 %"
+    print_table(["a", "b"], [[-0.5, None], [-0.5, float("nan")]])
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{HALF}  {MISSING}"] * 2
+    cells = (number_cell(table.number(-0.5), -0.5), Cell(MISSING))
+    shown = Table("t", "T", "c", ("a", "b"), (True, True), (cells,))
+    assert f"| {HALF} | {MISSING} |" in markup.markdown(shown)
+    assert r"$-$0.50 & -- \\" in markup.latex(shown)
+
+
+def test_a_terminal_without_unicode_gets_what_it_can_print(monkeypatch, capsys):
+    monkeypatch.setattr("circuitmeter.suite.verbs.output.unicode_terminal", lambda: False)
+    print_table(["a", "b"], [[-0.5, None]])
+    assert capsys.readouterr().out.splitlines()[1] == "-0.50  -"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0123, "0.012"),
+        (4.5678, "4.57"),
+        (12345.6, "12,346"),
+        (float("nan"), MISSING),
+        (-1234, f"{MINUS}1,234"),
+    ],
+)
+def test_amounts(value, text):
+    assert table.amount(value) == text
+
+
+def test_nothing_is_rounded_to_a_negative_zero_and_signs_are_kept_apart():
+    assert table.number(-0.001) == "0.00" and table.number(0.25, 3, sign=True) == "+0.250"
+    assert table.number(-0.25, 3, sign=True) == f"{MINUS}0.250" and table.number(0.0, sign=True) == "0.00"
+    assert table.p_value(0.0001) == "<0.001" and table.p_value(1.0) == "1.000"
+
+
+def test_what_is_neither_none_nor_all_is_not_called_so():
+    texts = [table.percent(value) for value in (0.0, 0.004, 0.5, 0.996, 1.0, None, -0.25)]
+    assert texts == ["0 %", "<1 %", "50 %", ">99 %", "100 %", MISSING, f"{MINUS}25 %"]
+
+
+def test_no_other_file_rounds_a_number_into_text():
+    """Coordinates and sizes of drawings apart, which nobody reads."""
+    rounding = re.compile(r"\{[^{}]*:[+,]*\.\d[fg%]\}")
+    drawn = {"page.py", "circuit_view.py", "viewer.py"}
+    files = [path for path in ROOT.rglob("*.py") if path.name not in drawn | {"table.py"} and "read" not in path.parts]
+    assert [path.name for path in files if rounding.search(path.read_text(encoding="utf-8"))] == []
