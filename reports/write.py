@@ -13,14 +13,17 @@ import pandas as pd
 
 from ..suite.store.published import publishing
 from .chapters.chapter import Chapter, Plot, chapters
+from .draw import style
 from .draw.render import NARROW, Progress, rendered
-from .draw.style import FORMATS
 from .leaderboard import leaderboard_json
 from .page import markup
 from .page.page import Picture, Section, page
 from .page.table import Table
 from .read.results import Results, read
 from .read.stores import Stores
+
+FORMATS = (*style.FORMATS, NARROW)
+"""What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
 def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
@@ -103,14 +106,15 @@ def facts(results: Results) -> list[str]:
 def write_figures(folder: Path, plots: Sequence[Plot], progress: Progress | None = None) -> dict[str, Picture]:
     """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = rendered({plot.name: plot.draw for plot in plots}, (*FORMATS, NARROW), progress)
+    files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress)
     pictures = {}
     for plot in plots:
-        for file_format in FORMATS:
-            (folder / f"{plot.name}.{file_format}").write_bytes(files[plot.name][file_format])
-        pictures[plot.name] = Picture(
-            plot.name, plot.title, plot.caption, files[plot.name]["svg"], files[plot.name][NARROW]
-        )
+        of_plot = files[plot.name]
+        for file_format in style.FORMATS:
+            if file_format in of_plot:
+                (folder / f"{plot.name}.{file_format}").write_bytes(of_plot[file_format])
+        narrow = of_plot.get(NARROW, of_plot["svg"])
+        pictures[plot.name] = Picture(plot.name, plot.title, plot.caption, of_plot["svg"], narrow)
     return pictures
 
 

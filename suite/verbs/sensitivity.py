@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     from ..interchange import read
     from ..store.record import plain
     from . import problem as problems
-    from .output import print_json
+    from .output import note, print_json
 
     names = named(options.circuits)
     files = [read(path) for path in options.circuits]

@@ -56,7 +56,7 @@ def with_weather(monkeypatch):
     monkeypatch.setattr(registry, "CHAPTERS", fresh)
 
 
-def test_a_chapter_of_another_package_is_in_the_page_and_in_the_files(with_weather, tmp_path):
+def test_a_chapter_of_another_package_is_in_the_page_and_in_the_files(with_weather, tmp_path, page_only):
     store = make_store(tmp_path / "s", programs=1, methods=("eap",), ablations=("patch",), failures=False)
     text = write_report(store.path, tmp_path / "out").read_text()
     part = text[text.index('<section id="weather">') :]
@@ -65,7 +65,7 @@ def test_a_chapter_of_another_package_is_in_the_page_and_in_the_files(with_weath
     assert text.index('id="recovery"') < text.index('id="weather"') < text.index('id="circuits"')  # its order
     assert "Rain." in text[text.index('<section id="summary">') : text.index('<section id="recovery">')]
     assert (tmp_path / "out" / "tables" / "weather.csv").read_text() == "degrees\n21.55\n"
-    assert (tmp_path / "out" / "figures" / "sky.pdf").exists() and "weather" not in [each.name for each in _usual()]
+    assert (tmp_path / "out" / "figures" / "sky.svg").exists() and "weather" not in [each.name for each in _usual()]
     assert not list((tmp_path / "out" / "tables").glob("empty.*"))
 
 

@@ -95,7 +95,7 @@ def test_every_test_that_a_manifest_names_is_there():
     assert named >= 7
 
 
-def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path):
+def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path, page_only):
     write_reproduction(manifests.load("conmy2023"), tmp_path / "no-store", tmp_path / "out")
     drawn = {path.stem: path for path in (tmp_path / "out" / "figures").glob("*.svg")}
     assert set(drawn) == {"beside", "published_edges", "published_nodes", "kl"}
@@ -200,7 +200,7 @@ def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     assert found.ours == max(precisions) and len(set(precisions)) == 2
 
 
-def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path):
+def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_only):
     where = {"task": "tracr/program0", "method": "eap", "ablation": "patch", "own": True}
     cells = Measured(table="recovery", where=where, column="auroc")
     same, source = {"group": "g", "series": "eap", "reported": 0.5}, "Table 3, the second of its five rows"
