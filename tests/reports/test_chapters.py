@@ -45,6 +45,7 @@ class Weather(Chapter):
 @pytest.fixture
 def with_weather(monkeypatch):
     """Another package is there that offers a chapter."""
+    chapters()  # those of this package are registered when they are first asked for
     point = EntryPoint("weather", f"{__name__}:Weather", "circuitmeter.chapters")
     monkeypatch.setattr(
         of_suite, "entry_points", lambda group: EntryPoints([point] if group == "circuitmeter.chapters" else [])

@@ -17,7 +17,7 @@ def done(store, scores, *, task="ioi", method="eap", n_edges=None, diagnostics=N
     cell = identity(task, method, "patch", objective=changes.pop("objective", "logit-difference"), **changes)
     exists = ~np.isnan(scores)
     record = record_of(cell, status="done", reason=None, kind=None, n_edges=n_edges or int(exists.sum()))
-    store.write(record | {"diagnostics": diagnostics or {}, "cost": cost or {}}, {"scores": scores})
+    store.write(record.but(diagnostics=diagnostics or {}, cost=cost or {}), {"scores": scores})
     return record.key
 
 

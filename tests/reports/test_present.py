@@ -11,6 +11,7 @@ from circuitmeter.reports.page import markup
 from circuitmeter.reports.page.table import Cell, Table
 from circuitmeter.reports.read import tables
 from circuitmeter.reports.read.ranking import best_of, bold
+from circuitmeter.suite.store.record import Benchmark
 
 
 def aggregate(**areas):
@@ -86,7 +87,7 @@ def test_failures_that_differ_in_the_task_only_share_a_row():
     assert [cell.text for cell in row] == ["undefined", "eap", "zero", "2", "no zero", "a, b"]
 
 
-def tested(p_holm):
+def pairs_with(p_holm):
     same = {"n": 9, "n_different": 9, "median_difference": -0.1, "a12": 0.9, "smallest_p": 0.004}
     rows = [
         {"ablation": ablation, "first": "a", "second": f"m{i}", "p_value": p / 2, "p_holm": p, **same}
@@ -97,18 +98,19 @@ def tested(p_holm):
 
 
 def test_paired_tests_that_show_nothing_are_no_rows():
-    table = comparisons(tested([0.001, 0.03, 0.06, 1.0, 1.0]))
+    table = comparisons(pairs_with([0.001, 0.03, 0.06, 1.0, 1.0]))
     assert [row[0].text for row in table.rows] == ["patch"] * 2 + ["zero"] * 2
     assert [row[2].text for row in table.rows[:2]] == ["m0", "m1"] and "The other 6 pairs" in table.caption
-    assert table.rows[0][4].text == "\N{MINUS SIGN}0.100" and comparisons(tested([1.0])).rows == ()
+    assert table.rows[0][4].text == "\N{MINUS SIGN}0.100" and comparisons(pairs_with([1.0])).rows == ()
 
 
 def test_of_many_pairs_that_differ_the_surest_are_shown():
-    table = comparisons(tested([i / 1000 for i in range(40)]))
+    table = comparisons(pairs_with([i / 1000 for i in range(40)]))
     assert [row[0].text for row in table.rows] == ["patch"] * 30 + ["zero"] * 30
 
 
 def test_benchmarks_say_how_far_they_are():
-    asked = {"one": {"cells": ["a", "b", "c"], "spec": {"description": "what"}}}
-    (row,) = benchmarks(asked, {"a": "done", "b": "failed"}).rows
+    first, second, third = (digit * 16 for digit in "abc")
+    asked = {"one": Benchmark(cells=(first, second, third), spec={"description": "what"})}
+    (row,) = benchmarks(asked, {first: "done", second: "failed"}).rows
     assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]

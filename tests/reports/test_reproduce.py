@@ -165,7 +165,7 @@ def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
 
 def test_a_number_of_another_model_is_no_verdict(small_store):
     results = read(small_store.path)
-    task, model = (results.records[0].identity[name] for name in ("task", "model"))
+    task, model = (getattr(results.records[0].identity, name) for name in ("task", "model"))
     value = {"name": "v", "reported": 0.5, "part": "language"}
     where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
     value["measured"] = Measured(table="evaluated", where=where, column="faithfulness")
