@@ -35,10 +35,12 @@ from . import (
     tracr,
 )
 from .family import Family, TextTask
+from .own_prompts import PromptFile
 from .task import Task
 
 TASKS: Registry[Callable[[], Task | TextTask]] = Registry("task", "circuitmeter.tasks")
 FAMILIES: Registry[Family] = Registry("task")
+PROMPT_FILES = (".jsonl", ".json", ".csv")
 for _module in (
     ioi,
     greater_than,
@@ -64,8 +66,13 @@ def names() -> list[str]:
     return sorted({*ground_truth.names(), *texts, *TASKS})
 
 
-def load(name: str | Path) -> Task | TextTask:
-    """The task of this name, or of a directory with a certified model (``circuitmeter truth`` writes one).
+def is_prompt_file(name: str | Path) -> bool:
+    """Whether a task's name is that of a file of prompts."""
+    return Path(name).suffix in PROMPT_FILES and Path(name).is_file()
+
+
+def load(name: str | Path) -> Task | TextTask | PromptFile:
+    """The task of this name, of a prompt file, or of a directory with a certified model (``circuitmeter truth``).
 
     Raises:
         SpecError: nothing has this name.
@@ -81,6 +88,8 @@ def load(name: str | Path) -> Task | TextTask:
     if text in ground_truth.names() or (Path(directory) / "model.json").is_file():
         truth = ground_truth.load(name)
         return (gates if truth.description["family"] == gates.FAMILY else tracr).task(truth)
+    if is_prompt_file(text):
+        return PromptFile(Path(text))
     raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too.", groups()))
 
 
@@ -89,4 +98,4 @@ def groups() -> list[str]:
     return sorted({f"{name.split('/')[0]}/*" if "/" in name else name.split("@")[0] for name in names()})
 
 
-__all__ = ["FAMILIES", "TASKS", "Task", "TextTask", "load", "names"]
+__all__ = ["FAMILIES", "TASKS", "PromptFile", "Task", "TextTask", "load", "names"]

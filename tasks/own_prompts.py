@@ -26,8 +26,10 @@ from ..suite.errors import DataError, one_line
 from ..suite.reading import shown
 from .prompt_files import KEYS, read
 from .task import Task
+from .tokenizer import Tokenizer
 
 SPLITS = ("train", "validation", "test")
+LARGEST_ID = 1 << 31
 LONGEST_ANSWER = 100  # characters of a text that may be meant to be one token
 # What a tokenizer must do: text -> token ids, with (for prompts) or without (for answers) the model's special tokens.
 Tokenize = Callable[[str, bool], list[int]]
@@ -78,6 +80,37 @@ def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tok
         objective="logit-difference" if rows[0].answers else "kl",
         splits={split: partial(_pack, chosen) for split, chosen in splits.items()},
     )
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """A prompt file as a task of a benchmark, on any model that takes its tokens or whose tokenizer takes its text."""
+
+    path: Path
+    model: None = None
+    truth: None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def description(self) -> str:
+        return f"the prompts of {self.path.name}"
+
+    @property
+    def objective(self) -> str:
+        """The one that its answers allow."""
+        answered = any(isinstance(content, dict) and "answer" in content for _, content in read(self.path))
+        return "logit-difference" if answered else "kl"
+
+    def on(self, tokenizer: Tokenizer | None) -> Task:
+        """The task in a model's tokens. Whether they fit the model is checked where the two meet.
+
+        Raises:
+            DataError: text, and a model without a tokenizer; whatever is wrong with the file.
+        """
+        return load_task(self.path, d_vocab=LARGEST_ID, n_positions=LARGEST_ID, tokenize=tokenizer)
 
 
 def _rows(path: str | Path, d_vocab: int, n_positions: int, tokenize: Tokenize | None) -> list[Row]:

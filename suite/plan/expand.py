@@ -67,7 +67,7 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
                 key = model if model in absent else _both(source, model)
                 combinations[key] = combinations.get(key, 0) + n
                 continue
-            evaluation = _evaluation(spec, on)
+            evaluation = _evaluation(spec, on, grid.prompts)
             for choice in grid.method:
                 for cell in _cells(spec, grid, (source, on), choice):
                     cells.setdefault(cell.key, replace(cell, evaluation=evaluation))
@@ -170,11 +170,11 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
         yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
 
 
-def _evaluation(spec: Spec, on: Subject) -> Evaluation | None:
+def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | None:
     """What is measured of circuits found on a subject, with what has no meaning there."""
     if spec.evaluation is None:
         return None
-    evaluation = spec.evaluation.of(on.task)
+    evaluation = spec.evaluation.of(on.task, prompts)
     data = first(on.task.data(evaluation.split), evaluation.prompts)
     reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
     return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})

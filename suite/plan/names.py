@@ -47,10 +47,16 @@ def tasks(pattern: str) -> list[str]:
         return [registry.load(pattern).name]
     if not found and Path(folder).is_dir():
         return [f"{Path(folder).resolve()}{at}{variant}"]
+    if not found and registry.is_prompt_file(pattern):
+        return [str(Path(pattern).resolve())]
     if not found:
         raise SpecError(
             unknown(
-                "task", pattern, known, "A folder that `circuitmeter truth` wrote is a task too.", registry.groups()
+                "task",
+                pattern,
+                known,
+                "A folder that `circuitmeter truth` wrote is a task too, and so is a prompt file.",
+                registry.groups(),
             )
         )
     return found

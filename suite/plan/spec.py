@@ -8,7 +8,7 @@
     objective = ["answer-difference"]        # each task's own where omitted
     seed      = [0]
     model     = ["gpt2", "mini"]             # for tasks that run on any; one that is not here is reported as not run
-    prompts   = 50                           # the first of each task's; all where omitted
+    prompts   = 50                           # the first of each task's, in the evaluation too; all where omitted
 
     [[except]]
     method   = "acdc"
@@ -20,7 +20,8 @@
     size     = ["true", 0.01, 0.1]
 
 Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
-matched only by a glob that has an ``@`` itself. Paths are relative to the folder that the command runs in.
+matched only by a glob that has an ``@`` itself. A task may be a prompt file (``prompts.jsonl``, EAP-IG's CSV,
+auto-circuit's JSON), with a ``model``. Paths are relative to the folder that the command runs in.
 """
 
 from __future__ import annotations
@@ -181,14 +182,19 @@ class EvaluationChoice(BaseModel):
     batch_size: Annotated[int, Field(gt=0)] | None = None
     prompts: Prompts | None = None
 
-    def of(self, task: Task) -> Evaluation:
-        """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one."""
+    def of(self, task: Task, prompts: int | None = None) -> Evaluation:
+        """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one.
+
+        Args:
+            prompts: how many the grid takes of the task, which holds here too unless ``prompts`` is given.
+        """
         split = self.split or ("test" if "test" in task.splits else "train")
         factors = {name: getattr(self, name) for name in FACTORS}
         settings = grid(**factors | {"objective": self.objective or (task.objective,)})
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
-        data = first(task.data(split), self.prompts)
-        return Evaluation(*chosen, split, data.hash, self.batch_size, self.prompts, self.by_template)
+        limit = self.prompts or prompts
+        data = first(task.data(split), limit)
+        return Evaluation(*chosen, split, data.hash, self.batch_size, limit, self.by_template)
 
 
 class Spec(BaseModel):

@@ -87,7 +87,8 @@ def first(data: Data, n: int | None) -> Data:
 
 def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:
     """Raises DataError for a token id or a position that the model has not."""
-    largest, longest = int(data.clean.max()), data.clean.shape[1]
+    ids = [part for part in (data.clean, data.counterfactual, data.answers, data.wrong) if part is not None]
+    largest, longest = max(int(part.max()) for part in ids), data.clean.shape[1]
     if largest >= model.config.d_vocab or longest > model.config.n_positions:
         raise DataError(
             f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .... import ground_truth
-from ....tasks import Task, TextTask, mini
+from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
 from ...errors import DataError, ModelError, unknown
 from ...reading import reading, shown
@@ -100,12 +100,14 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
     return Tokenizer(tokenizer)
 
 
-def on_model(task: Task | TextTask, name: str | Path) -> Task:
+def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:
     """A task with its prompts in a model's tokens; the task itself when it has its prompts.
 
     Raises:
         DataError: a task as text, and a model that has no tokenizer or whose tokenizer lacks the task's words.
     """
+    if isinstance(task, PromptFile):
+        return task.on(load_tokenizer(name))
     if not isinstance(task, TextTask):
         return task
     tokenizer = load_tokenizer(name)

@@ -10,6 +10,7 @@ import pytest
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.rasp import compile as compiler
 from circuitmeter.ground_truth.rasp import user
+from circuitmeter.suite import cli
 from circuitmeter.suite.errors import CircuitMeterError, ModelError
 from circuitmeter.suite.verbs import truth
 
@@ -49,6 +50,14 @@ def joined(rasp, lib):
 def many(rasp, lib):
     value = rasp.numerical(rasp.Map(lambda x: 3 if x == "a" else 1, rasp.tokens))
     return rasp.numerical(rasp.Aggregate(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ), value, default=0))
+
+
+def turned(rasp, lib):
+    return rasp.SelectorWidth(rasp.SelectorNot(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)))
+
+
+def copied(rasp, lib):
+    return rasp.tokens
 
 
 def place(rasp, lib):
@@ -124,6 +133,8 @@ def test_json_is_all_that_is_printed(file, tmp_path, capfd):
         pytest.param("undefined_query", (), "asks with 'before', which is undefined", marks=pytest.mark.slow),
         ("many", (), "averages the numbers 1, 3, and Tracr .* zeros and ones. Scale"),
         ("joined", (), "joins two selectors"),
+        ("turned", (), "turns a selector around by 'not'"),
+        ("copied", (), "compiles to no layer"),
         ("place", (), "does not depend on the input"),
         ("fails", (), "fails in Tracr's interpreter: TypeError"),
         ("breaks", (), "RuntimeError: no program today"),
@@ -180,6 +191,12 @@ def test_without_the_extra_it_is_one_sentence(file, tmp_path, monkeypatch):
     monkeypatch.setattr("circuitmeter.ground_truth.rasp.user.tracr_modules", missing)
     with pytest.raises(ModelError, match="not installed"):
         run(file, "count_a", out=tmp_path / "out")
+
+
+def test_a_vocabulary_may_begin_with_a_minus_sign():
+    given = ["truth", "p.py:f", "--vocab", "-2,-1,0", "--max-len", "3", "--out", "o"]
+    options = cli.build_parser().parse_args(given)
+    assert truth.vocabulary_of(options.vocab) == (-2, -1, 0)
 
 
 def test_whole_numbers_are_numbers():
