@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     eap_ig,
     eap_path,
     edge_pruning,
+    ensemble,
     exact,
     gim,
     hisp,

@@ -14,13 +14,14 @@ from ..model.capture import Gradients
 from ..model.graph import Graph, Key
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ._attribution import Prompts, mean_scores
+from ._attribution import Prompts, check_choices, induced, mean_scores
 from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
 BOTH = "both"  # k/m for k = 0 .. m, both ends among them
+LEVELS = ("edge", "node")
 PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
 
 
@@ -42,6 +43,7 @@ def _cost(graph: Graph, prompts: int, path: str, steps: int, endpoint: str, **_:
         "reference-code-activations": {"path": "activations-all", "endpoint": "right"},
         "activations": {"path": "activations", "endpoint": "right"},
         "clean-corrupted": {"path": "clean-corrupted"},
+        "node": {"level": "node"},
         "auto-circuit": {"path": "masks", "steps": 50, "endpoint": BOTH},
         "quick": {"steps": 5, "endpoint": "midpoint"},
     },
@@ -62,6 +64,7 @@ def discover(
     path: str = "inputs",
     steps: int = 5,
     endpoint: str = "right",
+    level: str = "edge",
     batch_size: int = 0,
 ) -> EdgeScores:
     """EAP with the gradient averaged along a straight path from the alternative to the clean run.
@@ -81,11 +84,15 @@ def discover(
         steps: m, the number of points; not used by ``clean-corrupted``.
         endpoint: a_k for k = 0 .. m-1: ``right`` (k+1)/m, the paper's equation; ``left`` k/m, the released code for
             path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2; ``both`` k/m for k = 0 .. m.
+        level: ``edge``; or ``node``: a node's score is <alternative - clean, averaged gradient at what it writes>,
+            which is the sum over the edges that leave it, and an edge has the smaller size of its two ends (MIB's
+            node-level method, arXiv:2504.13151; the code that it pins took the MLPs' gradient at their input instead).
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: no steps, an unknown path or endpoint.
+        SpecError: no steps, an unknown path, endpoint or level.
     """
+    check_choices("eap-ig", level=(level, LEVELS))
     if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in PATHS:
         raise SpecError(
             f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*PATHS]}, steps of 1 or more, "
@@ -106,7 +113,13 @@ def discover(
             return sum(_at_masks(prompts, a) for a in shares) / len(shares)
         return _along_activations(prompts, shares, own=path == "activations")
 
-    return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+    if level == "edge":
+        return found
+    sizes, graph = found.values.nan_to_num().sum(1).abs(), model.graph
+    position = {name: i for i, name in enumerate(graph.writers)}
+    owners = [position[graph.node_of_reader(reader)] for reader in graph.readers[:-1]]
+    return induced(graph, torch.cat([sizes[owners], sizes[:1]]))
 
 
 def _at_masks(prompts: Prompts, share: float) -> Tensor:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import GPT2Config, GPT2LMHeadModel
 
 # GPT-2's Conv1D stores [in, out], as here; its c_attn packs all q heads, then k, then v, as here.
-_LAYER = {
+LAYER = {
     "norm_attention.weight": "ln_1.weight",
     "norm_attention.bias": "ln_1.bias",
     "W_QKV": "attn.c_attn.weight",
@@ -60,6 +60,6 @@ def convert(source: GPT2LMHeadModel) -> tuple[Config, dict[str, Tensor]]:
         "norm_final.bias": state["transformer.ln_f.bias"],
     }
     for layer in range(config.n_layers):
-        for ours, theirs in _LAYER.items():
+        for ours, theirs in LAYER.items():
             weights[f"blocks.{layer}.{ours}"] = state[f"transformer.h.{layer}.{theirs}"]
     return config, weights

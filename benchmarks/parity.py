@@ -1,0 +1,169 @@
+"""Our methods beside the outputs of released codes: the largest differences.
+
+    python benchmarks/parity.py FOLDER
+
+The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
+``prompts.json``, and a file a code (``eapig.json``, ``acdc.json``, ``cd_t_tol0.safetensors``, ``edge_pruning.json``,
+``discogp.json``). It is not part of the repository. Prints the rows of docs/parity.md that are computed; differences
+are absolute, in the units of the quantity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from circuitmeter.suite.circuit import EdgeScores
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.plain_runs import Runs
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods._attribution import Prompts
+from circuitmeter.suite.methods._masks import hard_concrete, soft_gate, to_matrix
+from circuitmeter.suite.methods._weights import cut_output_bias
+from circuitmeter.suite.methods.cd_t import decompose
+from circuitmeter.suite.model.load.by_name import load_model
+from circuitmeter.suite.model.transformer import Transformer
+
+Row = tuple[str, str, str, float]  # method, released code, quantity, largest difference
+EAP_IG = {  # the released names: our method, and its parameters
+    "EAP": ("eap", {}),
+    "clean-corrupted": ("eap-ig", {"path": "clean-corrupted"}),
+    "EAP-IG-inputs": ("eap-ig", {"endpoint": "left"}),
+    "EAP-IG-activations": ("eap-ig", {"path": "activations-all", "endpoint": "right"}),
+}
+PARTS = {"query": "q", "key": "k", "value": "v", "residual": "z"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    print("| method | released code | quantity | largest difference |\n|---|---|---|---|")
+    for compare in (of_acdc, of_cd_t, of_edge_pruning, of_discogp, of_eap_ig):
+        for method, code, quantity, difference in compare(folder):
+            print(f"| `{method}` | {code} | {quantity} | {difference:.1e} |", flush=True)
+
+
+def model_of(folder: Path, inputs: str) -> Transformer:
+    return load_model(folder / "gpt2-2x3", device="cpu", dtype=torch.float64, inputs=inputs)
+
+
+def prompts_of(folder: Path) -> Data:
+    rows = json.loads((folder / "prompts.json").read_text())["equal"]
+    clean, corrupt = (torch.tensor([row[name] for row in rows]) for name in ("clean", "corrupt"))
+    read = torch.zeros_like(clean, dtype=torch.bool)
+    read[:, -1] = True
+    answers, wrong = (torch.tensor([[row[name]] for row in rows]) for name in ("answer", "wrong"))
+    return Data(clean, corrupt, read, answers=answers, wrong=wrong)
+
+
+def of_eap_ig(folder: Path) -> Iterator[Row]:
+    model, data = model_of(folder, "token"), prompts_of(folder)
+    worst: dict[tuple[str, str], float] = {}
+    for key, reference in json.loads((folder / "eapig.json").read_text()).items():
+        _, _, _, objective, name, ablation, steps = key.split("/")
+        method, given = EAP_IG[name]
+        ablation = "patch" if ablation == "patching" else ablation
+        given = given if steps == "None" else {**given, "steps": int(steps)}
+        found = _scores(model, data, method, ablation, objective, given)
+        difference = float((found - EdgeScores.from_mapping(model.graph, reference).values).nan_to_num().abs().max())
+        row = (method, f"{name}, {ablation}")
+        worst[row] = max(worst.get(row, 0.0), difference)
+    for (method, quantity), difference in worst.items():
+        yield method, "EAP-IG 795f560 (float32)", quantity, difference
+
+
+def of_acdc(folder: Path) -> Iterator[Row]:
+    model, data, code = model_of(folder, "sum"), prompts_of(folder), "ACDC bc99ace"
+    for key, reference in json.loads((folder / "acdc.json").read_text()).items():
+        objective, ablation, _, tau = key.split("/")
+        given = METHODS.get("acdc").resolve({"thresholds": [float(tau)]}, "reference-code")
+        native = METHODS.get("acdc").discover(
+            model, data, ablation=Ablation.parse(ablation), objective=OBJECTIVES.get(objective), **given
+        )
+        different = set(native.circuits[0].circuit.names) ^ set(reference["edges"])
+        yield "acdc", code, f"edges of one set only, {key}", float(len(different))
+
+
+def of_cd_t(folder: Path) -> Iterator[Row]:
+    reference, data = load_file(folder / "cd_t_tol0.safetensors"), prompts_of(folder)
+    for variant in ("b_O", "zero"):
+        model = model_of(folder, "token")
+        for block in model.blocks if variant == "zero" else ():
+            block.b_O.data.zero_()
+        runs = Runs(model, data.batch(torch.arange(data.n)))
+        alternatives = Alternatives(model, data, Ablation.parse("patch"), seed=0, batch_size=data.n)
+        parts = decompose(
+            Prompts(runs, alternatives, OBJECTIVES.get("logit-difference")), oppose=True, keep=True
+        ).relevant
+        worst = 0.0
+        for key, value in reference.items():
+            kind, its_variant, source, place, *side = key.split("/")
+            if (kind, its_variant) == ("model", variant) and side != ["irrel"]:
+                writer = model.graph.writers.index(source)
+                ours = parts["logits", 2][writer] if not side else parts[PARTS[place], 1][writer].permute(2, 1, 0, 3)
+                worst = max(worst, float((ours - value).abs().max()))
+        yield "cd-t", "CD-T 079ecef (its 1e-8 taken as 0)", f"relevant parts, {variant}", worst
+
+
+def of_edge_pruning(folder: Path) -> Iterator[Row]:
+    reference = json.loads((folder / "edge_pruning.json").read_text())
+    model, code = model_of(folder, "split"), "Edge Pruning a918efd"
+    graph = model.graph
+
+    def edges(name: str) -> Tensor:
+        return torch.tensor([reference[name][str(edge)] for edge in graph.edges], dtype=torch.float64)
+
+    def nodes(name: str) -> Tensor:
+        return torch.tensor([reference[name][writer] for writer in graph.writers], dtype=torch.float64)
+
+    sampled = hard_concrete(edges("edge_log_alpha"), edges("edge_u"))
+    mask = to_matrix(graph, sampled[None]) * hard_concrete(nodes("node_log_alpha"), nodes("node_u"))[:, None]
+    found = Evaluator(model, prompts_of(folder), Ablation.parse("patch"), OBJECTIVES.get("kl")).loss(mask)
+    yield "edge-pruning", code, "KL divergence of sampled masks", abs(float(found[0]) - reference["kl"])
+    yield "edge-pruning", code, "sampled sparsity", abs(1 - float(sampled.mean()) - reference["edge_sparsity"])
+    soft, theirs = soft_gate(edges("edge_log_alpha")), edges("soft")
+    yield "edge-pruning", code, "gates without noise that are open", float((soft - theirs)[theirs > 0].abs().max())
+
+
+def of_discogp(folder: Path) -> Iterator[Row]:
+    reference = json.loads((folder / "discogp.json").read_text())
+    model, data = model_of(folder, "sum"), prompts_of(folder)
+    graph = model.graph
+    masks = torch.stack([EdgeScores.from_mapping(graph, each).values.nan_to_num() for each in reference["edge_masks"]])
+    masks[1] = (1 - masks[1]) * graph.exists
+    ready = next(iter(Evaluator(model, data, Ablation.parse("zero"), OBJECTIVES.get("kl")).prepared()))
+    theirs = torch.tensor([reference["edge_step"][name] for name in ("logits", "complement_logits")])
+    for where, offset in (("constant", None), ("heads", cut_output_bias(model, masks))):
+        ours = model.run_cut(masks, ready.alternative, inputs=ready.inputs, read=ready.runs.read, offset=offset)
+        yield (
+            "discogp",
+            "DiscoGP f6ad520 (float32)",
+            f"logits of a circuit and of a complement, output_bias={where}",
+            float((ours - theirs).abs().max()),
+        )
+
+
+def _scores(model: Transformer, data: Data, method: str, ablation: str, objective: str, given: dict) -> Tensor:
+    chosen = METHODS.get(method)
+    return chosen.discover(
+        model,
+        data,
+        ablation=Ablation.parse(ablation),
+        objective=OBJECTIVES.get(objective),
+        **chosen.resolve(given),
+    ).scores.values
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
