@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
 SIZES = ("true", "native")
-SELECTIONS = ("top-n", "greedy")
+SELECTIONS = ("top-n", "greedy", "pnr", "ilp")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evaluation:
         settings: cells of the ablation grid, as ``Setting`` prints them.
         sizes: shares of the graph's edges, ``true`` (as many edges as the truth under the cell's own ablation has),
             ``native`` (the circuits that the method itself returned).
-        selection: how a circuit of a size is made from scores: ``top-n`` or ``greedy``.
+        selection: how a circuit of a size is made from scores: one of ``SELECTIONS`` (selection.py).
         absolute: whether edges are ranked by absolute score.
         split, data: which of the task's prompts are run, and 16 hex digits of their content.
         batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
@@ -180,13 +180,14 @@ def _circuits(
     """The circuits that are evaluated, and what is said of each."""
     import torch
 
-    from ..circuit import Circuit, EdgeScores, greedy, top_n
+    from ..circuit import Circuit, EdgeScores
     from ..plan import names
+    from ..selection import SELECTIONS as SELECTION_RULES
 
     graph, evaluation = on.model.graph, cell.evaluation
     scores = EdgeScores(graph, torch.from_numpy(tensors["scores"]).nan_to_num())
     truth = on.reference(names.ablation(cell.ablation))
-    select = greedy if evaluation.selection == "greedy" else top_n
+    select = SELECTION_RULES[evaluation.selection]
     described, circuits = [], []
     for size in evaluation.sizes:
         if size == "native":

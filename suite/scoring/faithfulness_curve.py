@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..circuit import Circuit, EdgeScores, greedy, top_n
+from ..circuit import Circuit, EdgeScores
 from ..intervention.faithfulness import Measured
 from ..intervention.setting import Aggregation, ReferencePoint
+from ..selection import SELECTIONS
 from .bootstrap_prompts import resample_counts
 from .published import MIB_FRACTIONS, cmd, cpr
 
-Selection = Literal["greedy", "top-n"]
+Selection = Literal["greedy", "top-n", "pnr", "ilp"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,12 @@ def circuits_by_size(
 
     Args:
         fractions: of all edges; rounded down to whole edges.
-        selection: ``greedy``: grown back from the logits; ``top-n``: the best edges wherever they are.
+        selection: ``greedy``: grown back from the logits; ``top-n``: the best edges wherever they are;
+            ``pnr`` and ``ilp``: see selection.py.
         absolute: whether edges are ranked by absolute score. MIB takes the signed ranking for CPR, the absolute one
             for CMD; they are different results.
     """
-    select = greedy if selection == "greedy" else top_n
+    select = SELECTIONS[selection]
     n_edges = scores.graph.n_edges
     return [SizedCircuit(fraction, select(scores, int(fraction * n_edges), absolute)) for fraction in fractions]
 

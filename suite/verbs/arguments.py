@@ -91,6 +91,15 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+SELECTIONS = ("top-n", "greedy", "pnr", "ilp")
+"""Rules that make a circuit of a size from scores (selection.py)."""
+
+SELECTION_HELP = (
+    "top-n (the largest scores), greedy (grown back from the logits), pnr (half by signed, half by absolute score), "
+    "ilp (the largest total with every edge on a whole path)"
+)
+
+
 def add_split(parser: argparse.ArgumentParser, default: str) -> None:
     """Which prompts: those that methods search on, or others, so that faithfulness is not measured on the same."""
     other = "" if default == "train" else ", or train where the task has no other prompts"

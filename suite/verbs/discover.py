@@ -9,9 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, MethodError, SpecError
+from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
 from ..users_line import raised
-from .arguments import add_problem, add_prompts, add_several, add_split, fraction, positive_number, threshold
+from .arguments import (
+    SELECTION_HELP,
+    SELECTIONS,
+    add_problem,
+    add_prompts,
+    add_several,
+    add_split,
+    fraction,
+    positive_number,
+    threshold,
+)
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, Discovery, EdgeScores, Reference
@@ -28,6 +38,7 @@ EPILOG = (
     "on behind the last batch of prompts; the file beside --out that ends in .partial holds what is finished."
 )
 DEFAULT_FRACTION = 0.05
+BY_PROMPT = ("confident", "null")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
+    parser.add_argument(
+        "--selection",
+        choices=(*SELECTIONS, "confident", "null"),
+        default="top-n",
+        help=f"how edges are chosen: {SELECTION_HELP}; or, without a size and from the scores of each prompt, "
+        "confident (the bootstrap interval of the score excludes 0) or null (above what "
+        "random signs of the prompts' scores give the best edge) (default: top-n)",
+    )
     add_prompts(parser)
     parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
     parser.add_argument(
@@ -80,7 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..errors import Undefined
     from ..interchange import save, says_all
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
@@ -104,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
             f"--format {options.format} has no equal for most circuits of a graph with inputs="
             f"{problem.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
         )
+    check_selection(options, method)
     objective = asked or OBJECTIVES.get(problem.objective)
     reference = problem.reference(ablation)
     reason = undefined(method, ablation, objective, problem, reference)
@@ -129,7 +148,10 @@ def run(options: argparse.Namespace) -> int:
         "positions": problem.model.config.positions,
     }
     found = search(method, problem, ablation, objective, reference, parameters, meta, options)
-    circuit, rule = choose(found.scores, reference, options)
+    if options.selection in BY_PROMPT:
+        circuit, rule = beyond_chance(method, problem, ablation, objective, parameters, options)
+    else:
+        circuit, rule = choose(found.scores, reference, options)
     d_model = problem.model.config.d_model
     save(options.out, circuit, found.scores, d_model=d_model, meta=meta | {"rule": rule}, format=options.format)
     print(
@@ -213,16 +235,54 @@ def undefined(
 def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Namespace) -> tuple[Circuit, str]:
     """The circuit of the size asked for, and the rule in words."""
     from ..circuit import threshold as at_threshold
-    from ..circuit import top_n
+    from ..selection import SELECTIONS as RULES
 
+    select, name = RULES[options.selection], "top" if options.selection == "top-n" else options.selection
     n_edges = scores.graph.n_edges
     if options.threshold is not None:
         return at_threshold(scores, options.threshold), f"threshold {options.threshold:g}"
     if options.top is not None:
-        return top_n(scores, options.top), f"top {options.top}"
+        return select(scores, options.top), f"{name} {options.top}"
     if options.fraction is None and reference is not None:
         size = int(reference.core.sum())
-        return top_n(scores, size), f"top {size}, the size of the certified circuit"
+        return select(scores, size), f"{name} {size}, the size of the certified circuit"
     share = DEFAULT_FRACTION if options.fraction is None else options.fraction
     size = max(1, round(share * n_edges))
-    return top_n(scores, size), f"top {size}, a fraction of {share:g}"
+    return select(scores, size), f"{name} {size}, a fraction of {share:g}"
+
+
+def check_selection(options: argparse.Namespace, method: Method) -> None:
+    """Raises SpecError for a size where the rule has its own, Undefined for a method without scores of each prompt."""
+    sized = options.top is not None or options.fraction is not None or options.threshold is not None
+    if options.selection in BY_PROMPT and sized:
+        raise SpecError(
+            f"--selection {options.selection} finds its own size; leave --top, --fraction, --threshold out."
+        )
+    if options.selection in BY_PROMPT and not method.per_prompt:
+        raise Undefined(
+            f"{method.name} has no scores of each prompt, so --selection {options.selection} has no meaning."
+        )
+    if options.selection != "top-n" and options.threshold is not None:
+        raise SpecError(f"--threshold keeps all edges that reach it; leave --selection {options.selection} out.")
+
+
+def beyond_chance(
+    method: Method,
+    problem: Problem,
+    ablation: Ablation,
+    objective: Objective,
+    parameters: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> tuple[Circuit, str]:
+    """The edges that chance does not explain, and the rule in words. Raises Undefined for one prompt."""
+    from ..selection import above_null, circuit_of, confident
+
+    if problem.data.n < 2:
+        raise Undefined("one prompt says nothing of chance; give two at least, or another --selection.")
+    given = {"ablation": ablation, "objective": objective, "seed": options.seed, **parameters}
+    by_prompt = method.scores_by_prompt(problem.model, problem.data, **given).numpy()
+    rule = confident if options.selection == "confident" else above_null
+    words = (
+        "95 % bootstrap interval excludes 0" if rule is confident else "above the largest under random signs in 95 %"
+    )
+    return circuit_of(problem.model.graph, rule(by_prompt, seed=options.seed)), words

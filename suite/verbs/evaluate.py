@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, Undefined
-from .arguments import add_json, add_problem, add_prompts, add_split, positive_number
+from .arguments import SELECTION_HELP, SELECTIONS, add_json, add_problem, add_prompts, add_split, positive_number
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also measure the circuits that the file's scores make at each size, with CPR and CMD",
     )
     parser.add_argument(
-        "--selection", choices=("greedy", "top-n"), default="greedy", help="how --curve makes them (default: greedy)"
+        "--selection",
+        choices=SELECTIONS,
+        default="greedy",
+        help=f"how --curve makes them: {SELECTION_HELP} (default: greedy)",
     )
     parser.add_argument("--signed", action="store_true", help="rank edges for --curve by signed and not absolute score")
     parser.add_argument(

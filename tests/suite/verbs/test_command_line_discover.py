@@ -307,3 +307,22 @@ def test_a_killed_search_goes_on(command, tmp_path, monkeypatch):
     assert not (tmp_path / "a.json.partial").exists()
     assert command(*asked, str(tmp_path / "b.json"))[0] == 0
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@pytest.mark.parametrize("selection, words", [("greedy", "greedy 3"), ("pnr", "pnr 3"), ("ilp", "ilp 3")])
+def test_a_circuit_of_a_size_is_made_by_the_rule_asked_for(selection, words, capfd, tmp_path):
+    out = tmp_path / "circuit.json"
+    asked = ["discover", "--task", "tracr/hist", "--method", "eap", "--top", "3", "--selection", selection]
+    assert cli.main([*asked, "--out", str(out)]) == 0
+    assert words in capfd.readouterr().out and out.is_file()
+
+
+def test_a_circuit_beyond_chance_finds_its_own_size(capfd, tmp_path):
+    asked = ["discover", "--task", "tracr/hist", "--out", str(tmp_path / "circuit.json")]
+    for selection in ("confident", "null"):
+        assert cli.main([*asked, "--method", "eap", "--selection", selection]) == 0
+        assert "95 %" in capfd.readouterr().out
+    assert cli.main([*asked, "--method", "eap", "--selection", "null", "--top", "3"]) == 2
+    assert "finds its own size" in capfd.readouterr().err
+    assert cli.main([*asked, "--method", "acdc", "--selection", "null"]) == 2
+    assert "acdc has no scores of each prompt" in capfd.readouterr().err

@@ -63,7 +63,7 @@ def check(rankings, own="my_method.py:discover") -> None:
 
 def test_the_readme_method_is_ranked_in_every_setting(my_method, capfd):
     (my_method / "quick.toml").write_text(cheap_quick())
-    arguments = ["validate", "my_method.py:discover", "--against", "quick.toml", "--executor", "serial"]
+    arguments = ["validate", "my_method.py:discover", "--against", "quick.toml", "--executor", "serial", "--yes"]
     assert cli.main([*arguments, "--json"]) == 0
     check(json.loads(capfd.readouterr().out)["rankings"])
     assert cli.main(arguments) == 0
@@ -79,7 +79,16 @@ def test_a_method_that_fails_on_some_programs_is_shown_and_not_ranked(my_method,
     source = source.replace("    scores = torch.zeros", refusal + "    scores = torch.zeros")
     (my_method / "my_method.py").write_text(source)
     (my_method / "quick.toml").write_text(cheap_quick())
-    arguments = ["validate", "my_method.py:discover", "--against", "quick.toml", "--executor", "serial", "--json"]
+    arguments = [
+        "validate",
+        "my_method.py:discover",
+        "--against",
+        "quick.toml",
+        "--executor",
+        "serial",
+        "--yes",
+        "--json",
+    ]
     assert cli.main(arguments) == 1
     found = json.loads(capfd.readouterr().out)
     assert found["failed"] and all("43 is no size" in failure["reason"] for failure in found["failed"])
@@ -98,7 +107,7 @@ def test_a_rival_that_the_benchmark_does_not_run(my_method, capfd):
 
 @pytest.mark.slow
 def test_validate_as_the_readme_prints_it(my_method, capfd):
-    assert cli.main(["validate", "my_method.py:discover", "--json"]) == 0
+    assert cli.main(["validate", "my_method.py:discover", "--yes", "--json"]) == 0
     rankings = json.loads(capfd.readouterr().out)["rankings"]
     check(rankings)
     for found in rankings:
