@@ -21,6 +21,7 @@ from .files import file_hash, file_name, read_domain, read_json, read_weights, v
 from .rasp.domain import Domain
 from .rotation import rotate, rotated_size
 from .schema import check_certificate, check_model
+from .sealed import check_seal, shipped_hashes
 
 SHIPPED = {
     "gates": Path(__file__).parent / "gates" / "weights",
@@ -137,8 +138,11 @@ def names() -> list[str]:
     return found
 
 
-def load(name: str | Path) -> GroundTruth:
+def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     """The ground truth of a shipped name, or of a directory; a variant is asked for with ``@``: ``DIR@fixed``.
+
+    Args:
+        sealed: refuse a folder of the user's own whose certificate or description was edited since it was certified.
 
     Raises:
         ModelError: no such name, directory or variant; a file that is damaged or is not the one that was certified.
@@ -164,6 +168,8 @@ def load(name: str | Path) -> GroundTruth:
     truth = GroundTruth(str(name), directory, variant, read_json(model), read_json(certificate))
     check_certificate(truth.certificate, certificate)
     check_model(truth.description, model, truth.certificate, read_weights(directory, truth.certificate["weights"]))
+    if sealed and not shipped:
+        check_seal(directory, variant, lambda: shipped_hashes(SHIPPED))
     return truth
 
 

@@ -23,11 +23,12 @@ COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest in
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="FILE.py:FUNCTION", help="your RASP program")
+    parser.add_argument("program", metavar="FILE.py:FUNCTION", help="your RASP program; with --recertify, a folder")
     parser.add_argument(
-        "--vocab", required=True, metavar="a,b,c", help="its tokens; values that look like integers are integers"
+        "--recertify", action="store_true", help="compute whether the certificates of a folder hold, and seal it if so"
     )
-    parser.add_argument("--max-len", required=True, type=positive_number, metavar="N", help="its longest sequence")
+    parser.add_argument("--vocab", metavar="a,b,c", help="its tokens; values that look like integers are integers")
+    parser.add_argument("--max-len", type=positive_number, metavar="N", help="its longest sequence")
     parser.add_argument("--causal", action="store_true", help="compile it with causal attention")
     parser.add_argument(
         "--fixed-length",
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="certify it on so many sequences, drawn evenly over lengths (default: on all of them)",
     )
     add_several(parser, "--ablation", "A", "certify these only (default: all that a certificate can be about)")
-    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="a new folder for the certified model")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="a new folder for the certified model")
     add_json(parser)
 
 
@@ -51,8 +52,15 @@ def run(options: argparse.Namespace) -> int:
     from ... import ground_truth
     from ...ground_truth.rasp import user
     from ...ground_truth.rasp.build import write_checked
+    from ...ground_truth.sealed import seal
     from .output import note, stdout_kept_clean
 
+    if options.recertify:
+        return recertified(options)
+    absent = [flag for flag in ("vocab", "max_len", "out") if getattr(options, flag) is None]
+    if absent:
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in absent)
+        raise SpecError(f"truth {options.program} lacks {flags}; `circuitmeter truth --help` says what each is.")
     vocabulary, ablations = vocabulary_of(options.vocab), ablations_of(options.ablation)
     if options.max_len < 2:
         raise SpecError("--max-len 1: a sequence of one token has no structure to compute on; give 2 or more.")
@@ -77,7 +85,24 @@ def run(options: argparse.Namespace) -> int:
             ablations=ablations,
             on_ablation=lambda ablation: note(f"certifying {ablation}"),
         )
+    seal(options.out)
     report(ground_truth.load(options.out), options)
+    return 0
+
+
+def recertified(options: argparse.Namespace) -> int:
+    """``--recertify``: certifies a folder anew and seals it. Raises ModelError when a certificate does not hold."""
+    import torch
+
+    from ...ground_truth.sealed import recertify
+    from .output import note
+
+    torch.set_num_threads(1)
+    options.out = Path(options.program)
+    if not options.out.is_dir():
+        raise SpecError(f"no folder {options.out}; --recertify takes one that `circuitmeter truth` wrote.")
+    for truth in recertify(options.out, lambda ablation: note(f"certifying {ablation}")):
+        report(truth, options)
     return 0
 
 

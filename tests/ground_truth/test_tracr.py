@@ -16,6 +16,7 @@ from circuitmeter.ground_truth.rasp.build import domains, write_ground_truth
 from circuitmeter.ground_truth.rasp.check import PORT_TOLERANCE, check_port, check_specification
 from circuitmeter.ground_truth.rasp.compile import compile_program, compile_rasp, tracr_modules
 from circuitmeter.ground_truth.rasp.programs import PROGRAMS, Program
+from circuitmeter.ground_truth.sealed import seal
 from circuitmeter.suite.errors import ModelError
 
 pytest.importorskip("tracr", reason="Tracr is not installed: pip install 'circuitmeter[tracr]'")
@@ -144,6 +145,9 @@ def test_a_program_of_one_s_own_compiles_and_certifies(tmp_path):
         max_len=3,
         ablations=("patch", "zero"),
     )
+    with pytest.raises(ModelError, match="is not covered"):
+        ground_truth.load(tmp_path / "mine")
+    seal(tmp_path / "mine")
     truth = ground_truth.load(tmp_path / "mine")
     assert truth.ablations == ("patch", "zero")
     assert int(truth.reference("patch").core.sum()) == 4 and int(truth.reference("zero").core.sum()) == 6

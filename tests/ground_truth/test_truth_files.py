@@ -99,7 +99,7 @@ def test_damage_in_a_directory_of_one_s_own_is_found(tmp_path):
     with pytest.raises(ModelError, match="format"):
         ground_truth.load(mine)
     (mine / "model.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="is not JSON"):
         ground_truth.load(mine)
 
 

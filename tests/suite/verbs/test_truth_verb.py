@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from argparse import ArgumentParser
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.rasp import compile as compiler
 from circuitmeter.ground_truth.rasp import user
+from circuitmeter.ground_truth.sealed import recertify
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import CircuitMeterError, ModelError
 from circuitmeter.suite.verbs import truth
@@ -115,6 +117,29 @@ def test_the_folder_is_a_truth_a_task_and_a_model(certified):
     }
     task = tasks.load(certified)
     assert task.data("test").n == 12 and task.model == str(certified)
+
+
+def test_an_edited_certificate_is_refused_until_it_is_certified_anew(certified, tmp_path):
+    mine = shutil.copytree(certified, tmp_path / "mine")
+    path = mine / "certificate.json"
+    whole = path.read_text()
+    forged = json.loads(whole)
+    forged["ablations"]["zero"]["core"].pop()
+    path.write_text(json.dumps(forged))
+    with pytest.raises(ModelError, match=r"was edited.*--recertify"):
+        ground_truth.load(mine)
+    with pytest.raises(ModelError, match=r"does not hold: ablations: zero: core: it says"):
+        recertify(mine)
+    with pytest.raises(ModelError, match="was edited"):
+        ground_truth.load(mine)
+    path.write_text(whole)
+    (mine / "SHA256SUMS").unlink()
+    with pytest.raises(ModelError, match=r"is not covered.*--recertify"):
+        tasks.load(mine)
+    parser = ArgumentParser()
+    truth.add_arguments(parser)
+    assert truth.run(parser.parse_args([str(mine), "--recertify"])) == 0
+    assert ground_truth.load(mine).certificate_hash == ground_truth.load(certified).certificate_hash
 
 
 def test_json_is_all_that_is_printed(file, tmp_path, capfd):
