@@ -113,6 +113,48 @@ def test_text_scales_and_nothing_is_wider_than_a_narrow_window(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+def test_on_a_telephone_panels_stack_and_the_page_never_scrolls_sideways(opened):
+    script = "[document.documentElement.scrollWidth, innerWidth]"
+    for width in (360, 600, 1000):
+        opened.set_viewport_size({"width": width, "height": 700})
+        wide, window = opened.evaluate(script)
+        assert wide <= window, width
+        shown = opened.locator("figure .narrow").first.is_visible(), opened.locator("figure .wide").first.is_visible()
+        assert shown == ((True, False) if width < 640 else (False, True)), width
+
+
+def test_print_cuts_nothing_at_the_right_and_orphans_no_heading(opened):
+    opened.emulate_media(media="print")
+    opened.set_viewport_size({"width": 695, "height": 1000})  # A4 less its margins, at 96 dots an inch
+    beyond = """() => [...document.querySelectorAll("td, th, figure svg, p, figcaption")]
+        .filter((e) => e.offsetParent !== null || e.tagName === "svg")
+        .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+        .map((e) => e.tagName + ": " + e.textContent.slice(0, 40))"""
+    assert opened.evaluate(beyond) == []
+    of_headings = "[...document.querySelectorAll('h2, h3')].map((e) => getComputedStyle(e).breakAfter)"
+    assert set(opened.evaluate(of_headings)) == {"avoid"}
+    assert not opened.locator("nav").is_visible() and not opened.locator("#viewer").is_visible()
+
+
+def test_figures_follow_the_dark_page(opened):
+    opened.emulate_media(color_scheme="dark")
+    look = "getComputedStyle(document.querySelector('figure svg')).filter"
+    assert "invert" in opened.evaluate(look)
+    opened.emulate_media(color_scheme="light")
+    assert opened.evaluate(look) == "none"
+
+
+def test_a_node_shows_what_is_upstream_and_downstream_of_it(opened):
+    viewer = opened.locator("#viewer")
+    node = viewer.locator(".node[tabindex='0']").first
+    node.click()
+    about = viewer.locator("[data-about]")
+    assert "upstream" in about.inner_text() and "downstream" in about.inner_text()
+    assert viewer.locator("svg.dimmed .edge.lit").count() > 0
+    node.click()
+    assert viewer.locator("svg.dimmed").count() == 0
+
+
 def test_names_with_markup_are_shown_and_not_run(browser, tmp_path, page_only):
     store = Store(tmp_path / "s", create=True)
     contents = certificate(Graph(n_layers=1, n_heads=1, inputs="split"), ablations=("patch",))
