@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,10 +14,11 @@ from ..intervention.evaluator import default_batch_size
 from ..methods.cost import KINDS, Cost
 from ..model.capture import contract, gradients
 from ..model.passes import count_passes
-from ..model.transformer import Transformer
+from ..model.transformer import Alternative, Transformer
 
-# A pass that takes less is timed with more prompts or masks at a time, as it will be run: most of it is overhead.
-_SHORT_SECONDS = 0.2
+# A pass that takes less is timed with more prompts, and one that is shorter still with more masks and again, as it will
+# be run: most of it is overhead.
+_ENOUGH_SECONDS, _SHORT_SECONDS = 0.7, 0.2
 _FEW, _MANY_MASKS = 2, 64
 _PROGRAM = 0.5e9  # Python and the libraries, in bytes
 _KEPT = 0.05  # of the edges, in the circuit that is timed
@@ -44,7 +44,14 @@ class Speed:
         self.model = model
         lengths = data.lengths.unique(return_counts=True)
         self._data = data.select((data.lengths == lengths[0][lengths[1].argmax()]).nonzero()[:, 0])
-        self.kind = cache(self._timed)
+        self._seconds: dict[str, float] = {}
+        self._zeros: dict[int, tuple[Tensor, Alternative]] = {}
+
+    def kind(self, name: str) -> float:
+        """Seconds that a pass of one of ``KINDS`` takes over one example."""
+        if name not in self._seconds:
+            self._seconds[name] = self._timed(name)
+        return self._seconds[name]
 
     def seconds(self, cost: Cost) -> float:
         """What a cost comes to here."""
@@ -67,11 +74,21 @@ class Speed:
         most = min(self._data.n, default_batch_size(self.model, self._data.clean.shape[1]))
         few = min(_FEW, most)
         with count_passes():  # an own count: what is timed is no part of what is measured
-            taken, n = _clock(lambda: run(few, 1)), few
+            n, masks, taken = few, 1, self._clocked(run, kind, few, 1)
+            while taken < _ENOUGH_SECONDS and n < most:
+                n = min(4 * n, most)
+                taken = self._clocked(run, kind, n, 1)
             if taken < _SHORT_SECONDS:
                 masks = _MANY_MASKS if kind == "cut" else 1
-                taken, n = min(_clock(lambda: run(most, masks)) for _ in range(3)), most * masks
-        return taken / n
+                taken = min(self._clocked(run, kind, n, masks) for _ in range(3))
+        return taken / (n * masks)
+
+    def _clocked(self, run: Callable[[int, int], object], kind: str, n: int, masks: int) -> float:
+        if kind in ("cut", "trained"):
+            self._cut_to_zero(n)
+        start = time.perf_counter()
+        run(n, masks)
+        return time.perf_counter() - start
 
     def _batch(self, n: int) -> tuple[Tensor, Tensor]:
         batch = self._data.batch(torch.arange(n))
@@ -109,22 +126,18 @@ class Speed:
 
     def _run_cut(self, n: int, masks: Tensor) -> Tensor:
         tokens, read = self._batch(n)
-        inputs, alternative = self._zeros(n)
+        inputs, alternative = self._cut_to_zero(n)
         return self.model.run_cut(masks, alternative, inputs=inputs, read=read)
 
-    @cache  # noqa: B019 - lives as long as what it is timed for
-    def _zeros(self, n: int):
-        with torch.no_grad():
+    @torch.no_grad()
+    def _cut_to_zero(self, n: int) -> tuple[Tensor, Alternative]:
+        """What the input nodes write, and zeros for cut edges; made once, before passes are timed."""
+        if n not in self._zeros:
             tokens, _ = self._batch(n)
             inputs = self.model.input_nodes(tokens)
             _, run = self.model.run(inputs)
-            return inputs, self.model.alternative(run.map(torch.zeros_like), tokens.shape[1])
-
-
-def _clock(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+            self._zeros[n] = inputs, self.model.alternative(run.map(torch.zeros_like), tokens.shape[1])
+        return self._zeros[n]
 
 
 def _wait(model: Transformer) -> None:

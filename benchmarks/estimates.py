@@ -1,0 +1,63 @@
+"""Estimates of what methods cost, beside what they then took: passes and seconds, a row a method, as Markdown.
+
+python benchmarks/estimates.py mini ioi --prompts 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from circuitmeter import tasks
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.model.load.by_name import load_model, on_model
+from circuitmeter.suite.model.passes import count_passes
+from circuitmeter.suite.plan.names import ablation, objective
+from circuitmeter.suite.plan.speed import Speed
+
+# Trained masks and thresholds in small: the estimate is a product of these numbers whatever they are.
+SMALL = {
+    "acdc": {"thresholds": [0.01, 0.05]},
+    "edge-pruning": {"steps": 20, "targets": [0.9, 0.95]},
+    "subnetwork-probing": {"steps": 20, "regularisations": [0.1, 0.01]},
+    "ugs": {"steps": 10, "samples": 3, "regularisations": [1e-3, 1e-2]},
+    "discogp": {"weight_epochs": 5, "edge_epochs": 5},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("task")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if name not in ("random", "truth")])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, task = load_model(options.model, device="cpu"), on_model(tasks.load(options.task), options.model)
+    data = task.data()
+    data = data.select(torch.arange(min(options.prompts, data.n)))
+    speed, under = Speed(model, data), ablation("patch")
+    print(
+        "| model | method | passes declared | counted | estimated s | took s | ratio |\n|---|---|--:|--:|--:|--:|--:|"
+    )
+    for name in options.methods:
+        method = METHODS.get(name)
+        by = objective("kl" if method.objectives == "divergence" else task.objective)
+        parameters = method.resolve(SMALL.get(name, {}))
+        if method.undefined(under, None if method.objectives is None else by, data, model.config):
+            continue
+        cost = method.cost_of(model.graph, data.n, parameters)
+        estimated = speed.seconds(cost)
+        with count_passes() as passes:
+            start = time.perf_counter()
+            method.discover(model, data, ablation=under, objective=by, **parameters)
+            took = time.perf_counter() - start
+        counted = passes.forward + passes.backward
+        row = f"{cost.passes:,.0f} | {counted:,.0f} | {estimated:.2f} | {took:.2f} | {estimated / took:.2f}"
+        print(f"| {options.model} | {name} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
