@@ -113,7 +113,12 @@ def discover(
             return sum(_at_masks(prompts, a) for a in shares) / len(shares)
         return _along_activations(prompts, shares, own=path == "activations")
 
-    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+    def of_nodes(prompts: Prompts) -> Tensor:
+        found = of_batch(prompts)
+        return found.sum(0) if found.ndim == 3 else found  # an edge between two nodes has no score of one prompt
+
+    of_level = of_batch if level == "edge" else of_nodes
+    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_level)
     if level == "edge":
         return found
     sizes, graph = found.values.nan_to_num().sum(1).abs(), model.graph
