@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..suite.errors import ModelError
 from ..suite.model.graph import InputNodes
@@ -20,16 +20,19 @@ from ..suite.reading import checked, shown
 Count = Annotated[int, Field(ge=0, strict=True)]
 Some = Annotated[int, Field(ge=1, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-_SIDES = ("d_model", "d_head", "d_mlp", "d_vocab", "d_out", "n_positions", "n_heads", "rotary_dims")
+_SIDES = ("d_model", "d_head", "d_vocab", "d_out", "n_positions", "n_heads", "n_layers")
+_OR_NONE = ("d_mlp", "rotary_dims", "n_kv_heads")  # 0, or null, where the model has none
 _MARGIN = 16
 
 
 class _Graph(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     n_layers: Some
     n_heads: Some
     inputs: InputNodes
     mlps: Flag = True
     parallel: Flag = False
+    hash: str | None = None
 
 
 class _Domain(BaseModel):
@@ -84,14 +87,19 @@ def check_model(
         raise ModelError(f"{file}: config has no key {shown(more[0])}.")
     graph = certificate["graph"]
     largest = max((side for weight in state.values() for side in weight.shape), default=0)
-    sizes = {name: getattr(config, name) for name in _SIDES}
-    wrong = next((f"{name} = {size:,}" for name, size in sizes.items() if not 0 <= size <= _MARGIN * largest), None)
-    if not 0 < config.n_layers <= len(state) or wrong:
-        raise ModelError(
-            f"{file} asks for {wrong or f'{config.n_layers:,} layers'}, and its weights have no such size."
-        )
+    for name in (*_SIDES, *_OR_NONE):
+        size = content["config"].get(name, getattr(config, name))
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        if not (size is None and name == "n_kv_heads") and not (whole and _least(name) <= size <= _MARGIN * largest):
+            raise ModelError(f"{file} asks for {name} = {shown(size)}, and its weights have no such size.")
+    if config.n_layers > len(state):
+        raise ModelError(f"{file} asks for {config.n_layers:,} layers, and there are {len(state)} weights.")
     if (config.n_layers, config.n_heads) != (graph["n_layers"], graph["n_heads"]):
         raise ModelError(
             f"{file} has {config.n_layers} layers x {config.n_heads} heads, and its certificate is about "
             f"{graph['n_layers']:,} x {graph['n_heads']:,}."
         )
+
+
+def _least(size: str) -> int:
+    return 1 if size in (*_SIDES, "n_kv_heads") else 0

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from ..suite.circuit import Reference
-from ..suite.errors import ModelError, unknown
+from ..suite.errors import ModelError, one_line, unknown
 from ..suite.intervention.ablation import Ablation
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
+from ..suite.reading import reading
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
 from .rotation import rotate, rotated_size
@@ -55,11 +56,13 @@ class GroundTruth:
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
-        model = Transformer(self.config, self.description["inputs"])
+        with reading(f"the model in {self.directory}", ModelError):
+            model = Transformer(self.config, self.description["inputs"])
         try:
             model.load_state_dict(self._state)
         except RuntimeError as problem:
-            raise ModelError(f"the weights in {self.directory} do not fit model.json: {problem}") from problem
+            why = one_line(problem, 300)
+            raise ModelError(f"the weights in {self.directory} do not fit model.json: {why}") from problem
         return model.to(device=device, dtype=dtype)
 
     @cached_property
