@@ -230,9 +230,13 @@ class Block(nn.Module):
 
     def project_apart(self, x: Tensor, readers: Tensor | None) -> Tensor:
         """Queries, keys and values [r, ..., E] of the ``readers`` (see reader_weights) that read x [r, ..., D]."""
+        return self.project_normed(self.norm_attention(x), readers)
+
+    def project_normed(self, normed: Tensor, readers: Tensor | None) -> Tensor:
+        """``project_apart`` of inputs [r, ..., D] that are normed already."""
         weight, bias = self.reader_weights(readers)
-        projected = torch.baddbmm(bias.unsqueeze(1), self.norm_attention(x).flatten(1, -2), weight)
-        return projected.unflatten(1, x.shape[1:-1])
+        projected = torch.baddbmm(bias.unsqueeze(1), normed.flatten(1, -2), weight)
+        return projected.unflatten(1, normed.shape[1:-1])
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E]."""

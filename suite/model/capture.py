@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import Undefined
 from .block import Block
+from .graph import Key
 from .passes import spend
 from .rules import EXACT, Rules
 from .transformer import Activations, Transformer
@@ -29,14 +31,16 @@ class Gradients:
     q, k, v: per layer [B, H, P, E], behind the projection. mlp: per layer [B, P, D], at the MLP's input before its
     norm. logits: [B, P, D], at the final residual stream. z, m: per layer, at what heads [B, H, P, E] and MLPs
     [B, P, D] write, and mixed, at z before a norm behind attention; filled only when asked for. taps: the values at
-    those places (see ``Transformer.run``).
+    those places (see ``Transformer.run``). readers: where nodes read inputs of their own (a graph of features), the
+    gradient at each reader's input instead of all of these, by group [r, B, P, D].
     """
 
     taps: list[dict[str, Tensor]]
     run: Activations
     layers: list[dict[str, Tensor]]
-    logits: Tensor
+    logits: Tensor | None
     rules: Rules
+    readers: dict[Key, Tensor] | None = None
 
 
 def gradients(
@@ -64,6 +68,10 @@ def gradients(
         ran: told the logits and what writers wrote, before the loss is taken: a loss that compares with this very run
             needs no other.
     """
+    if model.reads_apart:
+        if written is not None or of_writers:
+            raise Undefined("a path through components has no meaning where features stand in their place.")
+        return _at_readers(model, inputs, loss, read, rules, ran)
     taps: list[dict[str, Tensor]] = []
     with torch.enable_grad():
         start = inputs.detach().requires_grad_(through_inputs)
@@ -91,6 +99,28 @@ def gradients(
     )
 
 
+def _at_readers(
+    model: Transformer,
+    inputs: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    read: Tensor | None,
+    rules: Rules,
+    ran: Callable[[Tensor, Activations], None] | None,
+) -> Gradients:
+    """The gradient at every reader's own input, [r, B, P, D] a group: that of zeros added to it."""
+    groups = [group for group in model.graph.groups if group.reads]
+    shape = inputs.shape[1:]
+    with torch.enable_grad():
+        moved = {g.key: inputs.new_zeros(g.readers.stop - g.readers.start, *shape).requires_grad_() for g in groups}
+        logits, run = model.run(inputs.detach(), read=read, rules=rules, moved=moved)
+        if ran is not None:
+            ran(logits.detach(), run.map(Tensor.detach))
+        value = loss(logits)
+    spend(backward=inputs.shape[1])
+    found = torch.autograd.grad(value, list(moved.values()), allow_unused=True, materialize_grads=True)
+    return Gradients([], run.map(Tensor.detach), [], None, rules, dict(zip(moved, found, strict=True)))
+
+
 @torch.no_grad()
 def contract(
     model: Transformer, found: Gradients, difference: Tensor, *, writers: slice = slice(None), by_example: bool = False
@@ -112,13 +142,18 @@ def contract(
     shape = (batch, *graph.exists.shape) if by_example else graph.exists.shape
     scores = torch.zeros(shape, dtype=wide, device=model.device)
 
-    def fill(readers: slice, n_visible: int, gradient: Tensor) -> None:  # gradient [r, B, P, D]
-        seen = min(n_visible, stop) - first
-        if seen > 0:
+    def fill(readers: slice, n_visible: int, gradient: Tensor, from_writer: int = 0) -> None:  # gradient [r, B, P, D]
+        low, high = max(from_writer, first), min(n_visible, stop)
+        if high > low:
             gradient = gradient.to(wide)
             columns = gradient.flatten(2).permute(1, 2, 0) if by_example else gradient.flatten(1).T
-            scores[..., first : first + seen, readers] = flat[..., :seen, :] @ columns
+            scores[..., low:high, readers] = flat[..., low - first : high - first, :] @ columns
 
+    if found.readers is not None:
+        for group in graph.groups:
+            if group.reads:
+                fill(group.readers, group.sees.stop, found.readers[group.key], group.sees.start)
+        return scores
     for layer, parts in enumerate(found.layers):
         if graph.visible(layer) > first:
             narrow = torch.stack([parts[name] for name in "qkv"])

@@ -52,6 +52,10 @@ class Rules:
         """q, k, v [B, H, P, E] of one residual stream [B, P, D]."""
         return block.qkv(self.norm(block.norm_attention, x))
 
+    def project_apart(self, block: Block, x: Tensor) -> Tensor:
+        """``block.project_apart`` of all readers: queries, keys and values [3H, ..., E] of inputs [3H, ..., D]."""
+        return block.project_normed(self.norm(block.norm_attention, x), None)
+
     def shares(self, block: Block, z: Tensor) -> Tensor:
         """``block.shares(z)``, [H, B, P, E]."""
         if not self.freeze_norm or not block.config.post_norms:

@@ -73,6 +73,8 @@ class Transformer(nn.Module):
         inputs: which input nodes the graph has (see Graph). The same weights under another choice: ``with_inputs``.
     """
 
+    reads_apart = False  # whether every node computes from an input of its own, in the plain run as well
+
     def __init__(self, config: Config, inputs: InputNodes = "token") -> None:
         super().__init__()
         self.config = config
