@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from ..suite.circuit import Circuit
+from ..suite.model.features.dictionary import FeatureDictionary
+from ..suite.model.features.transformer import FeatureTransformer
+from ..suite.model.graph import NodeGroup
 from ..suite.model.transformer import Transformer
 
 ZERO = 1e-9  # relative to the largest number of its kind: below it a read-write product or a variation is rounding
@@ -20,7 +23,7 @@ def structural(model: Transformer) -> Tensor:
 
     An attention reader counts only where the head can do something with it: queries are seen through the keys'
     weights and keys through the queries'. Heads that read no value are dropped with all their edges.
-    With norms, or biases in attention, nothing is excluded.
+    With norms, or biases in attention, or features that are not linear, nothing is excluded.
     """
     graph = model.graph
     if _mixes(model):
@@ -38,7 +41,13 @@ def structural(model: Transformer) -> Tensor:
 
 def _mixes(model: Transformer) -> bool:
     """Whether what a reader sees of a writer depends on more than the product of two weights."""
-    return model.config.norm != "none" or any(bool(block.b_QKV.any()) for block in model.blocks)
+    if model.config.norm != "none" or any(bool(block.b_QKV.any()) for block in model.blocks):
+        return True
+    return isinstance(model, FeatureTransformer) and not all(_linear(d) for d in model.dictionaries.values())
+
+
+def _linear(dictionary: FeatureDictionary) -> bool:
+    return dictionary.activation == "identity" and not dictionary.b_enc.any() and not dictionary.b_dec.any()
 
 
 def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) -> Tensor:
@@ -68,25 +77,95 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
 
 def write_weights(model: Transformer) -> list[Tensor]:
     """For each writer a matrix [?, d_model] whose rows span what it can write."""
-    weights = [model.embed] + [model.pos_embed] * (model.graph.inputs == "split")
-    if model.graph.inputs == "sum":
-        weights = [torch.cat([model.embed, model.pos_embed])]
-    for block in model.blocks:
-        values = _by_part(block)[2]
-        weights += list(values @ block.W_O_by_head)
-        weights += [torch.cat([block.W_out, block.b_out[None]])] * model.graph.mlps
+    weights: list[Tensor] = []
+    for group in model.graph.groups:
+        if group.kind == "input":
+            weights += [model.embed] if model.graph.inputs != "sum" else [torch.cat([model.embed, model.pos_embed])]
+            weights += [model.pos_embed] * (model.graph.inputs == "split")
+        elif group.kind == "head":
+            weights += list(_values(model, group.layer))
+        elif group.kind == "mlp":
+            weights.append(_mlp_writes(model, group.layer))
+        elif group.writes:
+            weights += list(site_writes(model, group))
     return weights
 
 
 def read_weights(model: Transformer) -> list[Tensor]:
     """For each reader a matrix [d_model, ?] that is zero on what it ignores."""
     weights: list[Tensor] = []
-    for block in model.blocks:
-        q, k, v = _by_part(block)
-        weights += [*(q @ k.mT), *(k @ q.mT), *(v @ block.W_O_by_head)]
-        if model.graph.mlps:
+    for group in model.graph.groups:
+        if group.kind == "head":
+            q, k, v = _by_part(model.blocks[group.layer])
+            weights += [*(q @ k.mT), *(k @ q.mT), *_values(model, group.layer)]
+        elif group.kind == "mlp":
+            block = model.blocks[group.layer]
             weights.append(block.W_in * block.W_out.abs().amax(1).gt(0))
-    return [*weights, model.unembed]
+        elif group.kind == "logits":
+            weights.append(model.unembed)
+        elif group.reads:
+            weights += site_reads(model, group)
+    return weights
+
+
+def site_writes(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
+    """As ``write_weights``, of the nodes at a site: a feature's decoder row, and what an error node leaves over.
+
+    For linear dictionaries, in which it is known: what is left of each thing that the component can write.
+    """
+    dictionary = model.dictionary_at(group)
+    features = model.features_at(group)
+    if group.kind.endswith("feature"):
+        return [row[None] for row in dictionary.W_dec[features]]
+    whole = component_writes(model, model.site_of(group).place, group.layer)
+    rest = whole - whole @ dictionary.W_enc[:, features] @ dictionary.W_dec[features]
+    return [rest.where(rest.abs() > ZERO * whole.abs().max(), 0.0)]
+
+
+def site_reads(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
+    """As ``read_weights``, of the nodes at a site: of a component, what can reach the output that a node is about."""
+    dictionary, features = model.dictionary_at(group), model.features_at(group)
+    if group.kind.endswith("feature"):
+        about = [dictionary.W_enc[:, [f]] for f in features.tolist()]
+    else:
+        eye = torch.eye(model.config.d_model).to(model.embed)
+        rest = eye - dictionary.W_enc[:, features] @ dictionary.W_dec[features]
+        whole = component_writes(model, model.site_of(group).place, group.layer)
+        nothing = (whole @ rest).abs().max() <= ZERO * whole.abs().max()
+        about = [rest.new_zeros(len(rest), 1) if nothing else rest]
+    return [_component_reads(model, group, each) for each in about]
+
+
+def component_writes(model: Transformer, place: str, layer: int) -> Tensor:
+    """Rows that span what a layer's MLP (``mlp_out``) or its attention (``attn_out``) can write, [?, d_model]."""
+    if place == "mlp_out":
+        return _mlp_writes(model, layer)
+    return torch.cat([*_values(model, layer), model.blocks[layer].b_O[None]])
+
+
+def _component_reads(model: Transformer, group: NodeGroup, about: Tensor) -> Tensor:
+    """[d_model, ?], zero on what cannot move the component's output along ``about`` [d_model, m]."""
+    block = model.blocks[group.layer]
+    if group.kind.startswith("mlp"):
+        return block.W_in * (block.W_out @ about).abs().amax(1).gt(0)
+    q, k, _ = _by_part(block)
+    parts = []
+    for head, value in enumerate(_values(model, group.layer)):
+        along = value @ about
+        if bool(along.abs().max() > 0):
+            parts += [q[head] @ k[head].mT, k[head] @ q[head].mT, along]
+    return torch.cat(parts, 1) if parts else about.new_zeros(len(about), 1)
+
+
+def _values(model: Transformer, layer: int) -> Tensor:
+    """What each head of a layer copies, from the residual stream into it: [H, d_model, d_model]."""
+    block = model.blocks[layer]
+    return _by_part(block)[2] @ block.W_O_by_head
+
+
+def _mlp_writes(model: Transformer, layer: int) -> Tensor:
+    block = model.blocks[layer]
+    return torch.cat([block.W_out, block.b_out[None]])
 
 
 def _by_part(block) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,7 @@ from . import (
     sensitivity,
     show,
     stability,
+    train_dictionary,
     truth,
     validate,
 )
@@ -42,4 +43,5 @@ VERBS = (
     reproduce,
     truth,
     show,
+    train_dictionary,
 )

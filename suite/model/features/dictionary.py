@@ -108,7 +108,7 @@ class FeatureDictionary:
         digest = hashlib.sha256(f"{self.activation},{self.k},{self.centred}".encode())
         for name, tensor in sorted(self._tensors.items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().double().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def to(self, like: Tensor) -> FeatureDictionary:

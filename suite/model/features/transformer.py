@@ -82,6 +82,14 @@ class FeatureTransformer(Transformer):
         """The site that a group of features, or an error node, stands at."""
         return self._at(group)[0].site
 
+    def dictionary_at(self, group: NodeGroup) -> FeatureDictionary:
+        """The dictionary at a site's group of nodes, in the model's dtype and on its device."""
+        return self._at(group)[1]
+
+    def features_at(self, group: NodeGroup) -> Tensor:
+        """Which of its dictionary's features are nodes at a site: long [k]."""
+        return self._at(group)[2]
+
     def _at(self, group: NodeGroup) -> tuple[SiteNodes, FeatureDictionary, Tensor]:
         """A group's site, the dictionary there, and which of its features are nodes [k]."""
         at = self.graph.at[group.nodes[0].partition(".")[0]]

@@ -1,0 +1,42 @@
+"""Certifies the feature circuits of compiled programs.
+
+    python -m circuitmeter.ground_truth.features.build [PROGRAM ...]
+
+A certificate holds what ``certify`` returns, and the hashes of the weights and of the domain that it is about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..certify import certify
+from ..truth import load
+from .directions import PROGRAMS, with_directions
+
+CERTIFICATES = Path(__file__).parent / "certificates"
+ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")  # noise is drawn in the basis that is hidden
+
+
+def build(program: str) -> dict:
+    """The certificate of a program's feature circuit, on its default domain."""
+    truth = load(f"tracr/{program}")
+    model = truth.model()
+    made = certify(with_directions(model, model, truth.description["dimensions"]), truth.domain, ablations=ABLATIONS)
+    return made | {"of": {"weights": truth.certificate["weights"], "domain": truth.certificate["domain"]}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m circuitmeter.ground_truth.features.build", description=__doc__)
+    parser.add_argument("programs", nargs="*", default=PROGRAMS)
+    for program in parser.parse_args().programs:
+        made = build(program)
+        CERTIFICATES.mkdir(exist_ok=True)
+        text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False)
+        (CERTIFICATES / f"{program}.json").write_text(text + "\n", encoding="utf-8")
+        print(program, made["n_edges"], {name: len(claim["core"]) for name, claim in made["ablations"].items()})
+
+
+if __name__ == "__main__":
+    main()

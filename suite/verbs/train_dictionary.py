@@ -1,0 +1,167 @@
+"""``circuitmeter train-dictionary``: a sparse autoencoder of a model's activations at one site."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, ModelError, SpecError
+from .arguments import add_problem, positive_number, whole_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..model.features.site import Site
+    from ..model.features.training import DictionaryTraining, TrainingRecipe
+    from .problem import Problem
+
+NAME = "train-dictionary"
+HELP = "Train a sparse autoencoder on a model's activations at one site."
+EPILOG = (
+    "The folder has the layout of SAELens, and `--dictionary DIR@SITE` of the other verbs reads it. The same command "
+    "again goes on where it was stopped. Sites: resid_pre.L, resid_post.L, attn_out.L, z.L, mlp_out.L."
+)
+SAVE_EVERY = 200  # steps
+CHECKPOINT = "training.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_problem(parser)
+    parser.add_argument("--site", required=True, metavar="SITE", help="where, such as mlp_out.3 or resid_pre.5")
+    parser.add_argument("--features", type=positive_number, default=512, metavar="N", help="how many (default: 512)")
+    parser.add_argument(
+        "--k",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="features active at once (TopK); 0 trains a ReLU dictionary with --sparsity (default)",
+    )
+    parser.add_argument(
+        "--sparsity", type=float, default=3e-3, metavar="X", help="weight of the L1 term (default: 0.003)"
+    )
+    parser.add_argument("--steps", type=positive_number, default=4000, metavar="N", help="of Adam (default: 4000)")
+    parser.add_argument(
+        "--rows", type=positive_number, default=512, metavar="N", help="activations a step (default: 512)"
+    )
+    parser.add_argument("--rate", type=float, default=3e-3, metavar="X", help="learning rate (default: 0.003)")
+    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="where the dictionary is written")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..model.features.site import Site
+    from ..model.features.training import DictionaryTraining, TrainingRecipe
+    from ..model.load.dictionary import save_dictionary
+    from ..scoring.dictionary import dictionary_scores
+    from . import problem as problems
+    from .output import note
+
+    site = Site.parse(options.site)
+    if site.place == "transcoder":
+        raise SpecError("a transcoder is read and not trained here; train a dictionary at mlp_out instead.")
+    recipe = TrainingRecipe(
+        options.features, options.k, options.sparsity, options.steps, options.rows, options.rate, options.seed
+    )
+    problem = problems.load(options)
+    activations = activations_at(problem, site)
+    training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, problem))
+    if training.step:
+        note(f"going on from step {training.step} of {recipe.steps}")
+    _train(training, options.out, recipe, site, problem)
+    dictionary = training.dictionary()
+    save_dictionary(dictionary, options.out, site)
+    (options.out / CHECKPOINT).unlink(missing_ok=True)
+    found = dictionary_scores(dictionary, activations)
+    print(
+        f"{dictionary.n_features} features of {len(activations):,} activations at {site} of {problem.model_name}: "
+        f"{found.unexplained:.3f} of the variance is not reconstructed, {found.l0:.1f} features are active at once, "
+        f"{found.dead:.0%} never: {options.out}"
+    )
+    return 0
+
+
+def activations_at(problem: Problem, site: Site) -> Tensor:
+    """What a dictionary at ``site`` decomposes, at every token of the prompts: float32 [N, S], on the CPU.
+
+    Raises:
+        ModelError: the model has no such site.
+        DataError: too few tokens to train on.
+    """
+    import torch
+
+    from ..intervention.evaluator import default_batch_size
+    from ..model.features.dictionary import FeatureDictionary
+    from ..model.features.transformer import FeatureTransformer
+
+    model, data = problem.model, problem.data
+    config = model.config
+    width = config.n_heads * config.d_head if site.place == "z" else config.d_model
+    nothing = FeatureDictionary(torch.zeros(width, 1), torch.zeros(1), torch.zeros(1, width), torch.zeros(width))
+    probe = FeatureTransformer.of(model, {site: (nothing, [0])})
+    rows = []
+    with torch.no_grad():
+        for batch in data.batches(default_batch_size(model, data.clean.shape[1])):
+            whole = probe.values_at(site, model.input_nodes(batch.clean.to(model.device)))[1]
+            rows.append(whole[batch.valid.to(model.device)].float().cpu())
+    found = torch.cat(rows)
+    if len(found) < 2:
+        raise DataError(f"{len(found)} tokens are too few to train a dictionary on; give more prompts.")
+    return found
+
+
+def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("training", total=recipe.steps, completed=training.step)
+        for step, loss in training.run():
+            progress.update(bar, completed=step, description=f"loss {loss:.4f}")
+            if step % SAVE_EVERY == 0 and step < recipe.steps:
+                _save(training, folder, recipe, site, problem)
+
+
+def _identity(recipe: TrainingRecipe, site: Site, problem: Problem) -> dict[str, str]:
+    """What a checkpoint must agree in to be gone on from."""
+    return {
+        "recipe": repr(recipe),
+        "site": str(site),
+        "model": problem.model.weights_hash,
+        "data": problem.data.hash,
+    }
+
+
+def _save(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f"{CHECKPOINT}.new"
+    state = {name: part.contiguous() for name, part in training.state.items()}
+    save_file(state, beside, metadata=_identity(recipe, site, problem))
+    beside.replace(folder / CHECKPOINT)
+
+
+def _saved(folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> dict[str, Tensor] | None:
+    """The state of an interrupted training of the very same dictionary; ``None`` where there is none.
+
+    Raises:
+        ModelError: the folder holds another training's, or a dictionary.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from ..model.load.dictionary import WEIGHTS
+
+    if (folder / WEIGHTS).exists():
+        raise ModelError(f"{folder} holds a dictionary already; choose another --out, or remove it.")
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() != _identity(recipe, site, problem):
+                raise ModelError(
+                    f"{path} is of a training with another model, other prompts or settings; choose another --out."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); remove it to begin anew.") from error
