@@ -18,6 +18,7 @@ from ..suite.intervention.ablation import Ablation
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import reading
+from .features.directions import CERTIFICATES, PROGRAMS, with_directions
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
 from .rotation import rotate, rotated_size
@@ -32,6 +33,8 @@ SHIPPED = {
 }
 ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from another's when they are loaded
 BASIS = 0  # the seed of the basis that they are rotated to
+# Families whose nodes are features: the directions of another family's programs, with certificates of their own.
+FEATURES = {"tracr-features": "tracr", "tracr-rotated-features": "tracr-rotated"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,7 @@ class GroundTruth:
         description: the content of ``model.json``.
         certificate: the content of the variant's ``certificate.json``.
         basis: the seed of the random basis that the residual stream is rotated to; None: the model as it is stored.
+        features: whether the nodes are the program's directions (features/directions.py), and not heads and MLPs.
     """
 
     name: str
@@ -53,6 +57,7 @@ class GroundTruth:
     description: Mapping[str, Any]
     certificate: Mapping[str, Any]
     basis: int | None = None
+    features: bool = False
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
@@ -63,6 +68,9 @@ class GroundTruth:
         except RuntimeError as problem:
             why = one_line(problem, 300)
             raise ModelError(f"the weights in {self.directory} do not fit model.json: {why}") from problem
+        if self.features:
+            stored = self.stored.model() if self.basis is not None else model
+            model = with_directions(model, stored, self.description["dimensions"], self.basis)
         return model.to(device=device, dtype=dtype)
 
     @cached_property
@@ -84,10 +92,12 @@ class GroundTruth:
     @property
     def stored(self) -> GroundTruth:
         """This truth about the model as it is stored, in the basis in which its dimensions have names."""
-        return replace(self, basis=None)
+        return replace(self, basis=None, features=False)
 
     @cached_property
     def graph(self) -> Graph:
+        if self.features:
+            return self.model().graph
         return Graph(**{key: value for key, value in self.certificate["graph"].items() if key != "hash"})
 
     @cached_property
@@ -136,6 +146,7 @@ def names() -> list[str]:
     for family, root in SHIPPED.items():
         for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
+    found += [f"{family}/{program}" for family in FEATURES for program in PROGRAMS]
     for family, source in ROTATED.items():
         found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
     return found
@@ -153,6 +164,8 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
     family, _, program = base.partition("/")
     folder = SHIPPED.get(ROTATED.get(family, family), Path()) / program
+    if family in FEATURES and program in PROGRAMS and not variant:
+        return _of_features(str(name), load(f"{FEATURES[family]}/{program}"))
     shipped = family in (*SHIPPED, *ROTATED) and (folder / "model.json").is_file() and variant in variants(folder)
     if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
@@ -174,6 +187,16 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     if sealed and not shipped:
         check_seal(directory, variant, lambda: shipped_hashes(SHIPPED))
     return truth
+
+
+def _of_features(name: str, base: GroundTruth) -> GroundTruth:
+    """The truth about a program's features. Raises ModelError when it is about other weights or another domain."""
+    path = CERTIFICATES / f"{base.directory.name}.json"
+    certificate = read_json(path)
+    of = {"weights": base.certificate["weights"], "domain": base.certificate["domain"]}
+    if certificate.pop("of") != of:
+        raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
+    return replace(base, name=name, certificate={**base.certificate, **certificate}, features=True)
 
 
 def _check_manifest(root: Path, program: str) -> None:

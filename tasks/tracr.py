@@ -18,7 +18,7 @@ from ..ground_truth import GroundTruth
 from ..suite.data import Data
 from .task import Task
 
-FAMILIES = ("tracr/", "tracr-rotated/", "trained/", "trained-node/")
+FAMILIES = ("tracr/", "tracr-rotated/", "tracr-features/", "tracr-rotated-features/", "trained/", "trained-node/")
 MAX_ROWS = 256
 
 

@@ -8,14 +8,12 @@ A certificate holds what ``certify`` returns, and the hashes of the weights and 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from ..certify import certify
+from ..files import FORMAT, write_json
 from ..truth import load
-from .directions import PROGRAMS, with_directions
+from .directions import CERTIFICATES, PROGRAMS, with_directions
 
-CERTIFICATES = Path(__file__).parent / "certificates"
 ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")  # noise is drawn in the basis that is hidden
 
 
@@ -32,9 +30,7 @@ def main() -> None:
     parser.add_argument("programs", nargs="*", default=PROGRAMS)
     for program in parser.parse_args().programs:
         made = build(program)
-        CERTIFICATES.mkdir(exist_ok=True)
-        text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False)
-        (CERTIFICATES / f"{program}.json").write_text(text + "\n", encoding="utf-8")
+        write_json(CERTIFICATES / f"{program}.json", {"format": FORMAT} | made)
         print(program, made["n_edges"], {name: len(claim["core"]) for name, claim in made["ablations"].items()})
 
 

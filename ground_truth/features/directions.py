@@ -8,6 +8,7 @@ directions are the same ones rotated, which no axis gives away.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ...suite.model.transformer import Transformer
 from ..rotation import rotation
 from ..structure import component_writes
 
+CERTIFICATES = Path(__file__).parent / "certificates"
 PROGRAMS = (
     "count_a",
     "detect_ab",

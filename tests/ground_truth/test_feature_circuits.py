@@ -10,8 +10,7 @@ import torch
 from plain_forward import weights_of
 
 from circuitmeter import ground_truth
-from circuitmeter.ground_truth.features.build import CERTIFICATES
-from circuitmeter.ground_truth.features.directions import PROGRAMS, with_directions
+from circuitmeter.ground_truth.features.directions import CERTIFICATES, PROGRAMS, with_directions
 
 SMALL = ("fraction_a", "hist", "seen_a", "xproportion")
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALL)) for name in PROGRAMS]
