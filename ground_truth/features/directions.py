@@ -27,7 +27,6 @@ PROGRAMS = (
     "fraction_a",
     "hist",
     "is_unique",
-    "majority_a",
     "pair_balance",
     "parity_ones",
     "pointer_twice",

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..circuit import Circuit, EdgeScores, on_inputs
 from ..errors import DataError, MethodError
+from ..model.features.graph import FeatureGraph, SiteNodes
 from ..model.graph import Graph, InputNodes
 
 LARGEST_GRAPH = 1 << 27  # writers times readers; a model of 70 billion parameters has 80 million
@@ -85,6 +86,7 @@ class EdgeList:
         notes: sentences on how the file was read, for whoever gave it.
         d_model: the model's width, where the file says.
         source: the file, for messages.
+        sites: where features of dictionaries are nodes.
     """
 
     tool: str
@@ -96,6 +98,7 @@ class EdgeList:
     notes: tuple[str, ...] = ()
     d_model: int | None = None
     source: str = "this file"
+    sites: tuple[SiteNodes, ...] = ()
 
     def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:
         """The named edges as a circuit of ``graph``, compared with what the file says before anything is built.
@@ -128,7 +131,8 @@ class EdgeList:
                 f"{self.source}: a graph of {shape} is larger than any that can be built here; does 'cfg' say what the "
                 f"model is?"
             )
-        return self._built(Graph(shape.n_layers, shape.n_heads, self.inputs, bool(shape.mlps), bool(shape.parallel)))
+        fields = (shape.n_layers, shape.n_heads, self.inputs, bool(shape.mlps), bool(shape.parallel))
+        return self._built(FeatureGraph(*fields, self.sites) if self.sites else Graph(*fields))
 
     def _built(self, graph: Graph) -> CircuitFile:
         circuit = Circuit.of(graph, self.edges)

@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError
+from ..model.features.graph import SiteNodes
+from ..model.features.site import Place, Site
 from ..model.graph import Edge, Graph, InputNodes
 from ..reading import checked, shown
 from .circuit_file import EdgeList, Shape, names_an_mlp
@@ -55,6 +57,25 @@ class _Node(BaseModel):
     neurons: list[Flag] | None = None
 
 
+class StatedPlace(BaseModel):
+    """Where a dictionary stands."""
+
+    layer: int = Field(ge=0, strict=True)
+    place: Place
+
+
+class StatedSite(BaseModel):
+    """The features that are nodes at one site."""
+
+    site: StatedPlace
+    features: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
+    dictionary: str
+
+    @property
+    def nodes(self) -> SiteNodes:
+        return SiteNodes(Site(self.site.layer, self.site.place), self.features, self.dictionary)
+
+
 class StatedGraph(BaseModel):
     """The graph that our key states, in full."""
 
@@ -64,6 +85,7 @@ class StatedGraph(BaseModel):
     mlps: Flag = True
     parallel: Flag = False
     hash: str | None = None
+    sites: tuple[StatedSite, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -152,6 +174,7 @@ def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList
         meta,
         d_model=file.cfg.d_model,
         source=source,
+        sites=tuple(site.nodes for site in stated.sites) if stated else (),
     )
 
 

@@ -22,6 +22,7 @@ from .arguments import (
     positive_number,
     threshold,
 )
+from .dictionaries import add_dictionary
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, Discovery, EdgeScores, Reference
@@ -43,6 +44,7 @@ BY_PROMPT = ("confident", "null")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_problem(parser)
+    add_dictionary(parser, choosing=True)
     add_split(parser, "train")
     parser.add_argument(
         "--method",
@@ -103,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
     from ..plan import names
+    from . import dictionaries
     from . import problem as problems
     from .output import note
     from .settings import parse_settings
@@ -113,7 +116,12 @@ def run(options: argparse.Namespace) -> int:
     method = names.method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
+    books = dictionaries.read(options.dictionary)
     problem = problems.load(options, prompts=options.prompts)
+    objective = asked or OBJECTIVES.get(problem.objective)
+    problem = dictionaries.choosing(
+        problem, books, options.top_features, ablation=ablation, objective=objective, seed=options.seed
+    )
     n_edges = problem.model.graph.n_edges
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
@@ -123,7 +131,6 @@ def run(options: argparse.Namespace) -> int:
             f"{problem.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
         )
     check_selection(options, method)
-    objective = asked or OBJECTIVES.get(problem.objective)
     reference = problem.reference(ablation)
     reason = undefined(method, ablation, objective, problem, reference)
     if reason:

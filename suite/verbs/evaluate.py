@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, Undefined
 from .arguments import SELECTION_HELP, SELECTIONS, add_json, add_problem, add_prompts, add_split, positive_number
+from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a circuit: a graph JSON of EAP-IG, MIB or ours, edge names of auto-circuit, or an edge list of ACDC",
     )
     add_problem(parser)
+    add_dictionary(parser, choosing=False)
     add_split(parser, "test")
     add_factors(
         parser,
@@ -84,16 +86,18 @@ def run(options: argparse.Namespace) -> int:
     from ..interchange import read
     from ..plan.speed import Speed
     from ..run.watch import watched
+    from . import dictionaries
     from . import problem as problems
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
     from .costs import allow, cost_of
     from .output import note, print_json
 
-    file = read(options.circuit)
+    file, books = read(options.circuit), dictionaries.read(options.dictionary)
     given = {"ablation": [file.meta.get("ablation") or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs, prompts=options.prompts)
+    problem = dictionaries.of_circuits(problem, books, [file])
     file = file.on(problem.model.graph, learned_positions=problem.model.config.positions == "learned")
     for text in file.notes:
         note(text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SpecError, Undefined
 from .arguments import add_json, add_problem, add_split, add_yes, positive_number, threshold, whole_number
+from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="circuits: graph JSONs of EAP-IG, MIB or ours, edge names of auto-circuit, or edge lists of ACDC",
     )
     add_problem(parser)
+    add_dictionary(parser, choosing=False)
     add_split(parser, "test")
     add_factors(
         parser,
@@ -105,16 +107,18 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.card.words import paragraph
     from ..interchange import read
     from ..store.record import plain
+    from . import dictionaries
     from . import problem as problems
     from .output import note, print_json
 
     names = named(options.circuits)
-    files = [read(path) for path in options.circuits]
+    files, books = [read(path) for path in options.circuits], dictionaries.read(options.dictionary)
     defaults = DEFAULTS | {"ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     _make(out)
     problem = problems.load(options, inputs=files[0].inputs)
+    problem = dictionaries.of_circuits(problem, books, files)
     learned = problem.model.config.positions == "learned"
     files = [file.on(problem.model.graph, learned_positions=learned) for file in files]
     circuits = [file.circuit for file in files]
