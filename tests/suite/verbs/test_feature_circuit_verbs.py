@@ -1,0 +1,81 @@
+"""Circuits of features on the command line: found, judged, drawn, and refused in one line where something is wrong."""
+
+import json
+
+import pytest
+import torch
+from feature_models import dictionary
+
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.model.features.site import Site
+from circuitmeter.suite.model.load.by_name import load_model
+from circuitmeter.suite.model.load.dictionary import save_dictionary
+
+MINI = ["--task", "ioi", "--model", "mini", "--device", "cpu", "--prompts", "6"]
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("book")
+    width = load_model("mini", device="cpu").config.d_model
+    save_dictionary(dictionary(width, centred=True).to(torch.zeros(())), folder, Site.parse("mlp_out.1"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def circuit(book, tmp_path_factory):
+    out = tmp_path_factory.mktemp("circuit") / "features.json"
+    given = ["--dictionary", str(book), "--top-features", "4", "--method", "eap", "--top", "30", "--out", str(out)]
+    assert main(["discover", *MINI, *given]) == 0
+    return out
+
+
+def test_the_file_says_which_features_are_nodes(circuit):
+    content = json.loads(circuit.read_text())
+    (site,) = content["circuitmeter"]["graph"]["sites"]
+    assert site["site"] == {"layer": 1, "place": "mlp_out"}
+    assert len(site["features"]) == 4
+    nodes = {f"m1.f{f}" for f in site["features"]} | {"m1.error"}
+    assert nodes <= set(content["nodes"])
+    assert "m1" not in content["nodes"]
+
+
+def test_it_is_evaluated_and_drawn(circuit, book, capsys):
+    assert main(["evaluate", str(circuit), *MINI, "--dictionary", f"{book}@mlp_out.1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["edges"] == 30 and row["faithfulness"] is not None
+    assert main(["show", str(circuit)]) == 0
+    assert "m1.error" in capsys.readouterr().out
+
+
+def test_with_every_edge_kept_the_circuit_is_the_model(book, tmp_path, capsys):
+    out = tmp_path / "all.json"
+    given = ["--dictionary", str(book), "--top-features", "2", "--method", "eap", "--fraction", "1", "--out", str(out)]
+    assert main(["discover", *MINI, *given]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), *MINI, "--dictionary", str(book), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["faithfulness"] == pytest.approx(1, abs=1e-4)
+
+
+def refused(capsys, said, *arguments):
+    assert main([*arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1, err
+
+
+def test_what_is_wrong_is_one_line(circuit, book, tmp_path, capsys):
+    other = tmp_path / "other"
+    width = load_model("mini", device="cpu").config.d_model
+    save_dictionary(dictionary(width, seed=9).to(torch.zeros(())), other, Site.parse("mlp_out.1"))
+    refused(capsys, "give --dictionary DIR@mlp_out.1", "evaluate", str(circuit), *MINI)
+    refused(capsys, "another dictionary", "evaluate", str(circuit), *MINI, "--dictionary", str(other))
+    found = ["--method", "eap", "--out", str(tmp_path / "x.json")]
+    refused(capsys, "layers 0 to", "discover", *MINI, "--dictionary", f"{book}@mlp_out.7", *found)
+    refused(capsys, "two dictionaries", "discover", *MINI, "--dictionary", str(book), str(other), *found)
+    refused(capsys, "goes with --dictionary", "discover", *MINI, "--top-features", "3", *found)
+    refused(capsys, "no rule for nodes", "discover", *MINI, "--dictionary", str(book), "--method", "hisp", *found[2:])
+    narrow = tmp_path / "narrow"
+    save_dictionary(dictionary(5).to(torch.zeros(())), narrow, Site.parse("mlp_out.0"))
+    refused(capsys, "reads 5", "discover", *MINI, "--dictionary", str(narrow), *found)
+    assert not (tmp_path / "x.json").exists()
