@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..circuit import EdgeScores
 from ..data import Data
@@ -14,6 +15,7 @@ from ..model.transformer import Transformer
 from .cost import Cost, edge_passes
 from .registry import method
 
+_MASKS = 64  # a call, where edges are cut by masks
 _LIVE = 8  # residual streams that a cut holds at once: the stream, an MLP's four, what is added
 
 
@@ -46,6 +48,8 @@ def discover(
     graph = model.graph
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    if model.reads_apart:
+        return _by_masks(evaluator, graph.exists, masks_at_once or _MASKS)
     for ready in evaluator.prepared():
         cuts = SingleCuts(model, ready.inputs, ready.prefix, ready.runs.read)
         plain = objective.loss(cuts.plain, ready.targets).double().sum()
@@ -60,3 +64,14 @@ def discover(
                 w, r = torch.tensor(part).T
                 values[w, r] += (losses - plain).cpu()
     return EdgeScores(graph, values / data.n)
+
+
+def _by_masks(evaluator: Evaluator, exists: Tensor, at_once: int) -> EdgeScores:
+    """The same by whole cut passes, for graphs in which every node computes from an input of its own."""
+    graph, values = evaluator.model.graph, torch.zeros(exists.shape, dtype=torch.float64)
+    plain = evaluator.loss(exists[None])[0]
+    for part in exists.nonzero().split(at_once):
+        masks = exists.repeat(len(part), 1, 1)
+        masks[torch.arange(len(part)), part[:, 0], part[:, 1]] = False
+        values[part[:, 0], part[:, 1]] = evaluator.loss(masks) - plain
+    return EdgeScores(graph, values)

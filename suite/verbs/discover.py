@@ -117,6 +117,8 @@ def run(options: argparse.Namespace) -> int:
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
     books = dictionaries.read(options.dictionary)
+    if books and options.format not in ("eap-ig", "mib"):
+        raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
     problem = problems.load(options, prompts=options.prompts)
     objective = asked or OBJECTIVES.get(problem.objective)
     problem = dictionaries.choosing(
