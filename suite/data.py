@@ -79,7 +79,11 @@ class Data:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of the content; the same in every process and Python version."""
+        """``content_hash``, remembered."""
+        return self.content_hash()
+
+    def content_hash(self) -> str:
+        """16 hex digits of the content, read now; the same in every process and Python version."""
         digest = hashlib.sha256()
         parts = {name: getattr(self, name) for name in (*_ROWS, "reference", "templates")}
         parts |= {f"positions.{name}": value for name, value in sorted((self.positions or {}).items())}

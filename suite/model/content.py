@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import MISSING, Field, fields
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .block import Config
-    from .transformer import Transformer
+import torch
+from torch import nn
+
+from .block import Config
 
 
-def content_hash(model: Transformer) -> str:
-    """16 hex digits of a model's configuration and of its weights' names, dtypes, shapes and bytes, read now.
+def content_hash(model: nn.Module) -> str:
+    """16 hex digits of a transformer's configuration and of its weights' names, dtypes, shapes and bytes, read now.
 
     ``Transformer.weights_hash`` is this, remembered; asking again tells whether somebody has changed the model since.
     """
-    import torch
-
     digest = hashlib.sha256(_written(model.config))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())

@@ -11,7 +11,7 @@ from ..store.keys import KEY_VERSION, key_of
 from ..store.record import CellIdentity, plain
 
 if TYPE_CHECKING:
-    from ..run.evaluation import Evaluation
+    from .evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .subject import Subject, first, subject
 
 if TYPE_CHECKING:
     from ..methods import Method
-    from ..run.evaluation import Evaluation
+    from .evaluation import Evaluation
     from .spec import Grid, MethodChoice, Spec
 
 

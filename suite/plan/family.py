@@ -18,6 +18,17 @@ def families(cells: Iterable[Cell]) -> tuple[Family, ...]:
     """The cells in families, in the order of each family's first cell."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        together = names.method(cell.sources.method).runs_together(names.ablation(cell.ablation))
-        found.setdefault(cell.without_seed() if together else cell.key, []).append(cell)
+        found.setdefault(_family_key(cell), []).append(cell)
     return tuple(tuple(family) for family in found.values())
+
+
+def share(cells: Iterable[Cell], shard: tuple[int, int]) -> tuple[Cell, ...]:
+    """The I-th of N shares of the cells, I from 1: chosen by key, so that N machines need not know of each other, and
+    families stay together."""
+    number, of = shard
+    return tuple(cell for cell in cells if int(_family_key(cell), 16) % of == number - 1)
+
+
+def _family_key(cell: Cell) -> str:
+    together = names.method(cell.sources.method).runs_together(names.ablation(cell.ablation))
+    return cell.without_seed() if together else cell.key

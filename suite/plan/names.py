@@ -74,10 +74,23 @@ def is_file(method: str) -> bool:
 
 
 def method(name: str) -> Method:
-    """A registered method, or the function of a user's file, called ``my_method.py:discover`` wherever the file is."""
+    """A registered method, or what a user's file declares of its function, ``my_method.py:discover``: the file is read
+    in a process of its own, and its function runs in another one (see suite/run/search.py)."""
     from ..methods import METHODS
 
-    return _user_method(source(name)) if is_file(name) else METHODS.get(name)
+    return _declared(source(name)) if is_file(name) else METHODS.get(name)
+
+
+def callable_method(name: str) -> Method:
+    """A method that can be called in this process; a user's file is executed here."""
+    from ..methods import METHODS, load_user_method
+
+    return _named(load_user_method(source(name))) if is_file(name) else METHODS.get(name)
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a method is one of this package's own, and not a user's file or another package's."""
+    return not is_file(name) and method(name).function.__module__.startswith(f"{__name__.partition('.')[0]}.")
 
 
 def source(method_name: str) -> str:
@@ -89,12 +102,16 @@ def source(method_name: str) -> str:
 
 
 @lru_cache
-def _user_method(where: str) -> Method:
-    """Loaded once a process, so that every cell of a run sees one version of the file."""
-    from ..methods import load_user_method
+def _declared(where: str) -> Method:
+    """Read once a process, so that every cell of a run sees one version of the file."""
+    from ..methods.declared import declared_by
 
-    loaded = load_user_method(where)
-    return replace(loaded, name=Path(where).name) if loaded.name == where else loaded
+    return _named(declared_by(where))
+
+
+def _named(loaded: Method) -> Method:
+    """The method under the name that cells have: its file's, wherever the file is."""
+    return replace(loaded, name=Path(loaded.name).name) if is_file(loaded.name) else loaded
 
 
 def ablation(name: str) -> Ablation:

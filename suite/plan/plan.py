@@ -16,7 +16,7 @@ from ..store.store import Store
 from . import names
 from .cell import Cell
 from .estimate import Estimator, spoken
-from .expand import LEFT_OUT, Expansion, NotRun
+from .expand import LEFT_OUT, Expansion, NotRun, expand
 
 if TYPE_CHECKING:
     from .spec import Spec
@@ -154,7 +154,7 @@ def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
         SpecError: as ``select``.
     """
     models = filters(only).get("model")
-    found = spec.expansion(models)
+    found = expand(spec, models)
     if models and not found.cells and found.not_run:  # a name that the benchmark does not have
         raise SpecError(_leaves_nothing("model", models, {each.model for each in found.not_run}))
     return found
@@ -197,7 +197,7 @@ def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
     evaluation = planned.cell.evaluation
     if evaluation is None:
         return planned
-    key = evaluation.key(planned.cell)
+    key = evaluation.key(planned.cell.key)
     if not store.has_evaluation(key):
         return replace(planned, state="unevaluated")
     record = store.evaluation(key)

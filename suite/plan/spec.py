@@ -26,7 +26,7 @@ auto-circuit's JSON), with a ``model``. Paths are relative to the folder that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -36,14 +36,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..errors import CircuitMeterError, SpecError, unknown
 from ..intervention.setting import FACTORS, LEVELS, grid
 from ..reading import read_toml, reading
-from ..run.evaluation import SELECTIONS, SIZES, Evaluation
 from . import names
 from .cell import Cell
+from .evaluation import SELECTIONS, SIZES, Evaluation
 from .subject import first
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
-    from .expand import Expansion
 
 EXTENSION = ".toml"
 
@@ -254,23 +253,6 @@ class Spec(BaseModel):
         return self.model_copy(
             update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)}
         )
-
-    def cells(self) -> tuple[Cell, ...]:
-        """Every cell once, in the spec's order; those that have no meaning say why in ``.undefined``."""
-        return self.expansion().cells
-
-    def expansion(self, models: Sequence[str] | None = None) -> Expansion:
-        """The cells, and the models that have none because they are not on this machine (see expand.py)."""
-        from .expand import expand
-
-        return expand(self, models)
-
-    @property
-    def n_cells(self) -> int:
-        """How many cells there are, counted without loading a model."""
-        from .expand import size
-
-        return size(self)
 
 
 _TABLES = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}

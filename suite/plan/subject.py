@@ -78,6 +78,11 @@ def subject_of(cell: Cell, device: str = "cpu") -> Subject:
     return subject(cell.sources.task, cell.sources.model, device, cell.sources.prompts)
 
 
+def forget_subjects() -> None:
+    """The next cell loads its subject anew: somebody changed what is kept."""
+    subject.cache_clear()
+
+
 def first(data: Data, n: int | None) -> Data:
     """The first ``n`` prompts, which are in random order; all where ``n`` is ``None`` or more than there are."""
     import torch

@@ -40,6 +40,23 @@ def deterministic() -> Iterator[None]:
         torch.set_deterministic_debug_mode(mode)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Undoes what code inside changes for its whole process: folder, default dtype, gradient mode, threads, checks."""
+    import torch
+
+    folder, dtype, grad = os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+
+
 def seed_everything(key: str) -> None:
     """Seeds the global generators from a cell's key, so that a method that draws from them repeats itself too."""
     import numpy

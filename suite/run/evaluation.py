@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ..errors import one_line
 from ..intervention.setting import Setting
 from ..plan.cell import Cell
 from ..plan.subject import first
-from ..store.record import Cost, EvaluatedCircuit, EvaluationIdentity, EvaluationRecord, SettingRow, plain
+from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, SettingRow, plain
 from .environment import provenance
 
 if TYPE_CHECKING:
@@ -23,62 +23,8 @@ if TYPE_CHECKING:
 
     from ..circuit import Circuit
     from ..data import Data
+    from ..plan.evaluation import Evaluation
     from ..plan.subject import Subject
-
-VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
-SIZES = ("true", "native")
-SELECTIONS = ("top-n", "greedy", "pnr", "ilp")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How the circuits of a cell are evaluated.
-
-    Args:
-        settings: cells of the ablation grid, as ``Setting`` prints them.
-        sizes: shares of the graph's edges, ``true`` (as many edges as the truth under the cell's own ablation has),
-            ``native`` (the circuits that the method itself returned).
-        selection: how a circuit of a size is made from scores: one of ``SELECTIONS`` (selection.py).
-        absolute: whether edges are ranked by absolute score.
-        split, data: which of the task's prompts are run, and 16 hex digits of their content.
-        batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
-            over the batch: such a number is another one with other batches, and its row says of how many prompts.
-        prompts: the first how many of the split, ``None`` for all. Not in the identity: ``data`` says it.
-        by_template: whether the faithfulness on each template's prompts is told as well. In the identity where it is.
-        undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
-    """
-
-    settings: tuple[str, ...]
-    sizes: tuple[float | str, ...]
-    selection: str
-    absolute: bool
-    split: str
-    data: str
-    batch_size: int | None = None
-    prompts: int | None = None
-    by_template: bool = False
-    undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    def identity(self, cell: Cell) -> EvaluationIdentity:
-        """Everything that changes a number of the evaluation of ``cell``."""
-        return EvaluationIdentity(
-            evaluation_version=VERSION,
-            cell=cell.key,
-            data=self.data,
-            settings=self.settings,
-            sizes=self.sizes,
-            selection=self.selection,
-            absolute=self.absolute,
-            **({"batch_size": self.batch_size} if any(_over_batch(text) for text in self.settings) else {}),
-            **({"by_template": True} if self.by_template else {}),
-        )
-
-    def key(self, cell: Cell) -> str:
-        return self.identity(cell).key
-
-
-def _over_batch(setting: str) -> bool:
-    return Setting.parse(setting).cut.ablation.over == "batch"
 
 
 def evaluate(
@@ -107,8 +53,8 @@ def evaluate(
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
         rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation)
     return EvaluationRecord(
-        key=evaluation.key(cell),
-        identity=evaluation.identity(cell),
+        key=evaluation.key(cell.key),
+        identity=evaluation.identity(cell.key),
         status="done",
         kind=None,
         reason=None,
@@ -124,11 +70,11 @@ def failure(cell: Cell, kind: str, reason: str) -> EvaluationRecord:
     """The record of an evaluation that went wrong; ``kind`` and ``reason`` as of a cell's."""
     evaluation = cell.evaluation
     return EvaluationRecord(
-        key=evaluation.key(cell),
-        identity=evaluation.identity(cell),
+        key=evaluation.key(cell.key),
+        identity=evaluation.identity(cell.key),
         status="failed",
         kind=kind,
-        reason=reason,
+        reason=one_line(reason),
         split=evaluation.split,
     )
 

@@ -17,11 +17,13 @@ class Outcome:
     """How one cell ended: what of its record is shown at once.
 
     Args:
+        key: the cell's.
         status, kind, reason: as in the record.
         seconds: from loading to scoring; ``None`` when the worker did not live to say.
         peak_memory_bytes: while the method searched, where it was measured.
     """
 
+    key: str
     status: str
     kind: str | None
     reason: str | None
@@ -29,10 +31,12 @@ class Outcome:
     peak_memory_bytes: int | None
 
     @classmethod
-    def of(cls, record: Record | EvaluationRecord, cost: Cost | None = None) -> Outcome:
-        """How the result of this record ended; ``cost`` where it is not the record's own."""
+    def of(cls, record: Record | EvaluationRecord, key: str | None = None, cost: Cost | None = None) -> Outcome:
+        """How the result of this record ended; ``key`` and ``cost`` where they are not the record's own."""
         cost = cost or record.cost
-        return cls(record.status, record.kind, record.reason, cost.total_seconds, cost.peak_memory_bytes)
+        return cls(
+            key or record.key, record.status, record.kind, record.reason, cost.total_seconds, cost.peak_memory_bytes
+        )
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,24 @@ from ..plan.cell import Cell
 from ..plan.family import Family
 from ..store.record import EvaluationRecord, Record
 from ..store.store import Store
+from .discovery import diagnosis
 from .events import Outcome
-from .search import diagnosis, run_family
+from .search import run_family
 
 
-def complete(family: Family, store: Store, device: str) -> Iterator[Outcome]:
+def complete(family: Family, store: Store, device: str, seconds: float | None = None) -> Iterator[Outcome]:
     """Brings a family's cells into the store, each with its evaluation where it is to have one: how each ended.
 
     Args:
         family: what is missing, in part or in whole, or is to be tried again.
         device: as torch names it.
+        seconds: how long one cell may take, of a method that has a process of its own; the executor ends others.
 
     Raises:
         StoreError: the store cannot be written to.
     """
     missing = tuple(cell for cell in family if _finished(cell, store) is None)
-    for record, tensors in run_family(missing, device) if missing else ():
+    for record, tensors in run_family(missing, device, seconds) if missing else ():
         store.write(record, tensors)
     yield from (_with_evaluation(cell, store, device) for cell in family)
 
@@ -36,7 +38,7 @@ def _with_evaluation(cell: Cell, store: Store, device: str) -> Outcome:
     evaluation = _evaluated(cell, store, record, device)
     store.write_evaluation(evaluation)
     seconds = (record.cost.total_seconds or 0.0) + (evaluation.cost.total_seconds or 0.0)
-    return Outcome.of(evaluation, record.cost.model_copy(update={"total_seconds": seconds}))
+    return Outcome.of(evaluation, cell.key, record.cost.model_copy(update={"total_seconds": seconds}))
 
 
 def _finished(cell: Cell, store: Store) -> Record | None:

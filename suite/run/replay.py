@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError
 from ..plan.cell import Cell
+from ..plan.expand import expand
 from ..plan.spec import Spec
 from ..store.check import Check
 from ..store.merge import CLOSE
@@ -50,7 +51,7 @@ def _cells(store: Store) -> tuple[dict[str, Cell], list[str]]:
     cells, absent = {}, []
     for name, benchmark in store.benchmarks().items():
         try:
-            cells |= {cell.key: cell for cell in Spec.of(dict(benchmark.spec)).cells()}
+            cells |= {cell.key: cell for cell in expand(Spec.of(dict(benchmark.spec))).cells}
         except CircuitMeterError as error:
             absent.append(f"{name} cannot be computed anew: {error}")
     return cells, absent

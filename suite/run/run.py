@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import SpecError
 from ..plan.cell import Cell
 from ..plan.estimate import spoken
-from ..plan.family import families
+from ..plan.family import families, share
 from ..plan.plan import Plan, compare, expansion, select
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from ..plan.expand import Expansion
     from ..plan.spec import Spec
 
-__all__ = ["Summary", "run", "run_cell"]
+__all__ = ["DEFAULT_TIME_LIMIT", "Summary", "run", "run_cell"]
+
+DEFAULT_TIME_LIMIT = 6 * 3600.0  # seconds a cell: what hangs costs a worker a quarter of a day, not a week
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,9 @@ def run(
     workers: int | None = None,
     device: str = "auto",
     executor: str = "local",
+    address: str | None = None,
+    shard: tuple[int, int] | None = None,
+    time_limit: float | None = None,
     retry_failed: bool = False,
     only: Sequence[str] = (),
     on_event: Callable[[Event], None] | None = None,
@@ -93,6 +99,9 @@ def run(
         workers: how many families at a time; one a core by default, or one a GPU. Never changes a result.
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: what runs the cells (see ``executors``).
+        address: where a cluster is, for an executor that runs on one.
+        shard: (I, N): only the I-th of N fixed shares of the cells (see ``share``).
+        time_limit: seconds that a cell may take; ``None`` for the benchmark's own, or ``DEFAULT_TIME_LIMIT``.
         retry_failed: whether to run failed cells again; their old rows are kept under ``failed/``.
         only: ``KEY=VALUE`` filters.
         on_event: told what happens, in this process; raising ends the run.
@@ -102,16 +111,16 @@ def run(
         StoreError: the store cannot be written to.
         KeyboardInterrupt: when interrupted, once the workers are stopped; what is finished is kept.
     """
-    from ..model.device import resolve
-
     start = time.perf_counter()
     tell = (lambda event: None) if on_event is None else on_event
-    execute = executors.get(executor)
-    where = resolve(device)
-    staff = executors.crew(where, workers)
+    execute = executors.EXECUTORS.get(executor)
+    if address and executor not in executors.CLUSTERS:
+        raise SpecError(f"--address is where a cluster is; --executor {executor} runs on none. Add --executor ray.")
+    staff = executors.crew(executor, device, workers)
     expanded = expansion(spec, only)
     chosen = select(expanded.cells, only)
-    store = Store(store_path, create=True)
+    chosen = chosen if shard is None else share(chosen, shard)
+    store = Store(Path(store_path).absolute(), create=True)  # workers may be in another folder
     found = compare(spec.name, chosen, store, expanded.not_run)
     for key, reason in found.damaged.items():
         store.set_aside(key, reason)
@@ -124,7 +133,8 @@ def run(
 
     ran: dict[Cell, Outcome] = {}
     # Closed whatever happens, so that no worker outlives an interruption.
-    with closing(execute(work, store=store, devices=staff, timeout_seconds=spec.timeout_seconds)) as events:
+    limit = time_limit or spec.timeout_seconds or DEFAULT_TIME_LIMIT
+    with closing(execute(work, store=store, devices=staff, timeout_seconds=limit, address=address)) as events:
         for event in events:
             if isinstance(event, Finished):
                 ran[event.cell] = event.outcome

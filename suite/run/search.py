@@ -6,41 +6,42 @@ Nothing raises out of here but what ends a process: a cell that fails is a row t
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, DataError, NotFinite, Undefined
+from ..errors import CircuitMeterError
 from ..plan import names
 from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, subject_of
+from ..process import told
 from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure, plain
-from ..users_line import raised
-from .cost import measure
-from .environment import provenance, seed_everything
+from .apart import discover_apart
+from .discovery import Failed, diagnosis, discover_here, tensors_of
+from .environment import provenance, undisturbed
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..circuit import Discovery, Reference
 
-_NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
 
-
-def run_cell(cell: Cell, device: str = "cpu") -> tuple[Record, dict[str, np.ndarray]]:
+def run_cell(cell: Cell, device: str = "cpu", seconds: float | None = None) -> tuple[Record, dict[str, np.ndarray]]:
     """Measures a cell.
 
     Args:
         device: as torch names it.
+        seconds: how long a method that has a process of its own may take; ``None``: as long as it needs.
 
     Returns:
         The record and the tensors, as ``Store.write`` takes them: for a failure, the row that says why, and none.
     """
-    return next(run_family((cell,), device))
+    return next(run_family((cell,), device, seconds))
 
 
-def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
+def run_family(
+    family: Family, device: str = "cpu", seconds: float | None = None
+) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
     """Measures the cells of a family, in their order: what ``run_cell`` returns for each, as soon as it is scored.
 
     Each of several cells is charged its share of what they cost together, and says so: ``shared_by``. Cells that fail
@@ -49,24 +50,24 @@ def run_family(family: Family, device: str = "cpu") -> Iterator[tuple[Record, di
     start, measured, first = time.perf_counter(), {}, family[0]
     try:
         on = subject_of(first, device)
-        found = discover(family, on, device, measured)
-    except Exception as error:  # whatever it is, the other cells are run all the same
-        if len(family) > 1:
+        found = discover(family, on, device, measured, None if seconds is None else seconds * len(family))
+    except (Exception, SystemExit) as error:  # whatever it is, the other cells are run all the same
+        if len(family) > 1 and getattr(error, "kind", None) != "timeout":
             for cell in family:
-                yield run_cell(cell, device)
+                yield run_cell(cell, device, seconds)
             return
-        on, found = None, (error,)
+        on, found = None, (error,) * len(family)
     spent = _share(measured | {"total_seconds": time.perf_counter() - start}, len(family))
     for cell, discovery in zip(family, found, strict=True):
         start = time.perf_counter()
         try:
-            if isinstance(discovery, Exception):
+            if isinstance(discovery, BaseException):
                 raise discovery
-            record, tensors = _scored(cell, on, discovery), _tensors(discovery)
-        except Exception as error:
+            record, tensors = _scored(cell, on, discovery), tensors_of(discovery)
+        except (Exception, SystemExit) as error:
             record, tensors = _failed(cell, error), {}
-        seconds = spent["total_seconds"] + time.perf_counter() - start
-        cost = Cost(**spent | {"total_seconds": seconds}, parameters=plain(cell.cost_only))
+        total = spent["total_seconds"] + time.perf_counter() - start
+        cost = Cost(**spent | {"total_seconds": total}, parameters=plain(cell.cost_only))
         yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
@@ -78,45 +79,39 @@ def _share(cost: dict[str, Any], n: int) -> dict[str, Any]:
     return shared | {"shared_by": n}
 
 
-def _failed(cell: Cell, error: Exception) -> Record:
-    kind, reason = diagnosis(error)
-    told = isinstance(error, CircuitMeterError)
-    diagnostics = {} if told else {"traceback": "".join(traceback.format_exception(error)).splitlines()}
-    return failure(cell.identity(), kind, reason, diagnostics=diagnostics)
+def _failed(cell: Cell, error: BaseException) -> Record:
+    trace = error.trace if isinstance(error, Failed) else told(error)["trace"]
+    stated = isinstance(error, CircuitMeterError) and not isinstance(error, Failed)
+    diagnostics = {"traceback": trace} if trace and not stated else {}
+    return failure(cell.identity(), *diagnosis(error), diagnostics=diagnostics)
 
 
 def discover(
-    family: Family, on: Subject, device: str = "cpu", cost: dict[str, Any] | None = None
+    family: Family,
+    on: Subject,
+    device: str = "cpu",
+    cost: dict[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> tuple[Discovery, ...]:
-    """Runs the method of a family's cells, and raises whatever it raises.
+    """Runs the method of a family's cells, and raises whatever it raises: a built-in one here, any other in a process
+    of its own.
 
     Args:
         on: what ``subject`` gives for the cells' sources.
         device: as torch names it.
         cost: filled with what the search cost, also when it raises.
+        seconds: how long a process of its own may take; ``None``: as long as it needs.
 
     Raises:
         DataError: the task, the model or the method is no longer what it was when the cells were planned.
+        MethodError: it changed the model or the data.
+        Ended, Failed: as ``discover_apart``.
     """
-    cell = family[0]
-    method = names.method(cell.sources.method)
-    found = (on.data.hash, on.model.weights_hash, on.model.graph.hash, method.version)
-    if found != (cell.data, cell.weights, cell.graph, cell.version):
-        raise DataError(f"the files behind {cell} changed after the run was planned; run it again.")
-    ablation = names.ablation(cell.ablation)
-    seed_everything(cell.key)
     spent = {} if cost is None else cost
-    with measure(device, spent):
-        return method.discover_each(
-            on.model,
-            on.data,
-            ablation=ablation,
-            objective=None if cell.objective is None else names.objective(cell.objective),
-            seeds=[each.seed or 0 for each in family],
-            truth=on.reference(ablation) if "truth" in method.needs else None,
-            **cell.parameters,
-            **cell.cost_only,
-        )
+    if names.is_built_in(family[0].sources.method):
+        with undisturbed():
+            return discover_here(family, on, device, spent)
+    return discover_apart(family, on, device, spent, seconds)
 
 
 def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
@@ -176,28 +171,3 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
         output_error=float((cut - full).abs().max()),
         objective=float(objective.value(evaluator.loss(masks[:1])[0])),
     )
-
-
-def _tensors(discovery: Discovery) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    circuits = {f"circuit.{i}": native.circuit.edges for i, native in enumerate(discovery.circuits)}
-    return {"scores": discovery.scores.values.cpu().numpy().astype(np.float64)} | {
-        name: edges.cpu().numpy().astype(np.uint8) for name, edges in circuits.items()
-    }
-
-
-def diagnosis(error: Exception) -> tuple[str, str]:
-    """(kind, one line) of what went wrong."""
-    import torch
-
-    message = " ".join(str(error).split())
-    if isinstance(error, Undefined):
-        return "undefined", message
-    if isinstance(error, (NotFinite, FloatingPointError)):
-        return "nan", message
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY in message:
-        return "memory", message or "out of memory"
-    if isinstance(error, CircuitMeterError):
-        return "error", message
-    return "error", raised(error)

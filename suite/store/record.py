@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..errors import one_line
 from .model import File, Identity, Kept, Key, Number, Values, plain
 
 __all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure", "plain"]
@@ -292,7 +293,7 @@ def failure(
         identity=identity,
         status="failed",
         kind=kind,
-        reason=" ".join(reason.split()),
+        reason=one_line(reason),
         n_edges=None,
         cost=cost or Cost(),
         provenance=provenance or Provenance(),

@@ -33,7 +33,11 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "--executor",
         metavar="NAME",
         default="local",
-        help="what runs the cells: local (processes on this machine, the default) or serial (this process)",
+        help="what runs the cells: local (processes on this machine, the default), serial (one after another), ray (a "
+        "cluster; circuitmeter[ray]), slurm (jobs; circuitmeter[slurm]), or another package's",
+    )
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, or one that is started here)"
     )
     add_device(parser)
 
@@ -141,6 +145,25 @@ def fraction(text: str) -> float:
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction (above 0, at most 1)")
     return number
+
+
+def seconds(text: str) -> float:
+    """A time limit: above 0, and finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time limit (seconds, above 0)")
+    return number
+
+
+def shard(text: str) -> tuple[int, int]:
+    """``I/N``, I from 1 to N."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give I/N, such as 1/4 to 4/4")
+    return int(number), int(of)
 
 
 def threshold(text: str) -> float:

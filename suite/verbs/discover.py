@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.out.parent.is_dir() or options.out.is_dir():
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
     ablation = Ablation.parse(options.ablation)
-    method = names.method(options.method)
+    method = names.callable_method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
     books = dictionaries.read(options.dictionary)

@@ -223,10 +223,11 @@ def _references() -> list[dict[str, Any]]:
 
 
 def _benchmarks() -> list[dict[str, Any]]:
+    from ..plan.expand import size
     from ..plan.spec import Spec, benchmarks
 
     specs = [Spec.load(name) for name in benchmarks()]
-    return [{"name": spec.name, "cells": spec.n_cells, "description": spec.description} for spec in specs]
+    return [{"name": spec.name, "cells": size(spec), "description": spec.description} for spec in specs]
 
 
 def _papers() -> list[dict[str, Any]]:

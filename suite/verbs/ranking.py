@@ -28,10 +28,11 @@ def compare(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS)
     Only the tasks on which the method was asked in a setting count there. Methods that use no objective are compared
     in every setting, and do not decide over how many programs a method must have run to be ranked.
     """
+    from ..plan.expand import expand
     from ..store.store import Store
 
-    own = mine.cells()
-    wanted = {cell.key for cell in (*spec.cells(), *own)}
+    own = expand(mine).cells
+    wanted = {cell.key for cell in (*expand(spec).cells, *own)}
     records = [record for record in Store(store).records() if record.key in wanted]
     settings: dict[tuple[str, str | None], list[Cell]] = defaultdict(list)
     for cell in own:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from .arguments import add_benchmark, add_workers
+from .arguments import add_benchmark, add_workers, seconds, shard
 
 NAME = "run"
 HELP = "Run the cells of a benchmark that its store does not hold yet, and write the report."
@@ -19,6 +19,18 @@ REPORT = "report.html"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_benchmark(parser)
     add_workers(parser)
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="only the I-th of N fixed shares of the cells, chosen by key: for job arrays, with nothing to coordinate",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long a cell may take before it is a failed row (default: the benchmark's own limit, or six hours)",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run the cells that failed earlier again")
 
 
@@ -37,6 +49,9 @@ def run(options: argparse.Namespace) -> int:
             workers=options.workers,
             device=options.device,
             executor=options.executor,
+            address=options.address,
+            shard=options.shard,
+            time_limit=options.time_limit,
             retry_failed=options.retry_failed,
             only=options.only or (),
             on_event=progress,

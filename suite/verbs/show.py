@@ -201,7 +201,7 @@ def _discovered(
     from ..model.load.by_name import load_model
     from ..plan import names
 
-    method, parsed = names.method(name), Ablation.parse(ablation)
+    method, parsed = names.callable_method(name), Ablation.parse(ablation)
     reference, objective = truth.reference(parsed), OBJECTIVES.get(task.objective)
     model, data = load_model(task.model, device=options.device), task.data()
     if reason := method.undefined(parsed, None if method.objectives is None else objective, data, model.config):

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     over = changed(options.over)
     ablation = Ablation.parse(options.ablation)
-    methods = {name: names.method(name) for name in dict.fromkeys(options.method)}
+    methods = {name: names.callable_method(name) for name in dict.fromkeys(options.method)}
     parameters = parameters_of(methods, options.set or ())
     asked = OBJECTIVES.get(options.objective) if options.objective else None
     if bootstrapped := [what for what in over if what in ("prompts", "templates")]:

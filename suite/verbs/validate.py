@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
-from ..users_line import raised
 from .arguments import add_json, add_workers, add_yes
 from .ranking import METRICS, RIVALS, compare
 
@@ -50,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..model.device import resolve
     from ..plan import names
+    from ..plan.expand import expand
     from ..plan.plan import plan
     from ..plan.spec import Spec
     from ..run import executors
@@ -70,13 +70,13 @@ def run(options: argparse.Namespace) -> int:
     mine = mine.model_copy(update={"name": f"{spec.name}-with-{Path(options.method.rpartition(':')[0]).stem}"})
     device = resolve(options.device)
     store = store_of(options, spec)
-    workers = {"workers": options.workers, "device": options.device, "executor": options.executor}
+    workers = {name: getattr(options, name) for name in ("workers", "device", "executor", "address")}
     if (store / "store.json").exists():
         Store(store)  # refuses a newer one before anything runs
     with stdout_kept_clean():
-        rehearse(mine.cells(), str(device))
+        rehearse(expand(mine).cells, str(device))
         seconds = plan(spec, store).seconds  # of the built-in methods: what yours takes, nobody has declared
-        crew = executors.crew(device, options.workers)
+        crew = executors.crew(options.executor, options.device, options.workers)
         if seconds is not None:
             allow(f"{spec.name}, without your method,", seconds / len(crew), options.yes, less="a smaller benchmark")
         summaries = []
@@ -137,9 +137,8 @@ def _rehearse_one(cell: Cell, device: str) -> None:
     except Undefined:
         return
     except CircuitMeterError as error:
-        raise MethodError(f"on {cell.task} under {cell.ablation}, {error}") from error
-    except Exception as error:  # whatever a user's function raises is the answer to give
-        raise MethodError(f"on {cell.task} under {cell.ablation}, {cell.method} raised {raised(error)}.") from error
+        said = f"{cell.method} raised {error}." if getattr(error, "trace", None) else error  # a bug in it has a trace
+        raise MethodError(f"on {cell.task} under {cell.ablation}, {said}") from error
 
 
 def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:

@@ -21,6 +21,7 @@ from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Setting
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.spec import Spec
 
 PATCH = Ablation.parse("patch")
@@ -188,7 +189,7 @@ def test_a_benchmark_runs_tasks_as_text_on_models():
         "method": "eap",
         "ablation": "patch",
     }
-    cells = Spec.of({"name": "x", "grid": grid}).cells()
+    cells = expand(Spec.of({"name": "x", "grid": grid})).cells
     assert [(cell.task, cell.model) for cell in cells] == [
         (task, model) for task in ("ioi@flip+bos", "greater-than") for model in ("mini", "mini-seed1")
     ]

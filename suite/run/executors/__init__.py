@@ -1,60 +1,79 @@
 """What runs cells, in families (see ``family.py``). Each is a function
 
-    execute(families, *, store, devices, timeout_seconds) -> iterator of Started and Finished
+    execute(families, *, store, devices, timeout_seconds, address) -> iterator of Started and Finished
 
 that measures every cell once and has it in the store before it says ``Finished``. Families do not depend on each
-other, so an executor only decides where and when. A family of several cells has as many times the time limit.
+other, so an executor only decides where and when; it holds no state of its own, the store does. A family of several
+cells has as many times the time limit. ``address`` is where a cluster is, for those that run on one.
+
+Another package adds one through the entry-point group ``circuitmeter.executors``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
-from ...errors import SpecError, unknown
+from ...errors import SpecError
+from ...model.device import resolve
 from ...plan.family import Family
+from ...registry import Registry
+from ...store.store import Store
 from ..events import Finished, Started
 
-if TYPE_CHECKING:
-    import torch
-
-    from ...store.store import Store
-
-EXECUTORS = {"local": "local", "serial": "serial"}  # name -> module of this package, imported when it is used
+CLUSTERS = ("ray", "slurm")  # whose machines have other devices than this one
 
 
 class Execute(Protocol):
     """See the module's docstring; ``devices`` has one entry a worker, as torch names it."""
 
     def __call__(
-        self, families: Sequence[Family], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
+        self,
+        families: Sequence[Family],
+        *,
+        store: Store,
+        devices: Sequence[str],
+        timeout_seconds: float | None,
+        address: str | None = None,
     ) -> Iterator[Started | Finished]: ...
 
 
-def get(name: str) -> Execute:
-    """The executor called ``name``. Raises SpecError that says which there are."""
-    if name not in EXECUTORS:
-        raise SpecError(unknown("executor", name, EXECUTORS))
-    execute: Callable = import_module(f".{EXECUTORS[name]}", __name__).execute
-    return execute
+EXECUTORS: Registry[Execute] = Registry("executor", "circuitmeter.executors")
 
 
-def crew(device: torch.device, workers: int | None) -> list[str]:
+def _built_in(name: str, *given: Any, **named: Any) -> Iterator[Started | Finished]:
+    """An executor of this package, imported when it is used: Ray takes a second."""
+    return import_module(f".{name}", __name__).execute(*given, **named)
+
+
+for _name in ("local", "serial", *CLUSTERS):
+    EXECUTORS.add(_name, partial(_built_in, _name))
+
+
+def crew(executor: str, device: str, workers: int | None) -> list[str]:
     """The device of each worker: by default one worker a core, or one a GPU.
 
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``; on a cluster, ``auto`` is what this machine has.
+
     Raises:
-        SpecError: fewer than one worker.
+        SpecError: fewer than one worker; a device that is not here, where the work is done here.
     """
     import torch
 
     if workers is not None and workers < 1:
         raise SpecError(f"--workers {workers}: give 1 or more.")
-    if device.type == "cpu":
+    if executor in CLUSTERS:
+        kind = device if device != "auto" else resolve(device).type
+        return [kind] * (workers or _cores())
+    where = resolve(device)
+    if where.type == "cpu":
         return ["cpu"] * (workers or _cores())
-    count = torch.get_device_module(device).device_count()
-    return [f"{device.type}:{worker % count}" for worker in range(workers or count)]
+    count = torch.get_device_module(where).device_count()
+    return [f"{where.type}:{worker % count}" for worker in range(workers or count)]
 
 
 def _cores() -> int:

@@ -1,6 +1,7 @@
 """Families one after another in this process: for a debugger, and where processes cannot be started.
 
-The numbers are those of ``local``. A cell that takes the process down takes the run down, and time limits do not hold.
+The numbers are those of ``local``. A built-in method that takes the process down takes the run down, and time limits
+hold only for methods that have processes of their own.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from ..family_work import complete
 
 
 def execute(
-    families: Sequence[Family], *, store: Store, devices: Sequence[str], timeout_seconds: float | None
+    families: Sequence[Family],
+    *,
+    store: Store,
+    devices: Sequence[str],
+    timeout_seconds: float | None,
+    address: str | None = None,
 ) -> Iterator[Started | Finished]:
     """Measures families on the first of the devices. Raises StoreError when the store cannot be written to."""
     with deterministic():
         for family in families:
             yield from (Started(cell, getpid()) for cell in family)
-            outcomes = complete(family, store, devices[0])
+            outcomes = complete(family, store, devices[0], timeout_seconds)
             yield from (Finished(cell, outcome) for cell, outcome in zip(family, outcomes, strict=True))

@@ -7,6 +7,7 @@ import pytest
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import DataError, ModelAbsent, SpecError, TaskUnaskable
+from circuitmeter.suite.plan.expand import expand, size
 from circuitmeter.suite.plan.plan import plan
 from circuitmeter.suite.plan.spec import Spec, benchmarks
 from circuitmeter.suite.run import run
@@ -68,7 +69,7 @@ def test_a_model_that_only_leaves_out_is_not_looked_for(asked, tmp_path):
 
 def test_without_any_of_its_models_a_benchmark_is_refused(asked, tmp_path, capsys):
     with pytest.raises(ModelAbsent, match="no model 'gpt2' on this machine"):
-        small(model="gpt2").cells()
+        expand(small(model="gpt2"))
     with pytest.raises(ModelAbsent):
         run.run(small(), tmp_path / "s", only=["model=gpt2"])
     assert not (tmp_path / "s").exists()
@@ -90,7 +91,7 @@ def test_a_data_set_of_the_hub_is_asked_for_once(asked, monkeypatch):
 
 
 def test_fewer_prompts_are_another_measurement_and_workers_use_them(tmp_path):
-    all_of_them, few = small(model="mini", prompts=None).cells(), small(model="mini").cells()
+    all_of_them, few = expand(small(model="mini", prompts=None)).cells, expand(small(model="mini")).cells
     assert len({cell.data for cell in (*all_of_them, *few)}) == 2
     counted = run.run_cell(few[0])[0].cost.forward
     assert counted < run.run_cell(all_of_them[0])[0].cost.forward / 10
@@ -99,10 +100,10 @@ def test_fewer_prompts_are_another_measurement_and_workers_use_them(tmp_path):
 
 
 def test_the_size_of_a_benchmark_is_counted_without_its_models(asked):
-    assert small().n_cells == 8 and not asked
-    assert small(seed=[0, 1], ablation=["patch", "resample"]).n_cells == 2 * (2 + 1 + 2 + 2) and not asked
+    assert size(small()) == 8 and not asked
+    assert size(small(seed=[0, 1], ablation=["patch", "resample"])) == 2 * (2 + 1 + 2 + 2) and not asked
     quick = Spec.load("quick")
-    assert quick.n_cells == len(quick.cells())
+    assert size(quick) == len(expand(quick).cells)
     assert "gpt2-1" in benchmarks()
 
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.family import families
 from circuitmeter.suite.run.events import Finished, Started
 from circuitmeter.suite.run.run import run
@@ -49,12 +50,14 @@ def small(spec, method, **changes):
 
 
 def test_seeds_of_one_cell_are_a_family_and_nothing_else_is(spec):
-    cells = small(
-        spec,
-        [PROBING, {"name": "random", "seed": [0, 1]}, PROBING | {"steps": 30}],
-        task=["tracr/hist", "tracr/hist@fixed"],
-        ablation=["patch", "zero", "resample"],
-    ).cells()
+    cells = expand(
+        small(
+            spec,
+            [PROBING, {"name": "random", "seed": [0, 1]}, PROBING | {"steps": 30}],
+            task=["tracr/hist", "tracr/hist@fixed"],
+            ablation=["patch", "zero", "resample"],
+        )
+    ).cells
     found = families(cells)
     assert sorted(cell.key for family in found for cell in family) == sorted(cell.key for cell in cells)
     for family in found:
@@ -65,7 +68,7 @@ def test_seeds_of_one_cell_are_a_family_and_nothing_else_is(spec):
 
 
 def test_a_family_is_as_many_records_each_as_alone_with_its_share_of_the_cost(spec):
-    cells = families(small(spec, PROBING).cells())[0]
+    cells = families(expand(small(spec, PROBING)).cells)[0]
     # Rounding of float32, which Adam blows up where a gradient is nearly zero.
     together, alone = list(run_family(cells)), [run_cell(cell) for cell in cells]
     for (record, tensors), (its, its_tensors) in zip(together, alone, strict=True):

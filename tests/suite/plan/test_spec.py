@@ -8,6 +8,7 @@ import pytest
 
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.cell import Cell, Sources
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.plan import select
 from circuitmeter.suite.plan.spec import Spec, benchmarks
 from circuitmeter.suite.store.keys import key_of
@@ -109,24 +110,26 @@ def test_the_built_in_benchmarks_are_right():
 def test_a_file_is_named_by_its_stem_and_a_value_stands_for_a_list(tmp_path):
     found = load(tmp_path, '[grid]\ntask = "tracr/xproportion"\nmethod = "eap"\nablation = "zero"\nseed = 3\n')
     assert found.name == "mine" and found.grid[0].method[0].name == "eap" and found.grid[0].seed == (3,)
-    assert [(cell.method, cell.ablation, cell.seed) for cell in found.cells()] == [("eap", "zero", None)]
+    assert [(cell.method, cell.ablation, cell.seed) for cell in expand(found).cells] == [("eap", "zero", None)]
 
 
 def test_the_grid_is_a_product_and_each_cell_is_there_once():
-    found = spec(objective=["answer-difference", "l2"], method=["exact", "truth", "exact"]).cells()
+    found = expand(spec(objective=["answer-difference", "l2"], method=["exact", "truth", "exact"])).cells
     expected = [("exact", a, o) for a in ("patch", "zero") for o in ("answer-difference", "l2")]
     expected += [("truth", "patch", None), ("truth", "zero", None)]  # looks at no objective: one cell
     assert [(cell.method, cell.ablation, cell.objective) for cell in found] == expected
     twice = Spec.of({"name": "mine", "grid": [SMALL, SMALL | {"ablation": "zero"}]})
-    assert [cell.key for cell in twice.cells()] == [cell.key for cell in spec().cells()]
+    assert [cell.key for cell in expand(twice).cells] == [cell.key for cell in expand(spec()).cells]
 
 
 def test_the_objective_is_the_tasks_own_unless_given():
-    assert {cell.objective for cell in spec(method="eap").cells()} == {"answer-difference"}
+    assert {cell.objective for cell in expand(spec(method="eap")).cells} == {"answer-difference"}
 
 
 def test_seeds_belong_to_chance_alone():
-    cells = spec(method=["eap", {"name": "random", "seed": [5, 6]}], ablation=["zero", "resample"], seed=[0, 1]).cells()
+    cells = expand(
+        spec(method=["eap", {"name": "random", "seed": [5, 6]}], ablation=["zero", "resample"], seed=[0, 1])
+    ).cells
     assert [(c.method, c.ablation, c.seed) for c in cells] == [
         ("eap", "zero", None),
         ("eap", "resample", 0),
@@ -139,24 +142,25 @@ def test_seeds_belong_to_chance_alone():
 
 
 def test_globs_match_default_domains_and_variants_only_when_asked():
-    every = {cell.task for cell in spec(task="tracr/*", method="truth", ablation="zero").cells()}
-    fixed = {cell.task for cell in spec(task="tracr/*@fixed", method="truth", ablation="zero").cells()}
+    every = {cell.task for cell in expand(spec(task="tracr/*", method="truth", ablation="zero")).cells}
+    fixed = {cell.task for cell in expand(spec(task="tracr/*@fixed", method="truth", ablation="zero")).cells}
     assert len(every) >= 15 and not any("@" in task for task in every)
     assert {"tracr/reverse@fixed", "tracr/xproportion@fixed"} <= fixed and all(t.endswith("@fixed") for t in fixed)
 
 
 def test_what_has_no_meaning_says_why():
     reasons = {
-        (c.method, c.objective): c.undefined for c in spec(method=["eap", "exact"], objective=["l2", "kl"]).cells()
+        (c.method, c.objective): c.undefined
+        for c in expand(spec(method=["eap", "exact"], objective=["l2", "kl"])).cells
     }
     assert "gradient" in reasons["eap", "l2"] and reasons["exact", "l2"] is None
     assert "one number" in reasons["exact", "kl"]  # xproportion's output is one number
     left = Spec.of({"name": "mine", "grid": SMALL, "except": [{"method": "e*", "ablation": "zero", "because": "slow"}]})
-    assert [c.undefined for c in left.cells()] == [None, "left out of mine: slow", None, None]
+    assert [c.undefined for c in expand(left).cells] == [None, "left out of mine: slow", None, None]
 
 
 def test_an_identity_can_be_read_and_its_key_is_stable():
-    cell = spec(method={"name": "eap-ig", "steps": 7}).cells()[0]
+    cell = expand(spec(method={"name": "eap-ig", "steps": 7})).cells[0]
     identity = cell.identity().as_json()
     assert json.loads(json.dumps(identity)) == identity
     assert list(identity) == (
@@ -168,7 +172,7 @@ def test_an_identity_can_be_read_and_its_key_is_stable():
     assert (identity["ablation"], identity["objective"], identity["seed"]) == ("patch", "answer-difference", None)
     hashes = [identity[name] for name in ("data", "weights", "graph", "version")]
     assert all(re.fullmatch("[0-9a-f]{16}", value) for value in hashes)
-    assert spec(method={"name": "eap-ig", "steps": 7}).cells()[0].key == cell.key == key_of(identity)
+    assert expand(spec(method={"name": "eap-ig", "steps": 7})).cells[0].key == cell.key == key_of(identity)
 
 
 def test_a_key_is_the_same_on_every_machine():
@@ -182,7 +186,7 @@ OTHER = {"parameters": {"x": 1}, "seed": 7}
 
 
 def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does():
-    cell = spec().cells()[0]
+    cell = expand(spec()).cells[0]
     keys = {cell.key}
     for field in dataclasses.fields(cell):
         if field.name not in ("sources", "cost_only", "undefined"):
@@ -195,7 +199,7 @@ def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does(
 def test_what_only_costs_is_run_with_and_is_no_part_of_the_identity():
     def cell(size, ablation="zero"):
         method = {"name": "magnitude", "batch_size": size}
-        return spec(method=method, ablation=ablation, objective="l2").cells()[0]
+        return expand(spec(method=method, ablation=ablation, objective="l2")).cells[0]
 
     assert cell(2).key == cell(3).key and cell(2).cost_only == {"batch_size": 2}
     assert "batch_size" not in cell(2).identity().parameters
@@ -210,7 +214,7 @@ def test_a_users_method_is_named_by_its_file_wherever_it_is(tmp_path, monkeypatc
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "mine.py"
         path.write_text(source)
-        (cell,) = spec(method=f"{path}:discover", ablation="zero").cells()
+        (cell,) = expand(spec(method=f"{path}:discover", ablation="zero")).cells
         assert cell.method == "mine.py:discover" and cell.sources.method == f"{path}:discover"
         assert cell.parameters == {"width": 2}
         keys.add(cell.key)
@@ -218,18 +222,18 @@ def test_a_users_method_is_named_by_its_file_wherever_it_is(tmp_path, monkeypatc
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.py").write_text(source + "# edited\n")
     monkeypatch.chdir(tmp_path / "other")
-    assert spec(method="mine.py:discover", ablation="zero").cells()[0].key not in keys
+    assert expand(spec(method="mine.py:discover", ablation="zero")).cells[0].key not in keys
 
 
 def test_other_methods_on_the_same_benchmark():
     swapped = spec(objective="l2").with_methods(["truth"])
-    assert {cell.method for cell in swapped.cells()} == {"truth"} and len(swapped.cells()) == 2
+    assert {cell.method for cell in expand(swapped).cells} == {"truth"} and len(expand(swapped).cells) == 2
     with pytest.raises(SpecError, match="no method 'none'"):
         spec().with_methods(["none"])
 
 
 def test_filters():
-    cells = spec(method=["exact", "random"], objective=["l2"], seed=[0, 1]).cells()
+    cells = expand(spec(method=["exact", "random"], objective=["l2"], seed=[0, 1])).cells
 
     def chosen(*only):
         return [(cell.method, cell.ablation, cell.seed) for cell in select(cells, only)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from circuitmeter.suite.errors import SpecError, StoreError
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.plan import plan
 from circuitmeter.suite.run.events import Damaged, Finished, Outcome, Planned, Started
 from circuitmeter.suite.run.progress import Progress
@@ -170,7 +171,7 @@ def test_a_newer_store_is_not_touched(spec, tmp_path):
 
 def test_a_file_that_changed_under_way_is_not_measured_under_the_old_name(spec, user_method):
     method = user_method("return zeros(model)")
-    (cell,) = spec(method=method, task="tracr/xproportion", ablation="zero").cells()
+    (cell,) = expand(spec(method=method, task="tracr/xproportion", ablation="zero")).cells
     record, _ = run_cell(cell)
     assert record.status == "done" and record.key == cell.key
     record, tensors = run_cell(dataclasses.replace(cell, version="0" * 16))
@@ -192,7 +193,7 @@ def test_a_plan_forecasts_what_was_never_run(spec, tmp_path, monkeypatch):
     asked = spec(method=["eap", "eap-ig"], objective="answer-difference", task="tracr/xproportion", ablation="patch")
     assert plan(asked, tmp_path / "store").seconds > 0
     monkeypatch.setattr(forecast.Speed, "seconds", lambda self, cost: cost.gradient)
-    n = forecast.subject_of(asked.cells()[0]).data.n
+    n = forecast.subject_of(expand(asked).cells[0]).data.n
     assert plan(asked, tmp_path / "store").seconds == n * (1 + 5)
     monkeypatch.setattr(forecast, "cell_seconds", lambda cell: None)
     assert "time unknown: a method declares no cost" in str(plan(asked, tmp_path / "store"))
@@ -241,7 +242,7 @@ def test_progress_in_a_terminal_says_the_same(spec, tmp_path):
 
 
 def test_the_remaining_time_is_that_of_the_methods_that_remain(spec, tmp_path):
-    cells = spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2").cells()
+    cells = expand(spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2")).cells
     progress = Progress(io.StringIO())
     found = plan(spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2"), tmp_path / "none")
     progress(Planned(found, cells, 1))

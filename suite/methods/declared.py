@@ -1,0 +1,73 @@
+"""What a user's file says of its method, read in a process of its own: planning a run executes none of it here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from ..errors import MethodError, SpecError
+from ..process import Ended, Raised, call_apart
+from .registry import Method, load_user_method
+
+_SECONDS = 300.0  # reading a file includes what it imports
+_CODE = ("function", "passes")  # what cannot be told in JSON
+_SETS = ("needs", "ablations", "cost_only")
+
+
+def declared_by(where: str) -> Method:
+    """The method ``FILE.py:FUNCTION``, with a function that has the signature of the user's and cannot be called.
+
+    Raises:
+        MethodError: no such file or function, or a file that cannot be imported, with the reason.
+        SpecError: a default that is no number, text or list.
+    """
+    try:
+        stated = json.loads(call_apart(_declarations, where, seconds=_SECONDS))
+    except Ended as error:
+        raise MethodError(f"{where.rpartition(':')[0]} cannot be imported: {error}.") from None
+    except Raised as error:
+        raise (SpecError if error.error == "SpecError" else MethodError)(str(error)) from None
+    signature = inspect.Signature([_parameter(*each) for each in stated.pop("signature")])
+    sets = {name: frozenset(stated.pop(name)) for name in _SETS}
+    return Method(function=_only_declared(where, signature), **stated, **sets)
+
+
+def _declarations(where: str) -> bytes:
+    """What there is to know of a method without calling it, as JSON."""
+    method = load_user_method(where)
+    stated = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _CODE}
+    stated |= {name: sorted(stated[name]) for name in _SETS}
+    signature = [
+        (
+            each.name,
+            int(each.kind),
+            each.default is not each.empty,
+            None if each.default is each.empty else each.default,
+        )
+        for each in inspect.signature(method.function).parameters.values()
+    ]
+    try:
+        return json.dumps(stated | {"signature": signature, "presets": dict(method.presets)}).encode()
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{method.name}: parameters must be numbers, texts or lists ({error}).") from None
+
+
+def _stated(parameter: inspect.Parameter) -> tuple[str, int, bool, Any]:
+    has_default = parameter.default is not parameter.empty
+    return parameter.name, int(parameter.kind), has_default, parameter.default if has_default else None
+
+
+def _parameter(name: str, kind: int, has_default: bool, default: Any) -> inspect.Parameter:
+    default = tuple(default) if isinstance(default, list) else default
+    return inspect.Parameter(name, inspect._ParameterKind(kind), default=default if has_default else inspect._empty)
+
+
+def _only_declared(where: str, signature: inspect.Signature) -> Callable[..., Any]:
+    def function(*given: Any, **named: Any) -> Any:
+        raise MethodError(f"{where} is only declared here; it runs in a process of its own.")
+
+    function.__signature__ = signature
+    return function

@@ -1,0 +1,200 @@
+"""A function called in a process of its own, which ends with the call: whatever it changes, it changes there only.
+
+What comes back are bytes and JSON, so nothing that the process made is unpickled. New processes are forked from a small
+server that has imported torch and computed nothing, which takes milliseconds; they are spawned where that is not to be
+had.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from .errors import CircuitMeterError, one_line
+
+# What a search and its scoring import, so that each process need not.
+_PRELOADED = [
+    "circuitmeter.suite.run.family_work",
+    "circuitmeter.suite.run.evaluation",
+    "circuitmeter.suite.methods",
+    "circuitmeter.suite.scoring.recovery",
+    "circuitmeter.suite.intervention.faithfulness",
+    "circuitmeter.suite.model.load.by_name",
+    "circuitmeter.tasks",
+    "safetensors.torch",
+]
+_EXIT_SECONDS = 5.0  # for a process that has closed its pipe to end
+
+
+class Ended(CircuitMeterError):
+    """A process that ended, or was ended, before it answered.
+
+    Args:
+        kind: ``killed``, ``timeout`` or ``memory``, as a failed row says it.
+        reason: one line.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class Raised(CircuitMeterError):
+    """What a function raised in its process: ``error`` is the class's name, ``trace`` the lines of the traceback."""
+
+    def __init__(self, error: str, message: str, trace: list[str]) -> None:
+        super().__init__(message)
+        self.error, self.trace = error, trace
+
+
+def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A new process that runs ``target(*arguments)``, prepared (see ``_prepare``).
+
+    It is no copy of this one, which would inherit torch's threads, locked, but of the server.
+    """
+    if sys.platform != "linux":
+        process = multiprocessing.get_context("spawn").Process(target=_begin, args=(None, target, arguments))
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        server = forkserver._forkserver
+        server.ensure_running()
+        process = context.Process(target=_begin, args=(server._forkserver_address, target, arguments))
+    process.start()
+    return process
+
+
+def _begin(server: str | None, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """The first thing that a new process does; ``server``: the address of the one that forked it."""
+    if server is not None:  # it forks this process's own ones, too; Python would start another one here
+        forkserver._forkserver._forkserver_address = server
+        forkserver._forkserver.ensure_running = resource_tracker._resource_tracker.ensure_running
+    _prepare()
+    target(*arguments)
+
+
+def call_apart(function: Callable[..., bytes], *arguments: Any, seconds: float | None = None) -> bytes:
+    """What ``function(*arguments)`` returns, called in a process that is ended afterwards, with all that it started.
+
+    Args:
+        function: of a module, so that the process finds it by name.
+        seconds: after which the process is ended; ``None``: it may take as long as it needs.
+
+    Raises:
+        Ended: the process ended before it answered, with the cause as far as it can be told.
+        Raised: the function raised.
+    """
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    kills = out_of_memory_kills()
+    process = start(_answer, theirs, function, arguments)
+    theirs.close()
+    try:
+        # Not the pipe alone: a copy of the process that a method forked holds the pipe open.
+        if not wait([ours, process.sentinel], seconds):
+            raise Ended("timeout", f"no result within {seconds:g} seconds")
+        with suppress(EOFError, OSError):
+            if ours.poll():
+                return _understood(json.loads(ours.recv_bytes()), ours)
+        process.join(_EXIT_SECONDS)
+        raise Ended(*cause_of_death(process.exitcode, kills))
+    finally:
+        _end(process)
+        ours.close()
+
+
+def _understood(head: dict[str, Any], pipe: Connection) -> bytes:
+    match head:
+        case {"answer": True}:
+            return pipe.recv_bytes()
+        case {"exit": status}:
+            raise Ended("killed", f"the method called sys.exit({status})")
+        case _:
+            raise Raised(head["error"], head["message"], head["trace"])
+
+
+def _answer(pipe: Connection, function: Callable[..., bytes], arguments: tuple[Any, ...]) -> None:
+    """The life of the process: one call, one answer."""
+    os.setpgid(0, 0)  # so that what it starts can be ended with it
+    own = os.getpid()
+    try:
+        answer, head = function(*arguments), {"answer": True}
+    except SystemExit as error:
+        answer, head = None, {"exit": one_line(repr(error.code), 80)}
+    except BaseException as error:  # whatever it is, it is the answer to give
+        answer, head = None, told(error)
+    if os.getpid() != own:  # a copy that the function forked, which has nothing to say
+        os._exit(0)
+    with suppress(OSError):
+        pipe.send_bytes(json.dumps(head).encode())
+        if answer is not None:
+            pipe.send_bytes(answer)
+    pipe.close()
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """An error as JSON: its class, its message, and the last lines of its traceback, all of them bounded."""
+    lines = [one_line(line, 200) for line in "".join(traceback.format_exception(error)).splitlines()]
+    return {"error": type(error).__name__, "message": one_line(str(error)), "trace": lines[:5] + lines[5:][-45:]}
+
+
+def _prepare() -> None:
+    """Makes a new process quiet on stdout, deaf to Ctrl-C, and one that does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
+    sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process, and what it started in its own group, when its parent is gone: nobody waits any more."""
+    wait([multiprocessing.parent_process().sentinel])
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _end(process: multiprocessing.process.BaseProcess) -> None:
+    """Ends a process and everything in the group that it leads, and waits for it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+    process.close()
+
+
+def cause_of_death(status: int | None, kills_before: int) -> tuple[str, str]:
+    """(kind, reason) of a process that ended without an answer.
+
+    Args:
+        status: as ``Process.exitcode``: negative for a signal.
+        kills_before: ``out_of_memory_kills()`` when it started.
+    """
+    if status is None:
+        return "killed", "the process closed its connection and went on"
+    if status >= 0:
+        return "killed", f"the process ended with status {status} (os._exit, or a library that ends the process)"
+    name = signal.Signals(-status).name
+    if -status == signal.SIGKILL and out_of_memory_kills() > kills_before:
+        return "memory", f"the process was ended by {name}: the system was out of memory"
+    return "killed", f"the process was ended by {name}"
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the system has ended for want of memory; 0 where it does not say."""
+    for file, word in ((Path("/sys/fs/cgroup/memory.events"), "oom_kill"), (Path("/proc/vmstat"), "oom_kill")):
+        with suppress(OSError):
+            counts = dict(line.split()[:2] for line in file.read_text().splitlines())
+            if word in counts:
+                return int(counts[word])
+    return 0

@@ -1,0 +1,101 @@
+"""A method run in this process on what it must not change, and what its result or its failure is written as."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
+from ..model.content import content_hash
+from ..plan import names
+from ..plan.cell import Cell
+from ..plan.family import Family
+from ..plan.subject import Subject, forget_subjects
+from ..process import Ended
+from ..users_line import raised
+from .cost import measure
+from .environment import seed_everything
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..circuit import Discovery
+
+_NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
+
+
+class Failed(MethodError):
+    """A method that failed in its process: ``kind`` as a failed row says it, ``trace`` the lines of its traceback."""
+
+    def __init__(self, kind: str, reason: str, trace: list[str]) -> None:
+        super().__init__(reason)
+        self.kind, self.trace = kind, trace
+
+
+def discover_here(family: Family, on: Subject, device: str, cost: dict[str, Any]) -> tuple[Discovery, ...]:
+    """Runs the method of a family's cells in this process. Arguments and errors as of ``search.discover``."""
+    cell = family[0]
+    method = names.callable_method(cell.sources.method)
+    found = (on.data.hash, on.model.weights_hash, on.model.graph.hash, method.version)
+    if found != (cell.data, cell.weights, cell.graph, cell.version):
+        forget_subjects()
+        raise DataError(f"the files behind {cell} changed after the run was planned; run it again.")
+    ablation = names.ablation(cell.ablation)
+    seed_everything(cell.key)
+    try:
+        with measure(device, cost):
+            return method.discover_each(
+                on.model,
+                on.data,
+                ablation=ablation,
+                objective=None if cell.objective is None else names.objective(cell.objective),
+                seeds=[each.seed or 0 for each in family],
+                truth=on.reference(ablation) if "truth" in method.needs else None,
+                **cell.parameters,
+                **cell.cost_only,
+            )
+    finally:
+        _check_unchanged(cell, on)
+
+
+def _check_unchanged(cell: Cell, on: Subject) -> None:
+    """Raises MethodError when the bytes of the model or of the data are not those that the cell is about."""
+    changed = []
+    if content_hash(on.model) != cell.weights:
+        changed.append("the model's weights")
+    if on.data.content_hash() != cell.data:
+        changed.append("the prompts")
+    if changed:
+        forget_subjects()  # the next cell loads them anew
+        raise MethodError(f"{cell.method} changed {' and '.join(changed)} while it searched; it must work on a copy.")
+
+
+def tensors_of(discovery: Discovery) -> dict[str, np.ndarray]:
+    """The scores and circuits as a store keeps them."""
+    import numpy as np
+
+    circuits = {f"circuit.{i}": native.circuit.edges for i, native in enumerate(discovery.circuits)}
+    return {"scores": discovery.scores.values.cpu().numpy().astype(np.float64)} | {
+        name: edges.cpu().numpy().astype(np.uint8) for name, edges in circuits.items()
+    }
+
+
+def diagnosis(error: BaseException) -> tuple[str, str]:
+    """(kind, one line) of what went wrong."""
+    import torch
+
+    message = one_line(str(error))
+    if isinstance(error, (Ended, Failed)):
+        return error.kind, message
+    if isinstance(error, Undefined):
+        return "undefined", message
+    if isinstance(error, (NotFinite, FloatingPointError)):
+        return "nan", message
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY in message:
+        return "memory", message or "out of memory"
+    if isinstance(error, CircuitMeterError):
+        return "error", message
+    if isinstance(error, SystemExit):
+        return "killed", one_line(f"the method called sys.exit({error.code!r})")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "error", raised(error)
