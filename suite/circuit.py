@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -147,22 +147,20 @@ class Circuit:
 
     def pruned(self) -> Circuit:
         """Without the edges that are on no path of kept edges from an input node to the logits."""
-        graph, edges = self.graph, self.edges
-        owner = torch.tensor(graph.owners)
-        fed = torch.zeros(len(graph.writers), dtype=torch.bool)
-        feeds = torch.zeros_like(fed)  # has a path to the logits
+        graph, edges = self.graph, self.edges.numpy()
+        owner = np.array(graph.owners)
+        fed = np.zeros(len(graph.writers), dtype=bool)
+        feeds = np.zeros_like(fed)  # has a path to the logits
         writers = [node for node in graph.nodes if node.kind != "logits"]
         for node in writers:
-            own = edges[:, list(node.readers)] & fed[:, None]
-            fed[node.writers] = not node.readers or bool(own.any())
+            fed[node.writers] = not node.readers or (edges[:, list(node.readers)] & fed[:, None]).any()
 
-        def leads_on() -> Tensor:  # the readers [R] from which a path goes on to the logits
-            return torch.where(owner >= 0, feeds[owner.clamp_min(0)], True)
+        def leads_on() -> np.ndarray:  # the readers [R] from which a path goes on to the logits
+            return np.where(owner >= 0, feeds[owner.clip(0)], True)
 
         for node in reversed(writers):
             feeds[node.writers] = (edges[node.writers] & leads_on()).any(1)
-        reaches = leads_on()
-        return Circuit(graph, edges & fed[:, None] & reaches[None, :])
+        return Circuit(graph, torch.from_numpy(edges & fed[:, None] & leads_on()[None, :]))
 
 
 def on_inputs(circuit: Circuit, inputs: InputNodes) -> Circuit:
@@ -217,26 +215,35 @@ def greedy(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
 
     Fewer than ``n`` edges come back only when every edge has been taken.
     """
+    return grown(scores, (n,), absolute)[0]
+
+
+def grown(scores: EdgeScores, sizes: Sequence[int], absolute: bool = True) -> tuple[Circuit, ...]:
+    """``greedy`` circuits of several sizes from one growth: each is the beginning of the larger ones."""
     graph = scores.graph
-    values = scores.values.abs() if absolute else scores.values
+    values = (scores.values.abs() if absolute else scores.values).numpy()
+    exists = graph.exists.numpy()
     readers_of = {node.name: node.readers for node in graph.nodes}
-    edges, frontier, taken = torch.zeros_like(graph.exists), [], set()
+    edges, frontier, taken = np.zeros_like(exists), [], set()
 
     def reach(node: str) -> None:
         taken.add(node)
         for r in readers_of[node]:
-            for w in graph.exists[:, r].nonzero().flatten().tolist():
+            for w in exists[:, r].nonzero()[0].tolist():
                 heapq.heappush(frontier, (-float(values[w, r]), w, r))
 
     reach("logits")
-    for _ in range(n):
+    found: dict[int, Circuit] = {}
+    for n in range(max(sizes) + 1):
+        if n in sizes:
+            found[n] = Circuit(graph, torch.from_numpy(edges))
         if not frontier:
             break
         _, w, r = heapq.heappop(frontier)
         edges[w, r] = True
         if graph.writers[w] not in taken:
             reach(graph.writers[w])
-    return Circuit(graph, edges)
+    return tuple(found.get(n) or Circuit(graph, torch.from_numpy(edges)) for n in sizes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
@@ -84,7 +83,7 @@ def diagnosis(error: BaseException) -> tuple[str, str]:
     """(kind, one line) of what went wrong."""
     import torch
 
-    message = one_line(str(error))
+    message = one_line(str(error), 500)
     if isinstance(error, (Ended, Failed)):
         return error.kind, message
     if isinstance(error, Undefined):
@@ -97,5 +96,4 @@ def diagnosis(error: BaseException) -> tuple[str, str]:
         return "error", message
     if isinstance(error, SystemExit):
         return "killed", one_line(f"the method called sys.exit({error.code!r})")
-    frame = traceback.extract_tb(error.__traceback__)[-1]
     return "error", raised(error)

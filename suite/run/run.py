@@ -162,7 +162,7 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
         if not store.has_truth(cell.truth):
             store.write_truth(cell.truth, subject_of(cell).truth.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    evaluated = {cell.key: cell.evaluation.key(cell) for cell in cells if cell.evaluation and not cell.undefined}
+    evaluated = {cell.key: cell.evaluation.key(cell.key) for cell in cells if cell.evaluation and not cell.undefined}
     benchmark = Benchmark(
         spec=complete,
         cells=sorted(cell.key for cell in cells),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..circuit import Discovery, Reference
+    from ..intervention.evaluator import Evaluator
 
 
 def run_cell(cell: Cell, device: str = "cpu", seconds: float | None = None) -> tuple[Record, dict[str, np.ndarray]]:
@@ -144,8 +146,21 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
 def _truths(cell: Cell, on: Subject) -> dict[str, Reference]:
     """The truth under the cell's own ablation first, then every other one that is certified."""
     certified = [] if on.truth is None else [str(name) for name in on.truth.ablations]
-    found = {name: on.reference(names.ablation(name)) for name in dict.fromkeys([cell.ablation, *certified])}
+    found = {name: _reference(on, name) for name in dict.fromkeys([cell.ablation, *certified])}
     return {name: truth for name, truth in found.items() if truth is not None}
+
+
+@lru_cache(maxsize=32)
+def _reference(on: Subject, ablation: str) -> Reference | None:
+    """A truth, for scoring alone: methods are given one of their own, which they may change."""
+    return on.reference(names.ablation(ablation))
+
+
+@lru_cache(maxsize=8)  # cells come task by task, and most methods under the same ablations and objectives
+def _evaluator(on: Subject, ablation: str, objective: str, seed: int) -> Evaluator:
+    from ..intervention.evaluator import Evaluator
+
+    return Evaluator(on.model, on.data, names.ablation(ablation), names.objective(objective), seed=seed)
 
 
 def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
@@ -153,17 +168,15 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
     import torch
 
     from ..circuit import top_n
-    from ..intervention.evaluator import Evaluator
 
-    ablation = names.ablation(cell.ablation)
-    truth = on.reference(ablation)
+    truth = _reference(on, cell.ablation)
     if truth is None:
         return None
     circuit = top_n(discovery.scores, int(truth.core.sum()))
     objective = names.objective(cell.objective or on.task.objective)
     if objective.undefined(on.data, on.model.config):
         return None
-    evaluator = Evaluator(on.model, on.data, ablation, objective, seed=cell.seed or 0)
+    evaluator = _evaluator(on, cell.ablation, objective.name, cell.seed or 0)
     masks = torch.stack([circuit.pruned().edges, on.model.graph.exists])
     cut, full = evaluator.outputs(masks)
     return TrueSize(

@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..circuit import Circuit, EdgeScores, Reference, greedy
+from ..circuit import Circuit, EdgeScores, Reference, grown
 from . import ranking
 from .published import MIB_FRACTIONS, mib_auroc, pessimistic_auc
 from .ranking import PrecisionRecallCurve, RocCurve
@@ -164,5 +164,5 @@ def _mib_circuits(scores: EdgeScores) -> tuple[np.ndarray, ...]:
     Sizes are rounded up, because the released loop counts a fractional size down to zero.
     """
     graph, exists = scores.graph, _array(scores.graph.exists)
-    sizes = (math.ceil(fraction * graph.n_edges) for fraction in MIB_FRACTIONS)
-    return tuple(_array(greedy(scores, size).pruned().edges)[exists] for size in sizes)
+    sizes = [math.ceil(fraction * graph.n_edges) for fraction in MIB_FRACTIONS]
+    return tuple(_array(circuit.pruned().edges)[exists] for circuit in grown(scores, sizes))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from oracles import small_data, small_model
 
-from circuitmeter.suite.circuit import Circuit, EdgeScores, greedy, ranking, threshold, top_n
+from circuitmeter.suite.circuit import Circuit, EdgeScores, greedy, grown, ranking, threshold, top_n
 from circuitmeter.suite.errors import DataError, MethodError
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
@@ -102,3 +102,32 @@ def test_scores_that_are_not_scores_are_refused():
         EdgeScores(GRAPH, values.T)
     with pytest.raises(MethodError, match="m1->m0"):
         EdgeScores.from_mapping(GRAPH, {"m1->m0": 1})
+
+
+def test_one_growth_gives_the_circuits_of_every_size():
+    scores = random_scores(5)
+    sizes = [0, 3, 1, 7, scores.graph.n_edges, 10**6]
+    for n, found in zip(sizes, grown(scores, sizes), strict=True):
+        assert found.names == greedy(scores, n).names and found.n_edges == min(n, scores.graph.n_edges)
+
+
+def test_pruning_leaves_the_edges_that_are_on_a_path():
+    generator = torch.Generator().manual_seed(0)
+    graph = random_scores(0).graph
+    for share in (0.1, 0.2, 0.4, 0.8):
+        for _ in range(10):
+            circuit = Circuit(graph, torch.rand(graph.exists.shape, generator=generator) < share)
+            kept, names = set(circuit.names), set()
+            while (
+                kept != names
+            ):  # plain: drop edges out of unfed nodes and into nodes that lead nowhere, until none is left
+                names = set(kept)
+                writes = {name.partition("->")[0] for name in names}
+                reads = {graph.node_of_reader(name.partition("->")[2]) for name in names}
+                fed, useful = reads | set(graph.input_nodes), writes | {"logits"}
+                kept = {
+                    name
+                    for name in names
+                    if name.partition("->")[0] in fed and graph.node_of_reader(name.partition("->")[2]) in useful
+                }
+            assert set(circuit.pruned().names) == kept

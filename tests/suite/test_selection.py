@@ -55,7 +55,7 @@ def test_the_integer_program_is_the_best_of_all_circuits():
 
 
 def test_names_on_the_command_line_are_those_of_the_rules():
-    from circuitmeter.suite.run.evaluation import SELECTIONS as IN_SPECS
+    from circuitmeter.suite.plan.evaluation import SELECTIONS as IN_SPECS
     from circuitmeter.suite.selection import SELECTIONS
     from circuitmeter.suite.verbs.arguments import SELECTIONS as IN_VERBS
 

@@ -109,14 +109,20 @@ def _connect(address: str | None, workers: int) -> Any:
     where = {"address": address} if address else {}
     if not address and not os.environ.get("RAY_ADDRESS"):
         where = {"num_cpus": workers, "include_dashboard": False}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError) as error:
-        given = address or os.environ.get("RAY_ADDRESS")
-        raise SpecError(
-            f"no Ray cluster at {given} ({one_line(str(error), 150)}): start one with `ray start --head`, or leave "
-            f"--address and RAY_ADDRESS out to have one started here."
-        ) from error
+    given = address or os.environ.get("RAY_ADDRESS")
+    for last in (False, True):
+        try:
+            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception as error:  # Ray raises a bare Exception when its own processes take too long to start
+            ray.shutdown()
+            if given:
+                raise SpecError(
+                    f"no Ray cluster at {given} ({one_line(error, 150)}): start one with `ray start --head`, or leave "
+                    f"--address and RAY_ADDRESS out to have one started here."
+                ) from error
+            if last:
+                raise SpecError(f"Ray cannot be started here, tried twice: {one_line(error, 200)}") from error
     return ray
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from circuitmeter.suite.errors import CircuitMeterError
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.spec import Spec
 
 MODEL = "tracr/xproportion"
@@ -31,20 +32,20 @@ def spec(task, **more):
 
 
 def test_a_prompt_file_is_a_task_with_a_model_and_a_hash(tmp_path):
-    (cell,) = spec(write(tmp_path / "p.jsonl", 0, 1, 2)).cells()
+    (cell,) = expand(spec(write(tmp_path / "p.jsonl", 0, 1, 2))).cells
     assert (cell.task, cell.model, cell.truth, cell.undefined) == ("p.jsonl", MODEL, None, None)
     for folder in ("elsewhere", "other"):
         (tmp_path / folder).mkdir()
-    (same,) = spec(write(tmp_path / "elsewhere" / "p.jsonl", 0, 1, 2)).cells()
-    (other,) = spec(write(tmp_path / "other" / "p.jsonl", 4, 1, 2)).cells()
+    (same,) = expand(spec(write(tmp_path / "elsewhere" / "p.jsonl", 0, 1, 2))).cells
+    (other,) = expand(spec(write(tmp_path / "other" / "p.jsonl", 4, 1, 2))).cells
     assert same.key == cell.key != other.key and other.data != cell.data
 
 
 def test_prompts_limit_the_evaluation_unless_it_says_otherwise(tmp_path):
     path = write(tmp_path / "p.jsonl", 0, 1, 2)
     few, all_three = {"ablation": "patch", "size": 0.5}, {"ablation": "patch", "size": 0.5, "prompts": 3}
-    (cell,) = spec(path, evaluation=few).cells()
-    (more,) = spec(path, evaluation=all_three).cells()
+    (cell,) = expand(spec(path, evaluation=few)).cells
+    (more,) = expand(spec(path, evaluation=all_three)).cells
     assert cell.evaluation.prompts == 2 and cell.evaluation.data == cell.data
     assert more.evaluation.prompts == 3 and more.evaluation.data != more.data
 
@@ -52,7 +53,7 @@ def test_prompts_limit_the_evaluation_unless_it_says_otherwise(tmp_path):
 def test_its_own_splits_are_kept_apart(tmp_path):
     rows = [{"clean": [1, i], "counterfactual": [1, 3], "split": s} for i, s in ((0, "train"), (2, "test"))]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (cell,) = spec(tmp_path / "p.jsonl", evaluation={"ablation": "patch", "size": 0.5}).cells()
+    (cell,) = expand(spec(tmp_path / "p.jsonl", evaluation={"ablation": "patch", "size": 0.5})).cells
     assert cell.evaluation.split == "test" and cell.evaluation.data != cell.data
 
 
@@ -62,4 +63,4 @@ def test_its_own_splits_are_kept_apart(tmp_path):
 )
 def test_what_the_model_cannot_take_is_said(more, says, tmp_path):
     with pytest.raises(CircuitMeterError, match=says):
-        spec(write(tmp_path / "p.jsonl", 0, **more)).cells()
+        expand(spec(write(tmp_path / "p.jsonl", 0, **more)))
