@@ -36,15 +36,18 @@ class PrecisionRecallCurve(NamedTuple):
 
 
 def floor(values: np.ndarray, fraction: float = ZERO_FRACTION) -> np.ndarray:
-    """``values`` with those below ``fraction`` of the largest absolute value set to zero.
+    """``values`` in steps of ``fraction`` of the largest absolute value; those below one step are zero.
 
-    Rounding errors of an edge that does nothing would otherwise be ranked. Infinite scores stay and set no scale.
+    Rounding errors of edges that do nothing would otherwise be ranked, and edges that matter equally would be ranked by
+    theirs, which differ from processor to processor. Infinite scores stay and set no scale.
     """
     values = np.asarray(values, dtype=np.float64)
     sizes = np.abs(values)
     finite = sizes[np.isfinite(sizes)]
     limit = fraction * finite.max() if finite.size else 0.0
-    return np.where(sizes < limit, 0.0, values)
+    if limit == 0:
+        return values
+    return np.where(sizes < limit, 0.0, np.where(np.isfinite(values), np.round(values / limit) * limit, values))
 
 
 def _counts(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

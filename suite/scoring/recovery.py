@@ -3,8 +3,8 @@
 The rules, the same for every method:
 
 * ``optional`` edges (in some minimal circuits, not in all) are left out everywhere: neither found nor wrongly added.
-* Scores are ranked by absolute size unless a metric's name says ``signed``; those below 1e-6 of the largest count as
-  zero.
+* Scores are ranked by absolute size unless a metric's name says ``signed``; they are rounded to steps of 1e-6 of
+  the largest, so that rounding neither ranks edges that do nothing nor breaks ties between equal ones.
 * Ties are never broken by chance (``ranking.py``): in areas a tied pair counts half. At the true size ties go to the
   edge that comes first in ``graph.edges``, and edges of score zero are never chosen, so precision and recall may
   differ.

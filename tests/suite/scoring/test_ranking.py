@@ -80,7 +80,9 @@ def test_nan_scores_are_refused():
 
 
 def test_floor_is_relative_to_the_largest_finite_score():
-    assert list(ranking.floor(np.array([-2.0, 1.9e-6, 2.1e-6, 0.0]))) == [-2.0, 0.0, 2.1e-6, 0.0]
+    assert list(ranking.floor(np.array([-2.0, 1.9e-6, 2.1e-6, 0.0]))) == pytest.approx([-2.0, 0.0, 2e-6, 0.0], rel=1e-9)
+    nearly = ranking.floor(np.array([1.0, 0.3, 0.3 + 1e-9]))
+    assert nearly[1] == nearly[2]
     assert list(ranking.floor(np.array([np.inf, 1.0, 1e-7]))) == [np.inf, 1.0, 0.0]
 
 
