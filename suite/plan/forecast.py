@@ -13,7 +13,7 @@ from .cell import Cell
 from .speed import Speed
 from .subject import Subject, subject_of
 
-# A certified model takes milliseconds a pass, so that what is declared (a bound) and what a pass costs on a busy machine
+# A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
 # say little. Cells of known-circuits-1 took .96 CPU seconds on average, those of quick .33.
 CERTIFIED_SECONDS = 1.0
 
