@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -64,19 +64,39 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.proce
     It is no copy of this one, which would inherit torch's threads, locked, but of the server.
     """
     if sys.platform != "linux":
-        process = multiprocessing.get_context("spawn").Process(target=_begin, args=(None, target, arguments))
+        process = multiprocessing.get_context("spawn").Process(target=_begin, args=(None, _Stderr(), target, arguments))
     else:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
         server = forkserver._forkserver
         server.ensure_running()
-        process = context.Process(target=_begin, args=(server._forkserver_address, target, arguments))
+        process = context.Process(target=_begin, args=(server._forkserver_address, _Stderr(), target, arguments))
     process.start()
     return process
 
 
-def _begin(server: str | None, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+class _Stderr:
+    """This process's stderr, which in a new process is a descriptor of it: the server may have been started with
+    another one."""
+
+    def __reduce__(self) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        return _opened, (reduction.DupFd(sys.stderr.fileno() if _has_descriptor(sys.stderr) else 2),)
+
+
+def _opened(duplicate: Any) -> int:
+    return duplicate.detach()
+
+
+def _has_descriptor(stream: Any) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except (OSError, ValueError, AttributeError):  # a notebook's, or a test's
+        return False
+
+
+def _begin(server: str | None, stderr: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """The first thing that a new process does; ``server``: the address of the one that forked it."""
+    os.dup2(stderr, sys.stderr.fileno())
     if server is not None:  # it forks this process's own ones, too; Python would start another one here
         forkserver._forkserver._forkserver_address = server
         forkserver._forkserver.ensure_running = resource_tracker._resource_tracker.ensure_running

@@ -83,7 +83,7 @@ def test_a_cell_that_is_no_longer_left_out_is_run(spec, tmp_path, rows):
 
 
 FAILURES = {
-    "error": ("return 1 / 0", r"ZeroDivisionError: division by zero \(mine\.py:\d+, in discover\)"),
+    "error": ("return 1 / 0", r"ZeroDivisionError: division by zero \(mine\.py, line \d+: return 1 / 0\)"),
     "nan": ("return {str(model.graph.edges[0]): float('nan')}", "NaN or infinite"),
     "memory": ("return torch.zeros(2 ** 50)", "memory"),
     "undefined": ("from circuitmeter.suite.errors import Undefined; raise Undefined('not for this task.')", "not for"),
@@ -149,7 +149,7 @@ def test_damaged_cells_are_reported_and_run_again_and_the_rest_is_kept(spec, tmp
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"executor": "ray"}, "no executor 'ray'. Known: local"),
+        ({"executor": "spark"}, "no executor 'spark'. Known: local"),
         ({"workers": 0}, "--workers 0: give 1 or more"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"only": ["method=none"]}, "leaves no cell"),
@@ -248,10 +248,10 @@ def test_the_remaining_time_is_that_of_the_methods_that_remain(spec, tmp_path):
     progress(Planned(found, cells, 1))
     assert progress.eta_seconds is None
     by_method = {method: [cell for cell in cells if cell.method == method] for method in ("truth", "exact")}
-    progress(Finished(by_method["exact"][0], Outcome("done", None, None, 100.0, None)))
-    progress(Finished(by_method["truth"][0], Outcome("done", None, None, 2.0, None)))
+    progress(Finished(by_method["exact"][0], Outcome("key", "done", None, None, 100.0, None)))
+    progress(Finished(by_method["truth"][0], Outcome("key", "done", None, None, 2.0, None)))
     assert progress.eta_seconds == pytest.approx(102.0)
-    progress(Finished(by_method["exact"][1], Outcome("done", None, None, 100.0, None)))
+    progress(Finished(by_method["exact"][1], Outcome("key", "done", None, None, 100.0, None)))
     assert progress.eta_seconds == pytest.approx(2.0)
 
 

@@ -229,7 +229,7 @@ BROKEN = {
     "raises": (
         "return {",
         "raise ValueError('no')\n    return {",
-        "ValueError: no (mine.py, line 4)",
+        "ValueError: no (mine.py, line 4",
     ),
     "unknown edge": ("str(edge)", "'a7.h7->m0'", "a7.h7->m0"),
     "NaN": ('float(edge.reader == "logits")', "float('nan')", "NaN"),
