@@ -9,13 +9,14 @@ from typing import Any
 
 from ...suite.errors import DataError
 from ..draw.style import FORMATS, render
+from ..page.table import count, number, percent
 from .stability_figure import stability_figure
 
 
 def paragraph(card: Mapping[str, Any]) -> str:
     """What the card says, to be pasted into a paper."""
     sentences = [
-        f"Circuits of {card['size']} of the {card['n_edges']:,} edges of {card['model']} on {card['task']} "
+        f"Circuits of {card['size']} of the {count(card['n_edges'])} edges of {card['model']} on {card['task']} "
         f"({card['ablation']} ablation, {card['objective']}, {card['prompts']} prompts)."
     ]
     for entry in card["methods"]:
@@ -31,15 +32,17 @@ def _of_change(entry: Mapping[str, Any], what: str, found: Mapping[str, Any], ca
     at = next(point for point in found["points"] if point["size"] == card["size"])
     bootstrap = what in ("prompts", "templates")
     of = f"{card['resamples']} bootstrap resamples of {what}" if bootstrap else f"runs that differ in their {what}"
-    ends = f" (95 % interval {at['low']:.2f} to {at['high']:.2f})" if at["low"] is not None and bootstrap else ""
+    ends = (
+        f" (95 % interval {number(at['low'])} to {number(at['high'])})" if at["low"] is not None and bootstrap else ""
+    )
     text = (
-        f"{entry['method']}: over {of} two circuits have a Jaccard index of {at['jaccard']:.2f}{ends}, "
-        f"where random ones have {at['chance']:.2f}; {at['always']} edges are in 95 % of circuits or more and "
+        f"{entry['method']}: over {of} two circuits have a Jaccard index of {number(at['jaccard'])}{ends}, "
+        f"where random ones have {number(at['chance'])}; {at['always']} edges are in 95 % of circuits or more and "
         f"{at['sometimes']} in some and not in others"
     )
     if found.get("precision_of_always") is not None:
-        text += f"; of the edges that are always in, {found['precision_of_always']:.2f} are true"
-        text += f", of the circuit's own {entry['precision']:.2f}"
+        text += f"; of the edges that are always in, {number(found['precision_of_always'])} are true"
+        text += f", of the circuit's own {number(entry['precision'])}"
     return text + "."
 
 
@@ -49,9 +52,9 @@ def _of_prompts(entry: Mapping[str, Any]) -> list[str]:
         return [f"Its faithfulness is undefined: {found['undefined']}."]
     share = found["quantiles"]
     return [
-        f"Its faithfulness is {found['faithfulness']:.2f}; prompt by prompt the median is {share['0.5']:.2f}, nine of "
-        f"ten prompts lie between {share['0.05']:.2f} and {share['0.95']:.2f}, and "
-        f"{100 * found['below_half']:.0f} % of {found['prompts']} are below one half."
+        f"Its faithfulness is {number(found['faithfulness'])}; prompt by prompt the median is {number(share['0.5'])}, "
+        f"nine of ten prompts lie between {number(share['0.05'])} and {number(share['0.95'])}, and "
+        f"{percent(found['below_half'])} of {found['prompts']} are below one half."
     ]
 
 
@@ -65,7 +68,8 @@ def _of_pair(each: Mapping[str, Any]) -> str:
 
 
 def _interval(each: Mapping[str, Any]) -> str:
-    return f"{each['difference']:+.2f}, 95 % interval {each['low']:+.2f} to {each['high']:+.2f}"
+    difference, low, high = (number(each[name], sign=True) for name in ("difference", "low", "high"))
+    return f"{difference}, 95 % interval {low} to {high}"
 
 
 def write(card: Mapping[str, Any], out: Path) -> None:
