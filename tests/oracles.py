@@ -48,6 +48,7 @@ ARCHITECTURES = {
         "logit_cap": 3.0,
     },
 }
+ARCHITECTURES["qwen-3"] = {**ARCHITECTURES["llama"], "rotary_dims": 6, "qk_norms": True}
 ARCHITECTURES["windows"] = {"positions": "rotary", "rotary_dims": 4, "norm": "rms", "windows": (2, None, 3)}
 INPUTS = ("token", "sum", "split")
 
@@ -62,7 +63,7 @@ def small_model(inputs: str = "token", seed: int = 0, **changes) -> Transformer:
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         weight.data = 0.4 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        if name.endswith(("norm_attention.weight", "norm_mlp.weight", "norm_after_attention.weight")):
+        if "norm_" in name and name.endswith(("attention.weight", "norm_mlp.weight", "_q.weight", "_k.weight")):
             weight.data += 1
     return model
 
@@ -124,13 +125,13 @@ def plain_cut(
             total += alternative[name] + share * (out - alternative[name])
         return total
 
+    def scaled(norm, x: Tensor) -> Tensor:
+        return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight
+
     def normed(norm, x: Tensor) -> Tensor:
         if config.norm == "none":
             return x
-        if config.norm == "layer":
-            x = x - x.mean(-1, keepdim=True)
-        x = x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight
-        return x + norm.bias if config.norm == "layer" else x
+        return scaled(norm, x - x.mean(-1, keepdim=True)) + norm.bias if config.norm == "layer" else scaled(norm, x)
 
     def rotated(x: Tensor) -> Tensor:
         out, half = x.clone(), config.rotary_dims // 2
@@ -172,6 +173,8 @@ def plain_cut(
                 + block.b_QKV[column * size : (column + 1) * size]
                 for part, column in columns.items()
             )
+            if config.qk_norms:
+                q, k = scaled(block.norm_q, q), scaled(block.norm_k, k)
             if config.positions == "rotary":
                 q, k = rotated(q), rotated(k)
             weights = capped(q @ k.T * config.scale, config.score_cap)

@@ -109,10 +109,13 @@ def test_a_circuit_with_an_edge_of_every_node_cuts_nothing_when_nodes_are_cut():
 def test_queries_keys_and_values_are_cut_as_one_and_other_readers_never():
     graph = Graph(2, 2)
     circuit = Circuit.of(graph, ["input->a1.h0<q>", "a0.h1->a1.h1<v>", "input->m0"])
-    mask = Cut(PATCH, "head-qkv").masks([circuit])[0]
+    unpruned, pruned = (Cut(PATCH, "head-qkv", pruning=rule).masks([circuit])[0] for rule in LEVELS["pruning"][::-1])
     for w, r in graph.exists.nonzero().tolist():
-        reader = graph.readers[r]
-        assert bool(mask[w, r]) == (reader in ("a1.h0<q>", "a1.h1<v>") or not reader.startswith("a"))
+        writer, reader = graph.writers[w], graph.readers[r]
+        expected = reader in ("a1.h0<q>", "a1.h1<v>") or not reader.startswith("a")
+        assert bool(unpruned[w, r]) == expected
+        # Heads of the first layer read nothing that is kept: what they write is a dead end where it can be cut.
+        assert bool(pruned[w, r]) == (expected and not (writer.startswith("a0") and reader.startswith("a")))
     knocked_out = Cut(PATCH, "head-qkv", set="circuit").masks([circuit])[0]
     cut = {graph.readers[r] for _, r in (graph.exists & ~knocked_out).nonzero().tolist()}
     assert cut == {"a1.h0<q>", "a1.h1<v>"}

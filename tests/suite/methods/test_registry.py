@@ -48,6 +48,7 @@ def test_a_built_in_methods_name_is_taken(decorated):
 def test_what_an_architecture_has_is_named_by_the_features_that_methods_list():
     has = {name: small_model(**changes).config.features for name, changes in ARCHITECTURES.items()}
     assert has["gpt2"] == {"layer norm"} and has["gemma-2"] == {"rms norm", "post norm", "caps"}
+    assert has["qwen-3"] == {"rms norm", "q/k norm"}
     assert has["windows"] == {"rms norm", "windows"} and not has["no layer norm, ReLU, bidirectional"]
     assert set().union(*has.values()) == set(FEATURES)
 
@@ -62,4 +63,4 @@ def test_a_method_without_a_rule_for_a_feature_is_undefined_on_models_that_have_
             if reason and "no rule for" in reason:
                 lacking |= config.features
         assert (method.exact_for == "any") or lacking.isdisjoint(method.exact_for - {"layer norm", "rms norm"})
-        assert lacking if name == "cd-t" else not lacking
+        assert bool(lacking) == (name in ("cd-t", "gim"))

@@ -37,6 +37,9 @@ CHANGED = {
     "score_cap": 50.0,
     "logit_cap": 30.0,
     "post_norms": True,
+    "windows": (2, None),
+    "layer_frequencies": ((1.0, 0.5), (1.0, 0.25)),
+    "qk_norms": True,
 }
 
 
