@@ -85,10 +85,10 @@ def size(spec: Spec) -> int:
     for grid in spec.grid:
         for source, model in _targets(grid):
             for choice in grid.method:
-                parameters = choice.parameters
+                parameters, named = choice.parameters, (choice.name, choice.called)
                 for ablation, objective, seed in _combinations(grid, choice, source):
                     kept = {k: v for k, v in parameters.items() if k not in _cost_only(choice, ablation)}
-                    found.add((source, model, grid.prompts, choice.name, repr(kept), ablation, objective, seed))
+                    found.add((source, model, grid.prompts, *named, repr(kept), ablation, objective, seed))
     return len(found)
 
 
@@ -158,7 +158,7 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
             weights=on.model.weights_hash,
             graph=on.model.graph.hash,
             truth=None if on.truth is None else on.truth.certificate_hash,
-            method=method.name,
+            method=choice.called or method.name,
             version=method.version,
             parameters={name: value for name, value in parameters.items() if name not in cost_only},
             ablation=str(names.ablation(ablation_name)),

@@ -5,6 +5,7 @@ A user's own files may stand wherever a name may: ``my_method.py:discover`` for 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError, unknown
+from ..reading import shown
 
 if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..methods import Method
 
 _WILD = frozenset("*?")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def matches(value: str | None, pattern: str) -> bool:
@@ -91,6 +94,18 @@ def callable_method(name: str) -> Method:
 def is_built_in(name: str) -> bool:
     """Whether a method is one of this package's own, and not a user's file or another package's."""
     return not is_file(name) and method(name).function.__module__.startswith(f"{__name__.partition('.')[0]}.")
+
+
+def own_name(called: str) -> None:
+    """Raises unless a method may be called this: a plain word that is no registered method's name."""
+    from ..methods import METHODS
+
+    if not _WORD.fullmatch(called):
+        raise SpecError(
+            f"a method cannot be called {shown(called)}: give letters, digits, '.', '_' and '-', up to 100 of them."
+        )
+    if called in METHODS:
+        raise SpecError(f"{called!r} is the name of a registered method; call yours something else.")
 
 
 def source(method_name: str) -> str:

@@ -26,7 +26,7 @@ auto-circuit's JSON), with a ``model``. Paths are relative to the folder that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -77,12 +77,18 @@ Seeds = _one_or_more(Annotated[int, Field(ge=0, strict=True)])
 
 
 class MethodChoice(BaseModel):
-    """A method with its parameters: a name, or a table with a preset, seeds of its own, and parameters by name."""
+    """A method with its parameters: a name, or a table with a preset, seeds of its own, what it is called in store and
+    report, and parameters by name."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     name: str
+    """A registered method, or a function of yours: `my_method.py:discover`."""
     preset: str | None = None
+    """A named set of its parameters; the other keys are set after it."""
     seed: Seeds | None = None
+    """Seeds of its own, where it draws by chance; those of the grid where left out."""
+    called: Annotated[str, _that_is(names.own_name)] | None = None
+    """What it is called in store and report; no registered method's name; its own name where left out."""
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -104,25 +110,37 @@ class Grid(BaseModel):
     """Everything in it is crossed with everything else. ``model`` is for tasks that run on any model; ``prompts``: the
     first how many of a task's prompts, where not all."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     task: _one_or_more(Annotated[str, _that_is(names.tasks)])
+    """Names or globs of tasks, folders that `circuitmeter truth` wrote, prompt files."""
     method: _one_or_more(Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)])
+    """Names of methods, or tables (below)."""
     ablation: _one_or_more(Annotated[str, _that_is(names.ablation)])
+    """What cut edges carry while a method searches (`circuitmeter list ablations`)."""
     objective: _one_or_more(Annotated[str, _that_is(names.objective)]) | None = None
+    """What methods optimise (`circuitmeter list objectives`); each task's own where left out."""
     model: _one_or_more(str) | None = None
+    """For tasks that run on any model; one that is not here is reported as not run."""
     seed: Seeds = (0,)
+    """For methods and ablations that draw by chance; all others run once."""
     prompts: Prompts | None = None
+    """The first of each task's, in the evaluation too; all where left out."""
 
 
 class LeftOut(BaseModel):
     """Cells that the benchmark leaves out, and why. Every key that is given must match, by a name or a glob."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     because: Annotated[str, Field(min_length=1)]
+    """Why; `plan` says it."""
     task: _one_or_more(Annotated[str, _that_is(names.tasks)]) | None = None
+    """Names or globs of tasks."""
     method: _one_or_more(Annotated[str, _that_is(names.method_pattern)]) | None = None
+    """Names or globs of methods."""
     ablation: _one_or_more(Annotated[str, _that_is(names.ablation_pattern)]) | None = None
+    """Names or globs of ablations."""
     objective: _one_or_more(Annotated[str, _that_is(names.objective_pattern)]) | None = None
+    """Names or globs of objectives."""
 
     @model_validator(mode="after")
     def _matches_something(self) -> LeftOut:
@@ -162,24 +180,42 @@ def _size(size: float | str) -> None:
 class EvaluationChoice(BaseModel):
     """What is measured of the circuits: all factors of the ablation grid crossed, at every size."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     ablation: _levels("ablation")
+    """What cut edges carry when a circuit is run."""
     component: _levels("component") = ("edge",)
+    """What is cut as one."""
     embedding: _levels("embedding") = ("own",)
+    """Which input nodes the graph has."""
     set: _levels("set") = ("complement",)
+    """What is cut: all but the circuit, or the circuit itself."""
     direction: _levels("direction") = ("noising",)
+    """A clean run in which edges are corrupted, or a corrupted one in which they are clean."""
     pruning: _levels("pruning") = ("pruned",)
+    """Without dead ends, or with them."""
     positions: _one_or_more(str) = ("all",)
+    """Where edges are cut: `all`, or names of the task's positions, joined by `+`."""
     objective: _levels("objective") | None = None
+    """What is measured; each task's own where left out."""
     aggregation: _levels("aggregation") = ("ratio-of-means",)
+    """How prompts are summed up."""
     reference: _levels("reference") = ("cut-graph",)
+    """What counts as nothing explained."""
     size: _one_or_more(Annotated[float | str, _that_is(_size)]) = ("true",)
+    """A fraction of the edges, above 0 and at most 1; `true` is as many as the certified circuit has, `native`
+    are the circuits that the method itself returned."""
     selection: Literal[SELECTIONS] = "top-n"
+    """How a circuit of a size is made from scores."""
     absolute: bool = True
+    """Whether edges are ranked by absolute score."""
     by_template: bool = False
+    """Whether the faithfulness on each template's prompts is told as well."""
     split: str | None = None
+    """Which of the task's prompts; `test` where the task has it, else `train`, where left out."""
     batch_size: Annotated[int, Field(gt=0)] | None = None
+    """Prompts at a time; made from the model's size where left out."""
     prompts: Prompts | None = None
+    """The first of the split's; as many as the grid takes where left out."""
 
     def of(self, task: Task, prompts: int | None = None) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one.
@@ -197,24 +233,21 @@ class EvaluationChoice(BaseModel):
 
 
 class Spec(BaseModel):
-    """A benchmark, checked: every name in it exists and every parameter is one that its method has.
+    """A benchmark, checked: every name in it exists and every parameter is one that its method has."""
 
-    Args:
-        name: the benchmark's name; a file's is its stem.
-        description: what it measures.
-        grid: the cells, as one product or several.
-        left_out: the ``[[except]]`` tables: cells that are not run, each with its reason.
-        evaluation: what is measured of the circuits that are found.
-        timeout_seconds: how long one cell may take; ``None`` is as long as it needs.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """What the benchmark is called; the file's name without its ending where left out."""
     description: str = ""
+    """What it measures."""
     grid: _one_or_more(Grid)
+    """The cells, as one product or several."""
     left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
+    """Cells that are not run, each with its reason."""
     evaluation: EvaluationChoice | None = None
+    """What is measured of the circuits that are found."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """How long one cell may take; `run --time-limit` comes first, and without both it is six hours."""
 
     @classmethod
     def load(cls, source: str | Path) -> Spec:
@@ -241,15 +274,21 @@ class Spec(BaseModel):
             problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
             raise SpecError(f"benchmark {contents.get('name', '')}: {'; '.join(problems)}.") from error
 
-    def with_methods(self, methods: Iterable[str]) -> Spec:
-        """The same benchmark for other methods, each with its default parameters; ``validate`` runs this.
+    def with_methods(self, methods: Iterable[str | Mapping[str, Any]]) -> Spec:
+        """The same benchmark for other methods; ``validate`` runs this.
+
+        Args:
+            methods: as a grid's ``method`` lists them: names, or tables with parameters.
 
         Raises:
-            SpecError, MethodError: a method that does not exist or cannot be loaded.
+            SpecError, MethodError: a method that does not exist or cannot be loaded, or a parameter that it has not.
         """
-        choices = tuple(MethodChoice(name=name) for name in methods)
+        try:
+            choices = tuple(MethodChoice.model_validate(entry) for entry in methods)
+        except ValidationError as error:
+            raise SpecError(f"{'; '.join(_sentence(problem) for problem in error.errors())}.") from error
         for choice in choices:
-            names.method(choice.name)
+            _ = choice.parameters
         return self.model_copy(
             update={"grid": tuple(grid.model_copy(update={"method": choices}) for grid in self.grid)}
         )

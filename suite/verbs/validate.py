@@ -1,4 +1,4 @@
-"""``circuitmeter validate``: a method of yours beside the built-in ones."""
+"""``circuitmeter validate``: a method of yours beside the built-in ones, or a circuit beside its certified truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
-from .arguments import add_json, add_workers, add_yes
+from .arguments import add_json, add_several, add_workers, add_yes
 from .ranking import METRICS, RIVALS, compare
 
 if TYPE_CHECKING:
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ..plan.spec import Spec
 
 NAME = "validate"
-HELP = "Run a method of yours over a benchmark and rank it beside the built-in methods."
+AGAINST = "quick"
+HELP = "Rank a method of yours beside the built-in ones over a benchmark, or score a circuit against a certified truth."
 EPILOG = (
     "The function is `def discover(model, data, *, ablation, objective, seed, **parameters)` and returns edge scores: "
-    "a mapping from edge name to float, an EdgeScores or a Discovery."
+    "a mapping from edge name to float, an EdgeScores or a Discovery. Of a circuit file, precision and recall are "
+    "against the truth of its task under each certified ablation, and the percentile is of F1 among random connected "
+    "circuits of as many edges (ties count half)."
 )
 COLUMNS = ("  method", "AUC", "95 % interval", "programs", "AP", "precision", "recall", "exact")
 EXPLAINED = (
@@ -29,9 +32,19 @@ EXPLAINED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("method", metavar="FILE.py:FUNCTION", help="your discovery function")
     parser.add_argument(
-        "--against", metavar="BENCHMARK", default="quick", help="a built-in benchmark or a TOML file (default: quick)"
+        "method", metavar="FILE.py:FUNCTION|CIRCUIT.json", help="your discovery function, or a circuit file"
+    )
+    add_several(parser, "--set", "KEY=VALUE", "a parameter of your method, typed as its own default is")
+    parser.add_argument("--preset", metavar="NAME", help="a named set of your method's parameters, before --set")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what your method is called in store and report (default: FILE.py:FUNCTION)"
+    )
+    parser.add_argument(
+        "--truth", metavar="TRUTH", help="of a circuit file: a certified truth (default: that of the file's task)"
+    )
+    parser.add_argument(
+        "--against", metavar="BENCHMARK", default=AGAINST, help="a built-in benchmark or a TOML file (default: quick)"
     )
     parser.add_argument(
         "--rivals",
@@ -47,8 +60,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..model.device import resolve
     from ..plan import names
+    from .circuit_truth import validate_circuit
+
+    if names.is_file(options.method):
+        if options.truth is not None:
+            raise SpecError("--truth is of circuit files; a method is scored against the truths of --against.")
+        return _run_method(options)
+    if options.method.endswith(".py") or not (Path(options.method).suffix or Path(options.method).exists()):
+        raise SpecError(
+            f"{options.method!r} names no function of yours; write FILE.py:FUNCTION, as in my_method.py:discover, or "
+            f"give a circuit file."
+        )
+    given = {name: getattr(options, name) for name in ("set", "preset", "name", "store")}
+    given |= {"against": options.against != AGAINST, "rivals": options.rivals != list(RIVALS)}
+    refused = [f"--{name}" for name, value in given.items() if value]
+    if refused:
+        raise SpecError(f"{', '.join(refused)} is of methods, and {options.method} is a circuit file; give --truth.")
+    return validate_circuit(options.method, options.truth, as_json=options.json)
+
+
+def _run_method(options: argparse.Namespace) -> int:
+    from ..model.device import resolve
     from ..plan.expand import expand
     from ..plan.plan import plan
     from ..plan.spec import Spec
@@ -60,14 +93,11 @@ def run(options: argparse.Namespace) -> int:
     from .costs import allow
     from .output import print_json, stdout_kept_clean
 
-    if not names.is_file(options.method):
-        raise SpecError(
-            f"{options.method!r} names no function of yours; write FILE.py:FUNCTION, as in my_method.py:discover."
-        )
     spec = Spec.load(options.against)
     _check_rivals(options.rivals, spec)
-    mine = spec.with_methods([options.method])
-    mine = mine.model_copy(update={"name": f"{spec.name}-with-{Path(options.method.rpartition(':')[0]).stem}"})
+    mine = spec.with_methods([_entry(options)])
+    called = options.name or Path(options.method.rpartition(":")[0]).stem
+    mine = mine.model_copy(update={"name": f"{spec.name}-with-{called}"})
     device = resolve(options.device)
     store = store_of(options, spec)
     workers = {name: getattr(options, name) for name in ("workers", "device", "executor", "address")}
@@ -89,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(
             {
                 "method": options.method,
+                "name": options.name or options.method,
                 "benchmark": spec.name,
                 "store": str(store),
                 "rankings": rankings,
@@ -96,8 +127,20 @@ def run(options: argparse.Namespace) -> int:
             }
         )
     else:
-        _print(options.method, store, rankings, failed)
+        _print(options.name or options.method, store, rankings, failed)
     return 1 if failed else 0
+
+
+def _entry(options: argparse.Namespace) -> dict[str, Any]:
+    """The method as a benchmark's grid has it. Raises SpecError for a parameter that such an entry cannot hold."""
+    from ..plan import names
+    from ..plan.spec import MethodChoice
+    from .settings import parse_settings
+
+    chosen = parse_settings(names.method(options.method), options.set or [])
+    for key in chosen.keys() & MethodChoice.model_fields.keys():
+        raise SpecError(f"--set {key}: a benchmark's method has a {key!r} of its own; rename your parameter.")
+    return {"name": options.method, "preset": options.preset, "called": options.name, **chosen}
 
 
 def _check_rivals(rivals: Sequence[str], spec: Spec) -> None:

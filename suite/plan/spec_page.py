@@ -1,0 +1,135 @@
+"""The page of the documentation that says what a benchmark's file may hold, written from the models that read it.
+
+``python -m circuitmeter.suite.plan.spec_page docs/benchmark-files.md`` writes it; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..intervention.setting import LEVELS
+from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
+
+TABLES: dict[str, tuple[type[BaseModel], str]] = {
+    "The top level": (Spec, "Keys above the first table."),
+    "`[grid]`": (
+        Grid,
+        "Everything in it is crossed with everything else. Several `[[grid]]` tables are several products; a cell that "
+        "two of them give is one cell.",
+    ),
+    "A method's entry": (
+        MethodChoice,
+        'An item of `method` is a name, or a table: `{ name = "eap-ig", steps = 30 }`. Every other key is a parameter '
+        "of the method (`circuitmeter list methods`), of the type of its default.",
+    ),
+    "`[[except]]`": (
+        LeftOut,
+        "Cells that are left out. Every key that is given must match the cell, by a name or a glob, and one of `task`, "
+        "`method`, `ablation` and `objective` must be given.",
+    ),
+    "`[evaluation]`": (
+        EvaluationChoice,
+        "What is measured of every circuit that is found: all factors crossed, at every size. Without this table only "
+        "recovery of the truth is.",
+    ),
+}
+"""Heading -> the model of the table, and what the table is."""
+
+_BEGIN = """# Benchmark files
+
+A benchmark is a TOML file that `plan`, `run` and `validate --against` take. A key that is not on this page is refused,
+and everything that is wrong with a file is said at once, before anything is computed.
+
+```toml
+# file: mine.toml
+description = "what it measures"
+
+[grid]
+task     = ["tracr/xproportion", "tracr/reverse@fixed"]
+method   = ["eap", { name = "eap-ig", steps = 30, called = "eap-ig-30" }, { name = "random", seed = [0, 1, 2] }]
+ablation = ["patch", "zero"]
+
+[[except]]
+method   = "eap"
+ablation = "zero"
+because  = "why is part of the file"
+
+[evaluation]
+ablation = ["patch", "zero"]
+size     = ["true", 0.1]
+```
+
+```sh
+circuitmeter plan mine.toml
+```
+
+Where a key takes one or more, a single value stands for a list of one. A glob (`tracr/*`) stands for the names that it
+matches; variants (`tracr/reverse@fixed`) are matched only by a glob that has an `@` itself. Paths are relative to the
+folder that the command runs in.
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    return "\n".join([_BEGIN, *(_section(heading, *table) for heading, table in TABLES.items())])
+
+
+def _section(heading: str, model: type[BaseModel], about: str) -> str:
+    schema = Spec.model_json_schema()["$defs"].get(model.__name__) or Spec.model_json_schema()
+    required = set(schema["required"]) - ({"name"} if model is Spec else set())  # a file's name is the benchmark's
+    rows = [
+        f"| `{key}` | {_kind(part)} | {'required' if key in required else _default(part)} | {_meaning(model, key)} |"
+        for key, part in schema["properties"].items()
+    ]
+    return "\n".join(
+        [f"## {heading}", "", about, "", "| key | takes | default | what it is |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def _kind(part: dict[str, Any]) -> str:
+    """What values a key takes, in words, from its JSON schema."""
+    if "$ref" in part:
+        return {"MethodChoice": "name or table"}.get(part["$ref"].rpartition("/")[2], "table")
+    if "anyOf" in part:
+        return " or ".join(_kind(each) for each in part["anyOf"] if each.get("type") != "null")
+    if "enum" in part:
+        return " or ".join(f"`{level}`" for level in part["enum"])
+    if part["type"] == "array":
+        least = part.get("minItems", part.get("minLength", 0))  # pydantic's name for it depends on its version
+        return f"{'one or more' if least else 'any number'}: {_kind(part['items'])}"
+    name = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}[part["type"]]
+    if "exclusiveMinimum" in part:
+        return f"{name} above {part['exclusiveMinimum']}"
+    return f"{name} from {part['minimum']}" if "minimum" in part else name
+
+
+def _default(part: dict[str, Any]) -> str:
+    """The default as TOML has it; nothing where leaving the key out is a meaning of its own."""
+    default = part.get("default")
+    if default in (None, "", []):
+        return ""
+    default = default[0] if isinstance(default, list) and len(default) == 1 else default
+    return f"`{json.dumps(default)}`"
+
+
+def _meaning(model: type[BaseModel], key: str) -> str:
+    """A key's description, and the levels that it takes where they are a fixed list."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    levels = LEVELS.get(key, ()) if model is EvaluationChoice else ()
+    said = (fields[key].description or "").replace("\n", " ").rstrip(".")
+    return f"{said} ({', '.join(f'`{level}`' for level in levels)})" if levels else said
+
+
+def main(file: str) -> int:
+    """Writes the page. Returns the exit status."""
+    Path(file).write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
