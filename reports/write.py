@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..suite.store.published import publishing
+from .brief import brief_sections
 from .chapters.chapter import Chapter, Plot, chapters
 from .draw import style
 from .draw.render import NARROW, Progress, rendered
@@ -22,17 +23,21 @@ from .page.table import Table
 from .read.results import Results, read
 from .read.stores import Stores
 
+BRIEF = "brief.html"
 FORMATS = (*style.FORMATS, NARROW)
 """What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
-def write_report(store_path: str | Path, out: str | Path | None = None, *others: str | Path) -> Path:
+def write_report(
+    store_path: str | Path, out: str | Path | None = None, *others: str | Path, brief: bool = False
+) -> Path:
     """Writes ``report.html``, ``leaderboard.json``, ``tables/`` (CSV, Markdown, LaTeX), ``figures/`` (PDF, SVG, PNG).
 
     Args:
         store_path: the store to report.
         out: the folder to write to; the store's own when None.
         others: more stores, reported together with the first.
+        brief: write ``brief.html`` as well, two pages for an e-mail (``brief.py``).
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written.
     """
@@ -47,10 +52,16 @@ def write_report(store_path: str | Path, out: str | Path | None = None, *others:
             write_data(new / "tables", part.data(results))
         summary = Section("summary", "Summary", tuple(_summary(results, parts)))
         sections = [summary, *(_section(part, results, pictures, plots[part.name], shown[part.name]) for part in parts)]
-        html = page(title(results.store), facts(results), [section for section in sections if not section.empty])
+        _write_page(new / "report.html", results, sections)
+        if brief:
+            _write_page(new / BRIEF, results, brief_sections(sections, results, parts), brief=True)
         (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
-        (new / "report.html").write_text(html, encoding="utf-8")
     return folder / "report.html"
+
+
+def _write_page(path: Path, results: Results, sections: Sequence[Section], *, brief: bool = False) -> None:
+    shown = [section for section in sections if not section.empty]
+    path.write_text(page(title(results.store), facts(results), shown, brief=brief), encoding="utf-8")
 
 
 def _section(

@@ -62,6 +62,10 @@ class Chapter:
         """Paragraphs in the summary at the top of the page: what somebody reads who reads nothing else."""
         return ()
 
+    def statistics(self, results: Results) -> Sequence[str]:
+        """Sentences for a paper's methods: how the chapter's numbers are summed up and compared."""
+        return ()
+
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
         """Tidy tables by name that are written as CSV beside those of ``tables``."""
         return {}

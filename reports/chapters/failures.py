@@ -33,7 +33,7 @@ class Failures(Chapter):
         without = sum(not record.done for record in results.records)
         if not without:
             return ()
-        return (f"{without} of {len(results.records)} cells have no result; the reasons are listed below.",)
+        return (f"{without} of {len(results.records)} cells have no result; the report lists the reasons.",)
 
 
 def _not_run(results: Results) -> list[str]:

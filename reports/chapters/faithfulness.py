@@ -16,6 +16,7 @@ from ..page.table import (
     Cell,
     Table,
     counted,
+    listed,
     number,
     number_cell,
     share_text,
@@ -62,6 +63,17 @@ class Faithfulness(Chapter):
     def summary(self, results: Results) -> Sequence[str]:
         text = dependence(results.faithfulness)
         return (text,) if text else ()
+
+    def statistics(self, results: Results) -> Sequence[str]:
+        table = results.faithfulness
+        if not len(table):
+            return ()
+        under = listed(ordered_ablations(table["evaluation_ablation"]))
+        sizes = listed([size_of_circuit(size) for size in dict.fromkeys(table["size"])])
+        return (
+            "Faithfulness, (circuit - everything cut) / (model - everything cut), of circuits evaluated under "
+            f"{under} ablation at {sizes} is the median over tasks with a 95 % bootstrap interval.",
+        )
 
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
         return {"evaluations": results.evaluated}
@@ -119,6 +131,7 @@ def evaluations(table: pd.DataFrame) -> Table:
         (False, False, True, *[True] * len(over), True),
         tuple(rows),
         table,
+        by=1,
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pandas as pd
 
+from ...suite.scoring.bootstrap import RESAMPLES
 from ..draw.auc_by_method import auc_by_method
 from ..draw.cost import cost
 from ..draw.panels import LEADING, MOST_LINES, has_bands
@@ -16,6 +17,7 @@ from ..draw.true_size import true_size
 from ..page.table import (
     MISSING,
     Table,
+    count,
     counted,
     listed,
     number,
@@ -110,6 +112,15 @@ class Recovery(Chapter):
         ablations = ordered_ablations(results.aggregate["ablation"])
         return [_winner(results.aggregate, results.pairwise, ablation) for ablation in ablations]
 
+    def statistics(self, results: Results) -> Sequence[str]:
+        if results.recovery.empty:
+            return ()
+        return (
+            "Recovery (area under the ROC curve over edges, average precision, precision and recall at the true size) "
+            f"is the median over programs with a 95 % percentile bootstrap interval ({count(RESAMPLES)} resamples of "
+            "programs and, within each, of its runs).",
+        )
+
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
         return {
             "recovery": results.recovery,
@@ -145,6 +156,7 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         (False, False, *[True] * (len(METRICS) + 5)),
         tuple(rows),
         aggregate,
+        by=1,
     )
 
 

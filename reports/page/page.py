@@ -43,19 +43,20 @@ class Section:
         return not (self.text or self.pictures or self.tables or self.viewer)
 
 
-def page(title: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
+def page(title: str, facts: Sequence[str], sections: Sequence[Section], *, brief: bool = False) -> str:
     """The page's HTML. All text is escaped: a name with markup in it is shown, not run.
 
     Args:
         facts: short statements under the title (how many cells, programs, methods).
         sections: in order; the first should be the summary. One of them at most has a viewer.
+        brief: set in small type, for two printed pages, without a list of sections.
     """
     folder = files(__package__).joinpath("templates")
     loader = FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = inline_svg
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, facts=facts, sections=sections)
+    return template.render(title=title, facts=facts, sections=sections, brief=brief)
 
 
 def inline_svg(picture: Picture) -> Markup:

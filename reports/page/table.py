@@ -7,7 +7,7 @@ a missing value, a minus sign and 99.99 % look the same everywhere. Files for pr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -37,6 +37,7 @@ class Table:
         name: of its files, and of its place in the page.
         numeric: which columns are aligned right and sorted as numbers.
         data: the tidy numbers that the table shows, in full; written as CSV.
+        by: the column that says which rows belong together; None where all do.
     """
 
     name: str
@@ -46,11 +47,27 @@ class Table:
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...] = field(default=())
     data: pd.DataFrame | None = field(default=None, compare=False)
+    by: int | None = None
 
     @property
     def long(self) -> bool:
         """Whether it is for the screen only."""
         return len(self.rows) > LONG or len(self.headings) > WIDE
+
+    def shortened(self, most: int) -> Table:
+        """The table with the first rows of each group that belongs together, ``most`` in all; its caption says so."""
+        if len(self.rows) <= most:
+            return self
+        seen: dict[str, int] = {}
+        ranked = []
+        for place, row in enumerate(self.rows):
+            group = "" if self.by is None else row[self.by].text
+            ranked.append((seen.get(group, 0), place))
+            seen[group] = seen.get(group, 0) + 1
+        kept = sorted(place for _, place in sorted(ranked)[:most])
+        first = "The first rows" if self.by is None else f"The first rows of each: {self.headings[self.by].lower()}"
+        caption = f"{self.caption} {first}; {count(len(self.rows) - most)} more are in the report."
+        return replace(self, caption=caption, rows=tuple(self.rows[place] for place in kept))
 
 
 def is_missing(value: Any) -> bool:

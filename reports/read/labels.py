@@ -35,7 +35,7 @@ def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
         objectives[method][identity.task].add(identity.objective)
         versions[method].add(identity.version)
         for name, value in identity.parameters.items():
-            parameters[method][name].add(_value(value))
+            parameters[method][name].add(value_text(value))
 
     # Tasks have objectives of their own: only several on one task are several settings of the method.
     several = {method: any(len(found) > 1 for found in by_task.values()) for method, by_task in objectives.items()}
@@ -46,7 +46,7 @@ def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
         if len(versions[method]) > 1:
             notes.append(f"version {identity.version[:4]}")
         notes += [
-            f"{name}={_value(value)}"
+            f"{name}={value_text(value)}"
             for name, value in sorted(identity.parameters.items())
             if len(parameters[method][name]) > 1
         ]
@@ -55,7 +55,8 @@ def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
     return {key: label(identity) for key, identity in identities.items()}
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A parameter's value, as labels have it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

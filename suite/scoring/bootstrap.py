@@ -15,6 +15,8 @@ from scipy import stats
 
 Statistic = Literal["mean", "median"]
 Kind = Literal["percentile", "bca"]
+RESAMPLES = 2000
+"""How often programs are drawn again for an interval."""
 
 
 class Interval(NamedTuple):
@@ -33,7 +35,7 @@ def interval(
     statistic: Statistic = "median",
     kind: Kind = "percentile",
     level: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """A bootstrap interval of the mean or median over programs of each program's mean.

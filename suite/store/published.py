@@ -70,7 +70,7 @@ def published_faults(folder: Folder) -> dict[str, str]:
     """Path -> what is wrong with a file of the report; empty where there is no report, or it is what was written."""
     top = set(folder.names(""))
     if SUMS not in top:
-        has_report = top & {"report.html", "leaderboard.json"}
+        has_report = top & {"report.html", "brief.html", "leaderboard.json"}
         return (
             {SUMS: "is missing: nothing covers the report; `circuitmeter report` writes it again"} if has_report else {}
         )

@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, help="where the report is written (default: into the store, if it is one)"
     )
 
+    parser.add_argument(
+        "--brief", action="store_true", help="write brief.html as well: two pages to attach to an e-mail or print"
+    )
+
 
 def run(options: argparse.Namespace) -> int:
     from ..store.folder import is_address
@@ -34,8 +38,11 @@ def run(options: argparse.Namespace) -> int:
         raise SpecError(f"{options.store[0]} is only read; say where the report goes with --out DIR.")
     for store in options.store:
         Store(store)  # refuses what is no store, or a newer one, before the slow imports below
-    from ...reports.write import write_report
+    from ...reports.write import BRIEF, write_report
 
     first, *others = sorted(options.store)
-    print(write_report(first, options.out or first, *others))
+    report = write_report(first, options.out or first, *others, brief=options.brief)
+    print(report)
+    if options.brief:
+        print(report.with_name(BRIEF))
     return 0

@@ -1,0 +1,150 @@
+"""The short report: what one attaches to an e-mail, on at most two A4 pages. Made from the same chapters as the page.
+
+It has the summary, three figures, one table, and a paragraph on methods that can stand in a paper.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from ..suite.store.reading import content_hash
+from ..suite.store.record import Record
+from .chapters.chapter import Chapter
+from .page.page import Section
+from .page.table import count, listed
+from .read.labels import ordered_ablations, ordered_objectives, value_text
+from .read.results import Results
+
+MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
+"""What of the summary, the figures and the table's rows two pages hold."""
+MOST_NAMES, MOST_VALUES = 16, 6
+"""Names of one family, and values of one parameter, that are listed; more are counted."""
+
+Part = TypeVar("Part")
+
+
+def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Chapter]) -> list[Section]:
+    """The short report's sections.
+
+    Args:
+        full: the sections of the page, the summary among them.
+        parts: the chapters, for the statistics that they use.
+    """
+    texts = {section.name: section.text for section in full}["summary"]
+    said = [part.summary(results) for part in parts]
+    kept = leading(said, MOST_PARAGRAPHS) if any(said) else list(texts)
+    # What no chapter says, such as why nothing could be scored, comes first as it does on the page.
+    first = [text for text in texts if not any(text in of_part for of_part in said)]
+    words = [*first, *(text for text in kept if text not in first)]
+    left = len(texts) - len(words)
+    words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
+    pictures = leading([section.pictures for section in full], MOST_FIGURES)
+    tables = [table.shortened(MOST_ROWS) for table in leading([section.tables for section in full], 1)]
+    note = ("Figures and tables that are not here are in the report itself.",) if pictures or tables else ()
+    return [
+        Section("summary", "Summary", tuple(words)),
+        Section("results", "Results", note, tuple(pictures), tuple(tables)),
+        Section("methods", "Methods", methods_paragraph(results, parts)),
+    ]
+
+
+def leading(groups: Sequence[Sequence[Part]], most: int) -> list[Part]:
+    """The first of every group, then the second ones, until there are ``most``; in the groups' order.
+
+    >>> leading(["abc", "", "d", "ef"], 4)
+    ['a', 'b', 'd', 'e']
+    """
+    places = [(rank, place) for place, group in enumerate(groups) for rank in range(len(group))]
+    chosen = sorted((place, rank) for rank, place in sorted(places)[:most])
+    return [groups[place][rank] for place, rank in chosen]
+
+
+def methods_paragraph(results: Results, parts: Sequence[Chapter]) -> tuple[str, ...]:
+    """One paragraph: what was measured with what, and how it was summed up. None where no cell has a result."""
+    done = [record for record in results.records if record.done]
+    if not done:
+        return ()
+    statistics = [text for part in parts for text in part.statistics(results)]
+    sentences = [_asked(results, done), _subjects(done), _truths(done), _methods(done), _settings(done), _seeds(done)]
+    return (" ".join(text for text in [*sentences, *statistics] if text),)
+
+
+def _asked(results: Results, done: Sequence[Record]) -> str:
+    benchmarks = results.store.benchmarks()
+    names = [f"{name} (specification {content_hash(found.as_json()['spec'])})" for name, found in benchmarks.items()]
+    versions = sorted({record.provenance.versions.get("circuitmeter") or "" for record in done} - {""})
+    program = f"CircuitMeter {listed(versions)}" if versions else "CircuitMeter"
+    if not names:
+        return f"Results are of {program}, {count(len(done))} cells."
+    word = "benchmark" if len(names) == 1 else "benchmarks"
+    return f"Results are of the {word} {listed(names)}, run with {program}: {count(len(done))} cells with a result."
+
+
+def _subjects(done: Sequence[Record]) -> str:
+    models, tasks = ({getattr(record.identity, name) for record in done} for name in ("model", "task"))
+    text = f"Models ({len(models)}): {_families(models)}."
+    return text if tasks == models else f"{text} Tasks ({len(tasks)}): {_families(tasks)}."
+
+
+def _families(names: Iterable[str]) -> str:
+    """``tracr/hist and tracr/sort`` as ``tracr (hist, sort)``; large families are counted."""
+    found = defaultdict(list)
+    for name in sorted(names):
+        family, slash, own = name.partition("/")
+        found[family].append(own if slash else "")
+    texts = []
+    for family, own in found.items():
+        inside = ", ".join(filter(None, own)) if len(own) <= MOST_NAMES else f"{len(own)} of them"
+        texts.append(f"{family} ({inside})" if inside else family)
+    return "; ".join(texts)
+
+
+def _truths(done: Sequence[Record]) -> str:
+    known = {record.identity.truth for record in done if record.identity.truth and record.own_recovery is not None}
+    if not known:
+        return "No true circuit is known for them."
+    under = listed(ordered_ablations({record.identity.ablation for record in done if record.own_recovery is not None}))
+    names = sorted(name[:8] for name in known)
+    which = f": {', '.join(names)}" if len(names) <= MOST_NAMES else ""
+    word = "certificate" if len(names) == 1 else "certificates"
+    circuits = f"certified circuits ({len(names)} {word}{which})"
+    return f"Truths are {circuits}; a circuit is judged by the one of the ablation that it was found under ({under})."
+
+
+def _methods(done: Sequence[Record]) -> str:
+    parameters: Mapping[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for record in done:
+        of_method = parameters[record.identity.method]
+        for name, value in record.identity.parameters.items():
+            of_method[name].add(value_text(value))
+    texts = []
+    for method, found in sorted(parameters.items()):
+        values = ", ".join(f"{name}={_values(each)}" for name, each in sorted(found.items()))
+        texts.append(f"{method} ({values})" if values else method)
+    return f"Methods, with their parameters: {'; '.join(texts)}."
+
+
+def _values(values: set[str]) -> str:
+    return " or ".join(sorted(values)) if len(values) <= MOST_VALUES else f"{len(values)} values"
+
+
+def _settings(done: Sequence[Record]) -> str:
+    ablations = ordered_ablations({record.identity.ablation for record in done})
+    objectives = ordered_objectives({record.identity.objective for record in done} - {None})
+    text = f"Ablation{'s' * (len(ablations) != 1)}: {listed(ablations)}."
+    return f"{text} Objective{'s' * (len(objectives) != 1)}: {listed(objectives)}." if objectives else text
+
+
+def _seeds(done: Sequence[Record]) -> str:
+    of_method = defaultdict(set)
+    for record in done:
+        if record.identity.seed is not None:
+            of_method[record.identity.method].add(record.identity.seed)
+    together = defaultdict(list)
+    for method, seeds in sorted(of_method.items()):
+        shown = [str(seed) for seed in sorted(seeds)]
+        together[listed(shown) if len(shown) <= MOST_VALUES else f"{len(shown)} seeds"].append(method)
+    texts = [f"{seeds} ({', '.join(methods)})" for seeds, methods in together.items()]
+    return f"Seeds: {'; '.join(texts)}; the other methods draw nothing." if texts else ""
