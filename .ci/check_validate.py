@@ -28,7 +28,9 @@ def problems(found: dict[str, Any]) -> list[str]:
         rivals = [test["other"].partition(" ")[0] for test in each["comparison"]]
         if rivals != (["random", "eap-ig"] if programs == 6 else ["random"])[: len(rivals)] or not rivals:
             wrong.append(f"{where} compared with {rivals}")
-        if programs == 6 and not (each["of"] >= 15 and each["comparison"][0]["mean_difference"] > 0.1):
+        # Five methods have no meaning under l2: their gradient is zero where it is taken.
+        enough = 15 if objective == "answer-difference" else 10
+        if programs == 6 and not (each["of"] >= enough and each["comparison"][0]["mean_difference"] > 0.1):
             wrong.append(f"{where} rank {each['rank']} of {each['of']}, {each['comparison'][0]}")
     print(f"{len(rankings)} settings, {len(wrong)} problems")
     return wrong
