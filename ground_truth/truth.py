@@ -196,7 +196,11 @@ def _of_features(name: str, base: GroundTruth) -> GroundTruth:
     of = {"weights": base.certificate["weights"], "domain": base.certificate["domain"]}
     if certificate.pop("of") != of:
         raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
-    return replace(base, name=name, certificate={**base.certificate, **certificate}, features=True)
+    truth = replace(base, name=name, certificate={**base.certificate, **certificate}, features=True)
+    if base.basis is None:
+        return truth
+    stated = {**certificate["graph"], "hash": truth.graph.hash}  # the same nodes, whose directions are rotated
+    return replace(truth, certificate={**truth.certificate, "graph": stated})
 
 
 def _check_manifest(root: Path, program: str) -> None:

@@ -14,7 +14,7 @@ from .registry import Method, load_user_method
 
 _SECONDS = 300.0  # reading a file includes what it imports
 _CODE = ("function", "passes")  # what cannot be told in JSON
-_SETS = ("needs", "ablations", "cost_only")
+_SETS = ("needs", "ablations", "cost_only", "exact_for", "nodes", "may_be_zero")  # or "any", which is a word
 
 
 def declared_by(where: str) -> Method:
@@ -31,7 +31,7 @@ def declared_by(where: str) -> Method:
     except Raised as error:
         raise (SpecError if error.error == "SpecError" else MethodError)(str(error)) from None
     signature = inspect.Signature([_parameter(*each) for each in stated.pop("signature")])
-    sets = {name: frozenset(stated.pop(name)) for name in _SETS}
+    sets = {name: each if isinstance(each := stated.pop(name), str) else frozenset(each) for name in _SETS}
     return Method(function=_only_declared(where, signature), **stated, **sets)
 
 
@@ -39,7 +39,7 @@ def _declarations(where: str) -> bytes:
     """What there is to know of a method without calling it, as JSON."""
     method = load_user_method(where)
     stated = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _CODE}
-    stated |= {name: sorted(stated[name]) for name in _SETS}
+    stated |= {name: each if isinstance(each := stated[name], str) else sorted(each) for name in _SETS}
     signature = [
         (
             each.name,

@@ -78,6 +78,7 @@ def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Co
     },
     cost="epochs x prompts x (2 forward, 2 backward), in each of two stages",
     stochastic=True,
+    may_be_zero={"weight_epochs"},
     passes=lambda graph, n, given: _cost(n, **given),
 )
 def discover(

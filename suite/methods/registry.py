@@ -55,6 +55,7 @@ class Method:
             one that only runs the model, cut or whole, and so has none of its own. A model with another feature is
             undefined for it.
         nodes: the kinds of nodes that it can score; ``any`` for one that takes nodes as they come.
+        may_be_zero: parameters that count something and may be 0 although their default is not.
         per_prompt: whether its scores are means over prompts of scores that it can give for each prompt apart.
         cost_only: parameters that change what a run costs and no number, such as how many prompts go in a batch.
         version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
@@ -73,6 +74,7 @@ class Method:
     version: str = ""
     exact_for: frozenset[str] | Literal["any"] = "any"
     nodes: frozenset[str] | Literal["any"] = "any"
+    may_be_zero: frozenset[str] = frozenset()
     passes: Passes | None = None
     per_prompt: bool = False
 
@@ -132,7 +134,7 @@ class Method:
             return
         least = -LARGEST
         if isinstance(value, int) and not isinstance(default, float):  # a count: of steps, of prompts in a batch
-            least = 1 if isinstance(default, int) and default > 0 else 0
+            least = 1 if isinstance(default, int) and default > 0 and name not in self.may_be_zero else 0
         if not least <= value <= LARGEST:
             raise SpecError(f"{self.name}: {name} = {shown(value)} is not between {least:,} and {LARGEST:,}.")
 
@@ -286,6 +288,7 @@ def method(
     cost_only: frozenset[str] | set[str] = frozenset(),
     exact_for: frozenset[str] | Literal["any"] = "any",
     nodes: frozenset[str] | Literal["any"] = "any",
+    may_be_zero: frozenset[str] | set[str] = frozenset(),
     version: str | None = None,
     passes: Passes | None = None,
     per_prompt: bool = False,
@@ -310,6 +313,7 @@ def method(
                 source,
                 exact_for,
                 nodes,
+                frozenset(may_be_zero),
                 passes,
                 per_prompt,
             ),

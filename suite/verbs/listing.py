@@ -21,7 +21,7 @@ NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
 EPILOG = "Of a family of many, as tracr/*, the table has one line; with a PATTERN, or --json, each has its own."
 
-FAMILY = 12  # more names than these before the same / are one line
+FAMILY = 9  # more names than these before the same / are one line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

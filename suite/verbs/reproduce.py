@@ -114,7 +114,7 @@ def _measure_card(card: Card, store: Path) -> None:
         for name, ablation in card.circuits.items()
     }
     settings = grid(**DEFAULTS | {"ablation": card.ablation, "objective": (on.task.objective,)})
-    options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8}
+    options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
     found = measured(argparse.Namespace(**options, circuits=list(circuits)), problem, circuits, settings, {})
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = plain({**found, "paragraph": paragraph(found)})

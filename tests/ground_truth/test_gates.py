@@ -98,7 +98,8 @@ def share(name, names, **how):
     """Faithfulness of a circuit on prompts with both inputs on, against both off."""
     truth = ground_truth.load(f"gates/{name}")
     circuit = Circuit.of(truth.graph, names)
-    cut, objective = Cut(Ablation.parse("patch"), **how), OBJECTIVES.get("answer-difference")
+    # The circuits are single wires, whose other end is in no circuit: as they stand, without a look at dead ends.
+    cut, objective = Cut(Ablation.parse("patch"), **{"pruning": "unpruned", **how}), OBJECTIVES.get("answer-difference")
     measured = measure(truth.model(), on_to_off(name), [circuit], cut, objective)
     return float(measured.faithfulness(reference="corrupted-run")[0])
 

@@ -191,6 +191,8 @@ def test_a_plan_forecasts_what_was_never_run(spec, tmp_path, monkeypatch):
     from circuitmeter.suite.plan import forecast
 
     asked = spec(method=["eap", "eap-ig"], objective="answer-difference", task="tracr/xproportion", ablation="patch")
+    assert plan(asked, tmp_path / "store").seconds == 2 * forecast.CERTIFIED_SECONDS
+    monkeypatch.setattr(forecast, "is_ground_truth", lambda name: False)  # as of any other model
     assert plan(asked, tmp_path / "store").seconds > 0
     monkeypatch.setattr(forecast.Speed, "seconds", lambda self, cost: cost.gradient)
     n = forecast.subject_of(expand(asked).cells[0]).data.n
@@ -202,7 +204,7 @@ def test_a_plan_forecasts_what_was_never_run(spec, tmp_path, monkeypatch):
 def test_a_plan_counts_explains_estimates_and_computes_nothing(spec, tmp_path, rows):
     benchmark = spec(method=["eap", "truth"], objective="l2", task="tracr/xproportion")
     before = plan(benchmark, tmp_path / "store")
-    assert before.seconds == 0.0 and "about 0.0 s" in str(before) and not (tmp_path / "store").exists()
+    assert before.seconds == 2.0 and "about 2.0 s" in str(before) and not (tmp_path / "store").exists()
     assert "2 undefined" in str(before) and "gradient at the clean run" in str(before)
     run(benchmark, tmp_path / "store", executor="serial", only=["ablation=zero"])
     after = plan(benchmark, tmp_path / "store")
