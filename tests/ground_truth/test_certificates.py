@@ -152,7 +152,9 @@ def test_every_certificate_is_consistent(name):
         # The gap that makes the tolerance a matter of indifference. Node-strict models promise none.
         if claim["unique"] and ablation != "noise" and not name.startswith("trained-node/"):
             smallest, largest = claim["smallest_core_effect"], claim["largest_inert_effect"]
-            assert smallest > max(0.1, 20 * largest) and (largest < 0.005 or name.startswith("trained/"))
+            # An edge of one feature carries a part of what its component's edge does.
+            least = 0.05 if "features/" in name else 0.1
+            assert smallest > max(least, 20 * largest) and (largest < 0.005 or name.startswith("trained/"))
     assert certificate["ablations"]["resample"] == certificate["ablations"]["patch"]
 
 
