@@ -37,3 +37,11 @@ def dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise SpecError(f"no dtype {name!r}; it is one of {', '.join(DTYPES)}.")
     return getattr(torch, name)
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when the device has done all that it was given, so that a clock says how long that took."""
+    import torch
+
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)

@@ -13,6 +13,7 @@ from ..data import Data
 from ..intervention.evaluator import default_batch_size
 from ..methods.cost import KINDS, Cost
 from ..model.capture import contract, gradients
+from ..model.device import wait_for
 from ..model.passes import count_passes
 from ..model.transformer import Alternative, Transformer
 
@@ -98,24 +99,24 @@ class Speed:
     def _forward(self, n: int, _: int) -> None:
         tokens, read = self._batch(n)
         self.model(tokens, read)
-        _wait(self.model)
+        wait_for(self.model.device)
 
     def _gradient(self, n: int, _: int) -> None:
         tokens, read = self._batch(n)
         found = gradients(self.model, self.model.input_nodes(tokens), lambda logits: logits.sum(), read)
         contract(self.model, found, self.model.outputs(found.run))
-        _wait(self.model)
+        wait_for(self.model.device)
 
     @torch.no_grad()
     def _cut(self, n: int, masks: int) -> None:
         self._run_cut(n, self._masks(masks))
-        _wait(self.model)
+        wait_for(self.model.device)
 
     def _trained(self, n: int, masks: int) -> None:
         chosen = self._masks(masks).float().requires_grad_()
         with torch.enable_grad():
             self._run_cut(n, chosen).sum().backward()
-        _wait(self.model)
+        wait_for(self.model.device)
 
     def _masks(self, n: int) -> Tensor:
         """Random circuits that lead to the logits from everywhere, as those that methods find nearly do: [n, W, R]."""
@@ -138,8 +139,3 @@ class Speed:
             _, run = self.model.run(inputs)
             self._zeros[n] = inputs, self.model.alternative(run.map(torch.zeros_like), tokens.shape[1])
         return self._zeros[n]
-
-
-def _wait(model: Transformer) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
