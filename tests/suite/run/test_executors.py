@@ -111,7 +111,7 @@ for task in range(first, last + 1):
 
 
 def test_an_array_job_as_the_documentation_has_it(whole, contents, tmp_path, user_method):
-    """The script of docs/clusters.md, given to a stand-in for sbatch; like its jobs, a share that fails stops no other."""
+    """The script of docs/clusters.md, given to a stand-in for sbatch; a share that fails stops no other."""
     page = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text()
     script = next(block for block in page.split("```")[1::2] if "#SBATCH --array" in block).partition("\n")[2]
     (tmp_path / "small.toml").write_text(
