@@ -124,9 +124,7 @@ class GroundTruth:
     def reference(self, ablation: Ablation | str) -> Reference | None:
         """The truth under an ablation, as results are scored against it; None when none is certified."""
         ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
-        # Means over the data set are over the whole domain, whichever prompts of a pair they are asked of.
-        known = replace(ablation, prompts="clean") if ablation.over == "dataset" else ablation
-        claim = self.certificate["ablations"].get(str(known))
+        claim = self.certificate["ablations"].get(str(ablation.certified_as))
         if claim is None:
             return None
         matrix = self.graph.matrix

@@ -1,111 +1,152 @@
 """What a cut edge carries.
 
-An ablation is a value that prints as it parses: ``patch``, ``mean-positional``, ``mean[over=batch,prompts=both]``.
+An ablation is a value that prints as it parses: ``patch``, ``mean-positional``, ``mean[over=batch,prompts=both]``. Each
+kind is a class in a file of its own in ``ablations/``, which is all that has to be written for another one.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from ..data import Batch, Data
+from ..data import Data
 from ..errors import SpecError, Undefined, unknown
 from ..model.transformer import Activations, Transformer
+from . import ablations
 from .plain_runs import Runs
 
-Value = Literal["patch", "resample", "zero", "mean", "noise", "optimal"]
-_OPTIONS = {
-    "over": {"dataset": "dataset", "batch": "batch"},
-    "position": {"yes": True, "no": False},
-    "prompts": {"clean": "clean", "counterfactual": "counterfactual", "both": "both"},
-}
+Carried = Callable[[Runs], Activations]
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """What replaces a writer's output on a cut edge.
+class Ablation(ABC):
+    """What replaces a writer's output on a cut edge. A kind with options has them as fields.
 
-    Args:
-        value: ``patch``: its output on the paired counterfactual prompt; ``resample``: on another clean prompt of the
-            same length, drawn once by the seed; ``zero``; ``mean``: the average described by the other three;
-            ``noise``: that average plus Gaussian noise of the same spread in each of the writer's own dimensions,
-            drawn once by the seed (as in IBCircuit, arXiv:2602.22581); ``optimal``: the constant that harms the
-            circuit least (constants.py).
-        over: the average's extent: the whole data set, or the batch (which then changes the number: say the size).
-        position: one average a position, or one pooled over positions. Padding never counts.
-        prompts: which prompts are averaged.
+    Attributes:
+        value: the kind's name.
+        order: kinds are listed in this order.
+        named: the names of its values, each with the options it stands for; the first is the default's.
+        options: of each option the words that may be given, with what they stand for.
+        stochastic: whether the seed changes what a cut edge carries.
+        a_run: whether a cut edge carries what a whole run of the model writes, so that denoising can start from it.
+        learned: whether it belongs to one circuit. Only a method that learns it together with its circuit can search
+            under such an ablation.
     """
 
-    value: Value
-    over: Literal["dataset", "batch"] = "dataset"
-    position: bool = False
-    prompts: Literal["clean", "counterfactual", "both"] = "clean"
+    value: ClassVar[str]
+    order: ClassVar[int]
+    named: ClassVar[Mapping[str, Mapping[str, Any]]]
+    options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    stochastic: ClassVar[bool] = False
+    a_run: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
 
-    @classmethod
-    def parse(cls, text: str) -> Ablation:
+    @abstractmethod
+    def words(self) -> str:
+        """What a cut edge carries, as a phrase that continues "a cut edge carries"."""
+
+    @abstractmethod
+    def of(self, model: Transformer, data: Data, *, seed: int, batch_size: int) -> Carried:
+        """From the plain runs of a batch to what cut edges carry in it; see ``Alternatives`` for the arguments.
+
+        Axes of size 1 in what it returns stand for all rows or positions.
+        """
+
+    @property
+    def needs_counterfactuals(self) -> bool:
+        return False
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether the size of a batch changes what cut edges carry."""
+        return False
+
+    @property
+    def certified_as(self) -> Ablation:
+        """The ablation whose certified circuit is this one's too, where the prompts are a model's whole domain."""
+        return self
+
+    def undefined(self, data: Data) -> str | None:
+        """Why this ablation has no meaning on ``data``, or None."""
+        if self.needs_counterfactuals and data.counterfactual is None:
+            return f"{self} needs counterfactual prompts and the task has none"
+        return None
+
+    @staticmethod
+    def parse(text: str) -> Ablation:
         """Reads a name (``mean-positional``) or a name with options (``mean[over=batch,position=yes,prompts=both]``).
 
         Raises:
             SpecError: unknown names or options, with what is allowed.
         """
         match = re.fullmatch(r"([a-z-]+)(?:\[([^\]]*)\])?", text.strip())
-        name, options = match.groups() if match else (text, None)
-        if name not in NAMES:
-            raise SpecError(unknown("ablation", name, NAMES))
-        ablation = NAMES[name]
-        for option in filter(None, (options or "").split(",")):
-            key, _, given = option.strip().partition("=")
-            if ablation.value not in ("mean", "noise") or given not in _OPTIONS.get(key, {}):
-                allowed = ", ".join(f"{k}={'|'.join(v)}" for k, v in _OPTIONS.items())
-                raise SpecError(
-                    f"ablation {text!r}: no option {option.strip()!r}; mean and noise take {allowed}, others none."
-                )
-            ablation = replace(ablation, **{key: _OPTIONS[key][given]})
-        return ablation
+        name, written = match.groups() if match else (text, None)
+        if name not in names():
+            raise SpecError(unknown("ablation", name, names()))
+        ablation = names()[name]
+        options = {field.name: getattr(ablation, field.name) for field in fields(ablation)}
+        for option in filter(None, (written or "").split(",")):
+            key, _, word = option.strip().partition("=")
+            if word not in ablation.options.get(key, {}):
+                raise SpecError(f"ablation {text!r}: no option {option.strip()!r}; {_options_in_words()}.")
+            options[key] = ablation.options[key][word]
+        return type(ablation)(**options)
 
     def __str__(self) -> str:
-        for name, ablation in NAMES.items():
+        for name, ablation in names().items():
             if ablation == self:
                 return name
-        return f"{self.value}[over={self.over},position={'yes' if self.position else 'no'},prompts={self.prompts}]"
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the seed changes what a cut edge carries."""
-        return self.value in ("resample", "noise")
-
-    @property
-    def needs_counterfactuals(self) -> bool:
-        return self.value == "patch" or self.prompts != "clean"
-
-    def undefined(self, data: Data) -> str | None:
-        """Why this ablation has no meaning on ``data``, or None."""
-        if self.needs_counterfactuals and data.counterfactual is None:
-            return f"{self} needs counterfactual prompts and the task has none"
-        if self.value == "resample" and (data.lengths.unique(return_counts=True)[1] < 2).any():
-            return "resample needs two prompts at least of every length"
-        return None
+        words = {
+            key: next(word for word, meant in allowed.items() if meant == getattr(self, key))
+            for key, allowed in self.options.items()
+        }
+        return f"{self.value}[{','.join(f'{key}={word}' for key, word in words.items())}]"
 
 
-NAMES: dict[str, Ablation] = {
-    "patch": Ablation("patch"),
-    "resample": Ablation("resample"),
-    "zero": Ablation("zero"),
-    "mean": Ablation("mean"),
-    "mean-positional": Ablation("mean", position=True),
-    "mean-counterfactual": Ablation("mean", prompts="counterfactual"),
-    "mean-positional-counterfactual": Ablation("mean", position=True, prompts="counterfactual"),
-    "noise": Ablation("noise"),
-    "optimal": Ablation("optimal"),
-}
-# What a method defines unless it says otherwise. Optimal constants belong to one circuit, so only a method that learns
-# them together with its circuit can search under them.
-VALUES = frozenset(get_args(Value)) - {"optimal"}
+def _options_in_words() -> str:
+    """What every kind takes: ``mean and noise take over=dataset|batch, ..., others none``."""
+    kinds: dict[str, list[str]] = {}
+    for kind in kinds_in_order():
+        if kind.options:
+            allowed = ", ".join(f"{key}={'|'.join(words)}" for key, words in kind.options.items())
+            kinds.setdefault(allowed, []).append(kind.value)
+    took = [f"{' and '.join(v)} take{'s' * (len(v) == 1)} {allowed}" for allowed, v in kinds.items()]
+    return ", ".join([*took, "others none"])
+
+
+@cache
+def kinds_in_order() -> tuple[type[Ablation], ...]:
+    """Every kind that has a file in ``ablations/``, in order. Raises SpecError where two share a name."""
+    for module in iter_modules(ablations.__path__):
+        import_module(f"{ablations.__name__}.{module.name}")
+    found = [kind for kind in _subclasses(Ablation) if "value" in vars(kind)]
+    kinds = sorted(found, key=lambda kind: (kind.order, kind.value))
+    called = [name for kind in kinds for name in kind.named]
+    for name in called:
+        if called.count(name) > 1:
+            raise SpecError(f"two ablations are called {name!r}; rename one of them.")
+    return tuple(kinds)
+
+
+def _subclasses(kind: type[Ablation]) -> list[type[Ablation]]:
+    return [each for sub in kind.__subclasses__() for each in (sub, *_subclasses(sub))]
+
+
+@cache
+def names() -> Mapping[str, Ablation]:
+    """Every ablation that has a name, in order."""
+    return {name: kind(**options) for kind in kinds_in_order() for name, options in kind.named.items()}
+
+
+def searchable() -> frozenset[str]:
+    """The kinds that a method defines unless it says otherwise: all but those that are learned for one circuit."""
+    return frozenset(kind.value for kind in kinds_in_order() if not kind.learned)
 
 
 class Alternatives:
@@ -126,113 +167,8 @@ class Alternatives:
         if reason := ablation.undefined(data):
             raise Undefined(f"{reason}.")
         self.model, self.data, self.ablation, self.seed = model, data, ablation, seed
-        if ablation.value == "resample":
-            self._partner = derangement(data.lengths, seed)
-        elif ablation.value in ("mean", "noise") and ablation.over == "dataset":
-            self._sums = self._dataset_sums(batch_size)
+        self._of = ablation.of(model, data, seed=seed, batch_size=batch_size)
 
     def of(self, runs: Runs) -> Activations:
         """What cut edges carry for the prompts of ``runs``; axes of size 1 stand for all rows or positions."""
-        match self.ablation.value:
-            case "patch":
-                return runs.counterfactual[1]
-            case "resample":
-                partner = self.data.batch(self._partner[runs.batch.rows])
-                return runs.of(partner.clean)[1]
-            case "zero" | "optimal":  # the optimal constants are added by whoever knows the circuit
-                return runs.clean[1].map(lambda part: torch.zeros_like(part[..., :1, :1, :]))
-        n_positions = runs.batch.clean.shape[1]
-        if self.ablation.over == "batch":
-            sums = _Sums(self.ablation.position, n_positions)
-            for prompts in self._prompts:
-                sums.add(getattr(runs, prompts)[1], runs.batch)
-        else:
-            sums = self._sums
-        cut = sums.mean().map(lambda part: part[..., :n_positions, :])
-        if self.ablation.value == "noise":
-            variance = sums.variance().map(lambda part: part[..., :n_positions, :])
-            noise = standard_noise(cut, runs.batch.rows, self.seed)
-            cut = cut.with_each(lambda m, v, e: m + v.sqrt() * e, variance, noise)
-        return cut.map(lambda part: part.to(self.model.dtype))
-
-    @property
-    def _prompts(self) -> tuple[str, ...]:
-        both = self.ablation.prompts == "both"
-        return ("clean", "counterfactual") if both else (self.ablation.prompts,)
-
-    def _dataset_sums(self, batch_size: int) -> _Sums:
-        data, prompts = self.data, self._prompts
-        if data.reference is not None:
-            data, prompts = Data(data.reference, None, torch.ones_like(data.reference, dtype=torch.bool)), ("clean",)
-        sums = _Sums(self.ablation.position, data.clean.shape[1])
-        for batch in data.batches(batch_size):
-            runs = Runs(self.model, batch)
-            for name in prompts:
-                sums.add(getattr(runs, name)[1], batch)
-        return sums
-
-
-class _Sums:
-    """Sums of activations and of their squares over prompts, and over positions unless kept apart, in float64."""
-
-    def __init__(self, position: bool, n_positions: int) -> None:
-        self.position, self.n_positions = position, n_positions
-        self.first: Activations | None = None
-        self.second: Activations | None = None
-        self.count = torch.zeros(n_positions, dtype=torch.float64)
-
-    def add(self, activations: Activations, batch: Batch) -> None:
-        weight = batch.valid.to(device=activations.inputs.device, dtype=torch.float64)
-        self.count[: weight.shape[1]] += weight.sum(0).cpu()
-        first = activations.map(lambda part: self._sum(part.double(), weight))
-        second = activations.map(lambda part: self._sum(part.double().square(), weight))
-        self.first = first if self.first is None else self.first.with_each(torch.add, first)
-        self.second = second if self.second is None else self.second.with_each(torch.add, second)
-
-    def _sum(self, part: Tensor, weight: Tensor) -> Tensor:
-        total = (part * weight[..., None]).sum(-3, keepdim=True)
-        return torch.nn.functional.pad(total, (0, 0, 0, self.n_positions - total.shape[-2]))
-
-    def mean(self) -> Activations:
-        return self._average(self.first)
-
-    def variance(self) -> Activations:
-        """Of the population, not a sample: what is matched is the spread of these prompts."""
-        square = self._average(self.second)
-        return square.with_each(lambda square, mean: (square - mean.square()).clamp_min(0), self.mean())
-
-    def _average(self, total: Activations) -> Activations:
-        count = self.count.to(total.inputs.device)[:, None]
-        if self.position:
-            return total.map(lambda part: part / count.clamp_min(1))
-        pooled = total.map(lambda part: part.sum(-2, keepdim=True) / count.sum())
-        return pooled.map(lambda part: part.expand(*part.shape[:-2], self.n_positions, -1))
-
-
-def standard_noise(like: Activations, rows: Tensor, seed: int) -> Activations:
-    """Standard normal numbers in the shape of ``like``, for the given rows of the data [B].
-
-    A row's numbers depend on the seed and the row alone: neither on the batch nor on the other rows.
-    """
-    kinds = list(dict.fromkeys(kind for kind, _ in like))
-    keys = sorted(like, key=lambda key: (kinds.index(key[0]), key[1]))  # the order in which numbers are dealt out
-    shapes = [(like[key].shape[0], *like[key].shape[2:]) for key in keys]
-    sizes = [math.prod(shape) for shape in shapes]
-    drawn = []
-    for row in rows.tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + row)
-        drawn.append(torch.randn(sum(sizes), generator=generator, dtype=torch.float64))
-    pieces = torch.stack(drawn).to(like.inputs.device).split(sizes, 1)
-    noise = [piece.unflatten(1, shape).movedim(0, 1) for piece, shape in zip(pieces, shapes, strict=True)]
-    return Activations(zip(keys, noise, strict=True))
-
-
-def derangement(lengths: Tensor, seed: int) -> Tensor:
-    """For each row another row of the same length [N], by a seeded random cycle through all rows of that length."""
-    generator = torch.Generator().manual_seed(seed)
-    partner = torch.arange(len(lengths))
-    for length in lengths.unique():
-        rows = (lengths == length).nonzero().flatten()
-        order = rows[torch.randperm(len(rows), generator=generator)]
-        partner[order] = order.roll(1)
-    return partner
+        return self._of(runs)

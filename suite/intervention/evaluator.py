@@ -68,7 +68,7 @@ class Evaluator:
         self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
         self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
-        self._constants: dict[bytes, Tensor] | None = {} if ablation.value == "optimal" else None
+        self._constants: dict[bytes, Tensor] | None = {} if ablation.learned else None
         self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
         self._cache: list[PreparedBatch] | None = None
 

@@ -153,7 +153,7 @@ def measure_by_each(
     """``measure`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
     constants depend on it)."""
     options = {"seed": seed, "batch_size": batch_size}
-    if cut.ablation.value == "optimal" and len(objectives) > 1:
+    if cut.ablation.learned and len(objectives) > 1:
         return [
             found for each in objectives for found in measure_by_each(model, data, circuits, cut, [each], **options)
         ]

@@ -19,7 +19,7 @@ from ..data import Data
 from ..errors import SpecError, unknown
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from .ablation import Ablation
+from .ablation import Ablation, kinds_in_order
 from .objective import OBJECTIVES
 
 Component = Literal["edge", "node", "head-qkv"]
@@ -41,7 +41,6 @@ LEVELS: dict[str, tuple[str, ...]] = {
 CUT_FACTORS = ("ablation", "component", "embedding", "set", "direction", "pruning", "positions")
 VALUE_FACTORS = ("objective", "aggregation", "reference")
 FACTORS = (*CUT_FACTORS, *VALUE_FACTORS)
-_RUNS = ("patch", "resample")  # ablations whose activations are those of a whole run
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,14 @@ class Cut:
         """Why this cut has no meaning for this data and model, or None."""
         if reason := self.ablation.undefined(data):
             return reason
-        if self.direction == "denoising" and self.ablation.value not in _RUNS:
-            return f"denoising starts from a corrupted run and {self.ablation} is none; use {' or '.join(_RUNS)}"
+        if self.direction == "denoising" and not self.ablation.a_run:
+            runs = " or ".join(kind.value for kind in kinds_in_order() if kind.a_run)
+            return f"denoising starts from a corrupted run and {self.ablation} is none; use {runs}"
         if self.embedding in ("sum", "split") and model.config.positions != "learned":
             return f"embedding={self.embedding} is about a position embedding and the model has none"
         if self.positions == "all":
             return None
-        if self.ablation.value == "optimal":
+        if self.ablation.learned:
             return "optimal constants are learned for all positions"
         missing = [name for name in self.positions.split("+") if name not in (data.positions or {})]
         if missing and not data.positions:

@@ -18,7 +18,7 @@ import torch
 from ..circuit import Discovery, EdgeScores, NodeScores, Reference
 from ..data import Data
 from ..errors import MethodError, SpecError, Undefined, unknown
-from ..intervention.ablation import VALUES, Ablation
+from ..intervention.ablation import Ablation, searchable
 from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
@@ -29,6 +29,7 @@ from .cost import Cost, Passes
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "post norm", "caps", "windows"})
 NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
+SEARCHABLE = searchable()
 LARGEST = 2**31 - 1  # of a method's parameters
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
@@ -65,7 +66,7 @@ class Method:
     function: Callable[..., Any]
     paper: str
     needs: frozenset[str] = frozenset()
-    ablations: frozenset[str] = VALUES
+    ablations: frozenset[str] = SEARCHABLE
     objectives: Literal["any", "differentiable at clean", "divergence"] | None = "any"
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost: str = ""
@@ -117,7 +118,7 @@ class Method:
 
     def cost_only_under(self, ablation: Ablation) -> frozenset[str]:
         """The parameters that change no number: those declared so, unless the ablation is a mean over the batch."""
-        return frozenset() if ablation.value == "mean" and ablation.over == "batch" else self.cost_only
+        return frozenset() if ablation.over_batch else self.cost_only
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -280,7 +281,7 @@ def method(
     *,
     paper: str,
     needs: frozenset[str] | set[str] = frozenset(),
-    ablations: frozenset[str] | set[str] = VALUES,
+    ablations: frozenset[str] | set[str] = SEARCHABLE,
     objectives: Literal["any", "differentiable at clean", "divergence"] | None = "any",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     cost: str = "",

@@ -100,7 +100,7 @@ def discover(
     rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
     groups = [{"params": [each], "lr": own} for each, own in zip(logits, rates, strict=True)]
     constants = None
-    if ablation.value == "optimal":
+    if ablation.learned:
         constants = means(model, prompts.batches)[0].repeat(len(strengths), 1, 1).requires_grad_()
         groups.append({"params": [constants], "lr": constant_rate})
 

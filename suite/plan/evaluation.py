@@ -61,4 +61,4 @@ class Evaluation:
 
 
 def _over_batch(setting: str) -> bool:
-    return Setting.parse(setting).cut.ablation.over == "batch"
+    return Setting.parse(setting).cut.ablation.over_batch

@@ -153,9 +153,9 @@ def method_pattern(pattern: str) -> None:
 
 def ablation_pattern(pattern: str) -> None:
     """Raises unless an ablation is matched."""
-    from ..intervention.ablation import NAMES
+    from ..intervention.ablation import names
 
-    if not any(matches(name, pattern) for name in NAMES):
+    if not any(matches(name, pattern) for name in names()):
         ablation(pattern)
 
 

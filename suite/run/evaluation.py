@@ -108,7 +108,7 @@ def _rows(
             "faithfulness": found.faithfulness(setting.aggregation, setting.reference),
             "uncertain": found.uncertain(setting.reference),
         }
-        if setting.cut.ablation.over == "batch":
+        if setting.cut.ablation.over_batch:
             row["batch_size"] = batch_size
         if evaluation.by_template and data.templates is not None:
             prompts = {int(number): (data.templates == number).nonzero()[:, 0] for number in data.templates.unique()}

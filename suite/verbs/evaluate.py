@@ -166,7 +166,7 @@ def measured(
     batch_size = batch_size or default_batch_size(problem.model, problem.data.clean.shape[1])
     rows = []
     for setting in chosen:
-        over_batch = setting.cut.ablation.over == "batch"
+        over_batch = setting.cut.ablation.over_batch
         row = {factor: setting.level(factor) for factor in FACTORS} | {"edges": file.circuit.n_edges}
         row["without_dead_ends"] = file.circuit.pruned().n_edges
         row["batch_size"] = batch_size if over_batch else None

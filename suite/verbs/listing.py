@@ -14,7 +14,6 @@ from .arguments import add_json
 from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..intervention.ablation import Ablation
     from ..model.load.hub import Pin
 
 NAME = "list"
@@ -242,25 +241,9 @@ def _papers() -> list[dict[str, Any]]:
 
 
 def _ablations() -> list[dict[str, Any]]:
-    from ..intervention.ablation import NAMES
+    from ..intervention.ablation import names
 
-    return [{"name": name, "a cut edge carries": _carries(ablation)} for name, ablation in NAMES.items()]
-
-
-def _carries(ablation: Ablation) -> str:
-    """What an ablation puts on a cut edge, in words."""
-    match ablation.value:
-        case "patch":
-            return "the writer's output on the paired counterfactual prompt"
-        case "resample":
-            return "its output on another prompt of the same length, drawn by the seed"
-        case "zero":
-            return "nothing"
-        case "optimal":
-            return "a constant a writer, learned so as to harm the circuit least"
-    extent = "at each position" if ablation.position else "over all positions"
-    noise = ", plus Gaussian noise of the same spread, drawn by the seed" if ablation.value == "noise" else ""
-    return f"its average {extent}, over the {ablation.prompts} prompts of the {ablation.over}{noise}"
+    return [{"name": name, "a cut edge carries": ablation.words()} for name, ablation in names().items()]
 
 
 def _objectives() -> list[dict[str, Any]]:

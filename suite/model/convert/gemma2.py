@@ -18,6 +18,7 @@ from .parts import activation, refuse, rotations
 if TYPE_CHECKING:
     from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
+MODEL_TYPES = ("gemma2",)
 _NORMS = {
     "norm_attention": "input_layernorm",
     "norm_after_attention": "post_attention_layernorm",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 
+MODEL_TYPES = ("gemma3_text",)
+
+
 def convert(source: Gemma3ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a Gemma-3 with a language-model head, without its eyes."""
     given: Gemma3TextConfig = source.config

@@ -12,6 +12,9 @@ from .parts import activation, refuse
 if TYPE_CHECKING:
     from transformers import GPT2Config, GPT2LMHeadModel
 
+MODEL_TYPES = ("gpt2",)
+
+
 # GPT-2's Conv1D stores [in, out], as here; its c_attn packs all q heads, then k, then v, as here.
 LAYER = {
     "norm_attention.weight": "ln_1.weight",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 
+MODEL_TYPES = ("gpt_neo",)
+
+
 def convert(source: GPTNeoForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a GPT-Neo with a language-model head."""
     given: GPTNeoConfig = source.config

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 
+MODEL_TYPES = ("gpt_neox",)
+
+
 def convert(source: GPTNeoXForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a GPT-NeoX with a language-model head."""
     given: GPTNeoXConfig = source.config

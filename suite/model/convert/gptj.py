@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import GPTJConfig, GPTJForCausalLM
 
 
+MODEL_TYPES = ("gptj",)
+
+
 def convert(source: GPTJForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a GPT-J with a language-model head."""
     given: GPTJConfig = source.config

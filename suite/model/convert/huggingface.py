@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,25 +14,28 @@ from torch import Tensor
 from ...errors import ModelError
 from ..graph import InputNodes
 from ..transformer import Config, Transformer
-from . import gemma2, gemma3, gpt2, gpt_neo, gpt_neox, gptj, llama, phi3
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# One function an architecture: source model to (Config, state dict). The weights may be the source's own tensors.
-CONVERTERS = {
-    "gpt2": gpt2.convert,
-    "gpt_neox": gpt_neox.convert,
-    "llama": llama.convert,
-    "mistral": llama.convert,
-    "qwen2": llama.convert,
-    "qwen3": llama.convert,
-    "phi3": phi3.convert,
-    "gemma2": gemma2.convert,
-    "gemma3_text": gemma3.convert,
-    "gptj": gptj.convert,
-    "gpt_neo": gpt_neo.convert,
-}
+Converter = Callable[[Any], tuple[Config, dict[str, Tensor]]]
+
+
+def _converters() -> dict[str, Converter]:
+    """Of every file beside this one that has ``MODEL_TYPES``, its ``convert``, under each of those types.
+
+    ``convert`` maps the source model to (Config, state dict); the weights may be the source's own tensors.
+    """
+    found: dict[str, Converter] = {}
+    for name in sorted(module.name for module in iter_modules([str(Path(__file__).parent)])):
+        if name not in _NOT_FAMILIES:
+            family = import_module(f".{name}", __package__)
+            found |= dict.fromkeys(family.MODEL_TYPES, family.convert)
+    return found
+
+
+_NOT_FAMILIES = ("check", "huggingface", "parts", "transformer_lens")
+CONVERTERS = _converters()
 
 
 def from_huggingface(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+
+
 def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a Llama, Mistral, Qwen-2 or Qwen-3 with a language-model head."""
     given, body, name = source.config, source.model, type(source).__name__

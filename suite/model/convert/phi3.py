@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import Phi3Config, Phi3ForCausalLM
 
 
+MODEL_TYPES = ("phi3",)
+
+
 def convert(source: Phi3ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a Phi-3 with a language-model head."""
     given: Phi3Config = source.config

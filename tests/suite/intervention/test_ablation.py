@@ -1,5 +1,8 @@
 """Ablations as values, and the activations that they put on cut edges."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from oracles import small_data, small_model
@@ -7,7 +10,8 @@ from torch.testing import assert_close
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError, Undefined
-from circuitmeter.suite.intervention.ablation import NAMES, Ablation, Alternatives, derangement
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives, names
+from circuitmeter.suite.intervention.ablations.resample import derangement
 from circuitmeter.suite.intervention.plain_runs import Runs
 
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -20,7 +24,7 @@ def alternatives(text, data=None, model=None, batch_size=2, seed=0):
     return [(batch, source.of(Runs(model, batch))) for batch in data.batches(batch_size)]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "mean[over=batch,position=yes,prompts=both]"])
+@pytest.mark.parametrize("name", [*names(), "mean[over=batch,position=yes,prompts=both]"])
 def test_prints_as_it_parses(name):
     ablation = Ablation.parse(name)
     assert (
@@ -154,3 +158,42 @@ def test_what_has_no_meaning_is_refused_with_the_reason():
             alternatives(text, alone)
     with pytest.raises(Undefined, match="two prompts at least"):
         alternatives("resample", data.select(torch.tensor([0])))
+
+
+HALF = """
+from dataclasses import dataclass
+from circuitmeter.suite.intervention.ablation import Ablation
+
+@dataclass(frozen=True)
+class Half(Ablation):
+    value, order, named = "half", 35, {"half": {}}
+
+    def words(self):
+        return "half of its own output"
+
+    def of(self, model, data, *, seed, batch_size):
+        return lambda runs: runs.clean[1].map(lambda part: part / 2)
+"""
+
+
+def test_an_ablation_is_one_file(tmp_path):
+    """In a process of its own: kinds are found once."""
+    script = """
+import sys
+from circuitmeter.suite.intervention import ablations
+ablations.__path__.append(sys.argv[1])
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.methods import METHODS
+assert "half" in METHODS.get("eap").ablations
+where = ["--task", "tracr/detect_ab", "--ablation", "half"]
+assert main(["discover", *where, "--method", "exact", "--size", "5", "--out", "circuit.json"]) == 0
+assert main(["list", "ablations"]) == 0
+"""
+    (tmp_path / "half.py").write_text(HALF)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    listed = [line for line in done.stdout.splitlines() if line.split()[:1] in (["zero"], ["half"], ["mean"])]
+    assert [line.split()[0] for line in listed] == ["zero", "half", "mean"] and "half of its own" in listed[1]
+    assert (tmp_path / "circuit.json").stat().st_size > 100

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.intervention.ablation import Ablation, Alternatives, standard_noise
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
+from circuitmeter.suite.intervention.ablations.noise import standard_noise
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.optimal_constants import distance
