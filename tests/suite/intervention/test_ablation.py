@@ -186,7 +186,7 @@ from circuitmeter.suite.cli import main
 from circuitmeter.suite.methods import METHODS
 assert "half" in METHODS.get("eap").ablations
 where = ["--task", "tracr/detect_ab", "--ablation", "half"]
-assert main(["discover", *where, "--method", "exact", "--size", "5", "--out", "circuit.json"]) == 0
+assert main(["discover", *where, "--method", "exact", "--top", "5", "--out", "circuit.json"]) == 0
 assert main(["list", "ablations"]) == 0
 """
     (tmp_path / "half.py").write_text(HALF)
