@@ -52,6 +52,7 @@ STILL_UP: set[tuple[str, str]] = {
 }
 
 
+@lru_cache
 def modules() -> dict[str, Path]:
     """Name (``suite.model.graph``) -> file, of every module but those of the top package."""
     found = {}
@@ -107,6 +108,7 @@ def arrows_up() -> set[tuple[str, str]]:
     return {(name, target) for name in modules() for target, _, _ in imports(name) if room(target) > room(name)}
 
 
+@lru_cache
 def circles(at_import: bool) -> list[list[str]]:
     """Groups of modules each of which leads to all others by imports (strongly connected components)."""
     edges = {
