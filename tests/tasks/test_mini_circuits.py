@@ -168,7 +168,9 @@ def test_heads_of_the_last_layer_matter_to_ioi_and_not_to_greater_than(model, ex
 def test_discover_and_evaluate_by_name(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--task", "greater-than@random-year+bos", "--model", "mini-seed1"]
-    assert cli.main(["discover", *arguments, "--method", "eap", "--top", "40", "--prompts", "64", "--out", "c.json"]) == 0
+    assert (
+        cli.main(["discover", *arguments, "--method", "eap", "--top", "40", "--prompts", "64", "--out", "c.json"]) == 0
+    )
     capsys.readouterr()
     assert cli.main(["evaluate", "c.json", *arguments, "--prompts", "64", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]

@@ -119,7 +119,11 @@ def test_an_array_job_as_the_documentation_has_it(whole, contents, tmp_path, use
         'method = ["zeros.py:discover", "ends.py:discover", "eap", {name = "random", seed = [0, 1]}]\n'
         '[evaluation]\nablation = ["patch"]\nsize = ["true"]\n'
     )
-    script = script.replace("run known-circuits-1", "run small.toml").replace("--array=1-4", "--array=1-2").replace("/shared/", f"{tmp_path}/")
+    script = (
+        script.replace("run known-circuits-1", "run small.toml")
+        .replace("--array=1-4", "--array=1-2")
+        .replace("/shared/", f"{tmp_path}/")
+    )
     (tmp_path / "job.sh").write_text(script)
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
