@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,9 @@ from torch import Tensor
 from ..suite.data import Data
 from ..suite.errors import ModelError
 from ..suite.intervention.ablation import Ablation
+from ..suite.model.stated_graph import StatedGraph
 from ..suite.model.transformer import Transformer
+from .certificate import Claim, Findings
 from .claim import claim
 from .cuts import CutTest, single_cuts
 from .pairs import EXHAUSTIVE, all_pairs, choose_pairs
@@ -43,7 +43,7 @@ def certify(
     at_once: int = 1,
     every_pair: bool = False,
     on_ablation: Callable[[str], None] = lambda ablation: None,
-) -> dict[str, Any]:
+) -> Findings:
     """Certificates of a model's circuit over a domain.
 
     Args:
@@ -55,10 +55,6 @@ def certify(
         every_pair: under patch, all ordered pairs of different inputs are tried, however many there are; only deletion
             begins with some of them (see ``claim``).
         on_ablation: told the name of each ablation before its turn.
-
-    Returns:
-        ``n_edges``, ``n_structural``, ``structural``, ``tolerance``, ``graph``, and under ``ablations`` an entry
-        each, as described at ``claim.Claim``.
 
     Raises:
         ModelError: outputs that are the same on every input, or that no input reaches.
@@ -72,7 +68,7 @@ def certify(
     possible = structural(model)
     if not possible.any():
         raise ModelError("no path of edges leads from the inputs to the outputs of this model.")
-    claims: dict[str, dict] = {}
+    claims: dict[str, Claim] = {}
     for name in ablations:
         on_ablation(name)
         if name in ("patch", "resample"):
@@ -89,15 +85,15 @@ def certify(
             effects = test.effects(single_cuts(possible))
             rows = np.tile(np.arange(len(domain))[:, None], (draws, 1))
             how = "every input" + (f", {draws} draws each" if draws > 1 else "")
-            claims[name] = claim(test, possible, effects, rows, how, tolerance, seed, at_once).as_json()
-    return {
-        "n_edges": model.graph.n_edges,
-        "n_structural": int(possible.sum()),
-        "structural": model.graph.named(possible),
-        "tolerance": tolerance,
-        "graph": asdict(model.graph) | {"hash": model.graph.hash},
-        "ablations": claims,
-    }
+            claims[name] = claim(test, possible, effects, rows, how, tolerance, seed, at_once)
+    return Findings(
+        n_edges=model.graph.n_edges,
+        n_structural=int(possible.sum()),
+        structural=model.graph.named(possible),
+        tolerance=tolerance,
+        graph=StatedGraph.of(model.graph),
+        ablations=claims,
+    )
 
 
 def _claim_patch(
@@ -108,7 +104,7 @@ def _claim_patch(
     seed: int,
     at_once: int,
     every_pair: bool,
-) -> dict:
+) -> Claim:
     """Patching: constant edges are excluded by proof, every other edge is included by a pair that witnesses it."""
 
     inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
@@ -128,8 +124,7 @@ def _claim_patch(
         effects = test.effects(cuts)
     sample = DELETION_SAMPLE if every_pair else None
     made = claim(test, possible, effects, pairs, how, tolerance, seed, at_once, inert=inert, sample=sample)
-    made.excluded_by_proof = int(inert.sum())
-    return made.as_json()
+    return made.model_copy(update={"excluded_by_proof": int(inert.sum())})
 
 
 def _further_witnesses(

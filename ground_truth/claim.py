@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from .certificate import Claim
 from .cuts import CutTest
 from .deletion import Deletion, deletion_orders
 
 N_RANDOM_ORDERS = 4
 N_RANDOM_ORDERS_WHERE_UNCLEAR = 60
-
-
-@dataclass
-class Claim:
-    """What is certified under one ablation.
-
-    necessary: edges whose cutting alone changes an output by more than the tolerance, with a witness each: the input,
-    or the (clean, counterfactual) pair, that it changes most. sufficient: whether cutting all other edges changes no
-    output; error_of_necessary: the change it makes. unique: whether every deletion order ended at the necessary set.
-    core: in all of the ``minimal_circuits`` different circuits, of ``sizes`` edges, that ``orders`` deletion orders
-    ended at. optional: in some of them, or necessary and yet in none (two edges whose absences cancel).
-    largest_inert_effect: of cutting an edge outside the necessary set alone. smallest_core_effect: of cutting a core
-    edge, alone or (where redundancy hides it) from a minimal circuit. largest_error_of_circuit: of any minimal
-    circuit. n_pairs: rows tried, ``pairs``: how they were chosen. excluded_by_proof: structural edges whose read
-    projection is constant, under patch. circuits: the minimal ones by name, where two edges were deleted at once.
-    """
-
-    core: list[str]
-    optional: list[str]
-    sufficient: bool
-    unique: bool
-    error_of_necessary: float
-    necessary: list[str]
-    minimal_circuits: int
-    sizes: list[int]
-    orders: int
-    largest_inert_effect: float
-    smallest_core_effect: float
-    largest_error_of_circuit: float
-    n_pairs: int
-    pairs: str
-    excluded_by_proof: int | None
-    witnesses: dict[str, list[int]]
-    circuits: list[list[str]] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The claim as a certificate holds it."""
-        return {key: value for key, value in asdict(self).items() if key != "circuits" or value is not None}
 
 
 def claim(
@@ -121,7 +81,7 @@ def claim(
             name: rows[int(best.indices[i])].tolist()
             for i, name in zip(needed.nonzero().flatten(), graph.named(necessary), strict=True)
         },
-        circuits=[graph.named(circuit) for circuit in minimal] if at_once > 1 else None,
+        **({"circuits": [graph.named(circuit) for circuit in minimal]} if at_once > 1 else {}),
     )
 
 

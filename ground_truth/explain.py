@@ -11,6 +11,7 @@ from torch import Tensor
 from ..suite.errors import ModelError
 from ..suite.model.graph import Edge
 from ..suite.model.transformer import Transformer
+from .certificate import Claim
 from .structure import ZERO, constant, read_weights, write_weights
 from .truth import GroundTruth
 
@@ -54,16 +55,9 @@ def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
     return found
 
 
-def claim_of(truth: GroundTruth, ablation: str) -> dict:
+def claim_of(truth: GroundTruth, ablation: str) -> Claim:
     """What the certificate claims under an ablation that it is about."""
-    return truth.certificate["ablations"][ablation if ablation in truth.ablations else _twin(ablation)]
-
-
-def minimal_circuits(claim: dict) -> list[list[str]] | None:
-    """The minimal circuits that a certificate lists, or the only one; None where it says neither."""
-    if "circuits" in claim:
-        return claim["circuits"]
-    return [claim["core"]] if claim.get("unique") else None
+    return truth.certificate.ablations[ablation if ablation in truth.ablations else _twin(ablation)]
 
 
 def stored_model(truth: GroundTruth) -> Transformer:
@@ -76,26 +70,26 @@ def _twin(ablation: str) -> str:
     return ablation.removesuffix("-counterfactual")
 
 
-def _why(status: str, edge: str, still: bool, ablation: str, claim: dict) -> str:
+def _why(status: str, edge: str, still: bool, ablation: str, claim: Claim) -> str:
     if status == "true":
-        return "cutting it changes an output" if edge in claim["necessary"] else "in every minimal circuit"
+        return "cutting it changes an output" if edge in claim.necessary else "in every minimal circuit"
     if status == "optional":
-        if edge in claim["necessary"]:
+        if edge in claim.necessary:
             return "cutting it alone changes an output, and cutting it with others does not"
-        return f"in some of the {claim['minimal_circuits']} minimal circuits and not in others"
+        return f"in some of the {claim.minimal_circuits} minimal circuits and not in others"
     if still and ablation in ("patch", "resample"):
         return "constant: what is read is the same on every input"
     if still and ablation.startswith("mean-positional"):
         return "constant: what is read is its average on every input"
     what = "constant, and its absence" if still else "varies, and its absence"
-    return f"{what} changes no output by more than {claim['largest_inert_effect']:.1g}"
+    return f"{what} changes no output by more than {claim.largest_inert_effect:.1g}"
 
 
 def _carried(model: Transformer, truth: GroundTruth):
     """(writer, reader) indices to the names of the variables that are written and read."""
-    names = truth.description.get("dimensions")
+    names = truth.description.dimensions
     if names is None:  # certified by an earlier version: what the node writes, whoever reads it
-        written = truth.description["writers"]
+        written = truth.description.writers
         return lambda w, r: tuple(written.get(model.graph.writers[w], ()))
     writes = [_used(weights.abs().amax(0)) for weights in write_weights(model)]
     reads = [_used(weights.abs().amax(1)) for weights in read_weights(model)]

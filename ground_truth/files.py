@@ -23,6 +23,8 @@ from safetensors.torch import save as save_tensors
 from ..suite.errors import ModelError
 from ..suite.reading import check_file, read_bytes, reading
 from ..suite.reading import read_json as parsed_file
+from .certificate import Certificate, Findings, StatedDomain, Training
+from .description import ModelDescription
 from .rasp.domain import Domain
 
 FORMAT = 1
@@ -41,50 +43,50 @@ def variants(directory: Path) -> list[str]:
     )
 
 
-def write_model(directory: Path, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+def write_model(directory: Path, state: Mapping[str, torch.Tensor], description: ModelDescription) -> str:
     """Writes weights and description; returns the SHA-256 of the weights file, which certificates name."""
     directory.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(dict(sorted(state.items())))
     (directory / "model.safetensors").write_bytes(weights)
-    write_json(directory / "model.json", {"format": FORMAT} | dict(description))
+    write_json(directory / "model.json", {"format": FORMAT} | description.as_json())
     return hashlib.sha256(weights).hexdigest()
 
 
 def write_certificate(
-    directory: Path, variant: str, domain: Domain, certificate: Mapping[str, Any], weights: str
-) -> None:
+    directory: Path, variant: str, domain: Domain, found: Findings, weights: str, training: Training | None = None
+) -> Certificate:
     """Writes a domain and what is certified on it, for the model whose weights file has the SHA-256 ``weights``."""
     arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read, "classes": domain.classes.astype(np.int16)}
     (directory / file_name("domain", variant, "safetensors")).write_bytes(save_arrays(arrays))
-    about = {
-        "kind": domain.kind,
-        "lengths": list(domain.lengths),
-        "n_inputs": len(domain),
-        "n_outputs": domain.n_outputs,
-        "enumerated": domain.enumerated,
-        "counterfactuals": "every other input of the domain",
-        "hash": domain.hash,
-    }
-    write_json(
-        directory / file_name("certificate", variant, "json"),
-        {"format": FORMAT} | dict(certificate) | {"domain": about, "weights": weights},
+    about = StatedDomain(
+        kind=domain.kind,
+        lengths=list(domain.lengths),
+        n_inputs=len(domain),
+        n_outputs=domain.n_outputs,
+        enumerated=domain.enumerated,
+        counterfactuals="every other input of the domain",
+        hash=domain.hash,
     )
+    trained = {} if training is None else {"training": training}
+    certificate = Certificate(format=FORMAT, **dict(found), domain=about, weights=weights, **trained)
+    write_json(directory / file_name("certificate", variant, "json"), certificate.as_json())
+    return certificate
 
 
-def read_domain(directory: Path, variant: str, certificate: Mapping[str, Any]) -> Domain:
+def read_domain(directory: Path, variant: str, certificate: Certificate) -> Domain:
     """Raises ModelError when it is missing, damaged, or not the one that was certified."""
-    path, about = directory / file_name("domain", variant, "safetensors"), certificate["domain"]
+    path, about = directory / file_name("domain", variant, "safetensors"), certificate.domain
     with reading(path, ModelError):
         check_file(path, error=ModelError)
         arrays = load_arrays(path)
         arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
         domain = Domain(
-            about["kind"],
-            tuple(about["lengths"]),
+            about.kind,
+            tuple(about.lengths),
             *(arrays[name] for name in ("tokens", "read", "classes")),
-            about["enumerated"],
+            about.enumerated,
         )
-    if domain.hash != about["hash"]:
+    if domain.hash != about.hash:
         raise ModelError(f"{path} is not the domain that {file_name('certificate', variant, 'json')} is about.")
     return domain
 

@@ -62,13 +62,14 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         again = certify(
             truth.model(),
             truth.domain,
-            ablations=tuple(said["ablations"]),
-            tolerance=said["tolerance"],
-            at_once=2 if any("circuits" in claim for claim in said["ablations"].values()) else 1,
-            every_pair="training" in said,
+            ablations=tuple(said.ablations),
+            tolerance=said.tolerance,
+            at_once=2 if any(claim.circuits is not None for claim in said.ablations.values()) else 1,
+            every_pair=said.training is not None,
             on_ablation=on_ablation,
         )
-        difference = _difference({name: said.get(name) for name in again}, again)
+        computed, stated = again.as_json(), said.as_json()
+        difference = _difference({name: stated.get(name) for name in computed}, computed)
         if difference:
             path = directory / file_name("certificate", truth.variant, "json")
             raise ModelError(f"{path} does not hold: {difference}. `circuitmeter truth` makes a new one.")

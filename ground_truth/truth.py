@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,12 +13,14 @@ from ..suite.errors import ModelError, one_line, unknown
 from ..suite.intervention.ablation import Ablation
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
-from ..suite.reading import reading
+from ..suite.reading import checked, reading
+from .certificate import Certificate, FeatureCertificate
+from .description import ModelDescription
 from .features.directions import CERTIFICATES, PROGRAMS, with_directions
 from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
 from .rasp.domain import Domain
+from .read import read_certificate, read_description
 from .rotation import rotate, rotated_size
-from .schema import check_certificate, check_model
 from .sealed import check_seal, shipped_hashes
 
 SHIPPED = {
@@ -54,15 +52,15 @@ class GroundTruth:
     name: str
     directory: Path
     variant: str
-    description: Mapping[str, Any]
-    certificate: Mapping[str, Any]
+    description: ModelDescription
+    certificate: Certificate
     basis: int | None = None
     features: bool = False
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
         with reading(f"the model in {self.directory}", ModelError):
-            model = Transformer(self.config, self.description["inputs"])
+            model = Transformer(self.config, self.description.inputs)
         try:
             model.load_state_dict(self._state)
         except RuntimeError as problem:
@@ -70,23 +68,23 @@ class GroundTruth:
             raise ModelError(f"the weights in {self.directory} do not fit model.json: {why}") from problem
         if self.features:
             stored = self.stored.model() if self.basis is not None else model
-            model = with_directions(model, stored, self.description["dimensions"], self.basis)
+            model = with_directions(model, stored, self.description.dimensions, self.basis)
         return model.to(device=device, dtype=dtype)
 
     @cached_property
     def _state(self) -> dict[str, torch.Tensor]:
-        stored = read_weights(self.directory, self.certificate["weights"])
+        stored = read_weights(self.directory, self.certificate.weights)
         return stored if self.basis is None else rotate(stored, self.basis)
 
     @cached_property
     def config(self) -> Config:
-        stored = Config(**self.description["config"])
+        stored = self.description.config
         return stored if self.basis is None else replace(stored, d_model=rotated_size(stored.d_model))
 
     def rotated(self, name: str, basis: int) -> GroundTruth:
         """The same truth of the same model in a random basis, without the ablations that depend on the basis."""
-        claims = {a: claim for a, claim in self.certificate["ablations"].items() if Ablation.parse(a).value != "noise"}
-        certificate = {**self.certificate, "ablations": claims, "basis": basis}
+        claims = {a: claim for a, claim in self.certificate.ablations.items() if Ablation.parse(a).value != "noise"}
+        certificate = self.certificate.model_copy(update={"ablations": claims, "basis": basis})
         return replace(self, name=name, certificate=certificate, basis=basis)
 
     @property
@@ -98,7 +96,7 @@ class GroundTruth:
     def graph(self) -> Graph:
         if self.features:
             return self.model().graph
-        return Graph(**{key: value for key, value in self.certificate["graph"].items() if key != "hash"})
+        return self.certificate.graph.build()
 
     @cached_property
     def weights_hash(self) -> str:
@@ -112,28 +110,27 @@ class GroundTruth:
 
     @cached_property
     def certificate_hash(self) -> str:
-        """16 hex digits of the certificate's content."""
-        text = json.dumps(self.certificate, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """The certificate's ``hash``, remembered."""
+        return self.certificate.hash
 
     @property
     def ablations(self) -> tuple[str, ...]:
         """The ablations that a truth is certified for."""
-        return tuple(self.certificate["ablations"])
+        return tuple(self.certificate.ablations)
 
     def reference(self, ablation: Ablation | str) -> Reference | None:
         """The truth under an ablation, as results are scored against it; None when none is certified."""
         ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
-        claim = self.certificate["ablations"].get(str(ablation.certified_as))
+        claim = self.certificate.ablations.get(str(ablation.certified_as))
         if claim is None:
             return None
         matrix = self.graph.matrix
         return Reference(
             f"{self.name} under {ablation}",
             self.graph,
-            core=matrix(claim["core"]),
-            optional=matrix(claim["optional"]),
-            structural=matrix(self.certificate["structural"]),
+            core=matrix(claim.core),
+            optional=matrix(claim.optional),
+            structural=matrix(self.certificate.structural),
             certified=True,
         )
 
@@ -178,10 +175,10 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
         known = names()
         families = sorted({f"{each.partition('/')[0]}/*" for each in known})
         raise ModelError(unknown("ground truth", str(name), known, "A folder with a model.json is one.", families))
-    model, certificate = directory / "model.json", directory / file_name("certificate", variant, "json")
-    truth = GroundTruth(str(name), directory, variant, read_json(model), read_json(certificate))
-    check_certificate(truth.certificate, certificate)
-    check_model(truth.description, model, truth.certificate, read_weights(directory, truth.certificate["weights"]))
+    certificate = read_certificate(directory / file_name("certificate", variant, "json"))
+    weights = read_weights(directory, certificate.weights)
+    description = read_description(directory / "model.json", certificate, weights)
+    truth = GroundTruth(str(name), directory, variant, description, certificate)
     if sealed and not shipped:
         check_seal(directory, variant, lambda: shipped_hashes(SHIPPED))
     return truth
@@ -190,15 +187,14 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
 def _of_features(name: str, base: GroundTruth) -> GroundTruth:
     """The truth about a program's features. Raises ModelError when it is about other weights or another domain."""
     path = CERTIFICATES / f"{base.directory.name}.json"
-    certificate = read_json(path)
-    of = {"weights": base.certificate["weights"], "domain": base.certificate["domain"]}
-    if certificate.pop("of") != of:
+    found = checked(FeatureCertificate, read_json(path), path, ModelError)
+    if (found.of.weights, found.of.domain) != (base.certificate.weights, base.certificate.domain):
         raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
-    truth = replace(base, name=name, certificate={**base.certificate, **certificate}, features=True)
+    truth = replace(base, name=name, certificate=found.about(base.certificate), features=True)
     if base.basis is None:
         return truth
-    stated = {**certificate["graph"], "hash": truth.graph.hash}  # the same nodes, whose directions are rotated
-    return replace(truth, certificate={**truth.certificate, "graph": stated})
+    stated = found.graph.model_copy(update={"hash": truth.graph.hash})  # the same nodes, whose directions are rotated
+    return replace(truth, certificate=truth.certificate.model_copy(update={"graph": stated}))
 
 
 def _check_manifest(root: Path, program: str) -> None:

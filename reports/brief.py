@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..suite.store.reading import content_hash
+from ..suite.json_model import json_hash
 from ..suite.store.record import Record
 from .chapters.chapter import Chapter
 from .page.page import Section
@@ -73,7 +73,7 @@ def methods_paragraph(results: Results, parts: Sequence[Chapter]) -> tuple[str, 
 
 def _asked(results: Results, done: Sequence[Record]) -> str:
     benchmarks = results.store.benchmarks()
-    names = [f"{name} (specification {content_hash(found.as_json()['spec'])})" for name, found in benchmarks.items()]
+    names = [f"{name} (specification {json_hash(found.as_json()['spec'])})" for name, found in benchmarks.items()]
     versions = sorted({record.provenance.versions.get("circuitmeter") or "" for record in done} - {""})
     program = f"CircuitMeter {listed(versions)}" if versions else "CircuitMeter"
     if not names:

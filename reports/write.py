@@ -9,23 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ..suite.store.published import publishing
 from .brief import brief_sections
 from .chapters.chapter import Chapter, Plot, chapters
-from .draw import style
-from .draw.render import NARROW, Progress, rendered
+from .chapters.files import write_data, write_figures, write_tables
 from .leaderboard import leaderboard_json
-from .page import markup
 from .page.page import Picture, Section, page
 from .page.table import Table
 from .read.results import Results, read
 from .read.stores import Stores
 
 BRIEF = "brief.html"
-FORMATS = (*style.FORMATS, NARROW)
-"""What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
 def write_report(
@@ -112,34 +106,3 @@ def facts(results: Results) -> list[str]:
         n = results.recovery[column].nunique()
         found += [f"{n} {word}{'s' * (n != 1)}"] if n else []
     return found
-
-
-def write_figures(folder: Path, plots: Sequence[Plot], progress: Progress | None = None) -> dict[str, Picture]:
-    """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress)
-    pictures = {}
-    for plot in plots:
-        of_plot = files[plot.name]
-        for file_format in style.FORMATS:
-            if file_format in of_plot:
-                (folder / f"{plot.name}.{file_format}").write_bytes(of_plot[file_format])
-        narrow = of_plot.get(NARROW, of_plot["svg"])
-        pictures[plot.name] = Picture(plot.name, plot.title, plot.caption, of_plot["svg"], narrow)
-    return pictures
-
-
-def write_tables(folder: Path, tables: Sequence[Table]) -> None:
-    """Writes tables as Markdown and LaTeX, and their numbers in full as CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in tables:
-        (folder / f"{table.name}.md").write_text(markup.markdown(table), encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(markup.latex(table), encoding="utf-8")
-    write_data(folder, {table.name: table.data for table in tables if table.data is not None})
-
-
-def write_data(folder: Path, data: Mapping[str, pd.DataFrame]) -> None:
-    """Writes tidy tables as CSV; empty ones are not written."""
-    for name, table in data.items():
-        if len(table):
-            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

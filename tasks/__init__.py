@@ -87,7 +87,7 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
     directory = text if Path(text).is_dir() else family
     if text in ground_truth.names() or (Path(directory) / "model.json").is_file():
         truth = ground_truth.load(name)
-        return (gates if truth.description["family"] == gates.FAMILY else tracr).task(truth)
+        return (gates if truth.description.family == gates.FAMILY else tracr).task(truth)
     if is_prompt_file(text):
         return PromptFile(Path(text))
     raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too.", groups()))

@@ -33,7 +33,7 @@ def task(truth: GroundTruth) -> Task:
     """The task of a gate that is loaded."""
     return Task(
         name=truth.name,
-        description=truth.description["description"],
+        description=truth.description.description,
         model=truth.name,
         truth=truth.name,
         objective="answer-difference",

@@ -36,7 +36,7 @@ def task(truth: GroundTruth) -> Task:
     """The task of a ground truth that is loaded."""
     return Task(
         name=truth.name,
-        description=truth.description["description"],
+        description=truth.description.description,
         model=truth.name.removesuffix(f"@{truth.variant}"),
         truth=truth.name,
         objective="answer-difference",
@@ -48,10 +48,10 @@ def _train(truth: GroundTruth, seed: int = 0) -> Data:
     chosen = _stratified(truth.domain.classes.tolist(), MAX_ROWS, seed)
     partner = _partners(len(truth.domain), seed)
     pairs = [(row, partner[row]) for row in chosen]
-    for ablation, claim in truth.certificate["ablations"].items():
+    for ablation, claim in truth.certificate.ablations.items():
         if ablation == "noise":  # its witnesses depend on what was drawn
             continue
-        for witness in claim["witnesses"].values():
+        for witness in claim.witnesses.values():
             # One number is an input whose own run shows the edge (zero, mean), two a pair that does (patch).
             paired = len(witness) == 2
             known = pairs if paired else [clean for clean, _ in pairs]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..certificate import CertifiedOf, FeatureCertificate
 from ..certify import certify
 from ..files import FORMAT, write_json
 from ..truth import load
@@ -17,12 +18,13 @@ from .directions import CERTIFICATES, PROGRAMS, with_directions
 ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")  # noise is drawn in the basis that is hidden
 
 
-def build(program: str) -> dict:
+def build(program: str) -> FeatureCertificate:
     """The certificate of a program's feature circuit, on its default domain."""
     truth = load(f"tracr/{program}")
     model = truth.model()
-    made = certify(with_directions(model, model, truth.description["dimensions"]), truth.domain, ablations=ABLATIONS)
-    return made | {"of": {"weights": truth.certificate["weights"], "domain": truth.certificate["domain"]}}
+    made = certify(with_directions(model, model, truth.description.dimensions), truth.domain, ablations=ABLATIONS)
+    of = CertifiedOf(weights=truth.certificate.weights, domain=truth.certificate.domain)
+    return FeatureCertificate(format=FORMAT, **dict(made), of=of)
 
 
 def main() -> None:
@@ -30,8 +32,8 @@ def main() -> None:
     parser.add_argument("programs", nargs="*", default=PROGRAMS)
     for program in parser.parse_args().programs:
         made = build(program)
-        write_json(CERTIFICATES / f"{program}.json", {"format": FORMAT} | made)
-        print(program, made["n_edges"], {name: len(claim["core"]) for name, claim in made["ablations"].items()})
+        write_json(CERTIFICATES / f"{program}.json", made.as_json())
+        print(program, made.n_edges, {name: len(claim.core) for name, claim in made.ablations.items()})
 
 
 if __name__ == "__main__":

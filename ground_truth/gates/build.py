@@ -8,7 +8,6 @@ Run again it writes the same bytes.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 
 from ...suite.model.transformer import Transformer
 from ..certify import certify
+from ..description import ModelDescription, Outputs, Vocabulary
 from ..files import write_certificate, write_manifest, write_model
 from ..rasp.domain import Domain
 from .catalogue import GATES, Gate
@@ -51,19 +51,19 @@ def main() -> None:
     for gate in GATES.values():
         where, made = domain(gate), model(gate)
         certificate = certify(made, where, at_once=AT_ONCE)
-        description = {
-            "family": "gates",
-            "program": gate.name,
-            "description": gate.description,
-            "config": asdict(made.config),
-            "inputs": "split",
-            "vocabulary": {"tokens": list(TOKENS), "bos": None, "pad": None},
-            "outputs": {"kind": "numerical", "labels": []},
-            "causal": made.config.causal,
-            "max_len": N_BITS,
-            "writers": gate.wiring.writers,
-            "dimensions": list(gate.wiring.dimensions),
-        }
+        description = ModelDescription(
+            family="gates",
+            program=gate.name,
+            description=gate.description,
+            config=made.config,
+            inputs="split",
+            vocabulary=Vocabulary(tokens=list(TOKENS), bos=None, pad=None),
+            outputs=Outputs(kind="numerical", labels=[]),
+            causal=made.config.causal,
+            max_len=N_BITS,
+            writers=gate.wiring.writers,
+            dimensions=list(gate.wiring.dimensions),
+        )
         directory = WEIGHTS / gate.name
         write_certificate(directory, "", where, certificate, write_model(directory, made.state_dict(), description))
         print(gate.name, flush=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ...suite.errors import CircuitMeterError, SpecError, unknown
 from ..certify import ABLATIONS, certify
+from ..description import ModelDescription, Outputs, Vocabulary
 from ..files import write_certificate, write_manifest, write_model
 from .check import check_port, check_specification
 from .compile import Compiled, compile_program
@@ -90,19 +90,19 @@ def write_checked(
     weights = write_model(
         directory,
         compiled.state,
-        {
-            "family": "tracr",
-            "program": program,
-            "description": description,
-            "config": asdict(compiled.config),
-            "inputs": "split",
-            "vocabulary": {"tokens": list(compiled.tokens), "bos": compiled.bos, "pad": compiled.pad},
-            "outputs": {"kind": "numerical" if labels is None else "categorical", "labels": list(labels or ())},
-            "causal": compiled.config.causal,
-            "max_len": max_len,
-            "writers": compiled.writers,
-            "dimensions": list(compiled.dimensions),
-        },
+        ModelDescription(
+            family="tracr",
+            program=program,
+            description=description,
+            config=compiled.config,
+            inputs="split",
+            vocabulary=Vocabulary(tokens=list(compiled.tokens), bos=compiled.bos, pad=compiled.pad),
+            outputs=Outputs(kind="numerical" if labels is None else "categorical", labels=list(labels or ())),
+            causal=compiled.config.causal,
+            max_len=max_len,
+            writers=compiled.writers,
+            dimensions=list(compiled.dimensions),
+        ),
     )
     for variant, domain in where.items():
         write_certificate(directory, variant, domain, certificates[variant], weights)

@@ -11,15 +11,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ...suite.errors import ModelError
+from ...suite.json_model import plain
 from ...suite.model.transformer import Transformer
+from ..certificate import Certificate, Training
 from ..certify import certify
+from ..description import ModelDescription
 from ..files import write_certificate, write_manifest, write_model
 from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap, inherited
 from .heads import orders, renamed, stored
@@ -35,7 +37,7 @@ REMARKS = {  # added to the program's description
 }
 
 
-def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, dict[str, Any]]:
+def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, Certificate]:
     """Certifies the models of a training, writes those that pass.
 
     Args:
@@ -60,8 +62,8 @@ def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict
         except ModelError as problem:
             tell(f"{name} is refused: {problem}")
             continue
-        numbers = ", ".join(f"{key} {value:.3g}" for key, value in shipped[name]["training"]["gap"].items())
-        tell(f"{name}: {len(shipped[name]['ablations']['patch']['core'])} edges, {numbers}")
+        numbers = ", ".join(f"{key} {value:.3g}" for key, value in shipped[name].training.gap.as_json().items())
+        tell(f"{name}: {len(shipped[name].ablations['patch'].core)} edges, {numbers}")
     if shipped:
         write_manifest(into, "trained: recipe.py")
     return shipped
@@ -69,7 +71,7 @@ def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict
 
 def write(
     directory: Path, recipe: Recipe, lesson: Lesson, seed: int, steps: int, state: dict[str, Tensor]
-) -> dict[str, Any]:
+) -> Certificate:
     """Certifies one model and writes its directory; returns the certificate.
 
     Args:
@@ -89,41 +91,42 @@ def write(
         raise ModelError(problem)
     true = lesson.edges(model.graph)
     intended = [renamed(name, heads) for name in model.graph.named(true)]
-    certificate = certify(model, lesson.domain, ablations=["patch", "resample"], tolerance=TOLERANCE, every_pair=True)
-    claim = certificate["ablations"]["patch"]
+    found = certify(model, lesson.domain, ablations=["patch", "resample"], tolerance=TOLERANCE, every_pair=True)
+    claim = found.ablations["patch"]
     numbers = gap(model.double(), lesson.domain, claim)
     if recipe.strict == "edge":
         check(claim, numbers, intended, TOLERANCE)
     behaviour = (outputs - lesson.outputs).abs()[lesson.read].max()
-    certificate["training"] = {
-        "teacher": lesson.source.name,
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "steps": steps,
-        "intended": sorted(intended),
-        "gap": numbers | {"behaviour_error": round(float(behaviour), 6)},
-    }
+    training = Training(
+        teacher=lesson.source.name,
+        recipe=plain(asdict(recipe)),
+        seed=seed,
+        steps=steps,
+        intended=sorted(intended),
+        gap=numbers.model_copy(update={"behaviour_error": round(float(behaviour), 6)}),
+    )
     if recipe.strict == "node":
-        certificate["training"]["inherited"] = inherited(model, lesson.domain, claim, intended)
+        training = training.model_copy(update={"inherited": inherited(model, lesson.domain, claim, intended)})
     source = lesson.source.description
-    description = {
-        "family": FAMILIES[recipe.strict],
-        "program": recipe.program,
-        "description": f"{source['description']} {REMARKS[recipe.strict].format(norm=', layer norm' * recipe.norm)}",
-        "config": asdict(config),
-        "inputs": "split",
-        "causal": config.causal,
-        "max_len": recipe.length,
+    description = ModelDescription(
+        family=FAMILIES[recipe.strict],
+        program=recipe.program,
+        description=f"{source.description} {REMARKS[recipe.strict].format(norm=', layer norm' * recipe.norm)}",
+        config=config,
+        inputs="split",
+        vocabulary=source.vocabulary,
+        outputs=source.outputs,
+        causal=config.causal,
+        max_len=recipe.length,
         # What the nodes of the circuit write in the compiled program, which these were trained to stand for.
-        "writers": {
-            renamed(node, heads): source["writers"][node]
+        writers={
+            renamed(node, heads): source.writers[node]
             for node, used in zip(model.graph.writers, true.any(1).tolist(), strict=True)
             if used
         },
-    } | {key: source[key] for key in ("vocabulary", "outputs")}
+    )
     weights = write_model(directory, model.float().state_dict(), description)
-    write_certificate(directory, "", lesson.domain, certificate, weights)
-    return certificate
+    return write_certificate(directory, "", lesson.domain, found, weights, training)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -54,25 +54,25 @@ def prepare(recipe: Recipe) -> Lesson:
     """Loads and certifies the teacher. Raises ModelError when it is wrong on some input of the domain."""
     program = PROGRAMS[recipe.program]
     source = load(f"tracr/{recipe.program}")
-    words = source.description["vocabulary"]
+    words = source.description.vocabulary
     domain = enumerate_domain(
         recipe.kind,
         recipe.length,
         recipe.vocabulary or program.vocabulary,
-        words["tokens"],
-        words["bos"],
-        words["pad"],
+        words.tokens,
+        words.bos,
+        words.pad,
         program.specification,
     )
     model = source.model()
-    claim = certify(model, domain, ablations=["patch"])["ablations"]["patch"]
-    if not (claim["unique"] and claim["sufficient"]):
+    claim = certify(model, domain, ablations=["patch"]).ablations["patch"]
+    if not (claim.unique and claim.sufficient):
         raise ModelError(f"{source.name} has no single circuit on the domain of its recipe.")
     teacher = Students(source.config, {name: weight[None] for name, weight in model.state_dict().items()})
     tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
     with torch.no_grad():
         outputs, written = teacher.run(tokens)
-    lesson = Lesson(source, domain, teacher, teacher.graph.matrix(claim["core"]), tokens, read, outputs[0], written)
+    lesson = Lesson(source, domain, teacher, teacher.graph.matrix(claim.core), tokens, read, outputs[0], written)
     problem = mistake(lesson, outputs[0], OUTPUT_TOLERANCE)
     if problem:
         raise ModelError(f"{source.name} is no teacher on this domain: {problem}")
@@ -84,10 +84,11 @@ def mistake(lesson: Lesson, outputs: Tensor, tolerance: float) -> str | None:
 
     A label must be the largest output, a number within the tolerance.
     """
-    labels, words = lesson.source.description["outputs"]["labels"], lesson.source.description["vocabulary"]
-    specification = PROGRAMS[lesson.source.description["program"]].specification
+    about = lesson.source.description
+    labels, words = about.outputs.labels, about.vocabulary
+    specification = PROGRAMS[about.program].specification
     for tokens, read, row in zip(lesson.tokens.tolist(), lesson.read, outputs, strict=True):
-        sequence = [words["tokens"][i] for i in tokens[1:] if i != words["pad"]]
+        sequence = [words.tokens[i] for i in tokens[1:] if i != words.pad]
         wanted = [None, *specification(sequence)]
         for position in read.nonzero().flatten().tolist():
             given = labels[int(row[position].argmax())] if labels else float(row[position, 0])

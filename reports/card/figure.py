@@ -36,7 +36,7 @@ VERDICTS = (
 
 
 @styled
-def card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame, factors: Sequence[str]) -> Figure:
+def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame, factors: Sequence[str]) -> Figure:
     """The card of one circuit, or of several compared.
 
     Args:

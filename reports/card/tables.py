@@ -1,59 +1,57 @@
-"""A sensitivity card as tables, to draw and to print. What the numbers are: ``suite/scoring/sensitivity/card.py``."""
+"""A sensitivity card as tables, to draw and to print. What it holds: ``suite/scoring/sensitivity/card_model.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from ...suite.scoring.sensitivity.card_model import CircuitVerdict, FactorShare, Flips, GridVerdicts, Verdicts
 from ..page.table import MISSING, measure, percent
-from .words import Card, exact, share, varying, with_interval
+from .words import share, with_interval
 
 
-def value_table(card: Card) -> pd.DataFrame:
+def value_table(card: Verdicts) -> pd.DataFrame:
     """One row a circuit and setting: ``circuit``, ``setting``, the varying factors' levels, and the card's numbers."""
-    factors = varying(card)
+    factors = card.settings.varying
     rows = [
-        {"circuit": circuit["name"], **{k: v for k, v in entry.items() if k != "levels"}}
-        | {factor: entry["levels"][factor] for factor in factors}
-        for circuit in card["circuits"]
-        for entry in circuit["values"]
+        {"circuit": circuit.name, **entry.model_dump(exclude={"levels"}, exclude_unset=True)}
+        | {factor: entry.levels[factor] for factor in factors}
+        for circuit in card.circuits
+        for entry in circuit.values
     ]
     return pd.DataFrame(rows)
 
 
-def share_table(card: Card) -> pd.DataFrame:
+def share_table(card: Verdicts) -> pd.DataFrame:
     """One row a circuit and factor: its shares of the variance over settings, with interval ends; empty without any.
 
     First-order and total shares are those of the complete part of the grid, NaN where it does not vary by more than
     noise; Shapley shares are those of the whole grid.
     """
     rows = []
-    for circuit in card["circuits"]:
-        found = exact(circuit)
-        by_factor = {part["factor"]: part for part in found["factors"] if found["beyond_noise"]}
-        for part in circuit["variance"]["factors"]:
-            if "shapley" not in part:
+    for circuit in card.circuits:
+        found = circuit.exact
+        by_factor = {part.factor: part for part in found.factors if found.beyond_noise}
+        for part in circuit.variance.factors:
+            if not part.measured:
                 continue
-            of_part = by_factor.get(part["factor"], {})
-            columns = [f"{kind}{end}" for kind in ("first", "total") for end in ("", "_low", "_high")]
-            rows.append(
-                {"circuit": circuit["name"], "factor": part["factor"]}
-                | {column: of_part.get(column, float("nan")) for column in columns}
-                | {f"shapley{end}": part[f"shapley{end}"] for end in ("", "_low", "_high")}
-            )
+            of_part = by_factor.get(part.factor, FactorShare(factor=part.factor, levels=part.levels))
+            row: dict[str, Any] = {"circuit": circuit.name, "factor": part.factor}
+            for kind, source in (("first", of_part), ("total", of_part), ("shapley", part)):
+                row |= dict(zip((kind, f"{kind}_low", f"{kind}_high"), source.interval(kind), strict=True))
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def verdict_table(card: Card) -> pd.DataFrame:
+def verdict_table(card: Verdicts) -> pd.DataFrame:
     """One row a circuit: in what share of the settings its faithfulness surely, perhaps, hardly and surely not reaches
     the threshold, and the same of the 95th percentile of random circuits (``random_...``; NaN without)."""
     rows = []
-    for circuit in card["circuits"]:
-        row: dict[str, Any] = {"circuit": circuit["name"], "threshold": circuit["flips"]["threshold"]}
-        against = circuit["random"]
-        for prefix, found in (("", circuit["flips"]), ("random_", against and against["above"])):
+    for circuit in card.circuits:
+        row: dict[str, Any] = {"circuit": circuit.name, "threshold": circuit.flips.threshold}
+        for prefix, found in (("", circuit.flips), ("random_", circuit.random and circuit.random.above)):
             parts = ("surely", "perhaps", "hardly", "surely_not")
             row |= {
                 f"{prefix}{part}": value
@@ -63,44 +61,43 @@ def verdict_table(card: Card) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _parts(found: Mapping[str, float]) -> list[float]:
-    surely, hold, surely_not = found["surely"], found["hold"], found["surely_not"]
+def _parts(found: Flips) -> list[float]:
+    surely, hold, surely_not = found.surely, found.hold, found.surely_not
     return [surely, max(hold - surely, 0.0), max(1 - hold - surely_not, 0.0), surely_not]
 
 
-def card_tables(card: Card) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+def card_tables(card: GridVerdicts) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     """The card as tables for a terminal: (title, columns, rows of text) each."""
-    names = [circuit["name"] for circuit in card["circuits"]]
+    names = [circuit.name for circuit in card.circuits]
     yield from _settings_table(card, names)
-    for circuit in card["circuits"]:
+    for circuit in card.circuits:
         yield from _circuit_tables(circuit)
-    if card["comparison"]:
-        pairs = card["comparison"]["pairs"]
+    if card.comparison:
         columns = ["circuits", "first better", "second better", "reversals: raw", "significant", "simultaneous", "of"]
-        kinds = ("reversals_raw", "reversals_significant", "reversals_simultaneous", "setting_pairs")
         rows = [
-            [f"{pair['first']}, {pair['second']}", percent(pair["first_better"]), percent(pair["second_better"])]
-            + [str(pair[kind]) for kind in kinds]
-            for pair in pairs
+            [f"{pair.first}, {pair.second}", percent(pair.first_better), percent(pair.second_better)]
+            + [str(pair.reversals_raw), str(pair.reversals_significant), str(pair.reversals_simultaneous)]
+            + [str(pair.setting_pairs)]
+            for pair in card.comparison.pairs
         ]
         yield "rank reversals between settings", columns, rows
-    if card["undefined"]:
-        rows = [[str(part["n"]), part["settings"][0], part["reason"]] for part in card["undefined"]]
+    if card.undefined:
+        rows = [[str(part.n), part.settings[0], part.reason] for part in card.undefined]
         yield "settings without a meaning here", ["settings", "such as", "because"], rows
 
 
-def _settings_table(card: Card, names: list[str]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+def _settings_table(card: GridVerdicts, names: list[str]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     """Every setting from worst to best."""
-    factors, many = varying(card), len(names) > 1
-    ranks = card["comparison"]["ranks"] if many else {}
-    entries = list(zip(*(circuit["values"] for circuit in card["circuits"]), strict=True))
+    factors, many = card.settings.varying, len(names) > 1
+    ranks = card.comparison.ranks if card.comparison else {}
+    entries = list(zip(*(circuit.values for circuit in card.circuits), strict=True))
     rows = []
     for d, of_circuits in enumerate(entries):
-        row = [of_circuits[0]["levels"][factor] for factor in factors]
+        row = [of_circuits[0].levels[factor] for factor in factors]
         for name, entry in zip(names, of_circuits, strict=True):
-            row += [with_interval(entry), percent(entry["percentile"])]
+            row += [with_interval(entry), percent(entry.percentile)]
             row += [f"{ranks[name][d]:g}"] if many else []
-        rows.append((sum(entry["value"] for entry in of_circuits), row))
+        rows.append((sum(entry.value for entry in of_circuits), row))
     columns = list(factors)
     for name in names:
         columns += [f"{name} [95 %]" if many else "faithfulness [95 %]", "above random", *(["rank"] if many else [])]
@@ -108,29 +105,25 @@ def _settings_table(card: Card, names: list[str]) -> Iterable[tuple[str, list[st
     yield f"{len(rows)} settings, from worst to best", columns, [row for _, row in rows]
 
 
-def _circuit_tables(circuit: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+def _circuit_tables(circuit: CircuitVerdict) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     """The shares of the variance of one circuit."""
-    of_part = {part["factor"]: part for part in exact(circuit)["factors"]}
+    of_part, variance = {part.factor: part for part in circuit.exact.factors if part.measured}, circuit.variance
     rows = [
-        [part["factor"], str(part["levels"])]
-        + [
-            share(of_part[part["factor"]], kind) if kind in of_part.get(part["factor"], {}) else MISSING
-            for kind in ("first", "total")
-        ]
+        [part.factor, str(part.levels)]
+        + [share(of_part[part.factor], kind) if part.factor in of_part else MISSING for kind in ("first", "total")]
         + [share(part, "shapley")]
-        for part in circuit["variance"]["factors"]
-        if "shapley" in part
+        for part in variance.factors
+        if part.measured
     ]
-    variance = circuit["variance"]
     if not rows:
-        yield f"{circuit['name']}: the settings agree", [], []
+        yield f"{circuit.name}: the settings agree", [], []
         return
-    title = f"{circuit['name']}: variance over settings {measure(variance['variance'])}"
-    title += f", less {measure(variance['noise'])} of noise"
-    if circuit["variance_of_complete_part"]:
-        title += f"; alone and with interactions: of the {exact(circuit)['n_settings']} that are a complete factorial"
+    title = f"{circuit.name}: variance over settings {measure(variance.variance)}"
+    title += f", less {measure(variance.noise)} of noise"
+    if circuit.variance_of_complete_part:
+        title += f"; alone and with interactions: of the {circuit.exact.n_settings} that are a complete factorial"
     yield title, ["choice", "levels", "alone", "with interactions", "Shapley, all settings"], rows
-    interactions = [part for part in exact(circuit)["interactions"] or [] if part["share"] >= 0.01][:5]
+    interactions = [part for part in circuit.exact.interactions or () if part.share >= 0.01][:5]
     if interactions:
-        rows = [[" x ".join(part["factors"]), percent(part["share"])] for part in interactions]
-        yield f"{circuit['name']}: largest interactions", ["choices", "share"], rows
+        rows = [[" x ".join(part.factors), percent(part.share)] for part in interactions]
+        yield f"{circuit.name}: largest interactions", ["choices", "share"], rows

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
-from ..card.figure import card
+from ...suite.scoring.sensitivity.card_model import CircuitVerdict, SettingValue
+from ..card.figure import draw_card
 from ..card.tables import share_table, value_table, verdict_table
-from ..card.words import exact, share, varying
+from ..card.words import share
+from ..card.words import with_interval as value_with_interval
 from ..page.table import (
     MISSING,
     Table,
@@ -30,7 +31,7 @@ from .chapter import Chapter, Plot, chapter
 
 
 @chapter
-class SensitivityCard(Chapter):
+class SensitivityChapter(Chapter):
     """The sensitivity card of the store, and each method's verdicts."""
 
     name, title, order = "sensitivity", "Sensitivity", 50
@@ -43,12 +44,13 @@ class SensitivityCard(Chapter):
         if found is None:
             return ()
         caption = (
-            f"Circuits of {found['subject']}, in every setting in which they were evaluated: median faithfulness over "
-            "programs with its 95 % bootstrap interval, ranks, and below them what each setting is. Where the circuit "
-            "itself is cut, 1 less the faithfulness is shown, so that 1 speaks for the circuit in every setting. "
+            f"Circuits of {results.sensitivity.subject}, in every setting in which they were evaluated: median "
+            "faithfulness over programs with its 95 % bootstrap interval, ranks, and below them what each setting is. "
+            "Where the circuit itself is cut, 1 less the faithfulness is shown, so that 1 speaks for the circuit in "
+            "every setting. "
             "Shares of the variance have bars only where settings differ by more than noise."
         )
-        draw = partial(card, value_table(found), share_table(found), verdict_table(found), varying(found))
+        draw = partial(draw_card, value_table(found), share_table(found), verdict_table(found), found.settings.varying)
         return (Plot("sensitivity", "Sensitivity card", caption, draw),)
 
     def words(self, results: Results) -> Sequence[str]:
@@ -113,32 +115,28 @@ def in_words(found: Sensitivity) -> tuple[str, ...]:
         f"discovery ablation, the settings of the evaluation contradict each other beyond their 95 % intervals in "
         f"{len(contested)}: surely faithful in one, surely not in another. All settings surely agree in {len(agreed)}."
     )
-    circuits = found.card["circuits"]
-    parts = [f"{_holds(entry)} ({entry['name']})" for entry in circuits]
-    n, leader = len(circuits[0]["values"]), max(circuits, key=lambda entry: entry["spread"]["mean"])
+    circuits = found.card.circuits
+    parts = [f"{_holds(circuit)} ({circuit.name})" for circuit in circuits]
+    n, leader = len(circuits[0].values), max(circuits, key=lambda circuit: circuit.spread.mean)
+    worst, best = found.most_moved
     second = (
-        f"Drawn below: {found.card['subject']}. Settings, of {n}, in which the circuits are faithful: "
-        f"{', '.join(parts)}. The widest range among them is that from {_said(_most_moved(circuits)['worst'])} to "
-        f"{_said(_most_moved(circuits)['best'])}."
+        f"Drawn below: {found.subject}. Settings, of {n}, in which the circuits are faithful: "
+        f"{', '.join(parts)}. The widest range among them is that from {_said(worst)} to "
+        f"{_said(best)}."
     )
-    sources = [part for part in exact(leader)["factors"] if "shapley" in part]
-    if len(sources) > 1 and exact(leader)["beyond_noise"]:
-        main = max(sources, key=lambda part: part["shapley"])
+    sources = [part for part in leader.exact.factors if part.measured]
+    if len(sources) > 1 and leader.exact.beyond_noise:
+        main = max(sources, key=lambda part: part.shapley)
         second += (
-            f" Of the variance between the settings of {leader['name']} {share(main, 'shapley')} is due to the choice "
-            f"of {main['factor']}."
+            f" Of the variance between the settings of {leader.name} {share(main, 'shapley')} is due to the choice "
+            f"of {main.factor}."
         )
     return first, second
 
 
-def _most_moved(circuits: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The circuits whose faithfulness depends most on the setting."""
-    return max(circuits, key=lambda entry: entry["range"][0])
+def _holds(circuit: CircuitVerdict) -> int:
+    return sum(entry.value >= THRESHOLD for entry in circuit.values)
 
 
-def _holds(entry: dict[str, Any]) -> int:
-    return sum(value["value"] >= THRESHOLD for value in entry["values"])
-
-
-def _said(value: dict[str, Any]) -> str:
-    return f"{with_interval(value['value'], value['low'], value['high'])} ({value['setting']})"
+def _said(entry: SettingValue) -> str:
+    return f"{value_with_interval(entry)} ({entry.setting})"

@@ -7,12 +7,13 @@ For every task and ablation: the true edges, and each method's edges by rank. Th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ...ground_truth.certificate import Claim
 from ...suite.errors import StoreError
 from ...suite.model.graph import Graph
 from ..read.stores import Stores
@@ -48,8 +49,8 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
     groups = list(own.groupby(["task", "ablation"], sort=True)) if len(own) else []
     for (task, ablation), cells in groups:
         truth = store.truth(cells["certificate"].iloc[0])
-        graph = Graph(**{name: value for name, value in truth["graph"].items() if name in Graph.__dataclass_fields__})
-        view = {"task": task, "ablation": ablation, "graph": graph.hash, **_truth(graph, truth["ablations"][ablation])}
+        graph = truth.graph.build()
+        view = {"task": task, "ablation": ablation, "graph": graph.hash, **_truth(graph, truth.ablations[ablation])}
         view["methods"] = list(_methods(store, graph, cells, len(view["core"])))
         size = len(_dumped(view))
         if spent + size > budget:
@@ -114,8 +115,8 @@ def _note(carries: Sequence[str], why: str) -> str:
     return "; ".join(filter(None, (f"carries {', '.join(carries)}" * bool(carries), why)))
 
 
-def _truth(graph: Graph, truth: Mapping[str, Any]) -> dict[str, list[int]]:
-    names = {"core": truth["core"], "optional": truth.get("optional", ())}
+def _truth(graph: Graph, truth: Claim) -> dict[str, list[int]]:
+    names = {"core": truth.core, "optional": truth.optional}
     width = len(graph.readers)
     return {
         name: sorted(w * width + r for w, r in (graph.index(edge) for edge in edges)) for name, edges in names.items()

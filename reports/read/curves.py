@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from ...suite.scoring import ranking
 from ...suite.scoring.curves import GRID, MeanCurve, mean_precision_recall, mean_roc, precision_on_grid, roc_on_grid
 
 if TYPE_CHECKING:
+    from ...ground_truth.certificate import Certificate
     from .stores import Stores
 
 MEAN_COLUMNS = ["ablation", "label", "kind", "x", "mean", "low", "high", "n"]
@@ -64,7 +65,7 @@ class _Truths:
 
     def __init__(self, store: Stores, certificate_of: dict[str, str]) -> None:
         self._store, self._certificate_of = store, certificate_of
-        self._certificates: dict[str, tuple[dict[str, Any], Graph]] = {}
+        self._certificates: dict[str, tuple[Certificate, Graph]] = {}
         self._labels: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def ranked(self, key: str, ablation: str) -> tuple[np.ndarray, np.ndarray]:
@@ -80,14 +81,11 @@ class _Truths:
         if (certificate_hash, ablation) not in self._labels:
             if certificate_hash not in self._certificates:
                 certificate = self._store.truth(certificate_hash)
-                shape = {
-                    name: value for name, value in certificate["graph"].items() if name in Graph.__dataclass_fields__
-                }
-                self._certificates[certificate_hash] = certificate, Graph(**shape)
+                self._certificates[certificate_hash] = certificate, certificate.graph.build()
             certificate, graph = self._certificates[certificate_hash]
             exists = graph.existing
-            truth = certificate["ablations"][ablation]
-            core = graph.array(truth["core"])[exists]
-            optional = graph.array(truth.get("optional", ()))[exists]
+            truth = certificate.ablations[ablation]
+            core = graph.array(truth.core)[exists]
+            optional = graph.array(truth.optional)[exists]
             self._labels[certificate_hash, ablation] = core, ~optional
         return self._labels[certificate_hash, ablation]

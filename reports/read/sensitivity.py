@@ -7,15 +7,16 @@ medians over programs, and intervals come from resampling programs, all settings
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ...suite.scoring.sensitivity.card_model import CircuitVerdict, Settings, SettingValue, Verdicts
 from ...suite.scoring.sensitivity.design import Design
 from ...suite.scoring.sensitivity.shares import partition
 from ...suite.scoring.sensitivity.spread import flips, spread
-from ..card.words import Card
 from .labels import BASELINES, method_of, ordered_ablations
 from .sensitivity_grid import Grid, comparable, factor_of, grids
 
@@ -34,12 +35,39 @@ _NO_RANDOM = dict.fromkeys(
 )
 
 
+@dataclass(frozen=True)
+class MethodVerdict:
+    """What is said of the circuits that a method found under one ablation.
+
+    Args:
+        label, ablation: the method, and the ablation under which it searched.
+        programs: how many the medians are over.
+        verdict: of these circuits; its values are medians over programs.
+        worst, best: the settings that speak most against the circuits, and most for them.
+        range: between the two, with the ends of its interval.
+    """
+
+    label: str
+    ablation: str
+    programs: int
+    verdict: CircuitVerdict
+    worst: SettingValue
+    best: SettingValue
+    range: tuple[float, float, float]
+
+
 class Sensitivity(NamedTuple):
-    """What the report shows: a row per method and discovery ablation, the card of the leading methods, the size."""
+    """What the report shows: a row per method and discovery ablation, the card of the leading methods, the size.
+
+    card: None where no circuit was evaluated in two settings. subject: whose circuits it is about, in words.
+    most_moved: the worst and the best setting of those of its circuits whose faithfulness differs most.
+    """
 
     table: pd.DataFrame
-    card: Card | None
+    card: Verdicts | None
     size: str
+    subject: str = ""
+    most_moved: tuple[SettingValue, SettingValue] | None = None
 
 
 def sensitivity(evaluated: pd.DataFrame, seed: int = 0) -> Sensitivity:
@@ -51,7 +79,11 @@ def sensitivity(evaluated: pd.DataFrame, seed: int = 0) -> Sensitivity:
     factors, rows, size = comparable(evaluated)
     found = [_entry(grid, factors, seed) for grid in grids(rows, factors)] if factors else []
     table = pd.DataFrame([_row(entry) for entry in found], columns=COLUMNS)
-    return Sensitivity(table, _card(found, factors), size)
+    chosen, subject = _leading(found)
+    if not chosen:
+        return Sensitivity(table, None, size)
+    moved = max(chosen, key=lambda each: each.range[0])
+    return Sensitivity(table, _card(chosen, factors), size, subject, (moved.worst, moved.best))
 
 
 def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -73,8 +105,7 @@ def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _entry(grid: Grid, factors: Sequence[str], seed: int) -> dict[str, Any]:
-    """What the card says of one method's circuits."""
+def _entry(grid: Grid, factors: Sequence[str], seed: int) -> MethodVerdict:
     n = len(grid.values)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     value = medians(grid.values, np.ones((1, n), dtype=int))[0]
@@ -87,82 +118,87 @@ def _entry(grid: Grid, factors: Sequence[str], seed: int) -> dict[str, Any]:
     complete = None if design.complete else partition(design.select(part), value[part], whole[:, part])
     worst, best = int(np.argmin(value)), int(np.argmax(value))
     ends = np.nanquantile(draws[:, best] - draws[:, worst], [0.025, 0.975])
-    entries = [
-        {"setting": " / ".join(setting), "levels": dict(zip(names, setting, strict=True)), **_NO_RANDOM}
-        | {"value": float(value[d]), "low": float(low[d]), "high": float(high[d])}
+    values = tuple(
+        SettingValue(
+            setting=" / ".join(setting),
+            levels=dict(zip(names, setting, strict=True)),
+            value=float(value[d]),
+            low=float(low[d]),
+            high=float(high[d]),
+            **_NO_RANDOM,
+        )
         for d, setting in enumerate(grid.settings)
-    ]
-    return {
-        "name": grid.label,
-        "ablation": grid.ablation,
-        "programs": n,
-        "values": entries,
-        "worst": entries[worst],
-        "best": entries[best],
-        "range": (float(value[best] - value[worst]), float(ends[0]), float(ends[1])),
-        "spread": spread(value, design.weights)._asdict(),
-        "flips": flips(value, low, high, design.weights, THRESHOLD)._asdict(),
-        "variance": partition(design, value, whole),
-        "variance_of_complete_part": complete,
-        "random": None,
-    }
+    )
+    verdict = CircuitVerdict(
+        name=grid.label,
+        values=values,
+        spread=spread(value, design.weights),
+        flips=flips(value, low, high, design.weights, THRESHOLD),
+        variance=partition(design, value, whole),
+        variance_of_complete_part=complete,
+    )
+    span = (float(value[best] - value[worst]), float(ends[0]), float(ends[1]))
+    return MethodVerdict(grid.label, grid.ablation, n, verdict, values[worst], values[best], span)
 
 
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    row = {"label": entry["name"], "ablation": entry["ablation"], "n_programs": entry["programs"]}
-    row["n_settings"] = len(entry["values"])
-    for end in ("worst", "best"):
-        row |= {f"{end}_setting": entry[end]["setting"], end: entry[end]["value"]}
-        row |= {f"{end}_low": entry[end]["low"], f"{end}_high": entry[end]["high"]}
-    row |= dict(zip(("range", "range_low", "range_high"), entry["range"], strict=True))
-    row |= {name: entry["flips"][name] for name in ("hold", "surely", "surely_not")}
-    parts = [part for part in entry["variance"]["factors"] if "shapley" in part and entry["variance"]["beyond_noise"]]
+def _row(entry: MethodVerdict) -> dict[str, Any]:
+    verdict = entry.verdict
+    row: dict[str, Any] = {"label": entry.label, "ablation": entry.ablation, "n_programs": entry.programs}
+    row["n_settings"] = len(verdict.values)
+    for end, at in (("worst", entry.worst), ("best", entry.best)):
+        row |= {f"{end}_setting": at.setting, end: at.value, f"{end}_low": at.low, f"{end}_high": at.high}
+    row |= dict(zip(("range", "range_low", "range_high"), entry.range, strict=True))
+    row |= {"hold": verdict.flips.hold, "surely": verdict.flips.surely, "surely_not": verdict.flips.surely_not}
+    parts = [part for part in verdict.variance.factors if part.measured and verdict.variance.beyond_noise]
     if parts:
-        first = max(parts, key=lambda part: part["shapley"])
-        row |= {"factor": first["factor"], "share": first["shapley"]}
-        row |= {"share_low": first["shapley_low"], "share_high": first["shapley_high"]}
+        main = max(parts, key=lambda part: part.shapley)
+        row |= {"factor": main.factor, "share": main.shapley}
+        row |= {"share_low": main.shapley_low, "share_high": main.shapley_high}
     return row
 
 
-def _card(found: Sequence[dict[str, Any]], factors: Sequence[str]) -> Card | None:
-    """The card of the method whose circuits hold best on average: what it found under each ablation, compared.
+def _leading(found: Sequence[MethodVerdict]) -> tuple[list[MethodVerdict], str]:
+    """The method whose circuits hold best on average, by each ablation under which it searched; and that in words.
 
-    Where all were found under one ablation, of the methods whose circuits hold best.
+    Where all were found under one ablation, the methods whose circuits hold best. Empty where only baselines are.
     """
-    rivals = [entry for entry in found if method_of(entry["name"]) not in BASELINES]
+    rivals = [entry for entry in found if method_of(entry.label) not in BASELINES]
     if not rivals:
-        return None
+        return [], ""
     # Means over fewer settings, programs or discovery ablations are other measures.
-    most = max(len(entry["values"]) for entry in rivals)
-    programs = max(entry["programs"] for entry in rivals)
-    rivals = [entry for entry in rivals if (len(entry["values"]), entry["programs"]) == (most, programs)] or rivals
-    of_label: dict[str, list[dict[str, Any]]] = {}
+    most = max(len(entry.verdict.values) for entry in rivals)
+    programs = max(entry.programs for entry in rivals)
+    rivals = [entry for entry in rivals if (len(entry.verdict.values), entry.programs) == (most, programs)] or rivals
+    of_label: dict[str, list[MethodVerdict]] = {}
     for entry in rivals:
-        of_label.setdefault(entry["name"], []).append(entry)
+        of_label.setdefault(entry.label, []).append(entry)
     widest = max(map(len, of_label.values()))
     means = {
-        label: round(float(np.mean([entry["spread"]["mean"] for entry in entries])), 9)  # rounding breaks no tie
+        label: round(float(np.mean([entry.verdict.spread.mean for entry in entries])), 9)  # rounding breaks no tie
         for label, entries in of_label.items()
         if len(entries) == widest
     }
     leaders = sorted(means, key=lambda label: -means[label])
     if widest > 1:
-        by_ablation = {entry["ablation"]: entry for entry in of_label[leaders[0]]}
-        chosen = [by_ablation[name] | {"name": f"found by {name}"} for name in ordered_ablations(by_ablation)]
+        by_ablation = {entry.ablation: entry for entry in of_label[leaders[0]]}
+        chosen = [_renamed(by_ablation[name], f"found by {name}") for name in ordered_ablations(by_ablation)]
     else:
         chosen = [of_label[label][0] for label in leaders[:MOST_CIRCUITS]]
-    settings = [value["setting"] for value in chosen[0]["values"]]
-    chosen = [entry for entry in chosen if [value["setting"] for value in entry["values"]] == settings]
-    levels = {
-        name: list(dict.fromkeys(value["levels"][name] for value in chosen[0]["values"]))
-        for name in map(factor_of, factors)
-    }
-    subject = (
-        f"{leaders[0]}, found by cutting with each ablation" if widest > 1 else f"methods, found under {_names(chosen)}"
-    )
-    return {"settings": {"n": len(settings), "levels": levels}, "circuits": chosen, "subject": subject}
+    settings = [value.setting for value in chosen[0].verdict.values]
+    chosen = [entry for entry in chosen if [value.setting for value in entry.verdict.values] == settings]
+    if widest > 1:
+        return chosen, f"{leaders[0]}, found by cutting with each ablation"
+    ablations = " and ".join(ordered_ablations(entry.ablation for entry in chosen))
+    return chosen, f"methods, found under {ablations}"
 
 
-def _names(entries: Sequence[dict[str, Any]]) -> str:
-    """The discovery ablations of entries, in words."""
-    return " and ".join(ordered_ablations(entry["ablation"] for entry in entries))
+def _renamed(entry: MethodVerdict, name: str) -> MethodVerdict:
+    return replace(entry, verdict=entry.verdict.model_copy(update={"name": name}))
+
+
+def _card(chosen: Sequence[MethodVerdict], factors: Sequence[str]) -> Verdicts:
+    """The card of circuits that were evaluated in the same settings."""
+    circuits = tuple(entry.verdict for entry in chosen)
+    values = circuits[0].values
+    levels = {name: tuple(dict.fromkeys(value.levels[name] for value in values)) for name in map(factor_of, factors)}
+    return Verdicts(settings=Settings(n=len(values), levels=levels), circuits=circuits)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...ground_truth.certificate import Certificate
 from ...suite.errors import StoreError
 from ...suite.store.record import Benchmark, EvaluationRecord, Record
 from ...suite.store.store import Store
@@ -54,7 +54,7 @@ class Stores:
         """The edge scores of a finished cell, float64 [W, R]. Raises StoreError when no store holds them."""
         return self._of(key).scores(key)
 
-    def truth(self, certificate_hash: str) -> dict[str, Any]:
+    def truth(self, certificate_hash: str) -> Certificate:
         """The certificate with this hash. Raises StoreError when no store holds it."""
         holder = next((store for store in self.stores if store.has_truth(certificate_hash)), self.stores[0])
         return holder.truth(certificate_hash)

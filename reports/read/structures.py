@@ -55,7 +55,6 @@ def structure_of(task: str) -> str | None:
 
 def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
     """One row a finished cell on a structure: its name, method, ablation and objective, and whether it was found."""
-    from ...suite.model.graph import Graph
 
     rows = []
     for record, columns in zip(records, cell_columns(records), strict=True):
@@ -63,14 +62,12 @@ def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
         structure = structure_of(identity.task)
         if not record.done or identity.method == ORACLE or structure is None:
             continue
-        from ...ground_truth.explain import minimal_circuits  # here: it needs torch, and most stores have no structure
-
         certificate = store.truth(identity.truth)
-        circuits = minimal_circuits(certificate["ablations"].get(identity.ablation, {}))
+        claim = certificate.ablations.get(identity.ablation)
+        circuits = None if claim is None else claim.known_circuits
         if circuits is None:
             continue
-        graph = Graph(**{key: value for key, value in certificate["graph"].items() if key != "hash"})
-        found = finds(store.scores(record.key), graph, circuits)
+        found = finds(store.scores(record.key), certificate.graph.build(), circuits)
         rows.append({**columns, "structure": structure, "found": found})
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 

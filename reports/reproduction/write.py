@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from ...suite.errors import StoreError
-from ..card.figure import card as draw_card
+from ...suite.reading import checked, read_json
+from ...suite.scoring.sensitivity.card_model import SensitivityCard
+from ..card.figure import draw_card
 from ..card.tables import share_table, value_table
 from ..card.tables import verdict_table as shares_of_settings
-from ..card.words import varying
 from ..chapters.chapter import Plot, chapters
+from ..chapters.files import write_figures
 from ..draw.beside import beside
 from ..draw.published_roc import published_roc
 from ..draw.render import Progress
@@ -20,7 +22,6 @@ from ..page import markup
 from ..page.page import Section, page
 from ..page.table import Table
 from ..read.results import Results, read, within
-from ..write import write_figures
 from .figures import drawer
 from .judge import Judged, counted, judge, verdict_frame, verdict_table
 from .manifest import Manifest
@@ -138,9 +139,10 @@ def cards(manifest: Manifest, store: Path) -> list[Plot]:
     found = []
     for wanted in manifest.card:
         if (path := card_path(store, wanted.name)).is_file():
-            card = json.loads(path.read_text(encoding="utf-8"))
-            draw = partial(draw_card, value_table(card), share_table(card), shares_of_settings(card), varying(card))
-            found.append(Plot(wanted.name, wanted.title, f"{wanted.caption} {card['paragraph']}", draw))
+            card = checked(SensitivityCard, read_json(path, error=StoreError), path, StoreError)
+            tables = value_table(card), share_table(card), shares_of_settings(card)
+            draw = partial(draw_card, *tables, card.settings.varying)
+            found.append(Plot(wanted.name, wanted.title, f"{wanted.caption} {card.paragraph}", draw))
     return found
 
 

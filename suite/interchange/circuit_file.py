@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..circuit import Circuit, EdgeScores, on_inputs
 from ..errors import DataError, MethodError
 from ..model.features.graph import FeatureGraph, SiteNodes
 from ..model.graph import Graph, InputNodes
+from ..model.stated_graph import StatedGraph
+from .origin import Origin
 
 LARGEST_GRAPH = 1 << 27  # writers times readers; a model of 70 billion parameters has 80 million
 _MLP = re.compile(r"m[0-9]+")
@@ -18,14 +19,14 @@ _MLP = re.compile(r"m[0-9]+")
 
 @dataclass(frozen=True, eq=False)
 class CircuitFile:
-    """A circuit read from a file, its scores where every edge has one, and the ``circuitmeter`` key's content.
+    """A circuit read from a file, its scores where every edge has one, and where it comes from.
 
     ``notes`` are sentences on how the file was read, for whoever gave it.
     """
 
     circuit: Circuit
     scores: EdgeScores | None
-    meta: Mapping[str, Any]
+    origin: Origin
     notes: tuple[str, ...] = ()
 
     @property
@@ -46,7 +47,7 @@ class CircuitFile:
             return self
         circuit = exactly_on(self.circuit, graph, learned_positions=learned_positions)
         same = self.scores is not None and are_one({self.inputs, graph.inputs}, learned_positions)
-        return CircuitFile(circuit, EdgeScores(graph, self.scores.values) if same else None, self.meta, self.notes)
+        return CircuitFile(circuit, EdgeScores(graph, self.scores.values) if same else None, self.origin, self.notes)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class Shape:
 
     @classmethod
     def of(cls, graph: Graph) -> Shape:
+        return cls(graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
+
+    @classmethod
+    def stated(cls, graph: StatedGraph) -> Shape:
         return cls(graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
 
     def differs(self, graph: Graph) -> bool:
@@ -82,7 +87,7 @@ class EdgeList:
         edges: the kept edges, by our names.
         scores: of edges, by our names, where the file has any.
         shape: what the file says of its graph.
-        meta: the ``circuitmeter`` key's content.
+        origin: where the circuit comes from, where the file says.
         notes: sentences on how the file was read, for whoever gave it.
         d_model: the model's width, where the file says.
         source: the file, for messages.
@@ -94,7 +99,7 @@ class EdgeList:
     edges: tuple[str, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
     shape: Shape = Shape()
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     d_model: int | None = None
     source: str = "this file"
@@ -140,7 +145,7 @@ class EdgeList:
             scores = EdgeScores.from_mapping(graph, self.scores) if len(self.scores) == graph.n_edges else None
         except MethodError as error:  # of a method's scores there; of a file's here
             raise DataError(f"{self.source}: {error}") from None
-        return CircuitFile(circuit, scores, self.meta, self.notes)
+        return CircuitFile(circuit, scores, self.origin, self.notes)
 
 
 def names_an_mlp(edge: str) -> bool:

@@ -6,20 +6,17 @@ Ours is the same file with one more key, ``circuitmeter``, which other tools ign
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError
-from ..model.features.graph import SiteNodes
-from ..model.features.site import Place, Site
-from ..model.graph import Edge, Graph, InputNodes
+from ..model.graph import Edge, Graph
+from ..model.stated_graph import StatedGraph
 from ..reading import checked, shown
 from .circuit_file import EdgeList, Shape, names_an_mlp
-
-FORMAT = 1
+from .origin import FORMAT, Origin, OurKey, Score
 
 
 def _flag(value: Any) -> bool:
@@ -35,7 +32,6 @@ def _node(value: Any) -> Any:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Shape(BaseModel):
@@ -57,58 +53,6 @@ class _Node(BaseModel):
     neurons: list[Flag] | None = None
 
 
-class StatedPlace(BaseModel):
-    """Where a dictionary stands."""
-
-    layer: int = Field(ge=0, strict=True)
-    place: Place
-
-
-class StatedSite(BaseModel):
-    """The features that are nodes at one site."""
-
-    site: StatedPlace
-    features: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
-    dictionary: str
-
-    @property
-    def nodes(self) -> SiteNodes:
-        return SiteNodes(Site(self.site.layer, self.site.place), self.features, self.dictionary)
-
-
-class StatedGraph(BaseModel):
-    """The graph that our key states, in full."""
-
-    n_layers: int = Field(ge=1, strict=True)
-    n_heads: int = Field(ge=1, strict=True)
-    inputs: InputNodes
-    mlps: Flag = True
-    parallel: Flag = False
-    hash: str | None = None
-    sites: tuple[StatedSite, ...] = ()
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(self.n_layers, self.n_heads, self.mlps, self.parallel)
-
-
-class OurKey(BaseModel):
-    """What we add to a file of any format; what is not listed here is kept as it is."""
-
-    model_config = ConfigDict(extra="allow")
-    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
-    graph: StatedGraph | None = None
-    method: str | None = None
-    ablation: str | None = None
-    objective: str | None = None
-    task: str | None = None
-    model: str | None = None
-    positions: str | None = None
-    model_hash: str | None = None
-    data_hash: str | None = None
-    scores: dict[str, Score] | None = None
-
-
 class _File(BaseModel):
     cfg: _Shape
     edges: dict[str, _Edge]
@@ -116,7 +60,7 @@ class _File(BaseModel):
     neurons: dict[str, list[Flag]] | list[list[Flag]] | None = None
 
 
-def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: Origin) -> dict[str, Any]:
     """The file's content. Nodes are in the graph when a kept edge touches them; logits always are."""
     graph = circuit.graph
     touched = {"logits"}
@@ -136,18 +80,19 @@ def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, meta: Map
             str(edge): {"in_graph": keep} if value is None else {"score": value, "in_graph": keep}
             for edge, keep, value in zip(graph.edges, kept, values, strict=True)
         },
-        "circuitmeter": our_key(graph, meta),
+        "circuitmeter": our_key(graph, origin).as_json(),
     }
 
 
-def our_key(graph: Graph, meta: Mapping[str, Any]) -> dict[str, Any]:
+def our_key(graph: Graph, origin: Origin, **more: Any) -> OurKey:
     """What we add to a file of any format: the graph, in full, and what is known about the circuit."""
-    return {"format": FORMAT, "graph": {**asdict(graph), "hash": graph.hash}, **meta}
+    known = origin.model_dump(exclude_unset=True)
+    return OurKey(**{"format": FORMAT, "graph": StatedGraph.of(graph), **known, **more})
 
 
-def our_key_of(meta: Any, source: str) -> OurKey:
-    """Our key in a file, checked. Raises DataError for one that is damaged, or of a newer version."""
-    return checked(OurKey, meta, f"{source}, key 'circuitmeter'")
+def our_key_in(content: Mapping[str, Any], source: str) -> OurKey:
+    """Our key in a file's content, checked. Raises DataError for one that is damaged, or of a newer version."""
+    return checked(OurKey, content.get("circuitmeter", {}), f"{source}, key 'circuitmeter'")
 
 
 def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList:
@@ -161,8 +106,8 @@ def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList
             f"{source} is not a circuit in the EAP-IG / MIB JSON format; it needs 'cfg' with n_layers and n_heads, and "
             f"'edges' that map names to 'in_graph' and perhaps 'score'."
         )
-    file, meta = checked(_File, content, source), content.get("circuitmeter", {})
-    stated = our_key_of(meta, source).graph
+    file, ours = checked(_File, content, source), our_key_in(content, source)
+    stated = ours.graph
     kept = tuple(name for name, edge in file.edges.items() if edge.in_graph)
     _refuse_neurons(file, kept, source)
     return EdgeList(
@@ -170,8 +115,8 @@ def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList
         stated.inputs if stated else "split" if any(n.startswith("tok_embed->") for n in file.edges) else "token",
         kept,
         {name: edge.score for name, edge in file.edges.items() if edge.score is not None},
-        stated.shape if stated else _shape(file),
-        meta,
+        Shape.stated(stated) if stated else _shape(file),
+        ours.origin,
         d_model=file.cfg.d_model,
         source=source,
         sites=tuple(site.nodes for site in stated.sites) if stated else (),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..model.graph import Edge, Graph, InputNodes
 from ..reading import decoded, parse_json, read_bytes, reading, shown
 from . import acdc, auto_circuit, eap_ig
 from .circuit_file import CircuitFile, EdgeList, Shape, are_one, exactly_on, names_an_mlp
+from .origin import Origin
 
 FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")  # mib's is eap-ig's
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
@@ -41,10 +41,9 @@ def read(path: str | Path) -> EdgeList:
 def parsed(content: Any, source: str = "this file") -> EdgeList:
     """What the parsed JSON of a circuit file says. Raises DataError for content of no known format."""
     if isinstance(content, dict) and isinstance(content.get("edges"), list):
-        meta = content.get("circuitmeter", {})
-        ours, found = eap_ig.our_key_of(meta, source), _edge_list(content["edges"], source)
-        found = replace(found, scores=ours.scores or {}, meta={k: v for k, v in meta.items() if k != "scores"})
-        return replace(found, inputs=ours.graph.inputs, shape=ours.graph.shape) if ours.graph else found
+        ours, found = eap_ig.our_key_in(content, source), _edge_list(content["edges"], source)
+        found = replace(found, scores=ours.scores or {}, origin=ours.origin)
+        return replace(found, inputs=ours.graph.inputs, shape=Shape.stated(ours.graph)) if ours.graph else found
     if isinstance(content, list) or (isinstance(content, dict) and content and all(map(_is_edge_name, content))):
         return _edge_list(content, source)
     return eap_ig.from_json(content if isinstance(content, dict) else {}, source)
@@ -66,7 +65,7 @@ def save(
     scores: EdgeScores | None,
     *,
     d_model: int,
-    meta: Mapping[str, Any],
+    origin: Origin,
     format: str = "eap-ig",
 ) -> None:
     """Writes a circuit file.
@@ -80,29 +79,29 @@ def save(
         SpecError: an unknown format.
         DataError: a circuit that the tool's graph cannot say, or a folder that cannot be written.
     """
-    text = json.dumps(content(circuit, scores, d_model, meta, format), indent=1) + "\n"
+    text = json.dumps(content(circuit, scores, d_model, origin, format), indent=1) + "\n"
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}.") from None
 
 
-def content(
-    circuit: Circuit, scores: EdgeScores | None, d_model: int, meta: Mapping[str, Any], format: str
-) -> dict[str, Any]:
+def content(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: Origin, format: str) -> dict[str, Any]:
     """What ``save`` writes. Raises as it does."""
     if format not in FORMATS:
         raise SpecError(unknown("circuit file format", format, FORMATS))
     if format in ("eap-ig", "mib"):
-        return eap_ig.to_json(circuit, scores, d_model, meta)
-    learned = meta.get("positions", "learned") == "learned"
+        return eap_ig.to_json(circuit, scores, d_model, origin)
+    learned = origin.learned_positions
     theirs = exactly_on(
         circuit, replace(circuit.graph, inputs=inputs_of(format, circuit.graph)), learned_positions=learned
     )
     edges = acdc.to_items(theirs) if format == "acdc" else auto_circuit.to_names(theirs)
     if scores is not None and says_all(format, circuit.graph, learned):
-        meta = {**meta, "scores": dict(zip(map(str, theirs.graph.edges), scores.flat().tolist(), strict=True))}
-    return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, meta)}
+        more = {"scores": dict(zip(map(str, theirs.graph.edges), scores.flat().tolist(), strict=True))}
+    else:
+        more = {}
+    return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, origin, **more).as_json()}
 
 
 def inputs_of(format: str, graph: Graph) -> InputNodes:

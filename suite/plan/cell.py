@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..json_model import plain
 from ..store.keys import KEY_VERSION, key_of
-from ..store.record import CellIdentity, plain
+from ..store.record import CellIdentity
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation

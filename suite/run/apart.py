@@ -10,10 +10,10 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, Undefined
+from ..json_model import plain
 from ..plan.family import Family
 from ..plan.subject import subject_of
 from ..process import call_apart, told
-from ..store.record import plain
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import deterministic
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import one_line
 from ..intervention.setting import Setting
+from ..json_model import plain
 from ..plan.cell import Cell
 from ..plan.subject import first
-from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, SettingRow, plain
+from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, SettingRow
 from .environment import provenance
 
 if TYPE_CHECKING:

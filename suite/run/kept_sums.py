@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..json_model import Kept
 
 
 class KeptSums:
@@ -22,8 +21,8 @@ class KeptSums:
         identity: everything that changes a number; sums of another identity are not taken, but overwritten.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path, self._identity = path, json.dumps(identity, sort_keys=True, default=str)
+    def __init__(self, path: Path, identity: Kept) -> None:
+        self.path, self._identity = path, json.dumps(identity.as_json(), sort_keys=True)
         self._sums, self._batches = self._read()
         self.found = max(self._batches.values(), default=0)
 

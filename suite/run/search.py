@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError
+from ..json_model import plain
 from ..plan import names
 from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, subject_of
 from ..process import told
-from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure, plain
+from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure
 from .apart import discover_apart
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import provenance, undisturbed

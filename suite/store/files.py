@@ -1,9 +1,12 @@
-"""Files that are there whole or not at all, and processes that are there or not."""
+"""Files that are there whole or not at all, what is in them, and processes that are there or not."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -51,3 +54,8 @@ def process_lives(pid: int) -> bool:
         return True
     status = Path(f"/proc/{pid}/stat")  # "12 (name) Z ..."; no such file outside Linux
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def encoded(contents: Mapping[str, Any]) -> bytes:
+    """The one way in which a store writes JSON: the same content gives the same bytes."""
+    return (json.dumps(contents, indent=1, allow_nan=False) + "\n").encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .model import File, Values
+from ..json_model import File, Values
 from .record import CellIdentity, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
 
 

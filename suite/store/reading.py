@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from ...ground_truth.certificate import Certificate
 from ..errors import StoreError
+from ..json_model import fault_of, json_hash
+from .files import encoded
 from .folder import folder_at
-from .model import encoded, fault_of
 from .older import Record1, renewed
 from .record import FORMAT as RECORD_FORMAT
 from .record import Benchmark, EvaluationRecord, Record, StoreFile
@@ -117,12 +119,13 @@ class StoreReader:
         """The names of the benchmarks that ``run`` was asked for, sorted."""
         return self._stems("benchmarks")
 
-    def truth(self, certificate_hash: str) -> dict[str, Any]:
+    def truth(self, certificate_hash: str) -> Certificate:
         """The certificate with this hash, as it was when cells were scored against it.
 
         Raises StoreError when there is none, and Damaged when it was changed: its name is the hash of its content.
         """
-        return self._by_hash(f"truths/{certificate_hash}.json", certificate_hash)
+        path = f"truths/{certificate_hash}.json"
+        return _typed(Certificate, self._by_hash(path, certificate_hash), path)
 
     def environment_keys(self) -> list[str]:
         """The hashes of the environments that cells were computed in, sorted."""
@@ -153,7 +156,7 @@ class StoreReader:
 
     def _by_hash(self, path: str, wanted: str) -> dict[str, Any]:
         contents = self._json(path)
-        if content_hash(contents) != wanted:
+        if json_hash(contents) != wanted:
             raise Damaged(f"{path} is not what was written: its name is not the hash of its content")
         return contents
 
@@ -299,12 +302,6 @@ def misfit(record: Record, tensors: Mapping[str, np.ndarray]) -> str | None:
 def sums_of(contents: Mapping[str, bytes]) -> str:
     """The text of ``SHA256SUMS`` for these files."""
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
-
-
-def content_hash(contents: Mapping[str, Any]) -> str:
-    """16 hex digits of a JSON object's content: the name of a certificate, and of an environment."""
-    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def digest(contents: Mapping[str, Any]) -> str:

@@ -7,18 +7,31 @@ meaning or is taken away; ``older.py`` has what reads the formats before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..errors import one_line
-from .model import File, Identity, Kept, Key, Number, Values, plain
+from ..json_model import File, Kept, Number, Values, plain
+from .keys import key_of
 
-__all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure", "plain"]
+__all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure"]
 
 FORMAT = 2
 Failure = Literal["undefined", "error", "nan", "memory", "timeout", "killed"]
 FAILURES: tuple[str, ...] = ("undefined", "error", "nan", "memory", "timeout", "killed")
+
+
+Key = Annotated[str, "16 hex digits: the hash of an identity"]
+
+
+class Identity(Kept):
+    """Everything that changes a number of a result, and nothing else."""
+
+    @property
+    def key(self) -> Key:
+        """The result's key."""
+        return key_of(self.as_json())
 
 
 class CellIdentity(Identity):

@@ -1,4 +1,4 @@
-"""The JSON schemas of a store's files, generated from the models that read and write them.
+"""The JSON schemas of the files that are written, generated from the models that read and write them.
 
 ``python -m circuitmeter.suite.store.schemas docs/schemas`` writes them; a test compares them with what is there.
 """
@@ -9,16 +9,25 @@ import json
 import sys
 from pathlib import Path
 
-from .model import File
+from ...ground_truth.certificate import Certificate, FeatureCertificate
+from ...ground_truth.description import ModelDescription
+from ..interchange.origin import OurKey
+from ..json_model import Kept
+from ..scoring.sensitivity.card_model import SensitivityCard
 from .older import Record1
 from .record import Benchmark, EvaluationRecord, Record, StoreFile
 
-FILES: dict[str, type[File]] = {
+FILES: dict[str, type[Kept]] = {
     "record.2": Record,
     "record.1": Record1,
     "evaluation.1": EvaluationRecord,
     "benchmark.1": Benchmark,
     "store.1": StoreFile,
+    "certificate.1": Certificate,
+    "feature-certificate.1": FeatureCertificate,
+    "model.1": ModelDescription,
+    "circuit-key.1": OurKey,
+    "sensitivity-card.1": SensitivityCard,
 }
 """Name of a schema -> the model of the file; the number is the format."""
 

@@ -25,11 +25,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...ground_truth.certificate import Certificate
 from ..errors import StoreError
-from .files import free_name, fsync_folder, process_lives, write_atomically, write_synced
+from ..json_model import json_hash
+from .files import encoded, free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
-from .model import encoded
-from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, content_hash, digest, misfit, sums_of
+from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, digest, misfit, sums_of
 from .record import Benchmark, EvaluationRecord, Record
 
 if TYPE_CHECKING:
@@ -128,16 +129,16 @@ class Store(StoreReader):
             plain = record.as_json()
             self._write_json(f"evaluations/{record.key}.json", {"sha256": digest(plain), "record": plain})
 
-    def write_truth(self, certificate_hash: str, certificate: Mapping[str, Any]) -> None:
+    def write_truth(self, certificate_hash: str, certificate: Certificate) -> None:
         """Keeps a copy of a certificate; does nothing where there is one."""
-        if content_hash(certificate) != certificate_hash:
+        if certificate.hash != certificate_hash:
             raise StoreError(f"the certificate {certificate_hash} is not written: that is not the hash of its content.")
         if not self.has_truth(certificate_hash):
-            self._write_json(f"truths/{certificate_hash}.json", certificate)
+            self._write_json(f"truths/{certificate_hash}.json", certificate.as_json())
 
     def write_environment(self, environment: Mapping[str, Any]) -> str:
         """Keeps what a cell was computed in; returns its hash, by which records name it."""
-        name = content_hash(environment)
+        name = json_hash(environment)
         if not (self.path / "environments" / f"{name}.json").exists():
             self._write_json(f"environments/{name}.json", environment)
         return name

@@ -23,8 +23,8 @@ def circuit_curves(
     """
     from ..intervention.faithfulness import measure
     from ..intervention.objective import OBJECTIVES
+    from ..json_model import plain
     from ..scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
-    from ..store.record import plain
 
     sized = circuits_by_size(file.scores, selection=selection, absolute=not signed)
     entries = []

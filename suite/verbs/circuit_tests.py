@@ -26,10 +26,10 @@ def circuit_tests(file: CircuitFile, problem: Problem, chosen: Sequence[Setting]
     from dataclasses import replace
 
     from ..intervention.objective import OBJECTIVES
+    from ..json_model import plain
     from ..scoring.completeness import completeness
     from ..scoring.hypotheses import hypotheses
     from ..scoring.minimality import minimality
-    from ..store.record import plain
 
     entries = []
     for cut, name in dict.fromkeys((replace(each.cut, set="complement"), each.objective) for each in chosen):

@@ -25,8 +25,8 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
         SpecError: neither ``truth_name`` nor a task with a certified truth.
     """
     from ..interchange import read
+    from ..json_model import plain
     from ..scoring.null_recovery import N_RANDOM, recovery_beside_random
-    from ..store.record import plain
     from .output import note, print_json, print_table
 
     read_file = read(path)
@@ -34,7 +34,7 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
     file = read_file.on(truth.graph, learned_positions=truth.config.positions == "learned")
     for text in file.notes:
         note(text)
-    found_on = file.meta.get("model_hash")
+    found_on = file.origin.model_hash
     if found_on not in (None, truth.weights_hash):
         note(f"{path} was found on other weights ({found_on}) than those that {truth.name} is certified for.")
     references = {ablation: truth.reference(ablation) for ablation in truth.ablations}
@@ -65,7 +65,7 @@ def _truth(path: str, truth_name: str | None, file: EdgeList) -> GroundTruth:
     from ... import ground_truth, tasks
 
     if truth_name is None:
-        named = file.meta.get("task")
+        named = file.origin.task
         if not named:
             raise SpecError(f"{path} does not say of which task it is; give --truth (`circuitmeter list truths`).")
         truth_name = tasks.load(named).truth

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from ..interchange import CircuitFile
+    from ..interchange import CircuitFile, Origin
 
 NAME = "convert"
 HELP = "Write a circuit file in the format of another tool."
@@ -38,38 +38,34 @@ def run(options: argparse.Namespace) -> int:
     from .output import note
 
     refuse_unwritable(options.out)
-    found, d_model, meta = converted(options)
+    found, d_model, origin = converted(options)
     for text in found.notes:
         note(text)
     if options.to in ("eap-ig", "mib") and d_model is None:
         raise DataError(f"{options.circuit} does not say d_model, which the files of {options.to} hold; give --model.")
-    save(options.out, found.circuit, found.scores, d_model=d_model or 0, meta=meta, format=options.to)
-    if found.scores is not None and not says_all(
-        options.to, found.circuit.graph, meta.get("positions", "learned") == "learned"
-    ):
+    save(options.out, found.circuit, found.scores, d_model=d_model or 0, origin=origin, format=options.to)
+    if found.scores is not None and not says_all(options.to, found.circuit.graph, origin.learned_positions):
         note(f"The graph of {options.to} has other edges, so the scores stay in {options.circuit}.")
     print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {options.out}")
     return 0
 
 
-def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, dict]:
-    """The circuit on the graph that is asked for, the model's width where it is known, and our key's content."""
+def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, Origin]:
+    """The circuit on the graph that is asked for, the model's width where it is known, and where it comes from."""
     from ..interchange import read
 
     file = read(options.circuit)
-    meta = {key: value for key, value in file.meta.items() if key not in ("format", "graph")}
     if options.model is None:
         whole, d_model = file.alone(), file.d_model
         graph = replace(whole.circuit.graph, inputs=options.inputs or whole.inputs)
-        learned = meta.get("positions", "learned") == "learned"
-        return whole.on(graph, learned_positions=learned), d_model, meta
+        return whole.on(graph, learned_positions=file.origin.learned_positions), d_model, file.origin
     from ..model.load.by_name import is_ground_truth, load_model
 
     wanted = options.inputs or file.inputs
     model = load_model(options.model, device="cpu", inputs=None if is_ground_truth(options.model) else wanted)
     graph, positions = replace(model.graph, inputs=wanted), model.config.positions
     found = file.on(graph, learned_positions=positions == "learned")
-    return found, model.config.d_model, meta | {"positions": positions}
+    return found, model.config.d_model, file.origin.model_copy(update={"positions": positions})
 
 
 def refuse_unwritable(out: Path) -> None:

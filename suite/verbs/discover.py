@@ -26,6 +26,7 @@ from .dictionaries import add_dictionary
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, Discovery, EdgeScores, Reference
+    from ..interchange import Origin
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
@@ -101,9 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..interchange import save, says_all
+    from ..interchange import Origin, save, says_all
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
+    from ..json_model import plain
     from ..plan import names
     from . import dictionaries
     from . import problem as problems
@@ -142,27 +144,34 @@ def run(options: argparse.Namespace) -> int:
             f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
             f"{objective.name}"
         )
-    meta = {
-        "method": method.name,
-        "method_version": method.version,
-        "parameters": parameters,
-        "ablation": str(ablation),
-        "objective": None if method.objectives is None else objective.name,
-        "seed": options.seed,
-        "task": problem.name,
-        "model": problem.model_name,
-        "model_hash": problem.model.weights_hash,
-        "split": problem.split,
-        "data_hash": problem.data.hash,
-        "positions": problem.model.config.positions,
-    }
-    found = search(method, problem, ablation, objective, reference, parameters, meta, options)
+    origin = Origin(
+        method=method.name,
+        method_version=method.version,
+        parameters=plain(parameters),
+        ablation=str(ablation),
+        objective=None if method.objectives is None else objective.name,
+        seed=options.seed,
+        task=problem.name,
+        model=problem.model_name,
+        model_hash=problem.model.weights_hash,
+        split=problem.split,
+        data_hash=problem.data.hash,
+        positions=problem.model.config.positions,
+    )
+    found = search(method, problem, ablation, objective, reference, parameters, origin, options)
     if options.selection in BY_PROMPT:
         circuit, rule = beyond_chance(method, problem, ablation, objective, parameters, options)
     else:
         circuit, rule = choose(found.scores, reference, options)
     d_model = problem.model.config.d_model
-    save(options.out, circuit, found.scores, d_model=d_model, meta=meta | {"rule": rule}, format=options.format)
+    save(
+        options.out,
+        circuit,
+        found.scores,
+        d_model=d_model,
+        origin=origin.model_copy(update={"rule": rule}),
+        format=options.format,
+    )
     print(
         f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead "
         f"ends: {options.out}"
@@ -177,7 +186,7 @@ def search(
     objective: Objective,
     reference: Reference | None,
     parameters: Mapping[str, Any],
-    meta: Mapping[str, Any],
+    origin: Origin,
     options: argparse.Namespace,
 ) -> Discovery:
     """What the method finds; said beforehand what it takes, and finished batches kept beside ``--out`` on the way.
@@ -195,7 +204,7 @@ def search(
     from .output import note
     from .problem import warn
 
-    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), meta)
+    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), origin)
     cost = method.cost_of(problem.model.graph, problem.data.n, parameters)
     forecast = None
     if cost is not None:

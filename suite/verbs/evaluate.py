@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     from .output import note, print_json
 
     file, books = read(options.circuit), dictionaries.read(options.dictionary)
-    given = {"ablation": [file.meta.get("ablation") or "patch"], "objective": ["kl"]}
+    given = {"ablation": [file.origin.ablation or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
     problem = problems.load(options, inputs=file.inputs, prompts=options.prompts)
     problem = dictionaries.of_circuits(problem, books, [file])
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
-    problems.note_in_sample(file.meta, problem, options.circuit)
+    problems.note_in_sample(file.origin, problem, options.circuit)
     problems.warn(problem)
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
     ranked = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
@@ -179,8 +179,8 @@ def measured(
 
 def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: Setting) -> dict[str, Any]:
     """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
+    from ..json_model import plain
     from ..scoring.faithfulness_curve import SizedCircuit, faithfulness_curve
-    from ..store.record import plain
 
     nothing, templates = measured.reference(setting.reference), problem.data.templates
     means = {"full": measured.full, "nothing": nothing, "circuit": measured.circuits[0]}
@@ -224,9 +224,9 @@ def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[s
 
 def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
     """How well the file's circuit, and its scores where it has them, recover a truth."""
+    from ..json_model import plain
     from ..scoring.recovery import circuit_recovery
     from ..scoring.recovery import recovery as score_recovery
-    from ..store.record import plain
 
     of_scores = {} if file.scores is None else score_recovery(file.scores, truth)
     ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}

@@ -167,8 +167,8 @@ def _truths() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "n_edges": truth.certificate["n_edges"],
-                "inputs": truth.certificate["domain"]["n_inputs"],
+                "n_edges": truth.certificate.n_edges,
+                "inputs": truth.certificate.domain.n_inputs,
                 "true_edges": {
                     ablation: int(reference.core.sum())
                     for ablation, reference in references.items()
@@ -188,8 +188,8 @@ def _models() -> list[dict[str, Any]]:
     for name in ground_truth.names():
         description = ground_truth.load(name).description
         model = name.partition("@")[0]
-        sizes = {"layers": description["config"]["n_layers"], "heads": description["config"]["n_heads"]}
-        rows[model] = {"name": model, **sizes, "description": description["description"]}
+        sizes = {"layers": description.config.n_layers, "heads": description.config.n_heads}
+        rows[model] = {"name": model, **sizes, "description": description.description}
     for name, about in mini.manifest().items():
         recipe, accuracy = about["recipe"], about["accuracy"]["test"]
         learnt = ", ".join(f"{task.partition('@')[0]} {value:.3g}" for task, value in accuracy.items())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..circuit import Reference
 from ..data import Data
@@ -17,6 +16,7 @@ from ..model.transformer import Transformer
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
+    from ..interchange import Origin
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ def split_of(task: Task, options: argparse.Namespace) -> str:
     return asked or (default if default in task.splits else "train")
 
 
-def note_in_sample(meta: Mapping[str, Any], problem: Problem, file: str | Path) -> None:
+def note_in_sample(origin: Origin, problem: Problem, file: str | Path) -> None:
     """Says so where a circuit is measured on the very prompts that it was found on."""
     from .output import note
 
-    if meta.get("data_hash") == problem.data.hash:
+    if origin.data_hash == problem.data.hash:
         note(
             f"{file} was found on these very prompts, so its faithfulness says nothing of others; give others with "
             f"--split or --data."

@@ -92,7 +92,7 @@ def _why_not(label: str | None, rows: list[Mapping[str, Any]], most: int, cells:
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    from ..store.record import plain
+    from ..json_model import plain
 
     names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
     return {name: plain(row[name]) for name in [*names, "n_programs", "exact_cells", "exact_of", "seconds", "passes"]}
@@ -100,8 +100,8 @@ def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _against(recovery: pd.DataFrame, label: str, rivals: Sequence[str]) -> list[dict[str, Any]]:
     """A test against each rival that ran here, in their order."""
+    from ..json_model import plain
     from ..scoring.clustered import clustered_test, in_sequence
-    from ..store.record import plain
 
     own = recovery[recovery["own"].astype(bool)]
     present = [_label_of(own, rival) for rival in rivals]

@@ -100,7 +100,6 @@ def _measure_card(card: Card, store: Path) -> None:
     from ..intervention.ablation import Ablation
     from ..intervention.setting import grid
     from ..plan.subject import subject
-    from ..store.record import plain
     from .problem import Problem
     from .sensitivity import DEFAULTS, measured
 
@@ -117,7 +116,7 @@ def _measure_card(card: Card, store: Path) -> None:
     options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
     found = measured(argparse.Namespace(**options, circuits=list(circuits)), problem, circuits, settings, {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    contents = plain({**found, "paragraph": paragraph(found)})
+    contents = found.model_copy(update={"paragraph": paragraph(found)}).as_json()
     path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
 
 

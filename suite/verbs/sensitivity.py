@@ -17,6 +17,7 @@ from .factors import add_factors, settings
 
 if TYPE_CHECKING:
     from ..intervention.setting import Setting
+    from ..scoring.sensitivity.card_model import SensitivityCard
     from .problem import Problem
 
 NAME = "sensitivity"
@@ -39,8 +40,6 @@ OBJECTIVES_AFTER = ("kl", "logit-difference", "probability-difference", "l2")
 MOST_OBJECTIVES = 3
 WORST = 10
 """Settings that are printed; the files hold all."""
-
-FORMAT = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +105,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.card.words import paragraph
     from ..interchange import read
-    from ..store.record import plain
     from . import dictionaries
     from . import problem as problems
     from .output import note, print_json
@@ -123,17 +121,17 @@ def run(options: argparse.Namespace) -> int:
     files = [file.on(problem.model.graph, learned_positions=learned) for file in files]
     circuits = [file.circuit for file in files]
     for file, path in zip(files, options.circuits, strict=True):
-        problems.note_in_sample(file.meta, problem, path)
+        problems.note_in_sample(file.origin, problem, path)
         for text in file.notes:
             note(text)
     defaults["objective"] = default_objectives(problem)
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
     card = measured(options, problem, dict(zip(names, circuits, strict=True)), chosen, weights)
-    card["paragraph"] = paragraph(card)
+    card = card.model_copy(update={"paragraph": paragraph(card)})
     write(card, out)
     if options.json:
-        print_json(plain(card))
+        print_json(card.as_json())
     else:
         _print(card, out, options.all)
         print(f"\n{out}: card.json, settings.csv, card.pdf, card.svg, card.png")
@@ -186,13 +184,14 @@ def measured(
     circuits: Mapping[str, Any],
     chosen: Sequence[Setting],
     weights: Mapping[str, Mapping[str, float]],
-) -> dict[str, Any]:
-    """The card's content. Raises Undefined where no setting has a meaning."""
+) -> SensitivityCard:
+    """The card without its paragraph. Raises Undefined where no setting has a meaning."""
     from circuitmeter import __version__
 
     from ..plan.speed import Speed
     from ..run.watch import watched
-    from ..scoring.sensitivity.card import card
+    from ..scoring.sensitivity.card import grid_verdicts
+    from ..scoring.sensitivity.card_model import SensitivityCard
     from ..scoring.sensitivity.estimate import estimate
     from ..scoring.sensitivity.measure import measure_grid
     from .costs import allow, cost_of, took
@@ -220,23 +219,25 @@ def measured(
     if not grid.cells:
         raise Undefined(f"{next(iter(grid.undefined.values()))}.")
     estimates = estimate(grid, seed=options.seed)
-    found = card(grid, estimates, list(circuits), threshold=options.threshold, level_weights=weights, seed=options.seed)
-    for entry, path, circuit in zip(found["circuits"], options.circuits, circuits.values(), strict=True):
-        entry |= {"file": str(path), "edges": circuit.n_edges}
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "task": problem.name,
-        "model": problem.model_name,
-        "model_hash": problem.model.weights_hash,
-        "split": problem.split,
-        "data_hash": data.hash,
-        "n_edges": problem.model.graph.n_edges,
-        "seed": options.seed,
-        "random": options.random,
-        "pairings": options.pairings,
-        **found,
-    }
+    given = {"threshold": options.threshold, "level_weights": weights, "seed": options.seed}
+    found = grid_verdicts(grid, estimates, list(circuits), **given)
+    of_files = tuple(
+        verdict.model_copy(update={"file": str(path), "edges": circuit.n_edges})
+        for verdict, path, circuit in zip(found.circuits, options.circuits, circuits.values(), strict=True)
+    )
+    return SensitivityCard(
+        version=__version__,
+        task=problem.name,
+        model=problem.model_name,
+        model_hash=problem.model.weights_hash,
+        split=problem.split,
+        data_hash=data.hash,
+        n_edges=problem.model.graph.n_edges,
+        seed=options.seed,
+        random=options.random,
+        pairings=options.pairings,
+        **dict(found) | {"circuits": of_files},
+    )
 
 
 def some(data: Any, n: int, seed: int) -> Any:
@@ -249,19 +250,17 @@ def some(data: Any, n: int, seed: int) -> Any:
     return data.select(drawn.sort().values)
 
 
-def write(card: Mapping[str, Any], out: Path) -> None:
+def write(card: SensitivityCard, out: Path) -> None:
     """``card.json``, ``settings.csv`` and the figure in each format. Raises DataError where they cannot be written."""
-    from ...reports.card.figure import card as drawn
+    from ...reports.card.figure import draw_card
     from ...reports.card.tables import share_table, value_table, verdict_table
-    from ...reports.card.words import varying
     from ...reports.draw.style import FORMATS, render
-    from ..store.record import plain
 
     values = value_table(card)
-    figure = drawn(values, share_table(card), verdict_table(card), varying(card))
+    figure = draw_card(values, share_table(card), verdict_table(card), card.settings.varying)
     try:
         values.to_csv(out / "settings.csv", index=False, lineterminator="\n")
-        (out / "card.json").write_text(json.dumps(plain(card), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (out / "card.json").write_text(json.dumps(card.as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         for file_format in FORMATS:
             (out / f"card.{file_format}").write_bytes(render(figure, file_format))
     except OSError as error:
@@ -275,7 +274,7 @@ def _make(folder: Path) -> None:
         raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
 
 
-def _print(card: Mapping[str, Any], out: Path, every: bool) -> None:
+def _print(card: SensitivityCard, out: Path, every: bool) -> None:
     """The card for a terminal: its summary, the paragraph for a paper, and the worst settings; all with ``every``."""
     from ...reports.card.tables import card_tables
     from ...reports.card.words import in_short
@@ -284,7 +283,7 @@ def _print(card: Mapping[str, Any], out: Path, every: bool) -> None:
     for line in in_short(card):
         print_wrapped(line)
     print()
-    print_wrapped(card["paragraph"])
+    print_wrapped(card.paragraph)
     (title, columns, rows), *others = card_tables(card)
     print(f"\n{title if every else f'the {min(WORST, len(rows))} worst of {title}'}")
     print_table(columns, rows if every else rows[:WORST])

@@ -99,19 +99,19 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
     if options.method:
         raise SpecError("--method goes with a task, and this is a circuit file; give the task's name.")
     file = load(options.subject)
-    title, meta = Path(options.subject).name, file.meta
+    title, origin = Path(options.subject).name, file.origin
     if not options.truth:
         arrows = [Arrow(Edge.parse(name), "kept") for name in file.circuit.names]
         scores = scores_of(file.scores)
-        found = f"found by {meta['method']} on {meta.get('task')}, " if "method" in meta else ""
+        found = f"found by {origin.method} on {origin.task}, " if origin.method else ""
         caption = f"{found}{file.circuit.n_edges:,} of {file.circuit.graph.n_edges:,} edges"
         return title, [], [CircuitView(title, caption, file.circuit.graph, arrows, scores=scores, against_truth=False)]
-    if not meta.get("task"):
+    if not origin.task:
         raise DataError(f"{options.subject} does not say which task it was found on, so --truth has nothing to show.")
     from ... import tasks
 
-    truth = _truth_of(meta["task"], tasks.load(meta["task"]).truth)
-    ablation = str(Ablation.parse(options.ablation or meta.get("ablation") or "patch"))
+    truth = _truth_of(origin.task, tasks.load(origin.task).truth)
+    ablation = str(Ablation.parse(options.ablation or origin.ablation or "patch"))
     if file.circuit.graph.hash != truth.graph.hash:
         raise DataError(f"the circuit's graph ({file.circuit.graph}) is not that of {truth.name} ({truth.graph}).")
     views = [truth_view(truth, ablation), circuit_view(file.circuit, truth, ablation, title, file.scores)]
@@ -131,7 +131,7 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
         f"other {truth.graph.n_edges - len(arrows):,} nothing is read"
     )
     optional = [str(arrow.edge) for arrow in arrows if arrow.mark == "optional"]
-    writers = truth.description["writers"]
+    writers = truth.description.writers
     return CircuitView(f"{truth.name} under {ablation}", caption, truth.graph, arrows, writers, optional=optional)
 
 
@@ -143,7 +143,7 @@ def circuit_view(
     Args:
         scores: those by which its edges were chosen.
     """
-    from ...ground_truth.explain import claim_of, explain, minimal_circuits
+    from ...ground_truth.explain import claim_of, explain
     from ...reports.page.circuit_view import Arrow, CircuitView
     from ..model.graph import Edge
 
@@ -165,9 +165,9 @@ def circuit_view(
     n = {mark: sum(arrow.mark == mark for arrow in arrows) for mark in ("found", "missed", "added")}
     caption = f"under {ablation}: {n['found']} found, {n['missed']} missed, {n['added']} wrongly added"
     if any(e.status == "optional" for e in known.values()):
-        caption += _about_optional(known, kept, minimal_circuits(claim_of(truth, ablation)))
+        caption += _about_optional(known, kept, claim_of(truth, ablation).known_circuits)
     optional = [edge for edge, about in known.items() if about.status == "optional"]
-    writers = truth.description["writers"]
+    writers = truth.description.writers
     return CircuitView(title, caption, truth.graph, arrows, writers, scores_of(scores), optional)
 
 
@@ -220,6 +220,6 @@ def _truth_of(task: str, truth: str | None) -> GroundTruth:
 
 
 def _facts(truth: GroundTruth) -> list[str]:
-    about = truth.certificate["domain"]
-    inputs = "all" if about["enumerated"] else "a sample of"
-    return [truth.description["description"], f"{truth.graph}; certified on {inputs} {about['n_inputs']:,} inputs."]
+    about = truth.certificate.domain
+    inputs = "all" if about.enumerated else "a sample of"
+    return [truth.description.description, f"{truth.graph}; certified on {inputs} {about.n_inputs:,} inputs."]

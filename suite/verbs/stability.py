@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.card.stability import paragraph, write
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
+    from ..json_model import plain
     from ..plan import names
-    from ..store.record import plain
     from . import problem as problems
     from .output import print_json
 

@@ -133,24 +133,23 @@ def report(truth: GroundTruth, options: argparse.Namespace) -> None:
 
     certificate = truth.certificate
     if options.json:
-        print_json({"directory": str(options.out), **certificate})
+        print_json({"directory": str(options.out), **certificate.as_json()})
         return
-    claims = certificate["ablations"]
     rows = [
         [
             name,
-            len(claim["core"]),
-            len(claim["optional"]),
-            claim["minimal_circuits"],
-            claim["largest_inert_effect"],
-            claim["smallest_core_effect"],
+            len(claim.core),
+            len(claim.optional),
+            claim.minimal_circuits,
+            claim.largest_inert_effect,
+            claim.smallest_core_effect,
         ]
-        for name, claim in claims.items()
+        for name, claim in certificate.ablations.items()
     ]
     print_table(COLUMNS, rows)
-    about = certificate["domain"]
-    inputs = f"all {about['n_inputs']:,}" if about["enumerated"] else f"a sample of {about['n_inputs']:,}"
+    about = certificate.domain
+    inputs = f"{'all' if about.enumerated else 'a sample of'} {about.n_inputs:,}"
     print(
-        f"\n{certificate['n_edges']:,} edges, {certificate['n_structural']} of them structural; certified on {inputs} "
+        f"\n{certificate.n_edges:,} edges, {certificate.n_structural} of them structural; certified on {inputs} "
         f"inputs: {options.out}"
     )

@@ -80,14 +80,14 @@ COMPILED = [name for name in ground_truth.names() if name.startswith("tracr/")]
 
 
 def necessary(claims, ablation):
-    return len(claims["ablations"][ablation]["necessary"])
+    return len(claims.ablations[ablation].necessary)
 
 
 @pytest.mark.parametrize("program", FIXED)
 def test_fixed_length_counts(program):
     certificate = ground_truth.load(f"tracr/{program}@fixed").certificate
     counts = [necessary(certificate, ablation) for ablation in ("zero", "mean-positional", "patch")]
-    assert (certificate["n_edges"], certificate["n_structural"], *counts) == FIXED[program]
+    assert (certificate.n_edges, certificate.n_structural, *counts) == FIXED[program]
 
 
 @pytest.mark.parametrize("program", VARIABLE)
@@ -97,12 +97,12 @@ def test_variable_length_counts(program):
 
 def test_published_circuits_of_reverse_and_xproportion():
     """Miller et al. 2024 under patching; Conmy et al. 2023 under zero ablation on the six permutations."""
-    reverse = ground_truth.load("tracr/reverse@fixed").certificate["ablations"]["patch"]
-    assert reverse["core"] == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
-    xproportion = ground_truth.load("tracr/xproportion@fixed").certificate["ablations"]["patch"]
-    assert xproportion["core"] == ["tok_embed->m0", "m0->a1.h0<v>", "a1.h0->logits"]
+    reverse = ground_truth.load("tracr/reverse@fixed").certificate.ablations["patch"]
+    assert reverse.core == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
+    xproportion = ground_truth.load("tracr/xproportion@fixed").certificate.ablations["patch"]
+    assert xproportion.core == ["tok_embed->m0", "m0->a1.h0<v>", "a1.h0->logits"]
     zero = {
-        variant: set(ground_truth.load(f"tracr/reverse@{variant}").certificate["ablations"]["zero"]["core"])
+        variant: set(ground_truth.load(f"tracr/reverse@{variant}").certificate.ablations["zero"].core)
         for variant in ("fixed", "permutations3")
     }
     # At full length the zeroed length head happens to decode to the right length, so two edges more are not needed.
@@ -111,64 +111,64 @@ def test_published_circuits_of_reverse_and_xproportion():
 
 
 def test_dyck1_has_no_single_truth_under_zero_and_mean():
-    claims = ground_truth.load("tracr/dyck1@fixed").certificate["ablations"]
+    claims = ground_truth.load("tracr/dyck1@fixed").certificate.ablations
     mean = claims["mean-positional"]
-    assert len(mean["necessary"]) == 8 and not mean["sufficient"] and mean["error_of_necessary"] > 0.9
-    assert min(mean["sizes"]) == 10
+    assert len(mean.necessary) == 8 and not mean.sufficient and mean.error_of_necessary > 0.9
+    assert min(mean.sizes) == 10
     zero = claims["zero"]
-    assert len(zero["necessary"]) == 24 and zero["minimal_circuits"] > 1 and len(set(zero["sizes"])) > 1
+    assert len(zero.necessary) == 24 and zero.minimal_circuits > 1 and len(set(zero.sizes)) > 1
     patch = claims["patch"]
-    assert len(patch["core"]) == 12 and patch["sufficient"] and patch["unique"]
+    assert len(patch.core) == 12 and patch.sufficient and patch.unique
 
 
 def test_shuffle_dyck2_has_no_single_truth_under_zero():
     for name in ("tracr/shuffle_dyck2", "tracr/shuffle_dyck2@fixed"):
-        zero = ground_truth.load(name).certificate["ablations"]["zero"]
-        assert not zero["unique"] and zero["minimal_circuits"] == 2 and zero["sizes"] == [32, 33]
-        assert len(zero["core"]) == 30 and len(zero["optional"]) == 7
+        zero = ground_truth.load(name).certificate.ablations["zero"]
+        assert not zero.unique and zero.minimal_circuits == 2 and zero.sizes == [32, 33]
+        assert len(zero.core) == 30 and len(zero.optional) == 7
 
 
 @pytest.mark.parametrize("name", ground_truth.names())
 def test_every_certificate_is_consistent(name):
     truth = ground_truth.load(name)
     certificate, graph = truth.certificate, truth.graph
-    structural = set(certificate["structural"])
-    assert certificate["n_edges"] == graph.n_edges and certificate["graph"]["hash"] == truth.model().graph.hash
-    assert certificate["domain"]["n_inputs"] == len(truth.domain) and certificate["domain"]["n_outputs"] > 1
+    structural = set(certificate.structural)
+    assert certificate.n_edges == graph.n_edges and certificate.graph.hash == truth.model().graph.hash
+    assert certificate.domain.n_inputs == len(truth.domain) and certificate.domain.n_outputs > 1
     # Noise depends on the basis, and takes very long on the largest program. Trained models claim only what they were
     # trained for.
     hidden = name.startswith(("tracr-rotated/", "tracr-features/", "tracr-rotated-features/"))
     noise = set() if hidden or "induction" in name else {"noise"}
     others = set() if name.startswith("trained") else {"zero", "mean", "mean-positional"} | noise
     assert set(truth.ablations) == {"patch", "resample"} | others
-    for ablation, claim in certificate["ablations"].items():
-        core, optional = set(claim["core"]), set(claim["optional"])
+    for ablation, claim in certificate.ablations.items():
+        core, optional = set(claim.core), set(claim.optional)
         assert core <= structural and optional <= structural and not core & optional and core
-        assert set(claim["necessary"]) <= core | optional
-        assert set(claim["witnesses"]) == set(claim["necessary"])
-        assert claim["unique"] == (claim["minimal_circuits"] == 1 and core == set(claim["necessary"]))
-        assert claim["largest_error_of_circuit"] <= certificate["tolerance"]
-        assert claim["sufficient"] == (claim["error_of_necessary"] <= certificate["tolerance"])
+        assert set(claim.necessary) <= core | optional
+        assert set(claim.witnesses) == set(claim.necessary)
+        assert claim.unique == (claim.minimal_circuits == 1 and core == set(claim.necessary))
+        assert claim.largest_error_of_circuit <= certificate.tolerance
+        assert claim.sufficient == (claim.error_of_necessary <= certificate.tolerance)
         # The gap that makes the tolerance a matter of indifference. Node-strict models promise none.
-        if claim["unique"] and ablation != "noise" and not name.startswith("trained-node/"):
-            smallest, largest = claim["smallest_core_effect"], claim["largest_inert_effect"]
+        if claim.unique and ablation != "noise" and not name.startswith("trained-node/"):
+            smallest, largest = claim.smallest_core_effect, claim.largest_inert_effect
             # An edge of one feature carries a part of what its component's edge does.
             least = 0.05 if "features/" in name else 0.1
             assert smallest > max(least, 20 * largest) and (largest < 0.005 or name.startswith("trained/"))
-    assert certificate["ablations"]["resample"] == certificate["ablations"]["patch"]
+    assert certificate.ablations["resample"] == certificate.ablations["patch"]
 
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_patching_is_unique_and_what_it_excludes_is_proved(name):
-    claim = ground_truth.load(name).certificate["ablations"]["patch"]
-    structural = ground_truth.load(name).certificate["n_structural"]
-    assert claim["unique"] and claim["sufficient"]
+    claim = ground_truth.load(name).certificate.ablations["patch"]
+    structural = ground_truth.load(name).certificate.n_structural
+    assert claim.unique and claim.sufficient
     without_effect = VARIES_WITHOUT_EFFECT.get(name, "")
-    assert claim["excluded_by_proof"] + len(claim["core"]) + bool(without_effect) == structural
-    assert without_effect not in claim["core"]
-    whole = bool(ground_truth.load(name).description["outputs"]["labels"])  # a number may change by a part of one
-    assert claim["largest_inert_effect"] < 1e-9 and claim["smallest_core_effect"] > (0.99 if whole else 0.1)
-    assert all(len(pair) == 2 and pair[0] != pair[1] for pair in claim["witnesses"].values())
+    assert claim.excluded_by_proof + len(claim.core) + bool(without_effect) == structural
+    assert without_effect not in claim.core
+    whole = bool(ground_truth.load(name).description.outputs.labels)  # a number may change by a part of one
+    assert claim.largest_inert_effect < 1e-9 and claim.smallest_core_effect > (0.99 if whole else 0.1)
+    assert all(len(pair) == 2 and pair[0] != pair[1] for pair in claim.witnesses.values())
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,12 @@ def test_deletion_that_begins_with_few_pairs_ends_at_the_same_circuits(name, fir
     truth = ground_truth.load(name)
     if first is not None:
         monkeypatch.setattr(claim_module, "_spread", lambda effects, n, seed: torch.tensor([first]))
-    found = certify(truth.model(), truth.domain, ablations=["patch"], every_pair=True)["ablations"]["patch"]
-    known = truth.certificate["ablations"]["patch"]
-    assert found["pairs"] == "exhaustive" and found["n_pairs"] == len(truth.domain) * (len(truth.domain) - 1)
-    assert all(found[key] == known[key] for key in ("core", "optional", "necessary", "unique", "sizes"))
-    assert found["largest_error_of_circuit"] <= truth.certificate["tolerance"]
+    found = certify(truth.model(), truth.domain, ablations=["patch"], every_pair=True).ablations["patch"]
+    known = truth.certificate.ablations["patch"]
+    assert found.pairs == "exhaustive" and found.n_pairs == len(truth.domain) * (len(truth.domain) - 1)
+    for name in ("core", "optional", "necessary", "unique", "sizes"):
+        assert getattr(found, name) == getattr(known, name)
+    assert found.largest_error_of_circuit <= truth.certificate.tolerance
 
 
 def _certify_again(name):
@@ -205,7 +206,7 @@ def _certify_again(name):
         truth.model(),
         truth.domain,
         ablations=truth.ablations,
-        tolerance=truth.certificate["tolerance"],
+        tolerance=truth.certificate.tolerance,
         at_once=at_once,
         every_pair=name.startswith("trained"),
     )
@@ -214,10 +215,10 @@ def _certify_again(name):
 
 def _assert_equal(again, shipped):
     """Sets and counts exactly, effects to the last digits, in which machines differ; witnesses of equal effect may."""
-    assert again["structural"] == shipped["structural"]
-    for ablation, claim in again["ablations"].items():
-        known = shipped["ablations"][ablation]
-        for key, value in claim.items():
+    assert again.structural == shipped.structural
+    for ablation, claim in again.ablations.items():
+        known = shipped.ablations[ablation].as_json()
+        for key, value in claim.as_json().items():
             if isinstance(value, float):
                 assert value == pytest.approx(known[key], abs=1e-9), (ablation, key)
             elif key == "witnesses":
@@ -240,8 +241,8 @@ def test_what_is_compared_decides_the_truth(program, position, defined, compared
     read[:, position] = True
     tokens, model = torch.from_numpy(truth.domain.tokens), truth.model(dtype=torch.float64)
     test = CutTest(model, Data(tokens, None, read), Ablation.parse("zero"))
-    effects = test.error(single_cuts(truth.graph.matrix(truth.certificate["structural"])))
-    assert int((effects > truth.certificate["tolerance"]).sum()) == compared
+    effects = test.error(single_cuts(truth.graph.matrix(truth.certificate.structural)))
+    assert int((effects > truth.certificate.tolerance).sum()) == compared
 
 
 def test_sort_unique_needs_two_edges_more_on_inputs_that_it_is_not_for():
@@ -254,10 +255,10 @@ def test_sort_unique_needs_two_edges_more_on_inputs_that_it_is_not_for():
     tokens = torch.tensor([(domain.tokens[0, 0], *row) for row in rows])
     read = torch.from_numpy(domain.read[:1]).expand_as(tokens).contiguous()
     test = CutTest(truth.model(dtype=torch.float64), Data(tokens, None, read), Ablation.parse("zero"))
-    effects = test.error(single_cuts(truth.graph.matrix(truth.certificate["structural"])))
-    needed = {edge for edge, effect in zip(truth.certificate["structural"], effects, strict=True) if effect > 0.02}
+    effects = test.error(single_cuts(truth.graph.matrix(truth.certificate.structural)))
+    needed = {edge for edge, effect in zip(truth.certificate.structural, effects, strict=True) if effect > 0.02}
     assert len(needed) == 11
-    assert needed - set(truth.certificate["ablations"]["zero"]["necessary"]) == {
+    assert needed - set(truth.certificate.ablations["zero"].necessary) == {
         "tok_embed->a1.h0<q>",
         "tok_embed->a1.h0<k>",
     }
@@ -269,7 +270,7 @@ def test_the_certificate_follows_the_weights():
     model = truth.model()
     model.blocks[3].W_QKV[:, : truth.config.d_head] = 0
     claims = certify(model, truth.domain, ablations=["zero"])
-    assert claims["structural"] == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
+    assert claims.structural == ["tok_embed->a3.h0<v>", "a3.h0->logits"]
     model.blocks[3].W_O.zero_()
     with pytest.raises(ModelError, match="no path"):
         certify(model, truth.domain, ablations=["zero"])

@@ -10,6 +10,7 @@ import torch
 from plain_forward import weights_of
 
 from circuitmeter import ground_truth
+from circuitmeter.ground_truth.certificate import FeatureCertificate
 from circuitmeter.ground_truth.features.directions import CERTIFICATES, PROGRAMS, with_directions
 
 SMALL = ("fraction_a", "hist", "seen_a", "xproportion")
@@ -92,8 +93,8 @@ def necessary(model, weights, config, tokens, read, alternative, tolerance):
 def subject(name):
     truth = ground_truth.load(f"tracr/{name}")
     plain = truth.model()
-    claims = json.loads((CERTIFICATES / f"{name}.json").read_text())
-    return truth, with_directions(plain, plain, truth.description["dimensions"]), weights_of(plain), claims
+    claims = FeatureCertificate(**json.loads((CERTIFICATES / f"{name}.json").read_text()))
+    return truth, with_directions(plain, plain, truth.description.dimensions), weights_of(plain), claims
 
 
 VALUES = {
@@ -109,22 +110,22 @@ def test_zero_and_means(name, ablation):
     truth, model, weights, claims = subject(name)
     tokens, config = truth.domain.tokens, truth.config
     alternative = {w: VALUES[ablation](out) for w, out in run(weights, config, tokens)[1].items()}
-    found, inert = necessary(model, weights, config, tokens, truth.domain.read, alternative, claims["tolerance"])
-    claim = claims["ablations"][ablation]
-    assert found == set(claim["necessary"])
-    assert inert == pytest.approx(claim["largest_inert_effect"], abs=1e-9)
+    found, inert = necessary(model, weights, config, tokens, truth.domain.read, alternative, claims.tolerance)
+    claim = claims.ablations[ablation]
+    assert found == set(claim.necessary)
+    assert inert == pytest.approx(claim.largest_inert_effect, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_patch(name):
     truth, model, weights, claims = subject(name)
-    claim, domain, config = claims["ablations"]["patch"], truth.domain, truth.config
+    claim, domain, config = claims.ablations["patch"], truth.domain, truth.config
     sampled = np.random.default_rng(7).integers(len(domain), size=(100, 2))
-    pairs = np.concatenate([sampled, np.array(list(claim["witnesses"].values()))])
+    pairs = np.concatenate([sampled, np.array(list(claim.witnesses.values()))])
     alternative = run(weights, config, domain.tokens[pairs[:, 1]])[1]
     rows = pairs[:, 0]
     found, inert = necessary(model, weights, config, domain.tokens[rows], domain.read[rows], alternative, 0.02)
-    assert found == set(claim["necessary"])
+    assert found == set(claim.necessary)
     assert inert < 1e-9
 
 
@@ -134,7 +135,7 @@ def test_nothing_is_left_for_the_error_nodes(name, basis):
     """With the compiled directions as dictionary, in the basis of the program and in a random one."""
     truth = ground_truth.load(f"tracr/{name}" if basis is None else f"tracr-rotated/{name}")
     stored = truth.stored.model()
-    model = with_directions(truth.model(), stored, truth.description["dimensions"], basis)
+    model = with_directions(truth.model(), stored, truth.description.dimensions, basis)
     tokens = torch.from_numpy(truth.domain.tokens)
     logits, wrote = model.run(model.input_nodes(tokens))
     torch.testing.assert_close(logits, stored(tokens), atol=2e-5, rtol=0)

@@ -25,10 +25,10 @@ CASES = [(gate.name, ablation) for gate in GATES.values() for ablation in gate.k
 
 @pytest.mark.parametrize(("name", "ablation"), CASES)
 def test_the_certificate_is_the_circuit_worked_out_by_hand(name, ablation):
-    known, claim = GATES[name].known[ablation], ground_truth.load(f"gates/{name}").certificate["ablations"][ablation]
-    assert set(claim["core"]) == known.core and set(claim["optional"]) == known.optional
-    assert claim["minimal_circuits"] == known.n_circuits
-    assert claim["largest_error_of_circuit"] < 1e-9 and claim["smallest_core_effect"] >= 0.5
+    known, claim = GATES[name].known[ablation], ground_truth.load(f"gates/{name}").certificate.ablations[ablation]
+    assert set(claim.core) == known.core and set(claim.optional) == known.optional
+    assert claim.minimal_circuits == known.n_circuits
+    assert claim.largest_error_of_circuit < 1e-9 and claim.smallest_core_effect >= 0.5
 
 
 def sufficient(name, ablation):
@@ -84,7 +84,7 @@ def test_wiring_again_gives_the_shipped_weights_and_domain(name):
     truth, made = ground_truth.load(f"gates/{name}"), build.model(GATES[name])
     assert made.weights_hash == truth.weights_hash and made.graph.hash == truth.graph.hash
     assert build.domain(GATES[name]).hash == truth.domain.hash
-    assert truth.description["writers"] == GATES[name].wiring.writers
+    assert truth.description.writers == GATES[name].wiring.writers
 
 
 def on_to_off(name):

@@ -54,19 +54,19 @@ def test_zero_and_mean(name, ablation):
         truth.domain.read,
         lambda weights, config, written: {writer: value(out) for writer, out in written.items()},
     )
-    claim, tolerance = truth.certificate["ablations"][ablation], truth.certificate["tolerance"]
-    assert sorted(edge for edge, effect in found.items() if effect > tolerance) == sorted(claim["necessary"])
-    inert = max(effect for edge, effect in found.items() if edge not in claim["necessary"])
-    assert inert == pytest.approx(claim["largest_inert_effect"], abs=1e-9)
+    claim, tolerance = truth.certificate.ablations[ablation], truth.certificate.tolerance
+    assert sorted(edge for edge, effect in found.items() if effect > tolerance) == sorted(claim.necessary)
+    inert = max(effect for edge, effect in found.items() if edge not in claim.necessary)
+    assert inert == pytest.approx(claim.largest_inert_effect, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_patch(name):
     truth = ground_truth.load(name)
-    claim, domain = truth.certificate["ablations"]["patch"], truth.domain
+    claim, domain = truth.certificate.ablations["patch"], truth.domain
     generator = np.random.default_rng(7)
     sampled = generator.integers(len(domain), size=(150, 2))
-    pairs = np.concatenate([sampled, np.array(list(claim["witnesses"].values()))])
+    pairs = np.concatenate([sampled, np.array(list(claim.witnesses.values()))])
     other = domain.tokens[pairs[:, 1]]
     found = effects(
         truth,
@@ -74,8 +74,8 @@ def test_patch(name):
         domain.read[pairs[:, 0]],
         lambda weights, config, written: run(weights, config, other)[1],
     )
-    assert sorted(edge for edge, effect in found.items() if effect > 0.02) == sorted(claim["necessary"])
-    assert max(effect for edge, effect in found.items() if edge not in claim["necessary"]) < 1e-9
+    assert sorted(edge for edge, effect in found.items() if effect > 0.02) == sorted(claim.necessary)
+    assert max(effect for edge, effect in found.items() if edge not in claim.necessary) < 1e-9
 
 
 def test_the_plain_forward_is_the_engine_s():

@@ -65,11 +65,11 @@ def test_acdc_s_circuit_of_proportion_comes_from_wrongly_encoded_data():
     circuit; on inputs of the model it is 5, since every query finds a match and the way out over BOS carries nothing.
     Under patching, too, their data need an edge more than the 3 of the truth: here BOS moves."""
     truth = ground_truth.load("tracr/xproportion@fixed")
-    vocabulary = truth.description["vocabulary"]
-    assert vocabulary["tokens"][:4] == ["compiler_bos", "compiler_pad", "w", "x"]
+    vocabulary = truth.description.vocabulary
+    assert vocabulary.tokens[:4] == ["compiler_bos", "compiler_pad", "w", "x"]
     wrong = np.random.default_rng(0).integers(4, size=(100, 5))
     seven = needed(truth, wrong, slice(1, None), zeros(truth, wrong))
-    assert seven == set(truth.certificate["structural"]) and len(seven) == 7
+    assert seven == set(truth.certificate.structural) and len(seven) == 7
 
     right = truth.domain.tokens
     five = needed(truth, right, slice(1, None), zeros(truth, right))
@@ -114,18 +114,18 @@ def test_interpbench_s_circuit_of_proportion_counts_an_edge_that_carries_a_const
         return {edge.partition("<")[0] for edge in merged(edges)}
 
     # By label: what the compiler declares, without the constant `one` and the marker BOS, which are token dimensions.
-    declared = {e for e in truth.certificate["structural"] if e not in ("tok_embed->a1.h0<q>", "tok_embed->a1.h0<k>")}
+    declared = {e for e in truth.certificate.structural if e not in ("tok_embed->a1.h0<q>", "tok_embed->a1.h0<k>")}
     assert whole_heads(declared) == labels
-    found = whole_heads(truth.certificate["ablations"]["patch"]["core"])
+    found = whole_heads(truth.certificate.ablations["patch"].core)
     assert labels - found == {"embed->a1.h0"} and len(found & labels) / len(labels) == 0.75
-    assert "embed->a1.h0" in whole_heads(truth.certificate["ablations"]["zero"]["core"])
+    assert "embed->a1.h0" in whole_heads(truth.certificate.ablations["zero"].core)
 
 
 def test_all_published_graphs_have_these_sizes():
     """2 of 77 and 3 of 23 edges in auto-circuit's graph (Miller et al. 2024, appendix C), 94 and 32 in the others."""
     for name, edges, of in (("tracr/reverse@fixed", 2, 77), ("tracr/xproportion@fixed", 3, 23)):
         truth = ground_truth.load(name)
-        assert len(merged(truth.certificate["ablations"]["patch"]["core"])) == edges
+        assert len(merged(truth.certificate.ablations["patch"].core)) == edges
         assert len(merged(map(str, truth.model().graph.edges))) == of
     assert [ground_truth.load(f"tracr/{name}@fixed").graph.n_edges for name in ("reverse", "xproportion")] == [94, 32]
 
@@ -152,4 +152,4 @@ def test_edge_pruning_s_models_have_the_circuits_of_the_zero_truth():
             for edge in model.graph.edges
             if np.abs(run(weights, compiled.config, tokens, {str(edge)}, cut_to)[0] - clean)[:, 1:].max() > TOLERANCE
         }
-        assert found == set(ground_truth.load(f"tracr/{name}@fixed").certificate["ablations"]["zero"]["core"])
+        assert found == set(ground_truth.load(f"tracr/{name}@fixed").certificate.ablations["zero"].core)

@@ -49,10 +49,10 @@ def test_recompiled_weights_are_the_shipped_ones_bit_for_bit(name, compiled):
     for key, tensor in fresh.state.items():
         assert tensor.dtype == torch.float32 and tensor.numpy().tobytes() == shipped[key].numpy().tobytes(), key
     about = json.loads(json.dumps({"tokens": fresh.tokens, "labels": fresh.output_labels, "writers": fresh.writers}))
-    assert about["tokens"] == truth.description["vocabulary"]["tokens"]
-    assert (about["labels"] or []) == truth.description["outputs"]["labels"]
-    assert about["writers"] == truth.description["writers"]
-    assert list(fresh.dimensions) == truth.description["dimensions"]
+    assert about["tokens"] == truth.description.vocabulary.tokens
+    assert (about["labels"] or []) == truth.description.outputs.labels
+    assert about["writers"] == truth.description.writers
+    assert list(fresh.dimensions) == truth.description.dimensions
     assert fresh.config == truth.config
 
 
@@ -115,9 +115,9 @@ def test_proportions_may_be_compiled_causally_and_lengths_have_no_circuit_where_
     program = replace(PROGRAMS["xproportion"], causal=True)
     causal = compile_program(program)
     again = certify(causal.model(), domains(program, causal)["fixed"], ablations=("patch", "zero", "mean-positional"))
-    shipped = ground_truth.load("tracr/xproportion@fixed").certificate["ablations"]
-    for ablation, claim in again["ablations"].items():
-        assert claim["necessary"] == shipped[ablation]["necessary"]
+    shipped = ground_truth.load("tracr/xproportion@fixed").certificate.ablations
+    for ablation, claim in again.ablations.items():
+        assert claim.necessary == shipped[ablation].necessary
 
     length = Program("length", "", lambda rasp, lib: lib.make_length(), lambda x: [len(x)] * len(x), ("a", "b"), 5)
     compiled = compile_program(length)
@@ -151,4 +151,4 @@ def test_a_program_of_one_s_own_compiles_and_certifies(tmp_path):
     truth = ground_truth.load(tmp_path / "mine")
     assert truth.ablations == ("patch", "zero")
     assert int(truth.reference("patch").core.sum()) == 4 and int(truth.reference("zero").core.sum()) == 6
-    assert ground_truth.load(f"{tmp_path / 'mine'}@fixed").certificate["domain"]["n_inputs"] == 8
+    assert ground_truth.load(f"{tmp_path / 'mine'}@fixed").certificate.domain.n_inputs == 8

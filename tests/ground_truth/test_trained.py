@@ -23,7 +23,7 @@ N_PAIRS = 40  # of the quick tests, beside the witnesses
 
 
 def program_of(name):
-    return ground_truth.load(name).description["program"]
+    return ground_truth.load(name).description.program
 
 
 def all_pairs(truth):
@@ -58,12 +58,12 @@ def test_what_is_shipped():
 @pytest.mark.parametrize("name", [name for name in ground_truth.names() if name.startswith("trained")])
 def test_behaviour_is_the_specification_on_the_whole_domain(name):
     truth = ground_truth.load(name)
-    about, values = truth.description, truth.description["vocabulary"]["tokens"]
-    specification, labels = PROGRAMS[about["program"]].specification, about["outputs"]["labels"]
+    about, values = truth.description, truth.description.vocabulary.tokens
+    specification, labels = PROGRAMS[about.program].specification, about.outputs.labels
     outputs, _ = run(weights_of(truth.model()), truth.config, truth.domain.tokens)
     assert len({tuple(row) for row in truth.domain.tokens.tolist()}) == len(truth.domain)
     for tokens, read, row in zip(truth.domain.tokens, truth.domain.read, outputs, strict=True):
-        expected = [None, *specification([values[i] for i in tokens[1:] if i != about["vocabulary"]["pad"]])]
+        expected = [None, *specification([values[i] for i in tokens[1:] if i != about.vocabulary.pad])]
         for position in read.nonzero()[0]:
             if labels:
                 assert labels[int(row[position].argmax())] == expected[position]
@@ -74,55 +74,55 @@ def test_behaviour_is_the_specification_on_the_whole_domain(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_certificate_keeps_the_rule(name):
     truth = ground_truth.load(name)
-    claim, training = truth.certificate["ablations"]["patch"], truth.certificate["training"]
-    assert truth.certificate["tolerance"] == TOLERANCE
-    assert claim["pairs"] == "exhaustive" and claim["n_pairs"] == len(truth.domain) * (len(truth.domain) - 1)
-    assert claim["unique"] and claim["sufficient"] and sorted(claim["core"]) == training["intended"]
-    assert training["gap"]["smallest_true_effect"] >= RATIO * training["gap"]["largest_inert_effect"] > 0
-    assert training["gap"]["joint_error"] <= TOLERANCE
-    assert truth.certificate["n_structural"] == truth.certificate["n_edges"]  # dense: no edge is known by its weights
-    assert ("layer norm" in truth.description["description"]) == (truth.config.norm == "layer") == ("-norm" in name)
+    claim, training = truth.certificate.ablations["patch"], truth.certificate.training
+    assert truth.certificate.tolerance == TOLERANCE
+    assert claim.pairs == "exhaustive" and claim.n_pairs == len(truth.domain) * (len(truth.domain) - 1)
+    assert claim.unique and claim.sufficient and sorted(claim.core) == training.intended
+    assert training.gap.smallest_true_effect >= RATIO * training.gap.largest_inert_effect > 0
+    assert training.gap.joint_error <= TOLERANCE
+    assert truth.certificate.n_structural == truth.certificate.n_edges  # dense: no edge is known by its weights
+    assert ("layer norm" in truth.description.description) == (truth.config.norm == "layer") == ("-norm" in name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_joint_removal_of_all_inert_edges(name):
     truth = ground_truth.load(name)
-    core = set(truth.certificate["ablations"]["patch"]["core"])
+    core = set(truth.certificate.ablations["patch"].core)
     inert = {str(edge) for edge in truth.graph.edges} - core
     generator = np.random.default_rng(3)
     pairs = all_pairs(truth)
     found = largest_change(truth, pairs[generator.permutation(len(pairs))[:200]], inert)
-    assert found <= truth.certificate["training"]["gap"]["joint_error"] + 1e-9
+    assert found <= truth.certificate.training.gap.joint_error + 1e-9
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])
 def test_edge_for_edge_on_a_sample_of_pairs(name):
     """True edges are seen on the witnesses; inert ones are inert on these and on the sample."""
     truth = ground_truth.load(name)
-    claim, pairs = truth.certificate["ablations"]["patch"], all_pairs(truth)
-    gap = truth.certificate["training"]["gap"]
+    claim, pairs = truth.certificate.ablations["patch"], all_pairs(truth)
+    gap = truth.certificate.training.gap
     sample = pairs[np.random.default_rng(7).permutation(len(pairs))[:N_PAIRS]]
-    pairs = np.concatenate([sample, np.array(list(claim["witnesses"].values()))])
+    pairs = np.concatenate([sample, np.array(list(claim.witnesses.values()))])
     found = {str(edge): largest_change(truth, pairs, {str(edge)}) for edge in truth.graph.edges}
-    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim["core"])
-    assert min(found[edge] for edge in claim["core"]) == pytest.approx(gap["smallest_true_effect"], abs=1e-9)
-    inert = max(effect for edge, effect in found.items() if edge not in claim["core"])
-    assert inert <= claim["largest_inert_effect"] + 1e-9  # the sample may hold the very pair
+    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim.core)
+    assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
+    inert = max(effect for edge, effect in found.items() if edge not in claim.core)
+    assert inert <= claim.largest_inert_effect + 1e-9  # the sample may hold the very pair
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_edge_for_edge_on_every_pair(name):
     truth = ground_truth.load(name)
-    claim, pairs = truth.certificate["ablations"]["patch"], all_pairs(truth)
-    gap = truth.certificate["training"]["gap"]
+    claim, pairs = truth.certificate.ablations["patch"], all_pairs(truth)
+    gap = truth.certificate.training.gap
     edges = [str(edge) for edge in truth.graph.edges]
     found = {edge: largest_change(truth, pairs, {edge}) for edge in edges}
-    inert = [edge for edge in edges if edge not in claim["core"]]
-    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim["core"])
-    assert min(found[edge] for edge in claim["core"]) == pytest.approx(gap["smallest_true_effect"], abs=1e-9)
-    assert max(found[edge] for edge in inert) == pytest.approx(claim["largest_inert_effect"], abs=1e-9)
-    assert largest_change(truth, pairs, set(inert)) == pytest.approx(claim["error_of_necessary"], abs=1e-9)
+    inert = [edge for edge in edges if edge not in claim.core]
+    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim.core)
+    assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
+    assert max(found[edge] for edge in inert) == pytest.approx(claim.largest_inert_effect, abs=1e-9)
+    assert largest_change(truth, pairs, set(inert)) == pytest.approx(claim.error_of_necessary, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -190,7 +190,7 @@ def test_a_model_with_layer_norm_is_a_gpt2(name):
         assert (gpt2(tokens).logits[..., : config.d_out] - model(tokens)).abs().max() < 1e-10
         converted = from_huggingface(gpt2, inputs="split")
         assert (converted(tokens)[..., : config.d_out] - model(tokens)).abs().max() < 1e-10
-    core = truth.graph.matrix(truth.certificate["ablations"]["patch"]["core"])
+    core = truth.graph.matrix(truth.certificate.ablations["patch"].core)
     assert converted.graph == truth.graph
     test = CutTest(converted, tasks.load(name).data("test"), Ablation.parse("patch"))
     assert float(test.error(core[None])) < TOLERANCE

@@ -141,20 +141,20 @@ def test_a_model_that_fails_is_refused_and_not_written(tmp_path):
 
 def test_the_rule_names_what_failed():
     truth = ground_truth.load("trained/trend")
-    claim, numbers = (truth.certificate[key] for key in ("ablations", "training"))
-    claim, numbers, intended = claim["patch"], numbers["gap"], numbers["intended"]
+    claim, training = truth.certificate.ablations["patch"], truth.certificate.training
+    numbers, intended = training.gap, training.intended
     gap.check(claim, numbers, intended, gap.TOLERANCE)
-    assert gap.gap(truth.model().double(), truth.domain, claim).items() <= numbers.items()
+    assert gap.gap(truth.model().double(), truth.domain, claim).as_json().items() <= numbers.as_json().items()
     for changed, expected in (
         ({"ratio": 19.9}, "times the largest"),
         ({"joint_error": 0.11}, "cutting all inert edges at once changes an output by 0.11"),
     ):
         with pytest.raises(ModelError, match=expected):
-            gap.check(claim, numbers | changed, intended, gap.TOLERANCE)
+            gap.check(claim, numbers.model_copy(update=changed), intended, gap.TOLERANCE)
     with pytest.raises(ModelError, match="differ in m1->logits"):
         gap.check(claim, numbers, [*intended, "m1->logits"], gap.TOLERANCE)
     with pytest.raises(ModelError, match="more than one minimal circuit"):
-        gap.check({**claim, "unique": False}, numbers, intended, gap.TOLERANCE)
+        gap.check(claim.model_copy(update={"unique": False}), numbers, intended, gap.TOLERANCE)
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_the_teacher_is_checked_on_the_domain():
 
 def test_certificates_name_their_recipe():
     truth = ground_truth.load("trained/trend-norm-seed1")
-    training = truth.certificate["training"]
+    training = truth.certificate.training
     recipe = replace(RECIPES["trend"], norm=True)
-    assert training["recipe"] == json.loads(json.dumps(recipe.__dict__)) and training["seed"] == 1
-    assert training["teacher"] == "tracr/trend" and 0 < training["steps"] <= recipe.steps
+    assert training.recipe == json.loads(json.dumps(recipe.__dict__)) and training.seed == 1
+    assert training.teacher == "tracr/trend" and 0 < training.steps <= recipe.steps

@@ -30,9 +30,9 @@ def test_every_program_is_shipped_with_its_domains():
 @pytest.mark.parametrize("name", [name for name in ground_truth.names() if name.startswith("tracr/")])
 def test_decoded_outputs_are_the_specification_on_the_whole_domain(name):
     truth = ground_truth.load(name)
-    program, about = PROGRAMS[truth.description["program"]], truth.description
-    values, pad = about["vocabulary"]["tokens"], about["vocabulary"]["pad"]
-    labels = about["outputs"]["labels"] or None
+    program, about = PROGRAMS[truth.description.program], truth.description
+    values, pad = about.vocabulary.tokens, about.vocabulary.pad
+    labels = about.outputs.labels or None
     outputs = truth.model()(torch.from_numpy(truth.domain.tokens)).numpy()
     compared = 0
     for tokens, read, row in zip(truth.domain.tokens, truth.domain.read, outputs, strict=False):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import made_up
 import numpy as np
 import torch
 
 from circuitmeter.suite.circuit import EdgeScores, Reference
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
-from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import CellIdentity, EvaluationIdentity, EvaluationRecord, Record
 from circuitmeter.suite.store.store import Store
 
@@ -20,25 +20,15 @@ def certificate(graph, ablations=("patch", "zero"), seed=0):
     """A made-up certificate: zero's truth contains patch's and a few more edges."""
     order = np.random.default_rng(seed).permutation(graph.n_edges)
     edges = [str(graph.edges[i]) for i in order]
-    contents = {
-        name: {"core": sorted(edges[: 3 + 3 * i]), "optional": sorted(edges[20 : 20 + i]), "sufficient": True}
-        for i, name in enumerate(ablations)
-    }
-    shape = {name: getattr(graph, name) for name in ("n_layers", "n_heads", "inputs", "mlps", "parallel")}
-    return {
-        "format": 1,
-        "n_edges": graph.n_edges,
-        "structural": sorted(edges[:25]),
-        "graph": {**shape, "hash": graph.hash},
-        "ablations": contents,
-    }
+    claims = {name: (sorted(edges[: 3 + 3 * i]), sorted(edges[20 : 20 + i])) for i, name in enumerate(ablations)}
+    return made_up.certificate(graph, claims, sorted(edges[:25]))
 
 
 def references(graph, contents):
-    structural = graph.matrix(contents["structural"])
+    structural = graph.matrix(contents.structural)
     return {
-        name: Reference(name, graph, graph.matrix(truth["core"]), graph.matrix(truth["optional"]), structural)
-        for name, truth in contents["ablations"].items()
+        name: Reference(name, graph, graph.matrix(truth.core), graph.matrix(truth.optional), structural)
+        for name, truth in contents.ablations.items()
     }
 
 
@@ -76,8 +66,7 @@ def record_of(cell, **changes):
 
 def write_done(store, contents, cell, quality, noise_seed, circuits=0):
     """A finished cell whose scores lift the true edges of its own ablation by ``quality`` above noise."""
-    shape = {name: value for name, value in contents["graph"].items() if name != "hash"}
-    graph = Graph(**shape)
+    graph = contents.graph.build()
     known = references(graph, contents)
     generator = torch.Generator().manual_seed(noise_seed)
     values = torch.rand(graph.exists.shape, generator=generator) + quality * known[cell.ablation].core
@@ -111,7 +100,7 @@ def make_store(path, *, programs=4, methods=tuple(QUALITY), ablations=("patch", 
     store = Store(path, create=True)
     for p in range(programs):
         contents = certificate(Graph(n_layers=2 + p % 2, n_heads=1, inputs="split"), ablations, seed=p)
-        digest = content_hash(contents)
+        digest = contents.hash
         store.write_truth(digest, contents)
         for method in methods:
             for a, ablation in enumerate(ablations):

@@ -13,9 +13,9 @@ from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, leading
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.cli import main
+from circuitmeter.suite.json_model import json_hash
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.check import check
-from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
@@ -31,7 +31,7 @@ def large(tmp_path_factory):
     """Eleven methods with many parameters, six ablations, evaluations and a benchmark: more than two pages hold."""
     store = make_store(tmp_path_factory.mktemp("large") / "s", programs=3, ablations=SIX, seeds=3)
     contents = certificate(Graph(n_layers=2, n_heads=1, inputs="split"), SIX, seed=9)
-    digest = content_hash(contents)
+    digest = contents.hash
     store.write_truth(digest, contents)
     for i, method in enumerate(("edge-pruning", "subnetwork-probing", "discogp", "ugs")):
         for ablation in SIX:
@@ -48,7 +48,7 @@ def large(tmp_path_factory):
 def both(large):
     """The text of the report and of the short one."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("circuitmeter.reports.write.FORMATS", ("svg",))
+        patched.setattr("circuitmeter.reports.chapters.files.FORMATS", ("svg",))
         page = write_report(large.path, brief=True)
     return page.read_text(), page.with_name("brief.html").read_text()
 
@@ -96,7 +96,7 @@ def test_its_words_figures_and_rows_are_those_of_the_report(both):
 def test_the_methods_paragraph_has_all_that_a_paper_says(large, both):
     text = re.findall(r"<p>(.*?)</p>", section(both[1], "methods"))
     assert len(text) == 1
-    assert f"large-1 (specification {content_hash({'name': 'large-1'})})" in text[0]
+    assert f"large-1 (specification {json_hash({'name': 'large-1'})})" in text[0]
     assert "Models (4): tracr (program0, program1, program2); trained (long-name)." in text[0]
     assert all(f"{key[:8]}" in text[0] for key in large.truth_keys())
     assert "ugs (parameter_0_of_ugs=[0.0, 1.0], parameter_10_of_ugs=" in text[0]

@@ -7,7 +7,6 @@ from synthetic import certificate, identity, write_done
 
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.store import Store
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -158,9 +157,9 @@ def test_a_node_shows_what_is_upstream_and_downstream_of_it(opened):
 def test_names_with_markup_are_shown_and_not_run(browser, tmp_path, page_only):
     store = Store(tmp_path / "s", create=True)
     contents = certificate(Graph(n_layers=1, n_heads=1, inputs="split"), ablations=("patch",))
-    store.write_truth(content_hash(contents), contents)
+    store.write_truth(contents.hash, contents)
     name = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
-    write_done(store, contents, identity("tracr/x", name, "patch", truth=content_hash(contents)), 9.0, 0)
+    write_done(store, contents, identity("tracr/x", name, "patch", truth=contents.hash), 9.0, 0)
     page = browser.new_page()
     page.goto(write_report(store.path).as_uri())
     assert page.title().startswith("CircuitMeter") and page.locator("img").count() == 0

@@ -6,10 +6,11 @@ import re
 import matplotlib
 import pytest
 
-from circuitmeter.reports.card.figure import card as draw
+from circuitmeter.reports.card.figure import draw_card
 from circuitmeter.reports.card.tables import card_tables, share_table, value_table, verdict_table
-from circuitmeter.reports.card.words import paragraph, varying
+from circuitmeter.reports.card.words import paragraph
 from circuitmeter.reports.draw.style import FORMATS, render
+from circuitmeter.suite.scoring.sensitivity.card_model import SensitivityCard
 
 LEVELS = {
     "ablation": ["patch", "mean-positional-counterfactual", "zero"],
@@ -27,6 +28,12 @@ def part(factor: str, first: float, total: float) -> dict:
     return {"factor": factor, "levels": len(LEVELS[factor]), **shares, **ends}
 
 
+SPREAD = {"worst": -2.25, "best": 1.6, "range": 3.85, "quartiles": (-1.0, 1.0), "iqr": 2.0}
+SOURCES = {"fsi": 0.62, "fsi_low": 0.55, "fsi_high": 0.71}
+SOURCES |= {"method": 0.6, "template": None, "prompt": 0.1, "residual": 0.2}
+SPREAD |= {"mean": 0.33, "negative": 0.25, "above_one": 0.0}
+
+
 def circuit(name: str, shift: float, random: bool = True) -> dict:
     values = []
     for d, levels in enumerate(itertools.product(*LEVELS.values())):
@@ -39,6 +46,7 @@ def circuit(name: str, shift: float, random: bool = True) -> dict:
         values.append(entry)
     parts = [part("ablation", 0.5, 0.7), part("component", 0.2, 0.3), part("reference", 0.05, 0.1)]
     variance = {"factors": parts, "n_settings": 12, "complete": True, "levels": LEVELS, "variance": 0.3, "noise": 0.01}
+    variance |= {"naive": 0.31, "variance_low": 0.2, "variance_high": 0.4}
     variance |= {"beyond_noise": True, "interactions": [{"factors": ["ablation", "component"], "share": 0.15}]}
     flips = {"threshold": 0.8, "hold": 0.4, "entropy": 0.97, "surely": 0.3, "surely_not": 0.5}
     return {
@@ -46,22 +54,33 @@ def circuit(name: str, shift: float, random: bool = True) -> dict:
         "edges": 120,
         "values": values,
         "nothing_cut": 0,
-        "spread": {"mean": 0.33, "negative": 0.25, "above_one": 0.0},
+        "spread": SPREAD,
         "flips": flips,
         "variance": variance,
         "variance_of_complete_part": None,
-        "sources": {"fsi": 0.62, "fsi_low": 0.55, "fsi_high": 0.71},
-        "random": {"n": 100, "above": {**flips, "hold": 0.25, "surely": 0.1}} if random else None,
+        "sources": {
+            "fsi": 0.62,
+            "fsi_low": 0.55,
+            "fsi_high": 0.71,
+            "method": 0.6,
+            "template": None,
+            "prompt": 0.1,
+            "residual": 0.2,
+        },
+        "random": {"n": 100, "spread": SPREAD, "above": {**flips, "hold": 0.25, "surely": 0.1}, "variance": variance}
+        if random
+        else None,
     }
 
 
-def made(*circuits: dict) -> dict:
+def made(*circuits: dict) -> SensitivityCard:
     names = [each["name"] for each in circuits]
     ranks = {name: [float(i + 1)] * 12 for i, name in enumerate(names)}
     counts = {"reversals_raw": 9, "reversals_significant": 3, "reversals_simultaneous": 1, "setting_pairs": 66}
     compared = {
         "pairs": [
             {"first": a, "second": b, "first_better": 0.7, "second_better": 0.1, **counts}
+            | {"difference": [0.1] * 12, "low": [0.0] * 12, "high": [0.2] * 12}
             for a, b in itertools.combinations(names, 2)
         ],
         "setting_pairs": 66,
@@ -69,20 +88,29 @@ def made(*circuits: dict) -> dict:
         "reversals_significant_rate": 3 / 66,
         "reversals_simultaneous_rate": 1 / 66,
         "kendall_w": 0.81,
+        "kendall_tau": {},
         "ranks": ranks,
         "best": {name: 1 / len(names) for name in names},
     }
-    return {
-        "task": "ioi",
-        "model": "mini",
-        "prompts": 100,
-        "n_edges": 2345,
-        "resampled": "templates, and prompts within each",
-        "settings": {"n": 12, "levels": LEVELS, "level_weights": {}},
-        "undefined": [{"reason": "zero has no direction", "n": 4, "settings": ["zero/denoising | kl"]}],
-        "circuits": list(circuits),
-        "comparison": compared if len(names) > 1 else None,
-    }
+    return SensitivityCard(
+        version="0",
+        task="ioi",
+        model="mini",
+        model_hash="0" * 16,
+        split="test",
+        data_hash="0" * 16,
+        n_edges=2345,
+        seed=0,
+        random=100,
+        pairings=3,
+        prompts=100,
+        templates=2,
+        resampled="templates, and prompts within each",
+        settings={"n": 12, "levels": LEVELS, "level_weights": {}},
+        undefined=[{"reason": "zero has no direction", "n": 4, "settings": ["zero/denoising | kl"]}],
+        circuits=circuits,
+        comparison=compared if len(names) > 1 else None,
+    )
 
 
 CARDS = {
@@ -94,7 +122,7 @@ CARDS = {
 
 def figure(name: str):
     card = CARDS[name]
-    return draw(value_table(card), share_table(card), verdict_table(card), varying(card))
+    return draw_card(value_table(card), share_table(card), verdict_table(card), card.settings.varying)
 
 
 @pytest.mark.parametrize("name", CARDS)

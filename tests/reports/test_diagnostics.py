@@ -27,26 +27,26 @@ def scored(graph, **scores):
 
 def test_any_minimal_circuit_counts_and_a_tie_across_its_border_does_not():
     graph = ground_truth.load("gates/backup").graph
-    claim = ground_truth.load("gates/backup").certificate["ablations"]["zero"]
-    first, second = claim["circuits"]
+    claim = ground_truth.load("gates/backup").certificate.ablations["zero"]
+    first, second = claim.circuits
     assert len(first) == 5 and set(first) & set(second) == {"m0->logits"}
     for circuit in (first, second):
         scores = scored(graph, **{edge: -1.0 - i for i, edge in enumerate(circuit)})
-        assert finds(scores, graph, claim["circuits"])  # the sign does not matter
+        assert finds(scores, graph, claim.circuits)  # the sign does not matter
         tied = scores.copy()
         tied[np.abs(tied) == 1.0] = 0
-        assert not finds(tied, graph, claim["circuits"])
+        assert not finds(tied, graph, claim.circuits)
     mixed = scored(graph, **{edge: 1.0 for edge in [*first[:3], *[e for e in second if e not in first][:2]]})
-    assert not finds(mixed, graph, claim["circuits"])
-    assert not finds(np.zeros(graph.n_edges), graph, claim["circuits"])
+    assert not finds(mixed, graph, claim.circuits)
+    assert not finds(np.zeros(graph.n_edges), graph, claim.circuits)
 
 
 def test_the_gates_certificates_hold_their_minimal_circuits():
     for gate in GATES.values():
         for ablation, known in gate.known.items():
-            claim = ground_truth.load(f"gates/{gate.name}").certificate["ablations"][ablation]
-            assert len(claim["circuits"]) == known.n_circuits
-            assert set.intersection(*map(set, claim["circuits"])) == known.core
+            claim = ground_truth.load(f"gates/{gate.name}").certificate.ablations[ablation]
+            assert len(claim.circuits) == known.n_circuits
+            assert set.intersection(*map(set, claim.circuits)) == known.core
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def found(method, gate, objective, ablation="patch", seed=0, **parameters):
         truth=truth.reference(ablation),
         **chosen.resolve({name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}),
     ).scores.flat()
-    return finds(scores, truth.graph, truth.certificate["ablations"][ablation]["circuits"])
+    return finds(scores, truth.graph, truth.certificate.ablations[ablation].circuits)
 
 
 @pytest.mark.parametrize(

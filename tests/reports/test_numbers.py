@@ -8,6 +8,7 @@ import pytest
 from circuitmeter.reports.card.words import share, with_interval
 from circuitmeter.reports.page import markup, table
 from circuitmeter.reports.page.table import MINUS, MISSING, Cell, Table, number_cell
+from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
 from circuitmeter.suite.verbs.output import print_table
 
 ROOT = Path(table.__file__).parents[1]
@@ -16,8 +17,11 @@ HALF = f"{MINUS}0.50"
 
 def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere(capsys):
     assert table.number(-0.5) == table.measure(-0.5) == HALF
-    assert with_interval({"value": -0.5, "low": -0.5, "high": None}) == f"{HALF} [{HALF}, {MISSING}]"
-    assert share({"first": 0.9999, "first_low": None, "first_high": None}, "first") == table.percent(0.9999) == ">99 %"
+    assert (
+        with_interval(SettingValue(setting="s", levels={}, value=-0.5, low=-0.5, high=None))
+        == f"{HALF} [{HALF}, {MISSING}]"
+    )
+    assert share(FactorShare(factor="f", levels=2, first=0.9999), "first") == table.percent(0.9999) == ">99 %"
     print_table(["a", "b"], [[-0.5, None], [-0.5, float("nan")]])
     assert capsys.readouterr().out.splitlines()[1:] == [f"{HALF}  {MISSING}"] * 2
     cells = (number_cell(table.number(-0.5), -0.5), Cell(MISSING))

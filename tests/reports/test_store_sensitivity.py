@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.card.figure import card as draw
+from circuitmeter.reports.card.figure import draw_card
 from circuitmeter.reports.card.tables import share_table, value_table, verdict_table
-from circuitmeter.reports.card.words import varying
 from circuitmeter.reports.chapters.sensitivity import in_words
 from circuitmeter.reports.read.evaluations import evaluation_table
 from circuitmeter.reports.read.sensitivity import medians, sensitivity
@@ -80,8 +79,8 @@ def of_store(tmp_path_factory):
 
 def test_the_card_compares_what_the_leading_method_found_under_each_ablation(of_store):
     assert set(of_store.table["label"]) == {"eap", "exact"} and set(of_store.table["ablation"]) == {"patch", "zero"}
-    assert of_store.card["subject"].startswith("exact")
-    assert [circuit["name"] for circuit in of_store.card["circuits"]] == ["found by patch", "found by zero"]
+    assert of_store.subject.startswith("exact")
+    assert [circuit.name for circuit in of_store.card.circuits] == ["found by patch", "found by zero"]
     values = value_table(of_store.card)
     assert set(values["setting"]) == {"patch", "mean", "zero"}
     # Found by patch, patch is best; found by zero, zero.
@@ -91,7 +90,7 @@ def test_the_card_compares_what_the_leading_method_found_under_each_ablation(of_
 
 def test_the_card_is_drawn(of_store):
     card = of_store.card
-    figure = draw(value_table(card), share_table(card), verdict_table(card), varying(card))
+    figure = draw_card(value_table(card), share_table(card), verdict_table(card), card.settings.varying)
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:2] == [
         "found by patch",
         "found by zero",

@@ -35,14 +35,14 @@ def test_true_and_optional_edges_are_those_of_the_certificate(usual_results):
     data = contents(usual_results)
     view = data["views"][1]
     record = next(r for r in usual_results.records if r.identity.task == view["task"])
-    truth = usual_results.store.truth(record.identity.truth)["ablations"][view["ablation"]]
+    truth = usual_results.store.truth(record.identity.truth).ablations[view["ablation"]]
     described = data["graphs"][view["graph"]]
     width = len(described["readers"])
 
     def names(edges):
         return sorted(f"{described['writers'][edge // width]}->{described['readers'][edge % width]}" for edge in edges)
 
-    assert names(view["core"]) == truth["core"] and names(view["optional"]) == truth["optional"]
+    assert names(view["core"]) == truth.core and names(view["optional"]) == truth.optional
 
 
 def test_what_is_over_the_budget_is_left_out_and_counted(usual_results):

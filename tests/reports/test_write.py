@@ -14,7 +14,6 @@ from circuitmeter.reports.summary import summary_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
@@ -82,11 +81,9 @@ def test_the_same_store_gives_the_same_bytes(usual_store, report, tmp_path):
 def test_cells_that_a_benchmark_replaced_are_left_out(tmp_path):
     store = Store(tmp_path / "s", create=True)
     contents = certificate(Graph(n_layers=2, n_heads=1, inputs="split"), ablations=("patch",))
-    store.write_truth(content_hash(contents), contents)
+    store.write_truth(contents.hash, contents)
     for version in ("1" * 16, "2" * 16):
-        write_done(
-            store, contents, identity("tracr/x", "mine", "patch", truth=content_hash(contents), version=version), 1.0, 0
-        )
+        write_done(store, contents, identity("tracr/x", "mine", "patch", truth=contents.hash, version=version), 1.0, 0)
     assert "mine (version 1111)" in summary_table(store.path)
     newer = [key for key in store.keys() if store.record(key).identity.version == "2" * 16]
     store.write_benchmark("b", Benchmark(cells=newer))
@@ -121,9 +118,9 @@ def test_a_single_method_on_a_single_program(tmp_path, page_only):
     store = Store(tmp_path / "s", create=True)
     graph = Graph(n_layers=2, n_heads=1, inputs="split")
     contents = certificate(graph, ablations=("patch",))
-    store.write_truth(content_hash(contents), contents)
+    store.write_truth(contents.hash, contents)
     name = "<script>alert(1)</script>"
-    write_done(store, contents, identity("tracr/x", name, "patch", truth=content_hash(contents)), 9.0, 0)
+    write_done(store, contents, identity("tracr/x", name, "patch", truth=contents.hash), 9.0, 0)
     text = write_report(tmp_path / "s").read_text()
     assert "over one program" in text and '<section id="mismatch">' not in text and '<section id="tests">' not in text
     assert text.count("<script>") == 1 and "&lt;script&gt;" in text

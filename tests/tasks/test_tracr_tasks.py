@@ -35,8 +35,8 @@ def test_rows_are_inputs_of_the_domain_paired_with_other_inputs(name):
         assert torch.equal(data.reference, torch.from_numpy(truth.domain.tokens))
         assert not data.read[:, 0].any()  # BOS
     assert task.data("test").clean.tolist() == truth.domain.tokens.tolist()
-    claims = truth.certificate["ablations"]
-    n_witnesses = sum(len(claim["witnesses"]) for ablation, claim in claims.items() if ablation != "noise")
+    claims = truth.certificate.ablations
+    n_witnesses = sum(len(claim.witnesses) for ablation, claim in claims.items() if ablation != "noise")
     assert min(256, len(inputs)) <= task.data().n <= min(256, len(inputs)) + n_witnesses
     assert task.objective == "answer-difference"
 
@@ -45,14 +45,14 @@ def test_rows_are_inputs_of_the_domain_paired_with_other_inputs(name):
 @pytest.mark.parametrize("ablation", ["patch", "zero", "mean", "mean-positional"])
 def test_every_necessary_edge_has_an_effect_on_some_row(name, ablation):
     task, truth = tasks.load(name), ground_truth.load(name)
-    necessary = truth.certificate["ablations"][ablation]["necessary"]
+    necessary = truth.certificate.ablations[ablation].necessary
     model = truth.model(dtype=torch.float64)
     masks = torch.ones(len(necessary), *model.graph.exists.shape)
     for mask, edge in zip(masks, necessary, strict=False):
         mask[model.graph.index(edge)] = 0
     evaluator = Evaluator(model, task.data(), Ablation.parse(ablation), OBJECTIVES.get("l2"))
     moved = (evaluator.outputs(masks) - evaluator.outputs(torch.ones_like(masks[:1]))).abs().flatten(1).amax(1)
-    assert float(moved.min()) > truth.certificate["tolerance"]
+    assert float(moved.min()) > truth.certificate.tolerance
 
 
 def test_large_domains_are_sampled_evenly_over_outputs():

@@ -19,9 +19,9 @@ from typing import Any
 from uuid import uuid4
 
 from ...errors import SpecError, StoreError, one_line
+from ...json_model import File
 from ...plan.cell import Cell
 from ...plan.family import Family
-from ...store.model import File
 from ...store.record import EvaluationRecord, Record, failure
 from ...store.store import Store
 from ..environment import provenance

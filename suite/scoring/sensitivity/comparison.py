@@ -1,13 +1,13 @@
-"""Whether the settings agree about which of several circuits is better, as plain values for the card."""
+"""Whether the settings agree about which of several circuits is better, for the card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..bootstrap_prompts import bca_interval, simultaneous_interval
+from .card_model import NAN, Comparison, PairOfCircuits
 from .design import Design
 from .estimate import Estimates
 from .ranks import kendall_matrix, kendall_w, pairs, reversals
@@ -16,7 +16,7 @@ DIGITS = 6
 """Values that agree to so many digits are tied: the rest is rounding."""
 
 
-def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> dict[str, Any]:
+def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Comparison:
     """How circuits called ``names`` rank in each setting, and how often two settings contradict each other.
 
     A reversal is a pair of circuits and a pair of settings with opposite signs of the difference. Raw ones count every
@@ -24,27 +24,26 @@ def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> di
     those whose intervals hold in all settings at once.
     """
     value = np.round(estimates.value, DIGITS)
-    pairwise = [_pair(estimates, design, names, first, second) for first, second in pairs(len(names))]
-    n = sum(pair["setting_pairs"] for pair in pairwise)
+    pairwise = tuple(_pair(estimates, design, names, first, second) for first, second in pairs(len(names)))
+    n = sum(pair.setting_pairs for pair in pairwise)
     above = (value[:, None] < value[None]).sum(1)
     tied = (value[:, None] == value[None]).sum(1)  # with itself
     ranks = above + (tied + 1) / 2
     best = np.where(above == 0, 1 / tied, 0.0)  # a first place that is shared counts in parts
-    return {
-        "pairs": pairwise,
-        "setting_pairs": n,
-        **{f"{kind}_rate": sum(pair[kind] for pair in pairwise) / n if n else float("nan") for kind in KINDS},
-        "kendall_w": kendall_w(value),
-        "kendall_tau": between_levels(design, kendall_matrix(value)),
-        "ranks": {name: row.tolist() for name, row in zip(names, ranks, strict=True)},
-        "best": {name: float(row @ design.weights) for name, row in zip(names, best, strict=True)},
-    }
+    return Comparison(
+        pairs=pairwise,
+        setting_pairs=n,
+        reversals_raw_rate=sum(pair.reversals_raw for pair in pairwise) / n if n else NAN,
+        reversals_significant_rate=sum(pair.reversals_significant for pair in pairwise) / n if n else NAN,
+        reversals_simultaneous_rate=sum(pair.reversals_simultaneous for pair in pairwise) / n if n else NAN,
+        kendall_w=kendall_w(value),
+        kendall_tau=between_levels(design, kendall_matrix(value)),
+        ranks={name: tuple(row.tolist()) for name, row in zip(names, ranks, strict=True)},
+        best={name: float(row @ design.weights) for name, row in zip(names, best, strict=True)},
+    )
 
 
-KINDS = ("reversals_raw", "reversals_significant", "reversals_simultaneous")
-
-
-def _pair(estimates: Estimates, design: Design, names: Sequence[str], first: int, second: int) -> dict[str, Any]:
+def _pair(estimates: Estimates, design: Design, names: Sequence[str], first: int, second: int) -> PairOfCircuits:
     difference = estimates.value[first] - estimates.value[second]
     draws = estimates.draws[:, first] - estimates.draws[:, second]
     influence = estimates.block_sums(estimates.influence[:, first] - estimates.influence[:, second])
@@ -54,19 +53,19 @@ def _pair(estimates: Estimates, design: Design, names: Sequence[str], first: int
     )
     difference = np.round(difference, DIGITS)
     counted, strict = (reversals(difference[None], low[None], high[None]) for low, high in (apart, together))
-    return {
-        "first": names[first],
-        "second": names[second],
-        "difference": difference.tolist(),
-        "low": apart[0].tolist(),
-        "high": apart[1].tolist(),
-        "first_better": float(design.weights[apart[0] > 0].sum()),
-        "second_better": float(design.weights[apart[1] < 0].sum()),
-        "setting_pairs": counted.n,
-        "reversals_raw": counted.raw,
-        "reversals_significant": counted.significant,
-        "reversals_simultaneous": strict.significant,
-    }
+    return PairOfCircuits(
+        first=names[first],
+        second=names[second],
+        difference=difference.tolist(),
+        low=apart[0].tolist(),
+        high=apart[1].tolist(),
+        first_better=float(design.weights[apart[0] > 0].sum()),
+        second_better=float(design.weights[apart[1] < 0].sum()),
+        setting_pairs=counted.n,
+        reversals_raw=counted.raw,
+        reversals_significant=counted.significant,
+        reversals_simultaneous=strict.significant,
+    )
 
 
 def between_levels(design: Design, tau: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:

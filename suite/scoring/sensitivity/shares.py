@@ -1,13 +1,14 @@
-"""Shares of the variance over settings, corrected for noise, with intervals, as plain values for the card."""
+"""Shares of the variance over settings, corrected for noise, with intervals, for the card."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .card_model import NAN, Decomposition, FactorShare, Interaction, SourceShares
 from .design import Design
-from .variance import Sources, closed_variances, components, effects, noise_variances, sources
+from .variance import Effects, Sources, closed_variances, components, effects, noise_variances, sources
 
 if TYPE_CHECKING:
     from .estimate import Estimates
@@ -26,7 +27,7 @@ def decomposition(
     settings: np.ndarray,
     *,
     of_percentiles: bool = False,
-) -> dict[str, Any]:
+) -> Decomposition:
     """How much of the variance of circuit ``c`` over settings is due to each factor.
 
     Args:
@@ -44,8 +45,8 @@ def decomposition(
     )
 
 
-def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.ndarray | None = None) -> dict[str, Any]:
-    """How much of the variance of ``value`` [D] over the settings is due to each factor, as plain values.
+def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.ndarray | None = None) -> Decomposition:
+    """How much of the variance of ``value`` [D] over the settings is due to each factor.
 
     Args:
         draws: float [B, D], the values of resamples: the intervals of the shares.
@@ -64,29 +65,29 @@ def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.nd
     found, spread = effects(design, corrected), effects(design, of_draws)
     measurable = bool(found.variance > NEGLIGIBLE)
     low, high = _ends(spread.variance)
-    return {
-        "n_settings": len(value),
-        "complete": design.complete,
-        "levels": {factor: list(levels) for factor, levels in zip(design.factors, design.levels, strict=True)},
-        "naive": float(naive[-1]),
-        "noise": float(noise[-1]),
-        "variance": float(found.variance),
-        "variance_low": low,
-        "variance_high": high,
-        "beyond_noise": measurable and low > 0,
-        "factors": [
-            {
-                "factor": design.factors[k],
-                "levels": len(design.levels[k]),
+    return Decomposition(
+        n_settings=len(value),
+        complete=design.complete,
+        levels=dict(zip(design.factors, design.levels, strict=True)),
+        naive=float(naive[-1]),
+        noise=float(noise[-1]),
+        variance=float(found.variance),
+        variance_low=low,
+        variance_high=high,
+        beyond_noise=measurable and low > 0,
+        factors=tuple(
+            FactorShare(
+                factor=design.factors[k],
+                levels=len(design.levels[k]),
                 **(_shares(found, spread, k) if measurable else {}),
-            }
+            )
             for k in design.varying
-        ],
-        "interactions": _interactions(design, corrected) if design.complete and measurable else None,
-    }
+        ),
+        interactions=_interactions(design, corrected) if design.complete and measurable else None,
+    )
 
 
-def _shares(found, spread, k: int) -> dict[str, float]:
+def _shares(found: Effects, spread: Effects, k: int) -> dict[str, float]:
     """First-order, total and Shapley shares of factor ``k`` with their intervals."""
     positive = spread.variance > NEGLIGIBLE
     shares = {}
@@ -99,21 +100,21 @@ def _shares(found, spread, k: int) -> dict[str, float]:
 
 def _ends(draws: np.ndarray) -> tuple[float, float]:
     if not draws.size:
-        return float("nan"), float("nan")
+        return NAN, NAN
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _interactions(design: Design, closed: np.ndarray) -> list[dict[str, Any]]:
+def _interactions(design: Design, closed: np.ndarray) -> tuple[Interaction, ...]:
     """The parts of two and more factors of a complete factorial, as shares, the largest first."""
     parts = {subset: part / closed[-1] for subset, part in components(design, closed).items() if len(subset) > 1}
     ordered = sorted(parts, key=lambda subset: -parts[subset])
-    return [{"factors": list(subset), "share": float(parts[subset])} for subset in ordered]
+    return tuple(Interaction(factors=subset, share=float(parts[subset])) for subset in ordered)
 
 
 def source_shares(
     design: Design, scores: np.ndarray, templates: np.ndarray | None, blocks: np.ndarray | None, seed: int
-) -> dict[str, float]:
+) -> SourceShares:
     """Where a single score's variance comes from, and the faithfulness sensitivity index with its interval.
 
     Args:
@@ -123,7 +124,7 @@ def source_shares(
     """
     found = sources(design, scores, templates)
     if not found.method > NEGLIGIBLE:
-        return {**found._asdict(), "fsi": float("nan"), "fsi_low": float("nan"), "fsi_high": float("nan")}
+        return SourceShares(**found._asdict(), fsi=NAN, fsi_low=NAN, fsi_high=NAN)
     generator = np.random.default_rng(seed)
     block = np.arange(len(scores)) if blocks is None else blocks
     members = [np.flatnonzero(block == b) for b in range(int(block.max()) + 1)]
@@ -138,4 +139,4 @@ def source_shares(
     )
     moved = draws - draws.mean(0) + np.array(found)
     low, high = _ends(np.array([Sources(*row).fsi for row in moved if Sources(*row).all > 0]))
-    return {**found._asdict(), "fsi": found.fsi, "fsi_low": low, "fsi_high": high}
+    return SourceShares(**found._asdict(), fsi=found.fsi, fsi_low=low, fsi_high=high)

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import stats
 
-
-class Spread(NamedTuple):
-    """Of one circuit's faithfulness over settings. Shares are by weight."""
-
-    worst: float
-    best: float
-    range: float
-    quartiles: tuple[float, float]
-    iqr: float
-    mean: float
-    negative: float
-    """Share of the settings in which the circuit is worse than nothing: the verdict's sign flips."""
-    above_one: float
-    """Share of the settings in which the circuit is more than the full model."""
+from .card_model import Flips, Spread
 
 
 def spread(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
@@ -52,19 +37,6 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> floa
     below, above = (np.searchsorted(reached, q * reached[-1] + shift, side="left") for shift in (-1e-12, 1e-12))
     last = len(values) - 1
     return float((values[order[min(below, last)]] + values[order[min(above, last)]]) / 2)
-
-
-class Flips(NamedTuple):
-    """Whether the claim "the faithfulness is ``threshold`` at least" holds, over settings. Shares are by weight."""
-
-    threshold: float
-    hold: float
-    entropy: float
-    """Of that share, bits: 0 when all settings agree, 1 when half of them say yes."""
-    surely: float
-    """Share of the settings whose interval lies above the threshold."""
-    surely_not: float
-    """Share of the settings whose interval lies below it."""
 
 
 def flips(values: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray, threshold: float) -> Flips:

@@ -11,7 +11,7 @@ from oracles import small_data, small_model
 
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
 from circuitmeter.suite.errors import DataError, SpecError
-from circuitmeter.suite.interchange import exactly_on, load, read, save
+from circuitmeter.suite.interchange import Origin, exactly_on, load, read, save
 from circuitmeter.suite.interchange.eap_ig import to_json
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
@@ -32,11 +32,11 @@ def random_circuit(graph, n=20, seed=0):
 )
 def test_round_trip(graph, tmp_path):
     circuit, scores = random_circuit(graph, 5)
-    save(tmp_path / "c.json", circuit, scores, d_model=8, meta={"method": "eap"})
+    save(tmp_path / "c.json", circuit, scores, d_model=8, origin=Origin(method="eap"))
     back = load(tmp_path / "c.json")
     assert back.circuit.graph == graph and torch.equal(back.circuit.edges, circuit.edges)
     assert (back.scores.flat() == scores.flat()).all()
-    assert back.meta["method"] == "eap" and back.meta["graph"]["hash"] == graph.hash
+    assert back.origin.method == "eap" and back.circuit.graph.hash == graph.hash
     # Other tools write no key of ours: the graph follows from what they do write.
     content = json.loads((tmp_path / "c.json").read_text())
     del content["circuitmeter"]
@@ -47,7 +47,7 @@ def test_round_trip(graph, tmp_path):
 def test_a_file_of_eap_ig_on_gpt2_has_its_edges():
     """What EAP-IG writes, in its order and with no key of ours."""
     circuit, scores = random_circuit(Graph(12, 12), 200)
-    content = to_json(circuit, scores, 768, {})
+    content = to_json(circuit, scores, 768, Origin())
     del content["circuitmeter"]
     found = read_content(content)
     assert found.circuit.graph.n_edges == 32_491 and found.circuit.n_edges == 200
@@ -63,12 +63,12 @@ def read_content(content):
 def test_nodes_of_the_file_are_those_that_kept_edges_touch():
     graph = Graph(2, 2)
     circuit = Circuit.of(graph, ["a0.h1->a1.h0<k>"])
-    nodes = to_json(circuit, None, 8, {})["nodes"]
+    nodes = to_json(circuit, None, 8, Origin())["nodes"]
     assert [name for name, node in nodes.items() if node["in_graph"]] == ["a0.h1", "a1.h0", "logits"]
 
 
 def test_circuits_of_neurons_are_refused():
-    content = to_json(Circuit.of(Graph(1, 1), ["m0->logits"]), None, 3, {})
+    content = to_json(Circuit.of(Graph(1, 1), ["m0->logits"]), None, 3, Origin())
     content["nodes"]["m0"]["neurons"] = [True, True, True]
     assert read_content(content).circuit.n_edges == 1
     content["nodes"]["m0"]["neurons"] = [True, False, True]
@@ -115,7 +115,7 @@ def test_a_list_of_our_edge_names_reads(tmp_path):
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(SpecError, match="auto-circuit"):
-        save(tmp_path / "c.json", *random_circuit(Graph(2, 2)), d_model=8, meta={}, format="auto")
+        save(tmp_path / "c.json", *random_circuit(Graph(2, 2)), d_model=8, origin=Origin(), format="auto")
 
 
 @pytest.mark.skipif(not (REPORTED / "mib-example-ioi-eap-ig.json").exists(), reason="the published files are not here")

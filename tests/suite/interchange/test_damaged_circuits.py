@@ -9,7 +9,7 @@ import pytest
 
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import DataError
-from circuitmeter.suite.interchange import load, read
+from circuitmeter.suite.interchange import Origin, load, read
 from circuitmeter.suite.interchange.acdc import from_drawing
 from circuitmeter.suite.interchange.eap_ig import to_json
 from circuitmeter.suite.model.graph import Graph
@@ -20,7 +20,7 @@ KEPT = ["input->a0.h1<q>", "a0.h1->a1.h0<k>", "a0.h0->m0", "m0->logits"]
 
 def content(**changes):
     """A file of EAP-IG, with some of its keys changed."""
-    found = to_json(Circuit.of(GRAPH, KEPT), None, 8, {})
+    found = to_json(Circuit.of(GRAPH, KEPT), None, 8, Origin())
     del found["circuitmeter"]
     return found | changes
 

@@ -7,7 +7,7 @@ import torch
 
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.errors import DataError
-from circuitmeter.suite.interchange import load, read, save
+from circuitmeter.suite.interchange import Origin, load, read, save
 from circuitmeter.suite.interchange.acdc import from_drawing, from_items, to_items
 from circuitmeter.suite.interchange.auto_circuit import from_names, to_names
 from circuitmeter.suite.model.graph import Graph
@@ -51,10 +51,10 @@ def circuits():
 @pytest.mark.parametrize("format", ["auto-circuit", "acdc"])
 def test_every_circuit_round_trips(format, tmp_path):
     for circuit in circuits():
-        save(tmp_path / "c.json", circuit, None, d_model=8, meta={"method": "eap"}, format=format)
+        save(tmp_path / "c.json", circuit, None, d_model=8, origin=Origin(method="eap"), format=format)
         ours = load(tmp_path / "c.json")
         assert ours.circuit.graph == circuit.graph and torch.equal(ours.circuit.edges, circuit.edges)
-        assert ours.meta["method"] == "eap"
+        assert ours.origin.method == "eap"
         # As the other tool would write it: the list alone.
         edges = json.loads((tmp_path / "c.json").read_text())["edges"]
         (tmp_path / "d.json").write_text(json.dumps(edges))
@@ -65,10 +65,10 @@ def test_every_circuit_round_trips(format, tmp_path):
 
 def test_acdc_also_parts_token_and_position(tmp_path):
     circuit = Circuit.of(Graph(1, 1, "split"), ["tok_embed->a0.h0<v>", "pos_embed->a0.h0<q>", "a0.h0->logits"])
-    save(tmp_path / "c.json", circuit, None, d_model=8, meta={}, format="acdc")
+    save(tmp_path / "c.json", circuit, None, d_model=8, origin=Origin(), format="acdc")
     assert load(tmp_path / "c.json").circuit.names == circuit.names
     with pytest.raises(DataError, match="keeps the other"):  # auto-circuit has one input node
-        save(tmp_path / "c.json", circuit, None, d_model=8, meta={}, format="auto-circuit")
+        save(tmp_path / "c.json", circuit, None, d_model=8, origin=Origin(), format="auto-circuit")
 
 
 def test_names_are_those_that_auto_circuit_prints():

@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from circuitmeter.suite.interchange import Origin
 from circuitmeter.suite.model.passes import spend
 from circuitmeter.suite.run import watch
 from circuitmeter.suite.run.kept_sums import KeptSums
@@ -15,11 +16,11 @@ from circuitmeter.suite.run.kept_sums import KeptSums
 def test_sums_are_read_back_by_the_same_search_alone(tmp_path):
     path = tmp_path / "circuit.json.partial"
     total = torch.rand(3, 2, dtype=torch.float64)
-    KeptSums(path, {"seed": 0}).save(1, 4, total)
-    again = KeptSums(path, {"seed": 0})
+    KeptSums(path, Origin(seed=0)).save(1, 4, total)
+    again = KeptSums(path, Origin(seed=0))
     assert again.found == 4 and again.load(0) == (0, None)
     assert again.load(1)[0] == 4 and torch.equal(again.load(1)[1], total)
-    assert KeptSums(path, {"seed": 1}).found == 0
+    assert KeptSums(path, Origin(seed=1)).found == 0
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     again.remove()
     assert not path.exists()
@@ -28,7 +29,7 @@ def test_sums_are_read_back_by_the_same_search_alone(tmp_path):
 def test_a_damaged_file_is_begun_anew(tmp_path):
     path = tmp_path / "circuit.json.partial"
     path.write_bytes(b"half a file")
-    assert KeptSums(path, {}).load(0) == (0, None)
+    assert KeptSums(path, Origin()).load(0) == (0, None)
 
 
 def test_where_there_is_no_terminal_a_line_is_written_from_time_to_time(monkeypatch):

@@ -14,7 +14,7 @@ from circuitmeter.suite.intervention.faithfulness import measure
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Setting, grid
 from circuitmeter.suite.scoring.null import random_circuits, size_of
-from circuitmeter.suite.scoring.sensitivity.card import card
+from circuitmeter.suite.scoring.sensitivity.card import grid_verdicts
 from circuitmeter.suite.scoring.sensitivity.design import Design
 from circuitmeter.suite.scoring.sensitivity.estimate import estimate
 from circuitmeter.suite.scoring.sensitivity.measure import Cell, MeasuredGrid, measure_grid
@@ -45,7 +45,7 @@ def made_up(values: dict[str, list[float]], n=80, noise=0.3, templates=None, n_n
 
 
 def of_grid(found: MeasuredGrid, names=("mine",), **options):
-    return card(found, estimate(found, resamples=400), names, **{"threshold": 0.5} | options)
+    return grid_verdicts(found, estimate(found, resamples=400), names, **{"threshold": 0.5} | options)
 
 
 CLOSED_FORM = {
@@ -94,80 +94,79 @@ def test_settings_without_a_meaning_and_without_a_denominator_are_listed():
 
 
 def test_the_closed_form_comes_out_of_scores():
-    (found,) = of_grid(made_up(CLOSED_FORM, noise=0.0))["circuits"]
-    first = {part["factor"]: part["first"] for part in found["variance"]["factors"]}
-    total = {part["factor"]: part["total"] for part in found["variance"]["factors"]}
+    (found,) = of_grid(made_up(CLOSED_FORM, noise=0.0)).circuits
+    first = {part.factor: part.first for part in found.variance.factors}
+    total = {part.factor: part.total for part in found.variance.factors}
     assert first == pytest.approx({"ablation": 0.695652174, "component": 0.260869565}, abs=1e-9)
     assert total == pytest.approx({"ablation": 0.739130435, "component": 0.304347826}, abs=1e-9)
-    assert found["variance"]["variance"] == pytest.approx(23 / 6, abs=1e-9)
-    assert found["variance"]["interactions"] == [
-        {"factors": ["ablation", "component"], "share": pytest.approx(1 / 23, abs=1e-9)}
-    ]
-    assert found["variance_of_complete_part"] is None
-    assert found["spread"]["worst"] == -2.5 and found["spread"]["best"] == 3.5
+    assert found.variance.variance == pytest.approx(23 / 6, abs=1e-9)
+    (together,) = found.variance.interactions
+    assert together.factors == ("ablation", "component") and together.share == pytest.approx(1 / 23, abs=1e-9)
+    assert found.variance_of_complete_part is None
+    assert found.spread.worst == -2.5 and found.spread.best == 3.5
 
 
 def test_noise_is_named_and_taken_off_and_the_intervals_hold_the_truth():
-    (found,) = of_grid(made_up(CLOSED_FORM, noise=1.5, n=40))["circuits"]
-    variance = found["variance"]
-    assert variance["noise"] == pytest.approx(5 / 6 * 1.5**2 / 40, rel=0.25)
-    assert variance["naive"] - variance["noise"] == pytest.approx(variance["variance"])
-    assert variance["variance_low"] < 23 / 6 < variance["variance_high"] and variance["beyond_noise"]
-    for part, true in zip(variance["factors"], (0.739130, 0.304348), strict=True):
-        assert part["total_low"] < true < part["total_high"]
-        assert part["total_high"] - part["total_low"] < 0.4
-    sources = found["sources"]
-    assert sources["residual"] == pytest.approx(1.5**2, rel=0.2)
-    assert sources["fsi_low"] < 23 / 6 / (23 / 6 + 1.5**2) < sources["fsi_high"]
+    (found,) = of_grid(made_up(CLOSED_FORM, noise=1.5, n=40)).circuits
+    variance = found.variance
+    assert variance.noise == pytest.approx(5 / 6 * 1.5**2 / 40, rel=0.25)
+    assert variance.naive - variance.noise == pytest.approx(variance.variance)
+    assert variance.variance_low < 23 / 6 < variance.variance_high and variance.beyond_noise
+    for part, true in zip(variance.factors, (0.739130, 0.304348), strict=True):
+        assert part.total_low < true < part.total_high
+        assert part.total_high - part.total_low < 0.4
+    sources = found.sources
+    assert sources.residual == pytest.approx(1.5**2, rel=0.2)
+    assert sources.fsi_low < 23 / 6 / (23 / 6 + 1.5**2) < sources.fsi_high
 
 
 def test_settings_that_agree_have_no_shares():
-    (found,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=0.0))["circuits"]
-    assert not found["variance"]["beyond_noise"] and "total" not in found["variance"]["factors"][0]
-    assert math.isnan(found["sources"]["fsi"])
-    (noisy,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=1.0))["circuits"]
-    assert not noisy["variance"]["beyond_noise"]
+    (found,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=0.0)).circuits
+    assert not found.variance.beyond_noise and not found.variance.factors[0].measured
+    assert math.isnan(found.sources.fsi)
+    (noisy,) = of_grid(made_up({text: [1.0] for text in CLOSED_FORM}, noise=1.0)).circuits
+    assert not noisy.variance.beyond_noise
 
 
 def test_a_grid_with_holes_has_shapley_effects_and_a_complete_part():
     holes = {text: value for text, value in CLOSED_FORM.items() if text != "zero/node | kl"}
-    (found,) = of_grid(made_up(holes, noise=0.0))["circuits"]
-    assert not found["variance"]["complete"] and found["variance"]["interactions"] is None
-    assert sum(part["shapley"] for part in found["variance"]["factors"]) == pytest.approx(1)
-    part = found["variance_of_complete_part"]
-    assert part["complete"] and part["n_settings"] == 4 and "zero" not in part["levels"]["ablation"]
+    (found,) = of_grid(made_up(holes, noise=0.0)).circuits
+    assert not found.variance.complete and found.variance.interactions is None
+    assert sum(part.shapley for part in found.variance.factors) == pytest.approx(1)
+    part = found.variance_of_complete_part
+    assert part.complete and part.n_settings == 4 and "zero" not in part.levels["ablation"]
 
 
 def test_flips_and_random_circuits():
     values = {"patch | kl": [0.9], "mean | kl": [0.6], "zero | kl": [0.35], "noise | kl": [-0.2]}
-    (found,) = of_grid(made_up(values, noise=0.0, n_null=101))["circuits"]
-    assert found["flips"]["hold"] == 0.5 and found["flips"]["entropy"] == 1.0
-    assert found["spread"]["negative"] == 0.25
-    percentile = [entry["percentile"] for entry in found["values"]]
+    (found,) = of_grid(made_up(values, noise=0.0, n_null=101)).circuits
+    assert found.flips.hold == 0.5 and found.flips.entropy == 1.0
+    assert found.spread.negative == 0.25
+    percentile = [entry.percentile for entry in found.values]
     assert percentile == pytest.approx([90.5 / 101, 60.5 / 101, 35.5 / 101, 0])
-    assert found["random"]["above"]["hold"] == 0
-    assert found["values"][0]["random_50"] == pytest.approx(0.5)
-    assert found["random"]["variance"]["variance"] == pytest.approx(np.var(percentile))
+    assert found.random.above.hold == 0
+    assert found.values[0].random_50 == pytest.approx(0.5)
+    assert found.random.variance.variance == pytest.approx(np.var(percentile))
 
 
 def test_weights_of_levels_change_what_counts():
     values = {"patch | kl": [1.0], "zero | kl": [0.0]}
-    (found,) = of_grid(made_up(values), level_weights={"ablation": {"patch": 3.0, "mean": 9.0}})["circuits"]
-    assert found["spread"]["mean"] == pytest.approx(0.75) and found["flips"]["hold"] == pytest.approx(0.75)
+    (found,) = of_grid(made_up(values), level_weights={"ablation": {"patch": 3.0, "mean": 9.0}}).circuits
+    assert found.spread.mean == pytest.approx(0.75) and found.flips.hold == pytest.approx(0.75)
 
 
 def test_circuits_that_change_places_are_reversed_and_noise_is_not():
     values = {"patch | kl": [0.9, 0.5, 0.52], "mean | kl": [0.8, 0.5, 0.5], "zero | kl": [0.2, 0.5, 0.48]}
-    found = of_grid(made_up(values, noise=0.4, n=200), ["a", "b", "c"])["comparison"]
-    by_name = {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
+    found = of_grid(made_up(values, noise=0.4, n=200), ["a", "b", "c"]).comparison
+    by_name = {(pair.first, pair.second): pair for pair in found.pairs}
     for rival in "bc":
         pair = by_name["a", rival]
-        assert (pair["setting_pairs"], pair["reversals_significant"], pair["reversals_simultaneous"]) == (3, 2, 2)
-        assert pair["first_better"] == pytest.approx(2 / 3) and pair["second_better"] == pytest.approx(1 / 3)
-    assert by_name["b", "c"]["reversals_raw"] == 1 and by_name["b", "c"]["reversals_significant"] == 0
-    assert found["reversals_significant_rate"] == pytest.approx(4 / 9)
-    assert found["kendall_tau"]["ablation"]["patch"]["zero"] < found["kendall_tau"]["ablation"]["patch"]["mean"]
-    assert found["ranks"]["a"] == [1, 1, 3] and found["best"]["a"] == pytest.approx(2 / 3)
+        assert (pair.setting_pairs, pair.reversals_significant, pair.reversals_simultaneous) == (3, 2, 2)
+        assert pair.first_better == pytest.approx(2 / 3) and pair.second_better == pytest.approx(1 / 3)
+    assert by_name["b", "c"].reversals_raw == 1 and by_name["b", "c"].reversals_significant == 0
+    assert found.reversals_significant_rate == pytest.approx(4 / 9)
+    assert found.kendall_tau["ablation"]["patch"]["zero"] < found.kendall_tau["ablation"]["patch"]["mean"]
+    assert found.ranks["a"] == (1, 1, 3) and found.best["a"] == pytest.approx(2 / 3)
 
 
 def test_templates_that_differ_widen_the_intervals():
@@ -187,7 +186,7 @@ def test_templates_that_differ_widen_the_intervals():
     without = MeasuredGrid(cells, {}, 1, 80, None)
     width = [np.ptp(np.array(estimate(each).interval), axis=0)[0, 0] for each in (with_templates, without)]
     assert width[0] > 2 * width[1]
-    noise = [of_grid(each)["circuits"][0]["variance"]["noise"] for each in (with_templates, without)]
+    noise = [of_grid(each).circuits[0].variance.noise for each in (with_templates, without)]
     assert noise[0] > 4 * noise[1]
 
 

@@ -1,9 +1,11 @@
 """A small store that holds a file of every kind, made without running anything."""
 
+import made_up
 import numpy as np
 
+from circuitmeter.suite.json_model import json_hash
+from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.published import publishing
-from circuitmeter.suite.store.reading import content_hash
 from circuitmeter.suite.store.record import (
     Benchmark,
     CellIdentity,
@@ -16,7 +18,7 @@ from circuitmeter.suite.store.record import (
 )
 from circuitmeter.suite.store.store import Store
 
-CERTIFICATE = {"format": 1, "n_edges": 5, "ablations": {"patch": {"core": ["input->m0"], "smallest": 1e-05}}}
+CERTIFICATE = made_up.certificate(Graph(n_layers=1, n_heads=1), {"patch": (["input->m0"], [])})
 ENVIRONMENT = {"python": "3.11.7", "packages": {"numpy": "2.4.6"}}
 
 
@@ -29,7 +31,7 @@ def cell(**changes):
             "model": "tracr/reverse",
             "weights": "e" * 16,
             "graph": "f" * 16,
-            "truth": content_hash(CERTIFICATE),
+            "truth": CERTIFICATE.hash,
             "method": "eap",
             "version": "a" * 16,
             "parameters": {"steps": 5},
@@ -51,7 +53,7 @@ def done(identity, auroc=1.0):
         n_edges=5,
         recovery={"patch": {"auroc": auroc}},
         cost=Cost(seconds=1.0, total_seconds=1.5),
-        provenance=Provenance(environment=content_hash(ENVIRONMENT)),
+        provenance=Provenance(environment=json_hash(ENVIRONMENT)),
     )
 
 
@@ -93,7 +95,7 @@ def make_whole_store(path, methods=("eap", "exact")):
     for identity in cells:
         store.write(done(identity), scores())
         store.write_evaluation(evaluation(identity))
-    store.write_truth(content_hash(CERTIFICATE), CERTIFICATE)
+    store.write_truth(CERTIFICATE.hash, CERTIFICATE)
     store.write_environment(ENVIRONMENT)
     evaluations = {identity.key: evaluation(identity).key for identity in cells}
     store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), evaluations=evaluations))

@@ -22,7 +22,7 @@ def test_the_schemas_are_those_of_the_models():
     assert written == schemas(), "python -m circuitmeter.suite.store.schemas docs/schemas writes them again"
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "circuit-key.1"])  # other tools add to it
 def test_every_schema_forbids_what_it_does_not_name(name):
     assert FILES[name].model_json_schema()["additionalProperties"] is False
     with pytest.raises(ValueError, match="extra"):
@@ -48,7 +48,7 @@ def test_a_store_of_version_0_1_0_is_read_checked_and_added_to(tmp_path):
     (scored,) = [record for record in records if record.done and record.identity.method == "eap"]
     assert scored.own_recovery.auroc is not None and scored.cost.seconds > 0 and scored.cost.forward > 0
     assert set(scored.cost.parameters) == {"batch_size"} and scored.provenance.versions["torch"]
-    assert store.truth(scored.identity.truth)["n_edges"] == scored.n_edges
+    assert store.truth(scored.identity.truth).n_edges == scored.n_edges
     assert store.write(done(cell()), scores())
     path = next((tmp_path / "old" / "cells").glob("*/record.json"))
     path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 2'))

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 
+import made_up
 import numpy as np
 import pytest
 
 from circuitmeter.suite.errors import StoreError
-from circuitmeter.suite.store.reading import content_hash
-from circuitmeter.suite.store.record import Benchmark, CellIdentity, Record, plain
+from circuitmeter.suite.json_model import plain
+from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.store.record import Benchmark, CellIdentity, Record
 from circuitmeter.suite.store.store import Damaged, Store
 
 IDENTITY = CellIdentity(
@@ -229,11 +231,11 @@ def test_leftovers_of_dead_writers_are_swept_up_and_those_of_living_ones_are_not
 
 
 def test_truths_and_benchmarks_are_kept(store):
-    name = content_hash({"n_edges": 3})
-    store.write_truth(name, {"n_edges": 3})
-    assert Store(store.path).truth(name) == {"n_edges": 3}
+    known = made_up.certificate(Graph(n_layers=1, n_heads=1), {"patch": (["input->m0"], [])})
+    store.write_truth(known.hash, known)
+    assert Store(store.path).truth(known.hash) == known
     with pytest.raises(StoreError, match="not the hash of its content"):
-        store.write_truth(name, {"n_edges": 4})
+        store.write_truth(known.hash, known.model_copy(update={"n_edges": 4}))
     with pytest.raises(StoreError, match="cannot read .*xyz"):
         store.truth("xyz")
     store.write_benchmark("quick", Benchmark(cells=["1"]))

@@ -9,7 +9,7 @@ import torch
 
 from circuitmeter import ground_truth
 from circuitmeter.suite.circuit import Circuit
-from circuitmeter.suite.interchange import CircuitFile
+from circuitmeter.suite.interchange import CircuitFile, Origin
 from circuitmeter.suite.intervention.setting import grid
 from circuitmeter.suite.verbs import problem as problems
 from circuitmeter.suite.verbs.arguments import add_problem
@@ -28,7 +28,7 @@ def file(more=()):
     """The certified circuit under patch, with more edges."""
     truth = ground_truth.load("tracr/xproportion")
     edges = truth.reference("patch").core | truth.graph.matrix(more)
-    return CircuitFile(Circuit(truth.graph, edges), None, {})
+    return CircuitFile(Circuit(truth.graph, edges), None, Origin())
 
 
 def test_entries_are_ways_to_run_the_circuit(problem, capsys):

@@ -10,7 +10,7 @@ import torch
 from circuitmeter import ground_truth
 from circuitmeter.suite import cli
 from circuitmeter.suite.circuit import Circuit
-from circuitmeter.suite.interchange import save
+from circuitmeter.suite.interchange import Origin, save
 
 FEW = ("--prompts", 16, "--random", 8, "--pairings", 1)
 SMALL = ("--component", "edge", "--direction", "noising", "--aggregation", "ratio-of-means")
@@ -116,7 +116,7 @@ def test_settings_in_which_nothing_is_cut_are_told(command, tmp_path):
     graph = ground_truth.load("tracr/reverse").graph
     edges = torch.zeros_like(graph.exists)
     edges[torch.arange(len(edges)), graph.exists.int().argmax(1)] = True  # the first edge out of each node
-    save(tmp_path / "c.json", Circuit(graph, edges), None, d_model=18, meta={})
+    save(tmp_path / "c.json", Circuit(graph, edges), None, d_model=18, origin=Origin())
     status, text, err = command(
         "sensitivity", tmp_path / "c.json", *task, *FEW, *SMALL[2:], "--component", "edge", "node", "--ablation",
         "patch", "--objective", "kl", "--json",

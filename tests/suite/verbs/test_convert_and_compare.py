@@ -9,7 +9,7 @@ import torch
 
 from circuitmeter.suite import cli
 from circuitmeter.suite.circuit import EdgeScores, top_n
-from circuitmeter.suite.interchange import load, save
+from circuitmeter.suite.interchange import Origin, load, save
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.overlap import by_size, overlap, rank_correlation
 
@@ -32,7 +32,7 @@ def scored(graph, seed):
 def file(tmp_path):
     def write(name, graph, seed=0, n=20, **options):
         scores = scored(graph, seed)
-        save(tmp_path / name, top_n(scores, n), scores, d_model=8, meta={"method": "eap", **options})
+        save(tmp_path / name, top_n(scores, n), scores, d_model=8, origin=Origin(method="eap", **options))
         return tmp_path / name
 
     return write
@@ -48,7 +48,7 @@ def test_there_and_back_is_the_same_circuit_with_its_scores(to, inputs, position
                            "--out", tmp_path / "back.json")  # fmt: skip
     found, first = load(tmp_path / "back.json"), load(path)
     assert status == 0 and torch.equal(found.circuit.edges, first.circuit.edges)
-    assert (found.scores.flat() == first.scores.flat()).all() and found.meta["method"] == "eap"
+    assert (found.scores.flat() == first.scores.flat()).all() and found.origin.method == "eap"
 
 
 def test_what_has_no_equal_is_said_and_not_written(file, command, tmp_path):

@@ -14,7 +14,7 @@ from circuitmeter.ground_truth.explain import explain
 from circuitmeter.reports.page.table import measure
 from circuitmeter.suite.circuit import Circuit, EdgeScores
 from circuitmeter.suite.errors import CircuitMeterError
-from circuitmeter.suite.interchange import save
+from circuitmeter.suite.interchange import Origin, save
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.verbs import show
 
@@ -53,8 +53,8 @@ def test_the_terminal_shows_every_structural_edge_once(capsys):
     assert run("tracr/reverse", "--ablation", "mean-positional-counterfactual") == 0
     printed = capsys.readouterr().out
     claim = ground_truth.load("tracr/reverse").certificate
-    assert printed.count(" from ") == claim["n_structural"]
-    core = len(claim["ablations"]["mean-positional"]["core"])
+    assert printed.count(" from ") == claim.n_structural
+    core = len(claim.ablations["mean-positional"].core)
     assert f"{core} true edges of 94" in printed and f"({core})" in printed
 
 
@@ -71,7 +71,7 @@ def test_a_method_is_compared_with_the_truth(capsys, tmp_path):
 
 def test_optional_edges_that_a_method_keeps_and_whether_it_has_a_minimal_circuit():
     truth = ground_truth.load("gates/backup")
-    one, other = truth.certificate["ablations"]["zero"]["circuits"]
+    one, other = truth.certificate.ablations["zero"].circuits
     for kept, words in (
         (["m0->logits"], "1 found, 0 missed, 0 wrongly added; of 8 optional edges 0 kept; not a minimal circuit"),
         (one, "; of 8 optional edges 4 kept; a minimal circuit"),
@@ -94,11 +94,11 @@ def test_many_inert_edges_of_one_reason_are_counted_unless_all_are_asked_for(cap
 
 def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
     truth = ground_truth.load("tracr/hist")
-    claim = truth.certificate["ablations"]["patch"]
-    chosen = [*claim["core"][1:], "pos_embed->logits"]
+    claim = truth.certificate.ablations["patch"]
+    chosen = [*claim.core[1:], "pos_embed->logits"]
     file, page = tmp_path / "mine.json", tmp_path / "mine.html"
-    meta = {"task": "tracr/hist", "model": "tracr/hist", "method": "by hand", "ablation": "patch"}
-    save(file, Circuit.of(truth.graph, chosen), None, d_model=18, meta=meta)
+    origin = Origin(task="tracr/hist", model="tracr/hist", method="by hand", ablation="patch")
+    save(file, Circuit.of(truth.graph, chosen), None, d_model=18, origin=origin)
     assert run(file) == 0
     assert "4 of 13 edges" in capsys.readouterr().out
     assert run(file, "--truth", "--out", page) == 0
@@ -119,7 +119,7 @@ def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(t
     scores = EdgeScores(graph, values)
     kept = ["input->a0.h3<q>", "a0.h3->m4", "m4->logits", "m7->logits", "input->a9.h1<k>"]
     file, page = tmp_path / "large.json", tmp_path / "large.html"
-    save(file, Circuit.of(graph, kept), scores, d_model=64, meta={"method": "eap", "task": "ioi"})
+    save(file, Circuit.of(graph, kept), scores, d_model=64, origin=Origin(method="eap", task="ioi"))
     assert run(file, "--out", page) == 0
     printed = capsys.readouterr().out
     nodes = [line.split()[0] for line in printed.splitlines() if re.match(r"  \S", line)]

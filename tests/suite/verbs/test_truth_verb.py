@@ -104,10 +104,10 @@ def certified(file, tmp_path_factory):
 
 def test_the_folder_is_a_truth_a_task_and_a_model(certified):
     made = ground_truth.load(certified)
-    assert made.description["description"] == "How many tokens are a." and made.description["program"] == "count_a"
-    assert made.certificate["domain"]["n_inputs"] == 4 + 8 and made.certificate["domain"]["enumerated"]
+    assert made.description.description == "How many tokens are a." and made.description.program == "count_a"
+    assert made.certificate.domain.n_inputs == 4 + 8 and made.certificate.domain.enumerated
     # One head counts, one MLP inverts; under patch what is constant is not in the circuit.
-    assert {name: len(claim["core"]) for name, claim in made.certificate["ablations"].items()} == {
+    assert {name: len(claim.core) for name, claim in made.certificate.ablations.items()} == {
         "patch": 4,
         "resample": 4,
         "zero": 6,
@@ -185,8 +185,8 @@ def test_a_sample_says_so(file, tmp_path, capsys):
     options = ("--vocab", "a,b,c,d", "--max-len", "7", "--sample", "60", "--ablation", "patch")
     assert run(file, "first", *options, out=tmp_path / "out") == 0
     assert "a sample of 60 inputs" in capsys.readouterr().out
-    about = ground_truth.load(tmp_path / "out").certificate["domain"]
-    assert not about["enumerated"] and about["n_inputs"] == 60
+    about = ground_truth.load(tmp_path / "out").certificate.domain
+    assert not about.enumerated and about.n_inputs == 60
 
 
 def test_why_inputs_are_not_as_many_as_asked_for():

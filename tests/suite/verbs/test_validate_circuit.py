@@ -9,7 +9,7 @@ import pytest
 from circuitmeter import ground_truth
 from circuitmeter.suite import cli
 from circuitmeter.suite.circuit import Circuit
-from circuitmeter.suite.interchange import save
+from circuitmeter.suite.interchange import Origin, save
 
 TRUTH = "tracr/reverse"
 
@@ -22,7 +22,7 @@ def write(tmp_path, monkeypatch):
         truth = ground_truth.load(TRUTH)
         core = truth.reference("patch").core
         circuit = Circuit(truth.graph, core) if edges is None else Circuit.of(truth.graph, edges)
-        save("c.json", circuit, None, d_model=truth.config.d_model, meta=meta)
+        save("c.json", circuit, None, d_model=truth.config.d_model, origin=Origin(**meta))
         return truth
 
     return written

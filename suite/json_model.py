@@ -1,17 +1,14 @@
-"""What the files of a store have in common: frozen pydantic models, read by attribute, written as they were made."""
+"""What JSON files have in common: frozen pydantic models, read by attribute, written as they were made."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
-
-from .keys import key_of
-
-Key = Annotated[str, "16 hex digits: the hash of an identity"]
 
 
 def _finite(value: float | None) -> float | None:
@@ -27,7 +24,7 @@ Values = dict[str, JsonValue]
 
 
 class Kept(BaseModel):
-    """A part of a file in a store: frozen, without unknown fields."""
+    """A part of a file: frozen, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,15 +35,6 @@ class Kept(BaseModel):
         hashes older files as before.
         """
         return self.model_dump(mode="json", exclude_unset=True)
-
-
-class Identity(Kept):
-    """Everything that changes a number of a result, and nothing else."""
-
-    @property
-    def key(self) -> Key:
-        """The result's key."""
-        return key_of(self.as_json())
 
 
 class File(Kept):
@@ -65,9 +53,10 @@ class File(Kept):
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 
 
-def encoded(contents: Mapping[str, Any]) -> bytes:
-    """The one way in which a store writes JSON: the same content gives the same bytes."""
-    return (json.dumps(contents, indent=1, allow_nan=False) + "\n").encode()
+def json_hash(contents: Mapping[str, Any]) -> str:
+    """16 hex digits of a JSON object's content: the name of a certificate, and of an environment."""
+    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def fault_of(error: ValidationError) -> str:

@@ -1,0 +1,270 @@
+"""What a sensitivity card holds, as values that are read by attribute; ``card.json`` is one of them.
+
+The names of its fields are a promise to scripts. A number that is not known is NaN here and null in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from ...json_model import File, Kept, plain
+
+FORMAT = 1
+
+
+def _or_nan(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+Real = Annotated[float, BeforeValidator(_or_nan), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+NAN = float("nan")
+
+
+class Spread(Kept):
+    """Of one circuit's faithfulness over settings. Shares are by weight.
+
+    negative: share of the settings in which the circuit is worse than nothing, so that the verdict's sign flips.
+    above_one: share of the settings in which the circuit is more than the full model.
+    """
+
+    worst: Real
+    best: Real
+    range: Real
+    quartiles: tuple[Real, Real]
+    iqr: Real
+    mean: Real
+    negative: Real
+    above_one: Real
+
+
+class Flips(Kept):
+    """Whether the claim "the faithfulness is ``threshold`` at least" holds, over settings. Shares are by weight.
+
+    entropy: of the share in which it holds, bits: 0 when all settings agree, 1 when half of them say yes.
+    surely, surely_not: share of the settings whose interval lies above the threshold, below it.
+    """
+
+    threshold: Real
+    hold: Real
+    entropy: Real
+    surely: Real
+    surely_not: Real
+
+
+class FactorShare(Kept):
+    """One choice's share of the variance over settings: first-order, total and Shapley, each with its 95 % interval.
+
+    The shares are given where there is a variance to be shared.
+    """
+
+    factor: str
+    levels: int
+    first: Real = NAN
+    first_low: Real = NAN
+    first_high: Real = NAN
+    total: Real = NAN
+    total_low: Real = NAN
+    total_high: Real = NAN
+    shapley: Real = NAN
+    shapley_low: Real = NAN
+    shapley_high: Real = NAN
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a variance to be shared."""
+        return "shapley" in self.model_fields_set
+
+    def interval(self, kind: str) -> tuple[float, float, float]:
+        """(share, low, high) of ``first``, ``total`` or ``shapley``."""
+        return getattr(self, kind), getattr(self, f"{kind}_low"), getattr(self, f"{kind}_high")
+
+
+class Interaction(Kept):
+    """The share of what several choices do together."""
+
+    factors: tuple[str, ...]
+    share: Real
+
+
+class Decomposition(Kept):
+    """The variance of faithfulness over settings, and which choices it is due to.
+
+    naive: without the correction for noise, ``noise``: what that takes away. complete: whether the settings are a
+    complete factorial, in which case shares are an exact functional ANOVA. interactions: None where they are not.
+    """
+
+    n_settings: int
+    complete: bool
+    levels: dict[str, tuple[str, ...]]
+    naive: Real
+    noise: Real
+    variance: Real
+    variance_low: Real
+    variance_high: Real
+    beyond_noise: bool
+    factors: tuple[FactorShare, ...]
+    interactions: tuple[Interaction, ...] | None
+
+
+class SourceShares(Kept):
+    """Where a single score's variance comes from (``variance.Sources``), and the faithfulness sensitivity index."""
+
+    method: Real
+    template: Real
+    prompt: Real
+    residual: Real
+    fsi: Real
+    fsi_low: Real
+    fsi_high: Real
+
+
+class SettingValue(Kept):
+    """A circuit's faithfulness in one setting, with 95 % intervals and its place among random circuits.
+
+    nothing_cut: whether the circuit is the whole model there.
+    """
+
+    setting: str
+    levels: dict[str, str]
+    value: Real
+    low: Real
+    high: Real
+    simultaneous_low: Real = NAN
+    simultaneous_high: Real = NAN
+    percentile: Real = NAN
+    percentile_low: Real = NAN
+    percentile_high: Real = NAN
+    random_5: Real = NAN
+    random_50: Real = NAN
+    random_95: Real = NAN
+    nothing_cut: bool = False
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """(value, low, high)."""
+        return self.value, self.low, self.high
+
+
+class AgainstRandom(Kept):
+    """The same analysis of the percentiles among ``n`` random circuits: each setting on a scale of its own."""
+
+    n: int
+    spread: Spread
+    above: Flips
+    variance: Decomposition
+
+
+class CircuitVerdict(Kept):
+    """All of one circuit. The last four are of a circuit file, and not of a store's circuits."""
+
+    name: str
+    values: tuple[SettingValue, ...]
+    spread: Spread
+    flips: Flips
+    variance: Decomposition
+    variance_of_complete_part: Decomposition | None
+    random: AgainstRandom | None = None
+    nothing_cut: int = 0
+    sources: SourceShares | None = None
+    file: str | None = None
+    edges: int | None = None
+
+    @property
+    def exact(self) -> Decomposition:
+        """The decomposition that is an exact functional ANOVA."""
+        return self.variance_of_complete_part or self.variance
+
+
+class Settings(Kept):
+    """The grid: how many settings have a value, their levels, and what a level weighs among those of its factor."""
+
+    n: int
+    levels: dict[str, tuple[str, ...]]
+    complete: bool = False
+    weights: dict[str, dict[str, Real]] = {}
+    level_weights: dict[str, dict[str, Real]] = {}
+
+    @property
+    def varying(self) -> list[str]:
+        """The factors with more than one level that has a value."""
+        return [factor for factor, levels in self.levels.items() if len(levels) > 1]
+
+
+class UndefinedSettings(Kept):
+    """Settings that have no value, and why."""
+
+    reason: str
+    n: int
+    settings: tuple[str, ...]
+
+
+class PairOfCircuits(Kept):
+    """Two circuits: their difference in every setting, and in how many pairs of settings its sign reverses."""
+
+    first: str
+    second: str
+    difference: tuple[Real, ...]
+    low: tuple[Real, ...]
+    high: tuple[Real, ...]
+    first_better: Real
+    second_better: Real
+    setting_pairs: int
+    reversals_raw: int
+    reversals_significant: int
+    reversals_simultaneous: int
+
+
+class Comparison(Kept):
+    """Whether the settings agree about which of several circuits is better (``comparison.comparison``)."""
+
+    pairs: tuple[PairOfCircuits, ...]
+    setting_pairs: int
+    reversals_raw_rate: Real
+    reversals_significant_rate: Real
+    reversals_simultaneous_rate: Real
+    kendall_w: Real
+    kendall_tau: dict[str, dict[str, dict[str, Real]]]
+    ranks: dict[str, tuple[Real, ...]]
+    best: dict[str, Real]
+
+
+class Verdicts(Kept):
+    """What a card says of circuits in a grid of settings; ``comparison`` where they are several."""
+
+    settings: Settings
+    circuits: tuple[CircuitVerdict, ...]
+    comparison: Comparison | None = None
+
+
+class GridVerdicts(Verdicts):
+    """The same of circuits that were measured on prompts; ``resampled``: what the intervals are over."""
+
+    prompts: int
+    templates: int
+    resampled: str
+    undefined: tuple[UndefinedSettings, ...]
+
+
+class SensitivityCard(GridVerdicts, File):
+    """The content of ``card.json``: what was measured, on what, what came out, and a paragraph for a paper."""
+
+    format: int = FORMAT
+    version: str
+    task: str
+    model: str
+    model_hash: str
+    split: str
+    data_hash: str
+    n_edges: int
+    seed: int
+    random: int
+    pairings: int
+    paragraph: str = ""
+
+    model_config = {"protected_namespaces": ()}
+
+    def as_json(self) -> dict[str, Any]:
+        """As in every file; unknown numbers are null."""
+        return plain(super().as_json())
