@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+import circuitmeter
 from circuitmeter.suite.cli import main
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.tasks import TASKS
@@ -60,3 +61,14 @@ def test_every_page_is_found_from_the_first():
     linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text()))
     assert linked == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
     assert {"method-author.md", "extending.md"} <= set(pages())
+
+
+def test_every_page_is_in_the_sites_menu():
+    listed = re.findall(r"([\w-]+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_the_api_page_has_every_public_name():
+    named = {line.rpartition(".")[2] for line in (DOCS / "api.md").read_text().splitlines() if line.startswith(":::")}
+    renamed = {"load_task": "load"}
+    assert named == {renamed.get(name, name) for name in circuitmeter.__all__} - {"__version__"}
