@@ -11,17 +11,26 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 from typing import Any, NoReturn
 
 from .errors import CircuitMeterError, SpecError, one_line
 from .reading import shown
-from .verbs import VERBS
+from .verbs import GROUPS, VERBS
 
 _DESCRIPTION = (
     "Tells whether a circuit-discovery method works: on models whose circuits are known, under every ablation."
 )
-_EPILOG = "circuitmeter run quick    runs the quick benchmark and writes its report (no download, no GPU, two minutes)"
+_WORDS = {
+    "edge": "from what one component writes to what another reads; a circuit is a set of edges",
+    "ablation": "what a cut edge carries instead: nothing, a mean, the counterfactual prompt's activation, ...",
+    "objective": "the number a circuit is to keep, such as the logit difference",
+    "cell": "one method on one task under one ablation, objective and seed: what a benchmark consists of",
+    "setting": "everything that a faithfulness depends on: what is cut, how, and how it is summed up",
+}
+_EXAMPLE = "circuitmeter run quick, the quick benchmark and its report (no download, no GPU, two minutes)."
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -42,13 +51,36 @@ class Parser(argparse.ArgumentParser):
         raise SpecError(f"{message}; `{self.prog} --help` says more.")
 
 
+class WholeCommand(Parser):
+    """The command itself, whose help lists its verbs in groups and explains five words."""
+
+    def format_help(self) -> str:
+        width = min(get_terminal_size().columns, 120) - 2
+        groups = {title: {verb.NAME: verb.HELP for verb in verbs} for title, verbs in GROUPS.items()}
+        parts = [
+            f"{self.format_usage()}\n{textwrap.fill(_DESCRIPTION, width)}",
+            *(_listed(title, entries, width) for title, entries in groups.items()),
+            _listed("words", _WORDS, width),
+            textwrap.fill(f"{self.prog} VERB --help says more. For example: {self.epilog}", width),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+
+def _listed(title: str, entries: Mapping[str, str], width: int) -> str:
+    """A heading, and below it names with what is said of each, wrapped."""
+    lines = [f"{title}:"]
+    for name, text in entries.items():
+        lines += textwrap.wrap(text, width, initial_indent=f"  {name:<18}", subsequent_indent=" " * 20)
+    return "\n".join(lines)
+
+
 def build_parser() -> Parser:
     """The grammar: one subcommand a verb."""
     from circuitmeter import __version__
 
-    parser = Parser(prog="circuitmeter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    parser = WholeCommand(prog="circuitmeter", description=_DESCRIPTION, epilog=_EXAMPLE, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"circuitmeter {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     for verb in VERBS:
         sub = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP, epilog=verb.EPILOG, allow_abbrev=False)
         verb.add_arguments(sub)

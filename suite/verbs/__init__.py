@@ -26,22 +26,11 @@ from . import (
     validate,
 )
 
-VERBS = (
-    listing,
-    plan,
-    run,
-    report,
-    check,
-    merge,
-    validate,
-    discover,
-    evaluate,
-    sensitivity,
-    convert,
-    compare,
-    stability,
-    reproduce,
-    truth,
-    show,
-    train_dictionary,
-)
+# In the groups and the order of `circuitmeter --help`.
+GROUPS = {
+    "look around": (listing, show),
+    "measure methods over a benchmark": (validate, plan, run, report, check, merge, reproduce),
+    "find and judge one circuit": (discover, evaluate, sensitivity, stability, compare, convert),
+    "make models": (truth, train_dictionary),
+}
+VERBS = tuple(verb for group in GROUPS.values() for verb in group)
