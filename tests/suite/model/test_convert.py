@@ -1,6 +1,7 @@
 """Models of other libraries: logits equal to the source's, whatever the configuration, or a refusal."""
 
 import math
+import re
 from copy import deepcopy
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ LLAMA3 = {
 }
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+# One factor for each pair of rotated dimensions of PHI3.
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [1.0, 4.0]}
 SMALL = dict(
     hidden_size=16,
     intermediate_size=24,
@@ -78,17 +81,46 @@ SOURCES = {
             "tie_word_embeddings": True,
         },
     ),
+    "qwen-3, llama3": ("Qwen3", {**SMALL, "rope_scaling": LLAMA3, "rope_theta": 500000.0, "hidden_act": "gelu"}),
+    "qwen-3, linear": ("Qwen3", {**SMALL, "rope_scaling": LINEAR, "num_key_value_heads": 1, "rms_norm_eps": 1e-2}),
+    "qwen-3, yarn": ("Qwen3", {**SMALL, "rope_scaling": YARN, "num_key_value_heads": 4}),
     "phi-3": ("Phi3", PHI3),
+    "phi-3, rotated in part": ("Phi3", {**PHI3, "head_dim": 8, "partial_rotary_factor": 0.5}),
+    "phi-3, ungrouped, gelu": (
+        "Phi3",
+        {**PHI3, "num_key_value_heads": 4, "hidden_act": "gelu", "rms_norm_eps": 1e-2, "rope_theta": 500.0},
+    ),
     "phi-3, windows, tied": ("Phi3", {**PHI3, "sliding_window": 9, "tie_word_embeddings": True}),
     "gemma-3": ("Gemma3Text", GEMMA3),
     "gemma-3, capped, untied": (
         "Gemma3Text",
-        {**GEMMA3, "final_logit_softcapping": 3.0, "tie_word_embeddings": False},
+        {
+            **GEMMA3,
+            "final_logit_softcapping": 3.0,
+            "tie_word_embeddings": False,
+            "head_dim": 6,
+            "query_pre_attn_scalar": 9,
+            "hidden_activation": "gelu",
+        },
+    ),
+    "gemma-3, full": ("Gemma3Text", {**GEMMA3, "layer_types": ["full_attention"] * 3, "num_key_value_heads": 1}),
+    "gemma-3, windows alone": ("Gemma3Text", {**GEMMA3, "layer_types": ["sliding_attention"] * 3, "sliding_window": 4}),
+    "gemma-3, two rotations, linear": (
+        "Gemma3Text",
+        {**GEMMA3, "rope_scaling": LINEAR, "rope_theta": 500000.0, "rope_local_base_freq": 100.0, "rms_norm_eps": 1e-2},
     ),
     "gpt-j": ("GPTJ", GPTJ),
+    "gpt-j, tied, relu": (
+        "GPTJ",
+        {**GPTJ, "tie_word_embeddings": True, "activation_function": "relu", "layer_norm_epsilon": 1e-2},
+    ),
     "gpt-j, rotated whole, its own width": ("GPTJ", {**GPTJ, "rotary_dim": 8, "n_inner": 24}),
     "gpt-neo": ("GPTNeo", NEO),
     "gpt-neo, its own width": ("GPTNeo", {**NEO, "intermediate_size": 24, "activation_function": "relu"}),
+    "gpt-neo, untied": ("GPTNeo", {**NEO, "tie_word_embeddings": False, "layer_norm_epsilon": 1e-2}),
+    "gpt-neo, global": ("GPTNeo", {**NEO, "attention_types": [[["global"], 2]]}),
+    "gpt-neo, local": ("GPTNeo", {**NEO, "attention_types": [[["local"], 2]]}),
+    "gpt-neo, a window of all": ("GPTNeo", {**NEO, "window_size": 32}),
     "qwen-2.5": ("Qwen2", {**SMALL, "tie_word_embeddings": True}),
     "gemma-2": ("Gemma2", GEMMA),
     "gemma-2, windows, untied": ("Gemma2", {**GEMMA, "sliding_window": 16, "tie_word_embeddings": False}),
@@ -174,7 +206,16 @@ def test_models_that_differ_in_their_rotations_alone_have_different_hashes():
     assert plain.weights_hash != scaled.weights_hash
 
 
-WINDOWED = ("mistral, windows", "gemma-2, windows, untied", "qwen-3, windows, biases, tied", "gemma-3", "gpt-neo")
+WINDOWED = (
+    "mistral, windows",
+    "gemma-2, windows, untied",
+    "qwen-3, windows, biases, tied",
+    "phi-3, windows, tied",
+    "gemma-3",
+    "gemma-3, windows alone",
+    "gpt-neo",
+    "gpt-neo, local",
+)
 
 
 @pytest.mark.parametrize("name", WINDOWED)
@@ -217,22 +258,46 @@ def test_attribution_is_the_derivative_of_cutting(name):
     assert scores[exists].abs().max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "name, changes, reason",
-    [
-        ("gpt2", {"activation_function": "tanh"}, "activation 'tanh'"),
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
-        ("llama 1", {"mlp_bias": True}, "mlp_bias=True"),
-        ("llama 1", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
-        ("qwen-2.5", {"num_key_value_heads": 8}, "4 heads and 8 of keys and values"),
-        ("gemma-2", {"attention_bias": True}, "attention_bias=True"),
-        ("gemma-3", {"attn_logit_softcapping": 2.0}, "attn_logit_softcapping=2.0"),
-    ],
-)
+REFUSED = [
+    ("gpt2", {"activation_function": "tanh"}, "activation 'tanh'"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ("llama 1", {"mlp_bias": True}, "mlp_bias=True"),
+    ("llama 1", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+    ("qwen-2.5", {"num_key_value_heads": 8}, "4 heads and 8 of keys and values"),
+    ("gemma-2", {"attention_bias": True}, "attention_bias=True"),
+    ("gemma-3", {"attn_logit_softcapping": 2.0}, "attn_logit_softcapping=2.0"),
+    ("gemma-3", {"attention_bias": True}, "attention_bias=True"),
+    ("gemma-3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
+    ("qwen-3", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+    ("phi-3", {"hidden_act": "tanh"}, "activation 'tanh'"),
+    ("phi-3", {"rope_scaling": LONGROPE, "original_max_position_embeddings": 16}, "change with the length"),
+    ("gpt-j", {"rotary_dim": 0}, "rotary_dim='no'"),
+]
+
+
+@pytest.mark.parametrize("name, changes, reason", REFUSED)
 def test_what_cannot_be_converted_is_refused(name, changes, reason):
     with pytest.raises(ModelError, match="cannot be converted") as error:
         from_huggingface(source(name, **changes))
     assert reason in str(error.value)
+
+
+# Sizes, and what training, generation and caching alone read.
+NO_OPTION = re.compile(
+    r"_|vocab_size|hidden_size|n_embd|num_(hidden_)?layers|n_layer|num_(attention_)?heads|n_head|intermediate_size"
+    r"|n_positions|max_position_embeddings|initializer_range|use_cache|\w+_token_id|\w*dropout|\w+_pdrop"
+)
+
+
+@pytest.mark.parametrize("kind", ["Qwen3", "Gemma3Text", "Phi3", "GPTJ", "GPTNeo"])
+def test_every_option_of_a_family_takes_two_values_or_is_refused(kind):
+    tried = [(name, {}) for name, (its, _) in SOURCES.items() if its == kind]
+    tried += [(name, changes) for name, changes, _ in REFUSED if SOURCES[name][0] == kind]
+    given = [source(name, **changes).config.to_dict() for name, changes in tried]
+    common = set(transformers.PretrainedConfig().to_dict()) - {"tie_word_embeddings"}
+    options = {name for config in given for name in config if name not in common and not NO_OPTION.match(name)}
+    fixed = {name for name in options if len({repr(config.get(name)) for config in given}) == 1}
+    assert not fixed
 
 
 def test_an_unknown_architecture_is_refused_by_name():
