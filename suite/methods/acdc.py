@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from hashlib import blake2b
 from random import Random
 
 import torch
@@ -78,11 +79,8 @@ def discover(
     low, high, count = GRIDS.get(objective.name, OTHER_GRID)
     sweep = sorted(thresholds) or (10 ** torch.linspace(low, high, count, dtype=torch.float64)).tolist()
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
-    plain = float(evaluator.loss(model.graph.exists[None])[0])
-    width = max(1, masks_at_once // len(sweep))
     groups = visiting_order(model.graph, order, seed, direct)
-    sweeps = {tau: _sweep(model.graph, groups, tau, plain, absolute, width) for tau in sweep}
-    kept, evaluations = _run_together(sweeps, evaluator)
+    kept, evaluations = sweep_thresholds(evaluator, groups, sweep, masks_at_once, absolute=absolute)
 
     values = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
     for tau in sweep:
@@ -160,18 +158,39 @@ def _sweep(
     return kept
 
 
-def _run_together(
-    sweeps: dict[float, Generator[_Masks, list[float], Tensor]], evaluator: Evaluator
+def sweep_thresholds(
+    evaluator: Evaluator,
+    groups: list[list[Cut]],
+    thresholds: Sequence[float],
+    masks_at_once: int,
+    *,
+    absolute: bool = False,
 ) -> tuple[dict[float, Tensor], int]:
-    """Runs all thresholds' sweeps in step; a circuit that several of them ask for is evaluated once."""
-    known: dict[bytes, float] = {}
+    """The edges [W, R] that each threshold keeps, and how many circuits were evaluated, the whole model not counted.
+
+    All thresholds' sweeps run in step; a circuit that several of them ask for in one round is evaluated once. Known
+    losses are held by a digest of the circuit and dropped after the round: whole masks of all rounds would fill tens of
+    GB on GPT-2 small. The masks of a round are sorted by the first layer they cut, because those of one pass start
+    together, at the lowest.
+
+    Args:
+        groups: what is tried, in order (see ``visiting_order``).
+        masks_at_once, absolute: as in ``discover``.
+    """
+    graph = evaluator.model.graph
+    plain, width = float(evaluator.loss(graph.exists[None])[0]), max(1, masks_at_once // len(thresholds))
+    sweeps = {tau: _sweep(graph, groups, tau, plain, absolute, width) for tau in thresholds}
     kept: dict[float, Tensor] = {}
     asked = {tau: next(sweep) for tau, sweep in sweeps.items()}
+    evaluated = 0
     while asked:
-        keys = {tau: [mask.numpy().tobytes() for mask in masks] for tau, masks in asked.items()}
-        new = {key: mask for tau in asked for key, mask in zip(keys[tau], asked[tau], strict=True) if key not in known}
-        if new:
-            known |= zip(new, evaluator.loss(torch.stack(list(new.values()))).tolist(), strict=True)
+        keys = {tau: [_digest(mask) for mask in masks] for tau, masks in asked.items()}
+        new = {key: mask for tau in asked for key, mask in zip(keys[tau], asked[tau], strict=True)}
+        first = {key: evaluator.model.first_cut_layer(mask[None], graph.exists) for key, mask in new.items()}
+        order = sorted(new, key=first.__getitem__)
+        losses = evaluator.loss(torch.stack([new[key] for key in order])).tolist()
+        known = dict(zip(order, losses, strict=True))
+        evaluated += len(known)
         following = {}
         for tau in asked:
             try:
@@ -179,4 +198,9 @@ def _run_together(
             except StopIteration as end:
                 kept[tau] = end.value
         asked = following
-    return kept, len(known)
+    return kept, evaluated
+
+
+def _digest(mask: Tensor) -> bytes:
+    """16 bytes that stand for a mask."""
+    return blake2b(mask.numpy().data, digest_size=16).digest()

@@ -1,5 +1,7 @@
 """What each method must equal: exact patching on a linear model, plain loops, sums that are known beforehand."""
 
+import tracemalloc
+
 import pytest
 import torch
 from oracles import ARCHITECTURES, linear_model, plain_acdc, plain_cut, small_data, small_model, written
@@ -12,7 +14,7 @@ from circuitmeter.suite.intervention.ablation import Ablation, names
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, method
-from circuitmeter.suite.methods.acdc import visiting_order
+from circuitmeter.suite.methods.acdc import sweep_thresholds, visiting_order
 from circuitmeter.suite.model.passes import count_passes
 
 PATCH = Ablation.parse("patch")
@@ -226,6 +228,35 @@ def test_acdc_spends_less_than_a_pass_an_edge_and_threshold():
     with count_passes() as passes:
         found = discover("acdc", model, data, objective="kl")
     assert passes.forward / data.n < 0.5 * len(found.circuits) * model.graph.n_edges
+
+
+def test_acdc_evaluates_a_circuit_once_a_round_and_sorts_the_round_by_first_cut_layer(monkeypatch):
+    model, data, rounds = small_model(n_layers=4), small_data(n=3), []
+    loss = Evaluator.loss
+
+    def recorded(self, masks):
+        rounds.append(masks.clone())
+        return loss(self, masks)
+
+    monkeypatch.setattr(Evaluator, "loss", recorded)
+    found = discover("acdc", model, data, objective="kl")
+    for masks in rounds:
+        assert len(masks.unique(dim=0)) == len(masks)
+        layers = [model.first_cut_layer(mask[None], model.graph.exists) for mask in masks]
+        assert layers == sorted(layers)
+    assert sum(map(len, rounds)) == 1 + found.diagnostics["circuits_evaluated"]
+
+
+def test_acdc_forgets_the_circuits_of_earlier_rounds():
+    model, data = small_model(n_layers=4), small_data(n=3)
+    evaluator = Evaluator(model, data, PATCH, OBJECTIVES.get("kl"))
+    groups, thresholds = visiting_order(model.graph, "reverse", 0), [10.0**-i for i in range(8)]
+    sweep_thresholds(evaluator, groups[:1], thresholds, 8)  # what the first call leaves behind is not counted
+    tracemalloc.start()
+    _, evaluated = sweep_thresholds(evaluator, groups, thresholds, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * evaluated * model.graph.exists.numel(), (peak, evaluated)
 
 
 def test_baselines():
