@@ -95,8 +95,8 @@ def _families(names: Iterable[str]) -> str:
         family, slash, own = name.partition("/")
         found[family].append(own if slash else "")
     texts = []
-    for family, own in found.items():
-        inside = ", ".join(filter(None, own)) if len(own) <= MOST_NAMES else f"{len(own)} of them"
+    for family, members in found.items():
+        inside = ", ".join(filter(None, members)) if len(members) <= MOST_NAMES else f"{len(members)} of them"
         texts.append(f"{family} ({inside})" if inside else family)
     return "; ".join(texts)
 
@@ -132,7 +132,7 @@ def _values(values: set[str]) -> str:
 
 def _settings(done: Sequence[Record]) -> str:
     ablations = ordered_ablations({record.identity.ablation for record in done})
-    objectives = ordered_objectives({record.identity.objective for record in done} - {None})
+    objectives = ordered_objectives(filter(None, (record.identity.objective for record in done)))
     text = f"Ablation{'s' * (len(ablations) != 1)}: {listed(ablations)}."
     return f"{text} Objective{'s' * (len(objectives) != 1)}: {listed(objectives)}." if objectives else text
 

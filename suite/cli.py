@@ -103,11 +103,12 @@ def refuse_empty_and_renamed(arguments: Sequence[str]) -> None:
                 f"{argument.strip().rstrip('=') or before or 'the first argument'} is empty; give it a value."
             )
     verb = next((verb for verb in VERBS if arguments and verb.NAME == arguments[0]), None)
+    name = "" if verb is None else verb.NAME
     for argument in arguments:
         flag, _, value = argument.partition("=")
         for old, new in getattr(verb, "RENAMED", {}).items():
             if flag == old:
-                raise SpecError(f"{old} of {verb.NAME} is called {new} now; write {new}{f'={value}' if value else ''}.")
+                raise SpecError(f"{old} of {name} is called {new} now; write {new}{f'={value}' if value else ''}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ class Data:
     clean: Tensor
     counterfactual: Tensor | None
     read: Tensor
-    lengths: Tensor | None = None
+    lengths: Tensor = None  # all P, once it is made
     answers: Tensor | None = None
     wrong: Tensor | None = None
     reference: Tensor | None = None
@@ -104,13 +104,15 @@ class Data:
     def batch(self, rows: Tensor) -> Batch:
         """The given rows, trimmed to the longest of them."""
         stop = int(self.lengths[rows].max())
-        take = [None if part is None else part[rows, :stop] for part in (self.clean, self.counterfactual, self.read)]
         return Batch(
             rows,
-            *take,
-            self.lengths[rows],
-            *(None if part is None else part[rows] for part in (self.answers, self.wrong)),
-            {name: where[rows, :stop] for name, where in (self.positions or {}).items()},
+            clean=self.clean[rows, :stop],
+            counterfactual=None if self.counterfactual is None else self.counterfactual[rows, :stop],
+            read=self.read[rows, :stop],
+            lengths=self.lengths[rows],
+            answers=None if self.answers is None else self.answers[rows],
+            wrong=None if self.wrong is None else self.wrong[rows],
+            positions={name: where[rows, :stop] for name, where in (self.positions or {}).items()},
         )
 
     def select(self, rows: Tensor) -> Data:

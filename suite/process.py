@@ -7,6 +7,7 @@ had.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -68,7 +69,7 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.proce
     else:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
-        server = forkserver._forkserver
+        server: Any = forkserver._forkserver  # its address is private to Python
         server.ensure_running()
         process = context.Process(target=_begin, args=(server._forkserver_address, _Stderr(), target, arguments))
     process.start()
@@ -98,8 +99,9 @@ def _begin(server: str | None, stderr: int, target: Callable[..., None], argumen
     """The first thing that a new process does; ``server``: the address of the one that forked it."""
     os.dup2(stderr, sys.stderr.fileno())
     if server is not None:  # it forks this process's own ones, too; Python would start another one here
-        forkserver._forkserver._forkserver_address = server
-        forkserver._forkserver.ensure_running = resource_tracker._resource_tracker.ensure_running
+        ours: Any = forkserver._forkserver
+        ours._forkserver_address = server
+        ours.ensure_running = resource_tracker._resource_tracker.ensure_running
     _prepare()
     target(*arguments)
 
@@ -147,12 +149,14 @@ def _answer(pipe: Connection, function: Callable[..., bytes], arguments: tuple[A
     """The life of the process: one call, one answer."""
     os.setpgid(0, 0)  # so that what it starts can be ended with it
     own = os.getpid()
+    answer: bytes | None = None
+    head: dict[str, Any] = {"answer": True}
     try:
-        answer, head = function(*arguments), {"answer": True}
+        answer = function(*arguments)
     except SystemExit as error:
-        answer, head = None, {"exit": one_line(repr(error.code), 80)}
+        head = {"exit": one_line(repr(error.code), 80)}
     except BaseException as error:  # whatever it is, it is the answer to give
-        answer, head = None, told(error)
+        head = told(error)
     if os.getpid() != own:  # a copy that the function forked, which has nothing to say
         os._exit(0)
     with suppress(OSError):
@@ -172,13 +176,15 @@ def _prepare() -> None:
     """Makes a new process quiet on stdout, deaf to Ctrl-C, and one that does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a method prints must not mix with --json
-    sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     """Ends this process, and what it started in its own group, when its parent is gone: nobody waits any more."""
-    wait([multiprocessing.parent_process().sentinel])
+    if (parent := multiprocessing.parent_process()) is not None:
+        wait([parent.sentinel])
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
@@ -187,7 +193,8 @@ def _end_with_parent() -> None:
 def _end(process: multiprocessing.process.BaseProcess) -> None:
     """Ends a process and everything in the group that it leads, and waits for it."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
     process.close()

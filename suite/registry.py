@@ -64,7 +64,7 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in entry_points(group=self._group):
+        for point in entry_points(group=self._group or ""):
             loaded = point.load()  # a plug-in registers itself on import, or is the thing itself
             if point.name not in self._items and loaded is not None:
                 self.add(point.name, loaded)

@@ -6,6 +6,9 @@ look at the scores of each prompt: what chance could have given is left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -147,5 +150,11 @@ def _has_an_edge(edges: np.ndarray, ends: np.ndarray, nodes: range, n_edges: int
     return values, np.r_[row_of[ends[at]], np.arange(len(nodes))], np.r_[edges[at], n_edges + np.array(nodes)]
 
 
-SELECTIONS = {"top-n": top_n, "greedy": greedy, "pnr": by_sign, "ilp": by_program}
+Selection = Literal["top-n", "greedy", "pnr", "ilp"]
+SELECTIONS: dict[Selection, Callable[..., Circuit]] = {
+    "top-n": top_n,
+    "greedy": greedy,
+    "pnr": by_sign,
+    "ilp": by_program,
+}
 """Rules that make a circuit of a size from scores alone: (scores, n, absolute) -> Circuit."""

@@ -146,7 +146,7 @@ def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
 
 def _dropped(circuit: CircuitVerdict) -> str:
     """The levels that the complete part leaves out."""
-    kept = circuit.variance_of_complete_part.levels
+    kept = circuit.exact.levels
     dropped = [
         f"{factor} {level}"
         for factor, levels in circuit.variance.levels.items()

@@ -21,7 +21,7 @@ class Circuits(Chapter):
         found = _shown(results)
         if not found.shown:
             return ()
-        text = (
+        text: tuple[str, ...] = (
             "What a method's best edges have in common with the true circuit of its ablation. The slider says how many "
             "edges; it starts at the true size. Point at an edge or a node, or reach it with the Tab key, to see names "
             "and scores; choose a node to see what is upstream and downstream of it. Layers from bottom to top; q, k "

@@ -104,7 +104,7 @@ def verdicts(table: pd.DataFrame, threshold: float) -> Table:
 def in_words(found: Sensitivity) -> tuple[str, ...]:
     """What the numbers mean, for somebody who reads nothing else; empty where nothing was evaluated twice."""
     table = found.table[~found.table["label"].map(method_of).isin(BASELINES)]
-    if table.empty or found.card is None:
+    if table.empty or found.card is None or found.most_moved is None:
         return ()
     which = size_of_circuit(found.size)
     contested = table[(table["surely"] > 0) & (table["surely_not"] > 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -45,8 +47,19 @@ def precision_recall(means: pd.DataFrame) -> Figure:
                 band = corners(curve)
                 ax.fill_between(band["x"], band["low"], band["high"], color=look.color, alpha=0.10, lw=0, step="pre")
             width = max(2.2 - 0.22 * order, 0.9)
-            style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
-            style |= {"markevery": (5 + 4 * order, 25), "drawstyle": "steps-pre", "zorder": 3 + 0.1 * order}
+            style: dict[str, Any] = {
+                "color": look.color,
+                "ls": look.line,
+                "lw": width,
+                "marker": look.marker,
+                "ms": 3.5,
+            }
+            style |= {
+                "marker": look.marker,
+                "markevery": (5 + 4 * order, 25),
+                "drawstyle": "steps-pre",
+                "zorder": 3 + 0.1 * order,
+            }
             ax.plot(curve["x"], curve["mean"], **style, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel="Recall" if bottom else "", ylabel="Precision" if first else "")
         ax.set_xticks(**FRACTION_TICKS)

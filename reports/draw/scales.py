@@ -39,14 +39,14 @@ class LogScale:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
         if self.zero is not None:
             ticks = [self.zero, *(tick for tick in ticks if tick > self.zero * 2)]
-            self._break(ax, name)
+            self._break(ax, name, self.zero)
         axis.set_major_locator(FixedLocator(ticks))
         axis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == self.zero else plain(value)))
         axis.set_minor_locator(NullLocator())
 
-    def _break(self, ax: Axes, name: str) -> None:
+    def _break(self, ax: Axes, name: str, zero: float) -> None:
         """Two strokes on the axis between the zero and the smallest number."""
-        middle = math.sqrt(self.zero * self.low)
+        middle = math.sqrt(zero * self.low)
         stroke = {"color": "#444444", "lw": 0.6, "clip_on": False, "zorder": 6}
         marker = {"marker": (2, 0, -20 if name == "x" else 70), "ms": 5, "ls": ""}
         transform = ax.get_xaxis_transform() if name == "x" else ax.get_yaxis_transform()

@@ -87,10 +87,10 @@ def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[
         y = [labels.index(name) for name in rows.loc[kind, "label"]]
         if x:
             ax.plot(x, y, ls="", clip_on=False, **look)
-    for x, name in enumerate(gates):
+    for column, name in enumerate(gates):
         if not (rows["structure"] == name).any():
             middle, word = (len(labels) - 1) / 2, "not certified" if len(labels) > 6 else "none"
-            ax.text(x, middle, word, rotation=90, ha="center", va="center", fontsize=6, color="#666666")
+            ax.text(column, middle, word, rotation=90, ha="center", va="center", fontsize=6, color="#666666")
     ax.set(xlim=(-0.6, len(gates) - 0.4), ylim=(len(labels) - 0.4, -0.6))
     ax.set_xticks(range(len(gates)), gates, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(labels)), map(_short, labels))

@@ -83,7 +83,8 @@ def _element(svg: bytes, prefix: str, title: str) -> str:
     text = re.sub(r'((?:xlink:href|href)="#|url\(#)', rf"\g<1>{prefix}-", text)
     text = text.replace("fill: #ffffff", "fill: var(--blank)").replace("stroke: #ffffff", "stroke: var(--blank)")
     opening, rest = text.split(">", 1)
-    width = float(re.search(r'width="([\d.]+)pt"', opening).group(1)) / 72
+    stated = re.search(r'width="([\d.]+)pt"', opening)
+    width = float(stated[1]) / 72 if stated else 0.0
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     # At most a third larger than in print, so that letters are no larger than the page's own.
     return f'{opening} role="img" aria-label="{escape(title)}" style="max-width:{width * 1.35:.2f}in">{rest}'

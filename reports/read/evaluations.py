@@ -66,7 +66,10 @@ def _add(columns: dict[str, list], cell: Mapping[str, Any], found: EvaluationRec
     """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
     circuits = found.circuits
     notes = [", ".join(f"{name}={value}" for name, value in circuit.label.items()) for circuit in circuits]
-    of_circuits = {"size": [str(circuit.size) for circuit in circuits], "circuit_label": notes}
+    of_circuits: dict[str, list[str] | list[int]] = {
+        "size": [str(circuit.size) for circuit in circuits],
+        "circuit_label": notes,
+    }
     of_circuits["circuit_edges"] = [circuit.n_edges for circuit in circuits]
     fixed = {**cell, "selection": found.identity.selection, "split": found.split}
     for row in found.rows:

@@ -28,7 +28,7 @@ def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
     a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its source ran.
     """
     parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    objectives: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    objectives: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
     versions = defaultdict(set)
     for identity in identities.values():
         method = identity.method

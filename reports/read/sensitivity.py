@@ -30,7 +30,7 @@ MOST_CIRCUITS = 4
 COLUMNS = ["label", "ablation", "n_programs", "n_settings", "worst_setting", "worst", "worst_low", "worst_high"]
 COLUMNS += ["best_setting", "best", "best_low", "best_high", "range", "range_low", "range_high"]
 COLUMNS += ["hold", "surely", "surely_not", "factor", "share", "share_low", "share_high"]
-_NO_RANDOM = dict.fromkeys(
+_NO_RANDOM: dict[str, Any] = dict.fromkeys(
     ("percentile", "percentile_low", "percentile_high", "random_5", "random_50", "random_95"), float("nan")
 )
 

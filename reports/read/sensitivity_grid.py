@@ -53,7 +53,7 @@ def grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[Grid]:
         # A median over the few programs for which a setting has a meaning is another measure.
         columns = {key: column for key, column in columns.items() if 2 * len(column) >= max(4, len(programs))}
         if len(columns) > 1:
-            settings = _ordered(columns)
+            settings = _ordered(tuple(columns))
             values = [[columns[setting].get(name, float("nan")) for setting in settings] for name in programs]
             found.append(Grid(label, ablation, settings, np.array(values)))
     return found

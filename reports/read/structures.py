@@ -9,7 +9,7 @@ that is given the answer takes no part: where several circuits suffice, what it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
     for record, columns in zip(records, cell_columns(records), strict=True):
         identity = record.identity
         structure = structure_of(identity.task)
-        if not record.done or identity.method == ORACLE or structure is None:
+        if not record.done or identity.truth is None or identity.method == ORACLE or structure is None:
             continue
         certificate = store.truth(identity.truth)
         claim = certificate.ablations.get(identity.ablation)
@@ -85,7 +85,7 @@ def structures(table: pd.DataFrame) -> pd.DataFrame:
     shares = shares.rename(columns={"mean": "found", "size": "n_cells"})
     by_label, by_structure = (shares.groupby(name)["found"].mean().round(9) for name in ("label", "structure"))
     place = {name: i for i, name in enumerate(ordered_ablations(shares["ablation"]))}
-    keys = {
+    keys: dict[str, dict[str, Any]] = {
         "label": {name: (method_of(name) in BASELINES, -share, name) for name, share in by_label.items()},
         "structure": {
             name: (name in (*FAMILIES.values(), NORMS), -share, name) for name, share in by_structure.items()

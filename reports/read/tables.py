@@ -300,8 +300,8 @@ def run_table(recovery: pd.DataFrame, metrics: Sequence[str] = ("auroc", "averag
     for (task, ablation, label), places in groups(own, ["task", "ablation", "label"]):
         row: dict[str, Any] = {"task": task, "ablation": ablation, "label": label, "n_seeds": len(places)}
         for metric in metrics:
-            ends = (metric, f"{metric}_low", f"{metric}_high")
-            row |= dict(zip(ends, _over_seeds(known(numbers[metric][places])), strict=True))
+            columns = (metric, f"{metric}_low", f"{metric}_high")
+            row |= dict(zip(columns, _over_seeds(known(numbers[metric][places])), strict=True))
         rows.append(row | {name: _median(known(numbers[name][places])) for name in ("seconds", "passes")})
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
     table = pd.DataFrame(rows, columns=["task", "ablation", "label", "n_seeds", *ends, "seconds", "passes"])

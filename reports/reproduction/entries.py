@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
-TABLES = (
+TableName = Literal[
     "recovery",
     "circuits",
     "evaluated",
@@ -22,7 +22,7 @@ TABLES = (
     "manual_roc",
     "reports",
     "comparisons",
-)
+]
 """The tables of ``measured.py``, of which values and figures are taken."""
 
 
@@ -57,7 +57,7 @@ class Measured(BaseModel):
     """
 
     model_config = _STRICT
-    table: Literal[TABLES]
+    table: TableName
     where: dict[str, Any] = Field(default_factory=dict)
     column: str
     statistic: Literal["mean", "median", "max", "min", "count"] = "mean"
@@ -137,7 +137,7 @@ class Drawing(BaseModel):
     draw: Literal["lines", "scatter", "boxes", "matrix", "histogram"]
     title: str
     caption: str
-    table: Literal[TABLES] | None = None
+    table: TableName | None = None
     where: dict[str, Any] = Field(default_factory=dict)
     panel: str = ""
     series: str = "label"

@@ -59,6 +59,7 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
     for value in manifest.values:
         wanted = models.get(value.part) if value.part else None
         ours, how = _ours(value, curves, tables, model if wanted else None)
+        verdict: Verdict
         if ours is not None and wanted and not value.points and not _is(model, wanted):
             how = f"measured on {model}"
             verdict, because = "other model", f"the paper's is {wanted}"

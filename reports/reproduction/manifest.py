@@ -106,7 +106,7 @@ class Manifest(BaseModel):
     def instead(self, part: str | None, model: str | None) -> str:
         """Which model was taken instead of the paper's, in parts of this name or in any; nothing where it is its."""
         parts = [each for each in self.part if each.model and fnmatchcase(each.name, part or "*")]
-        wanted = sorted({each.model for each in parts} - {model})
+        wanted = sorted({each.model for each in parts if each.model} - {model})
         return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 
     def curves(self) -> list[dict[str, Any]]:
@@ -131,9 +131,14 @@ class Manifest(BaseModel):
 
     def _entry(self, table: Table, group: str, row: str, column: Any, number: float) -> Value:
         """The value of one entry; of a table of areas a column is (level, method), and the group an ablation."""
-        same = {"reported": number, "tolerance": table.tolerance, "source": table.source, "part": table.part}
+        same: dict[str, Any] = {
+            "reported": number,
+            "tolerance": table.tolerance,
+            "source": table.source,
+            "part": table.part,
+        }
         if not table.rows:
-            about = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
+            about: dict[str, Any] = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
             return Value(**same, **about, measured=table.filled(group, row, column))
         level, method = column
         where = {**table.rows[row], "method": method, "ablation": group}

@@ -40,12 +40,12 @@ class Tables:
         identities = {record.key: record.identity for record in results.records}
         self._parameters = {key: identity.parameters for key, identity in identities.items()}
         prompts = _prompts(results)
-        objectives: dict[tuple[str, str], set[str]] = {}
+        objectives: dict[tuple[str, str], set[str | None]] = {}
         for each in identities.values():
             objectives.setdefault((each.method, each.task), set()).add(each.objective)
         for key, each in identities.items():
             by_kl = each.objective == "kl" and len(objectives[each.method, each.task]) > 1
-            named = {"variant": each.method + ", KL" * by_kl, "prompts": prompts.get(key, "")}
+            named: dict[str, Any] = {"variant": each.method + ", KL" * by_kl, "prompts": prompts.get(key, "")}
             self._parameters[key] = named | self._parameters[key]
 
     def table(self, name: str) -> pd.DataFrame:
@@ -256,7 +256,7 @@ class Tables:
         rows = []
         done = [record for record in self.results.records if record.done]
         for cell, record in zip(cell_columns(done), done, strict=True):
-            found = record.diagnostics.get("report") or {}
+            found: Any = record.diagnostics.get("report") or {}
             rows += [{**cell, "of": part, **numbers} for part, numbers in found.items()]
         measures = ["accuracy", "complement_accuracy", "kl", "weight_density", "edge_density", "chance"]
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "of", *measures])
@@ -271,7 +271,7 @@ class Tables:
 
     @cached_property
     def _n_edges(self) -> dict[str, int]:
-        return {record.key: record.n_edges for record in self.results.records}
+        return {record.key: record.n_edges for record in self.results.records if record.n_edges is not None}
 
     def _done(self) -> list[dict[str, Any]]:
         """The finished cells' columns, and the hash of the graph that their scores are on."""
@@ -310,7 +310,8 @@ def _prompts(results: Results) -> dict[str, int]:
     """Cell key -> how many prompts were searched on, of benchmarks all of whose cells have one number of them."""
     found = {}
     for benchmark in results.store.benchmarks().values():
-        counts = {grid.get("prompts") for grid in benchmark.spec.get("grid", ())}
+        grids: Any = benchmark.spec.get("grid", ())
+        counts = {grid.get("prompts") for grid in grids}
         if len(counts) == 1 and None not in counts:
             found |= dict.fromkeys(benchmark.cells, counts.pop())
     return found

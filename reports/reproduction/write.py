@@ -118,8 +118,9 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
         if tables and part not in of_part:
             # Of the part's cells alone: names tell apart what differs among those.
             of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
-        draw = drawer(manifest, drawing, of_part.get(part), manifest.instead(part, model) if part else "")
-        plots.append(Plot(drawing.name, drawing.title, drawing.caption, draw))
+        note = manifest.instead(part, model) if part else ""
+        own = drawer(manifest, drawing, of_part.get(part), note)
+        plots.append(Plot(drawing.name, drawing.title, drawing.caption, own))
     return plots + (_of_the_report(manifest, tables) if tables else [])
 
 

@@ -81,7 +81,8 @@ def from_items(items: Sequence[Any], source: str = "this file") -> EdgeList:
     # listed by old versions only.
     listed = {_is_head(reader) for reader in whole}
     edges = [(by, to) for by, to in edges if to in whole or to == "logits" or _is_head(to) not in listed]
-    return _list(edges, layers.pop() + 1 if layers else None, source)
+    last = next(iter(layers), None)
+    return _list(edges, None if last is None else last + 1, source)
 
 
 def from_drawing(text: str, source: str = "this file") -> EdgeList:
@@ -210,7 +211,7 @@ def _writer_hook(node: str) -> tuple[str, list[int | None]]:
             return hook, [None]
     if node.startswith("m"):
         return f"blocks.{node[1:]}.hook_mlp_out", [None]
-    layer, head = re.fullmatch(r"a(\d+)\.h(\d+)", node).groups()
+    layer, _, head = node[1:].partition(".h")
     return f"blocks.{layer}.attn.hook_result", [None, None, int(head)]
 
 
@@ -219,6 +220,7 @@ def _reader_hook(reader: str, n_layers: int, inside: bool = False) -> tuple[str,
         return f"blocks.{n_layers - 1}.hook_resid_post", [None]
     if reader.startswith("m"):
         return f"blocks.{reader[1:]}.hook_mlp_in", [None]
-    layer, head, part = re.fullmatch(r"a(\d+)\.h(\d+)<([qkv])>", reader).groups()
+    layer, _, head = reader[1 : reader.index("<")].partition(".h")
+    part = reader[-2]
     hook = f"attn.hook_{part}" if inside else f"hook_{part}_input"
     return f"blocks.{layer}.{hook}", [None, None, int(head)]

@@ -49,15 +49,15 @@ def to_names(circuit: Circuit) -> list[str]:
 
 def _ours(name: str, source: str) -> Sequence[str]:
     writer, _, reader = name.partition("->")
-    ends = [_NODE.fullmatch(node) for node in (writer, reader)]
-    if None in ends or writer == "Resid End" or reader == "Resid Start" or ends[0].group(5):
+    start, end = _NODE.fullmatch(writer), _NODE.fullmatch(reader)
+    if start is None or end is None or writer == "Resid End" or reader == "Resid Start" or start[5]:
         why = "; residual streams between layers are nodes of its unfactorised graph only" if "Resid" in name else ""
         raise DataError(
             f"{source}: {shown(name)} is no edge of auto-circuit's factorised graph{why}. Export the edges of a model "
             f"made patchable with factorized=True."
         )
-    source_node, target = _node(ends[0]), _node(ends[1])
-    if ends[1].group(3) and not ends[1].group(5):
+    source_node, target = _node(start), _node(end)
+    if end[3] and not end[5]:
         return [f"{source_node}->{target}<{part}>" for part in "qkv"]
     return [f"{source_node}->{target}"]
 
@@ -76,5 +76,6 @@ def _theirs(node: str) -> str:
         return "Resid Start" if node == "input" else "Resid End"
     if node.startswith("m"):
         return f"MLP {node[1:]}"
-    layer, head, part = re.fullmatch(r"a(\d+)\.h(\d+)(?:<([qkv])>)?", node).groups()
+    head_name, _, part = node[1:].removesuffix(">").partition("<")
+    layer, _, head = head_name.partition(".h")
     return f"A{layer}.{head}" + (f".{part.upper()}" if part else "")

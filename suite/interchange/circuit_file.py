@@ -46,8 +46,10 @@ class CircuitFile:
         if self.circuit.graph == graph:
             return self
         circuit = exactly_on(self.circuit, graph, learned_positions=learned_positions)
-        same = self.scores is not None and are_one({self.inputs, graph.inputs}, learned_positions)
-        return CircuitFile(circuit, EdgeScores(graph, self.scores.values) if same else None, self.origin, self.notes)
+        scores = None
+        if self.scores is not None and are_one({self.inputs, graph.inputs}, learned_positions):
+            scores = EdgeScores(graph, self.scores.values)
+        return CircuitFile(circuit, scores, self.origin, self.notes)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def kinds_in_order() -> tuple[type[Ablation], ...]:
     """Every kind that has a file in ``ablations/``, in order. Raises SpecError where two share a name."""
     for module in iter_modules(ablations.__path__):
         import_module(f"{ablations.__name__}.{module.name}")
-    found = [kind for kind in _subclasses(Ablation) if "value" in vars(kind)]
+    base: Any = Ablation
+    found = [kind for kind in _subclasses(base) if "value" in vars(kind)]
     kinds = sorted(found, key=lambda kind: (kind.order, kind.value))
     called = [name for kind in kinds for name in kind.named]
     for name in called:

@@ -101,13 +101,14 @@ class Evaluator:
 
     def constants(self, masks: Tensor) -> Tensor:
         """What cut edges carry under the optimal ablation [C, W, D], learned for each mask [C, W, R] and remembered."""
+        known = {} if self._constants is None else self._constants
         keys = [mask.cpu().numpy().tobytes() for mask in masks]
-        new = [i for i, key in enumerate(keys) if key not in self._constants]
+        new = [i for i, key in enumerate(keys) if key not in known]
         if new:
             objective = distance(self.objective, self.model)
             found = optimal_constants(self.model, list(self.prepared()), objective, masks[new])
-            self._constants |= zip((keys[i] for i in new), found, strict=True)
-        return torch.stack([self._constants[key] for key in keys])
+            known.update(zip((keys[i] for i in new), found, strict=True))
+        return torch.stack([known[key] for key in keys])
 
     def _offset(self, masks: Tensor) -> Tensor | None:
         if self._constants is None:

@@ -106,7 +106,8 @@ class Measured:
         it up is faithful by the one and the contrary of it by the other."""
         if self.corrupted is None:
             return False
-        points = [point for point in ("corrupted-run", "cut-graph") if self.undefined(point) is None]
+        both: tuple[ReferencePoint, ...] = ("corrupted-run", "cut-graph")
+        points = [point for point in both if self.undefined(point) is None]
         signs = {bool((self.full - self.reference(point)).mean() > 0) for point in points}
         return len(signs) == 2
 
@@ -152,17 +153,14 @@ def measure_by_each(
 ) -> list[Measured]:
     """``measure`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
     constants depend on it)."""
-    options = {"seed": seed, "batch_size": batch_size}
     if cut.ablation.learned and len(objectives) > 1:
-        return [
-            found for each in objectives for found in measure_by_each(model, data, circuits, cut, [each], **options)
-        ]
+        return [measure(model, data, circuits, cut, each, seed=seed, batch_size=batch_size) for each in objectives]
     ends = torch.stack([cut.graph(model.graph).exists, cut.empty(model.graph)])
-    evaluator = evaluator_of(model, data, cut, objectives[0], **options)
+    evaluator = evaluator_of(model, data, cut, objectives[0], seed=seed, batch_size=batch_size)
     *losses, distance = evaluator.by_each(torch.cat([ends, cut.masks(circuits)]), [*objectives, DISTANCE])
     corrupted, corrupted_distance, largest = _plain(evaluator, objectives)
     rounding = ROUNDINGS * torch.finfo(model.dtype).eps
-    equal_runs = {"cut-graph": distance[1] <= rounding * largest}
+    equal_runs: dict[ReferencePoint, Tensor] = {"cut-graph": distance[1] <= rounding * largest}
     if corrupted_distance is not None:
         equal_runs["corrupted-run"] = corrupted_distance <= rounding * largest
     found = []

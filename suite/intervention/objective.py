@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +19,18 @@ from ..model.transformer import Config
 from ..registry import Registry
 from .plain_runs import Runs
 
+Number = TypeVar("Number", Tensor, float)
+
 
 @dataclass
 class Targets:
     """What outputs are compared with. clean, counterfactual: [n_read, d_out]; answers, wrong: long [B, A], -1 padded;
-    example_of_read: long [n_read]."""
+    example_of_read: long [n_read]. Of the first four those are None that the objective does not need."""
 
-    clean: Tensor | None
-    counterfactual: Tensor | None
-    answers: Tensor | None
-    wrong: Tensor | None
+    clean: Tensor
+    counterfactual: Tensor
+    answers: Tensor
+    wrong: Tensor
     example_of_read: Tensor
     n_examples: int
 
@@ -66,7 +69,7 @@ class Objective:
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return targets.a_example(self.function(outputs, targets))
 
-    def value(self, loss: Tensor | float) -> Tensor | float:
+    def value(self, loss: Number) -> Number:
         """The number people quote, from a loss."""
         return self.offset - loss if self.higher_is_better else loss
 
@@ -75,11 +78,12 @@ class Objective:
         batch: Batch = runs.batch
         device = runs.model.device
         return Targets(
-            runs.clean[0] if "clean" in self.needs else None,
-            runs.counterfactual[0] if "counterfactual" in self.needs else None,
-            *(None if part is None else part.to(device) for part in (batch.answers, batch.wrong)),
-            batch.example_of_read.to(device),
-            len(batch.rows),
+            clean=runs.clean[0] if "clean" in self.needs else None,
+            counterfactual=runs.counterfactual[0] if "counterfactual" in self.needs else None,
+            answers=None if batch.answers is None else batch.answers.to(device),
+            wrong=None if batch.wrong is None else batch.wrong.to(device),
+            example_of_read=batch.example_of_read.to(device),
+            n_examples=len(batch.rows),
         )
 
     def undefined(self, data: Data, config: Config) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Cut:
     def parse(cls, text: str) -> Cut:
         """Reads what ``str`` prints. Raises SpecError for a part that is none, or given twice."""
         first, *parts = (part.strip() for part in text.split("/"))
-        found: dict[str, str] = {}
+        found: dict[str, Any] = {}  # each checked: it is among the levels
         for part in parts:
             name = next((name for name in _PLAIN if part in LEVELS[name]), "positions" if part[:3] == "at " else None)
             if name is None or name in found:
@@ -107,18 +107,21 @@ class Cut:
             return None
         if self.ablation.learned:
             return "optimal constants are learned for all positions"
-        missing = [name for name in self.positions.split("+") if name not in (data.positions or {})]
-        if missing and not data.positions:
+        named = data.positions or {}
+        missing = [name for name in self.positions.split("+") if name not in named]
+        if missing and not named:
             return "the task names no positions"
-        return f"the task names no position {missing[0]!r} (it has {', '.join(data.positions)})" if missing else None
+        return f"the task names no position {missing[0]!r} (it has {', '.join(named)})" if missing else None
 
     def graph(self, graph: Graph) -> Graph:
         """The graph whose edges are cut, of a circuit of ``graph``."""
-        return graph if self.embedding in ("own", "kept") else replace(graph, inputs=self.embedding)
+        if self.embedding == "own" or self.embedding == "kept":
+            return graph
+        return replace(graph, inputs=self.embedding)
 
     def cut_at(self, data: Data) -> Tensor | None:
         """bool [N, P]: where edges are cut; None for everywhere."""
-        if self.positions == "all":
+        if self.positions == "all" or data.positions is None:
             return None
         return torch.stack([data.positions[name] for name in self.positions.split("+")]).any(0)
 
@@ -252,6 +255,7 @@ def grid(
     for name in objective:
         OBJECTIVES.get(name)
     ablations = [Ablation.parse(text) for text in ablation]
-    factors = (ablations, component, embedding, set, direction, pruning, positions)
+    factors: tuple[Sequence[Any], ...] = (ablations, component, embedding, set, direction, pruning, positions)
     made = [Cut(*levels) for levels in itertools.product(*factors)]
-    return tuple(Setting(*levels) for levels in itertools.product([*cuts, *made], objective, aggregation, reference))
+    others: tuple[Sequence[Any], ...] = ([*cuts, *made], objective, aggregation, reference)
+    return tuple(Setting(*levels) for levels in itertools.product(*others))

@@ -97,10 +97,10 @@ def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) ->
     shuffle = Random(seed).shuffle
 
     def ordered(items: range, ascending: bool) -> list[int]:
-        items = list(items) if ascending else list(reversed(items))
+        found = list(items) if ascending else list(reversed(items))
         if order == "random":
-            shuffle(items)
-        return items
+            shuffle(found)
+        return found
 
     def writers(seen: slice) -> list[int]:
         if order != "released":

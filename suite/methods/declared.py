@@ -31,7 +31,9 @@ def declared_by(where: str) -> Method:
     except Raised as error:
         raise (SpecError if error.error == "SpecError" else MethodError)(str(error)) from None
     signature = inspect.Signature([_parameter(*each) for each in stated.pop("signature")])
-    sets = {name: each if isinstance(each := stated.pop(name), str) else frozenset(each) for name in _SETS}
+    sets: dict[str, Any] = {
+        name: each if isinstance(each := stated.pop(name), str) else frozenset(each) for name in _SETS
+    }
     return Method(function=_only_declared(where, signature), **stated, **sets)
 
 
@@ -69,5 +71,5 @@ def _only_declared(where: str, signature: inspect.Signature) -> Callable[..., An
     def function(*given: Any, **named: Any) -> Any:
         raise MethodError(f"{where} is only declared here; it runs in a process of its own.")
 
-    function.__signature__ = signature
+    vars(function)["__signature__"] = signature
     return function

@@ -27,8 +27,13 @@ _EVERY = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glo
 
 def _cost(graph: Graph, prompts: int, given: Mapping[str, Any]) -> Cost | None:
     members = [METHODS.get(name) for name in given["members"]]
-    each = [member.cost_of(graph, prompts, member.resolve({})) for member in members]
-    return None if None in each else sum(each, Cost())
+    total = Cost()
+    for member in members:
+        cost = member.cost_of(graph, prompts, member.resolve({}))
+        if cost is None:
+            return None
+        total = total + cost
+    return total
 
 
 @method(

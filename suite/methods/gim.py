@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..circuit import EdgeScores
 from ..data import Data
 from ..intervention.ablation import Ablation
@@ -47,7 +49,9 @@ def discover(
         freeze_norm: the scale of every norm is held.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
-    shares = {"query_share": 0.25, "key_share": 0.25, "value_share": 0.5, "gate_share": 0.5} if divide else {}
+    shares: dict[str, Any] = (
+        {"query_share": 0.25, "key_share": 0.25, "value_share": 0.5, "gate_share": 0.5} if divide else {}
+    )
     rules = Rules(freeze_norm=freeze_norm, softmax_temperature=temperature, **shares)
     return mean_scores(
         model,

@@ -297,7 +297,7 @@ def method(
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        source = version or _source_hash(Path(inspect.getsourcefile(function)))
+        source = version or _source_hash(Path(inspect.getsourcefile(function) or ""))
         METHODS.add(
             name,
             Method(
@@ -337,22 +337,25 @@ def load_user_method(where: str) -> Method:
     if not path.is_file():
         raise MethodError(f"no file {file}; write FILE.py:FUNCTION with the path of your method's file.")
     version = _source_hash(path)
-    spec = importlib.util.spec_from_file_location(f"circuitmeter_user_{version}", path)
+    called = f"circuitmeter_user_{version}"
+    spec = importlib.util.spec_from_file_location(called, path)
+    if spec is None or spec.loader is None:
+        raise MethodError(f"{file} is no Python file that can be imported.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[called] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
         with METHODS.aside() as registered:
             spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is the answer to give
-        sys.modules.pop(spec.name)
+        sys.modules.pop(called)
         raise MethodError(f"{file} cannot be imported: {type(error).__name__}: {_one_line(error)}.") from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     function = getattr(module, name, None)
     if not callable(function):
         functions = [
-            key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == spec.name
+            key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == called
         ]
         raise MethodError(f"{file}: {unknown('function', name, functions)}")
     for its in registered.values():

@@ -38,10 +38,10 @@ class Pattern:
             return self.scores(q, k).softmax(-1) @ v
         if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL:
             return self._attend_small(q, k, v)
-        if self.window is None or self.window >= q.shape[-2]:
+        unseen = None if self.window is None or self.window >= q.shape[-2] else self.unseen(q.shape[-2], q.device)
+        if unseen is None:
             return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
-        seen = ~self.unseen(q.shape[-2], q.device)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.scale)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=~unseen, scale=self.scale)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
@@ -53,12 +53,12 @@ class Pattern:
 
     def unseen(self, n_positions: int, device: torch.device) -> Tensor | None:
         """bool [P, P], where a query (row) must not look; None where it may everywhere."""
-        narrow = self.window is not None and self.window < n_positions
-        if not self.causal and not narrow:
+        window = None if self.window is None or self.window >= n_positions else self.window
+        if not self.causal and window is None:
             return None
         every = torch.ones(n_positions, n_positions, dtype=torch.bool, device=device)
         unseen = every.triu(1) if self.causal else torch.zeros_like(every)
-        return unseen | every.tril(-self.window) if narrow else unseen
+        return unseen if window is None else unseen | every.tril(-window)
 
     def _attend_small(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """``attend`` with the many small problems innermost: several times faster backwards on a CPU."""

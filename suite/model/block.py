@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .attention import Pattern, Rotation
 
-ACTIVATIONS = {
+Activation = Literal["gelu_tanh", "gelu", "relu", "silu", "identity"]
+NormKind = Literal["layer", "rms", "none"]
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "gelu": F.gelu,
     "relu": F.relu,
@@ -65,9 +67,9 @@ class Config:
     d_out: int
     n_positions: int
     n_kv_heads: int | None = None
-    norm: Literal["layer", "rms", "none"] = "layer"
+    norm: NormKind = "layer"
     norm_eps: float = 1e-5
-    activation: Literal["gelu_tanh", "gelu", "relu", "silu", "identity"] = "gelu_tanh"
+    activation: Activation = "gelu_tanh"
     gated: bool = False
     parallel: bool = False
     causal: bool = True
@@ -240,7 +242,8 @@ class Block(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E]."""
-        return self.pattern.attend(*self._placed(q, k), v)
+        q, k = self._placed(q, k)
+        return self.pattern.attend(q, k, v)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""

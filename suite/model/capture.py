@@ -112,7 +112,8 @@ def _at_readers(
     shape = inputs.shape[1:]
     with torch.enable_grad():
         moved = {g.key: inputs.new_zeros(g.readers.stop - g.readers.start, *shape).requires_grad_() for g in groups}
-        logits, run = model.run(inputs.detach(), read=read, rules=rules, moved=moved)
+        plain: Callable[..., tuple[Tensor, Activations]] = model.run  # of a model whose nodes read apart: takes moved
+        logits, run = plain(inputs.detach(), read=read, rules=rules, moved=moved)
         if ran is not None:
             ran(logits.detach(), run.map(Tensor.detach))
         value = loss(logits)
@@ -162,7 +163,8 @@ def contract(
         if graph.mlps:
             reader = slice(graph.mlp_reader(layer), graph.mlp_reader(layer) + 1)
             fill(reader, graph.visible(layer, to_mlp=True), parts["mlp"][None])
-    fill(slice(-1, None), len(graph.writers), found.logits[None])
+    if found.logits is not None:
+        fill(slice(-1, None), len(graph.writers), found.logits[None])
     return scores
 
 

@@ -63,7 +63,7 @@ class Stream:
         x = x.unflatten(2, (*self.shape, -1))
         if self.offset is not None:
             x = x + self.offset[:, slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
-        if whole is None:
+        if whole is None or self.cut_at is None:
             return x
         return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..intervention.setting import Setting
+from ..selection import Selection
 from ..store.record import EvaluationIdentity
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
 SIZES = ("true", "native")
-SELECTIONS = ("top-n", "greedy", "pnr", "ilp")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Evaluation:
         settings: cells of the ablation grid, as ``Setting`` prints them.
         sizes: shares of the graph's edges, ``true`` (as many edges as the truth under the cell's own ablation has),
             ``native`` (the circuits that the method itself returned).
-        selection: how a circuit of a size is made from scores: one of ``SELECTIONS`` (selection.py).
+        selection: how a circuit of a size is made from scores: a name of ``selection.SELECTIONS``.
         absolute: whether edges are ranked by absolute score.
         split, data: which of the task's prompts are run, and 16 hex digits of their content.
         batch_size: prompts at a time, ``None`` for a number made from the model's size. In the identity where a mean is
@@ -33,7 +33,7 @@ class Evaluation:
 
     settings: tuple[str, ...]
     sizes: tuple[float | str, ...]
-    selection: str
+    selection: Selection
     absolute: bool
     split: str
     data: str

@@ -29,16 +29,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import CircuitMeterError, SpecError, unknown
 from ..intervention.setting import FACTORS, LEVELS, grid
 from ..reading import read_toml, reading
+from ..selection import Selection
 from . import names
 from .cell import Cell
-from .evaluation import SELECTIONS, SIZES, Evaluation
+from .evaluation import SIZES, Evaluation
 from .subject import first
 
 if TYPE_CHECKING:
@@ -66,14 +67,16 @@ def _that_is(check: Callable[[Any], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def _one_or_more(item: Any) -> Any:
-    """A tuple of ``item``; a single value stands for a list of one."""
-    listed = BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value])
-    return Annotated[tuple[item, ...], listed, Field(min_length=1)]
-
+Item = TypeVar("Item")
+OneOrMore = Annotated[
+    tuple[Item, ...],
+    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
+    Field(min_length=1),
+]
+"""A tuple; a single value stands for a list of one."""
 
 Prompts = Annotated[int, Field(gt=0, strict=True)]
-Seeds = _one_or_more(Annotated[int, Field(ge=0, strict=True)])
+Seeds = OneOrMore[Annotated[int, Field(ge=0, strict=True)]]
 
 
 class MethodChoice(BaseModel):
@@ -111,15 +114,15 @@ class Grid(BaseModel):
     first how many of a task's prompts, where not all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    task: _one_or_more(Annotated[str, _that_is(names.tasks)])
+    task: OneOrMore[Annotated[str, _that_is(names.tasks)]]
     """Names or globs of tasks, folders that `circuitmeter truth` wrote, prompt files."""
-    method: _one_or_more(Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)])
+    method: OneOrMore[Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)]]
     """Names of methods, or tables (below)."""
-    ablation: _one_or_more(Annotated[str, _that_is(names.ablation)])
+    ablation: OneOrMore[Annotated[str, _that_is(names.ablation)]]
     """What cut edges carry while a method searches (`circuitmeter list ablations`)."""
-    objective: _one_or_more(Annotated[str, _that_is(names.objective)]) | None = None
+    objective: OneOrMore[Annotated[str, _that_is(names.objective)]] | None = None
     """What methods optimise (`circuitmeter list objectives`); each task's own where left out."""
-    model: _one_or_more(str) | None = None
+    model: OneOrMore[str] | None = None
     """For tasks that run on any model; one that is not here is reported as not run."""
     seed: Seeds = (0,)
     """For methods and ablations that draw by chance; all others run once."""
@@ -133,13 +136,13 @@ class LeftOut(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     because: Annotated[str, Field(min_length=1)]
     """Why; `plan` says it."""
-    task: _one_or_more(Annotated[str, _that_is(names.tasks)]) | None = None
+    task: OneOrMore[Annotated[str, _that_is(names.tasks)]] | None = None
     """Names or globs of tasks."""
-    method: _one_or_more(Annotated[str, _that_is(names.method_pattern)]) | None = None
+    method: OneOrMore[Annotated[str, _that_is(names.method_pattern)]] | None = None
     """Names or globs of methods."""
-    ablation: _one_or_more(Annotated[str, _that_is(names.ablation_pattern)]) | None = None
+    ablation: OneOrMore[Annotated[str, _that_is(names.ablation_pattern)]] | None = None
     """Names or globs of ablations."""
-    objective: _one_or_more(Annotated[str, _that_is(names.objective_pattern)]) | None = None
+    objective: OneOrMore[Annotated[str, _that_is(names.objective_pattern)]] | None = None
     """Names or globs of objectives."""
 
     @model_validator(mode="after")
@@ -161,10 +164,10 @@ class LeftOut(BaseModel):
         )
 
 
-def _levels(factor: str) -> Any:
-    """One level of a factor of the ablation grid, or more."""
-    check = {"ablation": names.ablation, "objective": names.objective}.get(factor, lambda level: _level(factor, level))
-    return _one_or_more(Annotated[str, _that_is(check)])
+def _level_of(factor: str) -> AfterValidator:
+    """A validator that keeps a level of a factor of the ablation grid."""
+    checks: dict[str, Callable[[str], Any]] = {"ablation": names.ablation, "objective": names.objective}
+    return _that_is(checks.get(factor, lambda level: _level(factor, level)))
 
 
 def _level(factor: str, level: str) -> None:
@@ -181,30 +184,30 @@ class EvaluationChoice(BaseModel):
     """What is measured of the circuits: all factors of the ablation grid crossed, at every size."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    ablation: _levels("ablation")
+    ablation: OneOrMore[Annotated[str, _level_of("ablation")]]
     """What cut edges carry when a circuit is run."""
-    component: _levels("component") = ("edge",)
+    component: OneOrMore[Annotated[str, _level_of("component")]] = ("edge",)
     """What is cut as one."""
-    embedding: _levels("embedding") = ("own",)
+    embedding: OneOrMore[Annotated[str, _level_of("embedding")]] = ("own",)
     """Which input nodes the graph has."""
-    set: _levels("set") = ("complement",)
+    set: OneOrMore[Annotated[str, _level_of("set")]] = ("complement",)
     """What is cut: all but the circuit, or the circuit itself."""
-    direction: _levels("direction") = ("noising",)
+    direction: OneOrMore[Annotated[str, _level_of("direction")]] = ("noising",)
     """A clean run in which edges are corrupted, or a corrupted one in which they are clean."""
-    pruning: _levels("pruning") = ("pruned",)
+    pruning: OneOrMore[Annotated[str, _level_of("pruning")]] = ("pruned",)
     """Without dead ends, or with them."""
-    positions: _one_or_more(str) = ("all",)
+    positions: OneOrMore[str] = ("all",)
     """Where edges are cut: `all`, or names of the task's positions, joined by `+`."""
-    objective: _levels("objective") | None = None
+    objective: OneOrMore[Annotated[str, _level_of("objective")]] | None = None
     """What is measured; each task's own where left out."""
-    aggregation: _levels("aggregation") = ("ratio-of-means",)
+    aggregation: OneOrMore[Annotated[str, _level_of("aggregation")]] = ("ratio-of-means",)
     """How prompts are summed up."""
-    reference: _levels("reference") = ("cut-graph",)
+    reference: OneOrMore[Annotated[str, _level_of("reference")]] = ("cut-graph",)
     """What counts as nothing explained."""
-    size: _one_or_more(Annotated[float | str, _that_is(_size)]) = ("true",)
+    size: OneOrMore[Annotated[float | str, _that_is(_size)]] = ("true",)
     """A fraction of the edges, above 0 and at most 1; `true` is as many as the certified circuit has, `native`
     are the circuits that the method itself returned."""
-    selection: Literal[SELECTIONS] = "top-n"
+    selection: Selection = "top-n"
     """How a circuit of a size is made from scores."""
     absolute: bool = True
     """Whether edges are ranked by absolute score."""
@@ -240,7 +243,7 @@ class Spec(BaseModel):
     """What the benchmark is called; the file's name without its ending where left out."""
     description: str = ""
     """What it measures."""
-    grid: _one_or_more(Grid)
+    grid: OneOrMore[Grid]
     """The cells, as one product or several."""
     left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
     """Cells that are not run, each with its reason."""

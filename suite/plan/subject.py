@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A task on a model.
+    """A task on a model: what a cell is measured on, and what the verbs work on.
 
     Args:
-        task, data: the task, and the prompts that methods search on.
-        model_source: the model's name, or its folder's full path.
+        task, data: the task, and the prompts that methods search on or circuits are measured on.
+        model_source: the model's name, or its folder.
         model: the model itself.
         truth: what is known of the model's circuit on the task, or ``None``.
+        split: which of the task's prompts ``data`` is.
     """
 
     task: Task
@@ -35,10 +36,21 @@ class Subject:
     model_source: str
     model: Transformer
     truth: GroundTruth | None
+    split: str = "train"
+
+    @property
+    def held_out(self) -> Data | None:
+        """The task's test prompts, or ``None`` where it has none."""
+        return self.task.data("test") if "test" in self.task.splits else None
 
     def reference(self, ablation: Ablation) -> Reference | None:
-        """The certified truth under an ablation, or ``None`` where there is none."""
-        return None if self.truth is None else self.truth.reference(ablation)
+        """The certified truth under an ablation, or ``None`` where there is none.
+
+        Raises:
+            DataError: it is about another graph than this model's, such as one with other input nodes.
+        """
+        found = None if self.truth is None else self.truth.reference(ablation)
+        return None if found is None else on_graph_of(self.model, found, self.task.truth or self.task.name)
 
 
 @lru_cache(maxsize=4)
@@ -63,8 +75,8 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     task = tasks.load(task_source)
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
-    source = task.model or model_source
-    source = str(Path(source).resolve()) if Path(source).exists() and source not in names() else source
+    wanted = task.model or model_source or ""
+    source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
     model = load_model(source, device=torch.device(device))
     task = on_model(task, source)
@@ -76,6 +88,15 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
 def subject_of(cell: Cell, device: str = "cpu") -> Subject:
     """What a cell is measured on."""
     return subject(cell.sources.task, cell.sources.model, device, cell.sources.prompts)
+
+
+def on_graph_of(model: Transformer, known: Reference, name: str) -> Reference:
+    """A known circuit, which is about the model's graph. Raises DataError where it is about another one."""
+    if known.graph.hash != model.graph.hash:
+        raise DataError(
+            f"the circuit {name} has {known.graph}; the model has {model.graph}. Their edges cannot be compared."
+        )
+    return known
 
 
 def forget_subjects() -> None:

@@ -93,8 +93,8 @@ def mean_band(
 
 
 def _finite(runs: Iterable[float]) -> np.ndarray:
-    runs = np.asarray(runs if isinstance(runs, np.ndarray) else list(runs), dtype=np.float64)
-    return runs[~np.isnan(runs)]
+    numbers = np.asarray(runs if isinstance(runs, np.ndarray) else list(runs), dtype=np.float64)
+    return numbers[~np.isnan(numbers)]
 
 
 def _medians(means: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -43,8 +43,8 @@ def mean_roc(curves: Mapping[str, Sequence[RocCurve]], *, seed: int = 0) -> Mean
         curves: the curves of each program's runs, which are averaged first. Undefined ones (NaN) are left out.
     """
     found = _mean(curves, roc_on_grid, seed)
-    anchored = [np.concatenate([[0.0], part]) for part in (found.x, found.mean, found.low, found.high)]
-    return MeanCurve(*anchored, found.n)
+    x, mean, low, high = (np.concatenate([[0.0], part]) for part in (found.x, found.mean, found.low, found.high))
+    return MeanCurve(x, mean, low, high, found.n)
 
 
 def mean_precision_recall(curves: Mapping[str, Sequence[PrecisionRecallCurve]], *, seed: int = 0) -> MeanCurve:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +11,9 @@ import torch
 from ..circuit import Circuit, EdgeScores
 from ..intervention.faithfulness import Measured
 from ..intervention.setting import Aggregation, ReferencePoint
-from ..selection import SELECTIONS
+from ..selection import SELECTIONS, Selection
 from .bootstrap_prompts import resample_counts
 from .published import MIB_FRACTIONS, cmd, cpr
-
-Selection = Literal["greedy", "top-n", "pnr", "ilp"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,8 +127,8 @@ def hypotheses(
         }
     else:
         found = dict.fromkeys(TESTS, _undefined("cutting everything changes no score"))
-    known = [name for name, test in found.items() if test.p_value is not None]
-    corrected = dict(zip(known, holm([found[name].p_value for name in known]).tolist(), strict=True))
+    known = {name: test.p_value for name, test in found.items() if test.p_value is not None}
+    corrected = dict(zip(known, holm(list(known.values())).tolist(), strict=True))
     return [_judged(name, test, corrected.get(name)) for name, test in found.items()]
 
 

@@ -175,7 +175,7 @@ class Record(Outcome):
     """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), the
     method's own circuits, and what the method says of its search."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     identity: CellIdentity
     n_edges: int | None
     recovery: dict[str, Recovery] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model.device import CHOICES, DTYPES
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..plan.spec import Spec
 
 SPLITS = ("train", "validation", "test")
-_SEVERAL = {"nargs": "+", "action": "extend", "default": None}
+_SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": None}
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,14 @@ def task_rows(model_name: str, pattern: str | None) -> list[dict[str, Any]]:
         pattern: which tasks; without it those that are written here, each in its first variant.
     """
     from ... import tasks
-    from ...tasks import greater_than
+    from ...tasks import TextTask, greater_than
     from ..model.load.by_name import load_model
     from .output import note
 
     tokenizer = _tokenizer(model_name)
     first = [name for name in tasks.FAMILIES if "/" not in name] + [f"{greater_than.FAMILY.name}@digit"]
     wanted = [name for name in tasks.names() if fnmatchcase(name, pattern)] if pattern else sorted(first)
-    loaded = [task for task in map(tasks.load, wanted) if task.model is None]
+    loaded = [task for task in map(tasks.load, wanted) if isinstance(task, TextTask)]
     if not loaded:
         raise SpecError(f"no task as text matches {pattern!r}; `circuitmeter list tasks` names them.")
     model, rows = load_model(model_name), []
@@ -41,7 +41,8 @@ def task_rows(model_name: str, pattern: str | None) -> list[dict[str, Any]]:
 def _row(task: TextTask, tokenizer: Tokenizer, model: Transformer) -> dict[str, Any]:
     from ..scoring.behaviour import behaviour
 
-    row = {"name": task.name, "usable": "", "accuracy": None, "logit_difference": None, "prompts": 0, "does_it": "no"}
+    row: dict[str, Any] = {"name": task.name, "usable": "", "accuracy": None, "logit_difference": None}
+    row |= {"prompts": 0, "does_it": "no"}
     try:
         words = task.vocabulary(tokenizer) if hasattr(task, "vocabulary") else {}
         row["usable"] = ", ".join(f"{known} of {of} {what}" for what, (known, of) in words.items())
@@ -101,6 +102,6 @@ def _tokenizer(model_name: str) -> Tokenizer:
     return tokenizer
 
 
-def columns(rows: list[Mapping[str, Any]]) -> list[str]:
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The usable words last, because they are long."""
     return [name for name in rows[0] if name != "usable"] + ["usable"]

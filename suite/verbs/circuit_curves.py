@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..interchange import CircuitFile
     from ..intervention.setting import Setting
-    from .problem import Problem
+    from ..plan.subject import Subject
+    from ..selection import Selection
 
 COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "high")
 
 
 def circuit_curves(
-    file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, selection: str, signed: bool, seed: int
+    file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, selection: Selection, signed: bool, seed: int
 ) -> list[dict[str, Any]]:
-    """One entry for each of ``chosen``, in order.
+    """One entry for each of ``chosen``, in order; none of a file without scores.
 
     Returns ``setting`` (as it prints), ``points`` (one a size), ``areas`` (CPR and CMD over size and over log size:
     value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
@@ -26,20 +27,22 @@ def circuit_curves(
     from ..json_model import plain
     from ..scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
 
+    if file.scores is None:
+        return []
     sized = circuits_by_size(file.scores, selection=selection, absolute=not signed)
     entries = []
     for setting in chosen:
-        entry = {"setting": str(setting), "points": None, "areas": None}
-        entry["undefined"] = setting.undefined(problem.data, problem.model)
+        entry: dict[str, Any] = {"setting": str(setting), "points": None, "areas": None}
+        entry["undefined"] = setting.undefined(on.data, on.model)
         if entry["undefined"] is None:
             circuits, objective = [each.circuit for each in sized], OBJECTIVES.get(setting.objective)
-            measured = measure(problem.model, problem.data, circuits, setting.cut, objective, seed=seed)
+            measured = measure(on.model, on.data, circuits, setting.cut, objective, seed=seed)
             curve = faithfulness_curve(
                 sized,
                 measured,
                 aggregation=setting.aggregation,
                 reference=setting.reference,
-                templates=None if problem.data.templates is None else problem.data.templates.numpy(),
+                templates=None if on.data.templates is None else on.data.templates.numpy(),
                 seed=seed,
             )
             columns = (curve.fractions, curve.edges, curve.pruned, curve.faithfulness, curve.low, curve.high)

@@ -11,12 +11,12 @@ from ..errors import Undefined
 if TYPE_CHECKING:
     from ..interchange import CircuitFile
     from ..intervention.setting import Setting
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
 
 
-def circuit_tests(file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
+def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
     """One entry for each way to run the circuit and objective among ``chosen``, in order.
 
     Returns ``setting`` (as it prints), ``hypotheses`` (a row a test), ``completeness`` and ``minimality``, each None
@@ -33,10 +33,10 @@ def circuit_tests(file: CircuitFile, problem: Problem, chosen: Sequence[Setting]
 
     entries = []
     for cut, name in dict.fromkeys((replace(each.cut, set="complement"), each.objective) for each in chosen):
-        arguments = (problem.model, problem.data, file.circuit, cut, OBJECTIVES.get(name))
+        arguments = (on.model, on.data, file.circuit, cut, OBJECTIVES.get(name))
         entry = {"setting": f"{cut} | {name}", "hypotheses": None, "completeness": None, "minimality": None}
-        entry["undefined"] = cut.undefined(problem.data, problem.model) or OBJECTIVES.get(name).undefined(
-            problem.data, problem.model.config
+        entry["undefined"] = cut.undefined(on.data, on.model) or OBJECTIVES.get(name).undefined(
+            on.data, on.model.config
         )
         if entry["undefined"] is None:
             entry["hypotheses"] = plain([test.row() for test in hypotheses(*arguments, seed=seed)])

@@ -37,7 +37,7 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
     found_on = file.origin.model_hash
     if found_on not in (None, truth.weights_hash):
         note(f"{path} was found on other weights ({found_on}) than those that {truth.name} is certified for.")
-    references = {ablation: truth.reference(ablation) for ablation in truth.ablations}
+    references = {name: known for name in truth.ablations if (known := truth.reference(name)) is not None}
     scores = plain(recovery_beside_random(file.circuit, references))
     true_edges = {ablation: int(reference.core.sum()) for ablation, reference in references.items()}
     if as_json:

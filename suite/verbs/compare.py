@@ -85,12 +85,15 @@ def compared(first: Path, second: Path, a: CircuitFile, b: CircuitFile) -> dict[
 
     from ..scoring.overlap import by_size, overlap, rank_correlation
 
-    scored = a.scores is not None and b.scores is not None
-    ranks = rank_correlation(a.scores, b.scores) if scored else {"spearman": None, "kendall": None}
+    ranks: dict[str, float | None] = {"spearman": None, "kendall": None}
+    sizes = None
+    if a.scores is not None and b.scores is not None:
+        ranks = rank_correlation(a.scores, b.scores)
+        sizes = [asdict(at) for at in by_size(a.scores, b.scores)]
     return {
         "first": str(first),
         "second": str(second),
         "overlap": asdict(overlap(a.circuit, b.circuit)),
         "ranks": ranks,
-        "by_size": [asdict(at) for at in by_size(a.scores, b.scores)] if scored else None,
+        "by_size": sizes,
     }

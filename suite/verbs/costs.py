@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..intervention.setting import Setting
     from ..methods.cost import Cost
     from ..plan.speed import Forecast
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 LONG_SECONDS = 600.0
 _WORTH_SAYING_SECONDS = 20.0
@@ -58,7 +58,7 @@ def memory_words(forecast: Forecast) -> str:
     return text + (f" (this machine has {available / 1e9:.1f})" if forecast.peak_bytes > available else "")
 
 
-def cost_of(chosen: Sequence[Setting], problem: Problem, circuits: int, *, random: int = 0, pairings: int = 1) -> Cost:
+def cost_of(chosen: Sequence[Setting], on: Subject, circuits: int, *, random: int = 0, pairings: int = 1) -> Cost:
     """What measuring circuits in settings costs: settings that differ in what is measured alone share their runs.
 
     Args:
@@ -69,8 +69,8 @@ def cost_of(chosen: Sequence[Setting], problem: Problem, circuits: int, *, rando
     """
     from ..methods.cost import Cost
 
-    total, n = Cost(), problem.data.n
-    for cut in {each.cut: None for each in chosen if each.undefined(problem.data, problem.model) is None}:
+    total, n = Cost(), on.data.n
+    for cut in {each.cut: None for each in chosen if each.undefined(on.data, on.model) is None}:
         seeds = pairings if cut.ablation.stochastic else 1
         # The clean run, the counterfactual one, what is carried instead; the circuits and the graph cut everywhere.
         total += Cost(forward=4 * n, cut=(circuits * (1 + random) + 1) * n) * seeds

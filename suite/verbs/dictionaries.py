@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..intervention.objective import Objective
     from ..model.features.dictionary import FeatureDictionary
     from ..model.features.site import Site
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 Dictionaries = Mapping["Site", "FeatureDictionary"]
 TOP_FEATURES = 64
@@ -67,33 +67,31 @@ def read(given: Sequence[str] | None) -> Dictionaries:
 
 
 def choosing(
-    problem: Problem,
+    on: Subject,
     dictionaries: Dictionaries,
     top: int | None,
     *,
     ablation: Ablation,
     objective: Objective,
     seed: int,
-) -> Problem:
-    """The problem on a graph whose nodes are the features that matter most (see intervention/feature_nodes.py)."""
+) -> Subject:
+    """The subject on a graph whose nodes are the features that matter most (see intervention/feature_nodes.py)."""
     from ..intervention.feature_nodes import choose_features, feature_scores
     from ..model.features.transformer import FeatureTransformer
 
     if not dictionaries:
         if top is not None:
             raise SpecError("--top-features goes with --dictionary DIR@SITE; give one.")
-        return problem
-    scores = feature_scores(
-        problem.model, problem.data, dictionaries, ablation=ablation, objective=objective, seed=seed
-    )
+        return on
+    scores = feature_scores(on.model, on.data, dictionaries, ablation=ablation, objective=objective, seed=seed)
     n_features = sum(len(values) for values in scores.values())
     chosen = choose_features(scores, min(top or TOP_FEATURES, n_features))
     nodes = {site: (dictionaries[site], chosen[site]) for site in dictionaries}
-    return replace(problem, model=FeatureTransformer.of(problem.model, nodes), truth_name=None)
+    return replace(on, model=FeatureTransformer.of(on.model, nodes), truth=None)
 
 
-def of_circuits(problem: Problem, dictionaries: Dictionaries, files: Sequence[EdgeList]) -> Problem:
-    """The problem on the graph of circuit files, whose features are in the dictionaries.
+def of_circuits(on: Subject, dictionaries: Dictionaries, files: Sequence[EdgeList]) -> Subject:
+    """The subject on the graph of circuit files, whose features are in the dictionaries.
 
     Raises:
         DataError: a circuit of features and no dictionary, one of other dictionaries, circuits of different features,
@@ -108,7 +106,7 @@ def of_circuits(problem: Problem, dictionaries: Dictionaries, files: Sequence[Ed
     if not stated:
         if dictionaries:
             raise DataError(f"{file.source} is a circuit of heads and MLPs; leave out --dictionary.")
-        return problem
+        return on
     named = {at.site: at for at in stated}
     if set(named) != set(dictionaries):
         wanted = " ".join(f"DIR@{site}" for site in named)
@@ -117,4 +115,4 @@ def of_circuits(problem: Problem, dictionaries: Dictionaries, files: Sequence[Ed
         if at.dictionary != dictionaries[site].hash:
             raise DataError(f"{file.source} was found with another dictionary at {site}; give that one.")
     nodes = {site: (dictionaries[site], at.features) for site, at in named.items()}
-    return replace(problem, model=FeatureTransformer.of(problem.model, nodes), truth_name=None)
+    return replace(on, model=FeatureTransformer.of(on.model, nodes), truth=None)

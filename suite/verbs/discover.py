@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 NAME = "discover"
 HELP = "Run one method on one model and write the circuit it finds."
@@ -107,8 +107,7 @@ def run(options: argparse.Namespace) -> int:
     from ..intervention.objective import OBJECTIVES
     from ..json_model import plain
     from ..plan import names
-    from . import dictionaries
-    from . import problem as problems
+    from . import dictionaries, subjects
     from .output import note
     from .settings import parse_settings
 
@@ -121,29 +120,26 @@ def run(options: argparse.Namespace) -> int:
     books = dictionaries.read(options.dictionary)
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
-    problem = problems.load(options, prompts=options.prompts)
-    objective = asked or OBJECTIVES.get(problem.objective)
-    problem = dictionaries.choosing(
-        problem, books, options.top_features, ablation=ablation, objective=objective, seed=options.seed
+    on = subjects.load(options, prompts=options.prompts)
+    objective = asked or OBJECTIVES.get(on.task.objective)
+    on = dictionaries.choosing(
+        on, books, options.top_features, ablation=ablation, objective=objective, seed=options.seed
     )
-    n_edges = problem.model.graph.n_edges
+    n_edges = on.model.graph.n_edges
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
-    if not says_all(options.format, problem.model.graph, problem.model.config.positions == "learned"):
+    if not says_all(options.format, on.model.graph, on.model.config.positions == "learned"):
         raise SpecError(
             f"--format {options.format} has no equal for most circuits of a graph with inputs="
-            f"{problem.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
+            f"{on.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
         )
     check_selection(options, method)
-    reference = problem.reference(ablation)
-    reason = undefined(method, ablation, objective, problem, reference)
+    reference = on.reference(ablation)
+    reason = undefined(method, ablation, objective, on, reference)
     if reason:
         raise Undefined(f"{reason}.")
     if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
-        note(
-            f"{method.name} on {problem.model_name}: {problem.model.graph}, {problem.data.n} prompts, {ablation}, "
-            f"{objective.name}"
-        )
+        note(f"{method.name} on {on.model_source}: {on.model.graph}, {on.data.n} prompts, {ablation}, {objective.name}")
     origin = Origin(
         method=method.name,
         method_version=method.version,
@@ -151,19 +147,19 @@ def run(options: argparse.Namespace) -> int:
         ablation=str(ablation),
         objective=None if method.objectives is None else objective.name,
         seed=options.seed,
-        task=problem.name,
-        model=problem.model_name,
-        model_hash=problem.model.weights_hash,
-        split=problem.split,
-        data_hash=problem.data.hash,
-        positions=problem.model.config.positions,
+        task=on.task.name,
+        model=on.model_source,
+        model_hash=on.model.weights_hash,
+        split=on.split,
+        data_hash=on.data.hash,
+        positions=on.model.config.positions,
     )
-    found = search(method, problem, ablation, objective, reference, parameters, origin, options)
+    found = search(method, on, ablation, objective, reference, parameters, origin, options)
     if options.selection in BY_PROMPT:
-        circuit, rule = beyond_chance(method, problem, ablation, objective, parameters, options)
+        circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
     else:
         circuit, rule = choose(found.scores, reference, options)
-    d_model = problem.model.config.d_model
+    d_model = on.model.config.d_model
     save(
         options.out,
         circuit,
@@ -181,7 +177,7 @@ def run(options: argparse.Namespace) -> int:
 
 def search(
     method: Method,
-    problem: Problem,
+    on: Subject,
     ablation: Ablation,
     objective: Objective,
     reference: Reference | None,
@@ -202,25 +198,25 @@ def search(
     from ..run.watch import watched
     from .costs import allow, memory_words, took
     from .output import note
-    from .problem import warn
+    from .subjects import warn
 
     kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), origin)
-    cost = method.cost_of(problem.model.graph, problem.data.n, parameters)
+    cost = method.cost_of(on.model.graph, on.data.n, parameters)
     forecast = None
     if cost is not None:
-        forecast = Speed(problem.model, problem.data).forecast(cost, parameters.get("batch_size") or 0)
-        what = f"{method.name} on {problem.data.n} prompts and {problem.model.graph.n_edges:,} edges"
+        forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)
+        what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
         less = "fewer prompts (--prompts N) or another method"
         allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
-    warn(problem)
+    warn(on)
     if kept.found:
         note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
     start = time.perf_counter()
     try:
-        with watched(method.name, cost and cost.passes), kept_by(kept):
+        with watched(method.name, None if cost is None else cost.passes), kept_by(kept):
             found = method.discover(
-                problem.model,
-                problem.data,
+                on.model,
+                on.data,
                 ablation=ablation,
                 objective=objective,
                 seed=options.seed,
@@ -241,13 +237,13 @@ def search(
 
 
 def undefined(
-    method: Method, ablation: Ablation, objective: Objective, problem: Problem, reference: Reference | None
+    method: Method, ablation: Ablation, objective: Objective, on: Subject, reference: Reference | None
 ) -> str | None:
     """Why this combination has no meaning; ``None`` when it has one."""
     if "truth" in method.needs and reference is None:
-        return f"{method.name} needs a certified circuit, and {problem.name} has none under {ablation}"
+        return f"{method.name} needs a certified circuit, and {on.task.name} has none under {ablation}"
     used = None if method.objectives is None else objective
-    return method.undefined(ablation, used, problem.data, problem.model.config)
+    return method.undefined(ablation, used, on.data, on.model.config)
 
 
 def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Namespace) -> tuple[Circuit, str]:
@@ -286,7 +282,7 @@ def check_selection(options: argparse.Namespace, method: Method) -> None:
 
 def beyond_chance(
     method: Method,
-    problem: Problem,
+    on: Subject,
     ablation: Ablation,
     objective: Objective,
     parameters: Mapping[str, Any],
@@ -295,12 +291,12 @@ def beyond_chance(
     """The edges that chance does not explain, and the rule in words. Raises Undefined for one prompt."""
     from ..selection import above_null, circuit_of, confident
 
-    if problem.data.n < 2:
+    if on.data.n < 2:
         raise Undefined("one prompt says nothing of chance; give two at least, or another --selection.")
     given = {"ablation": ablation, "objective": objective, "seed": options.seed, **parameters}
-    by_prompt = method.scores_by_prompt(problem.model, problem.data, **given).numpy()
+    by_prompt = method.scores_by_prompt(on.model, on.data, **given).numpy()
     rule = confident if options.selection == "confident" else above_null
     words = (
         "95 % bootstrap interval excludes 0" if rule is confident else "above the largest under random signs in 95 %"
     )
-    return circuit_of(problem.model.graph, rule(by_prompt, seed=options.seed)), words
+    return circuit_of(on.model.graph, rule(by_prompt, seed=options.seed)), words

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..interchange import CircuitFile
     from ..intervention.faithfulness import Measured
     from ..intervention.setting import Cut, Setting
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 NAME = "evaluate"
 HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
@@ -86,45 +86,44 @@ def run(options: argparse.Namespace) -> int:
     from ..interchange import read
     from ..plan.speed import Speed
     from ..run.watch import watched
-    from . import dictionaries
-    from . import problem as problems
+    from . import dictionaries, subjects
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
     from .costs import allow, cost_of
     from .output import note, print_json
 
-    file, books = read(options.circuit), dictionaries.read(options.dictionary)
-    given = {"ablation": [file.origin.ablation or "patch"], "objective": ["kl"]}
+    edges, books = read(options.circuit), dictionaries.read(options.dictionary)
+    given = {"ablation": [edges.origin.ablation or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
-    problem = problems.load(options, inputs=file.inputs, prompts=options.prompts)
-    problem = dictionaries.of_circuits(problem, books, [file])
-    file = file.on(problem.model.graph, learned_positions=problem.model.config.positions == "learned")
+    on = subjects.load(options, inputs=edges.inputs, prompts=options.prompts)
+    on = dictionaries.of_circuits(on, books, [edges])
+    file = edges.on(on.model.graph, learned_positions=on.model.config.positions == "learned")
     for text in file.notes:
         note(text)
     if options.curve and file.scores is None:
         raise DataError(f"{options.circuit} holds no score of every edge, so it has no --curve; give one that does.")
-    chosen = settings(options, **given | {"objective": [problem.objective]})
-    truths = certified(options.truth, problem, chosen) if options.truth else {}
-    cost = cost_of(chosen, problem, 1)
-    forecast = Speed(problem.model, problem.data).forecast(cost, options.batch_size or 0)
-    allow(f"one circuit in {len(chosen)} settings on {problem.data.n} prompts", forecast.seconds, options.yes)
+    chosen = settings(options, **given | {"objective": [on.task.objective]})
+    truths = certified(options.truth, on, chosen) if options.truth else {}
+    cost = cost_of(chosen, on, 1)
+    forecast = Speed(on.model, on.data).forecast(cost, options.batch_size or 0)
+    allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
     with watched("evaluate", cost.passes):
-        rows = measured(file, problem, chosen, seed=options.seed, batch_size=options.batch_size)
+        rows = measured(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
     if all(row["full"] is None for row in rows):
         raise Undefined(f"{rows[0]['undefined']}.")
-    problems.note_in_sample(file.origin, problem, options.circuit)
-    problems.warn(problem)
+    subjects.note_in_sample(file.origin, on, options.circuit)
+    subjects.warn(on)
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
-    ranked = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
-    curves = circuit_curves(file, problem, chosen, **ranked) if options.curve else None
-    tests = circuit_tests(file, problem, chosen, seed=options.seed) if options.tests else None
+    ranked: dict[str, Any] = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
+    curves = circuit_curves(file, on, chosen, **ranked) if options.curve else None
+    tests = circuit_tests(file, on, chosen, seed=options.seed) if options.tests else None
     if options.json:
         print_json(
             {
                 "circuit": str(options.circuit),
-                "model": problem.model_name,
-                "split": problem.split,
-                "prompts": problem.data.n,
+                "model": on.model_source,
+                "split": on.split,
+                "prompts": on.data.n,
                 "n_edges": file.circuit.graph.n_edges,
                 "rows": rows,
                 "recovery": recovered,
@@ -140,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measured(
-    file: CircuitFile, problem: Problem, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
+    file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
     """A row a setting: its levels, the means of full model, reference and circuit, and the faithfulness.
 
@@ -152,7 +151,7 @@ def measured(
     from ..intervention.objective import OBJECTIVES
     from ..intervention.setting import FACTORS
 
-    reasons = {setting: setting.undefined(problem.data, problem.model) for setting in chosen}
+    reasons = {setting: setting.undefined(on.data, on.model) for setting in chosen}
     runs: dict[Cut, list[str]] = {}
     for setting in chosen:
         if reasons[setting] is None:
@@ -160,29 +159,30 @@ def measured(
     found = {}
     for cut, names in runs.items():
         objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
-        options = {"seed": seed, "batch_size": batch_size}
-        values = measure_by_each(problem.model, problem.data, [file.circuit], cut, objectives, **options)
+        amounts: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
+        values = measure_by_each(on.model, on.data, [file.circuit], cut, objectives, **amounts)
         found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
-    batch_size = batch_size or default_batch_size(problem.model, problem.data.clean.shape[1])
+    batch_size = batch_size or default_batch_size(on.model, on.data.clean.shape[1])
     rows = []
     for setting in chosen:
         over_batch = setting.cut.ablation.over_batch
-        row = {factor: setting.level(factor) for factor in FACTORS} | {"edges": file.circuit.n_edges}
+        row: dict[str, Any] = {factor: setting.level(factor) for factor in FACTORS}
+        row |= {"edges": file.circuit.n_edges}
         row["without_dead_ends"] = file.circuit.pruned().n_edges
         row["batch_size"] = batch_size if over_batch else None
         if reasons[setting]:
             rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
         else:
-            rows.append(row | _numbers(file, problem, found[setting.cut, setting.objective], setting))
+            rows.append(row | _numbers(file, on, found[setting.cut, setting.objective], setting))
     return rows
 
 
-def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: Setting) -> dict[str, Any]:
+def _numbers(file: CircuitFile, on: Subject, measured: Measured, setting: Setting) -> dict[str, Any]:
     """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
     from ..json_model import plain
     from ..scoring.faithfulness_curve import SizedCircuit, faithfulness_curve
 
-    nothing, templates = measured.reference(setting.reference), problem.data.templates
+    nothing, templates = measured.reference(setting.reference), on.data.templates
     means = {"full": measured.full, "nothing": nothing, "circuit": measured.circuits[0]}
     values = {name: float(part.mean()) + 0.0 for name, part in means.items()}  # never -0
     point = faithfulness_curve(
@@ -201,20 +201,19 @@ def _numbers(file: CircuitFile, problem: Problem, measured: Measured, setting: S
     }
 
 
-def certified(truth: str, problem: Problem, chosen: Sequence[Setting]) -> dict[str, Reference]:
+def certified(truth: str, on: Subject, chosen: Sequence[Setting]) -> dict[str, Reference]:
     """The truth under each ablation for which it is certified, or the published circuit under its own name.
 
     Raises:
         CircuitMeterError: a truth that is certified under none of the ablations.
     """
     from ...ground_truth import manual
-    from .problem import reference
+    from .subjects import reference
 
-    if truth in manual.names():
-        return {truth: reference(truth, problem.model, chosen[0].cut.ablation)}
     ablations = {str(setting.cut.ablation): setting.cut.ablation for setting in chosen}
-    found = {name: reference(truth, problem.model, ablation) for name, ablation in ablations.items()}
-    found = {name: circuit for name, circuit in found.items() if circuit is not None}
+    asked = {truth: chosen[0].cut.ablation} if truth in manual.names() else ablations
+    circuits = {name: reference(truth, on.model, ablation) for name, ablation in asked.items()}
+    found = {name: circuit for name, circuit in circuits.items() if circuit is not None}
     if not found:
         raise CircuitMeterError(
             f"the truth {truth} is not certified under {', '.join(ablations)}; choose another --ablation or --truth."

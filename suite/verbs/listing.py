@@ -207,7 +207,8 @@ def _models() -> list[dict[str, Any]]:
 
 def _on_the_hub(name: str, repository: str, pin: Pin) -> dict[str, Any]:
     kept = f"a pickle there ({pin.pickled}): give a folder that you made of it"
-    where = f"from the hub: {repository}, {kept if pin.pickled else f'revision {pin.revision[:8]}'}"
+    revision = (pin.revision or "newest")[:8]
+    where = f"from the hub: {repository}, {kept if pin.pickled else f'revision {revision}'}"
     return {"name": name, "layers": pin.layers, "heads": pin.heads, "description": where}
 
 

@@ -104,8 +104,8 @@ def _against(recovery: pd.DataFrame, label: str, rivals: Sequence[str]) -> list[
     from ..scoring.clustered import clustered_test, in_sequence
 
     own = recovery[recovery["own"].astype(bool)]
-    present = [_label_of(own, rival) for rival in rivals]
-    present = [each for each in dict.fromkeys(present) if each not in (None, label)]
+    there = dict.fromkeys(_label_of(own, rival) for rival in rivals)
+    present = [each for each in there if each is not None and each != label]
     tests = [clustered_test(paired_differences(own, label, other)) for other in present]
     corrected = in_sequence([test.p_value for test in tests])
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_json, add_workers
 
@@ -100,21 +100,18 @@ def _measure_card(card: Card, store: Path) -> None:
     from ..intervention.ablation import Ablation
     from ..intervention.setting import grid
     from ..plan.subject import subject
-    from .problem import Problem
     from .sensitivity import DEFAULTS, measured
 
     path = card_path(store, card.name)
     if path.is_file():
         return
     on = subject(card.task, None)
-    problem = Problem(on.task.name, on.model_source, on.model, on.data, on.task.objective, on.task.truth)
-    circuits = {
-        name: Circuit(on.model.graph, on.reference(Ablation.parse(ablation)).core)
-        for name, ablation in card.circuits.items()
-    }
-    settings = grid(**DEFAULTS | {"ablation": card.ablation, "objective": (on.task.objective,)})
+    truths = {name: on.reference(Ablation.parse(ablation)) for name, ablation in card.circuits.items()}
+    circuits = {name: Circuit(on.model.graph, truth.core) for name, truth in truths.items() if truth is not None}
+    levels: dict[str, Any] = DEFAULTS | {"ablation": card.ablation, "objective": (on.task.objective,)}
+    settings = grid(**levels)
     options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
-    found = measured(argparse.Namespace(**options, circuits=list(circuits)), problem, circuits, settings, {})
+    found = measured(argparse.Namespace(**options, circuits=list(circuits)), on, circuits, settings, {})
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = found.model_copy(update={"paragraph": paragraph(found)}).as_json()
     path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")

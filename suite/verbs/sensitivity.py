@@ -17,8 +17,8 @@ from .factors import add_factors, settings
 
 if TYPE_CHECKING:
     from ..intervention.setting import Setting
+    from ..plan.subject import Subject
     from ..scoring.sensitivity.card_model import SensitivityCard
-    from .problem import Problem
 
 NAME = "sensitivity"
 HELP = "Measure a circuit file in every meaningful setting, and say how much the verdict depends on which is chosen."
@@ -105,29 +105,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.card.words import paragraph
     from ..interchange import read
-    from . import dictionaries
-    from . import problem as problems
+    from . import dictionaries, subjects
     from .output import note, print_json
 
     names = named(options.circuits)
-    files, books = [read(path) for path in options.circuits], dictionaries.read(options.dictionary)
-    defaults = DEFAULTS | {"ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
+    edges, books = [read(path) for path in options.circuits], dictionaries.read(options.dictionary)
+    defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     _make(out)
-    problem = problems.load(options, inputs=files[0].inputs)
-    problem = dictionaries.of_circuits(problem, books, files)
-    learned = problem.model.config.positions == "learned"
-    files = [file.on(problem.model.graph, learned_positions=learned) for file in files]
+    on = subjects.load(options, inputs=edges[0].inputs)
+    on = dictionaries.of_circuits(on, books, edges)
+    learned = on.model.config.positions == "learned"
+    files = [file.on(on.model.graph, learned_positions=learned) for file in edges]
     circuits = [file.circuit for file in files]
     for file, path in zip(files, options.circuits, strict=True):
-        problems.note_in_sample(file.origin, problem, path)
+        subjects.note_in_sample(file.origin, on, path)
         for text in file.notes:
             note(text)
-    defaults["objective"] = default_objectives(problem)
+    defaults["objective"] = default_objectives(on)
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
-    card = measured(options, problem, dict(zip(names, circuits, strict=True)), chosen, weights)
+    card = measured(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
     card = card.model_copy(update={"paragraph": paragraph(card)})
     write(card, out)
     if options.json:
@@ -152,13 +151,13 @@ def named(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def default_objectives(problem: Problem) -> list[str]:
+def default_objectives(on: Subject) -> list[str]:
     """The task's objective and the first others that have a meaning."""
     from ..intervention.objective import OBJECTIVES
 
-    found = [problem.objective]
+    found = [on.task.objective]
     for name in OBJECTIVES_AFTER:
-        if name not in found and OBJECTIVES.get(name).undefined(problem.data, problem.model.config) is None:
+        if name not in found and OBJECTIVES.get(name).undefined(on.data, on.model.config) is None:
             found.append(name)
     return found[:MOST_OBJECTIVES]
 
@@ -180,7 +179,7 @@ def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> 
 
 def measured(
     options: argparse.Namespace,
-    problem: Problem,
+    on: Subject,
     circuits: Mapping[str, Any],
     chosen: Sequence[Setting],
     weights: Mapping[str, Mapping[str, float]],
@@ -195,19 +194,19 @@ def measured(
     from ..scoring.sensitivity.estimate import estimate
     from ..scoring.sensitivity.measure import measure_grid
     from .costs import allow, cost_of, took
-    from .problem import warn
+    from .subjects import warn
 
-    data = some(problem.data, options.prompts, options.seed)
-    asked = replace(problem, data=data)
+    data = some(on.data, options.prompts, options.seed)
+    asked = replace(on, data=data)
     cost = cost_of(chosen, asked, len(circuits), random=options.random, pairings=options.pairings)
-    forecast = Speed(problem.model, data).forecast(cost)
+    forecast = Speed(on.model, data).forecast(cost)
     less = "fewer --prompts, --random or levels"
     allow(f"{len(chosen)} settings on {data.n} prompts", forecast.seconds, options.yes, less=less)
     warn(asked)
     start = time.perf_counter()
     with watched("sensitivity", cost.passes):
         grid = measure_grid(
-            problem.model,
+            on.model,
             data,
             list(circuits.values()),
             chosen,
@@ -227,12 +226,12 @@ def measured(
     )
     return SensitivityCard(
         version=__version__,
-        task=problem.name,
-        model=problem.model_name,
-        model_hash=problem.model.weights_hash,
-        split=problem.split,
+        task=on.task.name,
+        model=on.model_source,
+        model_hash=on.model.weights_hash,
+        split=on.split,
         data_hash=data.hash,
-        n_edges=problem.model.graph.n_edges,
+        n_edges=on.model.graph.n_edges,
         seed=options.seed,
         random=options.random,
         pairings=options.pairings,

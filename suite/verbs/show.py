@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
     from ...ground_truth.explain import Explained
     from ...reports.page.circuit_view import Arrow, CircuitView
+    from ...tasks import PromptFile, TextTask
     from ...tasks.task import Task
     from ..circuit import Circuit, EdgeScores
 
@@ -125,9 +126,9 @@ def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:
 
     arrows = [Arrow(e.edge, e.status, e.carries, e.why) for e in explain(truth, ablation)]
     n = {status: sum(arrow.mark == status for arrow in arrows) for status in ("true", "optional", "inert")}
-    optional = f"{n['optional']} optional, " if n["optional"] else ""
+    besides = f"{n['optional']} optional, " if n["optional"] else ""
     caption = (
-        f"{n['true']} true edges of {truth.graph.n_edges:,}, {optional}{n['inert']} inert although structural; of the "
+        f"{n['true']} true edges of {truth.graph.n_edges:,}, {besides}{n['inert']} inert although structural; of the "
         f"other {truth.graph.n_edges - len(arrows):,} nothing is read"
     )
     optional = [str(arrow.edge) for arrow in arrows if arrow.mark == "optional"]
@@ -191,24 +192,26 @@ def _about_optional(
 
 
 def _discovered(
-    name: str, task: Task, truth: GroundTruth, ablation: str, options: argparse.Namespace
+    name: str, task: Task | TextTask | PromptFile, truth: GroundTruth, ablation: str, options: argparse.Namespace
 ) -> tuple[Circuit, EdgeScores]:
     """The circuit of the truth's size that a method finds with its default parameters, and its scores."""
     from ..circuit import top_n
     from ..errors import Undefined
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
-    from ..model.load.by_name import load_model
+    from ..model.load.by_name import load_model, on_model
     from ..plan import names
 
     method, parsed = names.callable_method(name), Ablation.parse(ablation)
     reference, objective = truth.reference(parsed), OBJECTIVES.get(task.objective)
-    model, data = load_model(task.model, device=options.device), task.data()
+    source = task.model or truth.name
+    model, data = load_model(source, device=options.device), on_model(task, source).data()
     if reason := method.undefined(parsed, None if method.objectives is None else objective, data, model.config):
         raise Undefined(f"{reason}.")
     settings: dict[str, Any] = {"ablation": parsed, "objective": objective, "seed": options.seed, "truth": reference}
     found = method.discover(model, data, **settings, **method.resolve({}))
-    return top_n(found.scores, int(reference.core.sum())), found.scores
+    size = 0 if reference is None else int(reference.core.sum())
+    return top_n(found.scores, size), found.scores
 
 
 def _truth_of(task: str, truth: str | None) -> GroundTruth:

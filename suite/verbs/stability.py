@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 NAME = "stability"
 HELP = "Say how much of each method's circuit stays when its prompts, their order, or its seed change."
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     from ..intervention.objective import OBJECTIVES
     from ..json_model import plain
     from ..plan import names
-    from . import problem as problems
+    from . import subjects
     from .output import print_json
 
     over = changed(options.over)
@@ -83,13 +83,13 @@ def run(options: argparse.Namespace) -> int:
                     f"{name} has no scores of each prompt, so that {' and '.join(bootstrapped)} cannot be resampled; "
                     f"use --over seeds,order, or one of {', '.join(with_prompts())}."
                 )
-    problem = problems.load(options)
-    if problem.data.n < 2:
-        raise Undefined(f"{problem.name} has one prompt here; stability needs two at least.")
-    objective = asked or OBJECTIVES.get(problem.objective)
-    sizes, main = sizes_of(problem, ablation, options)
+    on = subjects.load(options)
+    if on.data.n < 2:
+        raise Undefined(f"{on.task.name} has one prompt here; stability needs two at least.")
+    objective = asked or OBJECTIVES.get(on.task.objective)
+    sizes, main = sizes_of(on, ablation, options)
     _make(options.out)
-    card = measured(options, problem, methods, parameters, (ablation, objective), over, (sizes, main))
+    card = measured(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = plain(card)
     card["paragraph"] = paragraph(card)
     write(card, options.out)
@@ -132,9 +132,9 @@ def parameters_of(methods: Mapping[str, Method], given: Sequence[str]) -> dict[s
     return {name: method.resolve(parse_settings(method, own[name])) for name, method in methods.items()}
 
 
-def sizes_of(problem: Problem, ablation: Ablation, options: argparse.Namespace) -> tuple[list[int], int]:
+def sizes_of(on: Subject, ablation: Ablation, options: argparse.Namespace) -> tuple[list[int], int]:
     """(the sizes of the curve, the one that the card is about), in edges. Raises SpecError for one too large."""
-    n_edges, truth = problem.model.graph.n_edges, problem.reference(ablation)
+    n_edges, truth = on.model.graph.n_edges, on.reference(ablation)
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
     main = options.top
@@ -146,7 +146,7 @@ def sizes_of(problem: Problem, ablation: Ablation, options: argparse.Namespace) 
 
 def measured(
     options: argparse.Namespace,
-    problem: Problem,
+    on: Subject,
     methods: Mapping[str, Method],
     parameters: Mapping[str, Mapping[str, Any]],
     search: tuple[Ablation, Objective],
@@ -163,7 +163,7 @@ def measured(
     for done, (name, method) in enumerate(methods.items()):
         _progress(done, len(methods), name)
         entry, pairs = method_card(
-            problem, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
+            on, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
         )
         found.append({"method": name} | entry)
         resamples[name] = pairs
@@ -171,12 +171,12 @@ def measured(
     return {
         "format": 1,
         "version": __version__,
-        "task": problem.name,
-        "model": problem.model_name,
-        "model_hash": problem.model.weights_hash,
-        "data_hash": problem.data.hash,
-        "prompts": problem.data.n,
-        "n_edges": problem.model.graph.n_edges,
+        "task": on.task.name,
+        "model": on.model_source,
+        "model_hash": on.model.weights_hash,
+        "data_hash": on.data.hash,
+        "prompts": on.data.n,
+        "n_edges": on.model.graph.n_edges,
         "ablation": str(ablation),
         "objective": objective.name,
         "resamples": options.resamples,

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
+    from ..plan.subject import Subject
     from ..scoring.structure.stability import Stability
-    from .problem import Problem
 
 ALWAYS, NEVER = 0.95, 0.05
 """An edge in at least this share of circuits is said to be in always; in at most the other, never."""
 
 
 def method_card(
-    problem: Problem,
+    on: Subject,
     method: Method,
     parameters: Mapping[str, Any],
     search: tuple[Ablation, Objective],
@@ -42,28 +42,28 @@ def method_card(
 
     sizes, main = size
     resamples, runs, seed = amounts
-    by_prompt, whole = _scores(problem, method, parameters, search, over, seed)
+    by_prompt, whole = _scores(on, method, parameters, search, over, seed)
     entry: dict[str, Any] = {"parameters": dict(parameters), "over": {}}
     kept = None
     for what in over:
         try:
             if what in ("prompts", "templates"):
-                variants, counts = _resampled(problem, by_prompt, what, resamples, seed)
+                variants, counts = _resampled(on, by_prompt, what, resamples, seed)
             else:
-                variants, counts = _rerun(problem, method, parameters, search, what, runs, seed), None
+                variants, counts = _rerun(on, method, parameters, search, what, runs, seed), None
         except CircuitMeterError as error:
             entry["over"][what] = {"undefined": str(error)}
             continue
         found = stability(variants, whole, sizes, counts)
         kept = (found, counts) if what == "prompts" else kept
-        entry["over"][what] = _points(found, problem, main)
-    entry |= _against_truth(problem, search[0], whole, main, entry["over"])
-    entry["prompt_by_prompt"] = prompt_by_prompt(problem, _scores_of(problem, whole), main, search)
+        entry["over"][what] = _points(found, on, main)
+    entry |= _against_truth(on, search[0], whole, main, entry["over"])
+    entry["prompt_by_prompt"] = prompt_by_prompt(on, _scores_of(on, whole), main, search)
     return entry, kept
 
 
 def _scores(
-    problem: Problem,
+    on: Subject,
     method: Method,
     parameters: Mapping[str, Any],
     search: tuple[Ablation, Objective],
@@ -74,24 +74,24 @@ def _scores(
     ablation, objective = search
     given = {"ablation": ablation, "objective": objective, "seed": seed, **parameters}
     if {"prompts", "templates"} & set(over):
-        by_prompt = method.scores_by_prompt(problem.model, problem.data, **given).numpy()
+        by_prompt = method.scores_by_prompt(on.model, on.data, **given).numpy()
         return by_prompt, by_prompt.mean(0)
-    truth = problem.reference(ablation)
-    return None, method.discover(problem.model, problem.data, truth=truth, **given).scores.flat()
+    truth = on.reference(ablation)
+    return None, method.discover(on.model, on.data, truth=truth, **given).scores.flat()
 
 
 def _resampled(
-    problem: Problem, by_prompt: np.ndarray, what: str, resamples: int, seed: int
+    on: Subject, by_prompt: np.ndarray, what: str, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     from ..scoring.structure.stability import prompt_counts, resampled
 
-    templates = None if problem.data.templates is None else problem.data.templates.numpy()
-    counts = prompt_counts(problem.data.n, templates, resamples, over=what, seed=seed)
+    templates = None if on.data.templates is None else on.data.templates.numpy()
+    counts = prompt_counts(on.data.n, templates, resamples, over=what, seed=seed)
     return resampled(by_prompt, counts), counts
 
 
 def _rerun(
-    problem: Problem,
+    on: Subject,
     method: Method,
     parameters: Mapping[str, Any],
     search: tuple[Ablation, Objective],
@@ -110,18 +110,18 @@ def _rerun(
         changes = [{"seed": seed + i} for i in range(runs)]
     if what == "order":
         for i in range(runs):
-            order = torch.randperm(problem.data.n, generator=torch.Generator().manual_seed(seed + i))
-            changes.append({"data": problem.data.select(order)})
+            order = torch.randperm(on.data.n, generator=torch.Generator().manual_seed(seed + i))
+            changes.append({"data": on.data.select(order)})
     if what == "parameters":
         presets = [{}, *method.presets.values()]
         changes = [{"parameters": {**parameters, **preset}} for preset in presets]
     found = []
     for change in changes:
         given = {**change.get("parameters", parameters), "seed": change.get("seed", seed)}
-        truth = problem.reference(ablation)
+        truth = on.reference(ablation)
         scores = method.discover(
-            problem.model,
-            change.get("data", problem.data),
+            on.model,
+            change.get("data", on.data),
             ablation=ablation,
             objective=objective,
             truth=truth,
@@ -133,9 +133,9 @@ def _rerun(
     return np.stack(found)
 
 
-def _points(found: Stability, problem: Problem, main: int) -> dict[str, Any]:
+def _points(found: Stability, on: Subject, main: int) -> dict[str, Any]:
     """The numbers by size, and how often each edge is in the circuit of the card's size."""
-    names = problem.model.graph.named(problem.model.graph.exists)
+    names = on.model.graph.named(on.model.graph.exists)
     curves = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank")
     points = []
     for i, size in enumerate(found.sizes.tolist()):
@@ -154,20 +154,20 @@ def _points(found: Stability, problem: Problem, main: int) -> dict[str, Any]:
 
 
 def _against_truth(
-    problem: Problem, ablation: Ablation, whole: np.ndarray, main: int, over: Mapping[str, Any]
+    on: Subject, ablation: Ablation, whole: np.ndarray, main: int, over: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Where the circuit is certified: the method's area and precision, and those of how often edges are included."""
     from ..scoring.recovery import recovery
     from ..scoring.structure.stability import top_edges
 
-    truth = problem.reference(ablation)
+    truth = on.reference(ablation)
     if truth is None:
         return {}
-    graph = problem.model.graph
+    graph = on.model.graph
     core, optional = truth.core[graph.exists].numpy(), truth.optional[graph.exists].numpy()
     chosen = top_edges(np.abs(whole)[None], main)[0] & ~optional
     found = {
-        "auroc": recovery(_scores_of(problem, whole), truth)["auroc"],
+        "auroc": recovery(_scores_of(on, whole), truth)["auroc"],
         "precision": float(core[chosen].mean()) if chosen.any() else float("nan"),
     }
     names = graph.named(graph.exists)
@@ -175,33 +175,31 @@ def _against_truth(
         if "inclusion" in entry:
             values = np.array([entry["inclusion"].get(name, 0.0) for name in names])
             certain = (values >= ALWAYS) & ~optional
-            entry["auroc_of_inclusion"] = recovery(_scores_of(problem, values), truth)["auroc"]
+            entry["auroc_of_inclusion"] = recovery(_scores_of(on, values), truth)["auroc"]
             entry["precision_of_always"] = float(core[certain].mean()) if certain.any() else float("nan")
     return found
 
 
-def _scores_of(problem: Problem, values: np.ndarray) -> EdgeScores:
+def _scores_of(on: Subject, values: np.ndarray) -> EdgeScores:
     import torch
 
     from ..circuit import EdgeScores
 
-    graph = problem.model.graph
+    graph = on.model.graph
     scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
     scores[graph.exists] = torch.from_numpy(np.asarray(values, dtype=np.float64))
     return EdgeScores(graph, scores)
 
 
-def prompt_by_prompt(
-    problem: Problem, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]
-) -> dict[str, Any]:
+def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]) -> dict[str, Any]:
     """The circuit's faithfulness on each held-out prompt: quantiles, and the share of prompts below one half."""
     from ..circuit import top_n
     from ..intervention.faithfulness import measure
     from ..intervention.setting import Cut
 
     ablation, objective = search
-    data = problem.held_out or problem.data
-    measured = measure(problem.model, data, [top_n(scores, size)], Cut(ablation), objective)
+    data = on.held_out or on.data
+    measured = measure(on.model, data, [top_n(scores, size)], Cut(ablation), objective)
     if reason := measured.undefined("cut-graph"):
         return {"undefined": reason}
     nothing = measured.reference("cut-graph")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..model.features.site import Site
     from ..model.features.training import DictionaryTraining, TrainingRecipe
-    from .problem import Problem
+    from ..plan.subject import Subject
 
 NAME = "train-dictionary"
 HELP = "Train a sparse autoencoder on a model's activations at one site."
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from ..model.features.training import DictionaryTraining, TrainingRecipe
     from ..model.load.dictionary import save_dictionary
     from ..scoring.dictionary import dictionary_scores
-    from . import problem as problems
+    from . import subjects
     from .output import note
 
     site = Site.parse(options.site)
@@ -62,25 +62,25 @@ def run(options: argparse.Namespace) -> int:
     recipe = TrainingRecipe(
         options.features, options.k, options.sparsity, options.steps, options.rows, options.rate, options.seed
     )
-    problem = problems.load(options)
-    activations = activations_at(problem, site)
-    training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, problem))
+    on = subjects.load(options)
+    activations = activations_at(on, site)
+    training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, on))
     if training.step:
         note(f"going on from step {training.step} of {recipe.steps}")
-    _train(training, options.out, recipe, site, problem)
+    _train(training, options.out, recipe, site, on)
     dictionary = training.dictionary()
     save_dictionary(dictionary, options.out, site)
     (options.out / CHECKPOINT).unlink(missing_ok=True)
     found = dictionary_scores(dictionary, activations)
     print(
-        f"{dictionary.n_features} features of {len(activations):,} activations at {site} of {problem.model_name}: "
+        f"{dictionary.n_features} features of {len(activations):,} activations at {site} of {on.model_source}: "
         f"{found.unexplained:.3f} of the variance is not reconstructed, {found.l0:.1f} features are active at once, "
         f"{found.dead:.0%} never: {options.out}"
     )
     return 0
 
 
-def activations_at(problem: Problem, site: Site) -> Tensor:
+def activations_at(on: Subject, site: Site) -> Tensor:
     """What a dictionary at ``site`` decomposes, at every token of the prompts: float32 [N, S], on the CPU.
 
     Raises:
@@ -93,7 +93,7 @@ def activations_at(problem: Problem, site: Site) -> Tensor:
     from ..model.features.dictionary import FeatureDictionary
     from ..model.features.transformer import FeatureTransformer
 
-    model, data = problem.model, problem.data
+    model, data = on.model, on.data
     config = model.config
     width = config.n_heads * config.d_head if site.place == "z" else config.d_model
     nothing = FeatureDictionary(torch.zeros(width, 1), torch.zeros(1), torch.zeros(1, width), torch.zeros(width))
@@ -109,7 +109,7 @@ def activations_at(problem: Problem, site: Site) -> Tensor:
     return found
 
 
-def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> None:
+def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -118,30 +118,30 @@ def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, s
         for step, loss in training.run():
             progress.update(bar, completed=step, description=f"loss {loss:.4f}")
             if step % SAVE_EVERY == 0 and step < recipe.steps:
-                _save(training, folder, recipe, site, problem)
+                _save(training, folder, recipe, site, on)
 
 
-def _identity(recipe: TrainingRecipe, site: Site, problem: Problem) -> dict[str, str]:
+def _identity(recipe: TrainingRecipe, site: Site, on: Subject) -> dict[str, str]:
     """What a checkpoint must agree in to be gone on from."""
     return {
         "recipe": repr(recipe),
         "site": str(site),
-        "model": problem.model.weights_hash,
-        "data": problem.data.hash,
+        "model": on.model.weights_hash,
+        "data": on.data.hash,
     }
 
 
-def _save(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> None:
+def _save(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{CHECKPOINT}.new"
     state = {name: part.contiguous() for name, part in training.state.items()}
-    save_file(state, beside, metadata=_identity(recipe, site, problem))
+    save_file(state, beside, metadata=_identity(recipe, site, on))
     beside.replace(folder / CHECKPOINT)
 
 
-def _saved(folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -> dict[str, Tensor] | None:
+def _saved(folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> dict[str, Tensor] | None:
     """The state of an interrupted training of the very same dictionary; ``None`` where there is none.
 
     Raises:
@@ -158,7 +158,7 @@ def _saved(folder: Path, recipe: TrainingRecipe, site: Site, problem: Problem) -
         return None
     try:
         with safe_open(path, "pt") as file:
-            if file.metadata() != _identity(recipe, site, problem):
+            if file.metadata() != _identity(recipe, site, on):
                 raise ModelError(
                     f"{path} is of a training with another model, other prompts or settings; choose another --out."
                 )

@@ -203,7 +203,7 @@ def test_a_benchmark_runs_tasks_as_text_on_models():
 def test_circuits_are_scored_against_published_ones_on_their_own_graph():
     from circuitmeter.ground_truth import manual
     from circuitmeter.suite.verbs.evaluate import certified, recovery
-    from circuitmeter.suite.verbs.problem import reference
+    from circuitmeter.suite.verbs.subjects import reference
 
     published = manual.load("ioi/eap-ig")
     same = SimpleNamespace(circuit=Circuit(published.graph, published.core), scores=None)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, Data
+from ...errors import Undefined
 from ...model.transformer import Activations, Transformer
 from ..ablation import Ablation, Carried
 from ..plain_runs import Runs
@@ -113,11 +114,11 @@ class Sums:
         return torch.nn.functional.pad(total, (0, 0, 0, self.n_positions - total.shape[-2]))
 
     def mean(self) -> Activations:
-        return self._average(self.first)
+        return self._average(_summed(self.first))
 
     def variance(self) -> Activations:
         """Of the population, not a sample: what is matched is the spread of these prompts."""
-        square = self._average(self.second)
+        square = self._average(_summed(self.second))
         return square.with_each(lambda square, mean: (square - mean.square()).clamp_min(0), self.mean())
 
     def _average(self, total: Activations) -> Activations:
@@ -126,6 +127,13 @@ class Sums:
             return total.map(lambda part: part / count.clamp_min(1))
         pooled = total.map(lambda part: part.sum(-2, keepdim=True) / count.sum())
         return pooled.map(lambda part: part.expand(*part.shape[:-2], self.n_positions, -1))
+
+
+def _summed(total: Activations | None) -> Activations:
+    """What was added up. Raises Undefined where nothing was."""
+    if total is None:
+        raise Undefined("there is no prompt to take means over.")
+    return total
 
 
 SumsOf = Callable[[Runs], Sums]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
     return config, weights
 
 
-def shape(source: PreTrainedModel) -> dict[str, object]:
+def shape(source: PreTrainedModel) -> dict[str, Any]:
     """The fields of the Config that the Llama family and Gemma share."""
     given, name = source.config, type(source).__name__
     if given.num_attention_heads % given.num_key_value_heads:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError
+from ..block import Activation
 
 if TYPE_CHECKING:
     from torch import nn
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -26,7 +27,7 @@ _ACTIVATIONS = {
 _CHANGING_ROTATIONS = ("dynamic", "longrope")
 
 
-def activation(name: str, model: str) -> str:
+def activation(name: str, model: str) -> Activation:
     """The engine's name of an activation. Raises ModelError when it has none."""
     if name not in _ACTIVATIONS:
         raise ModelError(f"{model} with activation {name!r} cannot be converted; {', '.join(_ACTIVATIONS)} can.")

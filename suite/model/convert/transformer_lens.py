@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError
+from ..block import NormKind
 from ..graph import InputNodes
 from ..transformer import Config, Transformer
 from .huggingface import build
 from .parts import activation, refuse
 
 _SHAPE = ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")
-_NORMS = {"LN": "layer", "LNPre": "layer", "RMS": "rms", "RMSPre": "rms", None: "none"}
+_NORMS: dict[str | None, NormKind] = {"LN": "layer", "LNPre": "layer", "RMS": "rms", "RMSPre": "rms", None: "none"}
 # What changes the computation and is not converted; the released checkpoints of this kind set none of it.
 _REFUSED = (
     "final_rms",
@@ -63,7 +64,11 @@ def from_transformer_lens(
         """Gain and bias of a norm; those that are folded into the weights behind it are one and zero."""
         like = state["embed.W_E"].new_ones(ours.d_model)
         gain = {} if kind is None else {"weight": like if kind.endswith("Pre") else take(f"{theirs}.w")}
-        bias = {} if ours.norm != "layer" else {"bias": 0 * like if kind.endswith("Pre") else take(f"{theirs}.b")}
+        bias = (
+            {}
+            if ours.norm != "layer" or kind is None
+            else {"bias": 0 * like if kind.endswith("Pre") else take(f"{theirs}.b")}
+        )
         return gain | bias
 
     weights = {

@@ -143,9 +143,9 @@ class FeatureDictionary:
         match self.activation:
             case "relu":
                 return (before + bias).relu()
-            case "jumprelu":
+            case "jumprelu" if self.threshold is not None:
                 return (before + bias).relu() * (before + bias > self.threshold[features])
-            case "gated":
+            case "gated" if self.gate is not None:
                 b_gate, r_mag = (part[features] for part in self.gate)
                 return (before * r_mag.exp() + bias).relu() * (before + b_gate > 0)
             case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from ...errors import ModelError, unknown
 
@@ -48,7 +48,7 @@ class Site:
         if place not in get_args(Place) or not re.fullmatch(r"\d{1,4}", layer):
             examples = [f"{each}.0" for each in get_args(Place)]
             raise ModelError(unknown("site", text, examples, "A site is a place and a layer."))
-        return cls(int(layer), place)
+        return cls(int(layer), cast(Place, place))
 
     def __str__(self) -> str:
         return f"{self.place}.{self.layer}"

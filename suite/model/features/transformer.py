@@ -23,9 +23,12 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..block import Block
+from ..content import content_hash
+from ..gradient_stream import BufferedStream
 from ..graph import Graph, Key, NodeGroup
 from ..passes import spend
 from ..rules import EXACT, Rules
+from ..stream import Stream
 from ..transformer import Activations, Alternative, Transformer
 from .dictionary import FeatureDictionary
 from .graph import FeatureGraph, SiteNodes
@@ -73,7 +76,7 @@ class FeatureTransformer(Transformer):
     @cached_property
     def weights_hash(self) -> str:
         """16 hex digits of the model's weights and of the dictionaries at their sites."""
-        digest = hashlib.sha256(Transformer.weights_hash.func(self).encode())
+        digest = hashlib.sha256(content_hash(self).encode())
         for at in self.graph.sites:
             digest.update(f"{at.site}:{at.dictionary}:{at.features}".encode())
         return digest.hexdigest()[:16]
@@ -104,11 +107,11 @@ class FeatureTransformer(Transformer):
         Args:
             x: [r, ..., P, D], one a reader, or [1, ..., P, D], one for all of them.
         """
-        block = None if group.kind.startswith("residual") else self.blocks[group.layer]
         if group.kind == "head":
-            return self._heads(block, x, rules)
+            return self._heads(self.blocks[group.layer], x, rules)
         if group.kind == "mlp":
-            return block(rules.mlp_of, x.flatten(0, -3)).unflatten(0, x.shape[:-2])
+            return self.blocks[group.layer](rules.mlp_of, x.flatten(0, -3)).unflatten(0, x.shape[:-2])
+        block = None if group.kind.startswith("residual") else self.blocks[group.layer]
         at, dictionary, features = self._at(group)
         read, whole = self._values(at, block, x, rules)
         if group.kind.endswith("error"):
@@ -146,7 +149,7 @@ class FeatureTransformer(Transformer):
 
     def _into_stream(self, at: SiteNodes, block: Block | None, values: Tensor) -> Tensor:
         """[..., S] as it arrives in the residual stream, [..., D]; the output bias is not part of it."""
-        return values @ block.W_write if at.site.place == "z" else values
+        return values if block is None or at.site.place != "z" else values @ block.W_write
 
     def _written(self, group: NodeGroup, part: Tensor) -> Tensor:
         """What each node of a group writes [n, ..., D], from what Activations hold of it [n, ..., d]."""
@@ -181,7 +184,7 @@ class FeatureTransformer(Transformer):
                 at, dictionary, _ = self._at(group)
                 block = None if at.kind == "residual" else self.blocks[group.layer]
                 added = self._into_stream(at, block, dictionary.b_dec)
-                added = added + block.b_O if at.site.place == "z" else added
+                added = added if block is None or at.site.place != "z" else added + block.b_O
                 constant = added.expand(1, -1) if at.kind == "residual" else constant + added
         return found
 
@@ -259,8 +262,9 @@ class FeatureTransformer(Transformer):
         read: Tensor | None = None,
         offset: Tensor | None = None,
         cut_at: Tensor | None = None,
+        gradient_stream: type[Stream] = BufferedStream,
     ) -> Tensor:
-        """As ``Transformer.run_cut``; every node is computed, whatever the mask, so ``prefix`` is not needed."""
+        """As ``Transformer.run_cut``; every node is computed, whatever the mask, without prefix or stream."""
         masks = masks.to(device=self.device, dtype=self.dtype)
         spend(forward=len(masks) * inputs.shape[1])
         change = (inputs - alternative.activations.inputs).expand(len(masks), *inputs.shape).transpose(0, 1)

@@ -117,7 +117,7 @@ def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | No
     for layer, (block, place) in enumerate(zip(model.blocks, places, strict=True)):
         here = {"io_same_device": True, "place_submodules": True}
         if place == DISK:
-            own = Path(folder) / f"layer-{layer}"
+            own = Path(folder or "") / f"layer-{layer}"
             offload.offload_state_dict(own, block.state_dict())
             stored = offload.OffloadedWeightsLoader(save_folder=own)
             hook = hooks.AlignDevicesHook(main, offload=True, weights_map=stored, **here)

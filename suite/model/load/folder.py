@@ -133,8 +133,8 @@ def header(file: Path) -> dict[str, _Tensor]:
     content.pop("__metadata__", None)
     found = {name: checked(_Tensor, entry, f"{file}, {shown(name)}", ModelError) for name, entry in content.items()}
     for name, tensor in found.items():
-        start, stop = tensor.data_offsets
-        if not start <= stop <= size - 8 - length:
+        first, stop = tensor.data_offsets
+        if not first <= stop <= size - 8 - length:
             raise ModelError(f"{file} was cut off: {name} ends beyond the file; copy it again.")
         if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS):
             raise ModelError(

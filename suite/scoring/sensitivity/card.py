@@ -52,7 +52,7 @@ def grid_verdicts(
             complete=design.complete,
             levels=dict(zip(FACTORS, design.levels, strict=True)),
             weights=design.marginals,
-            level_weights=design.level_weights,
+            level_weights={factor: dict(given) for factor, given in design.level_weights.items()},
         ),
         undefined=by_reason(grid),
         circuits=tuple(
@@ -68,7 +68,9 @@ def by_reason(grid: MeasuredGrid) -> tuple[UndefinedSettings, ...]:
     reasons: dict[str, list[str]] = {}
     for setting, reason in grid.undefined.items():
         reasons.setdefault(reason, []).append(str(setting))
-    return tuple(UndefinedSettings(reason=why, n=len(settings), settings=settings) for why, settings in reasons.items())
+    return tuple(
+        UndefinedSettings(reason=why, n=len(settings), settings=tuple(settings)) for why, settings in reasons.items()
+    )
 
 
 def _of_circuit(

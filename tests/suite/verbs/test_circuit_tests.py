@@ -11,7 +11,7 @@ from circuitmeter import ground_truth
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.interchange import CircuitFile, Origin
 from circuitmeter.suite.intervention.setting import grid
-from circuitmeter.suite.verbs import problem as problems
+from circuitmeter.suite.verbs import subjects
 from circuitmeter.suite.verbs.arguments import add_problem
 from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_tests
 
@@ -20,7 +20,7 @@ from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_
 def problem():
     parser = argparse.ArgumentParser()
     add_problem(parser)
-    loaded = problems.load(parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"]))
+    loaded = subjects.load(parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"]))
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))
 
 
