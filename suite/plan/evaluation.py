@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..intervention.setting import Setting
 from ..selection import Selection
@@ -44,6 +45,11 @@ class Evaluation:
 
     def identity(self, cell_key: str) -> EvaluationIdentity:
         """Everything that changes a number of the evaluation of the cell with this key."""
+        told: dict[str, Any] = {}  # what is the usual is left out, so that older keys stay
+        if any(_over_batch(text) for text in self.settings):
+            told["batch_size"] = self.batch_size
+        if self.by_template:
+            told["by_template"] = True
         return EvaluationIdentity(
             evaluation_version=VERSION,
             cell=cell_key,
@@ -52,8 +58,7 @@ class Evaluation:
             sizes=self.sizes,
             selection=self.selection,
             absolute=self.absolute,
-            **({"batch_size": self.batch_size} if any(_over_batch(text) for text in self.settings) else {}),
-            **({"by_template": True} if self.by_template else {}),
+            **told,
         )
 
     def key(self, cell_key: str) -> str:

@@ -64,7 +64,7 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
             on = _subject(source, model, grid.prompts, models, absent)
             if on is None:
                 n = sum(1 for choice in grid.method for _ in _combinations(grid, choice, source))
-                key = model if model in absent else _both(source, model)
+                key = model if model is not None and model in absent else _both(source, model)
                 combinations[key] = combinations.get(key, 0) + n
                 continue
             evaluation = _evaluation(spec, on, grid.prompts)
@@ -121,8 +121,8 @@ def _subject(
     return None
 
 
-def _both(source: str, model: str) -> str:
-    return f"{names.label(model)} ({names.label(source)})"
+def _both(source: str, model: str | None) -> str:
+    return f"{names.label(model or source)} ({names.label(source)})"
 
 
 def _combinations(grid: Grid, choice: MethodChoice, task_source: str) -> Iterator[tuple[str, str | None, int | None]]:

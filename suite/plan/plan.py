@@ -75,7 +75,9 @@ class Plan:
     def undefined_evaluations(self) -> dict[str, tuple[str, ...]]:
         """Reasons for which settings of the evaluation have no meaning, each with the settings that it holds for."""
         found: dict[str, dict[str, None]] = {}
-        for evaluation in {planned.cell.evaluation for planned in self.cells} - {None}:
+        for evaluation in {planned.cell.evaluation for planned in self.cells}:
+            if evaluation is None:
+                continue
             for setting, reason in evaluation.undefined.items():
                 found.setdefault(reason, {})[setting] = None
         return {reason: tuple(sorted(settings)) for reason, settings in sorted(found.items())}
@@ -173,7 +175,8 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequ
             estimator.add(record.identity.method, record.identity.task, record.identity.model, seconds)
     damaged = dict(store.damaged) if store else {}
     planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
-    planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
+    if store:
+        planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
     absent = tuple(each for each in not_run if each.reason != LEFT_OUT)  # --only says the rest itself
     return Plan(name, tuple(planned), damaged, estimator, absent, dict(older))
 

@@ -263,7 +263,7 @@ class Spec(BaseModel):
         if path.suffix != EXTENSION and str(source) not in benchmarks():
             raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {EXTENSION} file."))
         if path.suffix != EXTENSION:
-            path = files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")
+            path = Path(str(files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")))
         contents = read_toml(path, error=SpecError)
         with reading(f"the benchmark {path}", SpecError):
             return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
@@ -297,10 +297,10 @@ class Spec(BaseModel):
         )
 
 
-_TABLES = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}
+_TABLES: dict[str, type[BaseModel]] = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}
 
 
-def _sentence(problem: dict[str, Any]) -> str:
+def _sentence(problem: Mapping[str, Any]) -> str:
     """One of pydantic's findings, as a clause that names the place, what is wrong and what is allowed."""
     place = [str(part) for part in problem["loc"] if isinstance(part, str)]
     table = _TABLES.get(place[0]) if place else None
@@ -308,7 +308,7 @@ def _sentence(problem: dict[str, Any]) -> str:
     message = problem["msg"][0].lower() + problem["msg"][1:]
     match problem["type"]:
         case "extra_forbidden":
-            fields = (table if len(place) > 1 else Spec).model_fields
+            fields = (table if table and len(place) > 1 else Spec).model_fields
             known = [field.alias or name for name, field in fields.items()]
             return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
         case "missing":

@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..errors import one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
 from ..plan.cell import Cell
 from ..plan.subject import first
-from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, SettingRow
+from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, Failure, SettingRow
 from .environment import provenance
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def evaluate(
         the reference's, each circuit's and its faithfulness; or the reason for which the setting has no meaning.
     """
     start = time.perf_counter()
-    evaluation = cell.evaluation
+    evaluation = _evaluation(cell)
     data = first(on.task.data(evaluation.split), evaluation.prompts)
-    described, circuits = _circuits(cell, on, tensors, labels)
+    described, circuits = _circuits(evaluation, cell.ablation, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
     rows: list[SettingRow] = []
     # Settings that differ only in how prompts are summed up share their runs.
@@ -60,8 +60,8 @@ def evaluate(
         kind=None,
         reason=None,
         split=evaluation.split,
-        circuits=described,
-        rows=rows,
+        circuits=tuple(described),
+        rows=tuple(rows),
         cost=Cost(total_seconds=time.perf_counter() - start),
         provenance=provenance(device),
     )
@@ -69,15 +69,21 @@ def evaluate(
 
 def failure(cell: Cell, kind: str, reason: str) -> EvaluationRecord:
     """The record of an evaluation that went wrong; ``kind`` and ``reason`` as of a cell's."""
-    evaluation = cell.evaluation
+    evaluation = _evaluation(cell)
     return EvaluationRecord(
         key=evaluation.key(cell.key),
         identity=evaluation.identity(cell.key),
         status="failed",
-        kind=kind,
+        kind=cast(Failure, kind),  # the model checks it
         reason=one_line(reason),
         split=evaluation.split,
     )
+
+
+def _evaluation(cell: Cell) -> Evaluation:
+    """The cell's evaluation; only cells that have one come here."""
+    assert cell.evaluation is not None
+    return cell.evaluation
 
 
 def _rows(
@@ -122,18 +128,18 @@ def _rows(
 
 
 def _circuits(
-    cell: Cell, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping]
+    evaluation: Evaluation, ablation: str, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping]
 ) -> tuple[list[EvaluatedCircuit], list[Circuit]]:
-    """The circuits that are evaluated, and what is said of each."""
+    """The circuits that are evaluated, and what is said of each; ``ablation`` is the one they were found under."""
     import torch
 
     from ..circuit import Circuit, EdgeScores
     from ..plan import names
     from ..selection import SELECTIONS as SELECTION_RULES
 
-    graph, evaluation = on.model.graph, cell.evaluation
+    graph = on.model.graph
     scores = EdgeScores(graph, torch.from_numpy(tensors["scores"]).nan_to_num())
-    truth = on.reference(names.ablation(cell.ablation))
+    truth = on.reference(names.ablation(ablation))
     select = SELECTION_RULES[evaluation.selection]
     described, circuits = [], []
     for size in evaluation.sizes:
@@ -142,9 +148,12 @@ def _circuits(
                 circuits.append(Circuit(graph, torch.from_numpy(tensors[f"circuit.{i}"]).bool()))
                 described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label=plain(label)))
             continue
-        if size == "true" and truth is None:
-            continue
-        n = int(truth.core.sum()) if size == "true" else int(size * graph.n_edges)
+        if size == "true":
+            if truth is None:
+                continue
+            n = int(truth.core.sum())
+        else:
+            n = int(float(size) * graph.n_edges)
         circuits.append(select(scores, n, evaluation.absolute))
         described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label={}))
     return described, circuits

@@ -125,9 +125,10 @@ class Progress:
         from rich.progress import Progress as Bar
 
         text = TextColumn("{task.description}", markup=False)
-        self._bar = Bar(BarColumn(bar_width=20), text, console=Console(file=self.stream, force_terminal=True))
-        self._task = self._bar.add_task("", total=self._total, completed=self._done)
-        self._bar.start()
+        bar = Bar(BarColumn(bar_width=20), text, console=Console(file=self.stream, force_terminal=True))
+        self._task = bar.add_task("", total=self._total, completed=self._done)
+        self._bar = bar
+        bar.start()
 
     def _draw(self, text: str) -> None:
         if self._bar is not None:

@@ -158,16 +158,16 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     for planned in found.of("undefined"):
         if planned.cell.key not in store:
             store.write(failure(planned.cell.identity(), "undefined", planned.reason or ""), {})
-    for cell in {cell.truth: cell for cell in cells if cell.truth}.values():
-        if not store.has_truth(cell.truth):
-            store.write_truth(cell.truth, subject_of(cell).truth.certificate)
+    for truth, cell in {cell.truth: cell for cell in cells}.items():
+        if truth is not None and not store.has_truth(truth) and (certified := subject_of(cell).truth) is not None:
+            store.write_truth(truth, certified.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     evaluated = {cell.key: cell.evaluation.key(cell.key) for cell in cells if cell.evaluation and not cell.undefined}
     benchmark = Benchmark(
         spec=complete,
-        cells=sorted(cell.key for cell in cells),
+        cells=tuple(sorted(cell.key for cell in cells)),
         evaluations=dict(sorted(evaluated.items())),
-        not_run=[ModelNotRun(**asdict(model)) for model in expanded.not_run],
+        not_run=tuple(ModelNotRun(**asdict(model)) for model in expanded.not_run),
     )
     store.write_benchmark(spec.name, benchmark)
 

@@ -17,7 +17,7 @@ from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, subject_of
 from ..process import told
-from ..store.record import Cost, NativeCircuit, Record, TrueSize, failure
+from ..store.record import CircuitRecovery, Cost, NativeCircuit, Record, Recovery, TrueSize, failure
 from .apart import discover_apart
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import provenance, undisturbed
@@ -51,6 +51,8 @@ def run_family(
     together are run one by one, because what goes wrong with one seed is nothing to the others.
     """
     start, measured, first = time.perf_counter(), {}, family[0]
+    on: Subject | None = None
+    found: tuple[Discovery | BaseException, ...]
     try:
         on = subject_of(first, device)
         found = discover(family, on, device, measured, None if seconds is None else seconds * len(family))
@@ -66,6 +68,7 @@ def run_family(
         try:
             if isinstance(discovery, BaseException):
                 raise discovery
+            assert on is not None  # it was loaded: something was found on it
             record, tensors = _scored(cell, on, discovery), tensors_of(discovery)
         except (Exception, SystemExit) as error:
             record, tensors = _failed(cell, error), {}
@@ -126,7 +129,9 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         NativeCircuit(
             label=plain(native.label),
             n_edges=native.circuit.n_edges,
-            recovery={name: circuit_recovery(native.circuit, truth) for name, truth in truths.items()},
+            recovery={
+                name: CircuitRecovery(**circuit_recovery(native.circuit, truth)) for name, truth in truths.items()
+            },
         )
         for native in discovery.circuits
     ]
@@ -137,8 +142,8 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         reason=None,
         kind=None,
         n_edges=on.model.graph.n_edges,
-        recovery={name: recovery(discovery.scores, truth) for name, truth in truths.items()},
-        circuits=circuits,
+        recovery={name: Recovery(**recovery(discovery.scores, truth)) for name, truth in truths.items()},
+        circuits=tuple(circuits),
         circuit_at_true_size=_at_true_size(cell, on, discovery),
         diagnostics=plain(discovery.diagnostics),
     )

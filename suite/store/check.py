@@ -76,10 +76,10 @@ def check(path: str | Path) -> Check:
     store = Store(path)
     faults = faults_of(store)
     records = {record.key: record for record in store.records()}
-    truths = {record.identity.truth for record in records.values()} - {None}
+    truths = {record.identity.truth for record in records.values() if record.identity.truth is not None}
     known = {certificate for certificate in truths if store.has_truth(certificate)}
     orphans = [key for key, record in records.items() if record.identity.truth not in {None, *known}]
-    made_in = {record.provenance.environment for record in records.values()} - {None}
+    made_in = {name for record in records.values() if (name := record.provenance.environment) is not None}
     for name in sorted(made_in - set(store.environment_keys())):
         faults[f"environments/{name}.json"] = "is missing: cells say that they were computed in it"
     evaluated = set(store.evaluation_keys())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ..json_model import File, Values
 from .record import CellIdentity, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
@@ -28,7 +28,7 @@ class Record1(File):
 
 def renewed(old: Record1) -> Record:
     """A record of format 1 as one of today's. Raises ValueError (pydantic's) when it is not consistent."""
-    measured = {name: old.cost[name] for name in Cost.model_fields if name in old.cost}
+    measured: dict[str, Any] = {name: old.cost[name] for name in Cost.model_fields if name in old.cost}
     parameters = {name: value for name, value in old.cost.items() if name not in Cost.model_fields}
     same = {name: getattr(old, name) for name in Record1.model_fields if name not in ("format", "cost", "provenance")}
     return Record(**same, cost=Cost(**measured, parameters=parameters), provenance=_provenance(old.provenance))
@@ -36,7 +36,8 @@ def renewed(old: Record1) -> Record:
 
 def _provenance(old: Values) -> Provenance:
     """What of it has a name today; a device that says no name is left out."""
-    known = {name: value for name, value in old.items() if name in Provenance.model_fields and name != "device"}
-    device = old.get("device")
-    named = isinstance(device, dict) and set(device) == set(Device.model_fields)
-    return Provenance(**known, **({"device": Device(**device)} if named else {}))
+    known: dict[str, Any] = {name: value for name, value in old.items() if name in Provenance.model_fields}
+    device = known.pop("device", None)
+    if isinstance(device, dict) and set(device) == set(Device.model_fields):
+        known["device"] = Device(**device)
+    return Provenance(**known)

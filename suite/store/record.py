@@ -7,7 +7,7 @@ meaning or is taken away; ``older.py`` has what reads the formats before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -279,7 +279,7 @@ class Benchmark(File):
 
     def with_cells_of(self, other: Benchmark) -> Benchmark:
         """This benchmark with another store's cells of it as well."""
-        cells = sorted({*self.cells, *other.cells})
+        cells = tuple(sorted({*self.cells, *other.cells}))
         return self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
 
 
@@ -305,7 +305,7 @@ def failure(
         key=identity.key,
         identity=identity,
         status="failed",
-        kind=kind,
+        kind=cast(Failure, kind),  # the model checks it
         reason=one_line(reason),
         n_edges=None,
         cost=cost or Cost(),

@@ -12,7 +12,7 @@ Another package adds one through the entry-point group ``circuitmeter.executors`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
@@ -38,13 +38,13 @@ class Execute(Protocol):
         devices: Sequence[str],
         timeout_seconds: float | None,
         address: str | None = None,
-    ) -> Iterator[Started | Finished]: ...
+    ) -> Generator[Started | Finished, None, None]: ...
 
 
 EXECUTORS: Registry[Execute] = Registry("executor", "circuitmeter.executors")
 
 
-def _built_in(name: str, *given: Any, **named: Any) -> Iterator[Started | Finished]:
+def _built_in(name: str, *given: Any, **named: Any) -> Generator[Started | Finished, None, None]:
     """An executor of this package, imported when it is used: Ray takes a second."""
     return import_module(f".{name}", __name__).execute(*given, **named)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from ...plan.family import Family
 from ...store.store import Store
@@ -18,7 +18,7 @@ def execute(
     devices: Sequence[str],
     timeout_seconds: float | None,
     address: str | None = None,
-) -> Iterator[Started | Finished]:
+) -> Generator[Started | Finished, None, None]:
     """Measures families on worker processes; closing the iterator stops them.
 
     Args:

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def execute(
     devices: Sequence[str],
     timeout_seconds: float | None,
     address: str | None = None,
-) -> Iterator[Started | Finished]:
+) -> Generator[Started | Finished, None, None]:
     """Measures families on a Ray cluster; closing the iterator cancels what runs.
 
     Args:
@@ -106,7 +106,7 @@ def _connect(address: str | None, workers: int) -> Any:
         raise SpecError("--executor ray needs Ray: pip install 'circuitmeter[ray]'.") from error
     if ray.is_initialized():  # by whoever calls this as a library; it is theirs
         return ray
-    where = {"address": address} if address else {}
+    where: dict[str, Any] = {"address": address} if address else {}
     if not address and not os.environ.get("RAY_ADDRESS"):
         where = {"num_cpus": workers, "include_dashboard": False}
     given = address or os.environ.get("RAY_ADDRESS")
@@ -179,7 +179,7 @@ def _result(store: Store, cell: Cell) -> dict[str, Any]:
     """What a node sends back of a cell: JSON and safetensors."""
     from safetensors.numpy import save
 
-    found = {"cell": (_written(store.record(cell.key)), save(store.tensors(cell.key)))}
+    found: dict[str, Any] = {"cell": (_written(store.record(cell.key)), save(store.tensors(cell.key)))}
     if cell.evaluation is not None and store.has_evaluation(cell.evaluation.key(cell.key)):
         found["evaluation"] = _written(store.evaluation(cell.evaluation.key(cell.key)))
     return found
@@ -196,7 +196,7 @@ def _put(store: Store, cells: Mapping[str, tuple[str, bytes]]) -> None:
         store.write(Record(**json.loads(record)), load(tensors))
 
 
-def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Iterator[Finished]:
+def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generator[Finished, None, None]:
     """What a task came to, with everything of it in the store."""
     try:
         answers = ray.get(reference)

@@ -6,7 +6,7 @@ hold only for methods that have processes of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from os import getpid
 
 from ...plan.family import Family
@@ -23,7 +23,7 @@ def execute(
     devices: Sequence[str],
     timeout_seconds: float | None,
     address: str | None = None,
-) -> Iterator[Started | Finished]:
+) -> Generator[Started | Finished, None, None]:
     """Measures families on the first of the devices. Raises StoreError when the store cannot be written to."""
     with deterministic():
         for family in families:

@@ -8,7 +8,7 @@ Slurm has them: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_QOS.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def execute(
     devices: Sequence[str],
     timeout_seconds: float | None,
     address: str | None = None,
-) -> Iterator[Started | Finished]:
+) -> Generator[Started | Finished, None, None]:
     """Measures families in jobs; closing the iterator cancels them.
 
     Args:

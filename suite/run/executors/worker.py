@@ -84,7 +84,7 @@ class Worker:
             self.deadline = time.monotonic() + limit
         with suppress(BrokenPipeError):  # it died while it was idle: `news` finds that out
             self.pipe.send(family)
-        return [Started(cell, self.process.pid) for cell in family]
+        return [Started(cell, self.process.pid or 0) for cell in family]
 
     def news(self) -> list[Finished]:
         """What has happened to the worker since it was last asked: the cells of its family, if that is finished.
@@ -134,7 +134,7 @@ class Worker:
     def _outcome(self, cell: Cell, kind: str) -> Outcome:
         """How a cell ended whose worker did not say: as the store has it, and as a failure where it has nothing."""
         if cell.key not in self.store or not self.store.record(cell.key).done:
-            if kind == "timeout":
+            if kind == "timeout" and self.timeout_seconds is not None:
                 reason = f"no result within {self.timeout_seconds * len(self.family or (cell,)):g} seconds"
             else:
                 kind, reason = cause_of_death(self.process.exitcode, self.memory_kills)
