@@ -52,6 +52,9 @@ def discover(
     is the logit difference of the relevant part. The paper scores heads at positions; here a node's positions are one,
     and MLPs are sources too.
 
+    Undefined on models whose nodes are features: the paper has no rule that splits what a dictionary's encoder makes,
+    or the error it leaves, into two parts.
+
     The method scores nodes. An edge's score is made from theirs:
 
     Args:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from discovering import scores
+from feature_models import feature_model
 from oracles import ARCHITECTURES, linear_model, small_data, small_model
 from torch.testing import assert_close
 
@@ -178,3 +179,10 @@ def test_edges_by_targets_and_by_ends():
 def test_gemma_2_is_refused():
     with pytest.raises(Undefined, match="no rule for caps or post norm"):
         scores("cd-t", small_model(**ARCHITECTURES["gemma-2"]), small_data(n=2))
+
+
+@pytest.mark.parametrize("site", ["resid_pre.1", "attn_out.0", "mlp_out.1", "transcoder.1"])
+def test_feature_nodes_are_refused(site):
+    """The released code has no rule for an encoder or for what a dictionary leaves: scores there would be made up."""
+    with pytest.raises(Undefined, match="cd-t has no rule for nodes of the kind"):
+        scores("cd-t", feature_model(small_model(), [site]), small_data(n=2))
