@@ -101,12 +101,14 @@ def faithfulness_curve(
         draws = _resampled(measured, aggregation, reference, counts)
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.nanquantile(draws, ends, axis=0) if np.isfinite(draws).any() else np.full((2, len(sized)), np.nan)
+    # Resamples of what is undefined are quotients of rounding errors.
+    low, high = (np.where(np.isfinite(values), end, np.nan) for end in (low, high))
     fractions = np.array([each.fraction for each in sized])
     areas = {}
     for name, area, log in (("cpr", cpr, False), ("cmd", cmd, False), ("cpr_log", cpr, True), ("cmd_log", cmd, True)):
         drawn = [area(fractions, draw, log=log) for draw in draws] if len(sized) > 1 else [np.nan]
         value = area(fractions, values, log=log) if len(sized) > 1 else np.nan
-        known = np.isfinite(drawn).all()
+        known = np.isfinite([value, *drawn]).all()
         areas[name] = (float(value), *(np.quantile(drawn, ends).tolist() if known else (np.nan, np.nan)))
     return FaithfulnessCurve(
         fractions,

@@ -1,5 +1,7 @@
 """Faithfulness over size: the circuits, the areas, the bands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,16 @@ def test_the_curve_holds_sizes_values_and_areas():
     assert curve.areas["cmd_log"][0] == pytest.approx(cmd(curve.fractions, curve.faithfulness, log=True))
     value, low, high = curve.areas["cpr"]
     assert low <= value <= high and low < high
+
+
+def test_what_is_undefined_has_no_interval():
+    """Prompts that are their own counterfactuals: resampled rounding is no interval."""
+    model, data = small_model(n_layers=2), small_data(12)
+    same = replace(data, counterfactual=data.clean)
+    sized = circuits_by_size(random_scores(model), (0.05, 0.3))
+    curve = faithfulness_curve(sized, measured_curve(model, same, sized))
+    for values in (curve.faithfulness, curve.low, curve.high, *curve.areas.values()):
+        assert np.isnan(values).all()
 
 
 def synthetic(spread, templates):
