@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import circuitmeter
+from circuitmeter import ground_truth
 from circuitmeter.suite.cli import main
+from circuitmeter.suite.interchange.files import load as load_circuit
 from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.scoring.ranking import auroc
 from circuitmeter.tasks import TASKS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -55,6 +60,30 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capfd):
             for line in block.text.splitlines():
                 program, *arguments = shlex.split(line)
                 assert program == "circuitmeter" and main(arguments) == 0, (line, capfd.readouterr().err)
+
+
+BLOCKED = "import runpy, sys; sys.modules['circuitmeter'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+
+
+@pytest.mark.parametrize(
+    ("truth", "ablation"), [("tracr/hist", "patch"), ("tracr/sort", "zero"), ("gates/or", "patch")]
+)
+def test_a_truth_is_read_and_scores_are_judged_without_this_package(truth, ablation, tmp_path):
+    """Random scores, whose area is not 1 by any mistake in reading, have the area that the package computes."""
+    scores, script = tmp_path / "scores.json", tmp_path / "read_truth.py"
+    (text,) = (block.text for block in blocks(DOCS / "truth-files.md") if block.language == "python")
+    script.write_text(text)
+    assert len([line for line in text.splitlines()[1:] if line]) == 13  # as the page says
+    asked = ("discover", "--task", truth, "--method", "random", "--ablation", ablation, "--out", str(scores))
+    assert main(asked) == 0
+    known = ground_truth.load(truth)
+    command = (sys.executable, "-c", BLOCKED, script, known.directory, ablation, scores)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reference = known.reference(ablation)
+    values = load_circuit(scores).scores.values.abs()
+    counted = known.graph.exists & ~reference.optional
+    area = auroc(reference.core[counted].numpy(), values[counted].numpy())
+    assert float(printed.split()[-1]) == pytest.approx(area, abs=1e-12) and 0 < area < 1
 
 
 def test_every_page_is_found_from_the_first():
