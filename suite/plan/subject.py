@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from ..errors import DataError, SpecError
 
@@ -53,6 +54,10 @@ class Subject:
         return None if found is None else on_graph_of(self.model, found, self.task.truth or self.task.name)
 
 
+_models: WeakValueDictionary[tuple[str, str], Transformer] = WeakValueDictionary()
+"""The models that kept subjects hold, by name and device: tasks on the same model share one copy of its weights."""
+
+
 @lru_cache(maxsize=4)
 def subject(task_source: str, model_source: str | None, device: str = "cpu", prompts: int | None = None) -> Subject:
     """Loads a task and its model; the last few are kept, because cells come task by task.
@@ -78,7 +83,9 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     wanted = task.model or model_source or ""
     source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
-    model = load_model(source, device=torch.device(device))
+    model = _models.get((str(source), device))
+    if model is None:
+        model = _models[str(source), device] = load_model(source, device=torch.device(device))
     task = on_model(task, source)
     data = first(task.data("train"), prompts)
     check_fits(data, model, task.name, source)
@@ -102,6 +109,7 @@ def on_graph_of(model: Transformer, known: Reference, name: str) -> Reference:
 def forget_subjects() -> None:
     """The next cell loads its subject anew: somebody changed what is kept."""
     subject.cache_clear()
+    _models.clear()  # somebody may still hold a model that was changed
 
 
 def first(data: Data, n: int | None) -> Data:

@@ -120,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
     books = dictionaries.read(options.dictionary)
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
+    check_selection(options, method)
     on = subjects.load(options, prompts=options.prompts)
     objective = asked or OBJECTIVES.get(on.task.objective)
     on = dictionaries.choosing(
@@ -133,7 +134,6 @@ def run(options: argparse.Namespace) -> int:
             f"--format {options.format} has no equal for most circuits of a graph with inputs="
             f"{on.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
         )
-    check_selection(options, method)
     reference = on.reference(ablation)
     reason = undefined(method, ablation, objective, on, reference)
     if reason:

@@ -44,11 +44,12 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     device, memory = resolve(options.device), memory_of(options.memory or ())
     refuse_absent(memory)
+    if task:  # words that the tokenizer lacks, and a split that the task lacks, are told before weights are read
+        task = on_model(task, name)
+        split = split_of(task, options)
     model = load_model(name, device="cpu" if memory else device, dtype=dtype(options.dtype), inputs=chosen)
     model = fit(model, memory, device) if memory else model
     if task:
-        task = on_model(task, name)
-        split = split_of(task, options)
         data = first(task.data(split), prompts)
         check_fits(data, model, task.name, name)
         if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
