@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, Data
+from ..model.device import send
 from ..model.transformer import Transformer
 from .ablation import Ablation, Alternatives
 from .objective import Objective
@@ -113,7 +114,7 @@ class Evaluator:
     def _offset(self, masks: Tensor) -> Tensor | None:
         if self._constants is None:
             return None
-        exists = self.model.graph.exists.to(self.model.device)
+        exists = send(self.model.graph.exists, self.model.device)
         return offsets(masks.to(device=self.model.device, dtype=self.model.dtype), self.constants(masks), exists)
 
     @torch.no_grad()
@@ -153,7 +154,7 @@ class Evaluator:
         widest = max(group.readers.stop - group.readers.start for group in graph.groups)
         step = masks_within_budget(self.model, ready.batch.clean.numel(), widest + 1 + len(graph.writers))
         positions = ready.batch.clean.shape[1]
-        cut_at = None if self.cut_at is None else self.cut_at[ready.batch.rows, :positions].to(self.model.device)
+        cut_at = None if self.cut_at is None else send(self.cut_at[ready.batch.rows, :positions], self.model.device)
         for start in range(0, len(masks), step):
             part = slice(start, min(start + step, len(masks)))
             chosen = 1 - masks[part].to(self.model.dtype) if self.denoising else masks[part]

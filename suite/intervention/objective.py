@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import Batch, Data
+from ..model.device import send
 from ..model.transformer import Config
 from ..registry import Registry
 from .plain_runs import Runs
@@ -37,7 +38,8 @@ class Targets:
     def a_example(self, values: Tensor) -> Tensor:
         """Mean over the read positions of each example: [..., n_read] to [..., B]."""
         total = values.new_zeros(*values.shape[:-1], self.n_examples).index_add(-1, self.example_of_read, values)
-        return total / self.example_of_read.bincount(minlength=self.n_examples).to(values.dtype)
+        ones = values.new_ones(len(self.example_of_read))  # bincount would wait for the device
+        return total / values.new_zeros(self.n_examples).index_add(0, self.example_of_read, ones)
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ class Objective:
         return Targets(
             clean=runs.clean[0] if "clean" in self.needs else None,
             counterfactual=runs.counterfactual[0] if "counterfactual" in self.needs else None,
-            answers=None if batch.answers is None else batch.answers.to(device),
-            wrong=None if batch.wrong is None else batch.wrong.to(device),
-            example_of_read=batch.example_of_read.to(device),
+            answers=None if batch.answers is None else send(batch.answers, device),
+            wrong=None if batch.wrong is None else send(batch.wrong, device),
+            example_of_read=send(batch.example_of_read, device),
             n_examples=len(batch.rows),
         )
 

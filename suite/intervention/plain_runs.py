@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data import Batch
 from ..errors import Undefined
+from ..model.device import send
 from ..model.transformer import Activations, Transformer
 
 
@@ -20,7 +21,7 @@ class Runs:
 
     def __init__(self, model: Transformer, batch: Batch) -> None:
         self.model, self.batch = model, batch
-        self.read = batch.read.to(model.device)
+        self.read = batch.read  # on the CPU, where its positions are counted
 
     @cached_property
     def clean(self) -> tuple[Tensor, Activations]:
@@ -39,4 +40,4 @@ class Runs:
     @torch.no_grad()
     def of(self, tokens: Tensor) -> tuple[Tensor, Activations]:
         """The run of other prompts in place of the batch's, read at the batch's positions."""
-        return self.model.run(self.model.input_nodes(tokens.to(self.model.device)), read=self.read)
+        return self.model.run(self.model.input_nodes(send(tokens, self.model.device)), read=self.read)

@@ -18,6 +18,7 @@ from ..intervention.evaluator import default_batch_size
 from ..intervention.objective import Objective, Targets
 from ..intervention.plain_runs import Runs
 from ..model.capture import Gradients, Written, contract, gradients
+from ..model.device import send
 from ..model.graph import Graph
 from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
@@ -103,7 +104,7 @@ class Prompts:
         """Gradients of the loss at the clean run, which is made here and, if it is asked for later, not again."""
         return gradients(
             self.model,
-            self.model.input_nodes(self.runs.batch.clean.to(self.model.device)),
+            self.model.input_nodes(send(self.runs.batch.clean, self.model.device)),
             self.loss,
             self.runs.read,
             rules=rules,

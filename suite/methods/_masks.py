@@ -22,6 +22,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.evaluator import Evaluator
 from ..intervention.objective import Objective
 from ..intervention.prepared_batch import PreparedBatch
+from ..model.device import send
 from ..model.graph import Graph
 from ..model.passes import spend
 from ..model.transformer import Transformer
@@ -63,7 +64,8 @@ class Seeds:
 
     def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], finish: Callable[[Tensor], Tensor]) -> Tensor:
         each = [draw(*shape, generator=generator, dtype=torch.float64) for generator in self._generators]
-        return finish(torch.stack(each)).to(**self._like).repeat_interleave(self.masks, 0)
+        numbers = finish(torch.stack(each)).to(self._like["dtype"])
+        return send(numbers, self._like["device"]).repeat_interleave(self.masks, 0)
 
     def every(self, values: Sequence[float]) -> Tensor:
         """What differs between the masks of a seed, for each seed: [M]."""
@@ -130,7 +132,7 @@ def uniform_gate(logits: Tensor, u: Tensor) -> Tensor:
 
 def to_matrix(graph: Graph, values: Tensor) -> Tensor:
     """Edge values [..., E], in ``graph.edges`` order, as masks [..., W, R]; zero where no edge exists."""
-    where = graph.exists.flatten().nonzero().flatten().to(values.device)
+    where = send(graph.exists.flatten().nonzero().flatten(), values.device)
     empty = values.new_zeros(*values.shape[:-1], graph.exists.numel())
     return empty.index_copy(-1, where, values).unflatten(-1, graph.exists.shape)
 

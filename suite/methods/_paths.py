@@ -54,7 +54,7 @@ def _squared_distance(prompts: Prompts, there: Tensor, positions: str) -> Callab
     compared = batch.valid
     if positions == "last":
         compared = torch.arange(compared.shape[1]) == batch.lengths[:, None] - 1
-    compared = prompts.runs.read if positions == "read" else compared.to(prompts.model.device)
+    compared = prompts.runs.read if positions == "read" else compared
     with torch.no_grad():
         target = prompts.model.run(there, read=compared)[0]
     return lambda here: input_gradient(prompts.model, here, lambda logits: (logits - target).square().sum(), compared)

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..intervention.prepared_batch import PreparedBatch
+from ..model.device import send
 from ..model.passes import spend
 from ..model.stream import ConcatenatedStream
 from ..model.transformer import Activations, Alternative, Transformer
@@ -26,7 +27,7 @@ def is_masked(name: str) -> bool:
 def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: PreparedBatch) -> Tensor:
     """Outputs [M, n_read, d_out] with weights multiplied by gates [M, ...]; differentiable in the gates."""
     weights = {name: gate * model.get_parameter(name) for name, gate in gates.items()}
-    n, tokens = len(next(iter(weights.values()))), ready.batch.clean.to(model.device)
+    n, tokens = len(next(iter(weights.values()))), send(ready.batch.clean, model.device)
     spend(forward=(n - 1) * len(tokens), backward=n * len(tokens))  # the engine sees one of the models
     return _together(lambda own: functional_call(model, own, (tokens,), {"read": ready.runs.read}), weights)
 
@@ -51,7 +52,7 @@ def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
         of_layer = torch.zeros_like(shares[:, :1])
         of_layer[group.writers] = 1 / len(group.nodes)
         shares = shares + of_layer * model.blocks[group.layer].b_O
-    return -torch.einsum("cwr,wd->crd", (1 - masks) * graph.exists.to(masks.device), shares)
+    return -torch.einsum("cwr,wd->crd", (1 - masks) * send(graph.exists, masks.device), shares)
 
 
 class ModelsTogether:

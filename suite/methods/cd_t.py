@@ -13,6 +13,7 @@ from ..intervention.ablation import Ablation
 from ..intervention.evaluator import default_batch_size
 from ..intervention.objective import Objective
 from ..model.block import ACTIVATIONS, Block, Norm
+from ..model.device import send
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import Prompts, check_choices, induced, mean_values
@@ -135,7 +136,8 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
         following = taps[layer + 1]
         relevant = after if not oppose else _oppose(after, following.get("residual", following.get("logits")))
     final = _through_norm(model.norm_final, relevant, taps[-1]["logits"])
-    final = final.flatten(1, 2)[:, prompts.runs.read.flatten()] @ model.unembed
+    where = send(prompts.runs.read.flatten().nonzero().flatten(), final.device)
+    final = final.flatten(1, 2).index_select(1, where) @ model.unembed
     if model.config.unembed_bias:
         final = _biased(final, logits - model.unembed_bias, model.unembed_bias)
     kept |= {("logits", graph.n_layers): final} if keep else {}

@@ -13,6 +13,7 @@ from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..intervention.optimal_constants import means, offsets
+from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._masks import Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
@@ -167,7 +168,7 @@ def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
         shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks. Under patching it
             changes nothing: an MLP that reads nothing writes what a cut edge carries.
     """
-    kept = kept & graph.exists.to(kept.device)
+    kept = kept & send(graph.exists, kept.device)
     reaches = torch.zeros_like(kept[..., :, 0])  # [..., W]: a path to the logits
     for reader in reversed(range(len(graph.readers))):
         node = graph.owners[reader]

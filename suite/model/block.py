@@ -270,7 +270,7 @@ class Block(nn.Module):
         """What the heads together write, from their shares [H, B, P, E]: [B, P, D], output bias included."""
         return F.linear(z.permute(1, 2, 0, 3).flatten(-2), self.W_write.T, self.b_O)
 
-    def write_apart(self, z: Tensor, heads: slice | list[int] = slice(None)) -> Tensor:
+    def write_apart(self, z: Tensor, heads: slice | Tensor = slice(None)) -> Tensor:
         """What each of some heads writes, from their shares [h, ..., E]: [h, ..., D]."""
         return z.flatten(1, -2).bmm(self.W_O_by_head[heads]).unflatten(1, z.shape[1:-1])
 

@@ -45,3 +45,10 @@ def wait_for(device: torch.device) -> None:
 
     if device.type != "cpu":
         torch.get_device_module(device).synchronize(device)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device. From the CPU to a GPU it goes through pinned memory, and nothing waits for it."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu")  # to the CPU it must wait: it is read there

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .stream import Stream, slice_or_list
+from .stream import Stream, slice_or_index
 
 
 class BufferedStream(Stream):
@@ -44,7 +44,7 @@ class BufferedStream(Stream):
         self.token = _Write.apply(self.token, difference.flatten(2), self)
 
     def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
-        weights = self.by_reader[:, slice_or_list(readers), :n_visible]
+        weights = self.by_reader[:, slice_or_index(readers, base.device), :n_visible]
         base = base.expand(*self.shape, -1).reshape(1, 1, -1)
         x = _Read.apply(self.token, weights, base, self).transpose(0, 1)
         whole = None

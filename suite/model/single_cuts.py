@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .block import Block
+from .device import send
 from .graph import NodeGroup
 from .passes import spend
 from .transformer import Transformer
@@ -90,7 +91,7 @@ def _whole_layer(block: Block, x: Tensor) -> Tensor:
 def _heads_change(block: Block, tap: dict[str, Tensor], missing: Tensor, reader: int) -> Tensor:
     """What the heads of a layer write [C, B, P, D] more when one reader (of 3H) lacks ``missing`` [C, B, P, D]."""
     part, head = divmod(reader, block.config.n_heads)
-    index = torch.tensor([reader], device=missing.device)
+    index = send(torch.tensor([reader]), missing.device)
     own = block.project_apart((tap["residual"] - missing)[None], index)[0]  # [C, B, P, E]
     parts = [tap[name][:, head].expand_as(own) if i != part else own for i, name in enumerate("qkv")]
     z = block.attend(*parts)

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .device import send
 
-def slice_or_list(indices: Sequence[int]) -> slice | list[int]:
-    """Consecutive indices as a slice, which copies nothing; others as they are."""
+
+def slice_or_index(indices: Sequence[int], device: torch.device) -> slice | Tensor:
+    """Consecutive indices as a slice, which copies nothing; others as a tensor on the device, which waits for none."""
     consecutive = not indices or indices[-1] - indices[0] + 1 == len(indices)
-    return slice(indices[0], indices[-1] + 1) if indices and consecutive else list(indices)
+    if consecutive:
+        return slice(indices[0], indices[-1] + 1) if indices else slice(0)
+    return send(torch.tensor(indices), device)
 
 
 class Stream:
@@ -46,12 +50,12 @@ class Stream:
 
     def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
         """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
-        masks = self.masks[:, :n_visible, slice_or_list(readers)].permute(2, 0, 1)  # [r, C, w]
+        masks = self.masks[:, :n_visible, slice_or_index(readers, base.device)].permute(2, 0, 1)  # [r, C, w]
         base = base.expand(*self.shape, -1).reshape(1, -1)
         x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
         n_own = bisect_left(self.own_writers, n_visible)
         if n_own:
-            weights = masks[..., slice_or_list(self.own_writers[:n_own])].transpose(0, 1)  # [C, r, w]
+            weights = masks[..., slice_or_index(self.own_writers[:n_own], base.device)].transpose(0, 1)  # [C, r, w]
             x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
         whole = None
         if self.cut_at is not None:
@@ -62,7 +66,7 @@ class Stream:
         """The readers' inputs from ``x`` [r, C, n * D], and from ``whole`` [C, n * D], uncut, where nothing is cut."""
         x = x.unflatten(2, (*self.shape, -1))
         if self.offset is not None:
-            x = x + self.offset[:, slice_or_list(readers)].transpose(0, 1)[:, :, None, None]
+            x = x + self.offset[:, slice_or_index(readers, x.device)].transpose(0, 1)[:, :, None, None]
         if whole is None or self.cut_at is None:
             return x
         return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
@@ -92,7 +96,7 @@ class ConcatenatedStream(Stream):
         self.written = torch.cat([self.written, difference.flatten(2)], 1)
 
     def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
-        weights = self.by_reader[:, slice_or_list(readers), :n_visible]
+        weights = self.by_reader[:, slice_or_index(readers, base.device), :n_visible]
         base = base.expand(*self.shape, -1).reshape(1, 1, -1)
         x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
         whole = None if self.cut_at is None else base[0] + self.written[:, :n_visible].sum(1)

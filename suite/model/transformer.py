@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from ..errors import DataError
 from .block import Block, Config, Norm
 from .content import content_hash
+from .device import send
 from .gradient_stream import BufferedStream
 from .graph import Graph, InputNodes, Key
 from .passes import spend
 from .rules import EXACT, Rules
-from .stream import Stream, slice_or_list
+from .stream import Stream, slice_or_index
 
 __all__ = ["Activations", "Alternative", "Config", "Transformer"]
 
@@ -114,7 +115,8 @@ class Transformer(nn.Module):
 
         Args:
             tokens: long [B, P].
-            read: bool [B, P], the positions whose logits are wanted; all when omitted.
+            read: bool [B, P] on the CPU (elsewhere it is waited for), the positions whose logits are wanted; all when
+                omitted.
 
         Returns:
             [B, P, d_out], or [n_read, d_out] in row-major order of ``read``.
@@ -195,7 +197,8 @@ class Transformer(nn.Module):
     def to_logits(self, residual: Tensor, read: Tensor | None = None, rules: Rules = EXACT) -> Tensor:
         """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
         if read is not None:
-            residual = residual.flatten(-3, -2).index_select(-2, read.flatten().nonzero().flatten())
+            where = send(read.flatten().nonzero().flatten(), residual.device)
+            residual = residual.flatten(-3, -2).index_select(-2, where)
         logits = F.linear(rules.norm(self.norm_final, residual), self.unembed.T, getattr(self, "unembed_bias", None))
         cap = self.config.logit_cap
         return logits if cap is None else cap * (logits / cap).tanh()
@@ -248,7 +251,7 @@ class Transformer(nn.Module):
 
         Args:
             masks: [C, W, R], one where an edge is kept and zero where it is cut; values between mix, and what stands
-                where no edge exists is ignored.
+                where no edge exists is ignored. Without gradients, masks on the CPU spare a wait for the device.
             alternative: what a cut edge carries (see ``alternative``).
             inputs: what the input nodes write, [n_inputs, B, P, D].
             prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. With it the pass starts at the
@@ -265,13 +268,14 @@ class Transformer(nn.Module):
         unless gradients are wanted: an edge that is wholly kept or cut has one, too.
         """
         graph, config = self.graph, self.config
-        masks = masks.to(device=self.device, dtype=self.dtype)
+        masks = masks.to(self.dtype)
         if torch.is_grad_enabled():
             start, live = 0, [True] * len(graph.writers)
-        else:
-            exists = graph.exists.to(masks.device)
-            start = 0 if prefix is None else self.first_cut_layer(masks, exists)
-            live = self.live_writers((((masks != 0) | (cut_at is not None)) & exists).any(0)).tolist()
+        else:  # before the masks leave the CPU, so that no device is waited for
+            known, exists = masks.cpu(), graph.exists
+            start = 0 if prefix is None else self.first_cut_layer(known, exists)
+            live = self.live_writers((((known != 0) | (cut_at is not None)) & exists).any(0)).tolist()
+        masks = send(masks, self.device)
         if prefix is None:
             prefix = inputs - alternative.activations.inputs
         spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
@@ -283,7 +287,7 @@ class Transformer(nn.Module):
             if heads:
                 base, cut = alternative.before["head", layer], alternative.activations["head", layer]
                 z = self._attend_apart(stream, layer, heads, base)
-                chosen = slice_or_list(heads)
+                chosen = slice_or_index(heads, self.device)
                 change = block(Block.write_apart, z - cut[chosen].unsqueeze(1), chosen)  # [r, C, B, P, D]
                 stream.write(change.flatten(2, 3).transpose(0, 1))
             if graph.mlps and live[graph.mlp(layer)]:
@@ -300,7 +304,7 @@ class Transformer(nn.Module):
         parts, first = [head + part * graph.n_heads for part in range(3) for head in heads], graph.qkv(layer).start
         x = stream.read([first + part for part in parts], graph.visible(layer), base)
         everyone = len(heads) == graph.n_heads
-        readers = None if everyone else torch.tensor(parts, device=self.device)
+        readers = None if everyone else send(torch.tensor(parts), self.device)
         z = block.attend(*block(Block.project_apart, x, readers).chunk(3))
         return block(Block.shares, z) if self.config.post_norms else z
 

@@ -13,7 +13,7 @@ from ..data import Data
 from ..intervention.evaluator import default_batch_size
 from ..methods.cost import KINDS, Cost
 from ..model.capture import contract, gradients
-from ..model.device import wait_for
+from ..model.device import send, wait_for
 from ..model.passes import count_passes
 from ..model.transformer import Alternative, Transformer
 
@@ -93,7 +93,7 @@ class Speed:
 
     def _batch(self, n: int) -> tuple[Tensor, Tensor]:
         batch = self._data.batch(torch.arange(n))
-        return batch.clean.to(self.model.device), batch.read.to(self.model.device)
+        return send(batch.clean, self.model.device), batch.read
 
     @torch.no_grad()
     def _forward(self, n: int, _: int) -> None:

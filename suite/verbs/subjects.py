@@ -44,18 +44,18 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     device, memory = resolve(options.device), memory_of(options.memory or ())
     refuse_absent(memory)
-    if task:  # words that the tokenizer lacks, and a split that the task lacks, are told before weights are read
-        task = on_model(task, name)
-        split = split_of(task, options)
+    # Words that the tokenizer lacks, and a split that the task lacks, are told before weights are read.
+    asked = on_model(task, name) if task else None
+    split = split_of(asked, options) if asked else ""
     model = load_model(name, device="cpu" if memory else device, dtype=dtype(options.dtype), inputs=chosen)
     model = fit(model, memory, device) if memory else model
-    if task:
-        data = first(task.data(split), prompts)
-        check_fits(data, model, task.name, name)
-        if name in mini.names() and task.name.partition("@")[0] not in mini.learnt(name):
-            note(f"{name} was not trained on {task.name} (it does: {', '.join(mini.learnt(name))})")
-        truth = ground_truth.load(task.truth) if task.truth and name == task.model else None
-        return Subject(task, data, str(name), model, truth, split)
+    if asked:
+        data = first(asked.data(split), prompts)
+        check_fits(data, model, asked.name, name)
+        if name in mini.names() and asked.name.partition("@")[0] not in mini.learnt(name):
+            note(f"{name} was not trained on {asked.name} (it does: {', '.join(mini.learnt(name))})")
+        truth = ground_truth.load(asked.truth) if asked.truth and name == asked.model else None
+        return Subject(asked, data, str(name), model, truth, split)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     own = replace(own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes), name=str(options.data))
     split = split_of(own, options)
