@@ -44,7 +44,7 @@ def test_losses_under_an_ablation_are_the_cpus(ablation, objective):
     model, data = small_model(), small_data()
     given = data, Ablation.parse(ablation), OBJECTIVES.get(objective)
     if given[1].learned:
-        pytest.skip("learned constants are compared through ugs")
+        pytest.skip("its constants belong to one circuit: only a method that learns both searches under it")
     near = Evaluator(model, *given).loss(masks(model))
     with second_device() as far:
         found = Evaluator(small_model().to(far), *given).loss(masks(model))
