@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from ...suite.store.record import Benchmark
 from ..page.table import Cell, Table, counted, text_cell
 from ..read.results import Results
-from ..read.tables import provenance_table
+from ..read.tables import flat, provenance_table
 from .chapter import Chapter, chapter
 
 MOST_VALUES = 6
@@ -24,9 +26,13 @@ class Provenance(Chapter):
 
     def tables(self, results: Results) -> Sequence[Table]:
         statuses = {record.key: record.status for record in results.records}
+        named = Counter(record.provenance.environment for record in results.records)
+        kept = results.store.environments()
+        made_in = {name: kept[name] for name in sorted(kept) if name in named}
         return (
             benchmarks(results.store.benchmarks(), statuses),
             provenance(provenance_table(results.records)),
+            *([environments(made_in, named)] if made_in else []),  # older stores have none
         )
 
 
@@ -76,4 +82,31 @@ def provenance(table: pd.DataFrame) -> Table:
         (False, False, True),
         tuple(rows),
         table,
+    )
+
+
+_SHOWN = ("processor.name", "python.version", "torch.version", "torch.blas", "torch.kernels", "torch.threads")
+
+
+def environments(made_in: Mapping[str, Mapping[str, Any]], named: Mapping[str | None, int]) -> Table:
+    """What cells were computed in; every entry, the versions of all packages among them, is in the data.
+
+    Args:
+        made_in: hash -> environment (``run.environment``).
+        named: hash -> how many cells name it.
+    """
+    entries = {name: dict(flat(environment)) for name, environment in made_in.items()}
+    rows = [
+        (text_cell(name), *(text_cell(str(entry.get(shown, ""))) for shown in _SHOWN), counted(named[name]))
+        for name, entry in entries.items()
+    ]
+    data = [(name, which, str(value)) for name, entry in entries.items() for which, value in entry.items()]
+    return Table(
+        "environments",
+        "Environments",
+        "What the cells were computed in. The versions of all packages, and the rest, are in the table's CSV file.",
+        ("Environment", "Processor", "Python", "torch", "BLAS", "Kernels", "Threads", "Cells"),
+        (False, False, False, False, False, False, False, True),
+        tuple(rows),
+        pd.DataFrame(data, columns=["environment", "name", "value"]),
     )

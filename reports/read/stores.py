@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +60,15 @@ class Stores:
         """The certificate with this hash. Raises StoreError when no store holds it."""
         holder = next((store for store in self.stores if store.has_truth(certificate_hash)), self.stores[0])
         return holder.truth(certificate_hash)
+
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Hash -> what cells were computed in; those that were changed are left out, and ``check`` names them."""
+        found: dict[str, dict[str, Any]] = {}
+        for store in self.stores:
+            for name in store.environment_keys():
+                with suppress(StoreError):
+                    found[name] = store.environment(name)
+        return dict(sorted(found.items()))
 
     def evaluations(self) -> Iterator[EvaluationRecord]:
         """Every evaluation once, by key; a finished one before a failed one."""

@@ -323,15 +323,16 @@ def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per provenance entry and value, with the number of cells that have it: mixed versions show."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
-        for name, value in _flat(record.provenance.as_json()):
+        for name, value in flat(record.provenance.as_json()):
             counts[name, str(value)] = counts.get((name, str(value)), 0) + 1
     rows = [{"name": name, "value": value, "cells": cells} for (name, value), cells in sorted(counts.items())]
     return pd.DataFrame(rows, columns=["name", "value", "cells"])
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The values of nested mappings, each with the names on the way to it: ``versions.torch``."""
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..json_model import json_hash
 from ..store.record import Provenance
+from ..store.store import Store
+from .installed import installed_versions
 
 _PACKAGES = ("circuitmeter", "torch", "numpy", "scipy", "safetensors", "transformers", "datasets")
+# What changes the order of sums, or which kernels compute them. None of them holds a name or a path.
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 @contextmanager
@@ -69,12 +75,63 @@ def seed_everything(key: str) -> None:
 
 
 def provenance(device: str) -> Provenance:
-    """Versions, commit, device, determinism and the time, as a record keeps them.
+    """Versions, commit, device, determinism, the environment's hash and the time, as a record keeps them.
+
+    Whoever writes the record also calls ``keep_environment``.
 
     Args:
         device: as torch names it.
     """
-    return Provenance(**_lasting(device), finished=datetime.now(UTC).isoformat(timespec="seconds"))
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    return Provenance(**_lasting(device), environment=json_hash(environment()), finished=finished)
+
+
+def keep_environment(store: Store) -> None:
+    """Keeps what this process computes in, in a store that it is about to write records to; once a store.
+
+    Raises:
+        StoreError: the store cannot be written to.
+    """
+    store.write_environment(environment())
+
+
+def environment() -> dict[str, Any]:
+    """What this process computes in, whatever the cell: nothing of it says who ran it, on which host, or where.
+
+    Returns:
+        Python, operating system, processor and its cores; torch's build, kernels and threads; the variables that
+        choose among them, where they are set; the commit; and the version of every package that the project needs.
+    """
+    import torch
+
+    return _environment(torch.get_num_threads())
+
+
+@lru_cache  # a process has one when it computes, and perhaps another one before
+def _environment(threads: int) -> dict[str, Any]:
+    import torch
+
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {
+        "python": {"implementation": platform.python_implementation(), "version": platform.python_version()},
+        "platform": platform.platform(),
+        "processor": {"name": _device_name(torch.device("cpu")), "cores": os.cpu_count()},
+        "torch": {
+            "version": torch.__version__,
+            "commit": torch.version.git_version,
+            "cuda": torch.version.cuda,
+            "rocm": torch.version.hip,
+            "blas": blas.group(1) if blas else None,
+            "onednn": torch.backends.mkldnn.is_available(),
+            "kernels": torch.backends.cpu.get_cpu_capability(),
+            "threads": threads,
+            "threads_between": torch.get_num_interop_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "commit": _commit(),
+        "packages": installed_versions(),
+    }
 
 
 @lru_cache
@@ -111,6 +168,7 @@ def _device_name(device: Any) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@lru_cache
 def _commit() -> str | None:
     """The commit of the checkout that this file is part of, ``-changed`` when files differ; None in an installation."""
     root = Path(__file__).resolve().parents[2]

@@ -10,6 +10,7 @@ from ..plan.family import Family
 from ..store.record import EvaluationRecord, Record
 from ..store.store import Store
 from .discovery import diagnosis
+from .environment import keep_environment
 from .events import Outcome
 from .search import run_family
 
@@ -25,6 +26,7 @@ def complete(family: Family, store: Store, device: str, seconds: float | None = 
     Raises:
         StoreError: the store cannot be written to.
     """
+    keep_environment(store)
     missing = tuple(cell for cell in family if _finished(cell, store) is None)
     for record, tensors in run_family(missing, device, seconds) if missing else ():
         store.write(record, tensors)

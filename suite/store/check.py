@@ -79,9 +79,10 @@ def check(path: str | Path) -> Check:
     truths = {record.identity.truth for record in records.values() if record.identity.truth is not None}
     known = {certificate for certificate in truths if store.has_truth(certificate)}
     orphans = [key for key, record in records.items() if record.identity.truth not in {None, *known}]
-    made_in = {name for record in records.values() if (name := record.provenance.environment) is not None}
+    outcomes = (*records.values(), *store.evaluations())
+    made_in = {name for outcome in outcomes if (name := outcome.provenance.environment) is not None}
     for name in sorted(made_in - set(store.environment_keys())):
-        faults[f"environments/{name}.json"] = "is missing: cells say that they were computed in it"
+        faults[f"environments/{name}.json"] = "is missing: results say that they were computed in it"
     evaluated = set(store.evaluation_keys())
     coverage, not_run = {}, {}
     for name in store.benchmark_names():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Damaged", "Store"]
-FOLDERS = ("cells", "evaluations", "truths", "benchmarks", "index")
+FOLDERS = ("cells", "evaluations", "truths", "environments", "benchmarks", "index")
 
 
 class Store(StoreReader):

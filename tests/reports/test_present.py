@@ -4,7 +4,7 @@ import pandas as pd
 from synthetic import identity, record_of
 
 from circuitmeter.reports.chapters.failures import failures
-from circuitmeter.reports.chapters.provenance import benchmarks
+from circuitmeter.reports.chapters.provenance import benchmarks, environments
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.chapters.tests import comparisons
 from circuitmeter.reports.page import markup
@@ -114,3 +114,14 @@ def test_benchmarks_say_how_far_they_are():
     asked = {"one": Benchmark(cells=(first, second, third), spec={"description": "what"})}
     (row,) = benchmarks(asked, {first: "done", second: "failed"}).rows
     assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]
+
+
+def test_environments_are_told_apart_and_every_entry_is_in_the_data():
+    made_in = {name: {"torch": {"kernels": kernels}, "packages": {"numpy": "2"}} for name, kernels in
+               (("a" * 16, "AVX2"), ("b" * 16, "AVX512"))}  # fmt: skip
+    table = environments(made_in, {"a" * 16: 3, "b" * 16: 1})
+    assert [(row[0].text, row[5].text, row[-1].text) for row in table.rows] == [
+        ("a" * 16, "AVX2", "3"),
+        ("b" * 16, "AVX512", "1"),
+    ]
+    assert ("b" * 16, "packages.numpy", "2") in list(table.data.itertuples(index=False, name=None))

@@ -24,7 +24,7 @@ from ...plan.cell import Cell
 from ...plan.family import Family
 from ...store.record import EvaluationRecord, Record, failure
 from ...store.store import Store
-from ..environment import provenance
+from ..environment import keep_environment, provenance
 from ..events import Finished, Outcome, Started
 from .worker import Worker, wait_for_news
 
@@ -179,7 +179,10 @@ def _result(store: Store, cell: Cell) -> dict[str, Any]:
     """What a node sends back of a cell: JSON and safetensors."""
     from safetensors.numpy import save
 
-    found: dict[str, Any] = {"cell": (_written(store.record(cell.key)), save(store.tensors(cell.key)))}
+    found: dict[str, Any] = {
+        "cell": (_written(store.record(cell.key)), save(store.tensors(cell.key))),
+        "environments": [store.environment(name) for name in store.environment_keys()],
+    }
     if cell.evaluation is not None and store.has_evaluation(cell.evaluation.key(cell.key)):
         found["evaluation"] = _written(store.evaluation(cell.evaluation.key(cell.key)))
     return found
@@ -206,6 +209,7 @@ def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generat
         raise error.cause from None
     except ray.exceptions.RayError as error:  # its node or its process was lost, again and again
         reason = f"Ray lost it {_RETRIES + 1} times: {one_line(str(error), 200)}"
+        keep_environment(store)
         for cell in family:
             store.write(failure(cell.identity(), "killed", reason, provenance=provenance("cpu")), {})
         answers = [{"outcome": asdict(Outcome.of(store.record(cell.key)))} for cell in family]
@@ -213,6 +217,8 @@ def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generat
     for cell in family:
         answer = by_key[cell.key]
         if result := answer.get("result"):
+            for environment in result["environments"]:
+                store.write_environment(environment)
             _put(store, {cell.key: result["cell"]})
             if "evaluation" in result:
                 store.write_evaluation(EvaluationRecord(**json.loads(result["evaluation"])))

@@ -18,7 +18,7 @@ from ...plan.cell import Cell
 from ...plan.family import Family
 from ...store.record import failure
 from ...store.store import Store
-from ..environment import provenance
+from ..environment import keep_environment, provenance
 from ..events import Finished, Outcome, Started
 from . import local
 
@@ -114,6 +114,7 @@ def _obituary(cell: Cell, job: Any, store: Store) -> None:
     """Writes that a job ended without this cell."""
     reason = f"its job {job.job_id} ended ({job.state}) without a result; its log is {Path(job.paths.stderr).name}"
     if cell.key not in store or not store.record(cell.key).done:
+        keep_environment(store)
         store.write(failure(cell.identity(), "killed", reason, provenance=provenance("cpu")), {})
     elif cell.evaluation is not None:
         from ..evaluation import failure as failed_evaluation

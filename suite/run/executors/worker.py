@@ -23,7 +23,7 @@ from ...plan.family import Family
 from ...process import cause_of_death, out_of_memory_kills, start
 from ...store.record import failure
 from ...store.store import Store
-from ..environment import deterministic, provenance
+from ..environment import deterministic, keep_environment, provenance
 from ..events import Finished, Outcome, Started
 
 # When a whole process group is killed, workers may die a moment before this process does. Waiting before a death is
@@ -138,6 +138,7 @@ class Worker:
                 reason = f"no result within {self.timeout_seconds * len(self.family or (cell,)):g} seconds"
             else:
                 kind, reason = cause_of_death(self.process.exitcode, self.memory_kills)
+            keep_environment(self.store)
             row = failure(cell.identity(), kind, reason, provenance=provenance(self.device))
             self.store.write(row, {})
         return Outcome.of(self.store.record(cell.key))

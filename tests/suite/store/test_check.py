@@ -38,6 +38,8 @@ def test_a_finished_store_is_whole(store, capsys):
         ("evaluations/*.json", lambda path: path.write_text(path.read_text().replace("patch", "zero")), "checksum"),
         ("truths/*.json", lambda path: path.write_text("{"), "is not JSON"),
         ("benchmarks/*.json", lambda path: path.write_text("{}"), "not what was written"),
+        ("environments/*.json", lambda path: path.unlink(), "is missing: results say that they were computed in it"),
+        ("environments/*.json", lambda path: path.write_text("{}"), "not what was written"),
     ],
 )
 def test_whatever_was_changed_is_named_and_nothing_is_touched(store, capsys, pattern, damage, sentence):

@@ -1,0 +1,83 @@
+"""What a result was computed in is kept beside it, whole, and says nothing about who ran it."""
+
+import getpass
+import json
+import os
+import platform
+import signal
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from circuitmeter.suite.run.environment import environment
+from circuitmeter.suite.run.events import Started
+from circuitmeter.suite.run.installed import installed_versions
+from circuitmeter.suite.run.run import run
+from circuitmeter.suite.store.check import check
+from circuitmeter.suite.store.merge import merge
+from circuitmeter.suite.store.store import Store
+
+SMALL = {"task": "tracr/xproportion", "method": "eap", "ablation": "patch"}
+
+
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_every_result_names_an_environment_that_is_in_the_store(spec, tmp_path, executor):
+    run(spec(**SMALL, evaluation={"ablation": "patch"}), tmp_path / "store", executor=executor)
+    store = Store(tmp_path / "store")
+    named = {outcome.provenance.environment for outcome in (*store.records(), *store.evaluations())}
+    assert named == set(store.environment_keys()) and len(named) == 1 and check(store.path).whole
+    found = store.environment(*named)
+    assert found["torch"]["threads"] == 1 and found["torch"]["version"] == torch.__version__
+    assert found["python"]["version"] == platform.python_version()
+    assert found["packages"]["safetensors"] == version("safetensors")
+    assert found["processor"]["name"] and found["torch"]["kernels"] == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_worker_that_was_killed_leaves_a_row_whose_environment_is_there(spec, tmp_path, user_method, rows):
+    def listen(event):
+        if isinstance(event, Started):
+            os.kill(event.process, signal.SIGKILL)
+
+    waiting = spec(**SMALL | {"method": user_method("time.sleep(60)")})
+    run(waiting, tmp_path / "store", workers=1, device="cpu", on_event=listen)
+    [row] = rows(tmp_path / "store", "killed")
+    assert row.provenance.environment in Store(tmp_path / "store").environment_keys()
+    assert not check(tmp_path / "store").faults
+
+
+def test_an_environment_goes_where_its_cells_go_and_is_missed_where_only_an_evaluation_names_it(spec, tmp_path):
+    run(spec(**SMALL, evaluation={"ablation": "patch"}), tmp_path / "store", executor="serial")
+    merge([tmp_path / "store"], tmp_path / "all")
+    assert check(tmp_path / "all").whole
+    for path in (tmp_path / "all" / "environments").iterdir():
+        path.unlink()
+    for record in Store(tmp_path / "all").records():
+        assert record.done
+        Store(tmp_path / "all").set_aside(record.key, "so that only the evaluation is left")
+    faults = check(tmp_path / "all").faults
+    assert [path for path in faults if path.startswith("environments/")]
+
+
+def test_who_ran_it_where_is_not_in_it():
+    text = json.dumps(environment())
+    for secret in (
+        getpass.getuser(),
+        socket.gethostname(),
+        str(Path.home()),
+        os.getcwd(),
+        str(Path(__file__).parents[3]),
+    ):
+        assert len(secret) < 5 or secret not in text
+    assert "/" not in text.replace(platform.platform(), "")
+
+
+def test_packages_are_those_that_the_project_needs_and_what_these_need():
+    found = installed_versions()
+    direct = {"torch", "transformers", "datasets", "safetensors", "numpy", "scipy", "pandas", "pydantic", "matplotlib"}
+    behind = {"huggingface-hub", "sympy", "pydantic-core", "tokenizers"}
+    assert direct | behind | {"circuitmeter", "jinja2", "rich"} <= found.keys() and "ruff" not in found
+    assert all(found[name] == version(name) for name in found)
+    assert installed_versions("a-package-that-is-not-there") == {}
