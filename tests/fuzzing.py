@@ -184,6 +184,7 @@ def _truths() -> dict[str, Reader]:
 
 def _models() -> dict[str, Reader]:
     from circuitmeter.suite.model.load import folder as folders
+    from circuitmeter.suite.model.load.adapter import read_adapter
 
     def weights(names: list[str]) -> bytes:
         header = {
@@ -205,7 +206,14 @@ def _models() -> dict[str, Reader]:
         "a.safetensors": weights(["wte.weight"]),
         "b.safetensors": weights(["wpe.weight"]),
     }
-    return {"model": Reader(one, folders.check), "shards": Reader(shards, folders.check)}
+    lora = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q"], "alpha_pattern": {"h.[0-9]+.q": 2}}
+    halves = [f"base_model.model.h.0.q.lora_{half}.weight" for half in "AB"]
+    adapter = {"adapter_config.json": json.dumps(lora).encode(), "adapter_model.safetensors": weights(halves)}
+    return {
+        "model": Reader(one, folders.check),
+        "shards": Reader(shards, folders.check),
+        "adapter": Reader(adapter, lambda folder: read_adapter(folder).config.scale("h.0.q")),
+    }
 
 
 def _records() -> dict[str, Reader]:

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.model.transformer import Config, Transformer
@@ -228,3 +229,17 @@ def plain_acdc(loss, exists: Tensor, edges: list[tuple[int, int]], dead, tau: fl
         if new - current < tau:
             kept, current = without, new
     return kept
+
+
+class Wide(TorchFunctionMode):
+    """float64 wherever the code inside asks for float32.
+
+    transformers takes norms, softmax and rotations in float32 whatever the model's dtype, which alone would keep two
+    float64 models 1e-7 apart.
+    """
+
+    def __torch_function__(self, function, types, given=(), options=None):
+        function = torch.Tensor.double if function is torch.Tensor.float else function
+        given = [torch.float64 if value is torch.float32 else value for value in given]
+        options = {k: torch.float64 if value is torch.float32 else value for k, value in (options or {}).items()}
+        return function(*given, **options)

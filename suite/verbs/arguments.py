@@ -46,6 +46,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, and nothing else")
 
 
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapter",
+        metavar="DIR",
+        type=Path,
+        help="a LoRA adapter of PEFT for the model (adapter_config.json and adapter_model.safetensors), merged into "
+        "its weights when it is loaded",
+    )
+
+
 def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, help: str, dest: str | None = None) -> None:
     """An option that takes several values and may be repeated; ``dest``: its name among the parsed ones."""
     parser.add_argument(flag, metavar=metavar, help=help, dest=dest or flag.lstrip("-").replace("-", "_"), **_SEVERAL)
@@ -69,6 +79,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         "name such as gpt2; "
         "may be left out when the task says which model it runs on",
     )
+    add_adapter(parser)
     parser.add_argument(
         "--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, SpecError
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from ..model.transformer import Transformer
 
 
-def task_rows(model_name: str, pattern: str | None) -> list[dict[str, Any]]:
+def task_rows(model_name: str, pattern: str | None, adapter: Path | None = None) -> list[dict[str, Any]]:
     """A row for each task as text: words that can be used, accuracy and logit difference, or why it cannot be asked.
 
     Args:
         pattern: which tasks; without it those that are written here, each in its first variant.
+        adapter: the folder of a LoRA adapter for the model.
     """
     from ... import tasks
     from ...tasks import TextTask, greater_than
@@ -31,7 +33,7 @@ def task_rows(model_name: str, pattern: str | None) -> list[dict[str, Any]]:
     loaded = [task for task in map(tasks.load, wanted) if isinstance(task, TextTask)]
     if not loaded:
         raise SpecError(f"no task as text matches {pattern!r}; `circuitmeter list tasks` names them.")
-    model, rows = load_model(model_name), []
+    model, rows = load_model(model_name, adapter=adapter), []
     for number, task in enumerate(loaded, 1):
         note(f"{number}/{len(loaded)} {task.name}")
         rows.append(_row(task, tokenizer, model))
@@ -55,7 +57,9 @@ def _row(task: TextTask, tokenizer: Tokenizer, model: Transformer) -> dict[str, 
     return row | measured | {"does_it": "yes" if found.does_it else "no"}
 
 
-def prompt_lines(name: str, model_name: str, n: int, split: str = "validation") -> Iterator[str]:
+def prompt_lines(
+    name: str, model_name: str, n: int, split: str = "validation", adapter: Path | None = None
+) -> Iterator[str]:
     """The first prompts of a task as text, with their counterfactuals and what the model answers."""
     import torch
 
@@ -63,14 +67,16 @@ def prompt_lines(name: str, model_name: str, n: int, split: str = "validation") 
     from ..model.load.by_name import load_model, on_model
     from ..plan.subject import check_fits, first
     from ..scoring.behaviour import behaviour
+    from .subjects import called
 
     task = on_model(tasks.load(name), model_name)
     tokenizer, data = _tokenizer(model_name), task.data(split)
-    model = load_model(model_name)
+    model = load_model(model_name, adapter=adapter)
     check_fits(data, model, task.name, model_name)
     found = behaviour(model, data)
     if found is not None:
-        yield f"{model_name} on {task.name}: {found}{'' if found.does_it else '; it hardly does the task'}"
+        name = called(model_name, adapter)
+        yield f"{name} on {task.name}: {found}{'' if found.does_it else '; it hardly does the task'}"
     shown = first(data, n)
     text = tokenizer.source.decode
     for row in range(shown.n):

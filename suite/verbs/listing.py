@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
-from .arguments import add_json
+from .arguments import add_adapter, add_json
 from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -31,12 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|DIR",
         help="for tasks: how many of each task's words this model's tokenizer knows, and whether the model does it",
     )
+    add_adapter(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         return _tasks_on(options)
+    if options.adapter is not None:
+        raise SpecError("--adapter goes with --model, and none is given.")
     rows = _ROWS[options.kind]()
     if options.pattern:
         wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
@@ -66,7 +69,7 @@ def _tasks_on(options: argparse.Namespace) -> int:
 
     if options.kind != "tasks":
         raise SpecError(f"--model goes with `list tasks`, and not with `list {options.kind}`.")
-    rows = task_rows(options.model, options.pattern)
+    rows = task_rows(options.model, options.pattern, options.adapter)
     if options.json:
         print_json(rows)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, SpecError
-from .arguments import add_device, add_several, positive_number, whole_number
+from .arguments import add_adapter, add_device, add_several, positive_number, whole_number
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME|DIR", help="show the task's prompts as text, with this model's answers"
     )
+    add_adapter(parser)
     parser.add_argument(
         "--prompts", type=positive_number, default=5, metavar="N", help="how many, with --model (default: 5)"
     )
@@ -55,9 +56,11 @@ def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         from .asked import prompt_lines
 
-        for line in prompt_lines(options.subject, options.model, options.prompts):
+        for line in prompt_lines(options.subject, options.model, options.prompts, adapter=options.adapter):
             print(line, flush=True)
         return 0
+    if options.adapter is not None:
+        raise SpecError("--adapter goes with --model, and none is given.")
     if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
         raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
     is_file = options.subject.endswith(".json")

@@ -23,8 +23,8 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
     """Loads the model and then the prompts, and checks that they fit each other.
 
     Args:
-        options: parsed arguments with ``task``, ``data``, ``model``, ``inputs``, ``device``, ``dtype``, ``memory``
-            and ``split``.
+        options: parsed arguments with ``task``, ``data``, ``model``, ``adapter``, ``inputs``, ``device``, ``dtype``,
+            ``memory`` and ``split``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
         prompts: the first how many; all where omitted.
     """
@@ -47,19 +47,26 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
     # Words that the tokenizer lacks, and a split that the task lacks, are told before weights are read.
     asked = on_model(task, name) if task else None
     split = split_of(asked, options) if asked else ""
-    model = load_model(name, device="cpu" if memory else device, dtype=dtype(options.dtype), inputs=chosen)
+    place = "cpu" if memory else device
+    model = load_model(name, device=place, dtype=dtype(options.dtype), inputs=chosen, adapter=options.adapter)
+    source = called(name, options.adapter)
     model = fit(model, memory, device) if memory else model
     if asked:
         data = first(asked.data(split), prompts)
         check_fits(data, model, asked.name, name)
         if name in mini.names() and asked.name.partition("@")[0] not in mini.learnt(name):
             note(f"{name} was not trained on {asked.name} (it does: {', '.join(mini.learnt(name))})")
-        truth = ground_truth.load(asked.truth) if asked.truth and name == asked.model else None
-        return Subject(asked, data, str(name), model, truth, split)
+        truth = ground_truth.load(asked.truth) if asked.truth and source == asked.model else None
+        return Subject(asked, data, source, model, truth, split)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     own = replace(own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes), name=str(options.data))
     split = split_of(own, options)
-    return Subject(own, first(own.data(split), prompts), str(name), model, None, split)
+    return Subject(own, first(own.data(split), prompts), source, model, None, split)
+
+
+def called(name: str | Path, adapter: str | Path | None) -> str:
+    """What a model is called in messages and files."""
+    return str(name) if adapter is None else f"{name} with {adapter}"
 
 
 def split_of(task: Task, options: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ from ..graph import InputNodes
 from ..transformer import Transformer
 from . import folder as folders
 from . import gguf_file, hub
+from .adapter import read_adapter
 
 
 def load_model(
@@ -29,6 +30,7 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: torch.dtype = torch.float32,
     inputs: InputNodes | None = None,
+    adapter: str | Path | None = None,
 ) -> Transformer:
     """The model called ``name``, ready to be cut.
 
@@ -39,14 +41,18 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
         dtype: of the weights; scores are float32 or wider whatever it is.
         inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
+        adapter: a folder with a LoRA adapter of PEFT, which is merged into the weights (see adapter.py).
 
     Raises:
-        ModelError: nothing has this name, files are missing or damaged, the architecture is not supported, or its
-            logits are not those of the source.
+        ModelError: nothing has this name, files are missing or damaged, the architecture is not supported, its logits
+            are not those of the source, or the adapter is not the model's.
         SpecError: the device does not exist.
     """
     device = resolve(device) if isinstance(device, str) else device
+    lora = None if adapter is None else read_adapter(adapter)
     if is_ground_truth(name):
+        if lora is not None:
+            raise ModelError(f"{name} is a ground truth, and what is certified of it holds without {lora.folder} only.")
         model = ground_truth.load(name).model(device, dtype)
         if inputs not in (None, model.graph.inputs):
             raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
@@ -57,10 +63,16 @@ def load_model(
     folder = _folder(name)
     config = folders.check(folder)
     if is_transformer_lens(config):
+        if lora is not None:
+            raise ModelError(
+                f"{folder} has TransformerLens's weights, and {lora.folder} is for those of Hugging Face; give these."
+            )
         model = _read_transformer_lens(folder, config, inputs or "token", dtype)
         _check_finite(model.state_dict(), folder)
         return model.to(device)
     source = _read_huggingface(folder, config, dtype)
+    if lora is not None:
+        lora.merge_into(source)
     _check_finite(source.state_dict(), folder)
     with reading(f"the model in {folder}", ModelError):
         model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)

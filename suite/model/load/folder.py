@@ -80,8 +80,8 @@ def check(folder: Path) -> dict[str, Any]:
 def _without_config(folder: Path) -> str:
     if (folder / ADAPTER).is_file():
         return (
-            f"{folder} holds an adapter (LoRA) and not the model that it belongs to; merge the two where it was "
-            f"trained, with merge_and_unload() and save_pretrained(folder), and give that folder."
+            f"{folder} holds an adapter (LoRA) and not the model that it belongs to; give that model with --model and "
+            f"this folder with --adapter (load_model(model, adapter=folder) in Python)."
         )
     return f"{folder} holds no model: config.json is missing (or model.json, for a ground truth)."
 

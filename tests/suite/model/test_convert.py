@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from torch.overrides import TorchFunctionMode
+from oracles import Wide
 from torch.testing import assert_close
 
 from circuitmeter.suite.errors import DataError, ModelError
@@ -126,20 +126,6 @@ SOURCES = {
     "gemma-2, windows, untied": ("Gemma2", {**GEMMA, "sliding_window": 16, "tie_word_embeddings": False}),
     "gemma-2, no caps": ("Gemma2", {**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None}),
 }
-
-
-class Wide(TorchFunctionMode):
-    """float64 wherever the code inside asks for float32.
-
-    transformers takes norms, softmax and rotations in float32 whatever the model's dtype, which alone would keep two
-    float64 models 1e-7 apart.
-    """
-
-    def __torch_function__(self, function, types, given=(), options=None):
-        function = torch.Tensor.double if function is torch.Tensor.float else function
-        given = [torch.float64 if value is torch.float32 else value for value in given]
-        options = {k: torch.float64 if value is torch.float32 else value for k, value in (options or {}).items()}
-        return function(*given, **options)
 
 
 def source(name, **changes):
