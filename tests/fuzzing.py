@@ -104,7 +104,7 @@ def readers() -> dict[str, Reader]:
 
 def _circuits() -> dict[str, Reader]:
     from circuitmeter.suite.circuit import Circuit, EdgeScores
-    from circuitmeter.suite.interchange import read
+    from circuitmeter.suite.interchange import Origin, read
     from circuitmeter.suite.interchange.files import content
     from circuitmeter.suite.model.graph import Graph
 
@@ -120,7 +120,7 @@ def _circuits() -> dict[str, Reader]:
         graph = Graph(2, 2, inputs)
         whole = Circuit(graph, graph.exists)
         scores = EdgeScores(graph, graph.exists.double())
-        made = content(whole, scores, 8, {"method": "eap", "ablation": "patch"}, format)
+        made = content(whole, scores, 8, Origin(method="eap", ablation="patch"), format)
         text = json.dumps(made).encode()
         found[f"circuit {format} {inputs}"] = Reader({"c.json": text}, circuit(graph, alone=True))
         if format != "eap-ig":
