@@ -17,15 +17,20 @@ _CODE = ("function", "passes")  # what cannot be told in JSON
 _SETS = ("needs", "ablations", "cost_only", "exact_for", "nodes", "may_be_zero")  # or "any", which is a word
 
 
-def declared_by(where: str) -> Method:
-    """The method ``FILE.py:FUNCTION``, with a function that has the signature of the user's and cannot be called.
+def declared_by(where: str, load: Callable[[str], Method] = load_user_method) -> Method:
+    """The method that ``load`` gives for a name, with a function that has the signature of the user's and cannot be
+    called.
+
+    Args:
+        where: ``FILE.py:FUNCTION``, or what else ``load`` takes.
+        load: of a module, so that the process finds it by name.
 
     Raises:
-        MethodError: no such file or function, or a file that cannot be imported, with the reason.
+        MethodError: what ``load`` raises, or a process that ended.
         SpecError: a default that is no number, text or list.
     """
     try:
-        stated = json.loads(call_apart(_declarations, where, seconds=_SECONDS))
+        stated = json.loads(call_apart(_declarations, where, load, seconds=_SECONDS))
     except Ended as error:
         raise MethodError(f"{where.rpartition(':')[0]} cannot be imported: {error}.") from None
     except Raised as error:
@@ -37,9 +42,9 @@ def declared_by(where: str) -> Method:
     return Method(function=_only_declared(where, signature), **stated, **sets)
 
 
-def _declarations(where: str) -> bytes:
+def _declarations(where: str, load: Callable[[str], Method]) -> bytes:
     """What there is to know of a method without calling it, as JSON."""
-    method = load_user_method(where)
+    method = load(where)
     stated = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _CODE}
     stated |= {name: each if isinstance(each := stated[name], str) else sorted(each) for name in _SETS}
     signature = [

@@ -297,7 +297,7 @@ def method(
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        source = version or _source_hash(Path(inspect.getsourcefile(function) or ""))
+        source = version or source_hash(Path(inspect.getsourcefile(function) or ""))
         METHODS.add(
             name,
             Method(
@@ -336,7 +336,7 @@ def load_user_method(where: str) -> Method:
         raise MethodError(f"{where!r} does not name a method; write FILE.py:FUNCTION.")
     if not path.is_file():
         raise MethodError(f"no file {file}; write FILE.py:FUNCTION with the path of your method's file.")
-    version = _source_hash(path)
+    version = source_hash(path)
     called = f"circuitmeter_user_{version}"
     spec = importlib.util.spec_from_file_location(called, path)
     if spec is None or spec.loader is None:
@@ -364,7 +364,7 @@ def load_user_method(where: str) -> Method:
     return Method(where, function, "the user's own", cost="not stated", version=version)
 
 
-def _source_hash(path: Path) -> str:
+def source_hash(path: Path) -> str:
     """16 hex digits of a method's file and of the private files beside it that it shares with other methods."""
     digest, waiting, seen = hashlib.sha256(), [path], set()
     while waiting:

@@ -1,11 +1,13 @@
 """What the names in a benchmark stand for. Each function raises CircuitMeterError for a name that stands for nothing.
 
-A user's own files may stand wherever a name may: ``my_method.py:discover`` for a method, a folder for a task.
+A user's own files may stand wherever a name may: ``my_method.py:discover`` for a method, a folder for a task;
+``external:MODULE:ADAPTER``, an adapter to other people's code, for a method.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ..intervention.objective import Objective
     from ..methods import Method
 
+EXTERNAL = "external:"
+"""What stands before ``MODULE:ADAPTER`` where a method's name may stand."""
 _WILD = frozenset("*?")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -71,9 +75,22 @@ def label(name: str) -> str:
     return f"{Path(folder).name}{at}{variant}" if Path(folder).is_absolute() else name
 
 
-def is_file(method: str) -> bool:
-    """Whether a method is named by a file, ``my_method.py:discover``, rather than registered."""
-    return ".py:" in method
+def is_users(method: str) -> bool:
+    """Whether a method is a user's own rather than registered: ``my_method.py:discover``, or an adapter to other
+    people's code, ``external:my_adapter:Adapter``."""
+    return ".py:" in method or _is_external(method)
+
+
+def _is_external(method: str) -> bool:
+    return Path(method).name.startswith(EXTERNAL)
+
+
+def _loader(where: str) -> Callable[[str], Method]:
+    """What loads a method of a user's, and executes their code."""
+    from ..interchange.external import load_external
+    from ..methods import load_user_method
+
+    return load_external if _is_external(where) else load_user_method
 
 
 def method(name: str) -> Method:
@@ -81,19 +98,19 @@ def method(name: str) -> Method:
     in a process of its own, and its function runs in another one (see suite/run/search.py)."""
     from ..methods import METHODS
 
-    return _declared(source(name)) if is_file(name) else METHODS.get(name)
+    return _declared(source(name)) if is_users(name) else METHODS.get(name)
 
 
 def callable_method(name: str) -> Method:
     """A method that can be called in this process; a user's file is executed here."""
-    from ..methods import METHODS, load_user_method
+    from ..methods import METHODS
 
-    return _named(load_user_method(source(name))) if is_file(name) else METHODS.get(name)
+    return _named(_loader(name)(source(name))) if is_users(name) else METHODS.get(name)
 
 
 def is_built_in(name: str) -> bool:
     """Whether a method is one of this package's own, and not a user's file or another package's."""
-    return not is_file(name) and method(name).function.__module__.startswith(f"{__name__.partition('.')[0]}.")
+    return not is_users(name) and method(name).function.__module__.startswith(f"{__name__.partition('.')[0]}.")
 
 
 def own_name(called: str) -> None:
@@ -110,8 +127,10 @@ def own_name(called: str) -> None:
 
 def source(method_name: str) -> str:
     """What a process in any folder loads a method by."""
-    if not is_file(method_name):
+    if not is_users(method_name):
         return method_name
+    if _is_external(method_name):  # its module may be a file of the folder in which it is asked for
+        return str(Path(method_name).parent.resolve() / Path(method_name).name)
     file, _, function = method_name.rpartition(":")
     return f"{Path(file).resolve()}:{function}"
 
@@ -121,12 +140,12 @@ def _declared(where: str) -> Method:
     """Read once a process, so that every cell of a run sees one version of the file."""
     from ..methods.declared import declared_by
 
-    return _named(declared_by(where))
+    return _named(declared_by(where, _loader(where)))
 
 
 def _named(loaded: Method) -> Method:
     """The method under the name that cells have: its file's, wherever the file is."""
-    return replace(loaded, name=Path(loaded.name).name) if is_file(loaded.name) else loaded
+    return replace(loaded, name=Path(loaded.name).name) if is_users(loaded.name) else loaded
 
 
 def ablation(name: str) -> Ablation:

@@ -85,7 +85,7 @@ class MethodChoice(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     name: str
-    """A registered method, or a function of yours: `my_method.py:discover`."""
+    """A registered method, a function of yours, `my_method.py:discover`, or an adapter, `external:MODULE:ADAPTER`."""
     preset: str | None = None
     """A named set of its parameters; the other keys are set after it."""
     seed: Seeds | None = None

@@ -226,7 +226,7 @@ def search(
     except CircuitMeterError:
         raise
     except Exception as error:
-        if not names.is_file(options.method):
+        if not names.is_users(options.method):
             raise
         # Whatever a user's function raises is the answer to give.
         raise MethodError(f"{method.name} raised {raised(error)}.") from error

@@ -33,12 +33,17 @@ EXPLAINED = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "method", metavar="FILE.py:FUNCTION|CIRCUIT.json", help="your discovery function, or a circuit file"
+        "method", nargs="?", metavar="FILE.py:FUNCTION|CIRCUIT.json", help="your discovery function, or a circuit file"
+    )
+    parser.add_argument(
+        "--external",
+        metavar="MODULE:ADAPTER",
+        help="in place of a function: a class that runs other people's code on our models (docs/conformance.md)",
     )
     add_several(parser, "--set", "KEY=VALUE", "a parameter of your method, typed as its own default is")
     parser.add_argument("--preset", metavar="NAME", help="a named set of your method's parameters, before --set")
     parser.add_argument(
-        "--name", metavar="NAME", help="what your method is called in store and report (default: FILE.py:FUNCTION)"
+        "--name", metavar="NAME", help="what your method is called in store and report (default: as it is given)"
     )
     parser.add_argument(
         "--truth", metavar="TRUTH", help="of a circuit file: a certified truth (default: that of the file's task)"
@@ -63,7 +68,11 @@ def run(options: argparse.Namespace) -> int:
     from ..plan import names
     from .circuit_truth import validate_circuit
 
-    if names.is_file(options.method):
+    if (options.method is None) == (options.external is None):
+        raise SpecError("give one to validate: FILE.py:FUNCTION, a circuit file, or --external MODULE:ADAPTER.")
+    if options.external is not None:
+        options.method = f"{names.EXTERNAL}{options.external}"
+    if names.is_users(options.method):
         if options.truth is not None:
             raise SpecError("--truth is of circuit files; a method is scored against the truths of --against.")
         return _run_method(options)
@@ -96,7 +105,7 @@ def _run_method(options: argparse.Namespace) -> int:
     spec = Spec.load(options.against)
     _check_rivals(options.rivals, spec)
     mine = spec.with_methods([_entry(options)])
-    called = options.name or Path(options.method.rpartition(":")[0]).stem
+    called = options.name or Path(options.external or options.method).name.rpartition(":")[0].removesuffix(".py")
     mine = mine.model_copy(update={"name": f"{spec.name}-with-{called}"})
     device = resolve(options.device)
     store = store_of(options, spec)
@@ -152,7 +161,8 @@ def _check_rivals(rivals: Sequence[str], spec: Spec) -> None:
 
 
 def rehearse(cells: Iterable[Cell], device: str) -> None:
-    """Runs the method on the smallest and on the largest model, once an ablation, and keeps nothing.
+    """Runs the method on the smallest and on the largest model for which it has a meaning, once an ablation, and keeps
+    nothing.
 
     A method that cannot work is found out before anything is computed for the benchmark.
 
@@ -167,21 +177,25 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
             by_ablation.setdefault(cell.ablation, []).append(cell)
     for candidates in by_ablation.values():
         by_size = sorted(candidates, key=lambda cell: subject_of(cell, device).model.graph.n_edges)
-        for cell in dict.fromkeys((by_size[0], by_size[-1])):
-            _rehearse_one(cell, device)
+        smallest = next((cell for cell in by_size if _has_meaning(cell, device)), None)
+        for cell in reversed(by_size):
+            if smallest is None or cell is smallest or _has_meaning(cell, device):
+                break
 
 
-def _rehearse_one(cell: Cell, device: str) -> None:
+def _has_meaning(cell: Cell, device: str) -> bool:
+    """Runs one cell's method; false where it is undefined. Raises MethodError where it fails."""
     from ..plan.subject import subject_of
     from ..run.search import discover
 
     try:
         discover((cell,), subject_of(cell, device), device)
     except Undefined:
-        return
+        return False
     except CircuitMeterError as error:
         said = f"{cell.method} raised {error}." if getattr(error, "trace", None) else error  # a bug in it has a trace
         raise MethodError(f"on {cell.task} under {cell.ablation}, {said}") from error
+    return True
 
 
 def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
