@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from .errors import SpecError, unknown
 
 T = TypeVar("T")
+
+METHODS_GROUP = "circuitmeter.methods"
+"""The entry-point group through which another package adds methods."""
+
+
+def plug_ins(group: str) -> tuple[EntryPoint, ...]:
+    """What other packages add to an entry-point group, not yet imported."""
+    return tuple(entry_points(group=group))
 
 
 class Registry(Generic[T]):
@@ -17,7 +26,7 @@ class Registry(Generic[T]):
 
     Args:
         kind: what the things are, in the singular; it appears in error messages.
-        group: the entry-point group through which other packages add to it (``circuitmeter.methods``), or ``None``.
+        group: the entry-point group through which other packages add to it (``METHODS_GROUP``), or ``None``.
     """
 
     def __init__(self, kind: str, group: str | None = None) -> None:
@@ -64,7 +73,9 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in entry_points(group=self._group or ""):
-            loaded = point.load()  # a plug-in registers itself on import, or is the thing itself
-            if point.name not in self._items and loaded is not None:
+        for point in plug_ins(self._group or ""):
+            known = len(self._items)
+            loaded = point.load()  # it registers itself on import, under names of its own, or is the thing itself
+            registered_itself = len(self._items) > known or isinstance(loaded, ModuleType)
+            if point.name not in self._items and loaded is not None and not registered_itself:
                 self.add(point.name, loaded)

@@ -23,7 +23,7 @@ from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
 from ..reading import shown
-from ..registry import Registry
+from ..registry import METHODS_GROUP, Registry
 from .cost import Cost, Passes
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
@@ -78,6 +78,11 @@ class Method:
     may_be_zero: frozenset[str] = frozenset()
     passes: Passes | None = None
     per_prompt: bool = False
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -273,7 +278,7 @@ def _as_discovery(found: Any, graph: Graph) -> Discovery:
     return found
 
 
-METHODS: Registry[Method] = Registry("method", group="circuitmeter.methods")
+METHODS: Registry[Method] = Registry("method", group=METHODS_GROUP)
 
 
 def method(

@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
     "A method's entry": (
         MethodChoice,
         'An item of `method` is a name, or a table: `{ name = "eap-ig", steps = 30 }`. Every other key is a parameter '
-        "of the method (`circuitmeter list methods`), of the type of its default.",
+        "of the method (`circuitmeter list methods NAME`), of the type of its default.",
     ),
     "`[[except]]`": (
         LeftOut,

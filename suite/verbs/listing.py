@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
-EPILOG = "Of a family of many, as tracr/*, the table has one line; with a PATTERN, or --json, each has its own."
+EPILOG = (
+    "Of a family of many, as tracr/*, the table has one line; with a PATTERN, or --json, each has its own. Of methods "
+    "the table has the paper and what they do; with a PATTERN, or --json, also what they need, their presets, their "
+    "parameters and what they cost."
+)
 
 FAMILY = 9  # more names than these before the same / are one line
 
@@ -40,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         return _tasks_on(options)
     if options.adapter is not None:
         raise SpecError("--adapter goes with --model, and none is given.")
+    if options.kind == "methods" and not options.pattern and not options.json:
+        return _methods_at_a_glance()
     rows = _ROWS[options.kind]()
     if options.pattern:
         wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
@@ -51,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         rows = wanted
     if options.json:
         print_json(rows)
-    elif options.kind == "methods":  # too much is to be said of each for a line of a table
+    elif options.kind == "methods":  # with a pattern: too much is to be said of each for a line of a table
         print("\n\n".join(_card(row) for row in rows))
     else:
         shown = rows if options.pattern else _folded(rows)
@@ -74,6 +80,16 @@ def _tasks_on(options: argparse.Namespace) -> int:
         print_json(rows)
     else:
         print_table(columns(rows), [[row[column] for column in columns(rows)] for row in rows])
+    return 0
+
+
+def _methods_at_a_glance() -> int:
+    """Each method's paper and what it does, on a line, without the seconds that importing the methods takes."""
+    from .method_lines import method_lines
+
+    lines = method_lines()
+    print_table(list(lines[0]), [list(line.values()) for line in lines], cut=True)
+    note(f"{len(lines)} in all; what one needs, its presets, parameters and cost: circuitmeter list methods NAME")
     return 0
 
 
@@ -108,7 +124,7 @@ def _card(row: dict[str, Any]) -> str:
     lines = [row["name"]]
     for key, value in row.items():
         if key != "name":
-            head = f"  {key + ':':12}"
+            head = f"  {key + ':':13}"
             lines += wrap(str(_short(value)), width, initial_indent=head, subsequent_indent=" " * len(head))
     return "\n".join(lines)
 
@@ -131,6 +147,7 @@ def _methods() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "paper": method.paper,
+                "description": method.description,
                 "needs": sorted(method.needs),
                 "ablations": sorted(method.ablations),
                 "objectives": method.objectives or "not used",

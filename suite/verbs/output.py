@@ -20,9 +20,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Aligned columns; numbers to the right, the last column as long as it likes."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, cut: bool = False) -> None:
+    """Aligned columns; numbers to the right, the last column as long as it likes.
+
+    Args:
+        cut: a row keeps to one line of the terminal, where there is one: each column between the first and the last
+            takes three tenths of it at most, and the last what is left.
+    """
     cells = [[printable(_text(value)) for value in row] for row in rows]
+    if cut and sys.stdout.isatty():
+        cells = _cut(columns, cells, shutil.get_terminal_size().columns)
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     for row in [list(columns), *cells]:
@@ -33,7 +40,27 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("  ".join(padded).rstrip())
 
 
+def _cut(columns: Sequence[str], cells: list[list[str]], screen: int) -> list[list[str]]:
+    """The cells, shortened so that a row with two blanks between its columns fits on the screen."""
+    between = [[_shortened(cell, screen * 3 // 10) for cell in row[1:-1]] for row in cells]
+    before = zip(*[columns[:-1], *([row[0], *middle] for row, middle in zip(cells, between, strict=True))], strict=True)
+    left = max(screen - sum(max(map(len, column)) + 2 for column in before), len(columns[-1]))
+    return [[row[0], *middle, _shortened(row[-1], left)] for row, middle in zip(cells, between, strict=True)]
+
+
+def _shortened(text: str, width: int) -> str:
+    """The words that fit, and dots for those that do not."""
+    if len(text) <= width:
+        return text
+    kept = text[: width - 3]
+    if text[width - 3].isalnum():  # in the middle of a word
+        kept = kept.rpartition(" ")[0] or kept
+    return kept.rstrip(",;:. ") + "..."
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, str):  # without the import below, of pandas
+        return value
     from ...reports.page.table import MISSING, measure
 
     if value is None:
@@ -45,9 +72,11 @@ def _text(value: Any) -> str:
 
 def printable(text: str) -> str:
     """A text as this terminal can show it: without Unicode, minus signs and dashes are hyphens."""
+    if text.isascii() or unicode_terminal():
+        return text
     from ...reports.page.table import MINUS, MISSING
 
-    return text if unicode_terminal() else text.replace(MINUS, "-").replace(MISSING, "-")
+    return text.replace(MINUS, "-").replace(MISSING, "-")
 
 
 def unicode_terminal() -> bool:
