@@ -6,11 +6,14 @@ from discovering import scores
 from oracles import ARCHITECTURES, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
+from circuitmeter import ground_truth, load_model, load_task
+from circuitmeter.suite.circuit import top_n
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.plain_runs import Runs
+from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._paths import gradient_path
 from circuitmeter.suite.model.passes import count_passes
@@ -298,3 +301,25 @@ def test_our_mean_is_over_every_token_and_eap_ig_s_is_not():
     ours = scores("eap", model, data, ablation="mean")
     assert_close(ours, eap(mean), **EXACT)
     assert (ours - eap(last)).abs().max() > 0.1 * ours.abs().max()
+
+
+def test_under_mean_the_path_gives_weight_to_keys_that_the_model_does_not_need():
+    """Why EAP-IG's circuits of the true size do nothing on some compiled programs under mean.
+
+    Between the mean and the prompt attention is not saturated, so that the path gives weight to what the tokens add to
+    the keys, and less to the queries than the certified truth says. No edge is far out of place, and 200 steps give
+    the same; but a compiled program without two of its ten edges has another output.
+    """
+    truth, data = ground_truth.load("tracr/pair_balance"), load_task("tracr/pair_balance").data("train")
+    model, mean = load_model("tracr/pair_balance", dtype=torch.float64), Ablation.parse("mean")
+    core, graph = truth.reference("mean").core, model.graph
+    objective = OBJECTIVES.get("answer-difference")
+    method = METHODS.get("eap-ig")
+    found = method.discover(model, data, ablation=mean, objective=objective, seed=0, steps=30).scores
+    chosen = top_n(found, int(core.sum())).edges
+    assert set(graph.named(core & ~chosen)) == {"pos_embed->a1.h0<q>", "pos_embed->a1.h1<q>"}
+    assert set(graph.named(chosen & ~core)) == {"tok_embed->a1.h0<k>", "tok_embed->a1.h1<k>"}
+    masks = graph.exists.repeat(2, 1, 1)
+    masks[1] &= ~(chosen & ~core)
+    whole, without = Evaluator(model, data, mean, OBJECTIVES.get("l2")).loss(masks.double())
+    torch.testing.assert_close(without, whole, rtol=0, atol=1e-12)
