@@ -29,7 +29,7 @@ MANUAL = {"ioi": "ioi/eap-ig", "greater-than": "greater-than/eap-ig", "docstring
 
 
 class Tables:
-    """What a store holds, as tables by name: those of ``manifest_entries.TABLES``.
+    """What a store holds, as tables by name: those of ``entries.TableName``.
 
     Every table has the columns ``key`` (of the cell), ``label``, ``task``, ``method``, ``ablation``, ``seed`` where its
     rows are of one cell, and what its method says.

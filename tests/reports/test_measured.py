@@ -1,12 +1,14 @@
 """The tables that papers' values and figures are taken of."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from synthetic import identity, make_store, record_of, write_evaluation
 
 from circuitmeter.ground_truth import manual
 from circuitmeter.reports.read.results import read, within
-from circuitmeter.reports.reproduction.entries import TABLES, Measured
+from circuitmeter.reports.reproduction.entries import Measured, TableName
 from circuitmeter.reports.reproduction.measured import OVERLAP_SHARES, Tables
 from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
@@ -34,7 +36,7 @@ def test_every_table_can_be_made_of_a_store_with_and_without_cells(store, tmp_pa
     full = make_store(tmp_path / "full", programs=1, failures=False)  # one: made-up graphs share a hash
     for path in (store.path, full.path):
         tables = Tables(read(path))
-        for name in TABLES:
+        for name in get_args(TableName):
             assert len(tables.table(name).columns), name
 
 
