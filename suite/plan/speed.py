@@ -17,10 +17,10 @@ from ..model.device import send, wait_for
 from ..model.passes import count_passes
 from ..model.transformer import Alternative, Transformer
 
-# A pass that takes less is timed with more prompts, and one that is shorter still with more masks and again, as it will
-# be run: most of it is overhead.
-_ENOUGH_SECONDS, _SHORT_SECONDS = 0.7, 0.2
-_FEW, _MANY_MASKS = 2, 64
+# A pass is timed over so many tokens at first, and over more as long as that is expected to take no longer than the
+# most; one that is short whatever is done is timed with more masks and again, as it will be run: it is all overhead.
+_MOST_SECONDS, _SHORT_SECONDS = 1.0, 0.2
+_FIRST_TOKENS, _GROWTH, _MANY_MASKS = 32, 4, 64
 _PROGRAM = 0.5e9  # Python and the libraries, in bytes
 _KEPT = 0.05  # of the edges, in the circuit that is timed
 
@@ -37,6 +37,9 @@ class Forecast:
 class Speed:
     """Seconds that a pass over one example takes; each kind is timed when it is first asked for.
 
+    Timing a kind takes a second or two, whatever the model and the prompts: long prompts are cut short, and what is
+    timed is scaled by the number of tokens.
+
     Args:
         model, data: on which the work will run; a few of the prompts are used.
     """
@@ -44,9 +47,12 @@ class Speed:
     def __init__(self, model: Transformer, data: Data) -> None:
         self.model = model
         lengths = data.lengths.unique(return_counts=True)
-        self._data = data.select((data.lengths == lengths[0][lengths[1].argmax()]).nonzero()[:, 0])
+        self._length = int(lengths[0][lengths[1].argmax()])
+        self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
+        self._mean_length = float(data.lengths.double().mean())
+        self._batch_size = default_batch_size(model, data.clean.shape[1])
         self._seconds: dict[str, float] = {}
-        self._zeros: dict[int, tuple[Tensor, Alternative]] = {}
+        self._zeros: dict[tuple[int, ...], tuple[Tensor, Alternative]] = {}
 
     def kind(self, name: str) -> float:
         """Seconds that a pass of one of ``KINDS`` takes over one example."""
@@ -60,10 +66,9 @@ class Speed:
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""
-        positions = self._data.clean.shape[1]
-        batch = min(batch_size or default_batch_size(self.model, positions), self._data.n)
+        batch = min(batch_size or self._batch_size, len(self._tokens))
         width = self.model.embed.element_size()
-        stack = len(self.model.graph.writers) * batch * positions * self.model.config.d_model * width
+        stack = len(self.model.graph.writers) * batch * self._length * self.model.config.d_model * width
         weights = sum(parameter.numel() for parameter in self.model.parameters()) * width
         return Forecast(
             self.seconds(cost), cost.passes, int(_PROGRAM + weights * (1 + cost.weights) + stack * cost.stacks)
@@ -71,51 +76,57 @@ class Speed:
 
     def _timed(self, kind: str) -> float:
         """Seconds a pass of one example of a kind of Cost."""
-        run: Callable[[int, int], object] = getattr(self, f"_{kind}")
-        most = min(self._data.n, default_batch_size(self.model, self._data.clean.shape[1]))
-        few = min(_FEW, most)
+        run: Callable[[Tensor, int], object] = getattr(self, f"_{kind}")
         with count_passes():  # an own count: what is timed is no part of what is measured
-            n, masks, taken = few, 1, self._clocked(run, kind, few, 1)
-            while taken < _ENOUGH_SECONDS and n < most:
-                n = min(4 * n, most)
-                taken = self._clocked(run, kind, n, 1)
+            tokens, masks = self._first(_FIRST_TOKENS), 1
+            taken = self._clocked(run, kind, tokens, masks)
+            while taken * _GROWTH < _MOST_SECONDS:
+                more = self._first(_GROWTH * tokens.numel())
+                if more.numel() == tokens.numel():
+                    break
+                tokens, taken = more, self._clocked(run, kind, more, masks)
             if taken < _SHORT_SECONDS:
                 masks = _MANY_MASKS if kind == "cut" else 1
-                taken = min(self._clocked(run, kind, n, masks) for _ in range(3))
-        return taken / (n * masks)
+                taken = min(self._clocked(run, kind, tokens, masks) for _ in range(3))
+        return taken / (masks * tokens.numel()) * self._mean_length
 
-    def _clocked(self, run: Callable[[int, int], object], kind: str, n: int, masks: int) -> float:
+    def _first(self, n: int) -> Tensor:
+        """About ``n`` tokens of the prompts, at most a batch: whole prompts, or the start of one: long [B, P]."""
+        return self._tokens[: min(max(1, n // self._length), self._batch_size), :n]
+
+    def _clocked(self, run: Callable[[Tensor, int], object], kind: str, tokens: Tensor, masks: int) -> float:
         if kind in ("cut", "trained"):
-            self._cut_to_zero(n)
+            self._cut_to_zero(tokens)
         start = time.perf_counter()
-        run(n, masks)
+        run(tokens, masks)
         return time.perf_counter() - start
 
-    def _batch(self, n: int) -> tuple[Tensor, Tensor]:
-        batch = self._data.batch(torch.arange(n))
-        return send(batch.clean, self.model.device), batch.read
+    def _sent(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens on the device, and the last position of each prompt, where its output is read."""
+        read = torch.zeros(tokens.shape, dtype=torch.bool)
+        read[:, -1] = True
+        return send(tokens, self.model.device), read
 
     @torch.no_grad()
-    def _forward(self, n: int, _: int) -> None:
-        tokens, read = self._batch(n)
-        self.model(tokens, read)
+    def _forward(self, tokens: Tensor, _: int) -> None:
+        self.model(*self._sent(tokens))
         wait_for(self.model.device)
 
-    def _gradient(self, n: int, _: int) -> None:
-        tokens, read = self._batch(n)
-        found = gradients(self.model, self.model.input_nodes(tokens), lambda logits: logits.sum(), read)
+    def _gradient(self, tokens: Tensor, _: int) -> None:
+        sent, read = self._sent(tokens)
+        found = gradients(self.model, self.model.input_nodes(sent), lambda logits: logits.sum(), read)
         contract(self.model, found, self.model.outputs(found.run))
         wait_for(self.model.device)
 
     @torch.no_grad()
-    def _cut(self, n: int, masks: int) -> None:
-        self._run_cut(n, self._masks(masks))
+    def _cut(self, tokens: Tensor, masks: int) -> None:
+        self._run_cut(tokens, self._masks(masks))
         wait_for(self.model.device)
 
-    def _trained(self, n: int, masks: int) -> None:
+    def _trained(self, tokens: Tensor, masks: int) -> None:
         chosen = self._masks(masks).float().requires_grad_()
         with torch.enable_grad():
-            self._run_cut(n, chosen).sum().backward()
+            self._run_cut(tokens, chosen).sum().backward()
         wait_for(self.model.device)
 
     def _masks(self, n: int) -> Tensor:
@@ -125,17 +136,15 @@ class Speed:
         kept[:, :, -1] = True
         return kept & graph.exists
 
-    def _run_cut(self, n: int, masks: Tensor) -> Tensor:
-        tokens, read = self._batch(n)
-        inputs, alternative = self._cut_to_zero(n)
-        return self.model.run_cut(masks, alternative, inputs=inputs, read=read)
+    def _run_cut(self, tokens: Tensor, masks: Tensor) -> Tensor:
+        inputs, alternative = self._cut_to_zero(tokens)
+        return self.model.run_cut(masks, alternative, inputs=inputs, read=self._sent(tokens)[1])
 
     @torch.no_grad()
-    def _cut_to_zero(self, n: int) -> tuple[Tensor, Alternative]:
+    def _cut_to_zero(self, tokens: Tensor) -> tuple[Tensor, Alternative]:
         """What the input nodes write, and zeros for cut edges; made once, before passes are timed."""
-        if n not in self._zeros:
-            tokens, _ = self._batch(n)
-            inputs = self.model.input_nodes(tokens)
-            _, run = self.model.run(inputs)
-            self._zeros[n] = inputs, self.model.alternative(run.map(torch.zeros_like), tokens.shape[1])
-        return self._zeros[n]
+        if tokens.shape not in self._zeros:
+            inputs = self.model.input_nodes(self._sent(tokens)[0])
+            _, run = self.model.run(inputs[:, :1, :1])  # of one token: its zeros stand for all
+            self._zeros[tokens.shape] = inputs, self.model.alternative(run.map(torch.zeros_like), tokens.shape[1])
+        return self._zeros[tokens.shape]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
+    from ..plan.speed import Forecast
     from ..plan.subject import Subject
 
 NAME = "discover"
@@ -140,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
         raise Undefined(f"{reason}.")
     if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
         note(f"{method.name} on {on.model_source}: {on.model.graph}, {on.data.n} prompts, {ablation}, {objective.name}")
+    forecast = allowed(method, on, parameters, options)
     origin = Origin(
         method=method.name,
         method_version=method.version,
@@ -149,12 +151,12 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         task=on.task.name,
         model=on.model_source,
-        model_hash=on.model.weights_hash,
+        model_hash=on.model.weights_hash,  # which reads all weights, and therefore comes behind the estimate
         split=on.split,
         data_hash=on.data.hash,
         positions=on.model.config.positions,
     )
-    found = search(method, on, ablation, objective, reference, parameters, origin, options)
+    found = search(method, on, ablation, objective, reference, parameters, origin, options, forecast)
     if options.selection in BY_PROMPT:
         circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
     else:
@@ -175,6 +177,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options: argparse.Namespace) -> Forecast | None:
+    """What the search will take, said where it is worth saying; ``None`` where the method does not declare it.
+
+    Raises:
+        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
+    """
+    from ..plan.speed import Speed
+    from .costs import allow, memory_words
+
+    cost = method.cost_of(on.model.graph, on.data.n, parameters)
+    if cost is None:
+        return None
+    forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)
+    what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
+    less = "fewer prompts (--prompts N) or another method"
+    allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
+    return forecast
+
+
 def search(
     method: Method,
     on: Subject,
@@ -184,36 +205,28 @@ def search(
     parameters: Mapping[str, Any],
     origin: Origin,
     options: argparse.Namespace,
+    forecast: Forecast | None,
 ) -> Discovery:
-    """What the method finds; said beforehand what it takes, and finished batches kept beside ``--out`` on the way.
+    """What the method finds; finished batches are kept beside ``--out`` on the way.
 
     Raises:
-        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
         MethodError: whatever a user's function raises.
     """
     from ..methods.partial import kept_by
     from ..plan import names
-    from ..plan.speed import Speed
     from ..run.kept_sums import KeptSums
     from ..run.watch import watched
-    from .costs import allow, memory_words, took
+    from .costs import took
     from .output import note
     from .subjects import warn
 
     kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), origin)
-    cost = method.cost_of(on.model.graph, on.data.n, parameters)
-    forecast = None
-    if cost is not None:
-        forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)
-        what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
-        less = "fewer prompts (--prompts N) or another method"
-        allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
     warn(on)
     if kept.found:
         note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
     start = time.perf_counter()
     try:
-        with watched(method.name, None if cost is None else cost.passes), kept_by(kept):
+        with watched(method.name, None if forecast is None else forecast.passes), kept_by(kept):
             found = method.discover(
                 on.model,
                 on.data,

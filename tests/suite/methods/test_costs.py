@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
 from circuitmeter import tasks
+from circuitmeter.suite.data import Data
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.methods.cost import Cost, edge_passes
 from circuitmeter.suite.methods.partial import kept_by
@@ -86,6 +89,25 @@ def test_a_forecast_is_the_declared_passes_at_the_speed_of_the_model(problem, mo
 def test_each_kind_of_pass_can_be_timed(problem):
     speed = Speed(*problem)
     assert all(speed.kind(kind) > 0 for kind in ("forward", "gradient", "cut", "trained"))
+
+
+@pytest.mark.parametrize("a_token", [0.001, 0.02, 3.0])
+def test_timing_stays_within_its_budget_however_slow_a_pass_is(a_token, problem, monkeypatch):
+    """On a clock that a pass moves on by so many seconds a token: what is timed is little, and scaled by tokens."""
+    model, data = problem
+    long = data.clean.repeat(20, 30)
+    speed, clock, tokens = Speed(model, Data(long, None, torch.ones_like(long, dtype=torch.bool))), [0.0], []
+
+    def forward(batch, _):
+        tokens.append(batch.numel())
+        clock[0] += a_token * batch.numel()
+
+    monkeypatch.setattr(speed, "_forward", forward)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert speed.kind("forward") == pytest.approx(a_token * long.shape[1])
+    assert tokens[0] == 32, "a prompt of hundreds of tokens is cut short"
+    assert clock[0] <= max(1.0 * 4 / 3, 32 * a_token)
+    assert tokens[-1] * 4 * a_token >= 1.0 or tokens[-1] >= long.numel() / 4, "short passes are timed over more"
 
 
 class Memory:

@@ -275,14 +275,22 @@ def test_a_circuit_file_that_is_none(gpt2, prompts, tmp_path, command):
 
 
 def test_what_takes_long_is_said_and_waits_for_yes(command, tmp_path, monkeypatch):
+    from circuitmeter.suite.model import transformer
     from circuitmeter.suite.plan import speed
 
+    def hashed(model):
+        read.append(model)
+        return "0" * 16
+
+    read = []
     monkeypatch.setattr(speed.Speed, "seconds", lambda self, cost: 30.0 * 86400)
+    monkeypatch.setattr(transformer, "content_hash", hashed)
     asked = ["discover", "--task", "ioi", "--model", "mini", "--method", "eap", "--prompts", "4"]
     asked += ["--out", str(tmp_path / "c.json")]
     status, out, error = command(*asked)
     assert status == 2 and not out and not (tmp_path / "c.json").exists()
     assert "eap on 4 prompts and 110 edges takes about 30 days" in error and "GB of memory; --yes starts it" in error
+    assert not read, "all weights are read for a hash of a search that is not started"
     assert command(*asked, "--yes")[0] == 0
 
 
