@@ -1,4 +1,4 @@
-"""Estimates of what methods cost, beside what they then took: passes and seconds, a row a method, as Markdown.
+"""Estimates of what methods cost, beside what they then took: passes and seconds, one row per method, as Markdown.
 
 python benchmarks/estimates.py mini ioi --prompts 16
 """

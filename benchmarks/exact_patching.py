@@ -2,7 +2,7 @@
 
     python benchmarks/exact_patching.py [--edges 40] [--prompts 8] [--positions 16] [--repeats 5]
 
-The plain way is a mask an edge through ``Evaluator.loss``.
+The plain way is one mask per edge through ``Evaluator.loss``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/parity.py FOLDER
 
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
-``prompts.json``, and a file a code (``eapig.json``, ``acdc.json``, ``cd_t_tol0.safetensors``, ``edge_pruning.json``,
+``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``cd_t_tol0.safetensors``, ``edge_pruning.json``,
 ``discogp.json``). It is not part of the repository. Prints the rows of docs/parity.md that are computed; differences
 are absolute, in the units of the quantity.
 """

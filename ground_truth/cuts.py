@@ -1,4 +1,4 @@
-"""How far a model's outputs move when edges are cut."""
+"""How much a model's outputs change when edges are cut."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Data:
 
     Args:
         clean: long [N, P], right-padded where lengths differ.
-        counterfactual: long [N, P], or None for tasks that have none.
+        counterfactual: long [N, P], or None for tasks without counterfactual prompts.
         read: bool [N, P], the positions at which outputs are compared and scored.
         lengths: long [N]; all P when omitted.
         answers, wrong: long [N, A] token ids that are right and wrong at the read positions, padded with -1, or None.

@@ -43,7 +43,7 @@ class Registry(Generic[T]):
         return item
 
     def get(self, name: str) -> T:
-        """The thing called ``name``. Raises SpecError with the nearest name when there is none."""
+        """The thing called ``name``. Raises SpecError with the nearest name when nothing is called so."""
         self._load_plugins()
         if name not in self._items:
             raise SpecError(unknown(self.kind, name, self._items))

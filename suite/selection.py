@@ -136,13 +136,13 @@ Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _at_most_ends(edges: np.ndarray, ends: np.ndarray, n_edges: int) -> Rows:
-    """x_e - y_end <= 0, a row an edge: (values, rows, columns)."""
+    """x_e - y_end <= 0, one row per edge: (values, rows, columns)."""
     ones = np.ones(len(edges))
     return np.r_[ones, -ones], np.r_[edges, edges], np.r_[edges, n_edges + ends]
 
 
 def _has_an_edge(edges: np.ndarray, ends: np.ndarray, nodes: range, n_edges: int, n_nodes: int) -> Rows:
-    """y_v - sum of x over the edges at v <= 0, a row a node."""
+    """y_v - sum of x over the edges at v <= 0, one row per node."""
     row_of = np.full(n_nodes, -1)
     row_of[list(nodes)] = np.arange(len(nodes))
     at = row_of[ends] >= 0

@@ -233,7 +233,7 @@ def _encoded(tokenize: Tokenize | None, text: str, special: bool) -> list[int]:
 def _position(value: Any, length: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -length <= value < length:
         raise DataError(
-            f"'position' {shown(value)} is none of the {length} tokens (0 to {length - 1}; -1 is the last)."
+            f"'position' {shown(value)} is outside the {length} tokens (0 to {length - 1}; -1 is the last)."
         )
     return value % length
 

@@ -21,7 +21,7 @@ class Prompt:
     """A prompt and its counterfactual.
 
     Args:
-        clean, counterfactual: of equal token length; the counterfactual is None for tasks that have none.
+        clean, counterfactual: of equal token length; the counterfactual is None for tasks without one.
         answers, wrong: what is right and wrong as the next token: text with its leading space, or a token id.
         split: the split that the prompt is in, by ``split_of`` something that no two splits share; None for none.
         template: number of the template.

@@ -101,7 +101,7 @@ class Tokenizer:
 
     @property
     def bos(self) -> int:
-        """The id that begins a text. Raises DataError where the tokenizer has none."""
+        """The id that begins a text. Raises DataError for a tokenizer without one."""
         if self.source.bos_token_id is None:
             raise DataError("this tokenizer has no token that begins a text (BOS); choose the task without +bos.")
         return self.source.bos_token_id

@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 
 def load(name: str | Path) -> Task:
-    """The task of a ground truth. Raises ModelError when there is none of this name or in this directory."""
+    """The task of a ground truth. Raises ModelError when no such name or directory exists."""
     return task(ground_truth.load(name))
 
 

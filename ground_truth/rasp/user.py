@@ -110,7 +110,7 @@ def sequences(
 def why_not_as_many(
     vocabulary: Sequence[Value], max_len: int, *, fixed: bool, sample: int | None, certified: int
 ) -> list[str]:
-    """Why a domain has another number of inputs than there are sequences or were asked for; a sentence a reason."""
+    """Why a domain has another number of inputs than there are sequences or were asked for; one sentence per reason."""
     chosen, enumerated = sequences(vocabulary, max_len, fixed=fixed, sample=sample)
     n, found = len(chosen), []
     if sample is not None and enumerated and sample > n:

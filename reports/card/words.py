@@ -43,7 +43,7 @@ def paragraph(card: SensitivityCard) -> str:
 
 
 def in_short(card: Verdicts) -> list[str]:
-    """A line a circuit: whether the claim holds in every setting, from where to where, and what decides it."""
+    """One line per circuit: whether the claim holds in every setting, its range, and what decides it."""
     return [_short(card, circuit) for circuit in card.circuits]
 
 

@@ -71,7 +71,7 @@ class Chapter:
         return {}
 
     def viewer(self, results: Results) -> str:
-        """What the page's circuit viewer shows (``page/viewer.py``), as JSON; nothing where there is none."""
+        """What the page's circuit viewer shows (``page/viewer.py``), as JSON; empty without circuits."""
         return ""
 
 

@@ -32,7 +32,7 @@ class Provenance(Chapter):
         return (
             benchmarks(results.store.benchmarks(), statuses),
             provenance(provenance_table(results.records)),
-            *([environments(made_in, named)] if made_in else []),  # older stores have none
+            *([environments(made_in, named)] if made_in else []),  # older stores do not hold environments
         )
 
 

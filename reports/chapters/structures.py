@@ -18,7 +18,7 @@ MEANINGS = {
     "adder": "a sum of two inputs",
     "and": "restoring one input alone restores nothing",
     "or": "destroying one input alone destroys nothing",
-    "xor": "an input's effect changes its sign with the other input, and is none on average",
+    "xor": "an input's effect changes its sign with the other input, and is zero on average",
     "backup": "under zero and mean a second head steps in for the first, so that each is inert alone",
     "redundant": "three copies and a majority, each inert alone",
     "cancelling": "two heads that matter each alone and add up to nothing: the circuit is without them",
@@ -99,7 +99,7 @@ def structure_misses(table: pd.DataFrame) -> Table:
 
 
 def missed_by(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence a structure: who finds it under every ablation in every run, and who under none.
+    """One sentence per structure: which methods find it under every ablation in every run, and which under no ablation.
 
     Args:
         table: ``structures``.

@@ -1,4 +1,4 @@
-"""Reported beside reproduced: what a paper prints as open markers, ours filled."""
+"""A paper's numbers as open markers, ours as filled ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes lying on their sides: how a number spreads over templates, programs or seeds."""
+"""Horizontal box plots: how a number spreads over templates, programs or seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small heat maps, one a method: what was found under one ablation (down), judged under another (across)."""
+"""Small heat maps, one per method: what was found under one ablation (down), judged under another (across)."""
 
 from __future__ import annotations
 

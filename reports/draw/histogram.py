@@ -1,4 +1,4 @@
-"""How often which value comes: such as what two runs of a method with different seeds have in common."""
+"""A histogram of shares, such as the overlap of two runs of a method with different seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Squares with numbers in them: one thing against another, such as what two circuits have in common."""
+"""A matrix of numbers in coloured squares, such as the overlap of every pair of circuits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not be overlooked in a figure, such as another model than the paper's."""
+"""A note in a figure, such as that another model than the paper's was measured."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def by_score(aggregate: pd.DataFrame, metric: str = "auroc") -> list[str]:
 
 
 def name_rows(ax: Axes, labels: Sequence[str], programs: dict[str, int]) -> None:
-    """A row a label, named at the left (your own methods bold), with the number of programs at the right.
+    """One row per label, named at the left (your own methods bold), with the number of programs at the right.
 
     Args:
         programs: by label; a label without one has no row in this panel.

@@ -1,4 +1,4 @@
-"""Logarithmic axes with plain numbers, and an honest zero: it has no logarithm, so it stands apart, behind a break."""
+"""Logarithmic axes with plain numbers. A zero, which has no logarithm, is drawn apart, behind a break of the axis."""
 
 from __future__ import annotations
 

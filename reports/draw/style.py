@@ -105,7 +105,7 @@ def canonical(label: str) -> str:
 
 
 def is_own(label: str) -> bool:
-    """Whether a method is none of those that come with this package: yours is always told apart, and first."""
+    """Whether a method does not come with this package: it then has its own colour, and comes first."""
     method = canonical(label)
     return method not in _FIXED and method not in _built_in()
 

@@ -86,7 +86,7 @@ class Results:
 
 
 def read(*store_paths: str | Path) -> Results:
-    """Reads a store, or several as one. Raises StoreError when one is none or a newer version wrote it."""
+    """Reads a store, or several as one. Raises StoreError when a folder is not a store or a newer version wrote it."""
     store = Stores(store_paths)
     return Results(store, *current(store))
 

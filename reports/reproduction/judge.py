@@ -26,7 +26,7 @@ class Judged:
 
     Args:
         value: what is reported.
-        ours: the reproduced number; None where there is none.
+        ours: the reproduced number; None when it was not measured.
         how: where ours comes from.
         verdict: ``reproduced``: measured here and within the tolerance; ``recomputed``: within it, but from the points
             that the paper published, so that nothing was run again; ``differs``; ``other model``: measured on another
@@ -64,7 +64,7 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
             how = f"measured on {model}"
             verdict, because = "other model", f"the paper's is {wanted}"
         elif ours is None:
-            # A note says why a number differs, or why there is none to be had; not that it was not asked for here.
+            # A note says why a number differs, or why it cannot be measured; not that it was not asked for here.
             lacking = model is None if wanted else value.measured is not None
             because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
             verdict = "not run"

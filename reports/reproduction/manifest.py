@@ -158,7 +158,7 @@ def papers() -> list[str]:
 
 
 def load(name: str) -> Manifest:
-    """The manifest of a paper. Raises SpecError when there is none of this name, or it is no manifest."""
+    """The manifest of a paper. Raises SpecError when no manifest has this name, or it is not valid."""
     if name not in papers():
         raise SpecError(unknown("paper", name, papers()))
     contents = tomllib.loads(folder().joinpath(f"{name}{EXTENSION}").read_text(encoding="utf-8"))

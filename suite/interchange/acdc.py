@@ -193,7 +193,9 @@ def _head(index: Any, item: Any, source: str) -> int | None:
     if isinstance(index, str):
         index = [part.strip() for part in index.strip("[]").split(",")]
     if not isinstance(index, list | tuple | None):
-        raise DataError(f"{source}: the index {shown(index)} is none of ACDC's; write [null] or [null, null, HEAD].")
+        raise DataError(
+            f"{source}: the index {shown(index)} is not one that ACDC writes; write [null] or [null, null, HEAD]."
+        )
     parts = [None if part in (None, ":", "COLON", "None", "null") else part for part in index or []]
     if any(part is not None for part in parts[:2]) or len(parts) > 3:
         raise DataError(f"{source}: {shown(item)} is an edge at one position; circuits here hold at all positions.")

@@ -53,7 +53,7 @@ class PromptBatch:
 
     Args:
         clean: long [B, P].
-        counterfactual: long [B, P], or None for tasks that have none.
+        counterfactual: long [B, P], or None for tasks without counterfactual prompts.
         read: bool [B, P], the positions at which the output is read.
         loss: from the logits [B, P, d_out] of a run on these prompts to the objective's loss, summed over the prompts;
             differentiable, lower is better.
@@ -94,7 +94,7 @@ def load_external(where: str) -> Method:
     in the folder first.
 
     Raises:
-        MethodError: no such module or class, a class without the method or with a format or ablation that is none, or a
+        MethodError: no such module or class, a class without the method or with an unknown format or ablation, or a
             module that cannot be imported, with the reason and its line.
     """
     folder, named = Path(where).parent, Path(where).name.partition(":")[2]

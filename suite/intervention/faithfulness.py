@@ -39,7 +39,7 @@ class Measured:
         circuits: [C, N], under each circuit.
         full: [N], of the whole model.
         empty: [N], with everything cut that can be.
-        corrupted: [N], of the whole model on the counterfactual prompts; None where there are none.
+        corrupted: [N], of the whole model on the counterfactual prompts; None for a task without them.
         equal_runs: reference point -> bool [N], the prompts on which its outputs are the full model's up to rounding
             (see ``ROUNDINGS``).
         rounding: the share of a value that rounding can make.
@@ -173,7 +173,7 @@ def measure_by_each(
 @torch.no_grad()
 def _plain(evaluator: Evaluator, objectives: Sequence[Objective]) -> tuple[list[Tensor | None], Tensor | None, float]:
     """What plain runs say: each objective's value on the counterfactual prompts [N] and their outputs' distance from
-    the clean ones [N] (None where there are none), and the size of the largest output of either run."""
+    the clean ones [N] (None without counterfactual prompts), and the size of the largest output of either run."""
     data, largest = evaluator.data, 0.0
     paired = data.counterfactual is not None
     values = torch.empty(len(objectives) + 1, data.n, dtype=torch.float64)

@@ -54,7 +54,7 @@ class Objective:
         divergence: whether it is a distance from the clean run's own outputs, so that its gradient there is zero.
         higher_is_better: whether people quote minus the loss (a logit difference) and not the loss (a divergence).
         offset: what people add to minus the loss: 1 where the loss is the share of wrong answers.
-        differentiable: whether it has a gradient; a count of right answers has none.
+        differentiable: whether it has a gradient; a count of right answers does not.
     """
 
     name: str
@@ -91,11 +91,11 @@ class Objective:
     def undefined(self, data: Data, config: Config) -> str | None:
         """Why this objective has no meaning for the task or model, or None."""
         if "answers" in self.needs and (data.answers is None or data.wrong is None):
-            return f"{self.name} needs right and wrong answer tokens and the task has none"
+            return f"{self.name} needs right and wrong answer tokens, which the task does not have"
         if "right answers" in self.needs and data.answers is None:
-            return f"{self.name} needs right answer tokens and the task has none"
+            return f"{self.name} needs right answer tokens, which the task does not have"
         if "counterfactual" in self.needs and data.counterfactual is None:
-            return f"{self.name} needs counterfactual prompts and the task has none"
+            return f"{self.name} needs counterfactual prompts, which the task does not have"
         if "distribution" in self.needs and config.d_out < 2:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
         return None

@@ -81,7 +81,7 @@ class Cut:
 
     @classmethod
     def parse(cls, text: str) -> Cut:
-        """Reads what ``str`` prints. Raises SpecError for a part that is none, or given twice."""
+        """Reads what ``str`` prints. Raises SpecError for an unknown part, or one that is given twice."""
         first, *parts = (part.strip() for part in text.split("/"))
         found: dict[str, Any] = {}  # each checked: it is among the levels
         for part in parts:
@@ -100,9 +100,9 @@ class Cut:
             return reason
         if self.direction == "denoising" and not self.ablation.a_run:
             runs = " or ".join(kind.value for kind in kinds_in_order() if kind.a_run)
-            return f"denoising starts from a corrupted run and {self.ablation} is none; use {runs}"
+            return f"denoising starts from a corrupted run, and {self.ablation} does not run the model; use {runs}"
         if self.embedding in ("sum", "split") and model.config.positions != "learned":
-            return f"embedding={self.embedding} is about a position embedding and the model has none"
+            return f"embedding={self.embedding} is about a position embedding, which the model does not have"
         if self.positions == "all":
             return None
         if self.ablation.learned:
@@ -213,7 +213,7 @@ class Setting:
         if self.reference == "none" and objective.divergence:
             return f"{self.objective} of the full model is 0, so that a share of it needs a reference point"
         if self.reference == "corrupted-run" and data.counterfactual is None:
-            return "the corrupted run needs counterfactual prompts and the task has none"
+            return "the corrupted run needs counterfactual prompts, which the task does not have"
         return None
 
 

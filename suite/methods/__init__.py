@@ -1,4 +1,4 @@
-"""The methods, one paper a file. Importing this package registers the built-in ones."""
+"""The methods, one paper per file. Importing this package registers the built-in ones."""
 
 from . import (  # noqa: F401
     acdc,

@@ -21,7 +21,7 @@ class Keeper(Protocol):
     """Holds sums over the first so many batches, one for each time that a search adds batches up."""
 
     def load(self, part: int) -> tuple[int, Tensor | None]:
-        """Batches that are in the sum, and the sum; ``(0, None)`` where there is none."""
+        """How many batches are in the sum, and the sum; ``(0, None)`` before the first is kept."""
 
     def save(self, part: int, batches: int, total: Tensor) -> None:
         """Keeps the sum over the first ``batches`` batches."""

@@ -53,7 +53,7 @@ class Method:
         passes: the same as a function (see cost.py); None where it is not known, as of a user's function.
         stochastic: whether the seed changes the scores.
         exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has its rule; ``any`` for
-            one that only runs the model, cut or whole, and so has none of its own. A model with another feature is
+            one that only runs the model, cut or whole, and so needs no rule of its own. A model with another feature is
             undefined for it.
         nodes: the kinds of nodes that it can score; ``any`` for one that takes nodes as they come.
         may_be_zero: parameters that count something and may be 0 although their default is not.
@@ -86,7 +86,7 @@ class Method:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The method's own parameters with their defaults; ``...`` where it has none."""
+        """The method's own parameters with their defaults; ``...`` for one without a default."""
         own = [p for name, p in inspect.signature(self.function).parameters.items() if name not in _FIXED]
         return {p.name: ... if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD}
 
@@ -151,7 +151,7 @@ class Method:
         if reason := ablation.undefined(data):
             return reason
         if "counterfactuals" in self.needs and data.counterfactual is None:
-            return f"{self.name} needs counterfactual prompts and the task has none"
+            return f"{self.name} needs counterfactual prompts, which the task does not have"
         if "distribution" in self.needs and config.d_out < 2:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
         lacking = sorted(config.features - self.exact_for) if self.exact_for != "any" else []
@@ -160,7 +160,7 @@ class Method:
         if objective is None or self.objectives is None:
             return None
         if "gradients" in self.needs and not objective.differentiable:
-            return f"{self.name} needs gradients and {objective.name} has none; it is for evaluation"
+            return f"{self.name} needs gradients, which {objective.name} does not have; it is for evaluation"
         if self.objectives == "divergence" and not objective.divergence:
             return (
                 f"{self.name} keeps a circuit near the whole model, and {objective.name} has no floor there that it "
@@ -243,7 +243,7 @@ class Method:
             raise Undefined(f"{self.name} has no rule for nodes of the kind {' or '.join(other)}.")
         if "truth" in self.needs:
             if truth is None:
-                raise Undefined(f"{self.name} needs a certified truth under {ablation} and this task has none.")
+                raise Undefined(f"{self.name} needs a certified truth under {ablation}, which this task does not have.")
             parameters["truth"] = truth
         given = {"ablation": ablation, "objective": objective, **parameters}
         if self.runs_together(ablation):

@@ -48,7 +48,7 @@ class Config:
     ``qk_norms`` (Qwen-3, Gemma-3): a root-mean-square norm of each head's query and key stands before the rotation. It
     belongs to attention: what a query or key reader passes on is its projection, before that norm.
 
-    ``windows``, one a layer: how many positions a query sees there, its own and those just before it; None for all.
+    ``windows``: for each layer, how many positions a query sees there, its own and those just before it; None for all.
 
     ``post_norms`` (Gemma-2): a norm stands behind attention and another behind the MLP. They belong to the writers:
     what a node writes is what arrives in the residual stream. The norm behind attention has one scale for all heads
@@ -91,7 +91,9 @@ class Config:
         if self.windows is not None:
             object.__setattr__(self, "windows", tuple(self.windows))
             if len(self.windows) != self.n_layers or any(window is not None and window < 1 for window in self.windows):
-                raise ModelError(f"windows={self.windows}: give one a layer of {self.n_layers}, at least 1, or None.")
+                raise ModelError(
+                    f"windows={self.windows}: give one for each of {self.n_layers} layers, at least 1, or None."
+                )
         if self.rotary_frequencies is not None:  # a list, from JSON; a tuple can be hashed
             object.__setattr__(self, "rotary_frequencies", tuple(self.rotary_frequencies))
         if self.layer_frequencies is not None:
@@ -258,7 +260,7 @@ class Block(nn.Module):
     def shares(self, z: Tensor) -> Tensor:
         """Head outputs [H, ..., E], scaled such that ``W_write`` makes of them what arrives in the residual stream.
 
-        They are the heads' shares of the norm behind attention, and z itself where there is none (see Config).
+        They are the heads' shares of the norm behind attention, and z itself in a model without one (see Config).
         """
         return z * self.inverse_scale(z) if self.config.post_norms else z
 

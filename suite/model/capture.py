@@ -199,7 +199,7 @@ def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradie
     The backward pass of a norm at x is linear in the gradient g behind its gain, with y the standardised x:
     (g - mean(g) - y mean(y g)) / scale. mean(g) vanishes when the weights are centred over d_model (layer norm only),
     1 / scale is applied while still d_head wide, and mean(y g) is g.q / d_model, with q less all of its biases.
-    The last term comes from the scale: a frozen norm has none.
+    The last term comes from the scale, which a frozen norm holds.
     """
     wide = torch.promote_types(model.dtype, torch.float32)
     values = {name: tap[name].to(wide) for name in ("residual", "q", "k", "v")}

@@ -161,7 +161,7 @@ class Transformer(nn.Module):
                 (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
                 each of them a tensor whose gradient is the reader's own; and with what the layer computed before
                 ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D]; ``mixed`` is z before the norm behind
-                attention, the same where there is none.
+                attention, the same in a model without that norm.
             rules: how gradients are carried back; the values do not depend on them.
             written: (kind, layer, what its nodes write as in Activations) to what goes into the residual stream
                 instead; not asked of the input nodes.

@@ -39,7 +39,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a benchmark stands for on this machine: its cells, and the models that it has none of."""
+    """What a benchmark stands for on this machine: its cells, and the models that are not on the machine."""
 
     cells: tuple[Cell, ...]
     not_run: tuple[NotRun, ...] = ()

@@ -213,7 +213,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     """The cells that match ``KEY=VALUE`` filters: values are names or globs; the same key again adds, another narrows.
 
     Raises:
-        SpecError: a filter that is none, a key that does not exist, or filters that leave nothing.
+        SpecError: a filter without ``=``, a key that does not exist, or filters that leave nothing.
     """
     chosen = list(cells)
     for key, patterns in filters(only).items():
@@ -230,7 +230,7 @@ def _leaves_nothing(key: str, patterns: Sequence[str], present: set[str]) -> str
 
 
 def filters(only: Sequence[str]) -> dict[str, list[str]]:
-    """Key -> patterns of ``KEY=VALUE`` filters. Raises SpecError for one that is none, or a key that does not exist."""
+    """Key -> patterns of ``KEY=VALUE`` filters. Raises SpecError for one without ``=``, or an unknown key."""
     wanted: dict[str, list[str]] = {}
     for text in only:
         key, equals, value = text.partition("=")

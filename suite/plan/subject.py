@@ -41,11 +41,11 @@ class Subject:
 
     @property
     def held_out(self) -> Data | None:
-        """The task's test prompts, or ``None`` where it has none."""
+        """The task's test prompts, or ``None`` for a task without test prompts."""
         return self.task.data("test") if "test" in self.task.splits else None
 
     def reference(self, ablation: Ablation) -> Reference | None:
-        """The certified truth under an ablation, or ``None`` where there is none.
+        """The certified truth under an ablation, or ``None`` when no truth is certified.
 
         Raises:
             DataError: it is about another graph than this model's, such as one with other input nodes.

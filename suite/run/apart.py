@@ -36,7 +36,7 @@ def discover_apart(
     Raises:
         Ended: the process ended, or was ended, before it answered.
         Undefined: the method says that the combination has no meaning.
-        Failed: whatever else the method raised, or scores that are none.
+        Failed: whatever else the method raised, or a result that is not scores.
     """
     import torch
     from safetensors.numpy import load

@@ -1,4 +1,4 @@
-"""How a run is going, on stderr: a bar in a terminal, a line a cell elsewhere, the same words in both."""
+"""How a run is going, on stderr: a bar in a terminal, one line per cell elsewhere, the same words in both."""
 
 from __future__ import annotations
 

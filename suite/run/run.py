@@ -95,7 +95,7 @@ def run(
     """Measures the cells of a benchmark that a store has not.
 
     Args:
-        store_path: the store; made where there is none.
+        store_path: the store; a new folder is made if it does not exist.
         workers: how many families at a time; one a core by default, or one a GPU. Never changes a result.
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: what runs the cells (see ``executors``).

@@ -79,7 +79,7 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
 
 
 def _signed_rank_p(difference: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test: nonzero differences [n]; NaN when there are none.
+    """Two-sided p of Wilcoxon's signed-rank test: nonzero differences [n]; NaN when n is 0.
 
     scipy is exact for few pairs without ties only; areas tie often. All 2**n signs are counted instead, by adding one
     rank after the other to the distribution of the rank sum.

@@ -139,7 +139,7 @@ def _judged(name: str, test: HypothesisTest, corrected: float | None) -> Hypothe
 
 
 class _Scores:
-    """The scores that the tests share: float64 arrays, a row a circuit, a column a prompt."""
+    """The scores that the tests share: float64 arrays, one row per circuit, one column per prompt."""
 
     def __init__(
         self, model: Transformer, data: Data, circuit: Circuit, cut: Cut, objective: Objective, seed: int

@@ -18,8 +18,8 @@ class Overlap:
     Args:
         first, second, common: numbers of edges of each, and of both.
         iou: common edges as a share of all that either has; None where neither has one.
-        precision: common edges as a share of the second's; None where it has none.
-        recall: common edges as a share of the first's; None where it has none.
+        precision: common edges as a share of the second's; None when the second has no edges.
+        recall: common edges as a share of the first's; None when the first has no edges.
     """
 
     first: int

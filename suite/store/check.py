@@ -26,7 +26,7 @@ class Check:
         coverage: benchmark -> how many of its cells are in each of ``STATES``.
         missing_truths: keys of the cells whose certificate is not in the store.
         not_run: benchmark -> what was not run of it because the model was not there: a line for each model.
-        replayed: what computing cells anew gave, a line a cell; ``replay_differs``: whether some came out otherwise.
+        replayed: what computing cells anew gave, line by line; ``replay_differs``: whether some came out otherwise.
     """
 
     store: str

@@ -57,7 +57,7 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
 
     Args:
         sources: folders or addresses of stores.
-        into: a store of this machine, made where there is none.
+        into: a store on this machine; a new folder is made if it does not exist.
 
     Raises:
         StoreError: a source is no store; ``into`` cannot be written to.

@@ -96,7 +96,7 @@ class StoreReader:
         return _given(self.evaluation, key)
 
     def evaluation(self, key: str) -> EvaluationRecord:
-        """The evaluation with this key. Raises StoreError when there is none, and Damaged when it was changed."""
+        """The evaluation with this key. Raises StoreError when it is missing, and Damaged when it was changed."""
         path = f"evaluations/{key}.json"
         contents = self._json(path)
         record, sealed = contents.get("record"), contents.get("sha256")
@@ -122,7 +122,7 @@ class StoreReader:
     def truth(self, certificate_hash: str) -> Certificate:
         """The certificate with this hash, as it was when cells were scored against it.
 
-        Raises StoreError when there is none, and Damaged when it was changed: its name is the hash of its content.
+        Raises StoreError when it is missing, and Damaged when it was changed: its name is the hash of its content.
         """
         path = f"truths/{certificate_hash}.json"
         return _typed(Certificate, self._by_hash(path, certificate_hash), path)
@@ -250,7 +250,7 @@ class StoreReader:
 
 
 def json_object(data: bytes, path: str, *, exactly: bool = True) -> dict[str, Any]:
-    """The JSON object in ``data``. Raises Damaged when there is none, or it is not ``exactly`` as a store writes it."""
+    """The JSON object in ``data``. Raises Damaged for other JSON, or bytes that a store would not write ``exactly``."""
     try:
         contents = json.loads(data)
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested too deeply to be read

@@ -45,7 +45,7 @@ class Store(StoreReader):
 
     Args:
         path: the folder; or an address that fsspec knows, of a store that is only read.
-        create: make the folder where there is none, and sweep up what killed writers left.
+        create: make the folder if it does not exist, and remove what killed writers left.
 
     Raises:
         StoreError: there is no store at ``path`` (and ``create`` is false), the folder is something else, its

@@ -19,9 +19,9 @@ COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, 
 def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
     """One entry for each way to run the circuit and objective among ``chosen``, in order.
 
-    Returns ``setting`` (as it prints), ``hypotheses`` (a row a test), ``completeness`` and ``minimality``, each None
-    with the reason in ``undefined`` where it has no meaning. Settings that differ in how prompts are summed up, or in
-    what is cut, share an entry.
+    Returns ``setting`` (as it prints), ``hypotheses`` (one row per test), ``completeness`` and ``minimality``, each
+    None with the reason in ``undefined`` where it has no meaning. Settings that differ in how prompts are summed up,
+    or in what is cut, share an entry.
     """
     from dataclasses import replace
 

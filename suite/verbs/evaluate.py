@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
 def measured(
     file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
-    """A row a setting: its levels, the means of full model, reference and circuit, and the faithfulness.
+    """One row per setting: its levels, the means of full model, reference and circuit, and the faithfulness.
 
     A setting without a meaning has ``undefined``: the reason, and no numbers. One whose mean is over the batch has
     ``batch_size``, because it is another number with other batches.

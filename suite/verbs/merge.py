@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "store", metavar="STORE", nargs="+", help="a folder that `run` filled, or an address (s3://bucket/results)"
     )
     parser.add_argument(
-        "--into", required=True, metavar="STORE", type=Path, help="a store of this machine, made where there is none"
+        "--into",
+        required=True,
+        metavar="STORE",
+        type=Path,
+        help="a store on this machine; a new folder is made if it does not exist",
     )
     add_json(parser)
 

@@ -176,7 +176,7 @@ def circuit_view(
 
 
 def scores_of(scores: EdgeScores | None) -> dict[str, float]:
-    """Scores by the names of edges; none where there are none."""
+    """Scores by the names of edges; empty for a circuit without scores."""
     return {} if scores is None else dict(zip(map(str, scores.graph.edges), scores.flat().tolist(), strict=True))
 
 

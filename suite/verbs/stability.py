@@ -202,7 +202,7 @@ def _progress(done: int, of: int, name: str) -> None:
 
 
 def _print(card: Mapping[str, Any]) -> None:
-    """The card for a terminal: a row a method and change at the card's size, comparisons, and what is undefined."""
+    """The card for a terminal: one row per method and change at the card's size, comparisons, and what is undefined."""
     from .output import print_table
 
     rows, reasons = [], []

@@ -142,7 +142,7 @@ def _save(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, si
 
 
 def _saved(folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> dict[str, Tensor] | None:
-    """The state of an interrupted training of the very same dictionary; ``None`` where there is none.
+    """The state of an interrupted training of the very same dictionary; ``None`` when no such training was interrupted.
 
     Raises:
         ModelError: the folder holds another training's, or a dictionary.

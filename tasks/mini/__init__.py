@@ -34,7 +34,7 @@ def learnt(name: str) -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """The folder of a shipped model. Raises ModelError for a name that is none, or a file that is damaged."""
+    """The folder of a shipped model. Raises ModelError for an unknown name, or a file that is damaged."""
     known = manifest()
     if name not in known:
         raise ModelError(unknown("mini model", name, known))

@@ -96,7 +96,7 @@ MISTAKES = {
     "an empty prompt": ({"clean": []}, "'clean' holds no token"),
     "a prompt too long": ({"clean": [1] * 7}, "7 tokens, and the model takes 6"),
     "a prompt of another kind": ({"clean": 3}, "'clean' is text or a list of token ids, not 3"),
-    "a position beyond the prompt": ({**GOOD, "position": 3}, "'position' 3 is none of the 3 tokens"),
+    "a position beyond the prompt": ({**GOOD, "position": 3}, "'position' 3 is outside the 3 tokens"),
     "a template that is no name": ({**GOOD, "template": 1}, "'template' is a name, not 1"),
     "not JSON": ("{\n", "not JSON"),
 }

@@ -1,4 +1,4 @@
-"""The prompt files of the field: what each format becomes, and what is wrong with those that are none."""
+"""The prompt files of the field: what each format becomes, and what is wrong with files of no known format."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ REFUSED = {
         '{"prompts": [{"clean": "a", "counterfactual": "b"}]}',
         "no key 'counterfactual' in prompts of auto-circuit .*corrupt is our counterfactual",
     ),
-    "a position that is a list": ('{"clean": [1], "position": [0]}', r"'position' \[0\] is none of the 1 tokens"),
+    "a position that is a list": ('{"clean": [1], "position": [0]}', r"'position' \[0\] is outside the 1 tokens"),
     "an id of thirty digits": ('{"clean": [' + "1" * 30 + "]}", "outside the model's vocabulary"),
     "UTF-16": ('{"clean": [1]}'.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
 }

@@ -1,1 +1,1 @@
-"""The kinds of ablation, a class a file; ``suite/intervention/ablation.py`` finds them here."""
+"""The kinds of ablation, one class per file; ``suite/intervention/ablation.py`` finds them here."""

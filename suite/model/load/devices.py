@@ -101,7 +101,7 @@ def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | No
     and computes it again, so that only one such layer's weights are held at a time.
 
     Args:
-        places: one a layer (see ``plan``).
+        places: one for each layer (see ``plan``).
         folder: where layers on disk are written; it must exist.
 
     Raises:
@@ -109,9 +109,9 @@ def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | No
     """
     hooks, offload = _accelerate().hooks, _accelerate().utils
     if len(places) != model.config.n_layers:
-        raise ModelError(f"{len(places)} places for {model.config.n_layers} layers; give one a layer.")
+        raise ModelError(f"{len(places)} places for {model.config.n_layers} layers; give one for each layer.")
     if DISK in places and not (folder and Path(folder).is_dir()):
-        raise ModelError(f"layers on disk need a folder that exists, and {folder!r} is none.")
+        raise ModelError(f"layers on disk need a folder that exists, and {folder!r} is not a folder.")
     _ = model.weights_hash  # remembered: it cannot be taken of weights that are elsewhere
     main = model.device
     for layer, (block, place) in enumerate(zip(model.blocks, places, strict=True)):

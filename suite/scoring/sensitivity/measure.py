@@ -25,7 +25,7 @@ class Cell:
     Args:
         setting: which.
         scores: of the circuits, and behind them of random circuits.
-        null: for each circuit the rows of ``scores`` that are random circuits of its size; none where there are none.
+        null: for each circuit the rows of ``scores`` that are random circuits of its size; may be empty.
         nothing_cut: for each circuit whether it keeps every edge here, so that its faithfulness is that of the model.
     """
 
@@ -37,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredGrid:
-    """The settings that have a value, and why the others have none."""
+    """The settings that have a value, and why the others do not."""
 
     cells: tuple[Cell, ...]
     undefined: dict[Setting, str]

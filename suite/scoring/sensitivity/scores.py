@@ -50,7 +50,7 @@ class Scores:
         return self.whole.shape[1]
 
     def ratios(self) -> tuple[np.ndarray, np.ndarray]:
-        """(each circuit's ratio [C, N, S], 0 where there is none; whether there is one [N, S])."""
+        """(each circuit's ratio [C, N, S], 0 where it is undefined; whether it is defined [N, S])."""
         known = np.abs(self.whole) > ROUNDING * np.abs(self.whole).max(initial=0.0)
         return self.gained / np.where(known, self.whole, np.inf), known
 

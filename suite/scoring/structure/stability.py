@@ -165,7 +165,7 @@ def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[
 
 
 def _rank_correlation(variants: np.ndarray, whole: np.ndarray) -> float:
-    """The mean over rows of Spearman's correlation with ``whole``; NaN where there is none.
+    """The mean over rows of Spearman's correlation with ``whole``; NaN when no row has one.
 
     Scores no further apart than a millionth of the largest are tied: the rest is rounding.
     """

@@ -178,8 +178,8 @@ def test_every_cell_of_the_grid_prints_as_it_parses_and_is_run_or_refused_with_a
     assert {setting.level(factor) for setting in settings for factor in FACTORS} >= {"patch", "node", "subject+end"}
     reasons = {setting: setting.undefined(data, model) for setting in settings}
     assert set(filter(None, reasons.values())) == {
-        "denoising starts from a corrupted run and zero is none; use patch or resample",
-        "denoising starts from a corrupted run and mean[over=batch,position=yes,prompts=both] is none; "
+        "denoising starts from a corrupted run, and zero does not run the model; use patch or resample",
+        "denoising starts from a corrupted run, and mean[over=batch,position=yes,prompts=both] does not run the model; "
         "use patch or resample",
         "kl of the full model is 0, so that a share of it needs a reference point",
     }

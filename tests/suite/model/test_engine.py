@@ -192,7 +192,7 @@ def test_one_buffer_gives_the_values_and_gradients_of_the_plain_way(architecture
 
 
 def test_what_a_training_step_keeps_is_linear_in_the_layers():
-    """Numbers that autograd holds beside the layers' own: one copy of what was written, not one a layer."""
+    """Numbers that autograd holds beside the layers' own: one copy of what was written, not one per layer."""
     kept = []
     for layers in (2, 4, 8):
         model, data = small_model(n_layers=layers, d_mlp=0), small_data()
