@@ -102,7 +102,7 @@ OR = _two_inputs(
 )
 XOR = _two_inputs(
     "xor",
-    "x0 xor x1: an input's effect has the sign that the other one gives it, and is zero on average",
+    "x0 xor x1: an input's effect has the sign that the other one gives it, and none on average",
     [Unit(_SUM, 0, {"y": 1}), Unit(_SUM, -1, {"y": -2})],
     lambda a, b, _: a ^ b,
 )

@@ -143,7 +143,7 @@ def _induction(x: Sequence[Value]) -> list[Value]:
 
 @program("abc", 6, _induction, causal=True)
 def induction(rasp, lib):
-    """The token that followed the latest earlier occurrence of this one; undefined at a token's first occurrence.
+    """The token that followed the latest earlier occurrence of this one; undefined where there is none.
 
     Each position knows what came before it; position j answers a query for a token when it is the r-th position that
     this token came before, and the query is for its r-th, the latest.
