@@ -23,8 +23,12 @@ def activation(config, x):
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))  # GPT-2's gelu
 
 
-def run(weights, config, tokens, cut=frozenset(), alternative=None):
-    """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``."""
+def run(weights, config, tokens, cut=frozenset(), alternative=None, known=None, first=0):
+    """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``.
+
+    ``known`` is what every writer wrote in a run that is the same below layer ``first``, where this run begins. A reader
+    with a cut edge adds up its input edge by edge; the others of its layer share one sum of all that was written.
+    """
     batch, positions = tokens.shape
     shape = (batch, positions, config.d_model)
     written = {
@@ -32,21 +36,28 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None):
         "pos_embed": np.broadcast_to(weights["pos_embed"][:positions], shape),
     }
     biases = np.zeros(config.d_model)  # of attention so far: no edge carries them
+    for layer in range(first):
+        written |= {name: known[name] for name in [*(f"a{layer}.h{h}" for h in range(config.n_heads)), f"m{layer}"]}
+        biases = biases + weights[f"blocks.{layer}.b_O"]
+    into = {edge.partition("->")[2] for edge in cut}
 
-    def read(reader, norm):
+    def total(reader=None):
         x = np.zeros(shape) + biases
         for writer, out in written.items():
             x = x + (alternative[writer] if f"{writer}->{reader}" in cut else out)
-        return normed(weights, config, norm, x)
+        return x
 
-    for layer in range(config.n_layers):
+    def read(reader, norm, whole):
+        return normed(weights, config, norm, total(reader) if reader in into else whole)
+
+    for layer in range(first, config.n_layers):
         d, heads, block = config.d_head, config.n_heads, f"blocks.{layer}"
         packed, shift, output = (weights[f"{block}.{name}"] for name in ("W_QKV", "b_QKV", "W_O"))
-        new = {}
+        new, whole = {}, total()
         for head in range(heads):
             columns = [slice((i * heads + head) * d, (i * heads + head + 1) * d) for i in range(3)]
             q, k, v = (
-                read(f"a{layer}.h{head}<{part}>", f"{block}.norm_attention") @ packed[:, here] + shift[here]
+                read(f"a{layer}.h{head}<{part}>", f"{block}.norm_attention", whole) @ packed[:, here] + shift[here]
                 for part, here in zip("qkv", columns, strict=True)
             )
             scores = q @ k.transpose(0, 2, 1) / np.sqrt(d)
@@ -57,7 +68,7 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None):
             new[f"a{layer}.h{head}"] = pattern @ v @ output[head * d : (head + 1) * d]
         written |= new
         biases = biases + weights[f"{block}.b_O"]
-        x = read(f"m{layer}", f"{block}.norm_mlp")
+        x = read(f"m{layer}", f"{block}.norm_mlp", total())
         hidden = activation(config, x @ weights[f"{block}.W_in"] + weights[f"{block}.b_in"])
         written[f"m{layer}"] = hidden @ weights[f"{block}.W_out"] + weights[f"{block}.b_out"]
-    return read("logits", "norm_final") @ weights["unembed"], written
+    return read("logits", "norm_final", total()) @ weights["unembed"], written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -31,9 +33,14 @@ def effects(truth, tokens, read, alternative_of):
     alternative = alternative_of(weights, config, written)
     found = {}
     for edge in model.graph.edges:
-        outputs, _ = run(weights, config, tokens, {str(edge)}, alternative)
+        outputs, _ = run(weights, config, tokens, {str(edge)}, alternative, written, layer_of(edge.reader, config))
         found[str(edge)] = float(np.abs(outputs - clean)[read].max())
     return found
+
+
+def layer_of(reader, config):
+    """The layer below which nothing changes when an edge into this reader is cut."""
+    return config.n_layers if reader == "logits" else int(re.match(r"[am](\d+)", reader)[1])
 
 
 ALTERNATIVES = {
@@ -76,6 +83,21 @@ def test_patch(name):
     )
     assert sorted(edge for edge, effect in found.items() if effect > 0.02) == sorted(claim.necessary)
     assert max(effect for edge, effect in found.items() if edge not in claim.necessary) < 1e-9
+
+
+def test_a_run_that_begins_above_is_the_whole_run():
+    """What ``effects`` leaves out changes nothing: to the last digit, for an edge into every layer."""
+    truth = ground_truth.load("tracr/majority_a@fixed")
+    model = truth.model()
+    weights, config, tokens = weights_of(model), truth.config, truth.domain.tokens
+    _, written = run(weights, config, tokens)
+    zero = {writer: np.zeros_like(out) for writer, out in written.items()}
+    begins = {layer_of(edge.reader, config): edge for edge in model.graph.edges}
+    assert sorted(begins) == list(range(config.n_layers + 1))
+    for first, edge in begins.items():
+        whole, _ = run(weights, config, tokens, {str(edge)}, zero)
+        above, _ = run(weights, config, tokens, {str(edge)}, zero, written, first)
+        assert np.array_equal(whole, above)
 
 
 def test_the_plain_forward_is_the_engine_s():
