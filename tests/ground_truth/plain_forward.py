@@ -26,8 +26,8 @@ def activation(config, x):
 def run(weights, config, tokens, cut=frozenset(), alternative=None, known=None, first=0):
     """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``.
 
-    ``known`` is what every writer wrote in a run that is the same below layer ``first``, where this run begins. A reader
-    with a cut edge adds up its input edge by edge; the others of its layer share one sum of all that was written.
+    ``known`` is what every writer wrote in a run that is the same below layer ``first``, where this run begins.
+    A reader with a cut edge adds up its input edge by edge; the others of its layer share one sum.
     """
     batch, positions = tokens.shape
     shape = (batch, positions, config.d_model)
