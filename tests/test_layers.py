@@ -157,5 +157,5 @@ def test_nor_inside_functions_or_annotations(place):
 def test_the_test_sees_what_it_is_there_for():
     seen = imports("suite.plan.subject")
     assert any(target.startswith("suite.model") for target, _, _ in seen)
-    assert room("suite.model.load.by_name") < room("suite.plan.cell") < room("suite.run.executors.local")
+    assert room("suite.model.load.by_name") < room("suite.plan.job") < room("suite.run.executors.local")
     assert room("reports.write") > room("reports.chapters.sections") > room("reports.draw.style")

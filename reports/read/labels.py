@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ...suite.store.record import CellIdentity
+    from ...suite.store.record import Cell
 
 BASELINES = ("magnitude", "random", "truth")
 """Methods that measure the benchmark and not themselves: listed last, drawn in grey."""
@@ -19,7 +19,7 @@ _ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
 _OBJECTIVE_ORDER = ("answer-difference", "logit-difference", "probability-difference", "best-wrong-difference")
 
 
-def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
+def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
     """A label for each cell: the method's name, and in brackets whatever else differs between its cells.
 
     Args:
@@ -40,7 +40,7 @@ def method_labels(identities: Mapping[str, CellIdentity]) -> dict[str, str]:
     # Tasks have objectives of their own: only several on one task are several settings of the method.
     several = {method: any(len(found) > 1 for found in by_task.values()) for method, by_task in objectives.items()}
 
-    def label(identity: CellIdentity) -> str:
+    def label(identity: Cell) -> str:
         method = identity.method
         notes = [str(identity.objective)] if several[method] else []
         if len(versions[method]) > 1:

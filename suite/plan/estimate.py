@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from .cell import Cell
+from .job import Job
 
 
 class Estimator:
@@ -21,21 +21,21 @@ class Estimator:
             total[0] += seconds
             total[1] += 1
 
-    def seconds(self, cells: Iterable[Cell], forecast: Callable[[Cell], float | None] | None = None) -> float | None:
-        """Seconds that the cells will take on one worker; ``None`` where one of them cannot be told.
+    def seconds(self, jobs: Iterable[Job], forecast: Callable[[Job], float | None] | None = None) -> float | None:
+        """Seconds that the jobs will take on one worker; ``None`` where one of them cannot be told.
 
         Args:
             forecast: what is asked where the very same method, task and model was not measured; without it, the mean
                 of the method on another task or model, or of all cells, stands in.
         """
         total = 0.0
-        for cell in cells:
-            levels = _levels(cell.method, cell.task, cell.model)
+        for job in jobs:
+            levels = _levels(job.cell.method, job.cell.task, job.cell.model)
             known = next(
                 (self._mean(level) for level in levels[: 1 if forecast else None] if level in self._sums), None
             )
             if known is None and forecast:
-                known = forecast(cell)
+                known = forecast(job)
             if known is None:
                 return None
             total += known

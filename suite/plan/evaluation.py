@@ -61,9 +61,6 @@ class Evaluation:
             **told,
         )
 
-    def key(self, cell_key: str) -> str:
-        return self.identity(cell_key).key
-
 
 def _over_batch(setting: str) -> bool:
     return Setting.parse(setting).cut.ablation.over_batch

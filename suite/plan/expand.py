@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelAbsent, TaskUnaskable
 from ..intervention.setting import Setting
+from ..json_model import plain
+from ..store.keys import KEY_VERSION
+from ..store.record import Cell
 from . import names
-from .cell import Cell, Sources
+from .job import Job, Sources
 from .subject import Subject, first, subject
 
 if TYPE_CHECKING:
@@ -39,14 +42,19 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a benchmark stands for on this machine: its cells, and the models that are not on the machine."""
+    """What a benchmark stands for on this machine: a job for each cell, and the models that are not on the machine."""
 
-    cells: tuple[Cell, ...]
+    jobs: tuple[Job, ...]
     not_run: tuple[NotRun, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells alone."""
+        return tuple(job.cell for job in self.jobs)
 
 
 def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
-    """The cells of a benchmark in its own order: by task, method, ablation, objective, seed.
+    """The jobs of a benchmark in its own order: by task, method, ablation, objective, seed.
 
     Args:
         models: names or globs; the other models are not even looked for. ``None`` for all.
@@ -56,7 +64,7 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
         TaskUnaskable: none can be asked any of its tasks.
         CircuitMeterError: a task, a model or a method that cannot be loaded.
     """
-    cells: dict[str, Cell] = {}
+    jobs: dict[str, Job] = {}
     absent: dict[str, ModelAbsent | TaskUnaskable | str] = {}
     combinations: dict[str, int] = {}
     for grid in spec.grid:
@@ -69,13 +77,13 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
                 continue
             evaluation = _evaluation(spec, on, grid.prompts)
             for choice in grid.method:
-                for cell in _cells(spec, grid, (source, on), choice):
-                    cells.setdefault(cell.key, replace(cell, evaluation=evaluation))
+                for job in _jobs(spec, grid, (source, on), choice):
+                    jobs.setdefault(job.key, replace(job, evaluation=evaluation))
     errors = [error for error in absent.values() if not isinstance(error, str)]
-    if not cells and errors:
+    if not jobs and errors:
         raise errors[0]
     return Expansion(
-        tuple(cells.values()), tuple(NotRun(model, n, str(absent[model])) for model, n in combinations.items())
+        tuple(jobs.values()), tuple(NotRun(model, n, str(absent[model])) for model, n in combinations.items())
     )
 
 
@@ -145,13 +153,14 @@ def _cost_only(choice: MethodChoice, ablation: str) -> list[str]:
     return sorted(names.method(choice.name).cost_only_under(names.ablation(ablation)))
 
 
-def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodChoice) -> Iterator[Cell]:
+def _jobs(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodChoice) -> Iterator[Job]:
     task_source, on = target
     method, parameters = names.method(choice.name), choice.parameters
     sources = Sources(task_source, on.model_source, names.source(choice.name), grid.prompts)
     for ablation_name, objective, seed in _combinations(grid, choice, task_source):
-        cost_only = {name: parameters[name] for name in _cost_only(choice, ablation_name)}
+        cost_only = _cost_only(choice, ablation_name)
         cell = Cell(
+            key_version=KEY_VERSION,
             task=names.label(on.task.name),
             data=on.data.hash,
             model=names.label(on.model_source),
@@ -160,14 +169,14 @@ def _cells(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCh
             truth=None if on.truth is None else on.truth.certificate_hash,
             method=choice.called or method.name,
             version=method.version,
-            parameters={name: value for name, value in parameters.items() if name not in cost_only},
+            parameters=plain({name: value for name, value in parameters.items() if name not in cost_only}),
             ablation=str(names.ablation(ablation_name)),
             objective=objective,
             seed=seed,
-            sources=sources,
-            cost_only=cost_only,
         )
-        yield _marked(cell, spec, _why_undefined(method, ablation_name, objective, on))
+        left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
+        no_meaning = _why_undefined(method, ablation_name, objective, on)
+        yield Job(cell, sources, parameters, f"left out of {spec.name}: {left_out}" if left_out else no_meaning)
 
 
 def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | None:
@@ -178,12 +187,6 @@ def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | No
     data = first(on.task.data(evaluation.split), evaluation.prompts)
     reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
     return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})
-
-
-def _marked(cell: Cell, spec: Spec, reason: str | None) -> Cell:
-    """The cell with the reason, if any, for which it is not run."""
-    left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
-    return replace(cell, undefined=f"left out of {spec.name}: {left_out}" if left_out else reason)
 
 
 def _why_undefined(method: Method, ablation_name: str, objective_name: str | None, on: Subject) -> str | None:

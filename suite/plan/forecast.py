@@ -9,7 +9,8 @@ from ..intervention.setting import Setting
 from ..methods.cost import Cost
 from ..model.load.by_name import is_ground_truth
 from . import names
-from .cell import Cell
+from .evaluation import Evaluation
+from .job import Job
 from .speed import Speed
 from .subject import Subject, subject_of
 
@@ -18,19 +19,19 @@ from .subject import Subject, subject_of
 CERTIFIED_SECONDS = 1.0
 
 
-def cell_seconds(cell: Cell) -> float | None:
-    """Seconds of a cell's search and of its evaluation; ``None`` where its method does not declare what it costs."""
-    if is_ground_truth(cell.model):
+def job_seconds(job: Job) -> float | None:
+    """Seconds of a job's search and of its evaluation; ``None`` where its method does not declare what it costs."""
+    if is_ground_truth(job.cell.model):
         return CERTIFIED_SECONDS
-    on = subject_of(cell)
-    method = names.method(cell.sources.method)
-    cost = method.cost_of(on.model.graph, on.data.n, {**cell.parameters, **cell.cost_only})
-    return None if cost is None else _speed(on).seconds(cost + evaluation_cost(cell, on))
+    on = subject_of(job)
+    method = names.method(job.sources.method)
+    cost = method.cost_of(on.model.graph, on.data.n, job.parameters)
+    return None if cost is None else _speed(on).seconds(cost + evaluation_cost(job.evaluation, on))
 
 
-def evaluation_cost(cell: Cell, on: Subject) -> Cost:
+def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:
     """What measuring the circuits of a cell costs."""
-    total, evaluation = Cost(), cell.evaluation
+    total = Cost()
     if evaluation is None:
         return total
     data = on.task.data(evaluation.split)

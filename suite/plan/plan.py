@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import SpecError, unknown
 from ..store.keys import why_not_reused
-from ..store.record import Record
+from ..store.record import Cell, Record
 from ..store.store import Store
 from . import names
-from .cell import Cell
 from .estimate import Estimator, spoken
 from .expand import LEFT_OUT, Expansion, NotRun, expand
+from .job import Job
 
 if TYPE_CHECKING:
     from .spec import Spec
@@ -27,21 +27,21 @@ ONLY = ("task", "model", "method", "ablation", "objective", "seed")
 
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """A cell and where it stands; ``reason`` is why it is undefined, failed or must run again."""
+class PlannedJob:
+    """A job and where it stands; ``reason`` is why it is undefined, failed or must run again."""
 
-    cell: Cell
+    job: Job
     state: State
     reason: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where every cell of a benchmark stands.
+    """Where every job of a benchmark stands.
 
     Args:
         name: the benchmark's.
-        cells: in the benchmark's order.
+        jobs: in the benchmark's order.
         damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
         estimator: what earlier records say of durations.
         not_run: the models that the benchmark has no cells on, because they are not on this machine.
@@ -49,33 +49,33 @@ class Plan:
     """
 
     name: str
-    cells: tuple[PlannedCell, ...]
+    jobs: tuple[PlannedJob, ...]
     damaged: Mapping[str, str]
     estimator: Estimator
     not_run: tuple[NotRun, ...] = ()
     not_reused: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, state: State) -> tuple[PlannedCell, ...]:
-        """The cells in one state."""
-        return tuple(planned for planned in self.cells if planned.state == state)
+    def of(self, state: State) -> tuple[PlannedJob, ...]:
+        """The jobs in one state."""
+        return tuple(planned for planned in self.jobs if planned.state == state)
 
-    def to_run(self, *, retry_failed: bool = False) -> tuple[Cell, ...]:
-        """The cells that a run would compute."""
+    def to_run(self, *, retry_failed: bool = False) -> tuple[Job, ...]:
+        """The jobs that a run would do."""
         wanted = ("missing", "unevaluated", *(("failed",) if retry_failed else ()))
-        return tuple(planned.cell for planned in self.cells if planned.state in wanted)
+        return tuple(planned.job for planned in self.jobs if planned.state in wanted)
 
     @cached_property
     def seconds(self) -> float | None:
         """Estimated seconds on one worker for what is missing; ``None`` where a method does not declare its cost."""
-        from .forecast import cell_seconds
+        from .forecast import job_seconds
 
-        return self.estimator.seconds((planned.cell for planned in self.of("missing")), cell_seconds)
+        return self.estimator.seconds((planned.job for planned in self.of("missing")), job_seconds)
 
     @property
     def undefined_evaluations(self) -> dict[str, tuple[str, ...]]:
         """Reasons for which settings of the evaluation have no meaning, each with the settings that it holds for."""
         found: dict[str, dict[str, None]] = {}
-        for evaluation in {planned.cell.evaluation for planned in self.cells}:
+        for evaluation in {planned.job.evaluation for planned in self.jobs}:
             if evaluation is None:
                 continue
             for setting, reason in evaluation.undefined.items():
@@ -103,8 +103,8 @@ class Plan:
             "not_run": [asdict(model) for model in self.not_run],
             "not_reused": dict(self.not_reused),
             "cells": [
-                {"key": p.cell.key, "state": p.state, "reason": p.reason, "identity": p.cell.identity().as_json()}
-                for p in self.cells
+                {"key": p.job.key, "state": p.state, "reason": p.reason, "identity": p.job.cell.as_json()}
+                for p in self.jobs
             ],
         }
 
@@ -115,12 +115,12 @@ class Plan:
         known = self.seconds is not None
         time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: a method declares no cost"
         left = f"; {time}" if self.of("missing") else ""
-        lines = [f"{self.name}: {len(self.cells)} cells: {counts}{left}"]
+        lines = [f"{self.name}: {len(self.jobs)} cells: {counts}{left}"]
         for state in ("undefined", "failed"):
-            reasons: dict[str, list[PlannedCell]] = {}
+            reasons: dict[str, list[PlannedJob]] = {}
             for planned in self.of(state):
                 reasons.setdefault(planned.reason or "", []).append(planned)
-            lines += [f"  {state}: {reason} ({_examples(cells)})" for reason, cells in reasons.items()]
+            lines += [f"  {state}: {reason} ({_examples(concerned)})" for reason, concerned in reasons.items()]
         for reason, settings in self.undefined_evaluations.items():
             several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
             lines.append(f"  not evaluated: {reason} ({several})")
@@ -129,8 +129,8 @@ class Plan:
         return "\n".join(lines)
 
 
-def _examples(cells: Sequence[PlannedCell]) -> str:
-    return f"{len(cells)} cell{'s' * (len(cells) > 1)}, such as {cells[0].cell}"
+def _examples(jobs: Sequence[PlannedJob]) -> str:
+    return f"{len(jobs)} cell{'s' * (len(jobs) > 1)}, such as {jobs[0].job}"
 
 
 def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Plan:
@@ -144,12 +144,12 @@ def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Pla
         CircuitMeterError: a part of the benchmark that cannot be loaded; a folder that is not a store.
     """
     found = expansion(spec, only)
-    cells = select(found.cells, only)
-    return compare(spec.name, cells, Store(store_path) if Path(store_path).exists() else None, found.not_run)
+    jobs = select(found.jobs, only)
+    return compare(spec.name, jobs, Store(store_path) if Path(store_path).exists() else None, found.not_run)
 
 
 def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
-    """A benchmark's cells; models that ``model=`` filters leave out are not looked for.
+    """A benchmark's jobs; models that ``model=`` filters leave out are not looked for.
 
     Raises:
         ModelAbsent: the models asked for are not on this machine.
@@ -157,13 +157,13 @@ def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:
     """
     models = filters(only).get("model")
     found = expand(spec, models)
-    if models and not found.cells and found.not_run:  # a name that the benchmark does not have
+    if models and not found.jobs and found.not_run:  # a name that the benchmark does not have
         raise SpecError(_leaves_nothing("model", models, {each.model for each in found.not_run}))
     return found
 
 
-def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequence[NotRun] = ()) -> Plan:
-    """Where each cell stands in a store, or without one."""
+def compare(name: str, jobs: Sequence[Job], store: Store | None, not_run: Sequence[NotRun] = ()) -> Plan:
+    """Where each job stands in a store, or without one."""
     estimator = Estimator()
     known: dict[str, Record] = {}
     older: Counter[str] = Counter()
@@ -174,16 +174,16 @@ def compare(name: str, cells: Sequence[Cell], store: Store | None, not_run: Sequ
         if seconds := record.cost.total_seconds:
             estimator.add(record.identity.method, record.identity.task, record.identity.model, seconds)
     damaged = dict(store.damaged) if store else {}
-    planned = [PlannedCell(cell, *_state(cell, known.get(cell.key), damaged.get(cell.key))) for cell in cells]
+    planned = [PlannedJob(job, *_state(job, known.get(job.key), damaged.get(job.key))) for job in jobs]
     if store:
         planned = [_with_evaluation(each, store) if each.state == "done" else each for each in planned]
     absent = tuple(each for each in not_run if each.reason != LEFT_OUT)  # --only says the rest itself
     return Plan(name, tuple(planned), damaged, estimator, absent, dict(older))
 
 
-def _state(cell: Cell, record: Record | None, damage: str | None) -> tuple[State, str | None]:
-    if cell.undefined:
-        return "undefined", cell.undefined
+def _state(job: Job, record: Record | None, damage: str | None) -> tuple[State, str | None]:
+    if job.undefined:
+        return "undefined", job.undefined
     if record is None:
         return "missing", damage
     if record.done:
@@ -195,12 +195,11 @@ def _state(cell: Cell, record: Record | None, damage: str | None) -> tuple[State
     return ("missing", None) if record.cost.total_seconds is None else ("undefined", record.reason)
 
 
-def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
-    """A cell whose search is done, and its state when what is measured of its circuits counts too."""
-    evaluation = planned.cell.evaluation
-    if evaluation is None:
+def _with_evaluation(planned: PlannedJob, store: Store) -> PlannedJob:
+    """A job whose search is done, and its state when what is measured of its circuits counts too."""
+    key = planned.job.evaluation_key
+    if key is None:
         return planned
-    key = evaluation.key(planned.cell.key)
     if not store.has_evaluation(key):
         return replace(planned, state="unevaluated")
     record = store.evaluation(key)
@@ -209,17 +208,18 @@ def _with_evaluation(planned: PlannedCell, store: Store) -> PlannedCell:
     return replace(planned, state="failed", reason=f"{record.kind}: its evaluation: {record.reason}")
 
 
-def select(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
-    """The cells that match ``KEY=VALUE`` filters: values are names or globs; the same key again adds, another narrows.
+def select(jobs: Sequence[Job], only: Sequence[str]) -> tuple[Job, ...]:
+    """The jobs whose cells match ``KEY=VALUE`` filters: values are names or globs; the same key again adds, another
+    narrows.
 
     Raises:
         SpecError: a filter without ``=``, a key that does not exist, or filters that leave nothing.
     """
-    chosen = list(cells)
+    chosen = list(jobs)
     for key, patterns in filters(only).items():
-        kept = [cell for cell in chosen if any(_has(cell, key, pattern) for pattern in patterns)]
+        kept = [job for job in chosen if any(_has(job.cell, key, pattern) for pattern in patterns)]
         if not kept:
-            raise SpecError(_leaves_nothing(key, patterns, {_text(cell, key) for cell in chosen}))
+            raise SpecError(_leaves_nothing(key, patterns, {_text(job.cell, key) for job in chosen}))
         chosen = kept
     return tuple(chosen)
 

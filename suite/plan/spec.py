@@ -38,12 +38,12 @@ from ..intervention.setting import FACTORS, LEVELS, grid
 from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names
-from .cell import Cell
 from .evaluation import SIZES, Evaluation
 from .subject import first
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
+    from ..store.record import Cell
 
 EXTENSION = ".toml"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..data import Data
     from ..intervention.ablation import Ablation
     from ..model.transformer import Transformer
-    from .cell import Cell
+    from .job import Job
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +92,9 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     return Subject(task, data, source, model, truth)
 
 
-def subject_of(cell: Cell, device: str = "cpu") -> Subject:
-    """What a cell is measured on."""
-    return subject(cell.sources.task, cell.sources.model, device, cell.sources.prompts)
+def subject_of(job: Job, device: str = "cpu") -> Subject:
+    """What a job's cell is measured on."""
+    return subject(job.sources.task, job.sources.model, device, job.sources.prompts)
 
 
 def on_graph_of(model: Transformer, known: Reference, name: str) -> Reference:

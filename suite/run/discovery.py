@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
 from ..model.content import content_hash
 from ..plan import names
-from ..plan.cell import Cell
 from ..plan.family import Family
 from ..plan.subject import Subject, forget_subjects
 from ..process import Ended
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..circuit import Discovery
+    from ..store.record import Cell
 
 _NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
 
@@ -32,9 +32,9 @@ class Failed(MethodError):
 
 
 def discover_here(family: Family, on: Subject, device: str, cost: dict[str, Any]) -> tuple[Discovery, ...]:
-    """Runs the method of a family's cells in this process. Arguments and errors as of ``search.discover``."""
-    cell = family[0]
-    method = names.callable_method(cell.sources.method)
+    """Runs the method of a family's jobs in this process. Arguments and errors as of ``search.discover``."""
+    job, cell = family[0], family[0].cell
+    method = names.callable_method(job.sources.method)
     found = (on.data.hash, on.model.weights_hash, on.model.graph.hash, method.version)
     if found != (cell.data, cell.weights, cell.graph, cell.version):
         forget_subjects()
@@ -48,10 +48,9 @@ def discover_here(family: Family, on: Subject, device: str, cost: dict[str, Any]
                 on.data,
                 ablation=ablation,
                 objective=None if cell.objective is None else names.objective(cell.objective),
-                seeds=[each.seed or 0 for each in family],
+                seeds=[each.cell.seed or 0 for each in family],
                 truth=on.reference(ablation) if "truth" in method.needs else None,
-                **cell.parameters,
-                **cell.cost_only,
+                **job.parameters,
             )
     finally:
         _check_unchanged(cell, on)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from ..errors import one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
-from ..plan.cell import Cell
+from ..plan.job import Job
 from ..plan.subject import first
 from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, Failure, SettingRow
 from .environment import provenance
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    cell: Cell, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping], device: str
+    job: Job, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping], device: str
 ) -> EvaluationRecord:
-    """Measures the circuits of a finished cell.
+    """Measures the circuits of a job whose cell is finished.
 
     Args:
-        cell: with its ``evaluation``.
+        job: with its ``evaluation``.
         on: what the cell was measured on.
         tensors: the cell's scores and circuits, as the store holds them.
         labels: what tells the method's own circuits apart.
@@ -45,17 +45,18 @@ def evaluate(
         the reference's, each circuit's and its faithfulness; or the reason for which the setting has no meaning.
     """
     start = time.perf_counter()
-    evaluation = _evaluation(cell)
+    evaluation = _evaluation(job)
     data = first(on.task.data(evaluation.split), evaluation.prompts)
-    described, circuits = _circuits(evaluation, cell.ablation, on, tensors, labels)
+    described, circuits = _circuits(evaluation, job.cell.ablation, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
     rows: list[SettingRow] = []
     # Settings that differ only in how prompts are summed up share their runs.
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
-        rows += _rows(list(group), on, data, circuits, cell.seed or 0, evaluation)
+        rows += _rows(list(group), on, data, circuits, job.cell.seed or 0, evaluation)
+    identity = evaluation.identity(job.key)
     return EvaluationRecord(
-        key=evaluation.key(cell.key),
-        identity=evaluation.identity(cell.key),
+        key=identity.key,
+        identity=identity,
         status="done",
         kind=None,
         reason=None,
@@ -67,12 +68,13 @@ def evaluate(
     )
 
 
-def failure(cell: Cell, kind: str, reason: str) -> EvaluationRecord:
+def failed_evaluation(job: Job, kind: str, reason: str) -> EvaluationRecord:
     """The record of an evaluation that went wrong; ``kind`` and ``reason`` as of a cell's."""
-    evaluation = _evaluation(cell)
+    evaluation = _evaluation(job)
+    identity = evaluation.identity(job.key)
     return EvaluationRecord(
-        key=evaluation.key(cell.key),
-        identity=evaluation.identity(cell.key),
+        key=identity.key,
+        identity=identity,
         status="failed",
         kind=cast(Failure, kind),  # the model checks it
         reason=one_line(reason),
@@ -80,10 +82,10 @@ def failure(cell: Cell, kind: str, reason: str) -> EvaluationRecord:
     )
 
 
-def _evaluation(cell: Cell) -> Evaluation:
-    """The cell's evaluation; only cells that have one come here."""
-    assert cell.evaluation is not None
-    return cell.evaluation
+def _evaluation(job: Job) -> Evaluation:
+    """The job's evaluation; only jobs that have one come here."""
+    assert job.evaluation is not None
+    return job.evaluation
 
 
 def _rows(

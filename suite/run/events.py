@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..plan.cell import Cell
+from ..plan.job import Job
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
@@ -44,7 +44,7 @@ class Planned:
     """What was found in the store, and what will run on how many workers."""
 
     plan: Plan
-    to_run: tuple[Cell, ...]
+    to_run: tuple[Job, ...]
     workers: int
 
 
@@ -58,17 +58,17 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Started:
-    """A worker has the cell. ``process`` is its id."""
+    """A worker has the job. ``process`` is its id."""
 
-    cell: Cell
+    job: Job
     process: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The cell is in the store."""
+    """The job's cell is in the store."""
 
-    cell: Cell
+    job: Job
     outcome: Outcome
 
 

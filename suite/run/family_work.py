@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import StoreError
-from ..plan.cell import Cell
 from ..plan.family import Family
+from ..plan.job import Job
 from ..store.record import EvaluationRecord, Record
 from ..store.store import Store
 from .discovery import diagnosis
@@ -27,37 +27,37 @@ def complete(family: Family, store: Store, device: str, seconds: float | None = 
         StoreError: the store cannot be written to.
     """
     keep_environment(store)
-    missing = tuple(cell for cell in family if _finished(cell, store) is None)
+    missing = tuple(job for job in family if _finished(job, store) is None)
     for record, tensors in run_family(missing, device, seconds) if missing else ():
         store.write(record, tensors)
-    yield from (_with_evaluation(cell, store, device) for cell in family)
+    yield from (_with_evaluation(job, store, device) for job in family)
 
 
-def _with_evaluation(cell: Cell, store: Store, device: str) -> Outcome:
-    record = store.record(cell.key)
-    if not record.done or cell.evaluation is None:
+def _with_evaluation(job: Job, store: Store, device: str) -> Outcome:
+    record = store.record(job.key)
+    if not record.done or job.evaluation is None:
         return Outcome.of(record)
-    evaluation = _evaluated(cell, store, record, device)
+    evaluation = _evaluated(job, store, record, device)
     store.write_evaluation(evaluation)
     seconds = (record.cost.total_seconds or 0.0) + (evaluation.cost.total_seconds or 0.0)
-    return Outcome.of(evaluation, cell.key, record.cost.model_copy(update={"total_seconds": seconds}))
+    return Outcome.of(evaluation, job.key, record.cost.model_copy(update={"total_seconds": seconds}))
 
 
-def _finished(cell: Cell, store: Store) -> Record | None:
-    record = store.record(cell.key) if cell.key in store else None
+def _finished(job: Job, store: Store) -> Record | None:
+    record = store.record(job.key) if job.key in store else None
     return record if record is not None and record.done else None
 
 
-def _evaluated(cell: Cell, store: Store, record: Record, device: str) -> EvaluationRecord:
+def _evaluated(job: Job, store: Store, record: Record, device: str) -> EvaluationRecord:
     """The evaluation's record; when it goes wrong, the one that says why."""
     from ..plan.subject import subject_of
-    from .evaluation import evaluate, failure
+    from .evaluation import evaluate, failed_evaluation
 
     try:
-        on = subject_of(cell, device)
+        on = subject_of(job, device)
         labels = [circuit.label for circuit in record.circuits]
-        return evaluate(cell, on, store.tensors(cell.key), labels, device)
+        return evaluate(job, on, store.tensors(job.key), labels, device)
     except StoreError:
         raise
     except Exception as error:  # whatever it is, the other cells are run all the same
-        return failure(cell, *diagnosis(error))
+        return failed_evaluation(job, *diagnosis(error))

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from ..plan.cell import Cell
 from ..plan.estimate import Estimator, spoken
+from ..plan.job import Job
 from .events import Damaged, Event, Finished, Planned, Started
 
 _GIB = 2**30
@@ -28,7 +28,7 @@ class Progress:
         self._bar = None
         self._total = self._done = self._undefined = self._failed = 0
         self._workers = 1
-        self._left: dict[str, Cell] = {}
+        self._left: dict[str, Job] = {}
         self._started: dict[str, float] = {}
         self._estimator = Estimator()
 
@@ -49,18 +49,18 @@ class Progress:
                 self._say(f"damaged: cell {key}: {reason}; kept in damaged/, and run again")
             case Planned():
                 self._begin(event)
-            case Started(cell):
-                self._started[cell.key] = time.monotonic()
-                self._draw(str(cell))
+            case Started(job):
+                self._started[job.key] = time.monotonic()
+                self._draw(str(job))
             case Finished():
                 self._end(event)
 
     def _begin(self, event: Planned) -> None:
         plan = event.plan
         self._undefined, self._failed = len(plan.of("undefined")), len(plan.of("failed"))
-        self._total = len(plan.cells) - self._undefined
-        self._left = {cell.key: cell for cell in event.to_run}
-        retried = sum(planned.cell.key in self._left for planned in plan.of("failed"))
+        self._total = len(plan.jobs) - self._undefined
+        self._left = {job.key: job for job in event.to_run}
+        retried = sum(planned.job.key in self._left for planned in plan.of("failed"))
         self._failed -= retried
         self._done = self._total - len(self._left)
         self._workers, self._estimator = max(1, event.workers), plan.estimator
@@ -76,19 +76,19 @@ class Progress:
             self._start_bar()
 
     def _end(self, event: Finished) -> None:
-        cell, outcome = event.cell, event.outcome
+        job, outcome = event.job, event.outcome
         self._done += 1
-        self._left.pop(cell.key, None)
+        self._left.pop(job.key, None)
         if outcome.kind == "undefined":
             self._undefined += 1
         elif outcome.status == "failed":
             self._failed += 1
         seconds = outcome.seconds
-        if seconds is None and cell.key in self._started:
-            seconds = time.monotonic() - self._started[cell.key]
+        if seconds is None and job.key in self._started:
+            seconds = time.monotonic() - self._started[job.key]
         if seconds is not None:
-            self._estimator.add(cell.method, cell.task, cell.model, seconds)
-        line = self.line(cell, seconds)
+            self._estimator.add(job.cell.method, job.cell.task, job.cell.model, seconds)
+        line = self.line(job, seconds)
         if outcome.status == "failed":
             self._say(f"{line} | {outcome.kind}: {outcome.reason}")
         elif self.live:
@@ -96,11 +96,11 @@ class Progress:
         else:
             self._say(line)
 
-    def line(self, cell: Cell, seconds: float | None) -> str:
+    def line(self, job: Job, seconds: float | None) -> str:
         """``142/180 eap-ig · tracr/reverse · patch · l2  2.1 s | 3 undefined, 1 failed | ETA 4 min``."""
         took = "" if seconds is None else f"  {spoken(seconds)}"
         bad = f"{self._undefined} undefined, {self._failed} failed"
-        return f"{self._done}/{self._total} {cell}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
+        return f"{self._done}/{self._total} {job}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
 
     @property
     def eta_seconds(self) -> float | None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError
-from ..plan.cell import Cell
 from ..plan.expand import expand
+from ..plan.job import Job
 from ..plan.spec import Spec
 from ..store.check import Check
 from ..store.merge import CLOSE
@@ -30,8 +30,8 @@ def replay(found: Check, n: int) -> Check:
     """
     store = Store(found.store)
     records = [record for record in store.records() if record.done]
-    cells, absent = _cells(store)
-    known = [record for record in records if record.key in cells]
+    jobs, absent = _jobs(store)
+    known = [record for record in records if record.key in jobs]
     drawn = random.Random(0).sample(known, min(n, len(known)))
     lines, differs = list(absent), False
     if len(known) < len(records):
@@ -40,40 +40,40 @@ def replay(found: Check, n: int) -> Check:
         )
     with deterministic():
         for record in drawn:
-            line, same = _compared(record, store.tensors(record.key), cells[record.key])
+            line, same = _compared(record, store.tensors(record.key), jobs[record.key])
             lines.append(line)
             differs |= not same
     return replace(found, replayed=tuple(lines), replay_differs=differs)
 
 
-def _cells(store: Store) -> tuple[dict[str, Cell], list[str]]:
-    """The cells that the store's benchmarks stand for here, by key; and a line for each that cannot be read."""
-    cells, absent = {}, []
+def _jobs(store: Store) -> tuple[dict[str, Job], list[str]]:
+    """The jobs that the store's benchmarks stand for here, by key; and a line for each that cannot be read."""
+    jobs, absent = {}, []
     for name, benchmark in store.benchmarks().items():
         try:
-            cells |= {cell.key: cell for cell in expand(Spec.of(dict(benchmark.spec))).cells}
+            jobs |= {job.key: job for job in expand(Spec.of(dict(benchmark.spec))).jobs}
         except CircuitMeterError as error:
             absent.append(f"{name} cannot be computed anew: {error}")
-    return cells, absent
+    return jobs, absent
 
 
-def _compared(record: Record, tensors: Mapping[str, np.ndarray], cell: Cell) -> tuple[str, bool]:
+def _compared(record: Record, tensors: Mapping[str, np.ndarray], job: Job) -> tuple[str, bool]:
     """A line about a cell computed anew, and whether it is the same."""
     import numpy as np
 
-    again, new = run_cell(cell)
+    again, new = run_cell(job)
     if not again.done:
-        return f"{cell}: failed now: {again.reason}", False
+        return f"{job}: failed now: {again.reason}", False
     if set(new) != set(tensors) or any(new[name].shape != array.shape for name, array in tensors.items()):
-        return f"{cell}: has other circuits now", False
+        return f"{job}: has other circuits now", False
     if all(np.array_equal(new[name], array, equal_nan=name == "scores") for name, array in tensors.items()):
-        return f"{cell}: the same, bit for bit", True
+        return f"{job}: the same, bit for bit", True
     scores = tensors["scores"]
     largest = float(np.nanmax(np.abs(new["scores"] - scores))) / (float(np.nanmax(np.abs(scores))) or 1.0)
     if _alike(record, again):
-        return f"{cell}: differs by {largest:.2g} of the largest score, on the same machine and versions", False
+        return f"{job}: differs by {largest:.2g} of the largest score, on the same machine and versions", False
     same = largest <= CLOSE
-    return f"{cell}: {'the same up to rounding' if same else 'differs'} ({largest:.2g} of the largest score)", same
+    return f"{job}: {'the same up to rounding' if same else 'differs'} ({largest:.2g} of the largest score)", same
 
 
 def _alike(a: Record, b: Record) -> bool:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
-from ..plan.cell import Cell
 from ..plan.estimate import spoken
 from ..plan.family import families, share
+from ..plan.job import Job
 from ..plan.plan import Plan, compare, expansion, select
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
@@ -39,8 +39,8 @@ class Summary:
     Args:
         name, store: the benchmark's name, and where its results are.
         plan: what was found before anything ran.
-        ran: the cells of this run, and how each ended.
-        failed: every failed cell of the benchmark, now or earlier, with its reason.
+        ran: the jobs of this run, and how each ended.
+        failed: every failed job of the benchmark, now or earlier, with its reason.
         damaged: key and reason of the cells that were moved aside and run again.
         seconds: of this run.
     """
@@ -48,8 +48,8 @@ class Summary:
     name: str
     store: Path
     plan: Plan
-    ran: Mapping[Cell, Outcome]
-    failed: tuple[tuple[Cell, str], ...]
+    ran: Mapping[Job, Outcome]
+    failed: tuple[tuple[Job, str], ...]
     damaged: Mapping[str, str]
     seconds: float
 
@@ -118,7 +118,7 @@ def run(
         raise SpecError(f"--address is where a cluster is; --executor {executor} runs on none. Add --executor ray.")
     staff = executors.crew(executor, device, workers)
     expanded = expansion(spec, only)
-    chosen = select(expanded.cells, only)
+    chosen = select(expanded.jobs, only)
     chosen = chosen if shard is None else share(chosen, shard)
     store = Store(Path(store_path).absolute(), create=True)  # workers may be in another folder
     found = compare(spec.name, chosen, store, expanded.not_run)
@@ -131,13 +131,13 @@ def run(
     staff = staff[: len(work)]
     tell(Planned(found, to_run, len(staff)))
 
-    ran: dict[Cell, Outcome] = {}
+    ran: dict[Job, Outcome] = {}
     # Closed whatever happens, so that no worker outlives an interruption.
     limit = time_limit or spec.timeout_seconds or DEFAULT_TIME_LIMIT
     with closing(execute(work, store=store, devices=staff, timeout_seconds=limit, address=address)) as events:
         for event in events:
             if isinstance(event, Finished):
-                ran[event.cell] = event.outcome
+                ran[event.job] = event.outcome
             tell(event)
     return Summary(
         name=spec.name,
@@ -154,27 +154,27 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     """Writes what needs no computing: undefined rows, certificates, and which cells the benchmark has."""
     from ..plan.subject import subject_of
 
-    cells = expanded.cells
+    jobs = expanded.jobs
     for planned in found.of("undefined"):
-        if planned.cell.key not in store:
-            store.write(failure(planned.cell.identity(), "undefined", planned.reason or ""), {})
-    for truth, cell in {cell.truth: cell for cell in cells}.items():
-        if truth is not None and not store.has_truth(truth) and (certified := subject_of(cell).truth) is not None:
+        if planned.job.key not in store:
+            store.write(failure(planned.job.cell, "undefined", planned.reason or ""), {})
+    for truth, job in {job.cell.truth: job for job in jobs}.items():
+        if truth is not None and not store.has_truth(truth) and (certified := subject_of(job).truth) is not None:
             store.write_truth(truth, certified.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    evaluated = {cell.key: cell.evaluation.key(cell.key) for cell in cells if cell.evaluation and not cell.undefined}
+    evaluated = {job.key: key for job in jobs if (key := job.evaluation_key) and not job.undefined}
     benchmark = Benchmark(
         spec=complete,
-        cells=tuple(sorted(cell.key for cell in cells)),
+        cells=tuple(sorted(cell.key for cell in expanded.cells)),
         evaluations=dict(sorted(evaluated.items())),
         not_run=tuple(ModelNotRun(**asdict(model)) for model in expanded.not_run),
     )
     store.write_benchmark(spec.name, benchmark)
 
 
-def _failed(found: Plan, ran: Mapping[Cell, Outcome]) -> tuple[tuple[Cell, str], ...]:
-    before = {planned.cell: planned.reason or "" for planned in found.of("failed")}
-    now = {cell: f"{end.kind}: {end.reason}" for cell, end in ran.items()}
-    gone_wrong = {cell for cell, end in ran.items() if end.status == "failed" and end.kind != "undefined"}
-    kept = {cell: reason for cell, reason in before.items() if cell not in ran}
-    return tuple(kept.items()) + tuple((cell, now[cell]) for cell in ran if cell in gone_wrong)
+def _failed(found: Plan, ran: Mapping[Job, Outcome]) -> tuple[tuple[Job, str], ...]:
+    before = {planned.job: planned.reason or "" for planned in found.of("failed")}
+    now = {job: f"{end.kind}: {end.reason}" for job, end in ran.items()}
+    gone_wrong = {job for job, end in ran.items() if end.status == "failed" and end.kind != "undefined"}
+    kept = {job: reason for job, reason in before.items() if job not in ran}
+    return tuple(kept.items()) + tuple((job, now[job]) for job in ran if job in gone_wrong)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CircuitMeterError
 from ..json_model import plain
 from ..plan import names
-from ..plan.cell import Cell
 from ..plan.family import Family
+from ..plan.job import Job
 from ..plan.subject import Subject, subject_of
 from ..process import told
-from ..store.record import CircuitRecovery, Cost, NativeCircuit, Record, Recovery, TrueSize, failure
+from ..store.record import Cell, CircuitRecovery, Cost, NativeCircuit, Record, Recovery, TrueSize, failure
 from .apart import discover_apart
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import provenance, undisturbed
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..intervention.evaluator import Evaluator
 
 
-def run_cell(cell: Cell, device: str = "cpu", seconds: float | None = None) -> tuple[Record, dict[str, np.ndarray]]:
-    """Measures a cell.
+def run_cell(job: Job, device: str = "cpu", seconds: float | None = None) -> tuple[Record, dict[str, np.ndarray]]:
+    """Measures the cell of a job.
 
     Args:
         device: as torch names it.
@@ -39,13 +39,13 @@ def run_cell(cell: Cell, device: str = "cpu", seconds: float | None = None) -> t
     Returns:
         The record and the tensors, as ``Store.write`` takes them: for a failure, the row that says why, and none.
     """
-    return next(run_family((cell,), device, seconds))
+    return next(run_family((job,), device, seconds))
 
 
 def run_family(
     family: Family, device: str = "cpu", seconds: float | None = None
 ) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
-    """Measures the cells of a family, in their order: what ``run_cell`` returns for each, as soon as it is scored.
+    """Measures the cells of a family, in its order: what ``run_cell`` returns for each, as soon as it is scored.
 
     Each of several cells is charged its share of what they cost together, and says so: ``shared_by``. Cells that fail
     together are run one by one, because what goes wrong with one seed is nothing to the others.
@@ -58,22 +58,22 @@ def run_family(
         found = discover(family, on, device, measured, None if seconds is None else seconds * len(family))
     except (Exception, SystemExit) as error:  # whatever it is, the other cells are run all the same
         if len(family) > 1 and getattr(error, "kind", None) != "timeout":
-            for cell in family:
-                yield run_cell(cell, device, seconds)
+            for job in family:
+                yield run_cell(job, device, seconds)
             return
         on, found = None, (error,) * len(family)
     spent = _share(measured | {"total_seconds": time.perf_counter() - start}, len(family))
-    for cell, discovery in zip(family, found, strict=True):
+    for job, discovery in zip(family, found, strict=True):
         start = time.perf_counter()
         try:
             if isinstance(discovery, BaseException):
                 raise discovery
             assert on is not None  # it was loaded: something was found on it
-            record, tensors = _scored(cell, on, discovery), tensors_of(discovery)
+            record, tensors = _scored(job.cell, on, discovery), tensors_of(discovery)
         except (Exception, SystemExit) as error:
-            record, tensors = _failed(cell, error), {}
+            record, tensors = _failed(job.cell, error), {}
         total = spent["total_seconds"] + time.perf_counter() - start
-        cost = Cost(**spent | {"total_seconds": total}, parameters=plain(cell.cost_only))
+        cost = Cost(**spent | {"total_seconds": total}, parameters=plain(job.cost_only))
         yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
@@ -89,7 +89,7 @@ def _failed(cell: Cell, error: BaseException) -> Record:
     trace = error.trace if isinstance(error, Failed) else told(error)["trace"]
     stated = isinstance(error, CircuitMeterError) and not isinstance(error, Failed)
     diagnostics = {"traceback": trace} if trace and not stated else {}
-    return failure(cell.identity(), *diagnosis(error), diagnostics=diagnostics)
+    return failure(cell, *diagnosis(error), diagnostics=diagnostics)
 
 
 def discover(
@@ -99,11 +99,11 @@ def discover(
     cost: dict[str, Any] | None = None,
     seconds: float | None = None,
 ) -> tuple[Discovery, ...]:
-    """Runs the method of a family's cells, and raises whatever it raises: a built-in one here, any other in a process
+    """Runs the method of a family's jobs, and raises whatever it raises: a built-in one here, any other in a process
     of its own.
 
     Args:
-        on: what ``subject`` gives for the cells' sources.
+        on: what ``subject`` gives for the jobs' sources.
         device: as torch names it.
         cost: filled with what the search cost, also when it raises.
         seconds: how long a process of its own may take; ``None``: as long as it needs.
@@ -137,7 +137,7 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
     ]
     return Record(
         key=cell.key,
-        identity=cell.identity(),
+        identity=cell,
         status="done",
         reason=None,
         kind=None,

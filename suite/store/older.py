@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..json_model import File, Values
-from .record import CellIdentity, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
+from .record import Cell, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
 
 
 class Record1(File):
@@ -13,7 +13,7 @@ class Record1(File):
 
     format: Literal[1] = 1
     key: str
-    identity: CellIdentity
+    identity: Cell
     status: Literal["done", "failed"]
     reason: str | None
     kind: str | None

@@ -34,8 +34,18 @@ class Identity(Kept):
         return key_of(self.as_json())
 
 
-class CellIdentity(Identity):
-    """What a cell is: see ``plan.cell.Cell`` for each field."""
+class Cell(Identity):
+    """One (task, model, method and its parameters, ablation, objective, seed).
+
+    task, data: the task's name, and 16 hex digits of its content. model, weights, graph: the model's name, and the
+    hashes of its weights and of its graph. truth: hash of the certificate that recovery is scored against, or None
+    where no truth is known. method, version, parameters: the method's name, the hash of its source, and every parameter
+    that changes a number, defaults too. ablation: what cut edges carry while the method searches. objective: what the
+    method optimises; None for a method that looks at none. seed: None unless chance is involved: a stochastic method,
+    or an ablation that draws.
+
+    Two cells are the same measurement exactly when their keys are equal.
+    """
 
     key_version: int
     task: str
@@ -50,6 +60,14 @@ class CellIdentity(Identity):
     ablation: str
     objective: str | None
     seed: int | None
+
+    def __hash__(self) -> int:
+        return int(self.key, 16)
+
+    def __str__(self) -> str:
+        parts = [self.method, self.task, self.ablation, self.objective]
+        seed = [] if self.seed is None else [f"seed {self.seed}"]
+        return " · ".join([part for part in parts if part] + seed)
 
 
 class Recovery(Kept):
@@ -176,7 +194,7 @@ class Record(Outcome):
     method's own circuits, and what the method says of its search."""
 
     format: Literal[2] = 2
-    identity: CellIdentity
+    identity: Cell
     n_edges: int | None
     recovery: dict[str, Recovery] = {}
     circuits: tuple[NativeCircuit, ...] = ()
@@ -291,7 +309,7 @@ class StoreFile(File):
 
 
 def failure(
-    identity: CellIdentity, kind: str, reason: str, *, cost: Cost | None = None, provenance: Provenance | None = None,
+    identity: Cell, kind: str, reason: str, *, cost: Cost | None = None, provenance: Provenance | None = None,
     diagnostics: Mapping | None = None,
 ) -> Record:  # fmt: skip
     """The record of a cell that gave no scores: a failure is a result too.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..plan.cell import Cell
+    from ..plan.job import Job
     from ..plan.spec import Spec
     from ..scoring.clustered import ClusteredTest
 
@@ -31,15 +31,15 @@ def compare(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS)
     from ..plan.expand import expand
     from ..store.store import Store
 
-    own = expand(mine).cells
-    wanted = {cell.key for cell in (*expand(spec).cells, *own)}
+    own = expand(mine)
+    wanted = {cell.key for cell in (*expand(spec).cells, *own.cells)}
     records = [record for record in Store(store).records() if record.key in wanted]
-    settings: dict[tuple[str, str | None], list[Cell]] = defaultdict(list)
-    for cell in own:
-        settings[cell.ablation, cell.objective].append(cell)
+    settings: dict[tuple[str, str | None], list[Job]] = defaultdict(list)
+    for job in own.jobs:
+        settings[job.cell.ablation, job.cell.objective].append(job)
     found = []
-    for (ablation, objective), cells in settings.items():
-        tasks = {cell.task for cell in cells}
+    for (ablation, objective), jobs in settings.items():
+        tasks = {job.cell.task for job in jobs}
         chosen = [
             record
             for record in records
@@ -47,22 +47,22 @@ def compare(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS)
             and record.identity.task in tasks
             and (objective is None or record.identity.objective in (objective, None))
         ]
-        found.append({"ablation": ablation, "objective": objective, **_ranking(chosen, cells, rivals)})
+        found.append({"ablation": ablation, "objective": objective, **_ranking(chosen, jobs, rivals)})
     return found
 
 
-def _ranking(records: list[Any], cells: Sequence[Cell], rivals: Sequence[str]) -> dict[str, Any]:
+def _ranking(records: list[Any], jobs: Sequence[Job], rivals: Sequence[str]) -> dict[str, Any]:
     """The method among all that these records are of: one ablation, one objective."""
     from ...reports.read.labels import program_of
     from ...reports.read.tables import aggregate_table, recovery_table
 
-    method = cells[0].method
+    method = jobs[0].cell.method
     recovery = recovery_table(records)
     rows = aggregate_table(recovery, METRICS).to_dict("records")
     label = next((row["label"] for row in rows if row["method"] == method), None)
     searching = set(recovery.loc[recovery["objective"].notna() | (recovery["method"] == method), "label"])
     # A median over fewer programs is over easier ones, perhaps: such methods are shown, and not ranked.
-    asked = len({program_of(cell.task) for cell in cells if not cell.undefined})
+    asked = len({program_of(job.cell.task) for job in jobs if not job.undefined})
     most = max([asked, *(row["n_programs"] for row in rows if row["label"] in searching)])
     ranked = [row for row in rows if row["method"] != UPPER_BOUND and row["n_programs"] >= most]
     rank = _rank(label, ranked)
@@ -71,7 +71,7 @@ def _ranking(records: list[Any], cells: Sequence[Cell], rivals: Sequence[str]) -
         "rank": rank,
         "of": len(ranked),
         "programs": most,
-        "not_ranked": None if rank else _why_not(label, rows, most, cells),
+        "not_ranked": None if rank else _why_not(label, rows, most, jobs),
         "scores": {row["label"]: _scores(row) for row in rows},
         "comparison": [] if label is None else _against(recovery, label, rivals),
     }
@@ -83,9 +83,9 @@ def _rank(label: str | None, rows: list[Mapping[str, Any]]) -> int | None:
     return 1 + sum(other > area[label] for other in area.values()) if label in area else None
 
 
-def _why_not(label: str | None, rows: list[Mapping[str, Any]], most: int, cells: Sequence[Cell]) -> str:
+def _why_not(label: str | None, rows: list[Mapping[str, Any]], most: int, jobs: Sequence[Job]) -> str:
     if label is None:
-        undefined = {cell.undefined for cell in cells}
+        undefined = {job.undefined for job in jobs}
         return f"undefined: {undefined.pop()}" if undefined - {None} and len(undefined) == 1 else "no scores"
     ran = next(row["n_programs"] for row in rows if row["label"] == label)
     return f"ran on {ran} of {most} programs, so it is shown and not ranked"

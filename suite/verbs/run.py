@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
             only=options.only or (),
             on_event=progress,
         )
-    for cell, reason in summary.failed:
-        note(f"failed: {cell}: {reason}")
+    for job, reason in summary.failed:
+        note(f"failed: {job}: {reason}")
     report = summary.store / REPORT
-    results = [summary.store / "cells" / planned.cell.key for planned in summary.plan.cells]
+    results = [summary.store / "cells" / planned.job.key for planned in summary.plan.jobs]
     results.append(summary.store / "evaluations")
     if not summary.ran and is_fresh(report, results):
         print(f"{summary}. Report: {report}")

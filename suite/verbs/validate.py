@@ -12,7 +12,7 @@ from .arguments import add_json, add_several, add_workers, add_yes
 from .ranking import METRICS, RIVALS, compare
 
 if TYPE_CHECKING:
-    from ..plan.cell import Cell
+    from ..plan.job import Job
     from ..plan.spec import Spec
 
 NAME = "validate"
@@ -113,7 +113,7 @@ def _run_method(options: argparse.Namespace) -> int:
     if (store / "store.json").exists():
         Store(store)  # refuses a newer one before anything runs
     with stdout_kept_clean():
-        rehearse(expand(mine).cells, str(device))
+        rehearse(expand(mine).jobs, str(device))
         seconds = plan(spec, store).seconds  # of the built-in methods: what yours takes, nobody has declared
         crew = executors.crew(options.executor, options.device, options.workers)
         if seconds is not None:
@@ -123,7 +123,7 @@ def _run_method(options: argparse.Namespace) -> int:
             with Progress() as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
         rankings = compare(spec, mine, store, options.rivals)
-    failed = [{"cell": str(cell), "reason": reason} for summary in summaries for cell, reason in summary.failed]
+    failed = [{"cell": str(job), "reason": reason} for summary in summaries for job, reason in summary.failed]
     if options.json:
         print_json(
             {
@@ -160,7 +160,7 @@ def _check_rivals(rivals: Sequence[str], spec: Spec) -> None:
             raise SpecError(unknown("rival", rival, known, f"--rivals takes methods of the benchmark {spec.name}."))
 
 
-def rehearse(cells: Iterable[Cell], device: str) -> None:
+def rehearse(jobs: Iterable[Job], device: str) -> None:
     """Runs the method on the smallest and on the largest model for which it has a meaning, once an ablation, and keeps
     nothing.
 
@@ -171,30 +171,31 @@ def rehearse(cells: Iterable[Cell], device: str) -> None:
     """
     from ..plan.subject import subject_of
 
-    by_ablation: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if not cell.undefined:
-            by_ablation.setdefault(cell.ablation, []).append(cell)
+    by_ablation: dict[str, list[Job]] = {}
+    for job in jobs:
+        if not job.undefined:
+            by_ablation.setdefault(job.cell.ablation, []).append(job)
     for candidates in by_ablation.values():
-        by_size = sorted(candidates, key=lambda cell: subject_of(cell, device).model.graph.n_edges)
-        smallest = next((cell for cell in by_size if _has_meaning(cell, device)), None)
-        for cell in reversed(by_size):
-            if smallest is None or cell is smallest or _has_meaning(cell, device):
+        by_size = sorted(candidates, key=lambda job: subject_of(job, device).model.graph.n_edges)
+        smallest = next((job for job in by_size if _has_meaning(job, device)), None)
+        for job in reversed(by_size):
+            if smallest is None or job is smallest or _has_meaning(job, device):
                 break
 
 
-def _has_meaning(cell: Cell, device: str) -> bool:
-    """Runs one cell's method; false where it is undefined. Raises MethodError where it fails."""
+def _has_meaning(job: Job, device: str) -> bool:
+    """Runs one job's method; false where it is undefined. Raises MethodError where it fails."""
     from ..plan.subject import subject_of
     from ..run.search import discover
 
     try:
-        discover((cell,), subject_of(cell, device), device)
+        discover((job,), subject_of(job, device), device)
     except Undefined:
         return False
     except CircuitMeterError as error:
-        said = f"{cell.method} raised {error}." if getattr(error, "trace", None) else error  # a bug in it has a trace
-        raise MethodError(f"on {cell.task} under {cell.ablation}, {said}") from error
+        bug = getattr(error, "trace", None)
+        said = f"{job.cell.method} raised {error}." if bug else error
+        raise MethodError(f"on {job.cell.task} under {job.cell.ablation}, {said}") from error
     return True
 
 

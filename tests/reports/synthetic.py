@@ -9,7 +9,7 @@ import torch
 from circuitmeter.suite.circuit import EdgeScores, Reference
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
-from circuitmeter.suite.store.record import CellIdentity, EvaluationIdentity, EvaluationRecord, Record
+from circuitmeter.suite.store.record import Cell, EvaluationIdentity, EvaluationRecord, Record
 from circuitmeter.suite.store.store import Store
 
 QUALITY = {"truth": 9.0, "exact": 4.0, "acdc": 3.0, "eap-ig": 2.0, "eap": 1.0, "magnitude": 0.6, "random": 0.0}
@@ -33,7 +33,7 @@ def references(graph, contents):
 
 
 def identity(task, method, ablation, *, objective="l2", seed=None, parameters=None, version="ab" * 8, truth=None):
-    return CellIdentity(
+    return Cell(
         key_version=1,
         task=task,
         data="d" * 16,

@@ -192,11 +192,12 @@ def test_a_benchmark_runs_tasks_as_text_on_models():
         "method": "eap",
         "ablation": "patch",
     }
-    cells = expand(Spec.of({"name": "x", "grid": grid})).cells
+    found = expand(Spec.of({"name": "x", "grid": grid}))
+    cells = found.cells
     assert [(cell.task, cell.model) for cell in cells] == [
         (task, model) for task in ("ioi@flip+bos", "greater-than") for model in ("mini", "mini-seed1")
     ]
-    assert cells[0].undefined is None and cells[0].data == cells[1].data and cells[0].weights != cells[1].weights
+    assert found.jobs[0].undefined is None and cells[0].data == cells[1].data and cells[0].weights != cells[1].weights
     assert [cell.objective for cell in cells[1:3]] == ["logit-difference", "probability-difference"]
 
 

@@ -20,8 +20,8 @@ from uuid import uuid4
 
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
-from ...plan.cell import Cell
 from ...plan.family import Family
+from ...plan.job import Job
 from ...store.record import EvaluationRecord, Record, failure
 from ...store.store import Store
 from ..environment import keep_environment, provenance
@@ -34,8 +34,8 @@ _staff: dict[tuple[Any, ...], Worker] = {}  # of one of Ray's processes: its wor
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What a task is told: its cells, where results go, and what is there of them already.
+class _Order:
+    """What a task is told: its jobs, where results go, and what is there of them already.
 
     Args:
         mark: a file in the store's folder that tells whether a node sees this very folder.
@@ -83,8 +83,8 @@ def execute(
             while pending and len(running) < _IN_FLIGHT:
                 family = pending.popleft()
                 known = _known(family, store)
-                job = _Job(family, str(store.path), str(mark), devices[0], timeout_seconds, known)
-                running[task.remote(job)] = family
+                order = _Order(family, str(store.path), str(mark), devices[0], timeout_seconds, known)
+                running[task.remote(order)] = family
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
                 yield from _finished(ray, reference, running.pop(reference), store)
@@ -127,45 +127,45 @@ def _connect(address: str | None, workers: int) -> Any:
 
 
 def _known(family: Family, store: Store) -> dict[str, tuple[str, bytes]]:
-    """The cells of a family that are searched already."""
+    """The jobs of a family that are searched already."""
     from safetensors.numpy import save
 
     found = {}
-    for cell in family:
-        if cell.key in store and (record := store.record(cell.key)).done:
-            found[cell.key] = (_written(record), save(store.tensors(cell.key)))
+    for job in family:
+        if job.key in store and (record := store.record(job.key)).done:
+            found[job.key] = (_written(record), save(store.tensors(job.key)))
     return found
 
 
-def _measure(job: _Job) -> list[dict[str, Any]]:
-    """In one of Ray's processes: the family, and of each cell its outcome and, without a shared folder, its result."""
-    if Path(job.mark).exists():
-        return [{"outcome": asdict(outcome)} for outcome in _with_worker(job, Path(job.store))]
+def _measure(order: _Order) -> list[dict[str, Any]]:
+    """In one of Ray's processes: the family, and of each job its outcome and, without a shared folder, its result."""
+    if Path(order.mark).exists():
+        return [{"outcome": asdict(outcome)} for outcome in _with_worker(order, Path(order.store))]
     with tempfile.TemporaryDirectory(prefix="circuitmeter-ray-") as folder:
         own = Store(folder, create=True)
-        _put(own, job.known)
-        outcomes = _with_worker(job, own.path)
+        _put(own, order.known)
+        outcomes = _with_worker(order, own.path)
         for worker in _staff.values():  # it writes to a folder that is about to go
             worker.close()
         _staff.clear()
         return [
             {
                 "outcome": asdict(outcome),
-                "result": _result(own, cell),
+                "result": _result(own, job),
             }
-            for cell, outcome in zip(job.family, outcomes, strict=True)
+            for job, outcome in zip(order.family, outcomes, strict=True)
         ]
 
 
-def _with_worker(job: _Job, store: Path) -> list[Outcome]:
-    place = (str(store), job.device, job.timeout_seconds)
+def _with_worker(order: _Order, store: Path) -> list[Outcome]:
+    place = (str(store), order.device, order.timeout_seconds)
     worker = _staff.pop(place, None)
     if worker is None or not worker.process.is_alive():
-        worker = Worker(store, job.device, job.timeout_seconds)
+        worker = Worker(store, order.device, order.timeout_seconds)
     while not worker.is_free:
         wait_for_news([worker])
         worker.news()
-    worker.give(job.family)
+    worker.give(order.family)
     finished: list[Finished] = []
     while not finished:
         wait_for_news([worker])
@@ -175,16 +175,16 @@ def _with_worker(job: _Job, store: Path) -> list[Outcome]:
     return [event.outcome for event in finished]
 
 
-def _result(store: Store, cell: Cell) -> dict[str, Any]:
-    """What a node sends back of a cell: JSON and safetensors."""
+def _result(store: Store, job: Job) -> dict[str, Any]:
+    """What a node sends back of a job: JSON and safetensors."""
     from safetensors.numpy import save
 
     found: dict[str, Any] = {
-        "cell": (_written(store.record(cell.key)), save(store.tensors(cell.key))),
+        "cell": (_written(store.record(job.key)), save(store.tensors(job.key))),
         "environments": [store.environment(name) for name in store.environment_keys()],
     }
-    if cell.evaluation is not None and store.has_evaluation(cell.evaluation.key(cell.key)):
-        found["evaluation"] = _written(store.evaluation(cell.evaluation.key(cell.key)))
+    if job.evaluation_key is not None and store.has_evaluation(job.evaluation_key):
+        found["evaluation"] = _written(store.evaluation(job.evaluation_key))
     return found
 
 
@@ -210,16 +210,16 @@ def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generat
     except ray.exceptions.RayError as error:  # its node or its process was lost, again and again
         reason = f"Ray lost it {_RETRIES + 1} times: {one_line(str(error), 200)}"
         keep_environment(store)
-        for cell in family:
-            store.write(failure(cell.identity(), "killed", reason, provenance=provenance("cpu")), {})
-        answers = [{"outcome": asdict(Outcome.of(store.record(cell.key)))} for cell in family]
+        for job in family:
+            store.write(failure(job.cell, "killed", reason, provenance=provenance("cpu")), {})
+        answers = [{"outcome": asdict(Outcome.of(store.record(job.key)))} for job in family]
     by_key = {answer["outcome"]["key"]: answer for answer in answers}
-    for cell in family:
-        answer = by_key[cell.key]
+    for job in family:
+        answer = by_key[job.key]
         if result := answer.get("result"):
             for environment in result["environments"]:
                 store.write_environment(environment)
-            _put(store, {cell.key: result["cell"]})
+            _put(store, {job.key: result["cell"]})
             if "evaluation" in result:
                 store.write_evaluation(EvaluationRecord(**json.loads(result["evaluation"])))
-        yield Finished(cell, Outcome(**answer["outcome"]))
+        yield Finished(job, Outcome(**answer["outcome"]))

@@ -27,6 +27,6 @@ def execute(
     """Measures families on the first of the devices. Raises StoreError when the store cannot be written to."""
     with deterministic():
         for family in families:
-            yield from (Started(cell, getpid()) for cell in family)
+            yield from (Started(job, getpid()) for job in family)
             outcomes = complete(family, store, devices[0], timeout_seconds)
-            yield from (Finished(cell, outcome) for cell, outcome in zip(family, outcomes, strict=True))
+            yield from (Finished(job, outcome) for job, outcome in zip(family, outcomes, strict=True))

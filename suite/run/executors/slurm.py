@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SpecError
-from ...plan.cell import Cell
 from ...plan.family import Family
+from ...plan.job import Job
 from ...store.record import failure
 from ...store.store import Store
 from ..environment import keep_environment, provenance
@@ -45,30 +45,32 @@ def execute(
     if not families:
         return
     shares = [families[start :: len(devices)] for start in range(min(len(devices), len(families)))]
-    before = {cell: _stamp(store, cell) for family in families for cell in family}
+    before = {job: _stamp(store, job) for family in families for job in family}
     executor = _executor(Path(f"{store.path}.slurm"), devices[0], timeout_seconds, max(map(_cells, shares)))
     with executor.batch():
-        jobs = [executor.submit(_run_share, share, str(store.path), devices[0], timeout_seconds) for share in shares]
-    waiting = {cell: job for job, share in zip(jobs, shares, strict=True) for family in share for cell in family}
+        submitted = [
+            executor.submit(_run_share, share, str(store.path), devices[0], timeout_seconds) for share in shares
+        ]
+    waiting = {job: its for its, share in zip(submitted, shares, strict=True) for family in share for job in family}
     pause = _POLL_SECONDS[0]
     try:
         while waiting:
-            over = {job.job_id for job in jobs if job.done()}  # asked before the store: what it wrote is seen
-            there = [cell for cell in waiting if _stamp(store, cell) != before[cell]]
-            lost = [cell for cell, job in waiting.items() if job.job_id in over and cell not in there]
-            for cell in lost:
-                _obituary(cell, waiting[cell], store)
-            for cell in (*there, *lost):
-                del waiting[cell]
-                yield Finished(cell, _outcome(cell, store))
+            over = {each.job_id for each in submitted if each.done()}  # asked before the store: what it wrote is seen
+            there = [job for job in waiting if _stamp(store, job) != before[job]]
+            lost = [job for job, its in waiting.items() if its.job_id in over and job not in there]
+            for job in lost:
+                _obituary(job, waiting[job], store)
+            for job in (*there, *lost):
+                del waiting[job]
+                yield Finished(job, _outcome(job, store))
             pause = _POLL_SECONDS[0] if there else min(2 * pause, _POLL_SECONDS[1])
             if waiting:
                 time.sleep(pause)
     finally:
-        for job in jobs:
-            if not job.done():
+        for each in submitted:
+            if not each.done():
                 with suppress(Exception):
-                    job.cancel()
+                    each.cancel()
 
 
 def _executor(folder: Path, device: str, timeout_seconds: float | None, cells: int) -> Any:
@@ -94,29 +96,30 @@ def _run_share(families: Sequence[Family], store: str, device: str, timeout_seco
     return sum(isinstance(event, Finished) for event in events)
 
 
-def _stamp(store: Store, cell: Cell) -> tuple[int, ...]:
-    """What changes when a job writes a cell, or its evaluation where it is to have one."""
-    record = store.path / "cells" / cell.key / "record.json"
+def _stamp(store: Store, job: Job) -> tuple[int, ...]:
+    """What changes when a Slurm job writes a cell, or its evaluation where it is to have one."""
+    record = store.path / "cells" / job.key / "record.json"
     files = [record]
-    if cell.evaluation is not None and record.exists() and store.record(cell.key).done:
-        files = [store.path / "evaluations" / f"{cell.evaluation.key(cell.key)}.json"]
+    if job.evaluation_key is not None and record.exists() and store.record(job.key).done:
+        files = [store.path / "evaluations" / f"{job.evaluation_key}.json"]
     return tuple(file.stat().st_ino for file in files if file.exists())
 
 
-def _outcome(cell: Cell, store: Store) -> Outcome:
-    record = store.record(cell.key)
-    if cell.evaluation is None or not record.done:
+def _outcome(job: Job, store: Store) -> Outcome:
+    record = store.record(job.key)
+    if job.evaluation_key is None or not record.done:
         return Outcome.of(record)
-    return Outcome.of(store.evaluation(cell.evaluation.key(cell.key)), cell.key, record.cost)
+    return Outcome.of(store.evaluation(job.evaluation_key), job.key, record.cost)
 
 
-def _obituary(cell: Cell, job: Any, store: Store) -> None:
-    """Writes that a job ended without this cell."""
-    reason = f"its job {job.job_id} ended ({job.state}) without a result; its log is {Path(job.paths.stderr).name}"
-    if cell.key not in store or not store.record(cell.key).done:
+def _obituary(job: Job, submitted: Any, store: Store) -> None:
+    """Writes that a Slurm job ended without this job's cell."""
+    log = Path(submitted.paths.stderr).name
+    reason = f"its job {submitted.job_id} ended ({submitted.state}) without a result; its log is {log}"
+    if job.key not in store or not store.record(job.key).done:
         keep_environment(store)
-        store.write(failure(cell.identity(), "killed", reason, provenance=provenance("cpu")), {})
-    elif cell.evaluation is not None:
-        from ..evaluation import failure as failed_evaluation
+        store.write(failure(job.cell, "killed", reason, provenance=provenance("cpu")), {})
+    elif job.evaluation is not None:
+        from ..evaluation import failed_evaluation
 
-        store.write_evaluation(failed_evaluation(cell, "killed", reason))
+        store.write_evaluation(failed_evaluation(job, "killed", reason))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...plan import names
-from ...plan.cell import Cell
 from ...plan.family import Family
+from ...plan.job import Job
 from ...process import cause_of_death, out_of_memory_kills, start
 from ...store.record import failure
 from ...store.store import Store
@@ -84,7 +84,7 @@ class Worker:
             self.deadline = time.monotonic() + limit
         with suppress(BrokenPipeError):  # it died while it was idle: `news` finds that out
             self.pipe.send(family)
-        return [Started(cell, self.process.pid or 0) for cell in family]
+        return [Started(job, self.process.pid or 0) for job in family]
 
     def news(self) -> list[Finished]:
         """What has happened to the worker since it was last asked: the cells of its family, if that is finished.
@@ -114,7 +114,7 @@ class Worker:
     def _finish(self, outcomes: Sequence[Outcome]) -> list[Finished]:
         by_key = {outcome.key: outcome for outcome in outcomes}
         family, self.family, self.deadline = self.family, (), None
-        return [Finished(cell, by_key.get(cell.key) or self._outcome(cell, "killed")) for cell in family]
+        return [Finished(job, by_key.get(job.key) or self._outcome(job, "killed")) for job in family]
 
     def _lost(self, kind: str) -> list[Finished]:
         """The process is no more: each of its cells is a row that says so, unless it had just been finished."""
@@ -129,19 +129,19 @@ class Worker:
         if not self.family:
             return []
         time.sleep(_GRACE_SECONDS)
-        return self._finish([self._outcome(cell, kind) for cell in self.family])
+        return self._finish([self._outcome(job, kind) for job in self.family])
 
-    def _outcome(self, cell: Cell, kind: str) -> Outcome:
-        """How a cell ended whose worker did not say: as the store has it, and as a failure where it has nothing."""
-        if cell.key not in self.store or not self.store.record(cell.key).done:
+    def _outcome(self, job: Job, kind: str) -> Outcome:
+        """How a job ended whose worker did not say: as the store has it, and as a failure where it has nothing."""
+        if job.key not in self.store or not self.store.record(job.key).done:
             if kind == "timeout" and self.timeout_seconds is not None:
-                reason = f"no result within {self.timeout_seconds * len(self.family or (cell,)):g} seconds"
+                reason = f"no result within {self.timeout_seconds * len(self.family or (job,)):g} seconds"
             else:
                 kind, reason = cause_of_death(self.process.exitcode, self.memory_kills)
             keep_environment(self.store)
-            row = failure(cell.identity(), kind, reason, provenance=provenance(self.device))
+            row = failure(job.cell, kind, reason, provenance=provenance(self.device))
             self.store.write(row, {})
-        return Outcome.of(self.store.record(cell.key))
+        return Outcome.of(self.store.record(job.key))
 
     def close(self) -> None:
         """Ends the process: asked first, and not asked if it is in the middle of a family."""

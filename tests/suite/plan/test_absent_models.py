@@ -46,7 +46,7 @@ def small(**changes):
 
 def test_cells_on_a_model_that_is_not_here_are_not_run_and_the_others_are(asked, tmp_path):
     summary = run.run(small(), tmp_path / "s", executor="serial")
-    assert {cell.model for cell in summary.ran} == {"mini"} and len(summary.ran) == 4 and not summary.failed
+    assert {job.cell.model for job in summary.ran} == {"mini"} and len(summary.ran) == 4 and not summary.failed
     assert "4 done, 0 undefined, 0 failed, 4 not run (gpt2)" in str(summary) and summary.exit_status == 0
     assert asked == ["gpt2"]  # once, not once a cell
     (line,) = [line for line in str(plan(small(), tmp_path / "s")).splitlines() if "not run" in line]
@@ -62,7 +62,7 @@ def test_cells_on_a_model_that_is_not_here_are_not_run_and_the_others_are(asked,
 
 def test_a_model_that_only_leaves_out_is_not_looked_for(asked, tmp_path):
     found = plan(small(), tmp_path / "none", only=["model=mini*"])
-    assert len(found.cells) == 4 and not found.not_run and not asked
+    assert len(found.jobs) == 4 and not found.not_run and not asked
     with pytest.raises(SpecError, match="--only model=pythia leaves no cell; there model is gpt2, mini"):
         plan(small(), tmp_path / "none", only=["model=pythia"])
 
@@ -91,8 +91,8 @@ def test_a_data_set_of_the_hub_is_asked_for_once(asked, monkeypatch):
 
 
 def test_fewer_prompts_are_another_measurement_and_workers_use_them(tmp_path):
-    all_of_them, few = expand(small(model="mini", prompts=None)).cells, expand(small(model="mini")).cells
-    assert len({cell.data for cell in (*all_of_them, *few)}) == 2
+    all_of_them, few = expand(small(model="mini", prompts=None)).jobs, expand(small(model="mini")).jobs
+    assert len({job.cell.data for job in (*all_of_them, *few)}) == 2
     counted = run.run_cell(few[0])[0].cost.forward
     assert counted < run.run_cell(all_of_them[0])[0].cost.forward / 10
     with pytest.raises(SpecError, match="prompts"):
@@ -118,7 +118,7 @@ def test_a_plan_in_json_says_what_is_not_run(asked, tmp_path, capsys):
 def test_a_task_that_a_model_has_no_words_for_is_not_run_and_the_others_are(tmp_path):
     spec = small(task=["country-capital", "hypernymy"], model=["mini"])
     summary = run.run(spec, tmp_path / "s", executor="serial")
-    assert {cell.task for cell in summary.ran} == {"country-capital"} and summary.exit_status == 0
+    assert {job.cell.task for job in summary.ran} == {"country-capital"} and summary.exit_status == 0
     assert "4 not run (mini (hypernymy))" in str(summary)
     (line,) = [line for line in str(plan(spec, tmp_path / "s")).splitlines() if "not run" in line]
     assert line.startswith("  not run: 4 cells on mini (hypernymy): this model's tokenizer has no ")

@@ -32,8 +32,9 @@ def spec(task, **more):
 
 
 def test_a_prompt_file_is_a_task_with_a_model_and_a_hash(tmp_path):
-    (cell,) = expand(spec(write(tmp_path / "p.jsonl", 0, 1, 2))).cells
-    assert (cell.task, cell.model, cell.truth, cell.undefined) == ("p.jsonl", MODEL, None, None)
+    (job,) = expand(spec(write(tmp_path / "p.jsonl", 0, 1, 2))).jobs
+    cell = job.cell
+    assert (cell.task, cell.model, cell.truth, job.undefined) == ("p.jsonl", MODEL, None, None)
     for folder in ("elsewhere", "other"):
         (tmp_path / folder).mkdir()
     (same,) = expand(spec(write(tmp_path / "elsewhere" / "p.jsonl", 0, 1, 2))).cells
@@ -44,17 +45,17 @@ def test_a_prompt_file_is_a_task_with_a_model_and_a_hash(tmp_path):
 def test_prompts_limit_the_evaluation_unless_it_says_otherwise(tmp_path):
     path = write(tmp_path / "p.jsonl", 0, 1, 2)
     few, all_three = {"ablation": "patch", "size": 0.5}, {"ablation": "patch", "size": 0.5, "prompts": 3}
-    (cell,) = expand(spec(path, evaluation=few)).cells
-    (more,) = expand(spec(path, evaluation=all_three)).cells
-    assert cell.evaluation.prompts == 2 and cell.evaluation.data == cell.data
-    assert more.evaluation.prompts == 3 and more.evaluation.data != more.data
+    (job,) = expand(spec(path, evaluation=few)).jobs
+    (more,) = expand(spec(path, evaluation=all_three)).jobs
+    assert job.evaluation.prompts == 2 and job.evaluation.data == job.cell.data
+    assert more.evaluation.prompts == 3 and more.evaluation.data != more.cell.data
 
 
 def test_its_own_splits_are_kept_apart(tmp_path):
     rows = [{"clean": [1, i], "counterfactual": [1, 3], "split": s} for i, s in ((0, "train"), (2, "test"))]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (cell,) = expand(spec(tmp_path / "p.jsonl", evaluation={"ablation": "patch", "size": 0.5})).cells
-    assert cell.evaluation.split == "test" and cell.evaluation.data != cell.data
+    (job,) = expand(spec(tmp_path / "p.jsonl", evaluation={"ablation": "patch", "size": 0.5})).jobs
+    assert job.evaluation.split == "test" and job.evaluation.data != job.cell.data
 
 
 @pytest.mark.parametrize(

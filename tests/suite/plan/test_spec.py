@@ -7,11 +7,12 @@ import re
 import pytest
 
 from circuitmeter.suite.errors import SpecError
-from circuitmeter.suite.plan.cell import Cell, Sources
 from circuitmeter.suite.plan.expand import expand
+from circuitmeter.suite.plan.job import Sources
 from circuitmeter.suite.plan.plan import select
 from circuitmeter.suite.plan.spec import Spec, benchmarks
-from circuitmeter.suite.store.keys import key_of
+from circuitmeter.suite.store.keys import KEY_VERSION, key_of
+from circuitmeter.suite.store.record import Cell
 
 SMALL = {"task": "tracr/xproportion", "method": ["eap", "truth"], "ablation": ["patch", "zero"]}
 
@@ -150,18 +151,18 @@ def test_globs_match_default_domains_and_variants_only_when_asked():
 
 def test_what_has_no_meaning_says_why():
     reasons = {
-        (c.method, c.objective): c.undefined
-        for c in expand(spec(method=["eap", "exact"], objective=["l2", "kl"])).cells
+        (job.cell.method, job.cell.objective): job.undefined
+        for job in expand(spec(method=["eap", "exact"], objective=["l2", "kl"])).jobs
     }
     assert "gradient" in reasons["eap", "l2"] and reasons["exact", "l2"] is None
     assert "one number" in reasons["exact", "kl"]  # xproportion's output is one number
     left = Spec.of({"name": "mine", "grid": SMALL, "except": [{"method": "e*", "ablation": "zero", "because": "slow"}]})
-    assert [c.undefined for c in expand(left).cells] == [None, "left out of mine: slow", None, None]
+    assert [job.undefined for job in expand(left).jobs] == [None, "left out of mine: slow", None, None]
 
 
 def test_an_identity_can_be_read_and_its_key_is_stable():
     cell = expand(spec(method={"name": "eap-ig", "steps": 7})).cells[0]
-    identity = cell.identity().as_json()
+    identity = cell.as_json()
     assert json.loads(json.dumps(identity)) == identity
     assert list(identity) == (
         "key_version task data model weights graph truth method version parameters ablation objective seed".split()
@@ -177,33 +178,35 @@ def test_an_identity_can_be_read_and_its_key_is_stable():
 
 def test_a_key_is_the_same_on_every_machine():
     cell = Cell(
-        "t", "d", "m", "w", "g", None, "eap", "v", {"b": 0.1, "a": [1]}, "zero", None, 3, Sources("t", "m", "eap")
-    )
+        key_version=KEY_VERSION, task="t", data="d", model="m", weights="w", graph="g", truth=None, method="eap",
+        version="v", parameters={"b": 0.1, "a": [1]}, ablation="zero", objective=None, seed=3,
+    )  # fmt: skip
     assert cell.key == "c5dd71077d3e032b"
 
 
-OTHER = {"parameters": {"x": 1}, "seed": 7}
+OTHER = {"key_version": 99, "parameters": {"x": 1}, "seed": 7}
 
 
 def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does():
-    cell = expand(spec()).cells[0]
-    keys = {cell.key}
-    for field in dataclasses.fields(cell):
-        if field.name not in ("sources", "cost_only", "undefined"):
-            keys.add(dataclasses.replace(cell, **{field.name: OTHER.get(field.name, "x")}).key)
-    assert len(keys) == 13
-    moved = dataclasses.replace(cell, sources=Sources("a", "b", "c"), undefined="no")
-    assert moved.key == cell.key and moved == cell and hash(moved) == hash(cell)
+    job = expand(spec()).jobs[0]
+    keys = {job.key}
+    for name, value in dict(job.cell).items():
+        changed = Cell(**dict(job.cell) | {name: OTHER.get(name, "x")})
+        assert changed != job.cell and value != OTHER.get(name, "x")
+        keys.add(changed.key)
+    assert len(keys) == 14
+    moved = dataclasses.replace(job, sources=Sources("a", "b", "c"), undefined="no")
+    assert moved.key == job.key and moved.cell == job.cell and hash(moved) == hash(job)
 
 
 def test_what_only_costs_is_run_with_and_is_no_part_of_the_identity():
-    def cell(size, ablation="zero"):
+    def job(size, ablation="zero"):
         method = {"name": "magnitude", "batch_size": size}
-        return expand(spec(method=method, ablation=ablation, objective="l2")).cells[0]
+        return expand(spec(method=method, ablation=ablation, objective="l2")).jobs[0]
 
-    assert cell(2).key == cell(3).key and cell(2).cost_only == {"batch_size": 2}
-    assert "batch_size" not in cell(2).identity().parameters
-    over_the_batch = [cell(size, "mean[over=batch]") for size in (2, 3)]
+    assert job(2).key == job(3).key and job(2).cost_only == {"batch_size": 2}
+    assert "batch_size" not in job(2).cell.parameters and job(2).parameters["batch_size"] == 2
+    over_the_batch = [job(size, "mean[over=batch]") for size in (2, 3)]
     assert over_the_batch[0].key != over_the_batch[1].key and not over_the_batch[0].cost_only
 
 
@@ -214,10 +217,10 @@ def test_a_users_method_is_named_by_its_file_wherever_it_is(tmp_path, monkeypatc
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "mine.py"
         path.write_text(source)
-        (cell,) = expand(spec(method=f"{path}:discover", ablation="zero")).cells
-        assert cell.method == "mine.py:discover" and cell.sources.method == f"{path}:discover"
-        assert cell.parameters == {"width": 2}
-        keys.add(cell.key)
+        (job,) = expand(spec(method=f"{path}:discover", ablation="zero")).jobs
+        assert job.cell.method == "mine.py:discover" and job.sources.method == f"{path}:discover"
+        assert job.cell.parameters == job.parameters == {"width": 2}
+        keys.add(job.key)
     assert len(keys) == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.py").write_text(source + "# edited\n")
@@ -233,15 +236,15 @@ def test_other_methods_on_the_same_benchmark():
 
 
 def test_filters():
-    cells = expand(spec(method=["exact", "random"], objective=["l2"], seed=[0, 1])).cells
+    jobs = expand(spec(method=["exact", "random"], objective=["l2"], seed=[0, 1])).jobs
 
     def chosen(*only):
-        return [(cell.method, cell.ablation, cell.seed) for cell in select(cells, only)]
+        return [(job.cell.method, job.cell.ablation, job.cell.seed) for job in select(jobs, only)]
 
     assert chosen("method=exact") == [("exact", "patch", None), ("exact", "zero", None)]
     assert chosen("method=r*", "ablation=zero", "seed=1") == [("random", "zero", 1)]
     assert chosen("ablation=zero", "method=exact", "method=random", "seed=none") == [("exact", "zero", None)]
-    assert len(chosen()) == len(cells) == 6
+    assert len(chosen()) == len(jobs) == 6
     for only, says in {
         "method": "give KEY=VALUE",
         "metod=eap": "Did you mean 'method'",

@@ -81,10 +81,10 @@ def test_a_new_setting_is_measured_without_searching_again(benchmark, tmp_path, 
 def test_what_goes_wrong_in_an_evaluation_is_a_failed_row_and_tried_again_when_asked(benchmark, tmp_path, monkeypatch):
     store, evaluate = tmp_path / "store", module.evaluate
 
-    def broken(cell, *args):
-        if cell.method == "eap":
+    def broken(job, *args):
+        if job.cell.method == "eap":
             raise MemoryError("no room")
-        return evaluate(cell, *args)
+        return evaluate(job, *args)
 
     monkeypatch.setattr(module, "evaluate", broken)
     first = run(benchmark(), store, executor="serial")

@@ -45,12 +45,12 @@ def check_same(store, whole, contents):
 
 def test_shares_are_fixed_whole_and_disjoint_and_keep_families_together(spec):
     probing = {"name": "subnetwork-probing", "seed": [0, 1, 2], "steps": 2}
-    cells = expand(spec(method=["eap", "random", "exact", probing], seed=list(range(9)), objective="l2")).cells
-    shares = [share(cells, (number, 4)) for number in range(1, 5)]
-    assert sorted(cell.key for each in shares for cell in each) == sorted(cell.key for cell in cells)
+    jobs = expand(spec(method=["eap", "random", "exact", probing], seed=list(range(9)), objective="l2")).jobs
+    shares = [share(jobs, (number, 4)) for number in range(1, 5)]
+    assert sorted(job.key for each in shares for job in each) == sorted(job.key for job in jobs)
     assert sum(len(each) > 0 for each in shares) >= 3
-    assert {len(family) for each in shares for family in families(each)} == {len(f) for f in families(cells)}
-    assert share(cells[::-1], (2, 4))[::-1] == shares[1]
+    assert {len(family) for each in shares for family in families(each)} == {len(f) for f in families(jobs)}
+    assert share(jobs[::-1], (2, 4))[::-1] == shares[1]
 
 
 def test_shards_fill_one_store_side_by_side_and_nothing_is_done_twice(benchmark, whole, contents, tmp_path):
@@ -92,7 +92,7 @@ def test_jobs_of_submitit_where_there_is_no_slurm(benchmark, whole, contents, tm
         executor="slurm",
         workers=2,
         device="cpu",
-        on_event=lambda event: finished.append(event.cell.key) if isinstance(event, Finished) else None,
+        on_event=lambda event: finished.append(event.job.key) if isinstance(event, Finished) else None,
     )
     assert len(finished) == len(set(finished)) == 5 and summary.done == 4 and len(summary.failed) == 1
     check_same(tmp_path / "store", whole, contents)

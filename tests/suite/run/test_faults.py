@@ -27,7 +27,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_in_a_line_and_keeps_what_is_done
 
     def listen(event):
         if isinstance(event, Finished):
-            done.append(event.cell.key)
+            done.append(event.job.key)
 
     with monkeypatch.context() as broken:
         broken.setattr(store_module, "write_synced", full)

@@ -14,6 +14,7 @@ from circuitmeter.suite.plan.plan import plan
 from circuitmeter.suite.run.events import Damaged, Finished, Outcome, Planned, Started
 from circuitmeter.suite.run.progress import Progress
 from circuitmeter.suite.run.run import run, run_cell
+from circuitmeter.suite.store.record import Cell
 from circuitmeter.suite.store.store import Store
 
 
@@ -70,7 +71,7 @@ def test_undefined_cells_are_rows_that_cost_nothing(spec, tmp_path, rows, log):
     undefined = rows(tmp_path / "store", "undefined")
     assert summary.undefined == len(undefined) == 2 and summary.exit_status == 0
     assert all("gradient" in row.reason and row.cost.total_seconds is None for row in undefined)
-    assert {event.cell.method for event in log.of(Started)} == {"exact"}
+    assert {event.job.cell.method for event in log.of(Started)} == {"exact"}
 
 
 def test_a_cell_that_is_no_longer_left_out_is_run(spec, tmp_path, rows):
@@ -123,7 +124,7 @@ def test_failures_are_retried_when_asked(spec, user_method, tmp_path, logged):
     assert first.exit_status == 1 and len(first.failed) == 2 and "--retry-failed" in str(first)
     again = run(benchmark, store, executor="serial")
     assert again.exit_status == 1 and not again.ran and len(again.failed) == 2
-    assert [planned.state for planned in plan(benchmark, store).cells] == ["failed", "failed"]
+    assert [planned.state for planned in plan(benchmark, store).jobs] == ["failed", "failed"]
     flag.touch()
     repaired = run(benchmark, store, executor="serial", retry_failed=True)
     assert repaired.exit_status == 0 and repaired.done == 2 and logged() == ["ran"] * 4
@@ -139,10 +140,10 @@ def test_damaged_cells_are_reported_and_run_again_and_the_rest_is_kept(spec, tmp
     data = bytearray(scores.read_bytes())
     data[-3] ^= 4
     scores.write_bytes(data)
-    assert [p.cell.key for p in plan(benchmark, path).of("missing")] == [victim], "a plan changes nothing"
+    assert [p.job.key for p in plan(benchmark, path).of("missing")] == [victim], "a plan changes nothing"
     summary = run(benchmark, path, executor="serial", on_event=log)
     assert [event.key for event in log.of(Damaged)] == [victim] == list(summary.damaged)
-    assert [event.cell.key for event in log.of(Finished)] == [victim]
+    assert [event.job.key for event in log.of(Finished)] == [victim]
     assert contents(path) == before and (path / "damaged" / victim).is_dir()
 
 
@@ -171,10 +172,11 @@ def test_a_newer_store_is_not_touched(spec, tmp_path):
 
 def test_a_file_that_changed_under_way_is_not_measured_under_the_old_name(spec, user_method):
     method = user_method("return zeros(model)")
-    (cell,) = expand(spec(method=method, task="tracr/xproportion", ablation="zero")).cells
-    record, _ = run_cell(cell)
-    assert record.status == "done" and record.key == cell.key
-    record, tensors = run_cell(dataclasses.replace(cell, version="0" * 16))
+    (job,) = expand(spec(method=method, task="tracr/xproportion", ablation="zero")).jobs
+    record, _ = run_cell(job)
+    assert record.status == "done" and record.key == job.key
+    before = Cell(**dict(job.cell) | {"version": "0" * 16})
+    record, tensors = run_cell(dataclasses.replace(job, cell=before))
     assert record.kind == "error" and "changed after the run was planned" in record.reason and not tensors
 
 
@@ -183,7 +185,7 @@ def test_only_runs_what_it_names(spec, tmp_path):
     run(benchmark, tmp_path / "store", executor="serial", only=["method=truth", "ablation=zero"])
     (record,) = Store(tmp_path / "store").records()
     assert (record.identity.method, record.identity.ablation) == ("truth", "zero")
-    states = [planned.state for planned in plan(benchmark, tmp_path / "store").cells]
+    states = [planned.state for planned in plan(benchmark, tmp_path / "store").jobs]
     assert sorted(states) == ["done", "missing", "missing", "missing"]
 
 
@@ -195,9 +197,9 @@ def test_a_plan_forecasts_what_was_never_run(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "is_ground_truth", lambda name: False)  # as of any other model
     assert plan(asked, tmp_path / "store").seconds > 0
     monkeypatch.setattr(forecast.Speed, "seconds", lambda self, cost: cost.gradient)
-    n = forecast.subject_of(expand(asked).cells[0]).data.n
+    n = forecast.subject_of(expand(asked).jobs[0]).data.n
     assert plan(asked, tmp_path / "store").seconds == n * (1 + 5)
-    monkeypatch.setattr(forecast, "cell_seconds", lambda cell: None)
+    monkeypatch.setattr(forecast, "job_seconds", lambda job: None)
     assert "time unknown: a method declares no cost" in str(plan(asked, tmp_path / "store"))
 
 
@@ -244,12 +246,12 @@ def test_progress_in_a_terminal_says_the_same(spec, tmp_path):
 
 
 def test_the_remaining_time_is_that_of_the_methods_that_remain(spec, tmp_path):
-    cells = expand(spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2")).cells
+    jobs = expand(spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2")).jobs
     progress = Progress(io.StringIO())
     found = plan(spec(method=["truth", "exact"], task="tracr/xproportion", objective="l2"), tmp_path / "none")
-    progress(Planned(found, cells, 1))
+    progress(Planned(found, jobs, 1))
     assert progress.eta_seconds is None
-    by_method = {method: [cell for cell in cells if cell.method == method] for method in ("truth", "exact")}
+    by_method = {method: [job for job in jobs if job.cell.method == method] for method in ("truth", "exact")}
     progress(Finished(by_method["exact"][0], Outcome("key", "done", None, None, 100.0, None)))
     progress(Finished(by_method["truth"][0], Outcome("key", "done", None, None, 2.0, None)))
     assert progress.eta_seconds == pytest.approx(102.0)
@@ -262,7 +264,7 @@ def test_results_of_an_older_key_version_are_kept_and_it_is_said_why_they_are_no
 ):
     benchmark, store = spec(method="truth", task="tracr/hist"), tmp_path / "store"
     with monkeypatch.context() as older:
-        older.setattr("circuitmeter.suite.plan.cell.KEY_VERSION", 1)
+        older.setattr("circuitmeter.suite.plan.expand.KEY_VERSION", 1)
         run(benchmark, store, executor="serial")
     before = contents(store)
     found = plan(benchmark, store)

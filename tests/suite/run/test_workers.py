@@ -33,7 +33,7 @@ def test_a_worker_that_ends_is_a_row_and_its_place_is_taken(spec, user_method, r
 
     def listen(event):
         log(event)
-        if isinstance(event, Started) and "victim" in event.cell.method:
+        if isinstance(event, Started) and "victim" in event.job.cell.method:
             os.kill(event.process, signal.SIGKILL)
 
     benchmark = spec(
@@ -67,7 +67,7 @@ def test_an_interruption_stops_the_workers_and_keeps_what_is_done(spec, user_met
     slow = user_method("log(os.getpid())\ntime.sleep(0 if ablation.value == 'patch' else 60)\nreturn zeros(model)")
 
     def interrupt(event):
-        if isinstance(event, Started) and event.cell.ablation == "zero":
+        if isinstance(event, Started) and event.job.cell.ablation == "zero":
             raise KeyboardInterrupt
 
     benchmark = spec(method=slow, task="tracr/xproportion")
@@ -135,10 +135,9 @@ def check_equal_to_never_killed(benchmark, store, whole, kills, contents, logged
     done = {record.key for record in Store(store).records()}
     assert 0 < len(done) < 18
     spec, finished = Spec.load(benchmark), []
-    run(spec, store, executor="serial", on_event=lambda e: finished.append(e.cell) if isinstance(e, Finished) else None)
-    assert {cell.key for cell in finished} == {cell.key for cell in expand(spec).cells} - done and len(done) + len(
-        finished
-    ) == 18
+    run(spec, store, executor="serial", on_event=lambda e: finished.append(e.job) if isinstance(e, Finished) else None)
+    assert {job.key for job in finished} == {job.key for job in expand(spec).jobs} - done
+    assert len(done) + len(finished) == 18
     assert not any((store / "writing").iterdir())
     # Each of the two workers had at most one cell in hand when it was killed.
     assert 9 <= logged().count("begin") <= 9 + 2 * kills

@@ -8,7 +8,7 @@ from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.published import publishing
 from circuitmeter.suite.store.record import (
     Benchmark,
-    CellIdentity,
+    Cell,
     Cost,
     EvaluationIdentity,
     EvaluationRecord,
@@ -23,7 +23,7 @@ ENVIRONMENT = {"python": "3.11.7", "packages": {"numpy": "2.4.6"}}
 
 
 def cell(**changes):
-    return CellIdentity(
+    return Cell(
         **{
             "key_version": 2,
             "task": "tracr/reverse",

@@ -14,10 +14,10 @@ import pytest
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.json_model import plain
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.record import Benchmark, CellIdentity, Record
+from circuitmeter.suite.store.record import Benchmark, Cell, Record
 from circuitmeter.suite.store.store import Damaged, Store
 
-IDENTITY = CellIdentity(
+IDENTITY = Cell(
     key_version=1, task="tracr/reverse", data="d", model="m", weights="w", graph="g", truth=None, method="eap",
     version="v", parameters={"steps": 5}, ablation="patch", objective=None, seed=None,
 )  # fmt: skip
