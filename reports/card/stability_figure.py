@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from ...suite.scoring.structure.stability_card import AtSize, MethodStability, StabilityCard
 from ..draw.style import PAGE, Look, looks, styled
 
 SHOWN = ("prompts", "templates", "seeds", "order", "parameters")
 
 
 @styled
-def stability_figure(card: Mapping[str, Any]) -> Figure:
-    """Three panels of the first change that each method has numbers for.
-
-    Args:
-        card: what ``circuitmeter stability`` writes.
-    """
-    entries = {entry["method"]: entry for entry in card["methods"]}
+def stability_figure(card: StabilityCard) -> Figure:
+    """Three panels of the first change that each method has numbers for."""
+    entries = {entry.method: entry for entry in card.methods}
     styles = looks(entries)
     figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
     agreement, inclusion, prompts = figure.subplots(1, 3)
     for name, entry in entries.items():
-        what = next((each for each in SHOWN if "points" in entry["over"].get(each, {})), None)
-        if what is not None:
-            _agreement(agreement, entry["over"][what]["points"], styles[name])
-            _inclusion(inclusion, entry["over"][what]["inclusion"], styles[name])
+        change = next((entry.over[what] for what in SHOWN if what in entry.over and entry.over[what].points), None)
+        if change is not None:
+            _agreement(agreement, change.points, styles[name])
+            _inclusion(inclusion, change.inclusion, styles[name])
     _finish_agreement(agreement, card)
-    inclusion.axvline(card["size"], color="#888888", lw=0.8, ls=(0, (3, 2)))
+    inclusion.axvline(card.size, color="#888888", lw=0.8, ls=(0, (3, 2)))
     inclusion.set(xlabel="edges, most often included first", ylabel="share of circuits with the edge", ylim=(0, 1.03))
     inclusion.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _prompts(prompts, entries, styles)
@@ -42,21 +38,20 @@ def stability_figure(card: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _agreement(ax: Axes, points: list[Mapping[str, Any]], look: Look) -> None:
-    x = [point["size"] for point in points]
-    ax.plot(x, [point["jaccard"] for point in points], color=look.color, marker=look.marker, ls=look.line)
-    if all(point["low"] is not None for point in points):
-        ends = ([point[end] for point in points] for end in ("low", "high"))
-        ax.fill_between(x, *ends, color=look.color, alpha=0.15, lw=0)
+def _agreement(ax: Axes, points: Sequence[AtSize], look: Look) -> None:
+    x = [point.size for point in points]
+    ax.plot(x, [point.jaccard for point in points], color=look.color, marker=look.marker, ls=look.line)
+    if all(point.low is not None for point in points):
+        low, high = [point.low for point in points], [point.high for point in points]
+        ax.fill_between(x, low, high, color=look.color, alpha=0.15, lw=0)
 
 
-def _finish_agreement(ax: Axes, card: Mapping[str, Any]) -> None:
+def _finish_agreement(ax: Axes, card: StabilityCard) -> None:
     ax.set(xlabel="edges in the circuit", ylabel="Jaccard index of two circuits", xscale="log", ylim=(0, 1.03))
-    found = [each for entry in card["methods"] for each in entry["over"].values() if "points" in each]
+    found = [change.points for entry in card.methods for change in entry.over.values() if change.points]
     if found:
-        points = found[0]["points"]
-        sizes = [point["size"] for point in points]
-        ax.plot(sizes, [point["chance"] for point in points], color="#888888", lw=0.8, ls=(0, (3, 2)))
+        sizes = [point.size for point in found[0]]
+        ax.plot(sizes, [point.chance for point in found[0]], color="#888888", lw=0.8, ls=(0, (3, 2)))
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
         ax.xaxis.set_minor_locator(NullLocator())
 
@@ -66,10 +61,10 @@ def _inclusion(ax: Axes, inclusion: Mapping[str, float], look: Look) -> None:
     ax.plot(range(1, len(values) + 1), values, color=look.color, ls=look.line)
 
 
-def _prompts(ax: Axes, entries: Mapping[str, Any], styles: Mapping[str, Look]) -> None:
-    names = [name for name, entry in entries.items() if "quantiles" in entry["prompt_by_prompt"]]
+def _prompts(ax: Axes, entries: Mapping[str, MethodStability], styles: Mapping[str, Look]) -> None:
+    names = [name for name, entry in entries.items() if entry.prompt_by_prompt.quantiles]
     for row, name in enumerate(names):
-        share, look = entries[name]["prompt_by_prompt"]["quantiles"], styles[name]
+        share, look = entries[name].prompt_by_prompt.quantiles, styles[name]
         ax.plot([share["0.05"], share["0.95"]], [row, row], color=look.color, lw=1)
         ax.plot([share["0.25"], share["0.75"]], [row, row], color=look.color, lw=4, alpha=0.5)
         ax.plot([share["0.5"]], [row], color=look.color, marker=look.marker)

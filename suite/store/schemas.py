@@ -14,6 +14,7 @@ from ...ground_truth.description import ModelDescription
 from ..interchange.origin import OurKey
 from ..json_model import Kept
 from ..scoring.sensitivity.card_model import SensitivityCard
+from ..scoring.structure.stability_card import StabilityCard
 from .older import Record1
 from .record import Benchmark, EvaluationRecord, Record, StoreFile
 
@@ -28,6 +29,7 @@ FILES: dict[str, type[Kept]] = {
     "model.1": ModelDescription,
     "circuit-key.1": OurKey,
     "sensitivity-card.1": SensitivityCard,
+    "stability-card.1": StabilityCard,
 }
 """Name of a schema -> the model of the file; the number is the format."""
 

@@ -9,7 +9,10 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
+
+from ..errors import DataError
 
 WIDEST = 110
 """Letters of a line of prose."""
@@ -18,6 +21,14 @@ WIDEST = 110
 def print_json(value: Any) -> None:
     """One JSON value on standard output. NaN is not JSON: write ``None`` where there is no number."""
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder that ``--out`` names, where there is none. Raises DataError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, cut: bool = False) -> None:

@@ -100,7 +100,7 @@ def _measure_card(card: Card, store: Path) -> None:
     from ..intervention.ablation import Ablation
     from ..intervention.setting import grid
     from ..plan.subject import subject
-    from .sensitivity import DEFAULTS, measured
+    from .sensitivity import DEFAULTS, sensitivity_card
 
     path = card_path(store, card.name)
     if path.is_file():
@@ -111,7 +111,7 @@ def _measure_card(card: Card, store: Path) -> None:
     levels: dict[str, Any] = DEFAULTS | {"ablation": card.ablation, "objective": (on.task.objective,)}
     settings = grid(**levels)
     options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
-    found = measured(argparse.Namespace(**options, circuits=list(circuits)), on, circuits, settings, {})
+    found = sensitivity_card(argparse.Namespace(**options, circuits=list(circuits)), on, circuits, settings, {})
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = found.model_copy(update={"paragraph": paragraph(found)}).as_json()
     path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, SpecError, Undefined
+from ..errors import SpecError, Undefined
 from .arguments import add_json, add_problem, add_split, add_yes, positive_number, threshold, whole_number
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
@@ -103,17 +102,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ...reports.card.figure import draw_card
+    from ...reports.card.files import write_card
+    from ...reports.card.tables import share_table, value_table, verdict_table
     from ...reports.card.words import paragraph
     from ..interchange import read
     from . import dictionaries, subjects
-    from .output import note, print_json
+    from .output import make_folder, note, print_json
 
     names = named(options.circuits)
     edges, books = [read(path) for path in options.circuits], dictionaries.read(options.dictionary)
     defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
-    _make(out)
+    make_folder(out)
     on = subjects.load(options, inputs=edges[0].inputs)
     on = dictionaries.of_circuits(on, books, edges)
     learned = on.model.config.positions == "learned"
@@ -126,9 +128,11 @@ def run(options: argparse.Namespace) -> int:
     defaults["objective"] = default_objectives(on)
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
-    card = measured(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
+    card = sensitivity_card(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
     card = card.model_copy(update={"paragraph": paragraph(card)})
-    write(card, out)
+    values = value_table(card)
+    figure = draw_card(values, share_table(card), verdict_table(card), card.settings.varying)
+    write_card(card, figure, out, values)
     if options.json:
         print_json(card.as_json())
     else:
@@ -177,7 +181,7 @@ def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> 
     return weights
 
 
-def measured(
+def sensitivity_card(
     options: argparse.Namespace,
     on: Subject,
     circuits: Mapping[str, Any],
@@ -247,30 +251,6 @@ def some(data: Any, n: int, seed: int) -> Any:
         return data
     drawn = torch.randperm(data.n, generator=torch.Generator().manual_seed(seed))[:n]
     return data.select(drawn.sort().values)
-
-
-def write(card: SensitivityCard, out: Path) -> None:
-    """``card.json``, ``settings.csv`` and the figure in each format. Raises DataError where they cannot be written."""
-    from ...reports.card.figure import draw_card
-    from ...reports.card.tables import share_table, value_table, verdict_table
-    from ...reports.draw.style import FORMATS, render
-
-    values = value_table(card)
-    figure = draw_card(values, share_table(card), verdict_table(card), card.settings.varying)
-    try:
-        values.to_csv(out / "settings.csv", index=False, lineterminator="\n")
-        (out / "card.json").write_text(json.dumps(card.as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        for file_format in FORMATS:
-            (out / f"card.{file_format}").write_bytes(render(figure, file_format))
-    except OSError as error:
-        raise DataError(f"cannot write {error.filename or out}: {error.strerror}.") from None
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
 
 
 def _print(card: SensitivityCard, out: Path, every: bool) -> None:

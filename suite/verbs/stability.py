@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, SpecError, Undefined, unknown
+from ..errors import SpecError, Undefined, unknown
 from .arguments import add_json, add_problem, add_several, fraction, positive_number
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..intervention.objective import Objective
     from ..methods import Method
     from ..plan.subject import Subject
+    from ..scoring.structure.stability_card import StabilityCard
 
 NAME = "stability"
 HELP = "Say how much of each method's circuit stays when its prompts, their order, or its seed change."
@@ -63,13 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.card.stability import paragraph, write
+    from ...reports.card.files import write_card
+    from ...reports.card.stability import stability_paragraph
+    from ...reports.card.stability_figure import stability_figure
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
-    from ..json_model import plain
     from ..plan import names
     from . import subjects
-    from .output import print_json
+    from .output import make_folder, print_json
 
     over = changed(options.over)
     ablation = Ablation.parse(options.ablation)
@@ -88,16 +90,15 @@ def run(options: argparse.Namespace) -> int:
         raise Undefined(f"{on.task.name} has one prompt here; stability needs two at least.")
     objective = asked or OBJECTIVES.get(on.task.objective)
     sizes, main = sizes_of(on, ablation, options)
-    _make(options.out)
-    card = measured(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
-    card = plain(card)
-    card["paragraph"] = paragraph(card)
-    write(card, options.out)
+    make_folder(options.out)
+    card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
+    card = card.but(paragraph=stability_paragraph(card))
+    write_card(card, stability_figure(card), options.out)
     if options.json:
-        print_json(card)
+        print_json(card.as_json())
     else:
         _print(card)
-        print(f"\n{card['paragraph']}\n\n{options.out}: card.json, card.pdf, card.svg, card.png")
+        print(f"\n{card.paragraph}\n\n{options.out}: card.json, card.pdf, card.svg, card.png")
     return 0
 
 
@@ -144,7 +145,7 @@ def sizes_of(on: Subject, ablation: Ablation, options: argparse.Namespace) -> tu
     return sorted({main, *(max(1, round(share * n_edges)) for share in FRACTIONS)}), main
 
 
-def measured(
+def stability_card(
     options: argparse.Namespace,
     on: Subject,
     methods: Mapping[str, Method],
@@ -152,48 +153,41 @@ def measured(
     search: tuple[Ablation, Objective],
     over: Sequence[str],
     size: tuple[Sequence[int], int],
-) -> dict[str, Any]:
-    """The card's content."""
+) -> StabilityCard:
+    """The card, without its paragraph."""
     from circuitmeter import __version__
 
-    from .stability_runs import compared, method_card
+    from ..scoring.structure.stability_card import StabilityCard
+    from .stability_runs import method_stability, pairs_of_methods
 
     ablation, objective = search
     found, resamples = [], {}
     for done, (name, method) in enumerate(methods.items()):
         _progress(done, len(methods), name)
-        entry, pairs = method_card(
-            on, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
+        entry, pairs = method_stability(
+            on, name, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
         )
-        found.append({"method": name} | entry)
+        found.append(entry)
         resamples[name] = pairs
     _progress(len(methods), len(methods), "")
-    return {
-        "format": 1,
-        "version": __version__,
-        "task": on.task.name,
-        "model": on.model_source,
-        "model_hash": on.model.weights_hash,
-        "data_hash": on.data.hash,
-        "prompts": on.data.n,
-        "n_edges": on.model.graph.n_edges,
-        "ablation": str(ablation),
-        "objective": objective.name,
-        "resamples": options.resamples,
-        "runs": options.runs,
-        "seed": options.seed,
-        "over": list(over),
-        "size": size[1],
-        "methods": found,
-        "comparisons": compared(resamples, size),
-    }
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
+    return StabilityCard(
+        version=__version__,
+        task=on.task.name,
+        model=on.model_source,
+        model_hash=on.model.weights_hash,
+        data_hash=on.data.hash,
+        prompts=on.data.n,
+        n_edges=on.model.graph.n_edges,
+        ablation=str(ablation),
+        objective=objective.name,
+        resamples=options.resamples,
+        runs=options.runs,
+        seed=options.seed,
+        over=tuple(over),
+        size=size[1],
+        methods=tuple(found),
+        comparisons=pairs_of_methods(resamples, size),
+    )
 
 
 def _progress(done: int, of: int, name: str) -> None:
@@ -201,26 +195,24 @@ def _progress(done: int, of: int, name: str) -> None:
         print(f"\r{done} of {of} methods {name:20}", end="\n" if done == of else "", file=sys.stderr, flush=True)
 
 
-def _print(card: Mapping[str, Any]) -> None:
+def _print(card: StabilityCard) -> None:
     """The card for a terminal: one row per method and change at the card's size, comparisons, and what is undefined."""
     from .output import print_table
 
     rows, reasons = [], []
-    for entry in card["methods"]:
-        for what, found in entry["over"].items():
-            if "undefined" in found:
-                reasons.append(f"{entry['method']}, {what}: {found['undefined']}")
+    for entry in card.methods:
+        for what, change in entry.over.items():
+            if change.undefined is not None:
+                reasons.append(f"{entry.method}, {what}: {change.undefined}")
                 continue
-            at = next(point for point in found["points"] if point["size"] == card["size"])
-            names = ("jaccard", "low", "high", "lowest", "rank", "always", "sometimes")
-            rows.append([entry["method"], what, *(at[name] for name in names), entry.get("precision")])
-    on = f"{card['task']}, {card['model']}, {card['ablation']}"
-    print(f"circuits of {card['size']} of {card['n_edges']:,} edges; {on}")
+            at = change.at(card.size)
+            numbers = (at.jaccard, at.low, at.high, at.lowest, at.rank, at.always, at.sometimes)
+            rows.append([entry.method, what, *numbers, entry.precision])
+    on = f"{card.task}, {card.model}, {card.ablation}"
+    print(f"circuits of {card.size} of {card.n_edges:,} edges; {on}")
     columns = ("method", "over", "Jaccard", "low", "high", "2.5 %", "rank", "in 95 %", "in 5 to 95 %", "true edges")
     print_table(columns, rows)
-    for each in card["comparisons"]:
-        print(
-            f"{each['first']} - {each['second']}: {each['difference']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
-        )
+    for each in card.comparisons:
+        print(f"{each.first} - {each.second}: {each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
     for reason in reasons:
         print(reason)

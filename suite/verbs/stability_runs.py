@@ -12,38 +12,44 @@ import numpy as np
 from ..errors import CircuitMeterError, Undefined
 
 if TYPE_CHECKING:
-    from ..circuit import EdgeScores
+    from ..circuit import EdgeScores, Reference
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
     from ..plan.subject import Subject
     from ..scoring.structure.stability import Stability
+    from ..scoring.structure.stability_card import Change, MethodStability, PairOfMethods, PromptByPrompt
 
 ALWAYS, NEVER = 0.95, 0.05
 """An edge in at least this share of circuits is said to be in always; in at most the other, never."""
 
 
-def method_card(
+def method_stability(
     on: Subject,
+    name: str,
     method: Method,
     parameters: Mapping[str, Any],
     search: tuple[Ablation, Objective],
     over: Sequence[str],
     size: tuple[Sequence[int], int],
     amounts: tuple[int, int, int],
-) -> tuple[dict[str, Any], tuple[Stability, np.ndarray] | None]:
+) -> tuple[MethodStability, tuple[Stability, np.ndarray] | None]:
     """The card's entry of a method, and its resamples of prompts with their counts where they were asked for.
 
     Args:
+        name: what the method is called.
         size: the sizes of the curve, and the one of which inclusion and recovery are told.
         amounts: resamples, runs, seed.
     """
+    from ..json_model import plain
     from ..scoring.structure.stability import stability
+    from ..scoring.structure.stability_card import Change, MethodStability
 
     sizes, main = size
     resamples, runs, seed = amounts
     by_prompt, whole = _scores(on, method, parameters, search, over, seed)
-    entry: dict[str, Any] = {"parameters": dict(parameters), "over": {}}
+    truth = on.reference(search[0])
+    changes: dict[str, Change] = {}
     kept = None
     for what in over:
         try:
@@ -52,13 +58,18 @@ def method_card(
             else:
                 variants, counts = _rerun(on, method, parameters, search, what, runs, seed), None
         except CircuitMeterError as error:
-            entry["over"][what] = {"undefined": str(error)}
+            changes[what] = Change(undefined=str(error))
             continue
         found = stability(variants, whole, sizes, counts)
         kept = (found, counts) if what == "prompts" else kept
-        entry["over"][what] = _points(found, on, main)
-    entry |= _against_truth(on, search[0], whole, main, entry["over"])
-    entry["prompt_by_prompt"] = prompt_by_prompt(on, _scores_of(on, whole), main, search)
+        changes[what] = _change(found, on, main, truth)
+    entry = MethodStability(
+        method=name,
+        parameters=plain(parameters),
+        over=changes,
+        **({} if truth is None else _own_recovery(on, whole, main, truth)),
+        prompt_by_prompt=prompt_by_prompt(on, _scores_of(on, whole), main, search),
+    )
     return entry, kept
 
 
@@ -133,51 +144,58 @@ def _rerun(
     return np.stack(found)
 
 
-def _points(found: Stability, on: Subject, main: int) -> dict[str, Any]:
-    """The numbers by size, and how often each edge is in the circuit of the card's size."""
+def _change(found: Stability, on: Subject, main: int, truth: Reference | None) -> Change:
+    """The numbers by size, how often each edge is in the circuit of the card's size, and how well that recovers."""
+    from ..scoring.structure.stability_card import AtSize, Change
+
     names = on.model.graph.named(on.model.graph.exists)
     curves = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank")
     points = []
     for i, size in enumerate(found.sizes.tolist()):
         inclusion = found.inclusion[i]
-        points.append(
-            {"size": size}
-            | {name: float(getattr(found, name)[i]) for name in curves}
-            | {
-                "always": int((inclusion >= ALWAYS).sum()),
-                "sometimes": int(((inclusion > NEVER) & (inclusion < ALWAYS)).sum()),
-            }
+        point = AtSize(
+            size=size,
+            **{name: float(getattr(found, name)[i]) for name in curves},
+            always=int((inclusion >= ALWAYS).sum()),
+            sometimes=int(((inclusion > NEVER) & (inclusion < ALWAYS)).sum()),
         )
+        points.append(point)
     at = found.inclusion[found.sizes.tolist().index(main)]
     order = np.argsort(-at, kind="stable")
-    return {"points": points, "inclusion": {names[e]: float(at[e]) for e in order if at[e] > 0}}
+    return Change(
+        points=tuple(points),
+        inclusion={names[e]: float(at[e]) for e in order if at[e] > 0},
+        **({} if truth is None else _recovery_of_inclusion(on, at, truth)),
+    )
 
 
-def _against_truth(
-    on: Subject, ablation: Ablation, whole: np.ndarray, main: int, over: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Where the circuit is certified: the method's area and precision, and those of how often edges are included."""
-    from ..scoring.recovery import recovery
+def _recovery_of_inclusion(on: Subject, inclusion: np.ndarray, truth: Reference) -> dict[str, Any]:
+    """The area under the ROC curve of how often edges are included, and the precision of those that always are."""
+    return {
+        "auroc_of_inclusion": _auroc(on, inclusion, truth),
+        "precision_of_always": _precision(on, inclusion >= ALWAYS, truth),
+    }
+
+
+def _own_recovery(on: Subject, whole: np.ndarray, main: int, truth: Reference) -> dict[str, Any]:
+    """The same two of the method's own scores, and of its circuit of the card's size."""
     from ..scoring.structure.stability import top_edges
 
-    truth = on.reference(ablation)
-    if truth is None:
-        return {}
-    graph = on.model.graph
-    core, optional = truth.core[graph.exists].numpy(), truth.optional[graph.exists].numpy()
-    chosen = top_edges(np.abs(whole)[None], main)[0] & ~optional
-    found = {
-        "auroc": recovery(_scores_of(on, whole), truth)["auroc"],
-        "precision": float(core[chosen].mean()) if chosen.any() else float("nan"),
-    }
-    names = graph.named(graph.exists)
-    for entry in over.values():
-        if "inclusion" in entry:
-            values = np.array([entry["inclusion"].get(name, 0.0) for name in names])
-            certain = (values >= ALWAYS) & ~optional
-            entry["auroc_of_inclusion"] = recovery(_scores_of(on, values), truth)["auroc"]
-            entry["precision_of_always"] = float(core[certain].mean()) if certain.any() else float("nan")
-    return found
+    chosen = top_edges(np.abs(whole)[None], main)[0]
+    return {"auroc": _auroc(on, whole, truth), "precision": _precision(on, chosen, truth)}
+
+
+def _auroc(on: Subject, scores: np.ndarray, truth: Reference) -> float:
+    from ..scoring.recovery import recovery
+
+    return recovery(_scores_of(on, scores), truth)["auroc"]
+
+
+def _precision(on: Subject, chosen: np.ndarray, truth: Reference) -> float:
+    """Of the edges chosen that are not optional, the share that are true; NaN where there are none."""
+    exists = on.model.graph.exists
+    counted = chosen & ~truth.optional[exists].numpy()
+    return float(truth.core[exists].numpy()[counted].mean()) if counted.any() else float("nan")
 
 
 def _scores_of(on: Subject, values: np.ndarray) -> EdgeScores:
@@ -191,33 +209,35 @@ def _scores_of(on: Subject, values: np.ndarray) -> EdgeScores:
     return EdgeScores(graph, scores)
 
 
-def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]) -> dict[str, Any]:
+def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]) -> PromptByPrompt:
     """The circuit's faithfulness on each held-out prompt: quantiles, and the share of prompts below one half."""
     from ..circuit import top_n
     from ..intervention.faithfulness import measure
     from ..intervention.setting import Cut
+    from ..scoring.structure.stability_card import PromptByPrompt
 
     ablation, objective = search
     data = on.held_out or on.data
     measured = measure(on.model, data, [top_n(scores, size)], Cut(ablation), objective)
     if reason := measured.undefined("cut-graph"):
-        return {"undefined": reason}
+        return PromptByPrompt(undefined=reason)
     nothing = measured.reference("cut-graph")
     ratios = ((measured.circuits[0] - nothing) / (measured.full - nothing)).numpy()
     ratios = np.sort(ratios[np.isfinite(ratios)])
-    return {
-        "faithfulness": float(measured.faithfulness()[0]),
-        "quantiles": {f"{q:g}": float(np.quantile(ratios, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
-        "below_half": float((ratios < 0.5).mean()),
-        "prompts": len(ratios),
-    }
+    return PromptByPrompt(
+        faithfulness=float(measured.faithfulness()[0]),
+        quantiles={f"{q:g}": float(np.quantile(ratios, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        below_half=float((ratios < 0.5).mean()),
+        prompts=len(ratios),
+    )
 
 
-def compared(
+def pairs_of_methods(
     resamples: Mapping[str, tuple[Stability, np.ndarray] | None], size: tuple[Sequence[int], int]
-) -> list[dict[str, Any]]:
+) -> tuple[PairOfMethods, ...]:
     """Each two methods' difference in the Jaccard index over prompts at the card's size, with a paired interval."""
     from ..scoring.structure.stability import difference
+    from ..scoring.structure.stability_card import PairOfMethods
 
     at = list(size[0]).index(size[1])
     known = {name: each for name, each in resamples.items() if each is not None}
@@ -225,8 +245,8 @@ def compared(
     for first, second in combinations(known, 2):
         (one, counts), (other, _) = known[first], known[second]
         gap, low, high = difference(_only(one, at), _only(other, at), counts)[0]
-        found.append({"first": first, "second": second, "difference": gap, "low": low, "high": high})
-    return found
+        found.append(PairOfMethods(first=first, second=second, difference=gap, low=low, high=high))
+    return tuple(found)
 
 
 def _only(found: Stability, at: int) -> Stability:
