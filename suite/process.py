@@ -20,7 +20,7 @@ from contextlib import suppress
 from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import CircuitMeterError, one_line
 
@@ -142,7 +142,7 @@ def _understood(head: dict[str, Any], pipe: Connection) -> bytes:
         case {"exit": status}:
             raise Ended("killed", f"the method called sys.exit({status})")
         case _:
-            raise Raised(head["error"], head["message"], head["trace"])
+            raise Raised(*head["raised"])
 
 
 def _answer(pipe: Connection, function: Callable[..., bytes], arguments: tuple[Any, ...]) -> None:
@@ -156,7 +156,7 @@ def _answer(pipe: Connection, function: Callable[..., bytes], arguments: tuple[A
     except SystemExit as error:
         head = {"exit": one_line(repr(error.code), 80)}
     except BaseException as error:  # whatever it is, it is the answer to give
-        head = told(error)
+        head = {"raised": told(error)}
     if os.getpid() != own:  # a copy that the function forked, which has nothing to say
         os._exit(0)
     with suppress(OSError):
@@ -166,10 +166,18 @@ def _answer(pipe: Connection, function: Callable[..., bytes], arguments: tuple[A
     pipe.close()
 
 
-def told(error: BaseException) -> dict[str, Any]:
-    """An error as JSON: its class, its message, and the last lines of its traceback, all of them bounded."""
+class Told(NamedTuple):
+    """An error as another process can be told it: its class, its message, and the lines of its traceback."""
+
+    error: str
+    message: str
+    trace: list[str]
+
+
+def told(error: BaseException) -> Told:
+    """What is told of an error, all of it bounded: of its traceback the first and the last lines."""
     lines = [one_line(line, 200) for line in "".join(traceback.format_exception(error)).splitlines()]
-    return {"error": type(error).__name__, "message": one_line(str(error)), "trace": lines[:5] + lines[5:][-45:]}
+    return Told(type(error).__name__, one_line(str(error)), lines[:5] + lines[5:][-45:])
 
 
 def _prepare() -> None:

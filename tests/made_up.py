@@ -1,7 +1,17 @@
-"""A made-up certificate that holds everything a certificate must."""
+"""A made-up certificate, and a made-up environment, that hold everything they must."""
 
 from circuitmeter.ground_truth.certificate import Certificate, Claim, StatedDomain
 from circuitmeter.suite.model.stated_graph import StatedGraph
+from circuitmeter.suite.store.record import Environment
+
+ENVIRONMENT = Environment(
+    python={"implementation": "CPython", "version": "3.11.7"}, platform="Linux", processor={"name": "x86", "cores": 2},
+    torch={
+        "version": "2.13.0", "commit": None, "cuda": None, "rocm": None, "blas": None, "onednn": True,
+        "kernels": "AVX2", "threads": 1, "threads_between": 1, "float32_matmul_precision": "highest",
+    },
+    variables={}, commit=None, packages={"numpy": "2.4.6"},
+)  # fmt: skip
 
 
 def certificate(graph, claims, structural=()):

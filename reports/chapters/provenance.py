@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
-from ...suite.store.record import Benchmark
+from ...suite.store.record import Benchmark, Environment
 from ..page.table import Cell, Table, counted, text_cell
 from ..read.results import Results
 from ..read.tables import flat, provenance_table
@@ -88,11 +87,11 @@ def provenance(table: pd.DataFrame) -> Table:
 _SHOWN = ("processor.name", "python.version", "torch.version", "torch.blas", "torch.kernels", "torch.threads")
 
 
-def environments(made_in: Mapping[str, Mapping[str, Any]], named: Mapping[str | None, int]) -> Table:
+def environments(made_in: Mapping[str, Environment], named: Mapping[str | None, int]) -> Table:
     """What cells were computed in; every entry, the versions of all packages among them, is in the data.
 
     Args:
-        made_in: hash -> environment (``run.environment``).
+        made_in: hash -> environment .
         named: hash -> how many cells name it.
     """
     entries = {name: dict(flat(environment)) for name, environment in made_in.items()}

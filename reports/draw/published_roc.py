@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..read.published import Level, PublishedCurve
 from .panels import FRACTION_TICKS, legend, legend_height, nothing, outer, panels
 from .style import looks, styled
 
 
 @styled
-def published_roc(curves: Sequence[Mapping[str, Any]], level: str = "edge") -> Figure:
-    """One panel per task, objective and ablation; open markers are published points, steps the area below them.
-
-    Args:
-        curves: ``manifest.curves()``.
-        level: ``edge`` or ``node``.
-    """
+def published_roc(curves: Sequence[PublishedCurve], level: Level = "edge") -> Figure:
+    """One panel per task, objective and ablation; open markers are published points, steps the area below them."""
     if not curves:
         return nothing("The paper's points were not released.")
     titles = list(dict.fromkeys(map(_title, curves)))
-    styles = looks(curve["method"] for curve in curves)
+    styles = looks(curve.method for curve in curves)
     figure, axes = panels(titles, 1.75, columns=4, extra=legend_height(list(styles), len(titles)))
-    first = 1 if level == "edge" else 3
     for title, (ax, left, bottom) in zip(titles, outer(axes, columns=4), strict=True):
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=1)
         for curve in (curve for curve in curves if _title(curve) == title):
-            look = styles[curve["method"]]
-            points = np.array(sorted((point[first], point[first + 1]) for point in curve["points"]))
+            look = styles[curve.method]
+            points = np.array(sorted(point.rates(level) for point in curve.points))
             best = np.maximum.accumulate(points[:, 1])
             steps = {"color": look.color, "lw": 0.9, "ls": look.line, "drawstyle": "steps-post", "zorder": 2}
             ax.plot([0, *points[:, 0], 1], [0, *best, best[-1]], **steps)
@@ -46,6 +40,6 @@ def published_roc(curves: Sequence[Mapping[str, Any]], level: str = "edge") -> F
     return figure
 
 
-def _title(curve: Mapping[str, Any]) -> str:
-    objective = curve["objective"].replace("_", " ")
-    return fill(f"{curve['task']}, {curve['ablation']}, {objective}", 22)  # what a panel of four is wide enough for
+def _title(curve: PublishedCurve) -> str:
+    objective = curve.objective.replace("_", " ")
+    return fill(f"{curve.task}, {curve.ablation}, {objective}", 22)  # what a panel of four is wide enough for

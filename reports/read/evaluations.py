@@ -6,7 +6,7 @@ with which the circuit was found, and ``evaluation_ablation``, with which it was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
 from ...suite.store.record import EvaluationRecord, Record
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, Runs, cell_columns, groups
+from .tables import CELL_COLUMNS, CellColumns, Runs, cell_columns, groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -52,7 +52,7 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
     ``undefined`` (why the setting has no meaning there, or None), the full model's value, that of ``nothing``, the
     circuit's, its ``faithfulness`` (1: the full model; NaN: not defined), ``uncertain``.
     """
-    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    cells = {cell.key: cell for cell in cell_columns(records)}
     columns: dict[str, list] = {name: [] for name in COLUMNS}
     done = [found for found in evaluations if found.done and found.identity.cell in cells]
     for found in sorted(done, key=lambda found: (found.identity.evaluation_version, found.key)):
@@ -62,7 +62,7 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
     return _in_order(table.drop_duplicates(which, keep="last"))
 
 
-def _add(columns: dict[str, list], cell: Mapping[str, Any], found: EvaluationRecord) -> None:
+def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord) -> None:
     """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
     circuits = found.circuits
     notes = [", ".join(f"{name}={value}" for name, value in circuit.label.items()) for circuit in circuits]
@@ -71,7 +71,7 @@ def _add(columns: dict[str, list], cell: Mapping[str, Any], found: EvaluationRec
         "circuit_label": notes,
     }
     of_circuits["circuit_edges"] = [circuit.n_edges for circuit in circuits]
-    fixed = {**cell, "selection": found.identity.selection, "split": found.split}
+    fixed = {**cell._asdict(), "selection": found.identity.selection, "split": found.split}
     for row in found.rows:
         same = {**fixed, **_levels(row.setting)}
         same |= {name: getattr(row, name) for name in ("undefined", "full", "nothing", "uncertain")}
@@ -86,14 +86,14 @@ def template_table(records: Sequence[Record], evaluations: Iterable[EvaluationRe
 
     Of evaluations that tell it (``by_template``). Columns as of ``evaluation_table``, and ``template``, a number.
     """
-    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    cells = {cell.key: cell for cell in cell_columns(records)}
     rows = []
     for found in sorted(evaluations, key=lambda found: found.key):
         if not found.done or found.identity.cell not in cells:
             continue
         cell, circuits = cells[found.identity.cell], found.circuits
         for row in found.rows:
-            same = {**cell, "selection": found.identity.selection, "split": found.split}
+            same = {**cell._asdict(), "selection": found.identity.selection, "split": found.split}
             same |= _levels(row.setting)
             for number, values in row.by_template.items():
                 for circuit, value in zip(circuits, values, strict=True):

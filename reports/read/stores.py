@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...ground_truth.certificate import Certificate
 from ...suite.errors import StoreError
-from ...suite.store.record import Benchmark, EvaluationRecord, Record
+from ...suite.store.record import Benchmark, Environment, EvaluationRecord, Record
 from ...suite.store.store import Store
 
 
@@ -61,9 +60,9 @@ class Stores:
         holder = next((store for store in self.stores if store.has_truth(certificate_hash)), self.stores[0])
         return holder.truth(certificate_hash)
 
-    def environments(self) -> dict[str, dict[str, Any]]:
+    def environments(self) -> dict[str, Environment]:
         """Hash -> what cells were computed in; those that were changed are left out, and ``check`` names them."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Environment] = {}
         for store in self.stores:
             for name in store.environment_keys():
                 with suppress(StoreError):

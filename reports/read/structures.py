@@ -68,7 +68,7 @@ def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
         if circuits is None:
             continue
         found = finds(store.scores(record.key), certificate.graph.build(), circuits)
-        rows.append({**columns, "structure": structure, "found": found})
+        rows.append({**columns._asdict(), "structure": structure, "found": found})
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 
 

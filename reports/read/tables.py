@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ...suite.json_model import Kept
 from ...suite.scoring.agreement import holm, paired_test
 from ...suite.scoring.bootstrap import Statistic, interval
 from ...suite.store.record import CircuitRecovery, EvaluationRecord, Record
 from .labels import ORACLE, method_labels, ordered_ablations, ordered_labels, program_of
 
-CELL_COLUMNS = ["key", "task", "model", "program", "method", "label", "ablation", "objective", "seed"]
 COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
 METRICS = [
     *["auroc", "auroc_structural", "auroc_signed", "auroc_signed_structural"],
@@ -34,22 +34,42 @@ METRICS = [
 ]
 
 
-def cell_columns(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The identity columns of each record, with its label.
+class CellColumns(NamedTuple):
+    """What every table says of a cell; ``program`` is what intervals count as one: a task without its variant, and on
+    which model where there are several."""
 
-    ``program`` is what intervals count as one: a task without its variant, and on which model where there are several.
-    """
+    key: str
+    task: str
+    model: str
+    program: str
+    method: str
+    label: str
+    ablation: str
+    objective: str | None
+    seed: int | None
+
+
+CELL_COLUMNS = list(CellColumns._fields)
+
+
+def cell_columns(records: Sequence[Record]) -> list[CellColumns]:
+    """The identity columns of each record, with its label."""
     labels = method_labels({record.key: record.identity for record in records})
     models: dict[str, set[str]] = {}
     for record in records:
         models.setdefault(record.identity.task, set()).add(record.identity.model)
     return [
-        {
-            "key": record.key,
-            "label": labels[record.key],
-            "program": program_of(cell.task) + (f" on {cell.model}" if len(models[cell.task]) > 1 else ""),
-            **{name: getattr(cell, name) for name in ("task", "model", "method", "ablation", "objective", "seed")},
-        }
+        CellColumns(
+            key=record.key,
+            task=cell.task,
+            model=cell.model,
+            program=program_of(cell.task) + (f" on {cell.model}" if len(models[cell.task]) > 1 else ""),
+            method=cell.method,
+            label=labels[record.key],
+            ablation=cell.ablation,
+            objective=cell.objective,
+            seed=cell.seed,
+        )
         for record in records
         for cell in [record.identity]
     ]
@@ -74,9 +94,9 @@ def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
             continue
         for truth_ablation, metrics in record.recovery.items():
             scores = {name: _number(value) for name, value in metrics}
-            truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell["ablation"]}
+            truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell.ablation}
             truth["certificate"] = record.identity.truth
-            rows.append({**cell, **truth, "n_edges": record.n_edges, **scores, **_cost(record)})
+            rows.append({**cell._asdict(), **truth, "n_edges": record.n_edges, **scores, **_cost(record)})
     columns = [*CELL_COLUMNS, "truth_ablation", "own", "certificate", "n_edges", *METRICS, *COST_COLUMNS]
     table = pd.DataFrame(rows, columns=columns if not rows else None)
     extra = [name for name in table.columns if name not in columns]
@@ -88,10 +108,11 @@ def circuit_table(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for cell, record in zip(cell_columns(records), records, strict=True):
         for index, circuit in enumerate(record.circuits):
-            found = circuit.recovery.get(cell["ablation"], CircuitRecovery())
+            found = circuit.recovery.get(cell.ablation, CircuitRecovery())
             rates = {name: _number(getattr(found, name)) for name in ("precision", "recall", "f1", "tpr", "fpr")}
             note = ", ".join(f"{name}={value}" for name, value in circuit.label.items())
-            rows.append({**cell, "circuit": index, "circuit_label": note, "circuit_edges": circuit.n_edges, **rates})
+            about = {"circuit": index, "circuit_label": note, "circuit_edges": circuit.n_edges}
+            rows.append({**cell._asdict(), **about, **rates})
     columns = [*CELL_COLUMNS, "circuit", "circuit_label", "circuit_edges", "precision", "recall", "f1", "tpr", "fpr"]
     return _in_order(pd.DataFrame(rows, columns=columns), ["ablation"])
 
@@ -105,7 +126,7 @@ def failure_table(
         evaluations: those that went wrong have rows of their own, of kind ``evaluation: ...``.
         damaged: key -> in what way a cell is not what was written; what it was of cannot be read.
     """
-    cells = {cell["key"]: cell for cell in cell_columns(records)}
+    cells = {cell.key: cell for cell in cell_columns(records)}
     failed: list[tuple[str, str, Record | EvaluationRecord]] = []
     failed += [(record.key, "", record) for record in records if not record.done]
     failed += [
@@ -114,7 +135,7 @@ def failure_table(
         if not found.done and found.identity.cell in cells
     ]
     rows = [
-        {**cells[key], "kind": f"{where}{found.kind}", "reason": found.reason or "no reason was recorded"}
+        {**cells[key]._asdict(), "kind": f"{where}{found.kind}", "reason": found.reason or "no reason was recorded"}
         for key, where, found in failed
     ]
     unknown = dict.fromkeys(CELL_COLUMNS, "") | {"kind": "damaged", "seed": None}
@@ -323,16 +344,20 @@ def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row per provenance entry and value, with the number of cells that have it: mixed versions show."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
-        for name, value in flat(record.provenance.as_json()):
+        for name, value in flat(record.provenance):
             counts[name, str(value)] = counts.get((name, str(value)), 0) + 1
     rows = [{"name": name, "value": value, "cells": cells} for (name, value), cells in sorted(counts.items())]
     return pd.DataFrame(rows, columns=["name", "value", "cells"])
 
 
-def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The values of nested mappings, each with the names on the way to it: ``versions.torch``."""
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
+def flat(part: Kept, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that a part of a file gives, each with the names on the way to it: ``versions.torch``."""
+    for name, value in part:
+        if name not in part.model_fields_set:
+            continue
+        if isinstance(value, Kept):
             yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, Mapping):
+            yield from ((f"{prefix}{name}.{key}", each) for key, each in value.items())
         else:
             yield f"{prefix}{name}", value

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...suite.json_model import Values
+from ..read.published import WhichCurve
+
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+
+Scalar = str | bool | int | float
+Where = dict[str, Scalar | list[Scalar]]
+"""Column, or parameter of a method -> its value, or several."""
 
 TableName = Literal[
     "recovery",
@@ -34,9 +41,9 @@ class Part(BaseModel):
 
     model_config = _STRICT
     name: str = Field(pattern=r"^[a-z0-9-]+$")
-    benchmark: str | dict[str, Any]
+    benchmark: str | Values
     model: str | None = None
-    elsewhere: dict[str, Any] | None = None
+    elsewhere: Values | None = None
 
 
 class Points(BaseModel):
@@ -46,7 +53,7 @@ class Points(BaseModel):
     """
 
     model_config = _STRICT
-    where: dict[str, str]
+    where: WhichCurve
     kind: Literal["edge", "node", "cpr", "cmd"]
 
 
@@ -58,7 +65,7 @@ class Measured(BaseModel):
 
     model_config = _STRICT
     table: TableName
-    where: dict[str, Any] = Field(default_factory=dict)
+    where: Where = Field(default_factory=dict)
     column: str
     statistic: Literal["mean", "median", "max", "min", "count"] = "mean"
 
@@ -92,9 +99,9 @@ class Table(BaseModel):
     source: str
     tolerance: float = 0.0005
     part: str | None = None
-    rows: dict[str, dict[str, str]] = Field(default_factory=dict)
+    rows: dict[str, WhichCurve] = Field(default_factory=dict)
     measured: Measured | None = None
-    names: dict[str, Any] = Field(default_factory=dict)
+    names: dict[str, Scalar] = Field(default_factory=dict)
 
     def filled(self, group: str, row: str, column: str) -> Measured | None:
         """Where the number of one entry is taken of."""
@@ -102,11 +109,11 @@ class Table(BaseModel):
             return None
         places = {"{group}": group, "{row}": row, "{column}": column}
 
-        def put(wanted: Any) -> Any:
+        def put(wanted: Scalar | list[Scalar]) -> Scalar | list[Scalar]:
             found = places.get(wanted, wanted) if isinstance(wanted, str) else wanted
             return self.names.get(found, found) if isinstance(found, str) else found
 
-        where = {put(name): put(wanted) for name, wanted in self.measured.where.items()}
+        where = {str(put(name)): put(wanted) for name, wanted in self.measured.where.items()}
         return self.measured.model_copy(update={"where": where, "column": put(self.measured.column)})
 
 
@@ -138,7 +145,7 @@ class Drawing(BaseModel):
     title: str
     caption: str
     table: TableName | None = None
-    where: dict[str, Any] = Field(default_factory=dict)
+    where: Where = Field(default_factory=dict)
     panel: str = ""
     series: str = "label"
     x: str

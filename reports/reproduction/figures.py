@@ -17,6 +17,7 @@ from ..draw.histogram import histogram
 from ..draw.lines import lines
 from ..draw.matrix import matrix
 from ..draw.scatter import scatter
+from ..read.published import RowsFile
 from .entries import Drawing
 from .manifest import Manifest
 from .measured import Tables
@@ -94,7 +95,7 @@ def reported_frame(manifest: Manifest, drawing: Drawing) -> pd.DataFrame:
     """What the paper reports, in ``COLUMNS``: the rows of a file beside its manifest."""
     if drawing.reported is None:
         return pd.DataFrame(columns=COLUMNS)
-    rows = manifest.read(drawing.reported)["rows"]
+    rows = manifest.read(RowsFile, drawing.reported).rows
     found = pd.DataFrame(rows, columns=["panel", "series", "x", "y"])
     for name in ("panel", "series"):
         found[name] = found[name].map(lambda text: drawing.names.get(text, text))

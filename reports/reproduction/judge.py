@@ -12,6 +12,7 @@ import pandas as pd
 from ...suite.model.load import hub
 from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
 from ..page.table import Cell, Table, number, number_cell, text_cell
+from ..read.published import PublishedCurve
 from .entries import Points, Value
 from .manifest import Manifest
 from .measured import Tables
@@ -91,7 +92,9 @@ def _missing(value: Value, wanted: str | None, model: str | None) -> str:
     return "the store holds no such result"
 
 
-def _ours(value: Value, curves: Sequence[dict], tables: Tables | None, model: str | None) -> tuple[float | None, str]:
+def _ours(
+    value: Value, curves: Sequence[PublishedCurve], tables: Tables | None, model: str | None
+) -> tuple[float | None, str]:
     if value.points:
         return published_area(value.points, curves), "from the paper's own points"
     if tables is None or value.measured is None:
@@ -99,17 +102,17 @@ def _ours(value: Value, curves: Sequence[dict], tables: Tables | None, model: st
     return tables.number(value.measured, model), "measured here"
 
 
-def published_area(points: Points, curves: Iterable[dict]) -> float | None:
+def published_area(points: Points, curves: Iterable[PublishedCurve]) -> float | None:
     """The area under a published curve as its paper takes it, from its points; None where it was not released."""
     for curve in curves:
-        if all(curve.get(name) == wanted for name, wanted in points.where.items()):
-            if points.kind in ("cpr", "cmd"):
-                return (cpr if points.kind == "cpr" else cmd)(*zip(*curve["faithfulness"], strict=True))
+        if points.where.fits(curve):
+            if points.kind == "cpr" or points.kind == "cmd":
+                return (cpr if points.kind == "cpr" else cmd)(*zip(*curve.faithfulness, strict=True))
             # The ACDC paper leaves out its own runs at smaller thresholds; other methods' scores are no thresholds.
-            smallest = ACDC_SMALLEST_THRESHOLD * (1 - 1e-6) if curve["method"] == "acdc" else float("-inf")
-            kept = [point for point in curve["points"] if point[0] is None or point[0] >= smallest]
-            first = 1 if points.kind == "edge" else 3
-            return pessimistic_auc([point[first] for point in kept], [point[first + 1] for point in kept])
+            smallest = ACDC_SMALLEST_THRESHOLD * (1 - 1e-6) if curve.method == "acdc" else float("-inf")
+            kept = [point for point in curve.points if point.threshold is None or point.threshold >= smallest]
+            rates = [point.rates(points.kind) for point in kept]
+            return pessimistic_auc([fpr for fpr, _ in rates], [tpr for _, tpr in rates])
     return None
 
 

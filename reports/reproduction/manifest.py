@@ -31,19 +31,20 @@ Manifests are ``papers/NAME.toml``; files that they name are in ``papers/NAME/``
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...suite.errors import SpecError, unknown
+from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
 from .entries import Card, Drawing, Note, Part, Points, Shown, Table, Value
 
 EXTENSION = ".toml"
+Beside = TypeVar("Beside", CurvesFile, RowsFile, TablesFile)
 
 
 class Manifest(BaseModel):
@@ -76,15 +77,15 @@ class Manifest(BaseModel):
         ordered = sorted(found, key=lambda text: [known.get(part, len(known)) for part in str(text).split(", ")])
         return {text: i for i, text in enumerate(ordered)}
 
-    def spelled_curves(self) -> list[dict[str, Any]]:
+    def spelled_curves(self) -> list[PublishedCurve]:
         """The published curves that have points, in the paper's order and spelling."""
         curves = [
-            {**curve, "method": self.spelled(curve["method"]), "task": self.spelled(curve["task"])}
+            curve.model_copy(update={"method": self.spelled(curve.method), "task": self.spelled(curve.task)})
             for curve in self.curves()
-            if "points" in curve
+            if curve.points
         ]
-        tasks, methods = (self.in_order(curve[name] for curve in curves) for name in ("task", "method"))
-        return sorted(curves, key=lambda curve: (tasks[curve["task"]], methods[curve["method"]]))
+        tasks, methods = (self.in_order(getattr(curve, name) for curve in curves) for name in ("task", "method"))
+        return sorted(curves, key=lambda curve: (tasks[curve.task], methods[curve.method]))
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -109,27 +110,23 @@ class Manifest(BaseModel):
         wanted = sorted({each.model for each in parts if each.model} - {model})
         return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 
-    def curves(self) -> list[dict[str, Any]]:
-        """The published curves: each has a method, an ablation, a task, an objective, and points."""
-        found = []
-        for name in self.points:
-            contents = self.read(name)
-            found += [{"method": "acdc", "ablation": "corrupted", **curve} for curve in contents["curves"]]
-        return found
+    def curves(self) -> list[PublishedCurve]:
+        """The published curves."""
+        return [curve for name in self.points for curve in self.read(CurvesFile, name).curves]
 
-    def read(self, name: str) -> dict[str, Any]:
-        """A JSON file beside the manifest."""
-        return json.loads(folder().joinpath(self.name, name).read_text(encoding="utf-8"))
+    def read(self, kind: type[Beside], name: str) -> Beside:
+        """A JSON file of this kind that is beside the manifest."""
+        return kind.model_validate_json(folder().joinpath(self.name, name).read_text(encoding="utf-8"))
 
     def _of(self, table: Table) -> Iterator[Value]:
-        contents = self.read(table.file)
-        for group, rows in contents["tables"].items():
+        contents = self.read(TablesFile, table.file)
+        for group, rows in contents.tables.items():
             for row, numbers in rows.items():
-                for column, number in zip(contents["columns"], numbers, strict=True):
+                for column, number in zip(contents.columns, numbers, strict=True):
                     if number is not None:
                         yield self._entry(table, group, row, column, number)
 
-    def _entry(self, table: Table, group: str, row: str, column: Any, number: float) -> Value:
+    def _entry(self, table: Table, group: str, row: str, column: str | tuple[str, str], number: float) -> Value:
         """The value of one entry; of a table of areas a column is (level, method), and the group an ablation."""
         same: dict[str, Any] = {
             "reported": number,
@@ -137,13 +134,14 @@ class Manifest(BaseModel):
             "source": table.source,
             "part": table.part,
         }
-        if not table.rows:
+        if isinstance(column, str):
             about: dict[str, Any] = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
             return Value(**same, **about, measured=table.filled(group, row, column))
         level, method = column
-        where = {**table.rows[row], "method": method, "ablation": group}
+        where = table.rows[row].model_copy(update={"method": method, "ablation": group})
         about = {"name": f"{group}, {level}: {row}, {method}", "group": f"{group}, {level}", "row": row}
-        return Value(**same, **about, series=method, points=Points(where=where, kind=level.removesuffix("s")))
+        points = Points.model_validate({"where": where, "kind": level.removesuffix("s")})
+        return Value(**same, **about, series=method, points=points)
 
 
 def folder():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -14,11 +14,12 @@ from scipy import stats
 
 from ..read.evaluations import area_table, template_table, usual
 from ..read.results import Results
-from ..read.tables import CELL_COLUMNS, cell_columns, circuit_table, program_of
-from .entries import Measured
+from ..read.tables import CELL_COLUMNS, CellColumns, cell_columns, circuit_table, program_of
+from .entries import Measured, Where
 
 if TYPE_CHECKING:
     from ...suite.circuit import EdgeScores, Reference
+    from ...suite.store.record import Record
 
 CLOSE = 1e-9
 OVERLAP_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -52,7 +53,7 @@ class Tables:
         """The table of this name."""
         return getattr(self, name)
 
-    def rows(self, name: str, where: Mapping[str, Any]) -> pd.DataFrame:
+    def rows(self, name: str, where: Where) -> pd.DataFrame:
         """The rows of a table for which every column, or parameter of the method, has the value or one of those given.
 
         A number is matched up to rounding; a text of a column of words by equality.
@@ -131,14 +132,9 @@ class Tables:
     @cached_property
     def costs(self) -> pd.DataFrame:
         """A row a finished cell: ``seconds``, ``passes``, and both as multiples of EAP's on the same task and model."""
-        done = [record for record in self.results.records if record.done]
         rows = [
-            {
-                **cell,
-                "seconds": record.cost.seconds,
-                "passes": (record.cost.forward or 0) + (record.cost.backward or 0),
-            }
-            for cell, record in zip(cell_columns(done), done, strict=True)
+            (*cell, record.cost.seconds, (record.cost.forward or 0) + (record.cost.backward or 0))
+            for cell, record in self._done
         ]
         table = pd.DataFrame(rows, columns=[*CELL_COLUMNS, "seconds", "passes"]).astype({"seconds": float})
         eap = table[table["method"] == "eap"].groupby(["task", "model"])[["seconds", "passes"]].mean()
@@ -155,10 +151,8 @@ class Tables:
         """
         found = []
         for cell, reference in self._beside_exact():
-            score, effect = self._flat(cell["key"]), self._flat(reference["key"])
-            found.append(
-                pd.DataFrame({**{name: cell[name] for name in CELL_COLUMNS}, "score": score, "effect": effect})
-            )
+            score, effect = self._flat(cell.key), self._flat(reference)
+            found.append(pd.DataFrame({**cell._asdict(), "score": score, "effect": effect}))
         columns = [*CELL_COLUMNS, "score", "effect"]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
@@ -170,13 +164,13 @@ class Tables:
         """
         rows = []
         for cell, reference in self._beside_exact():
-            score, effect = self._flat(cell["key"]), self._flat(reference["key"])
+            score, effect = self._flat(cell.key), self._flat(reference)
             measures = dict.fromkeys(("pearson", "spearman", "slope", "r2"), float("nan"))
             if np.ptp(score) > 0 and np.ptp(effect) > 0:
                 line = stats.linregress(effect, score)
                 rank = stats.spearmanr(np.abs(effect), np.abs(score)).statistic
                 measures = {"pearson": line.rvalue, "spearman": rank, "slope": line.slope, "r2": line.rvalue**2}
-            rows.append({**cell, **measures, "n_edges": len(score)})
+            rows.append({**cell._asdict(), **measures, "n_edges": len(score)})
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "pearson", "spearman", "slope", "r2", "n_edges"])
 
     @cached_property
@@ -187,20 +181,21 @@ class Tables:
         ``share`` of the edges; ``differ`` says in what the two cells differ: ``method`` (or its parameters), ``task``,
         ``seed``, several, or ``nothing``. Columns of the second cell end in ``_2``. Both orders are rows.
         """
-        cells = [cell for cell in self._done() if cell["method"] != "truth"]
-        chosen = {cell["key"]: self._circuits(cell["key"]) for cell in cells}
+        cells = [(cell, record.identity.graph) for cell, record in self._done if cell.method != "truth"]
+        chosen = {cell.key: self._circuits(cell.key) for cell, _ in cells}
         rows = []
-        for first, second in (*combinations(cells, 2), *((cell, cell) for cell in cells)):
-            if (first["graph"], first["ablation"]) != (second["graph"], second["ablation"]):
+        for (first, graph), (second, its) in (*combinations(cells, 2), *((each, each) for each in cells)):
+            if (graph, first.ablation) != (its, second.ablation):
                 continue
-            settings = [self._parameters[cell["key"]] for cell in (first, second)]
+            settings = [self._parameters[cell.key] for cell in (first, second)]
             differ = ["method"] * (settings[0] != settings[1])
-            differ += [name for name in ("task", "seed") if first[name] != second[name]]
-            for share, a, b in zip(OVERLAP_SHARES, chosen[first["key"]], chosen[second["key"]], strict=True):
+            differ += [name for name in ("task", "seed") if getattr(first, name) != getattr(second, name)]
+            for share, a, b in zip(OVERLAP_SHARES, chosen[first.key], chosen[second.key], strict=True):
                 for level, iou in (("edges", _iou(a, b)), ("nodes", _iou(a.any(1), b.any(1)))):
                     same = {"share": share, "differ": ", ".join(differ) or "nothing", "level": level, "iou": iou}
                     for x, y in ((first, second), (second, first))[: 2 if differ else 1]:
-                        rows.append({**x, **{f"{name}_2": y[name] for name in ("method", "task", "seed")}, **same})
+                        other = {"graph": graph, "method_2": y.method, "task_2": y.task, "seed_2": y.seed}
+                        rows.append({**x._asdict(), **other, **same})
         columns = [*CELL_COLUMNS, "graph", "method_2", "task_2", "seed_2", "share", "differ", "level", "iou"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -221,7 +216,8 @@ class Tables:
                 for level, a, b in (("node", edges.any(1) & head, core.any(1) & head), ("edge", edges, core)):
                     hit = float((a & b).sum())
                     rates = {"precision": hit / max(a.sum(), 1), "recall": hit / b.sum()}
-                    rows.append({**cell, "panel": f"{cell['program']}, {level}", "n": n, **rates})
+                    place = {"graph": reference.graph.hash, "panel": f"{cell.program}, {level}", "n": n}
+                    rows.append({**cell._asdict(), **place, **rates})
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "graph", "panel", "n", "precision", "recall"])
 
     @cached_property
@@ -235,29 +231,28 @@ class Tables:
             labels, values = reference.core[exists].numpy(), np.abs(floor(scores.values[exists].numpy()))
             curve = roc_curve(labels, values)
             points = {"fpr": curve.false_positive_rate, "tpr": curve.true_positive_rate, "auroc": auroc(labels, values)}
-            found.append(pd.DataFrame({**cell, **points}))
+            found.append(pd.DataFrame({**cell._asdict(), "graph": reference.graph.hash, **points}))
         columns = [*CELL_COLUMNS, "graph", "fpr", "tpr", "auroc"]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
-    def _by_hand(self) -> Iterable[tuple[dict[str, Any], Reference, EdgeScores]]:
+    def _by_hand(self) -> Iterable[tuple[CellColumns, Reference, EdgeScores]]:
         """Cells whose model and task have a published circuit, with it and their scores."""
         from ...ground_truth import manual
         from ...suite.circuit import EdgeScores
 
-        for cell in self._done():
-            name = MANUAL.get(program_of(cell["task"]))
+        for cell, record in self._done:
+            name = MANUAL.get(program_of(cell.task))
             reference = manual.load(name) if name else None
-            if reference is not None and reference.graph.hash == cell["graph"]:
-                yield cell, reference, EdgeScores(reference.graph, _tensor(self.results.store.scores(cell["key"])))
+            if reference is not None and reference.graph.hash == record.identity.graph:
+                yield cell, reference, EdgeScores(reference.graph, _tensor(self.results.store.scores(cell.key)))
 
     @cached_property
     def reports(self) -> pd.DataFrame:
         """A row a cell and part of the report that its method gives of itself: DiscoGP's weights, edges and both."""
         rows = []
-        done = [record for record in self.results.records if record.done]
-        for cell, record in zip(cell_columns(done), done, strict=True):
+        for cell, record in self._done:
             found: Any = record.diagnostics.get("report") or {}
-            rows += [{**cell, "of": part, **numbers} for part, numbers in found.items()]
+            rows += [{**cell._asdict(), "of": part, **numbers} for part, numbers in found.items()]
         measures = ["accuracy", "complement_accuracy", "kl", "weight_density", "edge_density", "chance"]
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "of", *measures])
 
@@ -273,19 +268,23 @@ class Tables:
     def _n_edges(self) -> dict[str, int]:
         return {record.key: record.n_edges for record in self.results.records if record.n_edges is not None}
 
-    def _done(self) -> list[dict[str, Any]]:
-        """The finished cells' columns, and the hash of the graph that their scores are on."""
+    @cached_property
+    def _done(self) -> list[tuple[CellColumns, Record]]:
+        """The finished cells' columns and records."""
         done = [record for record in self.results.records if record.done]
-        return [{**cell, "graph": record.identity.graph} for cell, record in zip(cell_columns(done), done, strict=True)]
+        return list(zip(cell_columns(done), done, strict=True))
 
-    def _beside_exact(self) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
-        cells = self._done()
-        names = ("task", "graph", "ablation", "objective")
-        exact = {tuple(cell[name] for name in names): cell for cell in cells if cell["method"] == "exact"}
-        for cell in cells:
-            reference = exact.get(tuple(cell[name] for name in names))
-            if reference is not None and cell["method"] != "exact":
-                yield {name: cell[name] for name in CELL_COLUMNS}, reference
+    def _beside_exact(self) -> Iterable[tuple[CellColumns, str]]:
+        """Cells beside which ``exact`` ran, with the key of its cell."""
+
+        def same(record: Record) -> tuple[str, str, str, str | None]:
+            cell = record.identity
+            return cell.task, cell.graph, cell.ablation, cell.objective
+
+        exact = {same(record): record.key for cell, record in self._done if cell.method == "exact"}
+        for cell, record in self._done:
+            if same(record) in exact and cell.method != "exact":
+                yield cell, exact[same(record)]
 
     def _flat(self, key: str) -> np.ndarray:
         """A cell's scores, float64 [n_edges]."""

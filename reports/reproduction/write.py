@@ -21,6 +21,7 @@ from ..draw.render import Progress
 from ..page import markup
 from ..page.page import Section, page
 from ..page.table import Table
+from ..read.published import Level
 from ..read.results import Results, read, within
 from .figures import drawer
 from .judge import Judged, counted, judge, verdict_frame, verdict_table
@@ -109,7 +110,8 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
         plots.append(Plot("beside", "Reported and reproduced", caption, draw))
     if curves := manifest.spelled_curves():
         caption = "The points that were released with the paper; steps bound the area that it prints."
-        for level in ("edge", "node"):
+        levels: tuple[Level, ...] = ("edge", "node")
+        for level in levels:
             title = f"Published ROC points, {level}s"
             plots.append(Plot(f"published_{level}s", title, caption, partial(published_roc, curves, level)))
     of_part = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, Undefined
@@ -14,6 +15,7 @@ from ..json_model import plain
 from ..plan.family import Family
 from ..plan.subject import subject_of
 from ..process import call_apart, told
+from .cost import Spent
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import deterministic
 
@@ -25,12 +27,12 @@ _LENGTH = struct.Struct("<Q")
 
 
 def discover_apart(
-    family: Family, on: Subject, device: str, cost: dict[str, Any], seconds: float | None
+    family: Family, on: Subject, device: str, spent: Spent, seconds: float | None
 ) -> tuple[Discovery, ...]:
     """What ``search.discover`` returns for a family, found in a process of its own.
 
     Args:
-        cost: filled with what the search cost, also when it fails.
+        spent: filled with what the search cost, also when it fails.
         seconds: how long the process may take; ``None``: as long as it needs.
 
     Raises:
@@ -46,7 +48,8 @@ def discover_apart(
     answer = call_apart(_search, family, device, seconds=seconds)
     start = _LENGTH.size + _LENGTH.unpack_from(answer)[0]
     head, tensors = json.loads(answer[_LENGTH.size : start]), load(answer[start:])
-    cost.update(head["cost"])
+    for name, value in head["spent"].items():
+        setattr(spent, name, value)
     if head["kind"] == "undefined":
         raise Undefined(head["reason"])
     if head["kind"]:
@@ -66,12 +69,12 @@ def _search(family: Family, device: str) -> bytes:
     """In the process: the search, and its answer or what went wrong as JSON and safetensors."""
     from safetensors.numpy import save
 
-    cost: dict[str, Any] = {}
+    spent = Spent()
     head: dict[str, Any] = {"kind": None, "reason": None, "trace": [], "found": []}
     tensors: dict[str, Any] = {}
     try:
         with deterministic():
-            discoveries = discover_here(family, subject_of(family[0], device), device, cost)
+            discoveries = discover_here(family, subject_of(family[0], device), device, spent)
         for i, discovery in enumerate(discoveries):
             tensors |= {f"{i}.{name}": array for name, array in tensors_of(discovery).items()}
             labels = [plain(native.label) for native in discovery.circuits]
@@ -80,7 +83,7 @@ def _search(family: Family, device: str) -> bytes:
         raise
     except BaseException as error:  # whatever else a user's function raises is the answer to give
         kind, reason = diagnosis(error)
-        trace = [] if isinstance(error, CircuitMeterError) else told(error)["trace"]
+        trace = [] if isinstance(error, CircuitMeterError) else told(error).trace
         tensors, head = {}, head | {"kind": kind, "reason": reason, "trace": trace, "found": []}
-    stated = json.dumps(head | {"cost": cost}).encode()
+    stated = json.dumps(head | {"spent": asdict(spent)}).encode()
     return _LENGTH.pack(len(stated)) + stated + save(tensors)

@@ -7,22 +7,46 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from ..store.record import Cost
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): sets the high-water mark of resident memory to what is resident now
 
 
+@dataclass
+class Spent:
+    """What a piece of work has cost; None before it is known.
+
+    seconds: of the search. forward, backward: plain passes over one example. peak_memory_bytes: of the process where
+    the work was done on a CPU, else what torch allocated on the device.
+    """
+
+    seconds: float | None = None
+    forward: float | None = None
+    backward: float | None = None
+    peak_memory_bytes: int | None = None
+
+    def share(self, n: int, total_seconds: float) -> Cost:
+        """One cell's share of what ``n`` cost together, ``total_seconds`` in all; the peak of memory is everyone's."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        known["total_seconds"] = total_seconds
+        if n > 1:
+            known = {name: value if name == "peak_memory_bytes" else value / n for name, value in known.items()}
+            known["shared_by"] = n
+        return Cost(**known)
+
+
 @contextmanager
-def measure(device: str, cost: dict[str, Any]) -> Iterator[None]:
+def measure_cost(device: str, spent: Spent) -> Iterator[None]:
     """Notes what the block cost, also when it raises.
 
     Args:
         device: as torch names it.
-        cost: is given ``seconds``, ``forward`` and ``backward`` (plain passes over one example) and
-            ``peak_memory_bytes``: of the process where the block ran on a CPU, else what torch allocated on the device.
+        spent: is filled.
     """
     import torch
 
@@ -42,10 +66,9 @@ def measure(device: str, cost: dict[str, Any]) -> Iterator[None]:
             if accelerator:
                 accelerator.synchronize(kind)
         finally:
-            cost["seconds"] = time.perf_counter() - start
-            cost["forward"], cost["backward"] = passes.forward, passes.backward
-            peak = accelerator.max_memory_allocated(kind) if accelerator else _peak_resident_bytes()
-            cost["peak_memory_bytes"] = peak
+            spent.seconds = time.perf_counter() - start
+            spent.forward, spent.backward = passes.forward, passes.backward
+            spent.peak_memory_bytes = accelerator.max_memory_allocated(kind) if accelerator else _peak_resident_bytes()
 
 
 def _peak_resident_bytes() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
 from ..model.content import content_hash
@@ -11,7 +11,7 @@ from ..plan.family import Family
 from ..plan.subject import Subject, forget_subjects
 from ..process import Ended
 from ..users_line import raised
-from .cost import measure
+from .cost import Spent, measure_cost
 from .environment import seed_everything
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Failed(MethodError):
         self.kind, self.trace = kind, trace
 
 
-def discover_here(family: Family, on: Subject, device: str, cost: dict[str, Any]) -> tuple[Discovery, ...]:
+def discover_here(family: Family, on: Subject, device: str, spent: Spent) -> tuple[Discovery, ...]:
     """Runs the method of a family's jobs in this process. Arguments and errors as of ``search.discover``."""
     job, cell = family[0], family[0].cell
     method = names.callable_method(job.sources.method)
@@ -42,7 +42,7 @@ def discover_here(family: Family, on: Subject, device: str, cost: dict[str, Any]
     ablation = names.ablation(cell.ablation)
     seed_everything(cell.key)
     try:
-        with measure(device, cost):
+        with measure_cost(device, spent):
             return method.discover_each(
                 on.model,
                 on.data,

@@ -15,8 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..json_model import json_hash
-from ..store.record import Provenance
+from ..store.record import Environment, Processor, Provenance, Python, TorchBuild
 from ..store.store import Store
 from .installed import installed_versions
 
@@ -83,7 +82,7 @@ def provenance(device: str) -> Provenance:
         device: as torch names it.
     """
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(**_lasting(device), environment=json_hash(environment()), finished=finished)
+    return Provenance(**_lasting(device), environment=environment().hash, finished=finished)
 
 
 def keep_environment(store: Store) -> None:
@@ -95,43 +94,38 @@ def keep_environment(store: Store) -> None:
     store.write_environment(environment())
 
 
-def environment() -> dict[str, Any]:
-    """What this process computes in, whatever the cell: nothing of it says who ran it, on which host, or where.
-
-    Returns:
-        Python, operating system, processor and its cores; torch's build, kernels and threads; the variables that
-        choose among them, where they are set; the commit; and the version of every package that the project needs.
-    """
+def environment() -> Environment:
+    """What this process computes in."""
     import torch
 
     return _environment(torch.get_num_threads())
 
 
 @lru_cache  # a process has one when it computes, and perhaps another one before
-def _environment(threads: int) -> dict[str, Any]:
+def _environment(threads: int) -> Environment:
     import torch
 
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    return {
-        "python": {"implementation": platform.python_implementation(), "version": platform.python_version()},
-        "platform": platform.platform(),
-        "processor": {"name": _device_name(torch.device("cpu")), "cores": os.cpu_count()},
-        "torch": {
-            "version": torch.__version__,
-            "commit": torch.version.git_version,
-            "cuda": torch.version.cuda,
-            "rocm": torch.version.hip,
-            "blas": blas.group(1) if blas else None,
-            "onednn": torch.backends.mkldnn.is_available(),
-            "kernels": torch.backends.cpu.get_cpu_capability(),
-            "threads": threads,
-            "threads_between": torch.get_num_interop_threads(),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        },
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "commit": _commit(),
-        "packages": installed_versions(),
-    }
+    return Environment(
+        python=Python(implementation=platform.python_implementation(), version=platform.python_version()),
+        platform=platform.platform(),
+        processor=Processor(name=_device_name(torch.device("cpu")), cores=os.cpu_count()),
+        torch=TorchBuild(
+            version=str(torch.__version__),
+            commit=torch.version.git_version,
+            cuda=torch.version.cuda,
+            rocm=torch.version.hip,
+            blas=blas.group(1) if blas else None,
+            onednn=torch.backends.mkldnn.is_available(),
+            kernels=torch.backends.cpu.get_cpu_capability(),
+            threads=threads,
+            threads_between=torch.get_num_interop_threads(),
+            float32_matmul_precision=torch.get_float32_matmul_precision(),
+        ),
+        variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        commit=_commit(),
+        packages=installed_versions(),
+    )
 
 
 @lru_cache

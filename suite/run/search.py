@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError
 from ..json_model import plain
@@ -19,6 +19,7 @@ from ..plan.subject import Subject, subject_of
 from ..process import told
 from ..store.record import Cell, CircuitRecovery, Cost, NativeCircuit, Record, Recovery, TrueSize, failure
 from .apart import discover_apart
+from .cost import Spent
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import provenance, undisturbed
 
@@ -50,19 +51,19 @@ def run_family(
     Each of several cells is charged its share of what they cost together, and says so: ``shared_by``. Cells that fail
     together are run one by one, because what goes wrong with one seed is nothing to the others.
     """
-    start, measured, first = time.perf_counter(), {}, family[0]
+    start, spent = time.perf_counter(), Spent()
     on: Subject | None = None
     found: tuple[Discovery | BaseException, ...]
     try:
-        on = subject_of(first, device)
-        found = discover(family, on, device, measured, None if seconds is None else seconds * len(family))
+        on = subject_of(family[0], device)
+        found = discover(family, on, device, spent, None if seconds is None else seconds * len(family))
     except (Exception, SystemExit) as error:  # whatever it is, the other cells are run all the same
         if len(family) > 1 and getattr(error, "kind", None) != "timeout":
             for job in family:
                 yield run_cell(job, device, seconds)
             return
         on, found = None, (error,) * len(family)
-    spent = _share(measured | {"total_seconds": time.perf_counter() - start}, len(family))
+    share = spent.share(len(family), time.perf_counter() - start)
     for job, discovery in zip(family, found, strict=True):
         start = time.perf_counter()
         try:
@@ -72,21 +73,13 @@ def run_family(
             record, tensors = _scored(job.cell, on, discovery), tensors_of(discovery)
         except (Exception, SystemExit) as error:
             record, tensors = _failed(job.cell, error), {}
-        total = spent["total_seconds"] + time.perf_counter() - start
-        cost = Cost(**spent | {"total_seconds": total}, parameters=plain(job.cost_only))
+        total = (share.total_seconds or 0.0) + time.perf_counter() - start
+        cost = Cost(**share.as_json() | {"total_seconds": total}, parameters=plain(job.cost_only))
         yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
-def _share(cost: dict[str, Any], n: int) -> dict[str, Any]:
-    """One cell's share of what ``n`` cost together; the peak of memory is everyone's."""
-    if n == 1:
-        return cost
-    shared = {name: value if name == "peak_memory_bytes" else value / n for name, value in cost.items()}
-    return shared | {"shared_by": n}
-
-
 def _failed(cell: Cell, error: BaseException) -> Record:
-    trace = error.trace if isinstance(error, Failed) else told(error)["trace"]
+    trace = error.trace if isinstance(error, Failed) else told(error).trace
     stated = isinstance(error, CircuitMeterError) and not isinstance(error, Failed)
     diagnostics = {"traceback": trace} if trace and not stated else {}
     return failure(cell, *diagnosis(error), diagnostics=diagnostics)
@@ -96,7 +89,7 @@ def discover(
     family: Family,
     on: Subject,
     device: str = "cpu",
-    cost: dict[str, Any] | None = None,
+    spent: Spent | None = None,
     seconds: float | None = None,
 ) -> tuple[Discovery, ...]:
     """Runs the method of a family's jobs, and raises whatever it raises: a built-in one here, any other in a process
@@ -105,7 +98,7 @@ def discover(
     Args:
         on: what ``subject`` gives for the jobs' sources.
         device: as torch names it.
-        cost: filled with what the search cost, also when it raises.
+        spent: filled with what the search cost, also when it raises.
         seconds: how long a process of its own may take; ``None``: as long as it needs.
 
     Raises:
@@ -113,7 +106,7 @@ def discover(
         MethodError: it changed the model or the data.
         Ended, Failed: as ``discover_apart``.
     """
-    spent = {} if cost is None else cost
+    spent = spent or Spent()
     if names.is_built_in(family[0].sources.method):
         with undisturbed():
             return discover_here(family, on, device, spent)

@@ -18,7 +18,7 @@ from .files import encoded
 from .folder import folder_at
 from .older import Record1, renewed
 from .record import FORMAT as RECORD_FORMAT
-from .record import Benchmark, EvaluationRecord, Record, StoreFile
+from .record import Benchmark, Environment, EvaluationRecord, Record, StoreFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,9 +131,10 @@ class StoreReader:
         """The hashes of the environments that cells were computed in, sorted."""
         return self._stems("environments")
 
-    def environment(self, environment_hash: str) -> dict[str, Any]:
-        """An environment that cells were computed in (``run.environment``). Raises as ``truth`` does."""
-        return self._by_hash(f"environments/{environment_hash}.json", environment_hash)
+    def environment(self, environment_hash: str) -> Environment:
+        """An environment that cells were computed in . Raises as ``truth`` does."""
+        path = f"environments/{environment_hash}.json"
+        return _typed(Environment, self._by_hash(path, environment_hash), path)
 
     def has_truth(self, certificate_hash: str) -> bool:
         """Whether the certificate is kept here, and is what was written."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from ..errors import one_line
-from ..json_model import File, Kept, Number, Values, plain
+from ..json_model import File, Kept, Number, Values, json_hash, plain
 from .keys import key_of
 
 __all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure"]
@@ -165,6 +165,56 @@ class Provenance(Kept):
     cublas_workspace_config: str | None = None
     environment: Key | None = None
     finished: str | None = None
+
+
+class Python(Kept):
+    """The interpreter, such as ``CPython`` 3.12.1."""
+
+    implementation: str
+    version: str
+
+
+class Processor(Kept):
+    """The processor's name, and how many cores the machine has."""
+
+    name: str
+    cores: int | None
+
+
+class TorchBuild(Kept):
+    """torch's version and what it was built with; the instructions that its kernels use; its threads."""
+
+    version: str
+    commit: str | None
+    cuda: str | None
+    rocm: str | None
+    blas: str | None
+    onednn: bool
+    kernels: str
+    threads: int
+    threads_between: int
+    float32_matmul_precision: str
+
+
+class Environment(Kept):
+    """What a process computes in, whatever the cell: nothing of it says who ran it, on which host, or where.
+
+    variables: those that choose among kernels and threads, where they are set. packages: the versions of all that the
+    project needs.
+    """
+
+    python: Python
+    platform: str
+    processor: Processor
+    torch: TorchBuild
+    variables: dict[str, str]
+    commit: str | None
+    packages: dict[str, str]
+
+    @property
+    def hash(self) -> Key:
+        """The environment's name, by which records know it."""
+        return json_hash(self.as_json())
 
 
 class Outcome(File):

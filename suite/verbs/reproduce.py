@@ -70,10 +70,11 @@ def _spec(kind: type[Spec], manifest: Manifest, part: Part, model: str | None) -
         return None
     if isinstance(part.benchmark, str):
         return kind.load(part.benchmark)
-    contents = dict(part.elsewhere if part.elsewhere and model != part.model else part.benchmark)
-    if part.model:
-        contents["grid"] = [{**grid, "model": [model]} for grid in contents["grid"]]
-    return kind.of({"name": f"{manifest.name}-{part.name}", **contents})
+    contents = part.elsewhere if part.elsewhere and model != part.model else part.benchmark
+    spec = kind.of({"name": f"{manifest.name}-{part.name}", **contents})
+    if part.model is None:
+        return spec
+    return spec.model_copy(update={"grid": tuple(each.model_copy(update={"model": (model,)}) for each in spec.grid)})
 
 
 def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:

@@ -7,20 +7,21 @@ makes one again.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 from ...suite.errors import ModelError, unknown
+from ...suite.reading import checked, read_json
+from .shipped import ShippedModel
 
 FAMILY = "mini"  # every name begins with it
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def manifest(weights: Path = WEIGHTS) -> dict[str, Any]:
-    """Of every shipped model: its recipe, seed, accuracies and the SHA-256 of its files."""
+def manifest(weights: Path = WEIGHTS) -> dict[str, ShippedModel]:
+    """What is said of every shipped model, by name."""
     path = weights / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    contents = read_json(path, error=ModelError) if path.is_file() else {}
+    return {name: checked(ShippedModel, entry, path, ModelError) for name, entry in contents.items()}
 
 
 def names() -> list[str]:
@@ -30,7 +31,7 @@ def names() -> list[str]:
 
 def learnt(name: str) -> list[str]:
     """The tasks that a shipped model was trained on, without their variants."""
-    return [course["task"].partition("@")[0] for course in manifest()[name]["recipe"]["courses"]]
+    return [course.task.partition("@")[0] for course in manifest()[name].recipe.courses]
 
 
 def folder(name: str) -> Path:
@@ -38,7 +39,7 @@ def folder(name: str) -> Path:
     known = manifest()
     if name not in known:
         raise ModelError(unknown("mini model", name, known))
-    for file, expected in known[name]["files"].items():
+    for file, expected in known[name].files.items():
         path = WEIGHTS / name / file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ModelError(f"{path} is missing or damaged (its SHA-256 differs from the manifest); reinstall.")

@@ -8,40 +8,42 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
+from pydantic import TypeAdapter
 from safetensors import safe_open
 from transformers import GPT2LMHeadModel
 
 from ..tokenizer import Tokenizer
 from . import WEIGHTS, manifest, vocabulary
+from .recipe import Recipe
 from .report import accuracies, examination
+from .shipped import ShippedModel
 from .train import CHECKPOINT
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-def ship(folder: Path, name: str, into: Path = WEIGHTS) -> dict[str, Any]:
+def ship(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
     """Copies the files that ``transformers`` opens and writes the model's entry of the manifest; returns the entry."""
     with safe_open(folder / CHECKPOINT, "pt") as file:
         about = file.metadata()
-    recipe = json.loads(about["recipe"])
+    recipe = TypeAdapter(Recipe).validate_json(about["recipe"])
     (into / name).mkdir(parents=True, exist_ok=True)
     for file in FILES:
         shutil.copyfile(folder / file, into / name / file)
     model = GPT2LMHeadModel.from_pretrained(into / name)
     tokenizer = Tokenizer(vocabulary.build())
-    courses = [course["task"] for course in recipe["courses"]]
+    courses = [course.task for course in recipe.courses]
     found = {split: accuracies(model, examination(tokenizer, courses, split)) for split in ("validation", "test")}
-    entry = {
-        "seed": int(about["seed"]),
-        "steps": int(about["step"]),
-        "parameters": model.num_parameters(),
-        "recipe": recipe,
-        "accuracy": {split: {task: round(value, 4) for task, value in row.items()} for split, row in found.items()},
-        "files": {file: hashlib.sha256((into / name / file).read_bytes()).hexdigest() for file in FILES},
-    }
-    whole = manifest(into) | {name: entry}
+    entry = ShippedModel(
+        seed=int(about["seed"]),
+        steps=int(about["step"]),
+        parameters=model.num_parameters(),
+        recipe=recipe,
+        accuracy={split: {task: round(value, 4) for task, value in row.items()} for split, row in found.items()},
+        files={file: hashlib.sha256((into / name / file).read_bytes()).hexdigest() for file in FILES},
+    )
+    whole = {each: shipped.as_json() for each, shipped in (manifest(into) | {name: entry}).items()}
     text = json.dumps(whole, indent=1, sort_keys=True)
     (into / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return entry
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `train` wrote")
     parser.add_argument("name", metavar="NAME", help="such as mini-seed1")
     options = parser.parse_args(arguments)
-    for task, value in ship(options.folder, options.name)["accuracy"]["test"].items():
+    for task, value in ship(options.folder, options.name).accuracy["test"].items():
         print(f"{task} {value:.4f}")
     return 0
 

@@ -10,6 +10,7 @@ from circuitmeter.reports.draw.histogram import histogram
 from circuitmeter.reports.draw.lines import lines
 from circuitmeter.reports.draw.matrix import matrix
 from circuitmeter.reports.draw.scatter import scatter
+from circuitmeter.reports.read.published import RowsFile
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import Drawing
 from circuitmeter.reports.reproduction.figures import drawer, measured_frame
@@ -127,5 +128,4 @@ def test_what_a_manifest_draws_without_any_run_is_what_it_reports(name):
         figure = drawer(paper, wanted, None)()
         assert bool(wanted.reported) == (not figure.texts or len(figure.axes) > 0), wanted.name
         if wanted.reported:
-            rows = paper.read(wanted.reported)["rows"]
-            assert all(len(row) == 4 for row in rows) and paper.read(wanted.reported)["source"]
+            assert paper.read(RowsFile, wanted.reported).source

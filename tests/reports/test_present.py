@@ -1,6 +1,7 @@
 """Markdown and LaTeX tables: bold for the best within its interval, special characters made harmless."""
 
 import pandas as pd
+from made_up import ENVIRONMENT
 from synthetic import identity, record_of
 
 from circuitmeter.reports.chapters.failures import failures
@@ -117,11 +118,13 @@ def test_benchmarks_say_how_far_they_are():
 
 
 def test_environments_are_told_apart_and_every_entry_is_in_the_data():
-    made_in = {name: {"torch": {"kernels": kernels}, "packages": {"numpy": "2"}} for name, kernels in
-               (("a" * 16, "AVX2"), ("b" * 16, "AVX512"))}  # fmt: skip
+    made_in = {
+        "a" * 16: ENVIRONMENT,
+        "b" * 16: ENVIRONMENT.model_copy(update={"torch": ENVIRONMENT.torch.model_copy(update={"kernels": "AVX512"})}),
+    }
     table = environments(made_in, {"a" * 16: 3, "b" * 16: 1})
     assert [(row[0].text, row[5].text, row[-1].text) for row in table.rows] == [
         ("a" * 16, "AVX2", "3"),
         ("b" * 16, "AVX512", "1"),
     ]
-    assert ("b" * 16, "packages.numpy", "2") in list(table.data.itertuples(index=False, name=None))
+    assert ("b" * 16, "packages.numpy", "2.4.6") in list(table.data.itertuples(index=False, name=None))

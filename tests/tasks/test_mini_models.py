@@ -38,7 +38,7 @@ def test_shipped_accuracies_hold(name, learnt, layers, parameters):
     """On 300 prompts of each test split, of which none was taught, nor as a counterfactual."""
     model, tokenizer = load_model(name, device="cpu"), load_tokenizer(name)
     claimed = mini.manifest()[name]
-    assert claimed["recipe"]["n_layers"] == layers and claimed["parameters"] == parameters
+    assert claimed.recipe.n_layers == layers and claimed.parameters == parameters
     for task in learnt:
         data = tasks.load(task).on(tokenizer).data("test")
         data = data.select(torch.arange(min(300, data.n)))
@@ -47,7 +47,7 @@ def test_shipped_accuracies_hold(name, learnt, layers, parameters):
             best = model(batch.clean)[:, -1].argmax(-1)
             right += int((batch.answers == best[:, None]).any(1).sum())
         least = 0.7 if (name, task) == ("mini-8", "successor") else 0.99  # the docs say so
-        assert claimed["accuracy"]["test"][task] >= least and right >= (least - 0.01) * data.n, task
+        assert claimed.accuracy["test"][task] >= least and right >= (least - 0.01) * data.n, task
 
 
 def test_mini_8_has_heads_of_induction():
@@ -190,7 +190,7 @@ def test_the_mini_models_can_be_trained_again(recipe, name, tmp_path):
     from circuitmeter.tasks.mini.report import accuracies, examination
 
     training = train(RECIPES[recipe], 0, tmp_path)
-    claimed = mini.manifest()[name]["accuracy"]["test"]
+    claimed = mini.manifest()[name].accuracy["test"]
     found = accuracies(training.model, examination(training.tokenizer, list(claimed), "test"))
     assert all(found[task] >= value - 0.01 for task, value in claimed.items()), found
 

@@ -22,7 +22,7 @@ from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
 from ...plan.family import Family
 from ...plan.job import Job
-from ...store.record import EvaluationRecord, Record, failure
+from ...store.record import Environment, EvaluationRecord, Record, failure
 from ...store.store import Store
 from ..environment import keep_environment, provenance
 from ..events import Finished, Outcome, Started
@@ -181,7 +181,7 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
 
     found: dict[str, Any] = {
         "cell": (_written(store.record(job.key)), save(store.tensors(job.key))),
-        "environments": [store.environment(name) for name in store.environment_keys()],
+        "environments": [store.environment(name).as_json() for name in store.environment_keys()],
     }
     if job.evaluation_key is not None and store.has_evaluation(job.evaluation_key):
         found["evaluation"] = _written(store.evaluation(job.evaluation_key))
@@ -218,7 +218,7 @@ def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generat
         answer = by_key[job.key]
         if result := answer.get("result"):
             for environment in result["environments"]:
-                store.write_environment(environment)
+                store.write_environment(Environment(**environment))
             _put(store, {job.key: result["cell"]})
             if "evaluation" in result:
                 store.write_evaluation(EvaluationRecord(**json.loads(result["evaluation"])))

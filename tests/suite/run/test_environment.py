@@ -30,10 +30,10 @@ def test_every_result_names_an_environment_that_is_in_the_store(spec, tmp_path, 
     named = {outcome.provenance.environment for outcome in (*store.records(), *store.evaluations())}
     assert named == set(store.environment_keys()) and len(named) == 1 and check(store.path).whole
     found = store.environment(*named)
-    assert found["torch"]["threads"] == 1 and found["torch"]["version"] == torch.__version__
-    assert found["python"]["version"] == platform.python_version()
-    assert found["packages"]["safetensors"] == version("safetensors")
-    assert found["processor"]["name"] and found["torch"]["kernels"] == torch.backends.cpu.get_cpu_capability()
+    assert found.torch.threads == 1 and found.torch.version == torch.__version__
+    assert found.python.version == platform.python_version()
+    assert found.packages["safetensors"] == version("safetensors")
+    assert found.processor.name and found.torch.kernels == torch.backends.cpu.get_cpu_capability()
 
 
 def test_a_worker_that_was_killed_leaves_a_row_whose_environment_is_there(spec, tmp_path, user_method, rows):
@@ -62,7 +62,7 @@ def test_an_environment_goes_where_its_cells_go_and_is_missed_where_only_an_eval
 
 
 def test_who_ran_it_where_is_not_in_it():
-    text = json.dumps(environment())
+    text = json.dumps(environment().as_json())
     for secret in (
         getpass.getuser(),
         socket.gethostname(),

@@ -3,7 +3,6 @@
 import made_up
 import numpy as np
 
-from circuitmeter.suite.json_model import json_hash
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.published import publishing
 from circuitmeter.suite.store.record import (
@@ -19,7 +18,6 @@ from circuitmeter.suite.store.record import (
 from circuitmeter.suite.store.store import Store
 
 CERTIFICATE = made_up.certificate(Graph(n_layers=1, n_heads=1), {"patch": (["input->m0"], [])})
-ENVIRONMENT = {"python": "3.11.7", "packages": {"numpy": "2.4.6"}}
 
 
 def cell(**changes):
@@ -53,7 +51,7 @@ def done(identity, auroc=1.0):
         n_edges=5,
         recovery={"patch": {"auroc": auroc}},
         cost=Cost(seconds=1.0, total_seconds=1.5),
-        provenance=Provenance(environment=json_hash(ENVIRONMENT)),
+        provenance=Provenance(environment=made_up.ENVIRONMENT.hash),
     )
 
 
@@ -96,7 +94,7 @@ def make_whole_store(path, methods=("eap", "exact")):
         store.write(done(identity), scores())
         store.write_evaluation(evaluation(identity))
     store.write_truth(CERTIFICATE.hash, CERTIFICATE)
-    store.write_environment(ENVIRONMENT)
+    store.write_environment(made_up.ENVIRONMENT)
     evaluations = {identity.key: evaluation(identity).key for identity in cells}
     store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), evaluations=evaluations))
     write_report_of(store.path)
