@@ -94,7 +94,7 @@ def recertified(options: argparse.Namespace) -> int:
     """``--recertify``: certifies a folder anew and seals it. Raises ModelError when a certificate does not hold."""
     import torch
 
-    from ...ground_truth.sealed import recertify
+    from ...ground_truth.recertify import recertify
     from .output import note
 
     torch.set_num_threads(1)

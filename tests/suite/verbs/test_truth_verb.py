@@ -11,7 +11,7 @@ import pytest
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.rasp import compile as compiler
 from circuitmeter.ground_truth.rasp import user
-from circuitmeter.ground_truth.sealed import recertify
+from circuitmeter.ground_truth.recertify import recertify
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import CircuitMeterError, ModelError
 from circuitmeter.suite.verbs import truth
