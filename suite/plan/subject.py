@@ -83,11 +83,11 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     wanted = task.model or model_source or ""
     source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
+    task = on_model(task, source)
+    data = first(task.data("train"), prompts)
     model = _models.get((str(source), device))
     if model is None:
         model = _models[str(source), device] = load_model(source, device=torch.device(device))
-    task = on_model(task, source)
-    data = first(task.data("train"), prompts)
     check_fits(data, model, task.name, source)
     return Subject(task, data, source, model, truth)
 

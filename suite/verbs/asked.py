@@ -64,15 +64,15 @@ def prompt_lines(
     import torch
 
     from ... import tasks
-    from ..model.load.by_name import load_model, on_model
+    from ..model.load.by_name import load_model, load_outline, on_model
     from ..plan.subject import check_fits, first
     from ..scoring.behaviour import behaviour
     from .subjects import called
 
     task = on_model(tasks.load(name), model_name)
     tokenizer, data = _tokenizer(model_name), task.data(split)
+    check_fits(data, load_outline(model_name, adapter=adapter), task.name, model_name)
     model = load_model(model_name, adapter=adapter)
-    check_fits(data, model, task.name, model_name)
     found = behaviour(model, data)
     if found is not None:
         name = called(model_name, adapter)

@@ -59,10 +59,10 @@ def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, Ori
         whole, d_model = file.alone(), file.d_model
         graph = replace(whole.circuit.graph, inputs=options.inputs or whole.inputs)
         return whole.on(graph, learned_positions=file.origin.learned_positions), d_model, file.origin
-    from ..model.load.by_name import is_ground_truth, load_model
+    from ..model.load.by_name import is_ground_truth, load_outline
 
     wanted = options.inputs or file.inputs
-    model = load_model(options.model, device="cpu", inputs=None if is_ground_truth(options.model) else wanted)
+    model = load_outline(options.model, inputs=None if is_ground_truth(options.model) else wanted)
     graph, positions = replace(model.graph, inputs=wanted), model.config.positions
     found = file.on(graph, learned_positions=positions == "learned")
     return found, model.config.d_model, file.origin.model_copy(update={"positions": positions})

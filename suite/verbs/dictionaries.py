@@ -43,11 +43,14 @@ def add_dictionary(parser: argparse.ArgumentParser, *, choosing: bool) -> None:
         )
 
 
-def read(given: Sequence[str] | None) -> Dictionaries:
+def read(given: Sequence[str] | None, top: int | None = None) -> Dictionaries:
     """The dictionaries of ``--dictionary``, by site; none where it is not given.
 
+    Args:
+        top: ``--top-features``.
+
     Raises:
-        SpecError: two at one site, or no site.
+        SpecError: two at one site, or no site; ``top`` without a dictionary.
         ModelError: a dictionary that cannot be read.
     """
     from ..model.features.site import Site
@@ -63,6 +66,8 @@ def read(given: Sequence[str] | None) -> Dictionaries:
         if site in found:
             raise SpecError(f"--dictionary: two dictionaries at {site}; give one for each site.")
         found[site] = dictionary
+    if top is not None and not found:
+        raise SpecError("--top-features goes with --dictionary DIR@SITE; give one.")
     return found
 
 
@@ -80,8 +85,6 @@ def choosing(
     from ..model.features.transformer import FeatureTransformer
 
     if not dictionaries:
-        if top is not None:
-            raise SpecError("--top-features goes with --dictionary DIR@SITE; give one.")
         return on
     scores = feature_scores(on.model, on.data, dictionaries, ablation=ablation, objective=objective, seed=seed)
     n_features = sum(len(values) for values in scores.values())

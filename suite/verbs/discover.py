@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
+    from ..model.transformer import Transformer
     from ..plan.speed import Forecast
     from ..plan.subject import Subject
 
@@ -103,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..interchange import Origin, save, says_all
+    from ..interchange import Origin, save
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
     from ..json_model import plain
@@ -118,26 +119,24 @@ def run(options: argparse.Namespace) -> int:
     method = names.callable_method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
-    books = dictionaries.read(options.dictionary)
+    books = dictionaries.read(options.dictionary, options.top_features)
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
     check_selection(options, method)
-    on = subjects.load(options, prompts=options.prompts)
+    on = subjects.outlined(options, prompts=options.prompts)
     objective = asked or OBJECTIVES.get(on.task.objective)
+    if not books:
+        check_graph(options, on.model)
+    if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
+        raise Undefined(f"{reason}.")
+    on = subjects.with_weights(on, options)  # what can be refused without them is refused by now
     on = dictionaries.choosing(
         on, books, options.top_features, ablation=ablation, objective=objective, seed=options.seed
     )
-    n_edges = on.model.graph.n_edges
-    if options.top is not None and options.top > n_edges:
-        raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
-    if not says_all(options.format, on.model.graph, on.model.config.positions == "learned"):
-        raise SpecError(
-            f"--format {options.format} has no equal for most circuits of a graph with inputs="
-            f"{on.model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
-        )
+    if books:
+        check_graph(options, on.model)
     reference = on.reference(ablation)
-    reason = undefined(method, ablation, objective, on, reference)
-    if reason:
+    if reason := undefined(method, ablation, objective, on, reference):  # a graph of features has no certified circuit
         raise Undefined(f"{reason}.")
     if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
         note(f"{method.name} on {on.model_source}: {on.model.graph}, {on.data.n} prompts, {ablation}, {objective.name}")
@@ -175,6 +174,20 @@ def run(options: argparse.Namespace) -> int:
         f"ends: {options.out}"
     )
     return 0
+
+
+def check_graph(options: argparse.Namespace, model: Transformer) -> None:
+    """Raises SpecError for more edges than the graph has, and for a format that has no names for its edges."""
+    from ..interchange import says_all
+
+    n_edges = model.graph.n_edges
+    if options.top is not None and options.top > n_edges:
+        raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
+    if not says_all(options.format, model.graph, model.config.positions == "learned"):
+        raise SpecError(
+            f"--format {options.format} has no equal for most circuits of a graph with inputs="
+            f"{model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
+        )
 
 
 def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options: argparse.Namespace) -> Forecast | None:

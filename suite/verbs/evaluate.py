@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, DataError, Undefined
+from ..errors import CircuitMeterError, DataError
 from .arguments import SELECTION_HELP, SELECTIONS, add_json, add_problem, add_prompts, add_split, positive_number
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     edges, books = read(options.circuit), dictionaries.read(options.dictionary)
     given = {"ablation": [edges.origin.ablation or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
-    on = subjects.load(options, inputs=edges.inputs, prompts=options.prompts)
+    on = subjects.outlined(options, inputs=edges.inputs, prompts=options.prompts)
     on = dictionaries.of_circuits(on, books, [edges])
     file = edges.on(on.model.graph, learned_positions=on.model.config.positions == "learned")
     for text in file.notes:
@@ -104,13 +104,13 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"{options.circuit} holds no score of every edge, so it has no --curve; give one that does.")
     chosen = settings(options, **given | {"objective": [on.task.objective]})
     truths = certified(options.truth, on, chosen) if options.truth else {}
+    subjects.refuse_undefined(chosen, on)
+    on = subjects.with_weights(on, options)
     cost = cost_of(chosen, on, 1)
     forecast = Speed(on.model, on.data).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
     with watched("evaluate", cost.passes):
         rows = measured(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
-    if all(row["full"] is None for row in rows):
-        raise Undefined(f"{rows[0]['undefined']}.")
     subjects.note_in_sample(file.origin, on, options.circuit)
     subjects.warn(on)
     recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None

@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     make_folder(out)
-    on = subjects.load(options, inputs=edges[0].inputs)
+    on = subjects.outlined(options, inputs=edges[0].inputs)
     on = dictionaries.of_circuits(on, books, edges)
     learned = on.model.config.positions == "learned"
     files = [file.on(on.model.graph, learned_positions=learned) for file in edges]
@@ -128,6 +128,8 @@ def run(options: argparse.Namespace) -> int:
     defaults["objective"] = default_objectives(on)
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
+    subjects.refuse_undefined(chosen, on)
+    on = subjects.with_weights(on, options)
     card = sensitivity_card(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
     card = card.model_copy(update={"paragraph": paragraph(card)})
     values = value_table(card)

@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     from ..intervention.objective import OBJECTIVES
     from ..plan import names
     from . import subjects
+    from .discover import undefined
     from .output import make_folder, print_json
 
     over = changed(options.over)
@@ -85,12 +86,16 @@ def run(options: argparse.Namespace) -> int:
                     f"{name} has no scores of each prompt, so that {' and '.join(bootstrapped)} cannot be resampled; "
                     f"use --over seeds,order, or one of {', '.join(with_prompts())}."
                 )
-    on = subjects.load(options)
+    on = subjects.outlined(options)
     if on.data.n < 2:
         raise Undefined(f"{on.task.name} has one prompt here; stability needs two at least.")
     objective = asked or OBJECTIVES.get(on.task.objective)
     sizes, main = sizes_of(on, ablation, options)
+    for method in methods.values():
+        if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
+            raise Undefined(f"{reason}.")
     make_folder(options.out)
+    on = subjects.with_weights(on, options)
     card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = card.but(paragraph=stability_paragraph(card))
     write_card(card, stability_figure(card), options.out)

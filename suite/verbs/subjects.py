@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import SpecError, Undefined
 from ..plan.subject import Subject, check_fits, first, on_graph_of
 
 if TYPE_CHECKING:
@@ -15,24 +16,30 @@ if TYPE_CHECKING:
     from ..circuit import Reference
     from ..interchange import Origin
     from ..intervention.ablation import Ablation
+    from ..intervention.setting import Setting
     from ..model.graph import InputNodes
     from ..model.transformer import Transformer
 
 
-def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, prompts: int | None = None) -> Subject:
-    """Loads the model and then the prompts, and checks that they fit each other.
+def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, prompts: int | None = None) -> Subject:
+    """The prompts and the model before its weights are read, and checks that they fit each other.
+
+    Whatever can be refused is to be refused on this; ``with_weights`` then loads the model, which may take a minute.
 
     Args:
         options: parsed arguments with ``task``, ``data``, ``model``, ``adapter``, ``inputs``, ``device``, ``dtype``,
             ``memory`` and ``split``.
         inputs: the input nodes that a circuit file asks for, where ``--inputs`` does not say.
         prompts: the first how many; all where omitted.
+
+    Returns:
+        A subject whose model is an outline: configuration and graph (see ``load_outline``).
     """
     from ... import ground_truth, tasks
     from ...tasks import mini, own_prompts
-    from ..model.device import dtype, resolve
-    from ..model.load.by_name import is_ground_truth, load_model, load_tokenizer, on_model
-    from ..model.load.devices import fit, memory_of, refuse_absent
+    from ..model.device import resolve
+    from ..model.load.by_name import is_ground_truth, load_outline, load_tokenizer, on_model
+    from ..model.load.devices import memory_of, refuse_absent
     from .output import note
 
     task = tasks.load(options.task) if options.task else None
@@ -41,16 +48,13 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
         raise SpecError(
             f"{'--data' if task is None else task.name} does not say which model it runs on; give --model NAME|DIR."
         )
-    chosen = options.inputs or (None if is_ground_truth(name) else inputs)
-    device, memory = resolve(options.device), memory_of(options.memory or ())
-    refuse_absent(memory)
-    # Words that the tokenizer lacks, and a split that the task lacks, are told before weights are read.
+    resolve(options.device)
+    refuse_absent(memory_of(options.memory or ()))
     asked = on_model(task, name) if task else None
     split = split_of(asked, options) if asked else ""
-    place = "cpu" if memory else device
-    model = load_model(name, device=place, dtype=dtype(options.dtype), inputs=chosen, adapter=options.adapter)
+    chosen = options.inputs or (None if is_ground_truth(name) else inputs)
+    model = load_outline(name, inputs=chosen, adapter=options.adapter)
     source = called(name, options.adapter)
-    model = fit(model, memory, device) if memory else model
     if asked:
         data = first(asked.data(split), prompts)
         check_fits(data, model, asked.name, name)
@@ -62,6 +66,34 @@ def load(options: argparse.Namespace, *, inputs: InputNodes | None = None, promp
     own = replace(own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes), name=str(options.data))
     split = split_of(own, options)
     return Subject(own, first(own.data(split), prompts), source, model, None, split)
+
+
+def with_weights(on: Subject, options: argparse.Namespace) -> Subject:
+    """The subject of ``outlined`` with its model loaded: the same graph, features of dictionaries included."""
+    from ..model.device import dtype, resolve
+    from ..model.features.transformer import FeatureTransformer
+    from ..model.load.by_name import load_model
+    from ..model.load.devices import fit, memory_of
+
+    device, memory = resolve(options.device), memory_of(options.memory or ())
+    model = load_model(
+        options.model or on.task.model or "",
+        device="cpu" if memory else device,
+        dtype=dtype(options.dtype),
+        inputs=on.model.graph.inputs,
+        adapter=options.adapter,
+    )
+    model = fit(model, memory, device) if memory else model
+    if isinstance(on.model, FeatureTransformer):
+        model = FeatureTransformer.of(model, on.model.nodes)
+    return replace(on, model=model)
+
+
+def refuse_undefined(chosen: Sequence[Setting], on: Subject) -> None:
+    """Raises Undefined, with the first one's reason, where none of the settings has a meaning."""
+    reasons = [setting.undefined(on.data, on.model) for setting in chosen]
+    if reasons and all(reasons):
+        raise Undefined(f"{reasons[0]}.")
 
 
 def called(name: str | Path, adapter: str | Path | None) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ..model.features.site import Site
     from ..model.features.training import DictionaryTraining, TrainingRecipe
+    from ..model.features.transformer import FeatureTransformer
+    from ..model.transformer import Transformer
     from ..plan.subject import Subject
 
 NAME = "train-dictionary"
@@ -62,7 +64,10 @@ def run(options: argparse.Namespace) -> int:
     recipe = TrainingRecipe(
         options.features, options.k, options.sparsity, options.steps, options.rows, options.rate, options.seed
     )
-    on = subjects.load(options)
+    refuse_dictionary(options.out)
+    on = subjects.outlined(options)
+    probe(on.model, site)
+    on = subjects.with_weights(on, options)
     activations = activations_at(on, site)
     training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, on))
     if training.step:
@@ -90,23 +95,37 @@ def activations_at(on: Subject, site: Site) -> Tensor:
     import torch
 
     from ..intervention.evaluator import default_batch_size
-    from ..model.features.dictionary import FeatureDictionary
-    from ..model.features.transformer import FeatureTransformer
 
-    model, data = on.model, on.data
-    config = model.config
-    width = config.n_heads * config.d_head if site.place == "z" else config.d_model
-    nothing = FeatureDictionary(torch.zeros(width, 1), torch.zeros(1), torch.zeros(1, width), torch.zeros(width))
-    probe = FeatureTransformer.of(model, {site: (nothing, [0])})
-    rows = []
+    model, data, at_site, rows = on.model, on.data, probe(on.model, site), []
     with torch.no_grad():
         for batch in data.batches(default_batch_size(model, data.clean.shape[1])):
-            whole = probe.values_at(site, model.input_nodes(batch.clean.to(model.device)))[1]
+            whole = at_site.values_at(site, model.input_nodes(batch.clean.to(model.device)))[1]
             rows.append(whole[batch.valid.to(model.device)].float().cpu())
     found = torch.cat(rows)
     if len(found) < 2:
         raise DataError(f"{len(found)} tokens are too few to train a dictionary on; give more prompts.")
     return found
+
+
+def probe(model: Transformer, site: Site) -> FeatureTransformer:
+    """The model with a feature of nothing at ``site``. Raises ModelError where the model has no such site."""
+    import torch
+
+    from ..model.features.dictionary import FeatureDictionary
+    from ..model.features.transformer import FeatureTransformer
+
+    config = model.config
+    width = config.n_heads * config.d_head if site.place == "z" else config.d_model
+    nothing = FeatureDictionary(torch.zeros(width, 1), torch.zeros(1), torch.zeros(1, width), torch.zeros(width))
+    return FeatureTransformer.of(model, {site: (nothing, [0])})
+
+
+def refuse_dictionary(folder: Path) -> None:
+    """Raises ModelError where the folder holds a dictionary already."""
+    from ..model.load.dictionary import WEIGHTS
+
+    if (folder / WEIGHTS).exists():
+        raise ModelError(f"{folder} holds a dictionary already; choose another --out, or remove it.")
 
 
 def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> None:
@@ -145,14 +164,10 @@ def _saved(folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> dic
     """The state of an interrupted training of the very same dictionary; ``None`` when no such training was interrupted.
 
     Raises:
-        ModelError: the folder holds another training's, or a dictionary.
+        ModelError: the folder holds another training's.
     """
     from safetensors import SafetensorError, safe_open
 
-    from ..model.load.dictionary import WEIGHTS
-
-    if (folder / WEIGHTS).exists():
-        raise ModelError(f"{folder} holds a dictionary already; choose another --out, or remove it.")
     path = folder / CHECKPOINT
     if not path.is_file():
         return None

@@ -5,6 +5,6 @@ One file an architecture; each gives the configuration and the weights under the
 
 from .check import check_logits
 from .huggingface import CONVERTERS, from_huggingface
-from .transformer_lens import from_transformer_lens
+from .transformer_lens import from_transformer_lens, outline_of_transformer_lens
 
-__all__ = ["CONVERTERS", "check_logits", "from_huggingface", "from_transformer_lens"]
+__all__ = ["CONVERTERS", "check_logits", "from_huggingface", "from_transformer_lens", "outline_of_transformer_lens"]

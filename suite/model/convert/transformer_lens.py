@@ -95,6 +95,12 @@ def from_transformer_lens(
     return build(ours, weights, inputs, copy=True).to(dtype=dtype or state["embed.W_E"].dtype).eval()
 
 
+def outline_of_transformer_lens(config: Mapping[str, Any], *, inputs: InputNodes = "token") -> Transformer:
+    """The model of a checkpoint's config.json, its weights on the meta device. Raises ModelError as above."""
+    with torch.device("meta"):
+        return Transformer(_config(config), inputs).eval()
+
+
 def _norm_type(config: Mapping[str, Any]) -> str | None:
     return config["normalization"] if "normalization" in config else config.get("normalization_type", "LN")
 

@@ -73,6 +73,11 @@ class FeatureTransformer(Transformer):
         twin.dictionaries = {str(site): dictionary for site, (dictionary, _) in nodes.items()}
         return twin
 
+    @property
+    def nodes(self) -> dict[Site, tuple[FeatureDictionary, tuple[int, ...]]]:
+        """What ``of`` made it with: for each site its dictionary, and which of its features are nodes."""
+        return {at.site: (self.dictionaries[str(at.site)], at.features) for at in self.graph.sites}
+
     @cached_property
     def weights_hash(self) -> str:
         """16 hex digits of the model's weights and of the dictionaries at their sites."""

@@ -151,7 +151,7 @@ class Adapter:
         """
         from safetensors.torch import load_file
 
-        modules = self._fitting(source)
+        modules = self.fitting(source)
         with reading(self.folder / WEIGHTS, ModelError):
             halves = load_file(self.folder / WEIGHTS)
         if (name := first_not_finite(halves)) is not None:
@@ -163,8 +163,8 @@ class Adapter:
             product = (b.to(wide) @ a.to(wide)) * self.config.scale(name)  # [out, in]
             weight.data = (weight.to(wide) + (product.T if _transposed(module) else product)).to(weight.dtype)
 
-    def _fitting(self, source: PreTrainedModel) -> dict[str, Any]:
-        """The adapted modules by name. Raises ModelError for what does not fit, before a weight is changed."""
+    def fitting(self, source: PreTrainedModel) -> dict[str, Any]:
+        """The adapted modules by name. Raises ModelError for what does not fit; no weight's values are needed."""
         from transformers.pytorch_utils import Conv1D
 
         kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)

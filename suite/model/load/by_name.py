@@ -5,7 +5,8 @@ Weights are read from safetensors only: a pickled checkpoint can run code when i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..graph import InputNodes
 from ..transformer import Transformer
 from . import folder as folders
 from . import gguf_file, hub
-from .adapter import read_adapter
+from .adapter import Adapter, read_adapter
 
 
 def load_model(
@@ -51,22 +52,13 @@ def load_model(
     device = resolve(device) if isinstance(device, str) else device
     lora = None if adapter is None else read_adapter(adapter)
     if is_ground_truth(name):
-        if lora is not None:
-            raise ModelError(f"{name} is a ground truth, and what is certified of it holds without {lora.folder} only.")
-        model = ground_truth.load(name).model(device, dtype)
-        if inputs not in (None, model.graph.inputs):
-            raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
-        return model
+        return _ground_truth(name, lora, inputs, device, dtype)
     from ..convert import check_logits, from_huggingface
     from ..convert.transformer_lens import is_transformer_lens
 
     folder = _folder(name)
-    config = folders.check(folder)
+    config = _config(folder, lora)
     if is_transformer_lens(config):
-        if lora is not None:
-            raise ModelError(
-                f"{folder} has TransformerLens's weights, and {lora.folder} is for those of Hugging Face; give these."
-            )
         model = _read_transformer_lens(folder, config, inputs or "token", dtype)
         _check_finite(model.state_dict(), folder)
         return model.to(device)
@@ -78,6 +70,68 @@ def load_model(
         model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)
         check_logits(model, source)
     return model.to(device)
+
+
+def load_outline(
+    name: str | Path, *, inputs: InputNodes | None = None, adapter: str | Path | None = None
+) -> Transformer:
+    """The model called ``name`` before its weights are read: its configuration and its graph.
+
+    A language model's weights are on torch's ``meta`` device, where nothing can be computed; a ground truth is small
+    and is there whole. It takes a fraction of a second, so that whatever can be refused is refused before a large
+    model is loaded.
+
+    Args:
+        name, inputs, adapter: as of ``load_model``.
+
+    Raises:
+        ModelError: as ``load_model`` does, but for what is seen in the weights alone.
+    """
+    lora = None if adapter is None else read_adapter(adapter)
+    if is_ground_truth(name):
+        return _ground_truth(name, lora, inputs, torch.device("cpu"), torch.float32)
+    from ..convert import from_huggingface, outline_of_transformer_lens
+    from ..convert.transformer_lens import is_transformer_lens
+
+    folder = _folder(name)
+    config = _config(folder, lora)
+    with reading(f"the model in {folder}", ModelError):
+        if is_transformer_lens(config):
+            return outline_of_transformer_lens(config, inputs=inputs or "token")
+        source = _without_weights(folder)
+    if lora is not None:
+        lora.fitting(source)
+    with reading(f"the model in {folder}", ModelError):
+        return from_huggingface(source, inputs=inputs or "token", copy=False)
+
+
+def _ground_truth(
+    name: str | Path, lora: Adapter | None, inputs: InputNodes | None, device: torch.device, dtype: torch.dtype
+) -> Transformer:
+    if lora is not None:
+        raise ModelError(f"{name} is a ground truth, and what is certified of it holds without {lora.folder} only.")
+    model = ground_truth.load(name).model(device, dtype)
+    if inputs not in (None, model.graph.inputs):
+        raise ModelError(f"{name} has the input nodes {model.graph.inputs!r}; {inputs!r} is for language models.")
+    return model
+
+
+def _config(folder: Path, lora: Adapter | None) -> dict[str, Any]:
+    """The content of a folder's config.json, of a kind that can be converted, with the adapter that is asked for."""
+    from ..convert import CONVERTERS
+    from ..convert.transformer_lens import is_transformer_lens
+
+    config = folders.check(folder)
+    if is_transformer_lens(config):
+        if lora is not None:
+            raise ModelError(
+                f"{folder} has TransformerLens's weights, and {lora.folder} is for those of Hugging Face; give these."
+            )
+        return config
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in CONVERTERS:
+        raise ModelError(f"{folder}: a model of type {shown(kind)} cannot be converted; {', '.join(CONVERTERS)} can.")
+    return config
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -174,11 +228,6 @@ def _folder(name: str | Path) -> Path:
 
 def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     """The transformers model in ``folder``, with every weight read from safetensors."""
-    from ..convert import CONVERTERS
-
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in CONVERTERS:
-        raise ModelError(f"{folder}: a model of type {shown(kind)} cannot be converted; {', '.join(CONVERTERS)} can.")
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -207,6 +256,33 @@ def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtyp
             f"save the model again."
         )
     return model
+
+
+def _without_weights(folder: Path) -> Any:
+    """The transformers model of a folder's config.json, its parameters on the meta device."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with _parameters_on_meta():
+        return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Modules that are made inside have parameters without values; their buffers, such as rotations, are computed.
+
+    ``torch.device("meta")`` would leave the buffers without values, too, and converters read them.
+    """
+    register = torch.nn.Module.register_parameter
+
+    def on_meta(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        register(module, name, None if parameter is None else torch.nn.Parameter(parameter.to("meta")))
+
+    torch.nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _read_transformer_lens(folder: Path, config: dict[str, Any], inputs: InputNodes, dtype: torch.dtype) -> Transformer:

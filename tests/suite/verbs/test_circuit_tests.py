@@ -20,7 +20,8 @@ from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_
 def problem():
     parser = argparse.ArgumentParser()
     add_problem(parser)
-    loaded = subjects.load(parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"]))
+    options = parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"])
+    loaded = subjects.with_weights(subjects.outlined(options), options)
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))
 
 
