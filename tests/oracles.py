@@ -50,6 +50,7 @@ ARCHITECTURES = {
     },
 }
 ARCHITECTURES["qwen-3"] = {**ARCHITECTURES["llama"], "rotary_dims": 6, "qk_norms": True}
+ARCHITECTURES["olmo-2"] = {**ARCHITECTURES["qwen-3"], "pre_norms": False, "post_norms": True, "joint_qk_norms": True}
 ARCHITECTURES["windows"] = {"positions": "rotary", "rotary_dims": 4, "norm": "rms", "windows": (2, None, 3)}
 INPUTS = ("token", "sum", "split")
 
@@ -130,7 +131,7 @@ def plain_cut(
         return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight
 
     def normed(norm, x: Tensor) -> Tensor:
-        if config.norm == "none":
+        if norm.kind == "none":
             return x
         return scaled(norm, x - x.mean(-1, keepdim=True)) + norm.bias if config.norm == "layer" else scaled(norm, x)
 
@@ -164,7 +165,7 @@ def plain_cut(
 
     for layer, block in enumerate(model.blocks):
         size, groups = config.d_head, config.kv_heads
-        heads = {}
+        heads, projected = {}, []
         for head in range(config.n_heads):
             shared = head // (config.n_heads // groups)
             columns = {"q": head, "k": config.n_heads + shared, "v": config.n_heads + groups + shared}
@@ -174,7 +175,19 @@ def plain_cut(
                 + block.b_QKV[column * size : (column + 1) * size]
                 for part, column in columns.items()
             )
-            if config.qk_norms:
+            projected.append((q, k, v))
+        for head, (q, k, v) in enumerate(projected):
+            if config.joint_qk_norms:
+                shared = head // (config.n_heads // groups)
+                over = [sum(part[i].pow(2).sum(-1, keepdim=True) for part in projected) for i in range(2)]
+                q, k = (
+                    x / (total / (config.n_heads * size) + config.norm_eps).sqrt() * gain[at * size : (at + 1) * size]
+                    for x, total, gain, at in (
+                        (q, over[0], block.norm_q.weight, head),
+                        (k, over[1], block.norm_k.weight, shared),
+                    )
+                )
+            elif config.qk_norms:
                 q, k = scaled(block.norm_q, q), scaled(block.norm_k, k)
             if config.positions == "rotary":
                 q, k = rotated(q), rotated(k)

@@ -37,7 +37,7 @@ def _cost(graph: Graph, prompts: int, grad_drop: bool, **_: object) -> Cost:
     presets={"attribution-patching": {"qk_fix": False, "grad_drop": False}, "quick": {}},
     cost="2 forward, layers x (1 forward, 1 backward), and for each edge into queries or keys their layer's attention",
     cost_only={"batch_size"},
-    exact_for=BY_GRADIENTS,
+    exact_for=BY_GRADIENTS - {"joint q/k norm"},  # where one head's queries change the patterns of all
     nodes=NODE_KINDS,
     passes=lambda graph, n, given: _cost(graph, n, **given),
     per_prompt=True,

@@ -23,7 +23,7 @@ from .registry import BY_GRADIENTS, method
     presets={"quick": {}},
     cost="2 forward, 1 backward",
     cost_only={"batch_size"},
-    exact_for=BY_GRADIENTS - {"q/k norm"},  # whose scale it would hold, too
+    exact_for=BY_GRADIENTS - {"q/k norm", "joint q/k norm"},  # whose scale it would hold, too
     passes=lambda graph, n, given: Cost(forward=n, gradient=n),
     per_prompt=True,
 )

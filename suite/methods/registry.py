@@ -27,7 +27,7 @@ from ..registry import METHODS_GROUP, Registry
 from .cost import Cost, Passes
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
-BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "post norm", "caps", "windows"})
+BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows"})
 NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
 SEARCHABLE = searchable()
 LARGEST = 2**31 - 1  # of a method's parameters

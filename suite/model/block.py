@@ -28,7 +28,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 # What an architecture may have that a method must have a rule for. A method says for which of these it is exact.
-FEATURES = ("layer norm", "rms norm", "q/k norm", "post norm", "caps", "windows")
+FEATURES = ("layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,16 @@ class Config:
 
     ``layer_frequencies``, one tuple a layer, stand in for ``rotary_frequencies`` where layers differ (Gemma-3).
     ``qk_norms`` (Qwen-3, Gemma-3): a root-mean-square norm of each head's query and key stands before the rotation. It
-    belongs to attention: what a query or key reader passes on is its projection, before that norm.
+    belongs to attention: what a query or key reader passes on is its projection, before that norm. With
+    ``joint_qk_norms`` (OLMo-2) it has one scale for the queries of all heads of a layer, and one for their keys: that
+    of the run at hand, as of ``post_norms``. Where each head has a view of a key of its own, because an edge into it is
+    cut, the keys' scale is taken over all these views; in the plain model they are equal in a group of grouped queries,
+    and it is the model's own. Hence every head of a layer takes part in the patterns of all.
 
     ``windows``: for each layer, how many positions a query sees there, its own and those just before it; None for all.
+
+    ``pre_norms``: a norm stands before attention and before the MLP, and belongs to the reader; without it (OLMo-2)
+    they read the residual stream as it is.
 
     ``post_norms`` (Gemma-2): a norm stands behind attention and another behind the MLP. They belong to the writers:
     what a node writes is what arrives in the residual stream. The norm behind attention has one scale for all heads
@@ -86,6 +93,8 @@ class Config:
     windows: tuple[int | None, ...] | None = None
     layer_frequencies: tuple[tuple[float, ...], ...] | None = None
     qk_norms: bool = False
+    joint_qk_norms: bool = False
+    pre_norms: bool = True
 
     def __post_init__(self) -> None:
         if self.windows is not None:
@@ -100,6 +109,8 @@ class Config:
             object.__setattr__(self, "layer_frequencies", tuple(map(tuple, self.layer_frequencies)))
             if len(self.layer_frequencies) != self.n_layers:
                 raise ModelError(f"layer_frequencies for {len(self.layer_frequencies)} layers of {self.n_layers}.")
+        if self.joint_qk_norms and not self.qk_norms:
+            raise ModelError("joint_qk_norms says how queries and keys are normed; it goes with qk_norms.")
         if self.post_norms and (self.norm != "rms" or self.parallel):
             raise ModelError(
                 "a norm behind attention is a root-mean-square norm in sequential blocks, or there is none."
@@ -121,13 +132,19 @@ class Config:
         return tuple(self.rotary_base ** (-2 * i / self.rotary_dims) for i in range(self.rotary_dims // 2))
 
     @property
+    def heads_together(self) -> bool:
+        """Whether what one head of a layer computes depends on its other heads: none can be left out."""
+        return self.post_norms or self.joint_qk_norms
+
+    @property
     def features(self) -> frozenset[str]:
         """Of ``FEATURES``, those that this model has."""
         windows = self.windows or ()
         found = {
             "layer norm": self.norm == "layer",
             "rms norm": self.norm == "rms",
-            "q/k norm": self.qk_norms,
+            "q/k norm": self.qk_norms and not self.joint_qk_norms,
+            "joint q/k norm": self.joint_qk_norms,
             "post norm": self.post_norms,
             "caps": self.score_cap is not None or self.logit_cap is not None,
             "windows": any(window is not None and window < self.n_positions for window in windows),
@@ -180,15 +197,17 @@ class Block(nn.Module):
         wide = (config.n_heads + 2 * config.kv_heads) * config.d_head
         shapes = {"W_QKV": (config.d_model, wide), "b_QKV": (wide,)}
         shapes |= {"W_O": (config.n_heads * config.d_head, config.d_model), "b_O": (config.d_model,)}
-        self.norm_attention = Norm(config)
+        before = None if config.pre_norms else "none"
+        self.norm_attention = Norm(config, before)
         if config.d_mlp:
-            self.norm_mlp = Norm(config)
+            self.norm_mlp = Norm(config, before)
             shapes |= {"W_in": (config.d_model, config.d_mlp), "b_in": (config.d_mlp,)}
             shapes |= {"W_out": (config.d_mlp, config.d_model), "b_out": (config.d_model,)}
             if config.gated:
                 shapes["W_gate"] = (config.d_model, config.d_mlp)
         if config.qk_norms:
-            self.norm_q, self.norm_k = (Norm(config, "rms", config.d_head) for _ in range(2))
+            heads = (config.n_heads, config.kv_heads) if config.joint_qk_norms else (1, 1)
+            self.norm_q, self.norm_k = (Norm(config, "rms", n * config.d_head) for n in heads)
         if config.post_norms:
             self.norm_after_attention = Norm(config)
             if config.d_mlp:
@@ -200,6 +219,10 @@ class Block(nn.Module):
         """``compute(self, *given)``. Passes use a layer's weights only in here: whatever spreads weights over ranks,
         devices or a disk (FSDP, accelerate) brings them when a module is called and takes them away behind."""
         return compute(self, *given)
+
+    def attending(self, compute: Callable, *given):
+        """``compute(self, *given)`` of attention from queries, keys and values, which has weights in some models."""
+        return self(compute, *given) if self.config.qk_norms else compute(self, *given)
 
     def mlp(self, x: Tensor) -> Tensor:
         hidden = F.linear(x, self.W_in.T, self.b_in)
@@ -243,7 +266,10 @@ class Block(nn.Module):
         return projected.unflatten(1, normed.shape[1:-1])
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E]."""
+        """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E].
+
+        Where all heads are normed together they are [..., H, P, E], of every head.
+        """
         q, k = self._placed(q, k)
         return self.pattern.attend(q, k, v)
 
@@ -253,9 +279,18 @@ class Block(nn.Module):
 
     def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
         """Queries and keys [..., P, E], normed where the model does it, with their positions in them."""
-        if self.config.qk_norms:
+        if self.config.joint_qk_norms:
+            q, k = self._normed_together(self.norm_q, q), self._normed_together(self.norm_k, k)
+        elif self.config.qk_norms:
             q, k = self.norm_q(q), self.norm_k(k)
         return (q, k) if self.rotation is None else self.rotation(q, k)
+
+    def _normed_together(self, norm: Norm, x: Tensor) -> Tensor:
+        """Queries or keys [..., H, P, E], normed over all heads at once; the gain is that of each head's own key."""
+        gain = norm.weight.unflatten(0, (-1, self.config.d_head))
+        gain = gain.repeat_interleave(self.config.n_heads // len(gain), 0).flatten()  # [H * E]
+        together = x.movedim(-3, -2).flatten(-2)  # [..., P, H * E]
+        return F.rms_norm(together, gain.shape, gain, norm.eps).unflatten(-1, x.shape[-3::2]).movedim(-2, -3)
 
     def shares(self, z: Tensor) -> Tensor:
         """Head outputs [H, ..., E], scaled such that ``W_write`` makes of them what arrives in the residual stream.

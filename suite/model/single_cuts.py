@@ -93,12 +93,12 @@ def _heads_change(block: Block, tap: dict[str, Tensor], missing: Tensor, reader:
     part, head = divmod(reader, block.config.n_heads)
     index = send(torch.tensor([reader]), missing.device)
     own = block.project_apart((tap["residual"] - missing)[None], index)[0]  # [C, B, P, E]
-    parts = [tap[name][:, head].expand_as(own) if i != part else own for i, name in enumerate("qkv")]
-    z = block.attend(*parts)
-    if not block.config.post_norms:
-        return block.write_apart((z - tap["z"][:, head])[None], [head])[0]
-    before = tap["mixed"].transpose(0, 1)  # [H, B, P, E]; all heads take part in the scale of the norm behind them
-    mixed = before.unsqueeze(1).expand(-1, len(z), -1, -1, -1).clone()
-    mixed[head] = z
+    if not block.config.heads_together:
+        parts = [tap[name][:, head].expand_as(own) if i != part else own for i, name in enumerate("qkv")]
+        return block.write_apart((block.attend(*parts) - tap["z"][:, head])[None], [head])[0]
+    every = [tap[name].expand(len(own), -1, -1, -1, -1) for name in "qkv"]  # [C, B, H, P, E]
+    every[part] = every[part].clone()
+    every[part][:, :, head] = own
+    mixed = block.attend(*every).movedim(2, 0)  # [H, C, B, P, E]; all heads take part in the scale of a norm
     change = block.shares(mixed) - tap["z"].transpose(0, 1).unsqueeze(1)  # [H, C, B, P, E]
     return block.write_apart(change).sum(0)

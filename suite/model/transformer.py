@@ -174,7 +174,7 @@ class Transformer(nn.Module):
         run = Activations({("input", 0): inputs})
         for layer, block in enumerate(self.blocks):
             q, k, v = block(rules.qkv, residual)
-            z = mixed = rules.attend(block, q, k, v)
+            z = mixed = block.attending(rules.attend, q, k, v)
             if self.config.post_norms:
                 z = block(rules.shares, mixed.transpose(0, 1)).transpose(0, 1)
             tap = {"residual": residual, "q": q, "k": k, "v": v, "mixed": mixed, "z": z}
@@ -305,7 +305,11 @@ class Transformer(nn.Module):
         x = stream.read([first + part for part in parts], graph.visible(layer), base)
         everyone = len(heads) == graph.n_heads
         readers = None if everyone else send(torch.tensor(parts), self.device)
-        z = block.attend(*block(Block.project_apart, x, readers).chunk(3))
+        q, k, v = block(Block.project_apart, x, readers).chunk(3)
+        if self.config.joint_qk_norms:
+            z = block.attending(Block.attend, *(part.movedim(0, -3) for part in (q, k, v))).movedim(-3, 0)
+        else:
+            z = block.attending(Block.attend, q, k, v)
         return block(Block.shares, z) if self.config.post_norms else z
 
     def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:
@@ -321,7 +325,7 @@ class Transformer(nn.Module):
             if graph.mlps and live[graph.mlp(layer)]:
                 live |= kept[:, graph.mlp_reader(layer)]
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
-            if self.config.post_norms:  # all heads of a layer take part in the scale of the norm behind them
+            if self.config.heads_together:  # all heads of a layer take part in the scale of a norm
                 live[graph.heads(layer)] = live[graph.heads(layer)].any()
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live

@@ -133,7 +133,7 @@ class FeatureTransformer(Transformer):
         else:
             apart = block(rules.project_apart, x.flatten(1, -3))
             q, k, v = (part.transpose(0, 1) for part in apart.chunk(3))  # [B, H, P, E]
-        z = rules.attend(block, q, k, v).transpose(0, 1)
+        z = block.attending(rules.attend, q, k, v).transpose(0, 1)
         z = block(rules.shares, z) if self.config.post_norms else z
         return z.unflatten(1, x.shape[1:-2])
 

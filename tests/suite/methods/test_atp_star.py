@@ -34,7 +34,7 @@ def test_behind_the_pattern_a_linear_model_makes_the_qk_fix_exact(changes, ablat
         assert (without - exact)[:, keys].abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "olmo-2"])
 @torch.no_grad()
 def test_the_qk_fix_is_a_plain_recomputation_of_the_pattern(architecture):
     """A step so small that the rest is linear: with the fix and without, the derivative is the same."""

@@ -49,6 +49,7 @@ def test_what_an_architecture_has_is_named_by_the_features_that_methods_list():
     has = {name: small_model(**changes).config.features for name, changes in ARCHITECTURES.items()}
     assert has["gpt2"] == {"layer norm"} and has["gemma-2"] == {"rms norm", "post norm", "caps"}
     assert has["qwen-3"] == {"rms norm", "q/k norm"}
+    assert has["olmo-2"] == {"rms norm", "joint q/k norm", "post norm"}
     assert has["windows"] == {"rms norm", "windows"} and not has["no layer norm, ReLU, bidirectional"]
     assert set().union(*has.values()) == set(FEATURES)
 
@@ -59,8 +60,8 @@ def test_a_method_without_a_rule_for_a_feature_is_undefined_on_models_that_have_
         method, lacking = METHODS.get(name), set()
         for changes in ARCHITECTURES.values():
             config = small_model(**changes).config
-            reason = method.undefined(ablation, objective, small_data(), config)
-            if reason and "no rule for" in reason:
-                lacking |= config.features
-        assert (method.exact_for == "any") or lacking.isdisjoint(method.exact_for - {"layer norm", "rms norm"})
-        assert bool(lacking) == (name in ("cd-t", "gim"))
+            reason = str(method.undefined(ablation, objective, small_data(), config))
+            missing = set() if method.exact_for == "any" else config.features - method.exact_for
+            assert ("no rule for" in reason) == bool(missing) and all(feature in reason for feature in missing)
+            lacking |= missing
+        assert bool(lacking) == (name in ("atp-star", "cd-t", "gim"))

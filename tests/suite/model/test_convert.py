@@ -48,6 +48,8 @@ GPTJ = dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, n_positions=32, rotar
 NEO = dict(num_layers=2, num_heads=2, hidden_size=16, vocab_size=50, max_position_embeddings=32, window_size=5)
 NEO |= {"attention_types": [[["global", "local"], 1]], "bos_token_id": None, "eos_token_id": None}
 
+OLMO2 = {**SMALL, "pad_token_id": None, "eos_token_id": None}
+
 # name: (configuration class, options)
 SOURCES = {
     "gpt2": ("GPT2", GPT2),
@@ -91,6 +93,14 @@ SOURCES = {
         {**PHI3, "num_key_value_heads": 4, "hidden_act": "gelu", "rms_norm_eps": 1e-2, "rope_theta": 500.0},
     ),
     "phi-3, windows, tied": ("Phi3", {**PHI3, "sliding_window": 9, "tie_word_embeddings": True}),
+    "olmo-2": ("Olmo2", OLMO2),
+    "olmo-2, ungrouped, tied, gelu": (
+        "Olmo2",
+        {**OLMO2, "num_key_value_heads": 4, "tie_word_embeddings": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2},
+    ),
+    "olmo-2, one key, linear": ("Olmo2", {**OLMO2, "num_key_value_heads": 1, "rope_scaling": LINEAR}),
+    "olmo-2, llama3": ("Olmo2", {**OLMO2, "rope_scaling": LLAMA3, "rope_theta": 500000.0}),
+    "olmo-2, yarn": ("Olmo2", {**OLMO2, "rope_scaling": YARN}),
     "gemma-3": ("Gemma3Text", GEMMA3),
     "gemma-3, capped, untied": (
         "Gemma3Text",
@@ -226,7 +236,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused():
         ours(prompts(70))
 
 
-@pytest.mark.parametrize("name", ["qwen-3", "gemma-3", "gpt-j", "gpt-neo"])
+@pytest.mark.parametrize("name", ["qwen-3", "olmo-2", "gemma-3", "gpt-j", "gpt-neo"])
 def test_attribution_is_the_derivative_of_cutting(name):
     """Norms of queries and keys, windows and two kinds of blocks: every edge's score is its mask's gradient."""
     model = from_huggingface(source(name).double())
@@ -255,6 +265,8 @@ REFUSED = [
     ("gemma-3", {"attention_bias": True}, "attention_bias=True"),
     ("gemma-3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
     ("qwen-3", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
+    ("olmo-2", {"attention_bias": True}, "attention_bias=True"),
+    ("olmo-2", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "change with the length"),
     ("phi-3", {"hidden_act": "tanh"}, "activation 'tanh'"),
     ("phi-3", {"rope_scaling": LONGROPE, "original_max_position_embeddings": 16}, "change with the length"),
     ("gpt-j", {"rotary_dim": 0}, "rotary_dim='no'"),
@@ -275,7 +287,7 @@ NO_OPTION = re.compile(
 )
 
 
-@pytest.mark.parametrize("kind", ["Qwen3", "Gemma3Text", "Phi3", "GPTJ", "GPTNeo"])
+@pytest.mark.parametrize("kind", ["Qwen3", "Olmo2", "Gemma3Text", "Phi3", "GPTJ", "GPTNeo"])
 def test_every_option_of_a_family_takes_two_values_or_is_refused(kind):
     tried = [(name, {}) for name, (its, _) in SOURCES.items() if its == kind]
     tried += [(name, changes) for name, changes, _ in REFUSED if SOURCES[name][0] == kind]

@@ -18,7 +18,7 @@ pytest.importorskip("accelerate")
 DISK = ["cpu", "disk", "disk"]
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "pythia", "gemma-2", "attention only"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "pythia", "gemma-2", "attention only", "olmo-2"])
 @pytest.mark.parametrize("method", ["eap", "eap-ig"])
 def test_scores_are_those_of_the_model_in_one_piece(architecture, method, tmp_path):
     data = small_data()

@@ -1,0 +1,47 @@
+"""OLMo-2: norms behind attention and MLP alone, and one norm for the queries of all heads, another for their keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..block import Config
+from .llama import projections, shape
+from .parts import activation, refuse, rotations
+
+if TYPE_CHECKING:
+    from transformers import Olmo2Config, Olmo2ForCausalLM
+
+MODEL_TYPES = ("olmo2",)
+
+
+def convert(source: Olmo2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
+    """(Config, weights) of an OLMo-2 with a language-model head."""
+    given: Olmo2Config = source.config
+    body = source.model
+    # An output bias would be inside the norm behind attention, on no edge.
+    refuse("OLMo-2", attention_bias=given.attention_bias)
+    config = Config(
+        **shape(source),
+        **rotations(body.rotary_emb, "OLMo-2"),
+        activation=activation(given.hidden_act, "OLMo-2"),
+        pre_norms=False,
+        post_norms=True,
+        qk_norms=True,
+        joint_qk_norms=True,
+    )
+    weights = {
+        "embed": body.embed_tokens.weight,
+        "unembed": source.get_output_embeddings().weight.T,
+        "norm_final.weight": body.norm.weight,
+    }
+    for layer, block in enumerate(body.layers):
+        own = projections(block) | {
+            "norm_after_attention.weight": block.post_attention_layernorm.weight,
+            "norm_after_mlp.weight": block.post_feedforward_layernorm.weight,
+            "norm_q.weight": block.self_attn.q_norm.weight,
+            "norm_k.weight": block.self_attn.k_norm.weight,
+        }
+        weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
+    return config, weights
