@@ -26,6 +26,7 @@ COUNTRIES = {
     "Canberra": "Australia", "Wellington": "New", "Zagreb": "Croatia", "Belgrade": "Serbia", "Tbilisi": "Georgia",
     "Yerevan": "Armenia", "Kampala": "Uganda", "Harare": "Zimbabwe", "Doha": "Qatar",
 }  # fmt: skip
+# The first is the paper's form.
 TEMPLATES = [
     " {capital}, the capital of",
     " {capital} is the capital of",
@@ -70,4 +71,5 @@ FAMILY = Family(
     prompts=prompts,
     positions={"capital": ("capital", 0)},
     models="gpt2, gpt2-medium, gpt2-xl, mini",
+    papers_templates=(0,),
 )

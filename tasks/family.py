@@ -4,6 +4,7 @@ ioi            the default counterfactual
 ioi@flip       another one
 ioi@flip+bos   the same with the token that begins a text put first
 ioi@seed1      other prompts of the same kind: another draw, of the same split
+greater-than@paper  only the templates that the paper has; for tasks that have others, too
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .tokenizer import Tokenizer
 T = TypeVar("T")
 SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
 BOS = "bos"
+PAPER = "paper"
 _SEED = re.compile(r"seed(\d+)")
 _MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
 
@@ -55,6 +57,7 @@ class Family:
             passed over.
         positions: name -> (field, shift), the tokens that have a name in every prompt.
         models: which models do it well enough, in words.
+        papers_templates: the numbers of the templates that the paper has, where there are others; none otherwise.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Family:
     prompts: Prompts
     positions: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     models: str = "gpt2"
+    papers_templates: tuple[int, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -76,11 +80,13 @@ class Family:
         """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos+seed1``. Raises SpecError for one it has not."""
         asked = [option for option in options.split("+") if option]
         seeds = [option for option in asked if _SEED.fullmatch(option)]
-        variant = [option for option in asked if option != BOS and option not in seeds] or [next(iter(self.variants))]
+        switches = [PAPER, BOS] if self.papers_templates else [BOS]
+        variant = [option for option in asked if option not in (*switches, *seeds)] or [next(iter(self.variants))]
         if len(variant) > 1 or len(seeds) > 1 or variant[0] not in self.variants or len(set(asked)) < len(asked):
             hint = "Join several with '+'; seed1, seed2, ... draw other prompts."
-            raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, BOS], hint))
-        return TextTask(self, variant[0], BOS in asked, int(_SEED.fullmatch(seeds[0])[1]) if seeds else 0)
+            raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, *switches], hint))
+        seed = int(_SEED.fullmatch(seeds[0])[1]) if seeds else 0
+        return TextTask(self, variant[0], BOS in asked, seed, PAPER in asked)
 
 
 @dataclass(frozen=True)
@@ -92,24 +98,28 @@ class TextTask:
         variant: which counterfactual.
         bos: whether the token that begins a text is put first; it changes the hash.
         seed: which draw of prompts.
+        paper: whether prompts are of the paper's templates alone.
     """
 
     family: Family
     variant: str
     bos: bool = False
     seed: int = 0
+    paper: bool = False
     model: None = None
     truth: None = None
 
     @property
     def name(self) -> str:
         first = next(iter(self.family.variants))
-        options = [self.variant] * (self.variant != first) + [BOS] * self.bos + [f"seed{self.seed}"] * (self.seed > 0)
+        options = [self.variant] * (self.variant != first) + [PAPER] * self.paper + [BOS] * self.bos
+        options += [f"seed{self.seed}"] * (self.seed > 0)
         return f"{self.family.name}@{'+'.join(options)}" if options else self.family.name
 
     @property
     def description(self) -> str:
-        return f"{self.family.description}; counterfactual: {self.family.variants[self.variant]}"
+        templates = "; the paper's templates" * self.paper
+        return f"{self.family.description}; counterfactual: {self.family.variants[self.variant]}{templates}"
 
     @property
     def models(self) -> str:
@@ -146,7 +156,7 @@ class TextTask:
         draw = Draw(self.family.name, self.variant, split, seed)
         for prompt in self.family.prompts(tokenizer, self.variant, split, draw):
             misses += 1
-            if prompt is not None and prompt.split == split:
+            if prompt is not None and prompt.split == split and self._has(prompt):
                 both = (prompt.clean.text, prompt.counterfactual.text if prompt.counterfactual else None)
                 misses = misses if both in found else 0
                 found.setdefault(both, prompt)
@@ -158,6 +168,10 @@ class TextTask:
                 f"({self.models})."
             )
         return list(found.values())
+
+    def _has(self, prompt: Prompt) -> bool:
+        """Whether a prompt is of a template that is asked for."""
+        return not self.paper or prompt.template in self.family.papers_templates
 
     def _data(self, tokenizer: Tokenizer, split: str) -> Data:
         prompts = self.prompts(tokenizer, split, SPLITS[split], self.seed)

@@ -143,4 +143,5 @@ FAMILY = Family(
     prompts=prompts,
     positions={"noun": ("noun", 0), "XX1": ("century", 0), "YY": ("year", 0)},
     models="gpt2, gpt2-medium, gpt2-xl, mini",
+    papers_templates=(0,),
 )

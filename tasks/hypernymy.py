@@ -36,7 +36,7 @@ KINDS = {
     "relatives": "uncles aunts cousins brothers sisters parents grandparents",
     "furniture": "tables chairs desks beds couches shelves",
 }
-# A leading comma or word makes the first thing a word after a space.
+# A leading comma or word makes the first thing a word after a space. The first is the paper's form.
 TEMPLATES = [", {thing} and other", " They had {thing} and other", " There was talk of {thing}, and of other"]
 
 VARIANTS = {"kind": "a thing of another kind and of as many tokens"}
@@ -73,4 +73,5 @@ FAMILY = Family(
     prompts=prompts,
     positions={"thing": ("thing", 0)},
     models="gpt2, gpt2-medium, gpt2-xl",
+    papers_templates=(0,),
 )

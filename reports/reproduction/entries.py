@@ -17,6 +17,7 @@ Where = dict[str, Scalar | list[Scalar]]
 
 TableName = Literal[
     "recovery",
+    "counted",
     "circuits",
     "evaluated",
     "areas",
@@ -31,6 +32,9 @@ TableName = Literal[
     "comparisons",
 ]
 """The tables of ``measured.py``, of which values and figures are taken."""
+
+Unit = Literal["fraction", "probability", "logits", "nats", "edges", "percentage points"]
+"""What a value is in. Areas, rates, correlations and normalised faithfulness are fractions."""
 
 
 class Part(BaseModel):
@@ -115,6 +119,35 @@ class Table(BaseModel):
 
         where = {str(put(name)): put(wanted) for name, wanted in self.measured.where.items()}
         return self.measured.model_copy(update={"where": where, "column": put(self.measured.column)})
+
+
+class Comparison(BaseModel):
+    """What makes the values whose names match comparable with ours, or why they are not. The first that matches counts.
+
+    Args:
+        values: a pattern of names.
+        quantity: what the paper's number is.
+        unit: what it is in.
+        on: the paper's model, task, and prompts.
+        ours: what ours is and on which task; nothing where there is no number of ours.
+        but: what differs and leaves the two comparable all the same, such as other prompts by the same rules.
+        unlike: why the two are not the same quantity, so that no verdict says whether one is the other.
+    """
+
+    model_config = _STRICT
+    values: str
+    quantity: str = Field(min_length=1)
+    unit: Unit
+    on: str = Field(min_length=1)
+    ours: str = ""
+    but: str = ""
+    unlike: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it, to be read."""
+        parts = (self.ours and f"Ours: {self.ours}", self.but and f"But: {self.but}")
+        return ". ".join(filter(None, (f"{self.quantity} ({self.unit}); {self.on}", *parts))) + "."
 
 
 class Note(BaseModel):

@@ -13,12 +13,14 @@ from ...suite.model.load import hub
 from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
 from ..page.table import Cell, Table, number, number_cell, text_cell
 from ..read.published import PublishedCurve
-from .entries import Points, Value
+from .entries import Comparison, Points, Value
 from .manifest import Manifest
 from .measured import Tables
 
-Verdict = Literal["reproduced", "recomputed", "differs", "other model", "not run"]
+Verdict = Literal["reproduced", "recomputed", "differs", "not comparable", "other model", "not run"]
 ROUNDING = 1e-9
+COMPARED = {"quantity": "quantity", "unit": "unit", "on": "on", "ours": "ours_is", "but": "but"}
+"""What a comparison says -> the column that has it."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class Judged:
         ours: the reproduced number; None when it was not measured.
         how: where ours comes from.
         verdict: ``reproduced``: measured here and within the tolerance; ``recomputed``: within it, but from the points
-            that the paper published, so that nothing was run again; ``differs``; ``other model``: measured on another
-            model than the paper's, so that the two numbers are no test of each other; ``not run``.
-        because: why it differs or was not run.
+            that the paper published, so that nothing was run again; ``differs``; ``not comparable``: ours is another
+            quantity, and so no test of the paper's, however near; ``other model``: measured on another model than the
+            paper's, with the same consequence; ``not run``.
+        because: why it differs, is not comparable, or was not run.
+        compared: what the paper's number is, and what ours is.
     """
 
     value: Value
@@ -40,6 +44,7 @@ class Judged:
     how: str
     verdict: Verdict
     because: str
+    compared: Comparison
 
     @property
     def explained(self) -> bool:
@@ -60,9 +65,13 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
     for value in manifest.values:
         wanted = models.get(value.part) if value.part else None
         ours, how = _ours(value, curves, tables, model if wanted else None)
+        elsewhere = ours is not None and wanted and not value.points and not _is(model, wanted)
+        how = f"measured on {model}" if elsewhere else how
+        compared = manifest.compared(value.name)
         verdict: Verdict
-        if ours is not None and wanted and not value.points and not _is(model, wanted):
-            how = f"measured on {model}"
+        if compared.unlike:
+            verdict, because = "not comparable", compared.unlike
+        elif elsewhere:
             verdict, because = "other model", f"the paper's is {wanted}"
         elif ours is None:
             # A note says why a number differs, or why it cannot be measured; not that it was not asked for here.
@@ -73,7 +82,7 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
             verdict, because = ("recomputed" if value.points else "reproduced"), ""
         else:
             verdict, because = "differs", manifest.because(value.name) or ""
-        found.append(Judged(value, ours, how, verdict, because))
+        found.append(Judged(value, ours, how, verdict, because, compared))
     return found
 
 
@@ -96,7 +105,7 @@ def _ours(
     value: Value, curves: Sequence[PublishedCurve], tables: Tables | None, model: str | None
 ) -> tuple[float | None, str]:
     if value.points:
-        return published_area(value.points, curves), "from the paper's own points"
+        return published_area(value.points, curves), "from published points"
     if tables is None or value.measured is None:
         return None, ""
     return tables.number(value.measured, model), "measured here"
@@ -117,29 +126,38 @@ def published_area(points: Points, curves: Iterable[PublishedCurve]) -> float | 
 
 
 def verdict_frame(judged: Sequence[Judged]) -> pd.DataFrame:
-    """One row per value: what was reported, ours, their difference, the verdict and why."""
+    """One row per value: what was reported, ours, their difference, the verdict and why, and what both numbers are.
+
+    Of what is not comparable there is no difference.
+    """
     columns = ["name", "group", "row", "series", "reported", "ours", "difference", "tolerance", "verdict"]
     rows = [
         {
             **{name: getattr(item.value, name) for name in ("name", "group", "row", "series", "reported", "tolerance")},
             "ours": item.ours,
-            "difference": None if item.ours is None else item.ours - item.value.reported,
+            "difference": _difference(item),
             "verdict": item.verdict,
             "how": item.how if item.ours is not None else "",
             "because": item.because,
             "source": item.value.source,
+            **{column: getattr(item.compared, name) for name, column in COMPARED.items()},
         }
         for item in judged
     ]
-    return pd.DataFrame(rows, columns=[*columns, "how", "because", "source"]).astype({"ours": float})
+    return pd.DataFrame(rows, columns=[*columns, "how", "because", "source", *COMPARED.values()]).astype(
+        {"ours": float}
+    )
+
+
+def _difference(item: Judged) -> float | None:
+    return None if item.ours is None or item.verdict == "not comparable" else item.ours - item.value.reported
 
 
 def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
     """The verdicts as a table to be read."""
     rows = []
     for item in judged:
-        ours, reported = item.ours, item.value.reported
-        difference = None if ours is None else ours - reported
+        ours, reported, difference = item.ours, item.value.reported, _difference(item)
         rows.append(
             (
                 text_cell(item.value.name),
@@ -150,24 +168,36 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
                 Cell(item.verdict, item.verdict, item.verdict == "reproduced"),
                 Cell(item.how if ours is not None else "", item.how),
                 Cell(item.because, item.because),
+                Cell(item.compared.sentence, item.compared.sentence),
                 Cell(item.value.source, item.value.source),
             )
         )
-    headings = ("Value", "Reported", "Ours", "Difference", "Tolerance", "Verdict", "How", "Why", "Source")
+    headings = (
+        "Value",
+        "Reported",
+        "Ours",
+        "Difference",
+        "Tolerance",
+        "Verdict",
+        "How",
+        "Why",
+        "What is compared",
+        "Source",
+    )
     return Table(
         "verdicts",
         "Reported and reproduced",
         f"{manifest.title} ({manifest.citation}). Bold: measured here, within the tolerance of what is reported; "
-        "recomputed: within it, but from the points that the paper published.",
+        "recomputed: within it, but from the points that the paper published; not comparable: two quantities.",
         headings,
-        (False, True, True, True, True, False, False, False, False),
+        (False, True, True, True, True, False, False, False, False, False),
         tuple(rows),
     )
 
 
 def counted(judged: Sequence[Judged]) -> str:
-    """``12 reproduced, 3 differ, 1 not run``."""
-    words = {"reproduced": "reproduced", "recomputed": "recomputed from the paper's own points", "differs": "differ"}
-    words |= {"other model": "on another model", "not run": "not run"}
+    """``12 reproduced, 3 differ, 1 not run``: every verdict that there is, and how often."""
+    words = {"reproduced": "reproduced", "recomputed": "recomputed from published points", "differs": "differ"}
+    words |= {"not comparable": "not comparable", "other model": "on another model", "not run": "not run"}
     counts = {word: sum(item.verdict == verdict for item in judged) for verdict, word in words.items()}
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "no values"

@@ -15,6 +15,15 @@
     measured  = { table = "recovery", where = { task = "tracr/reverse@fixed", own = true }, column = "auroc" }
     points    = { where = { task = "ioi", objective = "kl_div" }, kind = "edge" }  # or: from the paper's own points
 
+    [[comparison]]                             # of every value: what it is, and what makes ours comparable with it
+    values    = "reverse, *"                   # a pattern of names; the first that matches counts
+    quantity  = "area under the ROC curve over edges"
+    unit      = "fraction"
+    on        = "Tracr-Reverse, six permutations"
+    ours      = "the same on tracr/reverse@permutations3"
+    but       = "..."                          # what differs and leaves the two comparable
+    unlike    = "..."                          # or why they are not: the verdict is "not comparable"
+
     [spelling]                                 # our names -> the paper's, in the paper's order
     acdc      = "ACDC"
 
@@ -37,11 +46,11 @@ from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ...suite.errors import SpecError, unknown
 from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
-from .entries import Card, Drawing, Note, Part, Points, Shown, Table, Value
+from .entries import Card, Comparison, Drawing, Note, Part, Points, Shown, Table, Value
 
 EXTENSION = ".toml"
 Beside = TypeVar("Beside", CurvesFile, RowsFile, TablesFile)
@@ -59,12 +68,28 @@ class Manifest(BaseModel):
     part: tuple[Part, ...] = ()
     value: tuple[Value, ...] = ()
     table: tuple[Table, ...] = ()
+    comparison: tuple[Comparison, ...] = ()
     note: tuple[Note, ...] = ()
     figure: tuple[Drawing, ...] = ()
     gallery: tuple[Shown, ...] = ()
     card: tuple[Card, ...] = ()
     points: tuple[str, ...] = ()
     spelling: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _every_value_says_what_it_is_compared_with(self) -> Manifest:
+        for value in self.values:
+            found = next((each for each in self.comparison if fnmatchcase(value.name, each.values)), None)
+            if found is None:
+                raise ValueError(f"the value {value.name!r} is not said to be comparable: no [[comparison]] is of it")
+            if bool(found.ours) != bool(value.measured or value.points):
+                there = "measured, but not said" if value.measured or value.points else "said, but not measured"
+                raise ValueError(f"what ours is of the value {value.name!r} is {there}")
+        return self
+
+    def compared(self, name: str) -> Comparison:
+        """What makes the value of this name comparable with ours, or not."""
+        return next(each for each in self.comparison if fnmatchcase(name, each.values))
 
     def spelled(self, text: Any) -> Any:
         """A method or task as the paper spells it; of a list with commas each part."""

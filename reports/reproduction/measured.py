@@ -14,19 +14,24 @@ from scipy import stats
 
 from ..read.evaluations import area_table, template_table, usual
 from ..read.results import Results
-from ..read.tables import CELL_COLUMNS, CellColumns, cell_columns, circuit_table, program_of
+from ..read.tables import CELL_COLUMNS, CellColumns, cell_columns, circuit_table, pairwise_table, program_of
 from .entries import Measured, Where
 
 if TYPE_CHECKING:
     from ...suite.circuit import EdgeScores, Reference
+    from ...suite.model.graph import Graph
     from ...suite.store.record import Record
 
 CLOSE = 1e-9
+MEASURES_OF_AGREEMENT = ("pearson", "pearson_absolute", "spearman", "slope", "r2")
 OVERLAP_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Circuit sizes at which circuits are compared, as shares of all edges."""
 
 MANUAL = {"ioi": "ioi/eap-ig", "greater-than": "greater-than/eap-ig", "docstring": "docstring/acdc"}
 """The published circuit that a task's circuits are compared with, where the model's graph is that circuit's."""
+
+WITHOUT_MLPS = ("ioi",)
+"""Tasks of which EAP-IG's released comparison takes the MLPs, and their edges, out of the circuits that it compares."""
 
 
 class Tables:
@@ -100,6 +105,26 @@ class Tables:
         return self.results.recovery
 
     @cached_property
+    def counted(self) -> pd.DataFrame:
+        """A row a cell, truth and convention: areas and sizes of edges or nodes as a paper counts them.
+
+        ``auroc``, ``pessimistic_auc``, ``true_size`` and ``units`` are ``conventions.Counted.measures``.
+        """
+        from ...suite.scoring.conventions import CONVENTIONS, counted
+
+        store, rows = self.results.store, []
+        named = [*CELL_COLUMNS, "truth_ablation", "own"]
+        for row in self.recovery[[*named, "certificate"]].to_dict("records"):
+            certificate = store.truth(row["certificate"])
+            graph, truth = certificate.graph.build(), certificate.ablations[row["truth_ablation"]]
+            core, optional = graph.array(truth.core), graph.array(truth.optional)
+            for name in CONVENTIONS:
+                found = counted(name, graph, store.scores(row["key"]), core, optional)
+                rows.append({**{each: row[each] for each in named}, "convention": name, **found.measures()})
+        measures = ["auroc", "pessimistic_auc", "true_size", "units"]
+        return pd.DataFrame(rows, columns=[*named, "convention", *measures])
+
+    @cached_property
     def circuits(self) -> pd.DataFrame:
         """``tables.circuit_table``: the circuits that methods returned, against their own ablation's truth."""
         return circuit_table(self.results.records)
@@ -160,18 +185,19 @@ class Tables:
     def agreement(self) -> pd.DataFrame:
         """A row a cell beside which ``exact`` ran: ``pearson``, ``spearman``, ``slope`` and ``r2`` of score on effect.
 
-        ``spearman`` is of the absolute sizes, by which edges are chosen.
+        ``spearman`` and ``pearson_absolute`` are of the absolute sizes, by which edges are chosen.
         """
         rows = []
         for cell, reference in self._beside_exact():
             score, effect = self._flat(cell.key), self._flat(reference)
-            measures = dict.fromkeys(("pearson", "spearman", "slope", "r2"), float("nan"))
+            measures = dict.fromkeys(MEASURES_OF_AGREEMENT, float("nan"))
             if np.ptp(score) > 0 and np.ptp(effect) > 0:
                 line = stats.linregress(effect, score)
-                rank = stats.spearmanr(np.abs(effect), np.abs(score)).statistic
-                measures = {"pearson": line.rvalue, "spearman": rank, "slope": line.slope, "r2": line.rvalue**2}
+                sizes = np.abs(effect), np.abs(score)
+                measures = {"pearson": line.rvalue, "slope": line.slope, "r2": line.rvalue**2}
+                measures |= {"pearson_absolute": _correlation(*sizes), "spearman": stats.spearmanr(*sizes).statistic}
             rows.append({**cell._asdict(), **measures, "n_edges": len(score)})
-        return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "pearson", "spearman", "slope", "r2", "n_edges"])
+        return pd.DataFrame(rows, columns=[*CELL_COLUMNS, *MEASURES_OF_AGREEMENT, "n_edges"])
 
     @cached_property
     def overlap(self) -> pd.DataFrame:
@@ -203,20 +229,31 @@ class Tables:
     def manual(self) -> pd.DataFrame:
         """A row a cell, circuit size (``n``) and level (in ``panel``): precision and recall of a published circuit.
 
-        Of tasks and models that have one (``MANUAL``); heads are the nodes, as the papers count. Greedy selection.
+        Of tasks and models that have one (``MANUAL``), as EAP-IG's paper compares them: the ``n`` edges of largest
+        absolute score; nodes are what these connect, the input and the logits left out.
         """
-        from ...suite.circuit import greedy
+        from ...suite.circuit import ranking
 
         rows = []
         for cell, reference, scores in self._by_hand():
-            head = np.array([writer.startswith("a") for writer in reference.graph.writers])
+            graph = reference.graph
+            chosen, largest = np.zeros_like(graph.existing), np.argwhere(graph.existing)[ranking(scores)[:199]]
+            inside = np.array([node.kind in ("head", "mlp") for node in graph.nodes if node.kind != "logits"])
+            compared = np.ones(graph.existing.shape, dtype=bool)
+            if program_of(cell.task) in WITHOUT_MLPS:
+                mlp = np.array([node.kind == "mlp" for node in graph.nodes if node.kind != "logits"])
+                reads = np.array([owner >= 0 and mlp[owner] for owner in graph.owners])
+                inside, compared = inside & ~mlp, ~(mlp[:, None] | reads[None, :])
             core = reference.core.numpy()
-            for n in range(1, 200):
-                edges = greedy(scores, n).edges.numpy()
-                for level, a, b in (("node", edges.any(1) & head, core.any(1) & head), ("edge", edges, core)):
+            known = _connected(graph, core) & inside
+            for n, (writer, reader) in enumerate(largest.tolist(), 1):
+                chosen[writer, reader] = True
+                edges = chosen & compared
+                nodes = _connected(graph, edges) & inside
+                for level, a, b in (("node", nodes, known), ("edge", edges, core)):
                     hit = float((a & b).sum())
                     rates = {"precision": hit / max(a.sum(), 1), "recall": hit / b.sum()}
-                    place = {"graph": reference.graph.hash, "panel": f"{cell.program}, {level}", "n": n}
+                    place = {"graph": graph.hash, "panel": f"{cell.program}, {level}", "n": n}
                     rows.append({**cell._asdict(), **place, **rates})
         return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "graph", "panel", "n", "precision", "recall"])
 
@@ -258,8 +295,8 @@ class Tables:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """``tables.pairwise_table``, each pair in both orders."""
-        table = self.results.pairwise
+        """``tables.pairwise_table`` of areas over edges as InterpBench counts them, each pair in both orders."""
+        table = pairwise_table(self.counted[self.counted["convention"] == "interpbench"])
         swapped = table.rename(columns={"first": "second", "second": "first"})
         swapped = swapped.assign(a12=1 - table["a12"], median_difference=-table["median_difference"])
         return pd.concat([table, swapped], ignore_index=True)
@@ -325,6 +362,20 @@ def _same(values: pd.Series, wanted: Any) -> np.ndarray:
 def _iou(a: np.ndarray, b: np.ndarray) -> float:
     union = float((a | b).sum())
     return float((a & b).sum()) / union if union else float("nan")
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's; NaN where one of them is constant."""
+    return float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else float("nan")
+
+
+def _connected(graph: Graph, edges: np.ndarray) -> np.ndarray:
+    """The nodes that edges [W, R] come from or lead to, bool [W]: without the logits, which write nothing."""
+    found = edges.any(1)
+    for reader in np.flatnonzero(edges.any(0)).tolist():
+        if graph.owners[reader] >= 0:
+            found[graph.owners[reader]] = True
+    return found
 
 
 def _tensor(scores: np.ndarray):

@@ -102,9 +102,11 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
     plots = []
     if judged:
         caption = (
-            "What the paper reports (open) and what came out here (filled); open alone: not run, the table says why."
+            "What the paper reports (open) and what came out here (filled); open alone: not run, or ours is another "
+            "quantity; the table says why."
         )
         frame = verdict_frame(judged)
+        frame["ours"] = frame["ours"].mask(frame["verdict"] == "not comparable")
         frame = frame.assign(**{name: frame[name].map(manifest.spelled) for name in ("group", "row", "series")})
         draw = partial(beside, frame, manifest.measure, manifest.instead(None, model))
         plots.append(Plot("beside", "Reported and reproduced", caption, draw))

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -101,16 +102,25 @@ def print_wrapped(text: str) -> None:
     print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
+EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
 @contextmanager
 def drawing() -> Iterator[Callable[[int, int], None]]:
     """Yields a function that is told how many drawings are done, and of how many, and says so on stderr."""
     terminal = sys.stderr.isatty()
+    told = time.monotonic()
 
     def progress(done: int, of: int) -> None:
+        nonlocal told
         if terminal:
             print(f"\rdrawing {done} of {of} ", end="", file=sys.stderr, flush=True)
         elif done == of:
             note(f"{of} drawings done")
+        elif time.monotonic() - told >= EVERY:
+            told = time.monotonic()
+            note(f"drawing {done} of {of}")
 
     try:
         yield progress

@@ -19,7 +19,7 @@ from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.run import run
 from circuitmeter.tasks import mini
 
-TASK = "country-capital@bos"
+TASK = "country-capital@paper+bos"
 
 
 def test_published_baselines_are_in_the_manifest_and_not_run_without_weights():
@@ -30,7 +30,10 @@ def test_published_baselines_are_in_the_manifest_and_not_run_without_weights():
     assert reported["small", "greater-than", "counterfactual"] == -0.4566
     assert reported["small", "sva", "clean"] == -reported["small", "sva", "counterfactual"] == 0.15728
     assert reported["xl", "ioi", "clean"] == 3.967 and len(reported) == 26
-    for item in judge(paper, None):
+    found = judge(paper, None)
+    unlike = {item.value.row for item in found if item.verdict == "not comparable"}
+    assert unlike == {"sva", "hypernymy"}  # other verbs; prompts that were chosen by what is measured
+    for item in (item for item in found if item.value.row not in unlike):
         assert item.verdict == "not run" and f"needs {'gpt2-xl' if item.value.part == 'xl' else 'gpt2'}: give it" in (
             item.because
         )
@@ -38,6 +41,9 @@ def test_published_baselines_are_in_the_manifest_and_not_run_without_weights():
         (grid,) = part.benchmark["grid"]
         asked = {value.measured.where["task"] for value in paper.values if value.part == part.name}
         assert asked == set(grid["task"])
+
+
+SAME = {"values": "*", "quantity": "a mean", "unit": "logits", "on": "GPT-2", "ours": "the same"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def by_hand(folder, quantity):
     """The mean logit difference of the source model on clean or on counterfactual prompts."""
     from transformers import GPT2LMHeadModel
 
-    data = tasks.load(TASK).on(load_tokenizer(folder)).data("test")
+    data = tasks.load(TASK).on(load_tokenizer(folder)).data("train")
     model, total = GPT2LMHeadModel.from_pretrained(folder).eval(), 0.0
     for row in range(data.n):
         prompt = (data.clean if quantity == "full" else data.counterfactual)[row, : data.lengths[row]]
@@ -72,7 +78,9 @@ def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, mon
         for name, number in expected.items()
     ]
     wrong = {**right[0], "name": "wrong", "reported": expected["full"] + 0.1}
-    paper = Manifest.model_validate({**whole.model_dump(), "part": [part], "value": [*right, wrong], "note": []})
+    paper = Manifest.model_validate(
+        {**whole.model_dump(), "part": [part], "value": [*right, wrong], "comparison": [SAME], "note": []}
+    )
     for model in (str(saved), "mini-seed1"):  # another model's numbers in the same store are not mixed in
         grid = {**part["benchmark"]["grid"][0], "model": [model]}
         run.run(Spec.of({"name": "b", **part["benchmark"], "grid": [grid]}), tmp_path / "s", executor="serial")
@@ -86,4 +94,4 @@ def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, mon
 
 def test_reproduce_without_weights_exits_with_success_and_says_not_run(tmp_path, capsys):
     assert main(["reproduce", "gpt2-baselines", "--store", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
-    assert "26 not run" in capsys.readouterr().out
+    assert "6 not comparable, 20 not run" in capsys.readouterr().out

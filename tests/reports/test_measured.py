@@ -9,7 +9,7 @@ from synthetic import identity, make_store, record_of, write_evaluation
 from circuitmeter.ground_truth import manual
 from circuitmeter.reports.read.results import read, within
 from circuitmeter.reports.reproduction.entries import Measured, TableName
-from circuitmeter.reports.reproduction.measured import OVERLAP_SHARES, Tables
+from circuitmeter.reports.reproduction.measured import MANUAL, OVERLAP_SHARES, Tables
 from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
 
@@ -48,6 +48,8 @@ def test_agreement_is_with_exact_patching_of_the_same_task(store):
     done(store, effect, method="exact", task="sva")
     table = Tables(read(store.path)).agreement
     (row,) = table.to_dict("records")
+    sizes = np.corrcoef(np.abs(effect).ravel(), np.abs(0.5 * effect + 1).ravel())[0, 1]
+    assert row["pearson_absolute"] == pytest.approx(sizes) and sizes < 0.9  # EAP-IG's paper compares sizes
     assert row["pearson"] == pytest.approx(1) and row["slope"] == pytest.approx(0.5) and row["r2"] == pytest.approx(1)
     edges = Tables(read(store.path)).against_exact
     assert len(edges) == 20 and np.allclose(edges["score"], 0.5 * edges["effect"] + 1)
@@ -77,8 +79,38 @@ def test_a_published_circuit_is_found_by_scores_that_are_it_and_only_on_its_grap
     assert set(tables.manual["key"]) == {record.key} and set(tables.manual_roc["auroc"]) == {1.0}
     first = tables.rows("manual", {"panel": "ioi, edge", "n": 1})
     assert first["precision"].tolist() == [1.0]
+    nodes = tables.rows("manual", {"panel": "ioi, node", "n": 199})
+    assert nodes["recall"].tolist() == [round(26 * nodes["recall"].item()) / 26]  # heads alone
     asked = Measured(table="manual", where={"panel": "ioi, edge", "n": 199}, column="recall")
     assert 0.5 < tables.number(asked) <= 199 / int(truth.core.sum())
+
+
+@pytest.mark.parametrize(("task", "known"), [("ioi", (26, 215)), ("greater-than", (19, 240))])
+def test_manual_circuits_are_compared_as_eap_igs_paper_does(store, task, known):
+    """The edges of largest score, not grown; of IOI without MLPs; nodes are both ends, but not the input and logits."""
+    truth = manual.load(MANUAL[task])
+    graph = truth.graph
+    wrong = ["m4->m5", "input->a0.h2<q>", "a11.h0->logits", "a0.h1->a1.h1<k>"]
+    assert not any(truth.core[graph.index(edge)] for edge in wrong)
+    scores = truth.core.double().masked_fill(~graph.exists, float("nan"))
+    for edge in wrong:
+        scores[graph.index(edge)] = -2.0  # ranked first
+    cell = identity(task, "eap", "patch").model_copy(update={"graph": graph.hash})
+    record = record_of(cell, status="done", reason=None, kind=None, n_edges=graph.n_edges)
+    store.write(record, {"scores": scores.numpy()})
+    tables = Tables(read(store.path))
+
+    def rates(level, n=4):
+        (row,) = tables.rows("manual", {"panel": f"{task}, {level}", "n": n}).to_dict("records")
+        return row["precision"], row["recall"]
+
+    assert rates("edge") == (0.0, 0.0)
+    # Of 100 edges four are wrong, one of which is not compared for IOI.
+    kept = 99 if task == "ioi" else 100
+    precision, recall = rates("edge", 100)
+    assert precision == pytest.approx(recall * known[1] / kept)
+    nodes = {"a0.h2", "a11.h0", "a0.h1", "a1.h1"} | ({"m4", "m5"} if task == "greater-than" else set())
+    assert rates("node") == (1 / len(nodes), 1 / known[0])  # a0.h1 is of both circuits
 
 
 def test_costs_are_multiples_of_eaps(store):

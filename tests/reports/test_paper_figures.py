@@ -110,8 +110,9 @@ def test_names_are_translated_and_panels_stand_in_the_papers_order(monkeypatch):
         {"task": task, "method": "eap", "asked": 0.1, "faithfulness": 0.5} for task in ("sva", "ioi@third-name", "mine")
     ]
     reported = [["ioi", "eap", 0.1, 0.6], ["sva", "eap", 0.1, 0.7]]
-    monkeypatch.setattr(manifests.Manifest, "read", lambda _self, _name: {"rows": reported})
     paper = manifests.load("hanna2024")
+    there = RowsFile.model_validate({"source": "s", "rows": reported})
+    monkeypatch.setattr(manifests.Manifest, "read", lambda _self, _kind, _name: there)
     figure = drawer(
         paper, drawing(reported="f.json", names={"ioi@third-name": "ioi"}), Some(pd.DataFrame(rows)), "ours: on mini"
     )()

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from synthetic import evaluate_all, make_store
 
+from circuitmeter import tasks
 from circuitmeter.reports.draw.panels import has_bands
 from circuitmeter.reports.read.curves import curve_tables
 from circuitmeter.reports.read.results import read
@@ -31,9 +33,17 @@ def small_store(tmp_path_factory):
     return store
 
 
+def compared(value, **changes):
+    """What a value is compared with, as every manifest has to say it."""
+    read = value if isinstance(value, dict) else value.model_dump()
+    same = {"values": read["name"], "quantity": "an area", "unit": "fraction", "on": "a program"}
+    return same | {"ours": "the same" if read.get("measured") or read.get("points") else ""} | changes
+
+
 def paper(*values, **changes):
     contents = {"name": "some2024", "title": "Some paper", "citation": "Some 2024", "about": "It is about circuits."}
-    return Manifest.model_validate({**contents, "value": values, **changes})
+    comparisons = [compared(value) for value in values]
+    return Manifest.model_validate({**contents, "value": values, "comparison": comparisons, **changes})
 
 
 @pytest.mark.parametrize("name", manifests.papers())
@@ -48,6 +58,8 @@ def test_every_manifest_is_whole(name):
     for part in found.part:
         if isinstance(part.benchmark, dict) and part.model is None:
             Spec.of({"name": f"{name}-{part.name}", **part.benchmark})
+    said = {found.compared(name) for name in names}
+    assert set(found.comparison) == said, [each.values for each in set(found.comparison) - said]  # none says nothing
     for note in found.note:
         assert found.because(note.values.replace("*", "x")), note
 
@@ -67,7 +79,7 @@ def test_the_acdc_papers_tables_come_out_of_its_points_alone():
     assert verdicts["corrupted, edges: Tracr-Proportion, acdc"].verdict == "differs"
     # Nothing was run: areas of the paper's own points are no reproduction.
     assert sum(item.verdict == "recomputed" for item in found) == 24
-    assert "reproduced" not in counted(found) and "24 recomputed from the paper's own points" in counted(found)
+    assert "reproduced" not in counted(found) and "24 recomputed from published points" in counted(found)
     # Every value has a verdict, and every one that is not as reported says why.
     assert all(item.because for item in found if item.verdict != "recomputed") and all(item.explained for item in found)
 
@@ -106,8 +118,8 @@ def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path, page_
 @pytest.mark.parametrize("name", manifests.papers())
 def test_every_value_has_a_verdict_and_a_reason_without_any_run(name):
     for item in judge(manifests.load(name), None):
-        assert item.verdict in ("recomputed", "differs", "not run") and item.value.source, item.value.name
-        assert item.verdict == "recomputed" or item.because, item.value.name
+        assert item.verdict in ("recomputed", "differs", "not comparable", "not run"), item.value.name
+        assert item.value.source and (item.verdict == "recomputed" or item.because), item.value.name
 
 
 def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path):
@@ -116,6 +128,7 @@ def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path)
         found = manifests.load(paper_name)
         here = {part.name for part in found.part if part.model is None}
         lacking = [item for item in judge(found, tables) if item.value.measured and item.value.part in here]
+        lacking = [item for item in lacking if not item.compared.unlike]
         assert lacking and {item.verdict for item in lacking} == {"not run"}
         assert {item.because for item in lacking} == {"the store holds no such result"}
     # What has no number to be had keeps its reason.
@@ -140,10 +153,122 @@ def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(s
 
 def test_cpr_is_taken_of_a_published_curve():
     found = {item.value.name: item for item in judge(manifests.load("mueller2025"), None)}
-    assert round(found["CPR of the published curve: eap"].ours, 4) == 1.2024
-    assert found["CPR of the published curve: eap"].verdict == "recomputed"
-    far = found["CPR of the published curve: eap-ig"]
-    assert far.verdict == "differs" and "100 prompts" in far.because and round(far.ours, 4) == 1.8337
+    for method, area in (("eap", 1.2024), ("eap-ig", 1.8337)):
+        own = found[f"CPR as its authors print it: {method}"]
+        assert own.verdict == "recomputed" and round(own.ours, 4) == area
+        # Another project's curve is no test of the paper's number, also where it comes near it.
+        other = found[f"CPR of the published curve: {method}"]
+        assert other.verdict == "not comparable" and other.ours == own.ours and "another project" in other.because
+
+
+UNITS = {
+    "fraction": "auroc pessimistic_auc f1 precision recall faithfulness pearson_absolute accuracy complement_accuracy "
+    "weight_density edge_density",
+    "edges": "true_size",
+    "nats": "kl",
+}
+OBJECTIVES = {"logit-difference": "logits", "probability-difference": "probability"}
+
+
+def unit_of(measured):
+    """The unit of what is measured; a task's own objective says that of what it is with everything or nothing kept."""
+    if measured.column in ("full", "nothing"):
+        return OBJECTIVES[tasks.load(measured.where["task"]).objective]
+    return next(unit for unit, columns in UNITS.items() if measured.column in columns.split())
+
+
+@pytest.mark.parametrize("name", manifests.papers())
+def test_every_measured_value_is_of_what_its_part_runs_and_in_its_unit(name):
+    found = manifests.load(name)
+    for value in found.values:
+        said = found.compared(value.name)
+        if value.measured is None:
+            assert not said.ours or value.points, value.name
+            continue
+        assert unit_of(value.measured) == said.unit, value.name
+        (part,) = (part for part in found.part if part.name == value.part)
+        grids = part.benchmark["grid"]
+        where, methods = value.measured.where, {}
+        if "panel" in where:  # a manual circuit, of every variant of its task
+            where = where | {"task": next(t for t in grids[0]["task"] if where["panel"].startswith(t.split("@")[0]))}
+        for grid in grids:
+            for method in grid["method"]:
+                called = method if isinstance(method, str) else method["name"]
+                called += ", KL" * (grid.get("objective") == ["kl"] and len(grids) > 1)
+                steps = method.get("steps", "") if isinstance(method, dict) else ""
+                for task in grid["task"]:
+                    methods.setdefault((task, called), set()).add(steps)
+        (of_task,) = ({m: s for (t, m), s in methods.items() if t == where["task"]},)
+        assert of_task, f"{value.name}: {where['task']} is run by no grid"
+        if asked := where.get("variant"):
+            wanted = where["steps"] if isinstance(where["steps"], list) else [where["steps"]]
+            assert of_task[asked] & set(wanted), value.name
+        if asked := where.get("asked"):
+            assert asked in part.benchmark["evaluation"]["size"], value.name
+        if value.measured.table == "evaluated" and "faithfulness" == value.measured.column:
+            # The mean of several rows would be of several things: a cell is named by task, variant, steps and size.
+            assert {"task", "variant", "steps", "asked"} <= set(where), value.name
+
+
+EAP_IG_TASKS = {
+    *("ioi@third-name+bos", "greater-than@paper+bos", "gender-bias@bos", "sva@bos"),
+    *("country-capital@paper+bos", "hypernymy@paper+bos"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks_of_gpt2"),
+    [
+        ("hanna2024", EAP_IG_TASKS),
+        ("zhang2025", EAP_IG_TASKS),
+        ("mueller2025", {"ioi@flip+bos"}),
+        ("miller2024", {"ioi@bos"}),
+        ("bhaskar2024", {"ioi@fresh", "greater-than", "gendered-pronoun"}),
+    ],
+)
+def test_prompts_begin_as_the_papers_code_begins_them(name, tasks_of_gpt2):
+    for part in manifests.load(name).part:
+        if part.model:
+            assert {task for grid in part.benchmark["grid"] for task in grid["task"]} <= tasks_of_gpt2
+            others = {task for grid in (part.elsewhere or {}).get("grid", ()) for task in grid["task"]}
+            assert not {task for task in others if "bos" in task or "paper" in task}  # a mini model knows no such token
+    for part in manifests.load(name).part:
+        Spec.of({"name": "x", **{key: part.benchmark[key] for key in ("grid",)}})  # there are such tasks
+
+
+def test_a_manifest_says_of_every_value_what_makes_it_comparable(monkeypatch):
+    value = {"name": "v", "reported": 0.5, "measured": {"table": "recovery", "column": "auroc"}}
+    assert paper(value).compared("v").ours
+    wrong = [
+        ([], "the value 'v' is not said to be comparable"),
+        ([compared({"name": "w"})], "the value 'v' is not said to be comparable"),
+        ([compared(value, ours="")], "measured, but not said"),
+        ([compared(value, unit="metres")], "unit"),
+        ([compared(value, quantity="")], "quantity"),
+    ]
+    for comparison, message in wrong:
+        with pytest.raises(ValidationError, match=re.escape(message)):
+            paper(value, comparison=comparison)
+    with pytest.raises(ValidationError, match="said, but not measured"):
+        paper({"name": "v", "reported": 0.5}, comparison=[compared(value)])
+
+
+def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path, page_only):
+    results = read(small_store.path)
+    row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
+    where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
+    value = Value(name="v", reported=row["auroc"], measured=Measured(table="recovery", where=where, column="auroc"))
+    made = paper(value, comparison=[compared(value, unlike="it is another area")])
+    (found,) = judge(made, Tables(results))
+    assert (found.verdict, found.because, found.ours) == ("not comparable", "it is another area", row["auroc"])
+    assert found.explained and counted([found]) == "1 not comparable"
+    assert judge(made, None)[0].verdict == "not comparable"  # nothing that is run would make it comparable
+    write_reproduction(made, small_store.path, tmp_path / "out")
+    (written,) = json.loads((tmp_path / "out" / "verdicts.json").read_text())["values"]
+    assert written["difference"] is None and written["ours"] == row["auroc"]
+    assert (written["quantity"], written["unit"], written["on"]) == ("an area", "fraction", "a program")
+    page = (tmp_path / "out" / "reproduction.html").read_text()
+    assert "an area (fraction); a program. Ours: the same." in page and "it is another area" in page
 
 
 def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):

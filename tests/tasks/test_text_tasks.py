@@ -222,3 +222,20 @@ def test_a_boundary_tokenizes_its_sides_apart(words):
     assert joined.ids == apart.ids
     (split,) = words.tokens([f" wa{BOUNDARY}r"])
     assert len(split.ids) == 2 and split.last(4, 5) == 1
+
+
+@pytest.mark.parametrize("family", ["greater-than", "country-capital", "hypernymy"])
+def test_the_papers_template_alone(family, words):
+    task = tasks.load(f"{family}@bos+seed1+paper")
+    assert task.name == f"{family}@paper+bos+seed1" and task.description.endswith("the paper's templates")
+    if family == "hypernymy":  # no mini model speaks it
+        return
+    usual, own = (tasks.load(name).on(words).data("train") for name in (family, f"{family}@paper"))
+    assert set(own.templates.tolist()) == {0} < set(usual.templates.tolist())
+    assert own.n >= 100 and own.hash != usual.hash
+    assert tasks.load(family).on(words).data("train").hash == usual.hash  # the usual prompts are what they were
+
+
+def test_a_task_whose_templates_are_all_of_one_kind_has_no_paper_variant():
+    with pytest.raises(SpecError, match="variant of ioi"):
+        tasks.load("ioi@paper")

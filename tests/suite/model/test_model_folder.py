@@ -64,7 +64,7 @@ def test_reproduce(folder, tmp_path, capsys, monkeypatch):
 
     whole = manifests.load("gpt2-baselines").model_dump()
     part = whole["part"][0]
-    part["benchmark"]["grid"] = [{**part["benchmark"]["grid"][0], "task": ["country-capital@bos"]}]
+    part["benchmark"]["grid"] = [{**part["benchmark"]["grid"][0], "task": ["country-capital@paper+bos"]}]
     values = [value for value in whole["value"] if "small: country-capital" in value["name"]]
     paper = manifests.Manifest.model_validate({**whole, "part": [part], "value": values})
     monkeypatch.setattr(manifests, "load", lambda name: paper)

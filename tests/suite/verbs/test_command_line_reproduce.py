@@ -8,6 +8,7 @@ from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.suite.cli import main
 from circuitmeter.suite.store.store import Store
+from circuitmeter.suite.verbs import output
 
 
 def test_a_paper_without_a_store_is_judged_by_what_needs_none(tmp_path, capsys):
@@ -72,6 +73,10 @@ CUT_DOWN = {
             "measured": {"table": "evaluated", "where": {"task": "sva", "asked": 0.5}, "column": "faithfulness"},
         },
         {"name": "hypernymy", "reported": 3.0, "part": "language"},
+    ],
+    "comparison": [
+        {"values": "hypernymy", "quantity": "faithfulness", "unit": "fraction", "on": "GPT-2"},
+        {"values": "*", "quantity": "a measure", "unit": "fraction", "on": "some model", "ours": "the same"},
     ],
     "figure": [
         {
@@ -143,3 +148,40 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         assert main(asked) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and lines[0].endswith("."), lines
+
+
+def test_the_terminal_says_verdict_tolerance_and_reason_of_each_value(tmp_path, capsys):
+    asked = ["reproduce", "mueller2025", "--from-store-only", "--store", str(tmp_path / "none"), "--out"]
+    assert main([*asked, str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].split() == ["value", "reported", "ours", "tolerance", "verdict", "why"]
+
+    def row(name):
+        return next(line for line in lines if line.startswith(name)).removeprefix(name).split()
+
+    # What was computed from points that somebody published is no reproduction, and says so in a word of its own.
+    assert row("CPR as its authors print it: eap-ig") == ["1.834", "1.834", "0.0005", "recomputed"]
+    reported, ours, tolerance, *verdict, why = row("CPR of the published curve: eap-ig")
+    assert (reported, ours, tolerance, verdict) == ("1.850", "1.834", "0.0050", ["not", "comparable"])
+    assert any(line.startswith(f"{why} the curve is of another project's circuits") for line in lines)
+    assert "2 recomputed from published points, 2 not comparable, 33 not run." in printed.out
+    assert " reproduced" not in lines[-1].split("Figures")[0]
+    assert "1 drawings done" not in printed.out and "drawings done" in printed.err
+
+
+def test_drawing_is_told_until_the_last_figure(capsys, monkeypatch):
+    clock = iter([0.0, *(10.0 * done for done in range(1, 100))])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    with output.drawing() as progress:
+        for done in range(1, 8):
+            progress(done, 7)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("drawing ") and told[0].endswith(" of 7") and len(told) > 2
+    assert told[-1] == "7 drawings done"
+    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True, raising=False)
+    with output.drawing() as progress:
+        for done in range(1, 4):
+            progress(done, 3)
+    told = capsys.readouterr().err
+    assert all(f"\rdrawing {done} of 3 " in told for done in (1, 2, 3))
