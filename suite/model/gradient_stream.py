@@ -22,19 +22,9 @@ from .stream import Stream, slice_or_index
 class BufferedStream(Stream):
     """As ``ConcatenatedStream``. What the shared writers (``prefix``) write has no gradient here."""
 
-    def __init__(
-        self,
-        masks: Tensor,
-        shared: Tensor,
-        live: list[bool],
-        shape: tuple[int, int],
-        offset: Tensor | None,
-        cut_at: Tensor | None,
-    ) -> None:
-        self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
+    def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:
         self.by_reader = masks.transpose(1, 2)  # [C, R, W]
-        shared = shared.expand(-1, *shape, -1).flatten(1)
-        self.n_shared = self.n_written = len(shared)
+        self.n_written = self.n_shared
         self.buffer = shared.new_empty(len(masks), len(live), shared.shape[1])  # [C, W, n * D]
         self.buffer[:, : self.n_shared] = shared
         self.gradient: Tensor | None = None  # of what is behind the shared writers, while a backward pass runs

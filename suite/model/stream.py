@@ -34,13 +34,16 @@ class Stream:
         offset: Tensor | None,
         cut_at: Tensor | None,
     ) -> None:
+        self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
         # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
-        self.shape, self.masks, self.offset, self.n_shared = tuple(shape), masks, offset, len(shared)
-        self.cut_at = cut_at
-        self.shared = shared.expand(-1, *shape, -1).flatten(1)
+        self.n_shared = len(shared)
+        self._begin(masks, shared.expand(-1, *shape, -1).flatten(1), live)
+
+    def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:
+        """Keeps masks [C, W, R] and shared writers [W0, n * D] as ``read`` needs them, with room for the others."""
+        self.masks, self.shared, self.n_written = masks, shared, 0
         self.own_writers = [w for w in range(self.n_shared, len(live)) if live[w]]
-        self.buffer = self.shared.new_empty(len(masks), len(self.own_writers), self.shared.shape[1])
-        self.n_written = 0
+        self.buffer = shared.new_empty(len(masks), len(self.own_writers), shared.shape[1])
 
     def write(self, difference: Tensor) -> None:
         """Adds the next live writers' differences, [C, w, n, D]."""
@@ -79,18 +82,9 @@ class ConcatenatedStream(Stream):
     has the fast one.
     """
 
-    def __init__(
-        self,
-        masks: Tensor,
-        shared: Tensor,
-        live: list[bool],
-        shape: tuple[int, int],
-        offset: Tensor | None,
-        cut_at: Tensor | None,
-    ) -> None:
-        self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
+    def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:
         self.by_reader = masks.transpose(1, 2)  # [C, R, W]
-        self.written = shared.expand(-1, *shape, -1).flatten(1).expand(len(masks), -1, -1)  # [C, w, n * D]
+        self.written = shared.expand(len(masks), -1, -1)  # [C, w, n * D]
 
     def write(self, difference: Tensor) -> None:
         self.written = torch.cat([self.written, difference.flatten(2)], 1)

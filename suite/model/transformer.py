@@ -30,7 +30,7 @@ from .passes import spend
 from .rules import EXACT, Rules
 from .stream import Stream, slice_or_index
 
-__all__ = ["Activations", "Alternative", "Config", "Transformer"]
+__all__ = ["Activations", "Alternative", "Config", "CutPass", "Transformer"]
 
 
 class Activations(dict[Key, Tensor]):
@@ -64,6 +64,19 @@ class Alternative:
 
     activations: Activations
     before: dict[Key, Tensor]
+
+
+@dataclass(frozen=True)
+class CutPass:
+    """What a pass with cut edges runs on, whatever the masks; ``Transformer.run_cut`` says what each part is."""
+
+    alternative: Alternative
+    inputs: Tensor
+    prefix: Tensor | None = None
+    read: Tensor | None = None
+    offset: Tensor | None = None
+    cut_at: Tensor | None = None
+    gradient_stream: type[Stream] = BufferedStream
 
 
 class Transformer(nn.Module):
@@ -267,21 +280,26 @@ class Transformer(nn.Module):
         Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed,
         unless gradients are wanted: an edge that is wholly kept or cut has one, too.
         """
-        graph, config = self.graph, self.config
+        return self._run_cut(masks, CutPass(alternative, inputs, prefix, read, offset, cut_at, gradient_stream))
+
+    def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
+        """What ``run_cut`` returns; what kinds of transformers do differently."""
+        graph, config, alternative, prefix = self.graph, self.config, given.alternative, given.prefix
         masks = masks.to(self.dtype)
         if torch.is_grad_enabled():
             start, live = 0, [True] * len(graph.writers)
         else:  # before the masks leave the CPU, so that no device is waited for
             known, exists = masks.cpu(), graph.exists
             start = 0 if prefix is None else self.first_cut_layer(known, exists)
-            live = self.live_writers((((known != 0) | (cut_at is not None)) & exists).any(0)).tolist()
+            live = self.live_writers((((known != 0) | (given.cut_at is not None)) & exists).any(0)).tolist()
         masks = send(masks, self.device)
         if prefix is None:
-            prefix = inputs - alternative.activations.inputs
-        spend(forward=len(masks) * inputs.shape[1] * (config.n_layers - start) / config.n_layers)
+            prefix = given.inputs - alternative.activations.inputs
+        spend(forward=len(masks) * given.inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
-        kind = gradient_stream if torch.is_grad_enabled() else Stream
-        stream = kind(masks, prefix[: graph.visible(start)], live, inputs.shape[1:3], offset, cut_at)
+        kind = given.gradient_stream if torch.is_grad_enabled() else Stream
+        shape = given.inputs.shape[1], given.inputs.shape[2]
+        stream = kind(masks, prefix[: graph.visible(start)], live, shape, given.offset, given.cut_at)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
@@ -296,7 +314,7 @@ class Transformer(nn.Module):
                 out = block(Block.mlp_of, x[0]) - alternative.activations["mlp", layer][0]
                 stream.write(out.flatten(1, 2).unsqueeze(1))
         logits, base = range(len(graph.readers) - 1, len(graph.readers)), alternative.before["logits", graph.n_layers]
-        return self.to_logits(stream.read(logits, len(graph.writers), base)[0], read)
+        return self.to_logits(stream.read(logits, len(graph.writers), base)[0], given.read)
 
     def _attend_apart(self, stream: Stream, layer: int, heads: list[int], base: Tensor) -> Tensor:
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""

@@ -24,12 +24,10 @@ from torch import Tensor
 from ...errors import ModelError
 from ..block import Block
 from ..content import content_hash
-from ..gradient_stream import BufferedStream
 from ..graph import Graph, Key, NodeGroup
 from ..passes import spend
 from ..rules import EXACT, Rules
-from ..stream import Stream
-from ..transformer import Activations, Alternative, Transformer
+from ..transformer import Activations, Alternative, CutPass, Transformer
 from .dictionary import FeatureDictionary
 from .graph import FeatureGraph, SiteNodes
 from .site import Site
@@ -257,34 +255,23 @@ class FeatureTransformer(Transformer):
         reading = [group for group in self.graph.groups if group.reads]
         return Alternative(activations, {g.key: constants[g.key] + out[g.sees].sum(0) for g in reading})
 
-    def run_cut(
-        self,
-        masks: Tensor,
-        alternative: Alternative,
-        *,
-        inputs: Tensor,
-        prefix: Tensor | None = None,
-        read: Tensor | None = None,
-        offset: Tensor | None = None,
-        cut_at: Tensor | None = None,
-        gradient_stream: type[Stream] = BufferedStream,
-    ) -> Tensor:
-        """As ``Transformer.run_cut``; every node is computed, whatever the mask, without prefix or stream."""
-        masks = masks.to(device=self.device, dtype=self.dtype)
+    def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
+        """Every node is computed, whatever the mask, without prefix or stream."""
+        masks, alternative, inputs = masks.to(device=self.device, dtype=self.dtype), given.alternative, given.inputs
         spend(forward=len(masks) * inputs.shape[1])
         change = (inputs - alternative.activations.inputs).expand(len(masks), *inputs.shape).transpose(0, 1)
         for group in self.graph.groups[1:]:  # change: [W so far, C, B, P, D]
             weights, seen = masks[:, group.sees, group.readers], change[group.sees]
             base = alternative.before[group.key]
             x = base + torch.einsum("cwr,wcbpd->rcbpd", weights, seen)
-            if offset is not None:
-                x = x + offset[:, group.readers].transpose(0, 1)[:, :, None, None]
-            if cut_at is not None:
-                x = torch.where(cut_at[:, :, None], x, base + seen.sum(0))
+            if given.offset is not None:
+                x = x + given.offset[:, group.readers].transpose(0, 1)[:, :, None, None]
+            if given.cut_at is not None:
+                x = torch.where(given.cut_at[:, :, None], x, base + seen.sum(0))
             if group.writes:
                 new = self._compute(group, x) - alternative.activations[group.key].unsqueeze(1)
                 change = torch.cat([change, self._written(group, new)])
-        return self.to_logits(x[0], read)
+        return self.to_logits(x[0], given.read)
 
 
 def check_fits(model: Transformer, site: Site, dictionary: FeatureDictionary) -> None:

@@ -8,7 +8,7 @@ the same masks: methods run as they are, once in each process, and all return th
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..passes import count_passes, spend
-from ..transformer import Alternative, Transformer
+from ..transformer import Alternative, CutPass, Transformer
 
 
 def shard(model: Transformer) -> Transformer:
@@ -47,44 +47,34 @@ def shard(model: Transformer) -> Transformer:
 class ShardedTransformer(Transformer):
     """A transformer whose cut passes are shared out by prompts among processes."""
 
-    def run_cut(
-        self,
-        masks: Tensor,
-        alternative: Alternative,
-        *,
-        inputs: Tensor,
-        prefix: Tensor | None = None,
-        read: Tensor | None = None,
-        offset: Tensor | None = None,
-        cut_at: Tensor | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """As ``Transformer.run_cut``, each process running its share of the prompts and returning all outputs."""
-        world, rank, examples = dist.get_world_size(), dist.get_rank(), inputs.shape[1]
+    def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
+        """Each process runs its share of the prompts and returns all outputs."""
+        world, rank, examples = dist.get_world_size(), dist.get_rank(), given.inputs.shape[1]
         share = math.ceil(examples / world)
         # A process without prompts runs one for nothing: the others wait for its shards.
         rows = slice(rank * share, (rank + 1) * share) if rank * share < examples else slice(0, 1)
-        outputs = torch.ones(examples, dtype=torch.long) if read is None else read.sum(1).cpu()  # of each prompt
+        outputs = (
+            torch.ones(examples, dtype=torch.long) if given.read is None else given.read.sum(1).cpu()
+        )  # of each prompt
         sizes = [int(outputs[other * share : (other + 1) * share].sum()) for other in range(world)]
 
         def of(part: Tensor, axis: int) -> Tensor:
             return part if part.shape[axis] == 1 else part.movedim(axis, 0)[rows].movedim(0, axis)
 
-        mine = Alternative(
-            alternative.activations.map(lambda part: of(part, 1)),
-            {key: of(part, 0) for key, part in alternative.before.items()},
+        mine = replace(
+            given,
+            alternative=Alternative(
+                given.alternative.activations.map(lambda part: of(part, 1)),
+                {key: of(part, 0) for key, part in given.alternative.before.items()},
+            ),
+            inputs=of(given.inputs, 1),
+            prefix=None if given.prefix is None else of(given.prefix, 1),
+            read=None if given.read is None else given.read[rows],
+            offset=None if given.offset is None else _SumBackwards.apply(given.offset),
+            cut_at=None if given.cut_at is None else given.cut_at[rows],
         )
         with count_passes() as spent:
-            found = super().run_cut(
-                _SumBackwards.apply(masks),
-                mine,
-                inputs=of(inputs, 1),
-                prefix=None if prefix is None else of(prefix, 1),
-                read=None if read is None else read[rows],
-                offset=None if offset is None else _SumBackwards.apply(offset),
-                cut_at=None if cut_at is None else cut_at[rows],
-                **options,
-            )
+            found = super()._run_cut(_SumBackwards.apply(masks), mine)
         ran = min(rows.stop, examples) - rows.start
         spend(forward=spent.forward * (examples / ran - 1))  # the other processes' prompts
         return _Gather.apply(found[:, : sizes[rank]], sizes)
