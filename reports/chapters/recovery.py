@@ -11,8 +11,7 @@ from ...suite.scoring.bootstrap import RESAMPLES
 from ..draw.auc_by_method import auc_by_method
 from ..draw.cost import cost
 from ..draw.panels import LEADING, MOST_LINES, has_bands
-from ..draw.precision_recall import precision_recall
-from ..draw.roc import roc
+from ..draw.ranking_curves import precision_recall, roc
 from ..draw.true_size import true_size
 from ..page.table import (
     MISSING,

@@ -10,8 +10,7 @@ from circuitmeter.reports.draw.auc_by_method import auc_by_method
 from circuitmeter.reports.draw.cost import cost
 from circuitmeter.reports.draw.mismatch import mismatch
 from circuitmeter.reports.draw.panels import OTHERS
-from circuitmeter.reports.draw.precision_recall import precision_recall
-from circuitmeter.reports.draw.roc import roc
+from circuitmeter.reports.draw.ranking_curves import precision_recall, roc
 from circuitmeter.reports.draw.true_size import true_size
 from circuitmeter.reports.read import tables
 from circuitmeter.reports.read.curves import curve_tables
