@@ -27,7 +27,7 @@ ALTERNATIVES = ("ablation", "zero")
     needs={"gradients"},
     objectives="differentiable at clean",
     presets={
-        "reference-code": {"alternative": "zero"},
+        "reference-code": {"alternative": "zero", "least_norm": 0.0},
         "heads": {"components": "heads"},
         "edge": {"level": "edge"},
         "quick": {},
@@ -50,6 +50,7 @@ def discover(
     components: str = "readers",
     alternative: str = "ablation",
     normalise: bool = True,
+    least_norm: float = 1e-5,
     batch_size: int = 0,
 ) -> EdgeScores:
     """How much the loss would change, to first order and in absolute value, if a component were ablated.
@@ -69,6 +70,9 @@ def discover(
             edges into them are cut. ``zero``: what Conmy et al.'s code computes under every ablation, because its
             cache of C(x') is still empty when scores are taken (preset ``reference-code``).
         normalise: the division by the layer's norm.
+        least_norm: a layer's norm is taken as this share of the largest layer's at least, so that a layer in which
+            nothing changes but for rounding is not brought up to the others. The released code has no such bound
+            (``reference-code``); both take a norm of sums over examples as 1e-6 at least.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
@@ -93,7 +97,7 @@ def discover(
         return _importance(prompts, components, to_zero=alternative == "zero")
 
     nodes = mean_values(model, data, ablation, objective, seed, batch_size, of_batch)
-    nodes = _normalised(model.graph, nodes) if normalise else nodes
+    nodes = _normalised(model.graph, nodes, 1e-6 / data.n, least_norm) if normalise else nodes
     return induced(model.graph, _shared_by_readers(model.graph, nodes) if components == "heads" else nodes)
 
 
@@ -133,14 +137,10 @@ def _shared_by_readers(graph: Graph, nodes: Tensor) -> Tensor:
     return nodes
 
 
-def _normalised(graph: Graph, nodes: Tensor) -> Tensor:
-    """Each layer's importances divided by their L2 norm.
-
-    The norm is taken as 1e-6 at least, as in the released code, and 1e-5 of the largest layer's: a layer in which
-    nothing changes but for rounding is not brought up to the others.
-    """
+def _normalised(graph: Graph, nodes: Tensor, least: float, least_share: float) -> Tensor:
+    """Each layer's importances divided by their L2 norm, taken as ``least`` and that share of the largest at least."""
     layer_of = torch.tensor([graph.reader_layer(reader) for reader in range(len(graph.readers) - 1)])
     of_layers = [nodes[:-1][layer_of == layer] for layer in range(graph.n_layers)]
     norm = torch.stack([part.norm() for part in of_layers])
-    norm = norm.clamp_min(max(1e-6, 1e-5 * float(norm.max())))
+    norm = norm.clamp_min(max(least, least_share * float(norm.max())))
     return torch.cat([nodes[:-1] / norm[layer_of], nodes[-1:]])

@@ -10,11 +10,16 @@ from torch import Tensor
 
 from ..circuit import Discovery, EdgeScores, NativeCircuit
 from ..data import Data
-from ..errors import SpecError
+from ..errors import SpecError, Undefined
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
+from ..intervention.prepared_batch import PreparedBatch
+from ..model.block import Block
+from ..model.device import send
 from ..model.graph import Graph
-from ..model.transformer import Transformer
+from ..model.passes import spend
+from ..model.transformer import Projections, Transformer
+from ._attribution import check_choices
 from ._masks import (
     GAMMA,
     ZETA,
@@ -31,6 +36,10 @@ from .cost import Cost
 from .registry import method
 
 LEVELS = ("edge", "node")
+GATES_AT = ("inputs", "projections")
+SIZES = ("gates", "modules")
+READ_OUTS = ("likely", "sampled")
+NOISE = 1e-4  # uniform numbers keep this far from zero and one, as in the released codes
 # 10^linspace(-3, 0, 11): the sweep over compiled models of Conmy et al. (launch_grid_fill.py).
 COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11).tolist())
 
@@ -40,7 +49,15 @@ COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11
     paper="Cao et al. 2021, arXiv:2104.03514; Conmy et al. 2023, arXiv:2304.14997",
     needs={"gradients"},
     presets={
-        "acdc-nodes": {"level": "node", "steps": 3000, "rate": 1e-3},
+        "reference-code": {
+            "level": "node",
+            "gates_at": "projections",
+            "size": "modules",
+            "read_out": "sampled",
+            "steps": 3000,
+            "rate": 1e-3,
+            "batch_size": 1000,
+        },
         "quick": {"steps": 150, "regularisations": (0.01, 0.1)},
     },
     cost="steps x batch prompts x regularisations (1 forward, 1 backward)",
@@ -57,6 +74,9 @@ def discover(
     objective: Objective,
     seeds: Sequence[int],
     level: str = "edge",
+    gates_at: str = "inputs",
+    size: str = "gates",
+    read_out: str = "likely",
     regularisations: tuple[float, ...] = COMPILED,
     steps: int = 500,
     rate: float = 0.1,
@@ -75,20 +95,39 @@ def discover(
     Args:
         level: ``edge``; or ``node``: a gate on each head's q, k and v and on each MLP's output, an edge being kept when
             both its ends are (a head is, when one of its three gates is).
+        gates_at: where the gates of q, k and v stand: at their ``inputs``, so that a closed one is a reader whose every
+            edge is cut; or at the ``projections``, behind norm and weights: there a closed gate carries zero under
+            ``zero``, and what such a reader would project under other ablations. For ``node`` alone.
+        size: the mean over all ``gates``; or over ``modules``, a layer's queries, its keys, its values and its MLP,
+            each with its own mean, so that an MLP is charged as much as all queries of a layer. Four are counted a
+            layer, MLP or none. For ``node`` alone.
+        read_out: the gates of a circuit: those ``likely`` open; or those that one more draw opens by half or more
+            (``sampled``), which differs from seed to seed.
         regularisations: strengths, one mask each, all trained in one run.
-        steps, rate: of Adam, by default those of auto-circuit for compiled models; ``acdc-nodes`` has Conmy et al.'s.
+        steps, rate: of Adam, by default those of auto-circuit for compiled models. The preset ``reference-code`` is
+            Conmy et al.'s ``train.py`` in all but the strengths, of which it is given one a run; its sweeps took 10,000
+            steps.
         initial: the gates' value without noise at the start.
         batch_size: prompts a step.
 
     Raises:
-        SpecError: no regularisation, or an unknown level.
+        SpecError: no regularisation, or an unknown choice.
+        Undefined: projections, of features in the place of components.
         MethodError: a mask that training has not moved.
     """
-    if not regularisations or level not in LEVELS:
-        raise SpecError(
-            f"subnetwork-probing: regularisations={regularisations!r}, level={level!r}; give strengths, and one of "
-            f"{', '.join(LEVELS)}."
-        )
+    check_choices(
+        "subnetwork-probing",
+        level=(level, LEVELS),
+        gates_at=(gates_at, GATES_AT),
+        size=(size, SIZES),
+        read_out=(read_out, READ_OUTS),
+    )
+    if not regularisations:
+        raise SpecError("subnetwork-probing: regularisations is empty; give strengths.")
+    if level == "edge" and (gates_at, size) != ("inputs", "gates"):
+        raise SpecError(f"subnetwork-probing: gates_at={gates_at}, size={size} are for level=node.")
+    if gates_at == "projections" and model.reads_apart:
+        raise Undefined("gates at projections have no meaning where features stand in the place of components.")
     graph, chance = model.graph, Seeds(seeds, model, masks=len(regularisations))
     n = graph.n_edges if level == "edge" else len(node_gates(graph))
     as_masks = to_matrix if level == "edge" else node_masks
@@ -97,28 +136,40 @@ def discover(
     strengths = chance.every(regularisations)
     start = torch.full((len(strengths), n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)
     gates = start.clone().requires_grad_()
+    weights = send(module_weights(graph), model.device).to(model.dtype) if size == "modules" else None
+
+    def sample() -> Tensor:
+        return hard_concrete(gates, chance.uniform(n).clamp(NOISE, 1 - NOISE))
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        kept = hard_concrete(gates, chance.uniform(n))
-        found = prompts.loss(prompts.draw(), as_masks(graph, kept))
-        size = probability_open(gates).mean(1)
-        return found + strengths * size, {"objective": found, "open": size}
+        ready, kept = prompts.draw(), sample()
+        if gates_at == "projections":
+            outputs = run_gated(model, kept, ready, to_zero=ablation.value == "zero")
+            found = prompts.weigh(ready, objective.loss(outputs, ready.targets))
+        else:
+            found = prompts.loss(ready, as_masks(graph, kept))
+        likely = probability_open(gates)
+        open_share = likely.mean(1) if weights is None else likely @ weights
+        return found + strengths * open_share, {"objective": found, "open": open_share}
 
     curve = train([{"params": [gates], "lr": rate}], loss, steps=steps)
     check_moved(start, gates.detach())
 
     likely = gates.detach().sigmoid().cpu().double()
+    opened = (sample().detach().cpu() >= 0.5).double() if read_out == "sampled" else likely
     if level == "node":
-        likely = node_edges(graph, likely)
-    found = zip(chance.split(likely), chance.curves(curve), strict=True)
-    return [read_out(graph, regularisations, own, own_curve) for own, own_curve in found]
+        likely, opened = node_edges(graph, likely), node_edges(graph, opened)
+    found = zip(chance.split(likely), chance.split(opened), chance.curves(curve), strict=True)
+    return [as_discovery(graph, regularisations, *own) for own in found]
 
 
-def read_out(graph: Graph, regularisations: Sequence[float], likely: Tensor, curve: dict[str, list]) -> Discovery:
-    """Scores, and a circuit for each strength, from how likely each edge's gate is open [M, E]."""
+def as_discovery(
+    graph: Graph, regularisations: Sequence[float], likely: Tensor, opened: Tensor, curve: dict[str, list]
+) -> Discovery:
+    """Scores from how likely each edge's gate is open [M, E], and for each strength the circuit of ``opened`` > 1/2."""
     circuits = tuple(
         NativeCircuit({"regularisation": strength}, circuit_of(graph, values > 0.5))
-        for strength, values in zip(regularisations, likely, strict=True)
+        for strength, values in zip(regularisations, opened, strict=True)
     )
     found = [
         {
@@ -160,3 +211,54 @@ def node_edges(graph: Graph, likely: Tensor) -> Tensor:
         for node in graph.nodes
     }
     return torch.stack([torch.minimum(of_writer[e.writer], of_reader[e.reader]) for e in graph.edges], 1)
+
+
+def module_weights(graph: Graph) -> Tensor:
+    """What each node gate counts [N] in a mean over modules of the mean in each."""
+    weights = torch.zeros(len(node_gates(graph)), dtype=torch.float64)
+    for group in graph.groups:
+        if group.kind in ("head", "mlp"):
+            weights[group.readers] = 1 / (4 * graph.n_layers * len(group.nodes))
+    return weights
+
+
+def run_gated(model: Transformer, gates: Tensor, ready: PreparedBatch, *, to_zero: bool) -> Tensor:
+    """Outputs [M, n_read, d_out] with node gates [M, N] on what heads project and on what MLPs write.
+
+    Args:
+        to_zero: whether closed gates of q, k and v carry zero, and not what the ablation's residual stream makes of
+            them.
+    """
+    graph, alternative, (m, examples) = model.graph, ready.alternative, (len(gates), ready.inputs.shape[1])
+    of_group = {group.key: group for group in graph.groups}
+
+    def mixed(value: Tensor, other: Tensor, gate: Tensor) -> Tensor:  # [M * B, ...], [B or 1, ...], [M, 1, ...]
+        return (other + gate * (value.unflatten(0, (m, -1)) - other)).flatten(0, 1)
+
+    def projected(layer: int, qkv: Projections) -> Projections:
+        group, others = of_group["head", layer], qkv
+        if not to_zero:
+            with torch.no_grad():
+                others = model.blocks[layer](_project, alternative.before[group.key])
+        parts = zip("qkv", qkv, others, strict=True)
+        q, k, v = (
+            mixed(own, other.new_zeros(()) if to_zero else other, gates[:, group.part(name), None, None].unsqueeze(1))
+            for name, own, other in parts
+        )
+        return q, k, v
+
+    def written(kind: str, layer: int, value: Tensor) -> Tensor:
+        if kind != "mlp":
+            return value
+        group = of_group["mlp", layer]
+        return mixed(value[0], alternative.activations[group.key][0], gates[:, group.readers, None, None])[None]
+
+    spend(backward=m * examples)
+    outputs, _ = model.run(
+        ready.inputs.repeat(1, m, 1, 1), read=ready.runs.read.repeat(m, 1), written=written, projected=projected
+    )
+    return outputs.unflatten(0, (m, -1))
+
+
+def _project(block: Block, residual: Tensor) -> Projections:
+    return block.qkv(block.norm_attention(residual))

@@ -30,7 +30,10 @@ from .passes import spend
 from .rules import EXACT, Rules
 from .stream import Stream, slice_or_index
 
-__all__ = ["Activations", "Alternative", "Config", "CutPass", "Transformer"]
+__all__ = ["Activations", "Alternative", "Config", "CutPass", "Projections", "Transformer"]
+
+Projections = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values [B, H, P, E] of a layer's heads."""
 
 
 class Activations(dict[Key, Tensor]):
@@ -164,6 +167,7 @@ class Transformer(nn.Module):
         taps: list[dict[str, Tensor]] | None = None,
         rules: Rules = EXACT,
         written: Callable[[str, int, Tensor], Tensor] | None = None,
+        projected: Callable[[int, Projections], Projections] | None = None,
     ) -> tuple[Tensor, Activations]:
         """One plain pass from what the input nodes write.
 
@@ -178,6 +182,7 @@ class Transformer(nn.Module):
             rules: how gradients are carried back; the values do not depend on them.
             written: (kind, layer, what its nodes write as in Activations) to what goes into the residual stream
                 instead; not asked of the input nodes.
+            projected: (layer, its q, k and v) to those that attend instead; ``taps`` have the former.
 
         Returns:
             The logits, and what every writer wrote.
@@ -186,11 +191,12 @@ class Transformer(nn.Module):
         residual = inputs.sum(0) + self.constant(inputs.shape[2])
         run = Activations({("input", 0): inputs})
         for layer, block in enumerate(self.blocks):
-            q, k, v = block(rules.qkv, residual)
-            z = mixed = block.attending(rules.attend, q, k, v)
+            qkv = block(rules.qkv, residual)
+            mixing = qkv if projected is None else projected(layer, qkv)
+            z = mixed = block.attending(rules.attend, *mixing)
             if self.config.post_norms:
                 z = block(rules.shares, mixed.transpose(0, 1)).transpose(0, 1)
-            tap = {"residual": residual, "q": q, "k": k, "v": v, "mixed": mixed, "z": z}
+            tap = {"residual": residual, **dict(zip("qkv", qkv, strict=True)), "mixed": mixed, "z": z}
             heads = z.transpose(0, 1)
             run["head", layer] = heads = heads if written is None else written("head", layer, heads)
             after = residual + block(Block.write, heads)

@@ -27,7 +27,7 @@ from ..content import content_hash
 from ..graph import Graph, Key, NodeGroup
 from ..passes import spend
 from ..rules import EXACT, Rules
-from ..transformer import Activations, Alternative, CutPass, Transformer
+from ..transformer import Activations, Alternative, CutPass, Projections, Transformer
 from .dictionary import FeatureDictionary
 from .graph import FeatureGraph, SiteNodes
 from .site import Site
@@ -201,6 +201,7 @@ class FeatureTransformer(Transformer):
         taps: list[dict[str, Tensor]] | None = None,
         rules: Rules = EXACT,
         written: Callable[[str, int, Tensor], Tensor] | None = None,
+        projected: Callable[[int, Projections], Projections] | None = None,
         moved: Mapping[Key, Tensor] | None = None,
         record: dict[Key, Tensor] | None = None,
     ) -> tuple[Tensor, Activations]:
@@ -212,9 +213,9 @@ class FeatureTransformer(Transformer):
             record: filled with what each group reads, [1 or r, B, P, D].
 
         Raises:
-            ModelError: ``taps`` or ``written`` is given: they are places in components.
+            ModelError: ``taps``, ``written`` or ``projected`` is given: they are places in components.
         """
-        if taps is not None or written is not None:
+        if taps is not None or written is not None or projected is not None:
             raise ModelError("this graph has features in the place of components, which have no taps.")
         spend(forward=inputs.shape[1])
         run, constants = Activations({("input", 0): inputs}), self.constants(inputs.shape[2])

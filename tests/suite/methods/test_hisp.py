@@ -119,3 +119,22 @@ def test_what_is_never_removed_scores_as_the_best():
     model, data = small_model(), small_data()
     found = discover("hisp", model, data).scores.values
     assert found[0, -1] == found.nan_to_num().max()
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-9])
+def test_the_released_code_brings_a_layer_of_next_to_nothing_up_to_the_others(small):
+    """Its norms, of sums over examples, have one bound, 1e-6; ours also has a share of the largest layer's."""
+    model, data = small_model(n_layers=2), small_data(n=4)
+    for name in ("W_O", "W_out", "b_out"):
+        getattr(model.blocks[0], name).data *= small
+    graph = model.graph
+    raw, released, ours = (
+        scores("hisp", model, data, alternative="zero", **given)[0, :-1]  # of the input's edges: the readers'
+        for given in ({"normalise": False}, {"preset": "reference-code"}, {})
+    )
+    for layer in range(2):
+        here = torch.tensor([graph.reader_layer(reader) == layer for reader in range(len(graph.readers) - 1)])
+        expected = 4 * raw[here] / max(1e-6, float((4 * raw[here]).square().sum().sqrt()))
+        assert_close(released[here], expected, **EXACT)
+    assert released[: graph.qkv(1).start].norm() > 2 * ours[: graph.qkv(1).start].norm()
+    assert (released[: graph.qkv(1).start].norm() > 0.99) == (small == 1e-6)

@@ -1,8 +1,10 @@
 """Methods that train masks: what they recover, what their parts equal, and the released code's errors they pin."""
 
+import itertools
+
 import pytest
 import torch
-from oracles import plain_cut, small_data, small_model
+from oracles import ARCHITECTURES, plain_cut, small_data, small_model
 from torch.testing import assert_close
 
 from circuitmeter import ground_truth, tasks
@@ -258,6 +260,104 @@ def test_an_edge_is_as_likely_as_the_lesser_of_its_ends():
 def test_node_level_scores_every_edge():
     found = discover("subnetwork-probing", small_model(n_layers=2), small_data(), level="node")
     assert len(found.scores.flat()) == found.scores.graph.n_edges
+
+
+@torch.no_grad()
+def plain_gated(model, tokens, other, gates, to_zero):
+    """Logits [P, d_out] of one prompt with node gates, by name, behind norm and weights: one head after another."""
+    config, block_of = model.config, model.blocks
+    taps = []
+    model.run(model.input_nodes(other[None]), taps=taps)
+    residual = model.input_nodes(tokens[None]).sum(0)[0] + model.constant(len(tokens))
+    group = config.n_heads // config.kv_heads
+    for layer, block in enumerate(block_of):
+        weight, bias = block.W_QKV.unflatten(1, (-1, config.d_head)), block.b_QKV.unflatten(0, (-1, config.d_head))
+        x, after = block.norm_attention(residual), residual + block.b_O
+        for head in range(config.n_heads):
+            columns = head, config.n_heads + head // group, config.n_heads + config.kv_heads + head // group
+            parts = []
+            for part, column in zip("qkv", columns, strict=True):
+                gate = gates[f"a{layer}.h{head}<{part}>"]
+                closed = 0 if to_zero else taps[layer][part][0, head]
+                parts.append(gate * (x @ weight[:, column] + bias[column]) + (1 - gate) * closed)
+            z = block.attend(*(part[None] for part in parts))[0]
+            after = after + z @ block.W_O.unflatten(0, (-1, config.d_head))[head]
+        gate, closed = gates.get(f"m{layer}"), 0 if to_zero or not config.d_mlp else taps[layer]["m"][0]
+        if gate is not None:
+            after = after + gate * block.mlp_of(residual if config.parallel else after) + (1 - gate) * closed
+        residual = after
+    return model.to_logits(residual[None])[0]
+
+
+@pytest.mark.parametrize("architecture", ["gpt-2", "llama", "qwen-3", "parallel", "attention-only"])
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_gates_of_nodes_stand_behind_norm_and_weights_in_the_released_code(architecture, ablation):
+    """A half-open gate mixes two queries; at its input it would mix two residual streams, which are normed then."""
+    changes = {"gpt-2": {}, "parallel": {"parallel": True}, "attention-only": {"d_mlp": 0}}
+    model, data = small_model(**{"n_layers": 2, **(ARCHITECTURES | changes)[architecture]}), small_data(n=3)
+    names = subnetwork_probing.node_gates(model.graph)
+    gates = torch.rand(2, len(names), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gates[1] = gates[1].round()
+    prompts = Prompts(model, data, Ablation.parse(ablation), OBJECTIVES.get("kl"), seeds=[0], batch_size=8)
+    ready = prompts.draw()
+    found = subnetwork_probing.run_gated(model, gates, ready, to_zero=ablation == "zero")
+    for i, row in itertools.product(range(2), range(3)):
+        named = dict(zip(names, gates[i].tolist(), strict=True))
+        tokens, other = ready.batch.clean[row], ready.batch.counterfactual[row]
+        expected = plain_gated(model, tokens, other, named, ablation == "zero")[-1]
+        assert_close(found[i, row], expected, rtol=1e-9, atol=1e-9)
+    at_inputs = prompts.outputs(ready, subnetwork_probing.node_masks(model.graph, gates))
+    assert (found[0] - at_inputs[0]).abs().max() > 1e-3
+    # Where every gate is open or closed, the two are one under patch. Under zero, a norm and a bias are still there.
+    assert ((found[1] - at_inputs[1]).abs().max() < 1e-9) == (ablation == "patch")
+
+
+@pytest.mark.parametrize("d_mlp", [20, 0])
+def test_the_released_regulariser_is_a_mean_over_modules_of_the_mean_in_each(d_mlp):
+    """An MLP's gate counts as much as all queries of a layer; a model without MLPs has gates of them nevertheless."""
+    graph = small_model(n_layers=2, n_heads=3, d_head=4, d_mlp=d_mlp).graph
+    names = subnetwork_probing.node_gates(graph)
+    values = torch.rand(len(names), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    named = dict(zip(names, values.tolist(), strict=True))
+    modules = [[named[f"a{layer}.h{head}<{part}>"] for head in range(3)] for layer in range(2) for part in "qkv"]
+    modules += [[named.get(f"m{layer}", 0.0)] for layer in range(2)]
+    expected = sum(sum(module) / len(module) for module in modules) / len(modules)
+    assert float(values @ subnetwork_probing.module_weights(graph)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_released_read_out_is_one_more_draw(monkeypatch):
+    """A gate that is likely open is closed by a low draw, and the other way round; scores are of the likelihoods."""
+    model, data = small_model(n_layers=1), small_data()
+    names = subnetwork_probing.node_gates(model.graph)
+    drawn = []
+
+    def uniform(self, *shape):
+        low = torch.full((1, *shape), 0.5 if len(drawn) < 3 else 1e-9, dtype=torch.float64)
+        low[0, : len(names) // 2] = 0.5 if len(drawn) < 3 else 1 - 1e-9
+        drawn.append(low)
+        return low
+
+    monkeypatch.setattr(Seeds, "uniform", uniform)
+    given = {"steps": 3, "rate": 0.1, "regularisations": [0.1]}
+    likely = discover("subnetwork-probing", model, data, preset="reference-code", read_out="likely", **given)
+    assert len(drawn) == 3 and likely.circuits[0].circuit.n_edges == model.graph.n_edges
+    drawn.clear()
+    sampled = discover("subnetwork-probing", model, data, preset="reference-code", **given)
+    assert len(drawn) == 4
+    opened = torch.zeros(1, len(names), dtype=torch.float64)
+    opened[0, : len(names) // 2] = 1
+    expected = subnetwork_probing.node_edges(model.graph, opened)[0] > 0.5
+    assert [str(edge) for edge, kept in zip(model.graph.edges, expected, strict=True) if kept] == list(
+        sampled.circuits[0].circuit.names
+    )
+    assert torch.equal(sampled.scores.values.nan_to_num(), likely.scores.values.nan_to_num())
+
+
+def test_the_released_gates_are_of_nodes_alone():
+    model, data = small_model(n_layers=1), small_data()
+    for wrong in ({"gates_at": "projections"}, {"size": "modules"}):
+        with pytest.raises(SpecError, match="level=node"):
+            discover("subnetwork-probing", model, data, **wrong)
 
 
 # ---- uniform gradient sampling ---------------------------------------------------------------------------------------
