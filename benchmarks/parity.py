@@ -3,9 +3,9 @@
     python benchmarks/parity.py FOLDER
 
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
-``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``cd_t_tol0.safetensors``, ``edge_pruning.json``,
-``discogp.json``). It is not part of the repository. Prints the rows of docs/parity.md that are computed; differences
-are absolute, in the units of the quantity.
+``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``acdc_masks.json``, ``cd_t_tol0.safetensors``,
+``edge_pruning.json``, ``discogp.json``). It is not part of the repository. Prints the rows of docs/parity.md that are
+computed; differences are absolute, in the units of the quantity.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
@@ -25,9 +26,9 @@ from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.plain_runs import Runs
-from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods import METHODS, _masks, subnetwork_probing
 from circuitmeter.suite.methods._attribution import Prompts
-from circuitmeter.suite.methods._masks import hard_concrete, soft_gate, to_matrix
+from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias
 from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.model.load.by_name import load_model
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     print("| method | released code | quantity | largest difference |\n|---|---|---|---|")
-    for compare in (of_acdc, of_cd_t, of_edge_pruning, of_discogp, of_eap_ig):
+    for compare in (of_acdc, of_hisp, of_subnetwork_probing, of_cd_t, of_edge_pruning, of_discogp, of_eap_ig):
         for method, code, quantity, difference in compare(folder):
             print(f"| `{method}` | {code} | {quantity} | {difference:.1e} |", flush=True)
 
@@ -92,6 +93,82 @@ def of_acdc(folder: Path) -> Iterator[Row]:
         )
         different = set(native.circuits[0].circuit.names) ^ set(reference["edges"])
         yield "acdc", code, f"edges of one set only, {key}", float(len(different))
+
+
+def of_hisp(folder: Path) -> Iterator[Row]:
+    model, data, code = model_of(folder, "sum"), prompts_of(folder), "ACDC bc99ace"
+    worst = {"importances": 0.0, "when each edge is removed": 0.0}
+    for key, reference in json.loads((folder / "acdc_masks.json").read_text())["hisp"].items():
+        objective, ablation = key.split("/")
+        if objective == "kl":
+            continue  # its gradient at the clean run is rounding, which we refuse to rank by
+        chosen = METHODS.get("hisp")
+        found = chosen.discover(
+            model,
+            data,
+            ablation=Ablation.parse(ablation),
+            objective=OBJECTIVES.get(objective),
+            **chosen.resolve({}, "reference-code"),
+        )
+        scores = found.scores.values
+        for node, theirs in reference["scores"].items():  # the input is never removed: an edge from it is its reader's
+            ours = float(scores[0, model.graph.readers.index(node)])
+            worst["importances"] = max(worst["importances"], abs(ours - theirs))
+        for edge in model.graph.edges:
+            gone = [
+                node for node, kept in zip(reference["order"], reference["edges"], strict=True) if str(edge) not in kept
+            ]
+            theirs = reference["scores"][gone[0]] if gone else max(reference["scores"].values())
+            difference = abs(float(scores[model.graph.index(str(edge))]) - theirs)
+            worst["when each edge is removed"] = max(worst["when each edge is removed"], difference)
+    for quantity, difference in worst.items():
+        yield "hisp", code, quantity, difference
+
+
+def of_subnetwork_probing(folder: Path) -> Iterator[Row]:
+    model, data, code = model_of(folder, "sum"), prompts_of(folder), "ACDC bc99ace"
+    graph, names = model.graph, subnetwork_probing.node_gates(model.graph)
+    quantities = ("objective", "regulariser", "gradients", "scores after 60 steps of its loop", "edges of one set only")
+    worst = dict.fromkeys(quantities, 0.0)
+
+    def of_nodes(values: dict[str, float]) -> Tensor:
+        return torch.tensor([[values[name] for name in names]], dtype=torch.float64)
+
+    for key, reference in json.loads((folder / "acdc_masks.json").read_text())["sp"].items():
+        objective, ablation = key.split("/")
+        prompts = _masks.Prompts(
+            model, data, Ablation.parse(ablation), OBJECTIVES.get(objective), seeds=[0], batch_size=data.n
+        )
+        ready = prompts.draw()
+        with torch.enable_grad():
+            gates = of_nodes(reference["log_alpha"]).requires_grad_()
+            kept = hard_concrete(gates, of_nodes(reference["u"]).clamp(1e-4, 1 - 1e-4))
+            outputs = subnetwork_probing.run_gated(model, kept, ready, to_zero=ablation == "zero")
+            found = prompts.weigh(ready, prompts.objective.loss(outputs, ready.targets))[0]
+            size = (probability_open(gates) @ subnetwork_probing.module_weights(graph))[0]
+            (found + reference["lambda"] * size).backward()
+        differences = [
+            abs(found.item() - reference["objective"]),
+            abs(size.item() - reference["regulariser"]),
+            float((gates.grad - of_nodes(reference["gradient"])).abs().max()),
+        ]
+        training, chosen = reference["training"], METHODS.get("subnetwork-probing")
+        drawn = iter([of_nodes(u) for u in (*training["u"], training["read_out_u"])])
+        given = {"steps": training["epochs"], "rate": training["rate"], "regularisations": [training["lambda"]]}
+        with patch.object(_masks.Seeds, "uniform", lambda *_, drawn=drawn: next(drawn)):
+            trained = chosen.discover(
+                model,
+                data,
+                ablation=Ablation.parse(ablation),
+                objective=prompts.objective,
+                **chosen.resolve(given, "reference-code"),
+            )
+        likely = to_matrix(graph, subnetwork_probing.node_edges(graph, of_nodes(training["log_alpha"]).sigmoid())[0])
+        differences.append(float((trained.scores.values - likely).nan_to_num().abs().max()))
+        differences.append(float(len(set(trained.circuits[0].circuit.names) ^ set(training["edges"]))))
+        worst = {name: max(worst[name], each) for name, each in zip(quantities, differences, strict=True)}
+    for quantity, difference in worst.items():
+        yield "subnetwork-probing", code, quantity, difference
 
 
 def of_cd_t(folder: Path) -> Iterator[Row]:
