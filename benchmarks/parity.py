@@ -4,7 +4,8 @@
 
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
 ``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``acdc_masks.json``, ``cd_t_tol0.safetensors``,
-``edge_pruning.json``, ``discogp.json``). It is not part of the repository. Prints the rows of docs/parity.md that are
+``edge_pruning.json``, ``discogp.json``; ``discogp_grouped.json`` and ``.safetensors`` are of ``llama-2x4``, whose four
+heads share keys and values by twos). It is not part of the repository. Prints the rows of docs/parity.md that are
 computed; differences are absolute, in the units of the quantity.
 """
 
@@ -29,7 +30,7 @@ from circuitmeter.suite.intervention.plain_runs import Runs
 from circuitmeter.suite.methods import METHODS, _masks, subnetwork_probing
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
-from circuitmeter.suite.methods._weights import cut_output_bias
+from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.model.load.by_name import load_model
 from circuitmeter.suite.model.transformer import Transformer
@@ -49,13 +50,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     print("| method | released code | quantity | largest difference |\n|---|---|---|---|")
-    for compare in (of_acdc, of_hisp, of_subnetwork_probing, of_cd_t, of_edge_pruning, of_discogp, of_eap_ig):
+    for compare in (
+        of_acdc,
+        of_hisp,
+        of_subnetwork_probing,
+        of_cd_t,
+        of_edge_pruning,
+        of_discogp,
+        of_grouped_discogp,
+        of_eap_ig,
+    ):
         for method, code, quantity, difference in compare(folder):
             print(f"| `{method}` | {code} | {quantity} | {difference:.1e} |", flush=True)
 
 
-def model_of(folder: Path, inputs: str) -> Transformer:
-    return load_model(folder / "gpt2-2x3", device="cpu", dtype=torch.float64, inputs=inputs)
+def model_of(folder: Path, inputs: str, name: str = "gpt2-2x3") -> Transformer:
+    return load_model(folder / name, device="cpu", dtype=torch.float64, inputs=inputs)
 
 
 def prompts_of(folder: Path) -> Data:
@@ -228,6 +238,28 @@ def of_discogp(folder: Path) -> Iterator[Row]:
             f"logits of a circuit and of a complement, output_bias={where}",
             float((ours - theirs).abs().max()),
         )
+
+
+def of_grouped_discogp(folder: Path) -> Iterator[Row]:
+    reference = json.loads((folder / "discogp_grouped.json").read_text())
+    model, data, code = model_of(folder, "token", "llama-2x4"), prompts_of(folder), "DiscoGP f6ad520, grouped queries"
+    graph = model.graph
+    mask = (EdgeScores.from_mapping(graph, reference["edge_logits"]).values.nan_to_num() > 0).double()
+    masks = torch.stack([mask, (1 - mask) * graph.exists])
+    ready = next(iter(Evaluator(model, data, Ablation.parse("zero"), OBJECTIVES.get("kl")).prepared()))
+    theirs = torch.tensor([reference[name] for name in ("circuit", "complement")], dtype=torch.float64)
+    ours = model.run_cut(masks, ready.alternative, inputs=ready.inputs, read=ready.runs.read)
+    yield "discogp", code, "logits of a circuit and of a complement", float((ours - theirs).abs().max())
+    gates, kept = load_file(folder / "discogp_grouped.safetensors"), {}
+    for layer in range(model.config.n_layers):
+        its = f"blocks.{layer}.attn."
+        packed = [gates[its + name].transpose(0, 1).flatten(1) for name in ("W_Q", "_W_K", "_W_V")]
+        kept[f"blocks.{layer}.W_QKV"] = torch.cat(packed, 1)
+        kept[f"blocks.{layer}.W_O"] = gates[its + "W_O"].flatten(0, 1)
+        kept |= {f"blocks.{layer}.{name}": gates[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "W_out", "W_gate")}
+    masked = with_weights(ungrouped(model), kept)(data.clean)[:, -1]
+    theirs = torch.tensor(reference["weights_logits"], dtype=torch.float64)
+    yield "discogp", code, "logits of masked weights, grouped=copies", float((masked - theirs).abs().max())
 
 
 def _scores(model: Transformer, data: Data, method: str, ablation: str, objective: str, given: dict) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,6 +40,27 @@ def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer
         for name, gate in gates.items():
             masked.get_parameter(name).mul_(gate)
     return masked
+
+
+def ungrouped(model: Transformer) -> Transformer:
+    """The same model in which each head has keys and values of its own: copies of the weights that it shared."""
+    config = model.config
+    if config.kv_heads == config.n_heads:
+        return model
+    twin = Transformer(replace(config, n_kv_heads=None), model.graph.inputs).to(device=model.device, dtype=model.dtype)
+    weights = model.state_dict()
+    for layer in range(config.n_layers):
+        for name in (f"blocks.{layer}.W_QKV", f"blocks.{layer}.b_QKV"):
+            heads = weights[name].unflatten(-1, (-1, config.d_head))
+            q, k, v = heads.split([config.n_heads, config.kv_heads, config.kv_heads], dim=-2)
+            k, v = (part.repeat_interleave(config.n_heads // config.kv_heads, dim=-2) for part in (k, v))
+            weights[name] = torch.cat([q, k, v], -2).flatten(-2)
+        if config.joint_qk_norms:
+            name = f"blocks.{layer}.norm_k.weight"
+            gain = weights[name].unflatten(0, (config.kv_heads, -1))
+            weights[name] = gain.repeat_interleave(config.n_heads // config.kv_heads, 0).flatten()
+    twin.load_state_dict(weights)
+    return twin
 
 
 def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:

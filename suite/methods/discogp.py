@@ -21,12 +21,13 @@ from ._answers import check_answers, mean_where_finite, over_answers
 from ._attribution import check_choices
 from ._discogp_report import Judge, report
 from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
-from ._weights import ModelsTogether, is_masked, run_masked, with_weights
+from ._weights import ModelsTogether, is_masked, run_masked, ungrouped, with_weights
 from .cost import Cost
 from .registry import method
 
 LABELS = ("prediction", "distribution", "answers")
 OUTPUT_BIAS = ("constant", "heads")
+GROUPED = ("shared", "copies")
 GATES = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
 # Ours, for compiled models. The paper's pressure is a mean over a language model's weights and edges; over these few it
 # is thousands of times stronger on each, and closes everything. Gates start nearly open, because all matter together,
@@ -72,7 +73,7 @@ def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Co
     needs={"gradients", "distribution"},
     objectives="divergence",
     presets={
-        "reference-code": {"keep_weight_masks": False, "output_bias": "heads"},
+        "reference-code": {"keep_weight_masks": False, "output_bias": "heads", "grouped": "copies"},
         "compiled": COMPILED,
         "mini": MINI,
         "quick": COMPILED | {"weight_epochs": 80, "edge_epochs": 100, "rate": 0.15},
@@ -105,6 +106,7 @@ def discover(
     labels: str = "prediction",
     gates: str = "hard",
     output_bias: str = "constant",
+    grouped: str = "shared",
     keep_weight_masks: bool = True,
     batch_size: int = 64,
 ) -> list[Discovery]:
@@ -141,17 +143,23 @@ def discover(
         output_bias: where the bias behind attention travels: ``constant``, on no edge, as everywhere in this project;
             or ``heads``: in equal shares with what the layer's heads write, so that an edge cut to zero loses it
             (the released code; it makes no difference under other ablations).
+        grouped: under grouped queries, the gates on weights of keys and values: one on each weight of the model, which
+            the heads of a group have in common (``shared``); or each head has ``copies`` of its own to gate (the
+            released code). A weight that one head keeps and another does not is no weight of the model, and the copies
+            count in the density. The same where there are no groups.
         keep_weight_masks: whether the second stage trains edges on the masked model. The released code loses the masks
             after its first evaluation, and flips edges with weights where it measures a complement
             (``reference-code``).
         batch_size: prompts a step.
 
     Raises:
-        SpecError: unknown ``labels``, ``gates`` or ``output_bias``, or schedules that are not four numbers.
+        SpecError: an unknown choice, or schedules that are not four numbers.
         Undefined: ``labels`` answers, and a prompt without two.
         MethodError: a mask that training has not moved.
     """
-    check_choices("discogp", output_bias=(output_bias, OUTPUT_BIAS))
+    check_choices("discogp", output_bias=(output_bias, OUTPUT_BIAS), grouped=(grouped, GROUPED))
+    if grouped == "copies":
+        model = ungrouped(model)
     if labels == "answers":
         check_answers("discogp", data)
     bias_on_heads = output_bias == "heads" and ablation.value == "zero"

@@ -16,7 +16,7 @@ from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, discogp, edge_pruning, subnetwork_probing, ugs
 from circuitmeter.suite.methods._masks import Prompts, Seeds, bisect_threshold, soft_gate, to_matrix
-from circuitmeter.suite.methods._weights import cut_output_bias
+from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
@@ -505,6 +505,63 @@ def test_the_output_bias_goes_with_its_heads_where_the_released_code_has_it_ther
     for row in range(2):
         # A cut head carries minus its share, for the stream holds the whole bias; a kept one carries what it wrote.
         assert_close(ours[0, row], plain_cut(model, data.clean[row], alternative, kept)[-1], rtol=1e-9, atol=1e-9)
+
+
+GROUPS = {**ARCHITECTURES["qwen-3"], "n_layers": 2, "n_heads": 4, "n_kv_heads": 2}
+
+
+def plain_with_copies(model, tokens, gates):
+    """Logits [P, d_out] of one prompt, ``gates`` [layers, heads, D, E] on each head's own copy of its keys' weights."""
+    config = model.config
+    residual = model.input_nodes(tokens[None]).sum(0)[0] + model.constant(len(tokens))
+    for block, of_layer in zip(model.blocks, gates, strict=True):
+        weight, bias = block.W_QKV.unflatten(1, (-1, config.d_head)), block.b_QKV.unflatten(0, (-1, config.d_head))
+        x, after = block.norm_attention(residual), residual + block.b_O
+        for head in range(config.n_heads):
+            group = head // (config.n_heads // config.kv_heads)
+            key, value = config.n_heads + group, config.n_heads + config.kv_heads + group
+            q, v = (x @ weight[:, column] + bias[column] for column in (head, value))
+            k = x @ (weight[:, key] * of_layer[head]) + bias[key]
+            z = block.attend(q[None], k[None], v[None])[0]
+            after = after + z @ block.W_O.unflatten(0, (-1, config.d_head))[head]
+        residual = after + block.mlp_of(after)
+    return model.to_logits(residual[None])[0]
+
+
+@torch.no_grad()
+def test_the_released_code_gates_a_copy_of_shared_keys_for_each_head():
+    model, data = small_model(**GROUPS), small_data(n=2)
+    twin, heads, wide = ungrouped(model), model.config.n_heads, model.config.d_head
+    generator = torch.Generator().manual_seed(0)
+    gates = (torch.rand(2, heads, 12, wide, generator=generator) < 0.7).double()
+    named = {
+        f"blocks.{i}.W_QKV": torch.cat(
+            [torch.ones(12, heads, wide), gate.transpose(0, 1), torch.ones(12, heads, wide)], 1
+        )
+        .flatten(1)
+        .double()
+        for i, gate in enumerate(gates)
+    }
+    for row in range(2):
+        assert_close(twin(data.clean)[row], model(data.clean)[row], rtol=1e-9, atol=1e-9)
+        expected = plain_with_copies(model, data.clean[row], gates)
+        assert_close(with_weights(twin, named)(data.clean)[row], expected, rtol=1e-9, atol=1e-9)
+    assert ungrouped(twin) is twin
+    joint = small_model(**GROUPS, joint_qk_norms=True)
+    assert_close(ungrouped(joint)(data.clean), joint(data.clean), rtol=1e-9, atol=1e-9)
+
+
+def test_copies_are_gates_of_their_own_in_grouped_models_and_nothing_elsewhere():
+    data = small_data()
+    for changes, same in (({"n_layers": 1}, True), (GROUPS | {"n_layers": 1}, False)):
+        model = small_model(**changes)
+        given = {"weight_epochs": 1, "edge_epochs": 1, "weight_temperature": 1.0, "initial": 0.0}
+        found = [discover("discogp", model, data, grouped=which, **given) for which in ("shared", "copies")]
+        densities = [each.diagnostics["report"]["weights"]["weight_density"] for each in found]
+        assert (densities[0] == densities[1]) is same and 0.2 < min(densities) and max(densities) < 0.8
+        assert torch.equal(*(each.scores.values.nan_to_num() for each in found)) is same
+        assert found[1].scores.graph == model.graph
+    assert METHODS.get("discogp").resolve({}, "reference-code")["grouped"] == "copies"
 
 
 def test_where_the_output_bias_travels_changes_nothing_but_zero():

@@ -38,6 +38,22 @@ def test_a_method_finds_what_it_finds_on_the_cpu(name):
     torch.testing.assert_close(found.cpu(), near, equal_nan=True, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("ablation", ["patch", "zero", "mean"])
+def test_gates_of_nodes_find_what_they_find_on_the_cpu(ablation):
+    options = {
+        "preset": "reference-code",
+        "objective": "kl",
+        "ablation": ablation,
+        "steps": 4,
+        "regularisations": [0.1],
+    }
+    near = discover("subnetwork-probing", small_model(n_layers=2), small_data(), **options)
+    with second_device() as far:
+        found = discover("subnetwork-probing", small_model(n_layers=2).to(far), small_data(), **options)
+    torch.testing.assert_close(found.scores.values.cpu(), near.scores.values, equal_nan=True, rtol=1e-7, atol=1e-9)
+    assert found.circuits[0].circuit.names == near.circuits[0].circuit.names
+
+
 @pytest.mark.parametrize("ablation", list(names()))
 @pytest.mark.parametrize("objective", ["l2", "logit-difference"])
 def test_losses_under_an_ablation_are_the_cpus(ablation, objective):
