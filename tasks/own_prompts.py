@@ -2,13 +2,15 @@
 
     {"clean": [5, 6, 7], "counterfactual": [5, 9, 7], "answer": 3, "wrong": [4, 8]}
 
-``clean`` and ``counterfactual`` are both text or both lists of token ids, of equal token length. ``answer`` and
-``wrong`` are a string, a token id, or a list of either. ``position`` (default: the last token; negative counts from
-the end) is where the output is read, ``template`` names the template that a prompt was made from: prompts of
-one are resampled together where intervals are computed. ``split`` (train, validation or test) says what a prompt is
-for: methods search on train, circuits are measured on test; without it every prompt is for both. ``counterfactual``,
-``template``, ``split``, and ``answer`` with ``wrong``, may be left out of every row, never of some: what needs them is
-then undefined.
+``clean`` and ``counterfactual`` are both text or both lists of token ids. Where they differ in token length, what pairs
+positions is undefined (patch, for one); zero, and means and noise over all positions, are not. ``answer`` and ``wrong``
+are a string, a token id, or a list of either. An answer of several tokens is a text of several, or a list of ids in
+that list (``[[5, 6]]``); it is scored by the sum of its tokens' log-probabilities. ``position``
+(default: the last token; negative counts from the end) is where the output is read, ``template`` names the template
+that a prompt was made from: prompts of one are resampled together where intervals are computed. ``split`` (train,
+validation or test) says what a prompt is for: methods search on train, circuits are measured on test; without it every
+prompt is for both. ``counterfactual``, ``template``, ``split``, and ``answer`` with ``wrong``, may be left out of every
+row, never of some: what needs them is then undefined.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from .tokenizer import Tokenizer
 
 SPLITS = ("train", "validation", "test")
 LARGEST_ID = 1 << 31
-LONGEST_ANSWER = 100  # characters of a text that may be meant to be one token
+LONGEST_ANSWER = 100  # tokens; characters of a text that may be meant to be one token
 # What a tokenizer must do: text -> token ids, with (for prompts) or without (for answers) the model's special tokens.
 Tokenize = Callable[[str, bool], list[int]]
 
@@ -41,8 +43,8 @@ class Row:
 
     clean: list[int]
     counterfactual: list[int] | None
-    answers: list[int]
-    wrong: list[int]
+    answers: list[list[int]]
+    wrong: list[list[int]]
     position: int
     template: str | None
     split: str | None
@@ -77,8 +79,8 @@ def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tok
         description=f"{len(rows)} prompts of {Path(path).name}",
         model=None,
         truth=None,
-        objective="logit-difference" if rows[0].answers else "kl",
-        splits={split: partial(_pack, chosen) for split, chosen in splits.items()},
+        objective=_objective(rows),
+        splits={split: partial(_pack, chosen, _several(rows)) for split, chosen in splits.items()},
     )
 
 
@@ -100,9 +102,13 @@ class PromptFile:
 
     @property
     def objective(self) -> str:
-        """The one that its answers allow."""
-        answered = any(isinstance(content, dict) and "answer" in content for _, content in read(self.path))
-        return "logit-difference" if answered else "kl"
+        """The one that its answers allow, as far as is known without a tokenizer."""
+        answers = [
+            content["answer"] for _, content in read(self.path) if isinstance(content, dict) and "answer" in content
+        ]
+        if any(isinstance(answer, list) and any(isinstance(each, list) for each in answer) for answer in answers):
+            return "log-probability-difference"
+        return "logit-difference" if answers else "kl"
 
     def on(self, tokenizer: Tokenizer | None) -> Task:
         """The task in a model's tokens. Whether they fit the model is checked where the two meet.
@@ -149,14 +155,20 @@ def _row(line: dict[str, Any], d_vocab: int, n_positions: int, tokenize: Tokeniz
     if line.get("split", "train") not in SPLITS:
         raise DataError(f"'split' is {' or '.join(SPLITS)}, not {shown(line['split'])}.")
     clean, counterfactual = _prompts(line, d_vocab, tokenize)
-    if len(clean) > n_positions:
-        raise DataError(f"{len(clean)} tokens, and the model takes {n_positions}.")
+    for prompt in (clean, counterfactual or []):
+        if len(prompt) > n_positions:
+            raise DataError(f"{len(prompt)} tokens, and the model takes {n_positions}.")
     answers = _choices("answer", line, d_vocab, tokenize)
     wrong = _choices("wrong", line, d_vocab, tokenize)
-    both = sorted(set(answers) & set(wrong))
-    if both:
-        raise DataError(f"token {both[0]} is both an answer and a wrong answer; the two may not overlap.")
+    if both := [answer for answer in answers if answer in wrong]:
+        which = f"token {both[0][0]}" if len(both[0]) == 1 else f"{both[0]}"
+        raise DataError(f"{which} is both an answer and a wrong answer; the two may not overlap.")
     position = _position(line.get("position", -1), len(clean))
+    longest = max(map(len, answers + wrong), default=1)
+    if longest > 1 and position != len(clean) - 1:
+        raise DataError("'position' is not the last token, and an answer of several tokens follows the prompt.")
+    if len(clean) + longest - 1 > n_positions:
+        raise DataError(f"{len(clean)} tokens and {longest - 1} of an answer, and the model takes {n_positions}.")
     return Row(clean, counterfactual, answers, wrong, position, line.get("template"), line.get("split"))
 
 
@@ -166,13 +178,7 @@ def _prompts(line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> t
         return clean, None
     if isinstance(line["clean"], str) != isinstance(line["counterfactual"], str):
         raise DataError("'clean' and 'counterfactual' are both text or both lists of token ids.")
-    counterfactual = _tokens("counterfactual", line["counterfactual"], d_vocab, tokenize)
-    if len(clean) != len(counterfactual):
-        raise DataError(
-            f"'clean' has {len(clean)} tokens and 'counterfactual' {len(counterfactual)}; they must have the same "
-            "length, because activations are exchanged position by position."
-        )
-    return clean, counterfactual
+    return clean, _tokens("counterfactual", line["counterfactual"], d_vocab, tokenize)
 
 
 def _tokens(key: str, value: Any, d_vocab: int, tokenize: Tokenize | None) -> list[int]:
@@ -188,27 +194,35 @@ def _tokens(key: str, value: Any, d_vocab: int, tokenize: Tokenize | None) -> li
     return [_token(key, token, d_vocab) for token in tokens]
 
 
-def _choices(key: str, line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> list[int]:
-    """The token ids of ``answer`` or ``wrong``: a string, an id, or a list of either."""
+def _choices(key: str, line: dict[str, Any], d_vocab: int, tokenize: Tokenize | None) -> list[list[int]]:
+    """The tokens of each ``answer`` or ``wrong``: a string, an id, or a list of either or of lists of ids."""
     if key not in line:
         return []
     values = line[key] if isinstance(line[key], list) else [line[key]]
     if not values:
         raise DataError(f"{key!r} is an empty list.")
-    tokens = []
+    answers = []
     for value in values:
         if isinstance(value, str):
-            ids = _encoded(tokenize, value, False)
-            if len(ids) != 1:
-                spaced = f" {value}"
-                one = len(value) < LONGEST_ANSWER and len(_encoded(tokenize, spaced, False)) == 1
-                hint = f" {spaced!r}, with a leading space, is one." if one else ""
-                raise DataError(f"{key!r} {shown(value)} is {len(ids)} tokens and not one.{hint}")
-            value = ids[0]
-        tokens.append(_token(key, value, d_vocab))
-    if len(set(tokens)) != len(tokens):
-        raise DataError(f"{key!r} names a token twice.")
-    return tokens
+            value = _answer(key, value, tokenize)
+        tokens = value if isinstance(value, list) else [value]
+        if not 0 < len(tokens) <= LONGEST_ANSWER:
+            raise DataError(f"{key!r} has an answer of {len(tokens)} tokens; give 1 to {LONGEST_ANSWER}.")
+        answers.append([_token(key, token, d_vocab) for token in tokens])
+    if any(answer in answers[:i] for i, answer in enumerate(answers)):
+        raise DataError(f"{key!r} names an answer twice.")
+    return answers
+
+
+def _answer(key: str, text: str, tokenize: Tokenize | None) -> list[int]:
+    """The tokens of an answer. Raises DataError for one that would be a single token with a leading space."""
+    ids, spaced = _encoded(tokenize, text, False), f" {text}"
+    if 1 < len(ids) and len(text) < LONGEST_ANSWER and len(_encoded(tokenize, spaced, False)) == 1:
+        raise DataError(
+            f"{key!r} {shown(text)} is {len(ids)} tokens; {spaced!r}, with a leading space, is one. Give that, or the "
+            f"ids of several as a list in the list."
+        )
+    return ids
 
 
 def _token(key: str, value: Any, d_vocab: int) -> int:
@@ -248,20 +262,50 @@ def _optional(rows: Sequence[Row]) -> list[tuple[str, list[bool]]]:
     ]
 
 
-def _pack(rows: Sequence[Row]) -> Data:
+def _several(rows: Sequence[Row]) -> bool:
+    """Whether an answer has several tokens."""
+    return any(len(answer) > 1 for row in rows for answer in row.answers + row.wrong)
+
+
+def _objective(rows: Sequence[Row]) -> str:
+    """The objective that the rows' answers allow."""
+    if not rows[0].answers:
+        return "kl"
+    return "log-probability-difference" if _several(rows) else "logit-difference"
+
+
+def _pack(rows: Sequence[Row], several: bool = False) -> Data:
+    """``several``: whether answers are given token by token although all of these rows' have one."""
     lengths = [len(row.clean) for row in rows]
     read = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
     read[torch.arange(len(rows)), torch.tensor([row.position for row in rows])] = True
     names = list(dict.fromkeys(row.template for row in rows))
+    others = [row.counterfactual for row in rows if row.counterfactual is not None]
+    paired = all(len(row.counterfactual or row.clean) == len(row.clean) for row in rows)
+    several = several or _several(rows)
     return Data(
         clean=_padded([row.clean for row in rows], 0),
-        counterfactual=_padded([row.counterfactual for row in rows if row.counterfactual is not None], 0),
+        counterfactual=_padded(others, 0) if paired else None,
         read=read,
         lengths=torch.tensor(lengths),
-        answers=_padded([row.answers for row in rows], -1),
-        wrong=_padded([row.wrong for row in rows], -1),
+        answers=_answers([row.answers for row in rows], several),
+        wrong=_answers([row.wrong for row in rows], several),
         templates=None if None in names else torch.tensor([names.index(row.template) for row in rows]),
+        unpaired=None if paired else _padded(others, 0),
+        unpaired_lengths=None if paired else torch.tensor([len(prompt) for prompt in others]),
     )
+
+
+def _answers(rows: Sequence[list[list[int]]], several: bool) -> torch.Tensor | None:
+    """long [N, A], or [N, A, T] token by token, padded with -1; ``None`` without answers."""
+    if not any(rows):
+        return None
+    if not several:
+        return _padded([[answer[0] for answer in answers] for answers in rows], -1)
+    most = max(map(len, rows))
+    length = max(len(answer) for answers in rows for answer in answers)
+    padded = [[*answers, *[[]] * (most - len(answers))] for answers in rows]
+    return torch.tensor([[[*answer, *[-1] * (length - len(answer))] for answer in answers] for answers in padded])
 
 
 def _padded(lists: Sequence[list[int]], padding: int) -> torch.Tensor | None:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..suite.errors import SpecError, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
 
     from ..suite.data import Data
 
@@ -57,9 +58,10 @@ class Task:
     def dataset(self, split: str = "train") -> Dataset:
         """A split as a Hugging Face dataset, one row a prompt.
 
-        Columns ``clean`` and ``counterfactual`` are token ids of equal length, ``read`` says at which of them outputs
-        are compared; ``answer`` and ``wrong`` are lists of token ids, ``template`` a number, ``positions`` token
-        indices by name, where the task has them. Padding is left out.
+        Columns ``clean`` and ``counterfactual`` are token ids, of equal length where positions are paired, ``read``
+        says at which of them outputs are compared; ``answer`` and ``wrong`` are lists of token ids, or of lists of them
+        where answers have several tokens, ``template`` a number, ``positions`` token indices by name, where the task
+        has them. Padding is left out.
         """
         import datasets
 
@@ -73,7 +75,10 @@ class Task:
         }
         for name, column in (("answer", data.answers), ("wrong", data.wrong)):
             if column is not None:
-                rows[name] = [[i for i in row if i >= 0] for row in column.tolist()]
+                rows[name] = [tokens_of(row) for row in column]
+        if data.unpaired is not None and data.unpaired_lengths is not None:
+            ends = data.unpaired_lengths.tolist()
+            rows["counterfactual"] = [row[:end].tolist() for row, end in zip(data.unpaired, ends, strict=True)]
         if data.templates is not None:
             rows["template"] = data.templates.tolist()
         if data.positions is not None:
@@ -83,3 +88,10 @@ class Task:
                 for row in range(data.n)
             ]
         return datasets.Dataset.from_dict(rows)
+
+
+def tokens_of(answers: Tensor) -> list[Any]:
+    """The answers of a row of ``Data`` without padding: token ids of [A], or lists of them of [A, T]."""
+    if answers.ndim == 1:
+        return [token for token in answers.tolist() if token >= 0]
+    return [answer for answer in map(tokens_of, answers) if answer]

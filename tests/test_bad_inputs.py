@@ -132,7 +132,7 @@ BAD = [
     (with_data("7"), "not an object"),
     (with_data(json.dumps(ROW | {"wrongs": 1})), "no key 'wrongs'"),
     (with_data(json.dumps(ROW | {"clean": [1, 10**9]})), "outside the model's vocabulary"),
-    (with_data(json.dumps(ROW | {"counterfactual": [3]})), "the same length"),
+    (with_data(json.dumps(ROW | {"counterfactual": [3]})), "the task's have other lengths"),
     (with_data(json.dumps(ROW | {"clean": "a", "counterfactual": "b"})), "no tokenizer"),
     (with_data(json.dumps(ROW | {"position": 7})), "'position' 7"),
     (with_data('{"clean": "\\ud800"}'), "no Unicode text"),

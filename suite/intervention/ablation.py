@@ -75,7 +75,7 @@ class Ablation(ABC):
     def undefined(self, data: Data) -> str | None:
         """Why this ablation has no meaning on ``data``, or None."""
         if self.needs_counterfactuals and data.counterfactual is None:
-            return f"{self} needs counterfactual prompts, which the task does not have"
+            return f"{self} needs counterfactual prompts{data.without_pairs}"
         return None
 
     @staticmethod

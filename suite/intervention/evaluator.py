@@ -70,7 +70,7 @@ class Evaluator:
         self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
         self._constants: dict[bytes, Tensor] | None = {} if ablation.learned else None
-        self._small = 3 * writers * model.config.d_model * data.clean.numel() <= _CACHE_BUDGET
+        self._small = 3 * writers * model.config.d_model * data.n_runs * data.longest <= _CACHE_BUDGET
         self._cache: list[PreparedBatch] | None = None
 
     @torch.no_grad()
@@ -153,8 +153,10 @@ class Evaluator:
         graph = self.model.graph
         widest = max(group.readers.stop - group.readers.start for group in graph.groups)
         step = masks_within_budget(self.model, ready.batch.clean.numel(), widest + 1 + len(graph.writers))
-        positions = ready.batch.clean.shape[1]
-        cut_at = None if self.cut_at is None else send(self.cut_at[ready.batch.rows, :positions], self.model.device)
+        cut_at = None
+        if self.cut_at is not None:
+            length = int(self.data.lengths[ready.batch.rows].max())
+            cut_at = send(ready.batch.where_in_runs(self.cut_at[ready.batch.rows, :length]), self.model.device)
         for start in range(0, len(masks), step):
             part = slice(start, min(start + step, len(masks)))
             chosen = 1 - masks[part].to(self.model.dtype) if self.denoising else masks[part]

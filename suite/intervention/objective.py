@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,24 @@ from .plain_runs import Runs
 Number = TypeVar("Number", Tensor, float)
 
 
+class Candidates(NamedTuple):
+    """Answers of several tokens, each with the run that is continued by it.
+
+    expected: long [n_read], the token that the output at each read position is to be. run_of_read: long [n_read].
+    example: long [S], whose answer each run reads. right: bool [S].
+    """
+
+    expected: Tensor
+    run_of_read: Tensor
+    example: Tensor
+    right: Tensor
+
+
 @dataclass
 class Targets:
     """What outputs are compared with. clean, counterfactual: [n_read, d_out]; answers, wrong: long [B, A], -1 padded;
-    example_of_read: long [n_read]. Of the first four those are None that the objective does not need."""
+    example_of_read: long [n_read]. Of the first four those are None that the objective does not need. candidates: the
+    answers where they have several tokens, which then are not in answers and wrong."""
 
     clean: Tensor
     counterfactual: Tensor
@@ -34,6 +48,7 @@ class Targets:
     wrong: Tensor
     example_of_read: Tensor
     n_examples: int
+    candidates: Candidates | None = None
 
     def a_example(self, values: Tensor) -> Tensor:
         """Mean over the read positions of each example: [..., n_read] to [..., B]."""
@@ -55,6 +70,7 @@ class Objective:
         higher_is_better: whether people quote minus the loss (a logit difference) and not the loss (a divergence).
         offset: what people add to minus the loss: 1 where the loss is the share of wrong answers.
         differentiable: whether it has a gradient; a count of right answers does not.
+        several: whether it has a meaning for answers of several tokens, where it reads answers.
     """
 
     name: str
@@ -65,6 +81,7 @@ class Objective:
     higher_is_better: bool = False
     offset: float = 0.0
     differentiable: bool = True
+    several: bool = False
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss of each example: [..., B] from outputs [..., n_read, d_out]; float32 at least."""
@@ -79,13 +96,18 @@ class Objective:
         """What this objective compares the outputs of ``runs``' batch with; runs only what it needs."""
         batch: Batch = runs.batch
         device = runs.model.device
+        candidates = None
+        if batch.expected is not None and batch.right is not None:
+            parts = (batch.expected[batch.read], batch.run_of_read, batch.example, batch.right)
+            candidates = Candidates(*(send(part, device) for part in parts))
         return Targets(
             clean=runs.clean[0] if "clean" in self.needs else None,
             counterfactual=runs.counterfactual[0] if "counterfactual" in self.needs else None,
-            answers=None if batch.answers is None else send(batch.answers, device),
-            wrong=None if batch.wrong is None else send(batch.wrong, device),
+            answers=None if batch.answers is None or candidates else send(batch.answers, device),
+            wrong=None if batch.wrong is None or candidates else send(batch.wrong, device),
             example_of_read=send(batch.example_of_read, device),
             n_examples=len(batch.rows),
+            candidates=candidates,
         )
 
     def undefined(self, data: Data, config: Config) -> str | None:
@@ -94,8 +116,11 @@ class Objective:
             return f"{self.name} needs right and wrong answer tokens, which the task does not have"
         if "right answers" in self.needs and data.answers is None:
             return f"{self.name} needs right answer tokens, which the task does not have"
+        if self.needs & {"answers", "right answers"} and data.several_tokens and not self.several:
+            instead = "log-probability-difference or accuracy"
+            return f"{self.name} reads one token, and answers here have several; use {instead}"
         if "counterfactual" in self.needs and data.counterfactual is None:
-            return f"{self.name} needs counterfactual prompts, which the task does not have"
+            return f"{self.name} needs counterfactual prompts{data.without_pairs}"
         if "distribution" in self.needs and config.d_out < 2:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
         return None
@@ -151,6 +176,24 @@ def renormalized_difference(outputs: Tensor, targets: Targets) -> Tensor:
     return (wrong - right) / (wrong + right)
 
 
+def log_probability_difference(outputs: Tensor, targets: Targets) -> Tensor:
+    """Minus (mean log-probability of the right answers - that of the wrong ones), in nats.
+
+    The log-probability of an answer of several tokens is the sum of its tokens', each behind the prompt and the tokens
+    before it. For answers of one token it is the logit difference.
+    """
+    if targets.candidates is None:
+        return logit_difference(outputs, targets)
+    example, right = targets.candidates.example, targets.candidates.right
+    every = _of_candidates(outputs.log_softmax(-1), targets.candidates)  # [..., S]
+    counts = every.new_zeros(2 * targets.n_examples)
+    group = 2 * example + right
+    counts = counts.index_add(0, group, every.new_ones(len(group)))
+    weights = torch.where(right, -1.0, 1.0).to(every) / counts[group]
+    found = every.new_zeros(*every.shape[:-1], targets.n_examples).index_add(-1, example, every * weights)
+    return found[..., targets.example_of_read]
+
+
 def cross_entropy(outputs: Tensor, targets: Targets) -> Tensor:
     """-log of the probability of the right answers together, in nats."""
     log_probability, missing = _gathered(outputs.log_softmax(-1), targets.answers, targets)
@@ -158,7 +201,15 @@ def cross_entropy(outputs: Tensor, targets: Targets) -> Tensor:
 
 
 def inaccuracy(outputs: Tensor, targets: Targets) -> Tensor:
-    """0 where the largest logit among right and wrong answers is a right one's, else 1; a tie is not right."""
+    """0 where the largest logit among right and wrong answers is a right one's, else 1; a tie is not right.
+
+    Of answers of several tokens it is the largest log-probability.
+    """
+    if targets.candidates is not None:
+        every, its = _of_candidates(outputs.log_softmax(-1), targets.candidates), targets.candidates
+        right = _largest(every.masked_fill(~its.right, -torch.inf), its.example, targets)
+        wrong = _largest(every.masked_fill(its.right, -torch.inf), its.example, targets)
+        return (right <= wrong).to(outputs.dtype)[..., targets.example_of_read]
     right, no_right = _gathered(outputs, targets.answers, targets)
     wrong, no_wrong = _gathered(outputs, targets.wrong, targets)
     best = right.masked_fill(no_right, float("-inf")).amax(-1)
@@ -168,6 +219,20 @@ def inaccuracy(outputs: Tensor, targets: Targets) -> Tensor:
 def mismatch(outputs: Tensor, targets: Targets) -> Tensor:
     """0 where the largest logit of all is the clean run's, else 1."""
     return (outputs.argmax(-1) != targets.clean.argmax(-1)).to(outputs.dtype)
+
+
+def _of_candidates(log_probability: Tensor, candidates: Candidates) -> Tensor:
+    """Log-probability of each answer, summed over its tokens: [..., S] of [..., n_read, d_out]."""
+    index = candidates.expected[:, None].expand(*log_probability.shape[:-1], 1)
+    tokens = log_probability.gather(-1, index)[..., 0]
+    total = tokens.new_zeros(*tokens.shape[:-1], len(candidates.example))
+    return total.index_add(-1, candidates.run_of_read, tokens)
+
+
+def _largest(values: Tensor, example: Tensor, targets: Targets) -> Tensor:
+    """The largest value of each example's answers: [..., B] of [..., S]."""
+    lowest = values.new_full((*values.shape[:-1], targets.n_examples), -torch.inf)
+    return lowest.scatter_reduce(-1, example.expand_as(values), values, "amax")
 
 
 def _gathered(values: Tensor, ids: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -225,6 +290,14 @@ for _objective in (
         higher_is_better=True,
     ),
     Objective(
+        "log-probability-difference",
+        "log-probability of the right answers minus that of the wrong ones, summed over an answer's tokens",
+        log_probability_difference,
+        _ANSWERS,
+        higher_is_better=True,
+        several=True,
+    ),
+    Objective(
         "cross-entropy",
         "-log of the probability of the right answers, in nats",
         cross_entropy,
@@ -235,6 +308,7 @@ for _objective in (
         "share of prompts whose largest logit among right and wrong answers is a right one's",
         inaccuracy,
         _ANSWERS,
+        several=True,
         offset=1.0,
         higher_is_better=True,
         differentiable=False,

@@ -30,7 +30,10 @@ class Runs:
     @cached_property
     def counterfactual(self) -> tuple[Tensor, Activations]:
         if self.batch.counterfactual is None:
-            raise Undefined("this task has no counterfactual prompts; use a zero, mean or resample ablation.")
+            raise Undefined(
+                "this task has no counterfactual prompts of the clean ones' lengths; use a zero, mean or resample "
+                "ablation."
+            )
         return self.of(self.batch.counterfactual)
 
     def keep_clean(self, outputs: Tensor, activations: Activations) -> None:
@@ -39,5 +42,5 @@ class Runs:
 
     @torch.no_grad()
     def of(self, tokens: Tensor) -> tuple[Tensor, Activations]:
-        """The run of other prompts in place of the batch's, read at the batch's positions."""
+        """The run of other tokens in place of the batch's own [S, P], read at the batch's positions."""
         return self.model.run(self.model.input_nodes(send(tokens, self.model.device)), read=self.read)

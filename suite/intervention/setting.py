@@ -213,7 +213,7 @@ class Setting:
         if self.reference == "none" and objective.divergence:
             return f"{self.objective} of the full model is 0, so that a share of it needs a reference point"
         if self.reference == "corrupted-run" and data.counterfactual is None:
-            return "the corrupted run needs counterfactual prompts, which the task does not have"
+            return f"the corrupted run needs counterfactual prompts{data.without_pairs}"
         return None
 
 

@@ -10,7 +10,11 @@ from ..errors import Undefined
 
 
 def check_answers(method: str, data: Data) -> None:
-    """Raises Undefined where a prompt has fewer than two candidate answers."""
+    """Raises Undefined where a prompt has fewer than two candidate answers, or answers have several tokens."""
+    if data.several_tokens:
+        raise Undefined(
+            f"{method}: labels='answers' compares single tokens, and answers have several; use 'prediction'."
+        )
     if data.answers is None or data.wrong is None or int((_candidates(data.answers, data.wrong) >= 0).sum(1).min()) < 2:
         raise Undefined(
             f"{method}: labels='answers' needs two answers in every prompt, and one has fewer; use 'prediction'."

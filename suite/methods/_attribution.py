@@ -168,7 +168,7 @@ def mean_values(
         found = of_batch(Prompts(Runs(model, batch), alternatives, objective, kept is not None))
         if kept is None or found.ndim < 3:  # a sum over examples, where a method cannot keep them apart
             return found
-        kept.append((batch.rows, found.double().cpu()))
+        kept.append((batch.rows, batch.by_example(found.double().cpu())))
         return found.double().sum(0)
 
     total = summed(data.batches(size), of_rows)

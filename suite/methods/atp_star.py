@@ -32,7 +32,7 @@ def _cost(graph: Graph, prompts: int, grad_drop: bool, **_: object) -> Cost:
 @method(
     "atp-star",
     paper="Kramar et al. 2024, arXiv:2403.00745",
-    needs={"gradients"},
+    needs={"gradients", "one run a prompt"},
     objectives="differentiable at clean",
     presets={"attribution-patching": {"qk_fix": False, "grad_drop": False}, "quick": {}},
     cost="2 forward, layers x (1 forward, 1 backward), and for each edge into queries or keys their layer's attention",

@@ -24,7 +24,7 @@ ALTERNATIVES = ("ablation", "zero")
 @method(
     "hisp",
     paper="Michel et al. 2019, arXiv:1905.10650; Conmy et al. 2023, arXiv:2304.14997, appendix",
-    needs={"gradients"},
+    needs={"gradients", "one run a prompt"},
     objectives="differentiable at clean",
     presets={
         "reference-code": {"alternative": "zero", "least_norm": 0.0},

@@ -43,7 +43,8 @@ class Method:
         function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``; one that takes
             ``seeds`` instead runs several at once, at little more than the cost of one, and returns a discovery each.
         paper: authors, year, arXiv number.
-        needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit).
+        needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit),
+            ``one run a prompt`` (no answers of several tokens).
         ablations: the ablation values for which the method has a meaning.
         objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, whose gradient
             there is zero; ``divergence``, which excludes all others, because they have no floor that a faithful
@@ -151,7 +152,10 @@ class Method:
         if reason := ablation.undefined(data):
             return reason
         if "counterfactuals" in self.needs and data.counterfactual is None:
-            return f"{self.name} needs counterfactual prompts, which the task does not have"
+            return f"{self.name} needs counterfactual prompts{data.without_pairs}"
+        if "one run a prompt" in self.needs and data.several_tokens:
+            why = "an answer of several tokens has a run of its own"
+            return f"{self.name} takes the size of each prompt's scores, and {why}"
         if "distribution" in self.needs and config.d_out < 2:
             return f"{self.name} needs a distribution over outputs and the model's output is one number"
         lacking = sorted(config.features - self.exact_for) if self.exact_for != "any" else []

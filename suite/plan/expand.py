@@ -133,15 +133,23 @@ def _both(source: str, model: str | None) -> str:
     return f"{names.label(model or source)} ({names.label(source)})"
 
 
-def _combinations(grid: Grid, choice: MethodChoice, task_source: str) -> Iterator[tuple[str, str | None, int | None]]:
+def _combinations(
+    grid: Grid, choice: MethodChoice, task_source: str, objective: str | None = None
+) -> Iterator[tuple[str, str | None, int | None]]:
     """(ablation, objective, seed) of a method's cells on a task and a model.
 
     A method that looks at no objective has one cell, not one an objective; only what draws by chance has a seed.
+
+    Args:
+        objective: the task's own on the model at hand; what the task says of itself where it is not loaded. They differ
+            for a prompt file whose answers the model's tokenizer parts into several tokens.
     """
     from ... import tasks
 
     method = names.method(choice.name)
-    objectives = (None,) if method.objectives is None else grid.objective or (tasks.load(task_source).objective,)
+    objectives = (
+        (None,) if method.objectives is None else grid.objective or (objective or tasks.load(task_source).objective,)
+    )
     for ablation in grid.ablation:
         chance = method.stochastic or names.ablation(ablation).stochastic
         for objective in objectives:
@@ -157,7 +165,7 @@ def _jobs(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCho
     task_source, on = target
     method, parameters = names.method(choice.name), choice.parameters
     sources = Sources(task_source, on.model_source, names.source(choice.name), grid.prompts)
-    for ablation_name, objective, seed in _combinations(grid, choice, task_source):
+    for ablation_name, objective, seed in _combinations(grid, choice, task_source, on.task.objective):
         cost_only = _cost_only(choice, ablation_name)
         cell = Cell(
             key_version=KEY_VERSION,

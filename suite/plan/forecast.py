@@ -12,7 +12,7 @@ from . import names
 from .evaluation import Evaluation
 from .job import Job
 from .speed import Speed
-from .subject import Subject, subject_of
+from .subject import Subject, first, subject_of
 
 # A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
 # say little. Cells of known-circuits-1 took .96 CPU seconds on average, those of quick .33.
@@ -25,7 +25,7 @@ def job_seconds(job: Job) -> float | None:
         return CERTIFIED_SECONDS
     on = subject_of(job)
     method = names.method(job.sources.method)
-    cost = method.cost_of(on.model.graph, on.data.n, job.parameters)
+    cost = method.cost_of(on.model.graph, on.data.n_runs, job.parameters)
     return None if cost is None else _speed(on).seconds(cost + evaluation_cost(job.evaluation, on))
 
 
@@ -34,8 +34,7 @@ def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:
     total = Cost()
     if evaluation is None:
         return total
-    data = on.task.data(evaluation.split)
-    n = min(data.n, evaluation.prompts or data.n)
+    n = first(on.task.data(evaluation.split), evaluation.prompts).n_runs
     settings = [Setting.parse(text) for text in evaluation.settings if text not in evaluation.undefined]
     for _ in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
         total += Cost(forward=4 * n, cut=(len(evaluation.sizes) + 1) * n)

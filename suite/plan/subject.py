@@ -121,8 +121,14 @@ def first(data: Data, n: int | None) -> Data:
 
 def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:
     """Raises DataError for a token id or a position that the model has not."""
-    ids = [part for part in (data.clean, data.counterfactual, data.answers, data.wrong) if part is not None]
-    largest, longest = max(int(part.max()) for part in ids), data.clean.shape[1]
+    given = (data.clean, data.counterfactual, data.unpaired, data.answers, data.wrong)
+    ids = [part for part in given if part is not None]
+    unpaired = 0 if data.unpaired is None else data.unpaired.shape[1]
+    largest, longest = max(int(part.max()) for part in ids), max(data.longest, unpaired)
+    if data.several_tokens and not model.config.causal:
+        raise DataError(
+            f"answers of {task} have several tokens, read one after the other; {name} sees later tokens, too."
+        )
     if largest >= model.config.d_vocab or longest > model.config.n_positions:
         raise DataError(
             f"the task {task} has token ids up to {largest} and {longest} positions; the model {name} takes ids up to "

@@ -22,7 +22,8 @@ class Behaviour:
 
     Args:
         accuracy: share of prompts on which the best right answer beats the best wrong one.
-        logit_difference: mean logit of the right answers minus that of the wrong ones.
+        logit_difference: mean logit of the right answers minus that of the wrong ones; log-probabilities where answers
+            have several tokens.
         prompts: how many were asked.
     """
 
@@ -48,7 +49,8 @@ class Behaviour:
 @torch.no_grad()
 def behaviour(model: Transformer, data: Data, prompts: int = PROMPTS) -> Behaviour | None:
     """Accuracy and logit difference of the plain model on the first prompts; ``None`` where no answers are given."""
-    objectives = [OBJECTIVES.get(name) for name in ("accuracy", "logit-difference")]
+    difference = "log-probability-difference" if data.several_tokens else "logit-difference"
+    objectives = [OBJECTIVES.get(name) for name in ("accuracy", difference)]
     if any(each.undefined(data, model.config) for each in objectives):
         return None
     data = data.select(torch.arange(min(prompts, data.n)))

@@ -62,7 +62,7 @@ def answer_classes(data: Data) -> Tensor:
     """Which prompts have the same right answers: long [N], numbered from 0; all the same for a task without answers."""
     if data.answers is None:
         return torch.zeros(data.n, dtype=torch.long)
-    return data.answers.sort(1).values.unique(dim=0, return_inverse=True)[1]
+    return data.answers.flatten(1).sort(1).values.unique(dim=0, return_inverse=True)[1]
 
 
 def summed_up(

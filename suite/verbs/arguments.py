@@ -68,9 +68,10 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument(
         "--data",
         metavar="FILE",
-        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids, of "
-        "equal token length), answer and wrong (a string, a token id, or a list), and optionally position (default: "
-        "the last token), template and split; or the CSV of EAP-IG, or the JSON of auto-circuit",
+        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids; of "
+        "equal token length, or what pairs positions, such as patch, is undefined), answer and wrong (a string, a "
+        "token id, or a list of either or of lists of ids; of one token or several), and optionally position "
+        "(default: the last token), template and split; or the CSV of EAP-IG, or the JSON of auto-circuit",
     )
     parser.add_argument(
         "--model",

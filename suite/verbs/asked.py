@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CircuitMeterError, DataError, SpecError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...tasks import TextTask
     from ...tasks.tokenizer import Tokenizer
     from ..model.transformer import Transformer
@@ -89,14 +91,19 @@ def prompt_lines(
         yield f"\n{row + 1}. {text(clean[0])!r}"
         if shown.counterfactual is not None:
             yield f"   counterfactual: {text(shown.counterfactual[row, :length])!r}"
+        if shown.unpaired is not None and shown.unpaired_lengths is not None:
+            yield f"   counterfactual: {text(shown.unpaired[row, : int(shown.unpaired_lengths[row])])!r}"
         if shown.answers is not None and shown.wrong is not None:
             yield f"   right: {_words(text, shown.answers[row])}; wrong: {_words(text, shown.wrong[row])}"
         yield f"   the model says: {answers}"
 
 
-def _words(text: Any, ids: Any, most: int = 6) -> str:
-    known = [i for i in ids.tolist() if i >= 0]
-    return ", ".join(repr(text([i])) for i in known[:most]) + (", ..." if len(known) > most else "")
+def _words(text: Any, answers: Tensor, most: int = 6) -> str:
+    from ...tasks.task import tokens_of
+
+    known = tokens_of(answers)
+    shown = (repr(text(each if isinstance(each, list) else [each])) for each in known[:most])
+    return ", ".join(shown) + (", ..." if len(known) > most else "")
 
 
 def _tokenizer(model_name: str) -> Tokenizer:

@@ -69,7 +69,7 @@ def cost_of(chosen: Sequence[Setting], on: Subject, circuits: int, *, random: in
     """
     from ..methods.cost import Cost
 
-    total, n = Cost(), on.data.n
+    total, n = Cost(), on.data.n_runs
     for cut in {each.cut: None for each in chosen if each.undefined(on.data, on.model) is None}:
         seeds = pairings if cut.ablation.stochastic else 1
         # The clean run, the counterfactual one, what is carried instead; the circuits and the graph cut everywhere.

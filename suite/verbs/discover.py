@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         metavar="O",
-        help="what the method optimises (default: the task's; for --data logit-difference, or kl without answers)",
+        help="what the method optimises (default: the task's; for --data logit-difference, log-probability-difference "
+        "where an answer has several tokens, or kl without answers)",
     )
     add_several(
         parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is"
@@ -199,7 +200,7 @@ def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options:
     from ..plan.speed import Speed
     from .costs import allow, memory_words
 
-    cost = method.cost_of(on.model.graph, on.data.n, parameters)
+    cost = method.cost_of(on.model.graph, on.data.n_runs, parameters)
     if cost is None:
         return None
     forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)

@@ -7,15 +7,17 @@ import json
 import pytest
 
 from circuitmeter.suite.errors import DataError
-from circuitmeter.tasks.own_prompts import load
+from circuitmeter.tasks.own_prompts import load, load_task
 
 GOOD = {"clean": [1, 2, 3], "counterfactual": [1, 5, 3], "answer": 4, "wrong": [6, 7]}
 SIZES = {"d_vocab": 10, "n_positions": 6}
 
 
 def words(text: str, special: bool) -> list[int]:
-    """A tokenizer: a token a word, its id the word's length; 9 begins every prompt."""
-    return [9] * special + [len(word) for word in text.split()]
+    """A tokenizer: a token a word, its id the word's length; 9 begins every prompt. One word needs its space."""
+    return [9] * special + [
+        len(word) for word in text.replace("glued", "gl ued" if text == "glued" else "glued").split()
+    ]
 
 
 def write(path, *lines) -> str:
@@ -54,6 +56,35 @@ def test_text_is_tokenized_with_special_tokens_in_prompts_only(file):
     assert data.wrong.tolist() == [[1, 7]]
 
 
+def test_answers_of_several_tokens_are_lists_in_a_list_or_text_of_several(file):
+    lines = (
+        {"clean": [1, 2], "answer": [[4, 5], 3], "wrong": [[6, 7, 8]]},
+        {"clean": [1], "answer": "a bb", "wrong": "c"},
+    )
+    data = load(write(file, *lines), tokenize=words, **SIZES)
+    assert data.answers.tolist() == [[[4, 5], [3, -1]], [[1, 2], [-1, -1]]]
+    assert data.wrong.tolist() == [[[6, 7, 8]], [[1, -1, -1]]]
+    assert data.read.tolist() == [[False, True], [True, False]]
+    task = load_task(write(file, *lines), tokenize=words, **SIZES)
+    assert task.objective == "log-probability-difference"
+    assert task.dataset()["answer"] == [[[4, 5], [3]], [[1, 2]]]
+
+
+def test_a_split_of_single_tokens_has_the_shape_of_the_others(file):
+    lines = [{"clean": [1], "answer": [[2, 3]], "wrong": 4, "split": "train"}]
+    lines += [{"clean": [1], "answer": 2, "wrong": 4, "split": "test"}]
+    assert load_task(write(file, *lines), **SIZES).data("test").answers.tolist() == [[[2]]]
+
+
+def test_prompts_of_unequal_length_are_not_paired(file):
+    lines = {"clean": [1, 2, 3], "counterfactual": [4, 5]}, {"clean": [1], "counterfactual": [6]}
+    data = load(write(file, *lines), **SIZES)
+    assert data.counterfactual is None
+    assert data.unpaired.tolist() == [[4, 5], [6, 0]] and data.unpaired_lengths.tolist() == [2, 1]
+    assert load_task(write(file, *lines), **SIZES).dataset()["counterfactual"] == [[4, 5], [6]]
+    assert load(write(file, lines[1]), **SIZES).counterfactual.tolist() == [[6]]
+
+
 def test_optional_parts_may_be_absent_everywhere(file):
     data = load(write(file, {"clean": [1, 2]}, {"clean": [2, 1]}), **SIZES)
     assert data.counterfactual is None and data.answers is None and data.wrong is None
@@ -73,10 +104,6 @@ def test_blank_lines_do_not_shift_line_numbers(file):
 
 
 MISTAKES = {
-    "different lengths": (
-        {**GOOD, "counterfactual": [1, 5]},
-        "'clean' has 3 tokens and 'counterfactual' 2; they must have the same length",
-    ),
     "an unknown key": ({**GOOD, "wrongs": 3}, "no key 'wrongs'; the keys are clean, counterfactual, answer, wrong"),
     "a list": ([1, 2], "a list and not an object"),
     "no clean": ({"answer": 1, "wrong": 2}, "no 'clean' prompt"),
@@ -89,9 +116,16 @@ MISTAKES = {
     "a float for an id": ({**GOOD, "answer": 1.5}, "1.5 in 'answer' is not a token id"),
     "a truth value for an id": ({**GOOD, "answer": True}, "True in 'answer' is not a token id"),
     "overlap": ({**GOOD, "wrong": [3, 4]}, "token 4 is both an answer and a wrong answer"),
-    "an answer twice": ({**GOOD, "answer": [4, 4]}, "'answer' names a token twice"),
+    "an answer twice": ({**GOOD, "answer": [4, 4]}, "'answer' names an answer twice"),
     "no answers": ({**GOOD, "answer": []}, "'answer' is an empty list"),
-    "an answer of two tokens": ({**GOOD, "answer": "two words"}, "'answer' 'two words' is 2 tokens and not one"),
+    "an answer without its space": (
+        {**GOOD, "answer": "glued"},
+        "'answer' 'glued' is 2 tokens; ' glued', with a leading",
+    ),
+    "an answer without a token": ({**GOOD, "answer": [[]]}, "'answer' has an answer of 0 tokens"),
+    "an answer beyond the model": ({**GOOD, "answer": [[4, 4, 4, 4, 4]]}, "3 tokens and 4 of an answer, and the model"),
+    "several tokens in the middle": ({**GOOD, "answer": [[4, 5]], "position": 0}, "'position' is not the last token"),
+    "an overlap of several tokens": ({**GOOD, "answer": [[4, 5]], "wrong": [[4, 5]]}, "[4, 5] is both an answer and a"),
     "mixed prompts": ({**GOOD, "clean": "a bb"}, "'clean' and 'counterfactual' are both text or both lists"),
     "an empty prompt": ({"clean": []}, "'clean' holds no token"),
     "a prompt too long": ({"clean": [1] * 7}, "7 tokens, and the model takes 6"),

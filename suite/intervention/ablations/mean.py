@@ -18,7 +18,7 @@ from ..plain_runs import Runs
 
 @dataclass(frozen=True)
 class Mean(Ablation):
-    """An average of the writer's outputs. Padding never counts.
+    """An average of the writer's outputs, over all runs of prompts that have several. Padding never counts.
 
     Args:
         over: the average's extent: the whole data set, or the batch (which then changes the number: say the size).
@@ -60,6 +60,14 @@ class Mean(Ablation):
         """Means over the data set are over the whole domain, whichever prompts of a pair they are asked of."""
         return self if self.over_batch else replace(self, prompts="clean")
 
+    def undefined(self, data: Data) -> str | None:
+        if data.unpaired is None or not self.needs_counterfactuals:
+            return super().undefined(data)
+        if self.position or self.over_batch:
+            pooled = type(self)(prompts=self.prompts)
+            return f"{self} needs counterfactual prompts{data.without_pairs}; {pooled} averages over all positions"
+        return None
+
     def of(self, model: Transformer, data: Data, *, seed: int, batch_size: int) -> Carried:
         sums = self._sums(model, data, batch_size)
 
@@ -78,12 +86,25 @@ class Mean(Ablation):
         prompts = ("clean", "counterfactual") if self.prompts == "both" else (self.prompts,)
         if self.over_batch:
             return lambda runs: Sums(self.position, runs.batch.clean.shape[1]).add_all(runs, prompts)
+        averaged = [(data, prompts)]
         if data.reference is not None:
-            data, prompts = Data(data.reference, None, torch.ones_like(data.reference, dtype=torch.bool)), ("clean",)
-        sums = Sums(self.position, data.clean.shape[1])
-        for batch in data.batches(batch_size):
-            sums.add_all(Runs(model, batch), prompts)
+            averaged = [(_plain(data.reference), ("clean",))]
+        elif data.unpaired is not None:
+            others = _plain(data.unpaired, data.unpaired_lengths)
+            averaged = [({"clean": data, "counterfactual": others}[name], ("clean",)) for name in prompts]
+        sums = Sums(self.position, max(data.longest, *(each.longest for each, _ in averaged)))
+        for each, names in averaged:
+            for batch in each.batches(batch_size):
+                sums.add_all(Runs(model, batch), names)
         return lambda runs: sums
+
+
+def _plain(prompts: Tensor, lengths: Tensor | None = None) -> Data:
+    """Prompts [N, P] that are averaged over and nothing else, of these lengths [N] or of P all."""
+    data = Data(prompts, None, torch.ones_like(prompts, dtype=torch.bool))
+    if lengths is None:
+        return data
+    return Data(prompts, None, torch.arange(prompts.shape[1]) < lengths[:, None], lengths)
 
 
 class Sums:

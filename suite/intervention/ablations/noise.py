@@ -27,12 +27,12 @@ class Noise(Mean):
     def _drawn(self, sums: Sums, runs: Runs, n_positions: int, seed: int) -> Activations:
         mean = super()._drawn(sums, runs, n_positions, seed)
         variance = sums.variance().map(lambda part: part[..., :n_positions, :])
-        noise = standard_noise(mean, runs.batch.rows, seed)
+        noise = standard_noise(mean, runs.batch.rows[runs.batch.example], seed)
         return mean.with_each(lambda m, v, e: m + v.sqrt() * e, variance, noise)
 
 
 def standard_noise(like: Activations, rows: Tensor, seed: int) -> Activations:
-    """Standard normal numbers in the shape of ``like``, for the given rows of the data [B].
+    """Standard normal numbers in the shape of ``like``, for the row of the data [S] that each run is of.
 
     A row's numbers depend on the seed and the row alone: neither on the batch nor on the other rows.
     """

@@ -32,7 +32,8 @@ class Resample(Ablation):
         partner = derangement(data.lengths, seed)
 
         def carried(runs: Runs) -> Activations:
-            return runs.of(data.batch(partner[runs.batch.rows]).clean)[1]
+            rows = partner[runs.batch.rows]
+            return runs.of(runs.batch.of_runs(data.clean[rows, : int(data.lengths[rows].max())]))[1]
 
         return carried
 

@@ -31,6 +31,7 @@ def test_formulas():
         "best-wrong-difference": -(1.5 - 0.5),
         "probability-difference": -(q[1] - q[0] - q[2]),
         "renormalized-difference": -(q[1] - q[0] - q[2]) / sum(q),
+        "log-probability-difference": -(math.log(q[1]) - (math.log(q[0]) + math.log(q[2])) / 2),
         "cross-entropy": -math.log(q[1]),
         "accuracy": 0.0,
         "exact-match": 0.0,
