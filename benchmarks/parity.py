@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,6 +33,7 @@ from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.methods.cd_t import decompose
+from circuitmeter.suite.model.attention import Rotation
 from circuitmeter.suite.model.load.by_name import load_model
 from circuitmeter.suite.model.transformer import Transformer
 
@@ -243,7 +245,9 @@ def of_discogp(folder: Path) -> Iterator[Row]:
 def of_grouped_discogp(folder: Path) -> Iterator[Row]:
     reference = json.loads((folder / "discogp_grouped.json").read_text())
     model, data, code = model_of(folder, "token", "llama-2x4"), prompts_of(folder), "DiscoGP f6ad520, grouped queries"
-    graph = model.graph
+    graph, exact = model.graph, replace(model.config, rotary_frequencies=None).frequencies
+    for block in model.blocks:  # transformers rounds the frequencies to float32, and so do we with its models
+        block.rotation = Rotation(exact, model.config.rotary_scale)
     mask = (EdgeScores.from_mapping(graph, reference["edge_logits"]).values.nan_to_num() > 0).double()
     masks = torch.stack([mask, (1 - mask) * graph.exists])
     ready = next(iter(Evaluator(model, data, Ablation.parse("zero"), OBJECTIVES.get("kl")).prepared()))
@@ -257,7 +261,10 @@ def of_grouped_discogp(folder: Path) -> Iterator[Row]:
         kept[f"blocks.{layer}.W_QKV"] = torch.cat(packed, 1)
         kept[f"blocks.{layer}.W_O"] = gates[its + "W_O"].flatten(0, 1)
         kept |= {f"blocks.{layer}.{name}": gates[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "W_out", "W_gate")}
-    masked = with_weights(ungrouped(model), kept)(data.clean)[:, -1]
+    twin = ungrouped(model)
+    for block, other in zip(twin.blocks, model.blocks, strict=True):
+        block.rotation = other.rotation
+    masked = with_weights(twin, kept)(data.clean)[:, -1]
     theirs = torch.tensor(reference["weights_logits"], dtype=torch.float64)
     yield "discogp", code, "logits of masked weights, grouped=copies", float((masked - theirs).abs().max())
 

@@ -315,11 +315,11 @@ def test_gates_of_nodes_stand_behind_norm_and_weights_in_the_released_code(archi
 @pytest.mark.parametrize("d_mlp", [20, 0])
 def test_the_released_regulariser_is_a_mean_over_modules_of_the_mean_in_each(d_mlp):
     """An MLP's gate counts as much as all queries of a layer; a model without MLPs has gates of them nevertheless."""
-    graph = small_model(n_layers=2, n_heads=3, d_head=4, d_mlp=d_mlp).graph
+    graph = small_model(n_layers=2, d_mlp=d_mlp).graph
     names = subnetwork_probing.node_gates(graph)
     values = torch.rand(len(names), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     named = dict(zip(names, values.tolist(), strict=True))
-    modules = [[named[f"a{layer}.h{head}<{part}>"] for head in range(3)] for layer in range(2) for part in "qkv"]
+    modules = [[named[f"a{layer}.h{head}<{part}>"] for head in range(2)] for layer in range(2) for part in "qkv"]
     modules += [[named.get(f"m{layer}", 0.0)] for layer in range(2)]
     expected = sum(sum(module) / len(module) for module in modules) / len(modules)
     assert float(values @ subnetwork_probing.module_weights(graph)) == pytest.approx(expected, rel=1e-12)
