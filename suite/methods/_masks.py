@@ -250,9 +250,13 @@ def warm_up_and_decay(warmup: int, steps: int) -> Callable[[int], float]:
     return lambda step: step / max(warmup, 1) if step < warmup else (steps - step) / max(steps - warmup, 1)
 
 
+Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
+"""Step -> what is minimised, one number a mask [M], and the terms to record, each [M]."""
+
+
 def train(
     groups: Iterable[Mapping[str, Any]],
-    loss: Callable[[int], tuple[Tensor, Mapping[str, Tensor]]],
+    loss: Loss,
     *,
     steps: int,
     rate: Callable[[int], float] = lambda step: 1.0,
@@ -263,7 +267,6 @@ def train(
 
     Args:
         groups: as torch's optimisers take them: ``params``, ``lr``, and where wanted ``weight_decay``, ``maximize``.
-        loss: step to (what is minimised, one number a mask [M]; the terms to record, each [M]).
         rate: step to the share of each group's learning rate.
         clip: the largest gradient norm of one mask's parameters, one row of them; 0 for no limit.
 

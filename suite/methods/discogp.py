@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -163,25 +163,17 @@ def discover(
     if labels == "answers":
         check_answers("discogp", data)
     bias_on_heads = output_bias == "heads" and ablation.value == "zero"
-    common: dict[str, Any] = {
-        "rate": rate,
-        "weight_decay": weight_decay,
-        "initial": initial,
-        "labels": labels,
-        "gates": gates,
-    }
-    weights = Stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature, **common)
-    edges = Stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature, **common)
+    stage = partial(Stage, rate=rate, weight_decay=weight_decay, initial=initial, labels=labels, gates=gates)
+    weights = stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature)
+    edges = stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature)
     chance = Seeds(seeds, model)
     judge = Judge(model, data, ablation, labels == "answers", bias_on_heads, seed=seeds[0], batch_size=batch_size)
-    settings: dict[str, Any] = {"seeds": seeds, "batch_size": batch_size}
-    prompts = Prompts(model, data, ablation, objective, **settings)
-    kept_weights, weight_curve = train_weights(weights, prompts, chance)
-    masked = [
-        Prompts(with_weights(model, each), data, ablation, objective, whole=model, **settings) for each in kept_weights
-    ]
+    on = partial(Prompts, data=data, ablation=ablation, objective=objective, seeds=seeds, batch_size=batch_size)
+    whole = on(model)
+    kept_weights, weight_curve = train_weights(weights, whole, chance)
+    masked = [on(with_weights(model, each), whole=model) for each in kept_weights]
     # The released code forgets the masks when it evaluates, which it does after each epoch.
-    later = masked if keep_weight_masks else [prompts] * len(seeds)
+    later = masked if keep_weight_masks else [whole] * len(seeds)
     first, then = (ModelsTogether(each, bias_on_heads) for each in (masked, later))
     likely, edge_curve = train_edges(edges, first, then, chance)
     found = zip(kept_weights, likely, chance.curves(weight_curve), chance.curves(edge_curve), strict=True)

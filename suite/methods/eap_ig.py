@@ -98,30 +98,37 @@ def discover(
             f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*PATHS]}, steps of 1 or more, "
             f"and one of {[*ENDPOINTS, BOTH]}."
         )
-    if endpoint == BOTH:
-        shares = [k / steps for k in range(steps + 1)]
-    else:
-        shares = [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
-    if path == "clean-corrupted":
-        path, shares = "inputs", [0.0, 1.0]
+    shares = [0.0, 1.0] if path == "clean-corrupted" else points_of_path(steps, endpoint)
 
     def of_batch(prompts: Prompts) -> Tensor:
-        clean, far = prompts.clean.inputs, prompts.far
-        if path == "inputs":
-            return sum(prompts.products(far + a * (clean - far)) for a in shares) / len(shares)
-        if path == "masks":
-            return sum(_at_masks(prompts, a) for a in shares) / len(shares)
-        return _along_activations(prompts, shares, own=path == "activations")
+        found = along_path(prompts, path, shares)
+        # An edge between two nodes has no score of one prompt.
+        return found.sum(0) if level == "node" and found.ndim == 3 else found
 
-    def of_nodes(prompts: Prompts) -> Tensor:
-        found = of_batch(prompts)
-        return found.sum(0) if found.ndim == 3 else found  # an edge between two nodes has no score of one prompt
+    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+    return found if level == "edge" else by_smaller_node(found)
 
-    of_level = of_batch if level == "edge" else of_nodes
-    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_level)
-    if level == "edge":
-        return found
-    sizes, graph = found.values.nan_to_num().sum(1).abs(), model.graph
+
+def points_of_path(steps: int, endpoint: str) -> list[float]:
+    """a_k, the places on the path at which the gradient is taken."""
+    if endpoint == BOTH:
+        return [k / steps for k in range(steps + 1)]
+    return [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
+
+
+def along_path(prompts: Prompts, path: str, shares: list[float]) -> Tensor:
+    """Scores of the edges of a batch [W, R] (or of each prompt), averaged over the points of the path."""
+    clean, far = prompts.clean.inputs, prompts.far
+    if path in ("inputs", "clean-corrupted"):
+        return sum(prompts.products(far + a * (clean - far)) for a in shares) / len(shares)
+    if path == "masks":
+        return sum(_at_masks(prompts, a) for a in shares) / len(shares)
+    return _along_activations(prompts, shares, own=path == "activations")
+
+
+def by_smaller_node(found: EdgeScores) -> EdgeScores:
+    """Each edge with the smaller size of its two ends; a node's is the sum over the edges that leave it."""
+    sizes, graph = found.values.nan_to_num().sum(1).abs(), found.graph
     position = {name: i for i, name in enumerate(graph.writers)}
     owners = [position[graph.node_of_reader(reader)] for reader in graph.readers[:-1]]
     return induced(graph, torch.cat([sizes[owners], sizes[:1]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._masks import (
     Lagrangian,
+    Loss,
     Prompts,
     Seeds,
     bisect_threshold,
@@ -163,25 +165,12 @@ def discover(
     start = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
     gates = [each.clone().requires_grad_() for each in start]
     pressure = Pressure(chance.every(targets), node_target if nodes == "targeted" else None, warmup)
-
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        sampled = [hard_concrete(each, chance.uniform(each.shape[1])) for each in gates]
-        sparsity = [1 - each.mean(1) for each in sampled]
-        divergence = prompts.loss(prompts.draw(), masks_of(graph, *sampled))
-        total = divergence_weight * divergence + pressure(sparsity, step)
-        return total, {"divergence": divergence, "sparsity": sparsity[0]}
-
+    share = warm_up_and_decay(rate_warmup, steps)
     groups = [
         {"params": gates, "lr": rate, "weight_decay": weight_decay},
-        {
-            "params": pressure.multipliers,
-            "lr": multiplier_rate,
-            "weight_decay": multiplier_weight_decay,
-            "maximize": True,
-        },
+        pressure.ascent(multiplier_rate, multiplier_weight_decay),
     ]
-    share = warm_up_and_decay(rate_warmup, steps)
-    curve = train(groups, loss, steps=steps, rate=share)
+    curve = train(groups, lagrangian_loss(prompts, chance, gates, pressure, divergence_weight), steps=steps, rate=share)
     check_moved(start[0], gates[0].detach())
     trained = [each.detach().cpu().double() for each in gates]
     if final_gates == "released":
@@ -192,6 +181,26 @@ def discover(
         soft = [soft_gate(each) for each in trained]
     of_seeds = zip(zip(*(chance.split(each) for each in soft), strict=True), chance.curves(curve), strict=True)
     return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in of_seeds]
+
+
+def lagrangian_loss(
+    prompts: Prompts, chance: Seeds, gates: Sequence[Tensor], pressure: Pressure, divergence_weight: float
+) -> Loss:
+    """The loss of a step: the divergence under sampled hard-concrete gates, and what presses for their sparsity.
+
+    Args:
+        gates: log alphas on edges [M, E], and on whole nodes [M, W] where they have gates.
+    """
+    graph = prompts.model.graph
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        sampled = [hard_concrete(each, chance.uniform(each.shape[1])) for each in gates]
+        sparsity = [1 - each.mean(1) for each in sampled]
+        divergence = prompts.loss(prompts.draw(), masks_of(graph, *sampled))
+        total = divergence_weight * divergence + pressure(sparsity, step)
+        return total, {"divergence": divergence, "sparsity": sparsity[0]}
+
+    return loss
 
 
 class Pressure:
@@ -206,6 +215,10 @@ class Pressure:
         if node_target is not None:
             self._limits.append(Lagrangian(torch.full_like(targets, node_target), warmup))
         self.multipliers = [limit.multipliers() for limit in self._limits]
+
+    def ascent(self, rate: float, weight_decay: float) -> dict[str, Any]:
+        """The multipliers as a group of the optimiser, which makes them large where it makes gates small."""
+        return {"params": self.multipliers, "lr": rate, "weight_decay": weight_decay, "maximize": True}
 
     def __call__(self, sparsity: Sequence[Tensor], step: int) -> Tensor:
         """[M], from the sparsity [M] of the edges and of the nodes at a step."""

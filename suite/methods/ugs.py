@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from ..intervention.optimal_constants import means, offsets
 from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ._masks import Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
+from ._masks import Loss, Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .cost import Cost
 from .registry import method
 
@@ -92,7 +92,7 @@ def discover(
             f"ugs: regularisations={regularisations!r}, samples={samples}, dangling={dangling!r}; give strengths, a "
             f"sample at least, and one of {', '.join(DANGLING)}."
         )
-    graph, exists = model.graph, model.graph.exists.to(model.device)
+    graph = model.graph
     chance = Seeds(seeds, model, masks=len(regularisations))
     prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     strengths = chance.every(regularisations)
@@ -105,23 +105,49 @@ def discover(
         constants = means(model, prompts.batches)[0].repeat(len(strengths), 1, 1).requires_grad_()
         groups.append({"params": [constants], "lr": constant_rate})
 
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        values = torch.stack(logits, 1).flatten(0, 1)  # [M, E]
-        theta = values.sigmoid()
+    def sampled(values: Tensor) -> Tensor:
+        """Masks [M, S, W, R] drawn around the logits [M, E], without loose ends."""
         kept = averaged_gate(values.unsqueeze(1), chance.uniform(samples, graph.n_edges))
-        masks = to_matrix(graph, kept)  # [M, S, W, R]
-        masks = masks * connected(graph, masks.detach() > 0, shared_mlps=dangling == "batch")
+        masks = to_matrix(graph, kept)
+        return masks * connected(graph, masks.detach() > 0, shared_mlps=dangling == "batch")
+
+    loss = regularised_loss(prompts, logits, sampled, strengths, node_regularisation, constants)
+    curve = train(groups, loss, steps=steps, betas=(0.9, 0.995), clip=clip)
+    values = torch.stack(logits, 1).flatten(0, 1).detach()
+    check_moved(torch.full_like(values, initial), values)
+    found = zip(chance.split(values), chance.curves(curve), strict=True)
+    return [read_out(graph, regularisations, own, threshold, own_curve) for own, own_curve in found]
+
+
+def regularised_loss(
+    prompts: Prompts,
+    logits: Sequence[Tensor],
+    sampled: Callable[[Tensor], Tensor],
+    strengths: Tensor,
+    node_regularisation: float,
+    constants: Tensor | None,
+) -> Loss:
+    """The loss of a step: divergence under sampled masks + strength x sum theta + the node term.
+
+    Args:
+        logits: of the gates, one [seeds, E] a strength.
+        sampled: logits [M, E] -> masks [M, S, W, R].
+        strengths: lambda of each mask [M].
+        constants: what cut edges carry where that is learned [M, W, D].
+    """
+    model = prompts.model
+    graph, exists = model.graph, model.graph.exists.to(model.device)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        values = torch.stack(list(logits), 1).flatten(0, 1)  # [M, E]
+        theta, masks = values.sigmoid(), sampled(values)
         offset = None if constants is None else learning_offsets(masks, constants, exists)
         found = prompts.loss(prompts.draw(), masks.flatten(0, 1), offset).unflatten(0, masks.shape[:2]).mean(1)
         size, nodes = theta.sum(1), node_size(graph, to_matrix(graph, theta))
         total = found + strengths * size + (strengths / 2).clamp_max(node_regularisation) * nodes
         return total, {"divergence": found, "edges": size}
 
-    curve = train(groups, loss, steps=steps, betas=(0.9, 0.995), clip=clip)
-    values = torch.stack(logits, 1).flatten(0, 1).detach()
-    check_moved(torch.full_like(values, initial), values)
-    found = zip(chance.split(values), chance.curves(curve), strict=True)
-    return [read_out(graph, regularisations, own, threshold, own_curve) for own, own_curve in found]
+    return loss
 
 
 def read_out(
