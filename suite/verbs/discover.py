@@ -105,10 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..interchange import Origin, save
+    from ..interchange import save
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
-    from ..json_model import plain
     from ..plan import names
     from . import dictionaries, subjects
     from .output import note
@@ -142,20 +141,8 @@ def run(options: argparse.Namespace) -> int:
     if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
         note(f"{method.name} on {on.model_source}: {on.model.graph}, {on.data.n} prompts, {ablation}, {objective.name}")
     forecast = allowed(method, on, parameters, options)
-    origin = Origin(
-        method=method.name,
-        method_version=method.version,
-        parameters=plain(parameters),
-        ablation=str(ablation),
-        objective=None if method.objectives is None else objective.name,
-        seed=options.seed,
-        task=on.task.name,
-        model=on.model_source,
-        model_hash=on.model.weights_hash,  # which reads all weights, and therefore comes behind the estimate
-        split=on.split,
-        data_hash=on.data.hash,
-        positions=on.model.config.positions,
-    )
+    # Behind the estimate, because the model's hash reads all weights.
+    origin = origin_of(method, on, ablation, objective, parameters, options.seed)
     found = search(method, on, ablation, objective, reference, parameters, origin, options, forecast)
     if options.selection in BY_PROMPT:
         circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
@@ -189,6 +176,34 @@ def check_graph(options: argparse.Namespace, model: Transformer) -> None:
             f"--format {options.format} has no equal for most circuits of a graph with inputs="
             f"{model.graph.inputs}; give --inputs sum where the model takes it, or --format eap-ig."
         )
+
+
+def origin_of(
+    method: Method,
+    on: Subject,
+    ablation: Ablation,
+    objective: Objective,
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> Origin:
+    """Where the circuit comes from, as its file says it."""
+    from ..interchange import Origin
+    from ..json_model import plain
+
+    return Origin(
+        method=method.name,
+        method_version=method.version,
+        parameters=plain(parameters),
+        ablation=str(ablation),
+        objective=None if method.objectives is None else objective.name,
+        seed=seed,
+        task=on.task.name,
+        model=on.model_source,
+        model_hash=on.model.weights_hash,
+        split=on.split,
+        data_hash=on.data.hash,
+        positions=on.model.config.positions,
+    )
 
 
 def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options: argparse.Namespace) -> Forecast | None:
