@@ -18,6 +18,7 @@ ROOMS = (
     "suite.json_model",
     "suite.process",
     "suite.users_line",
+    "suite.users_file",
     "suite.data",
     "suite.model",
     "suite.circuit",

@@ -27,6 +27,7 @@ ALLOWED = {
     "suite.methods.registry.Method.resolve": ARGUMENTS,
     "suite.model.convert.transformer_lens.from_transformer_lens": FOREIGN,
     "suite.model.convert.transformer_lens.is_transformer_lens": FOREIGN,
+    "suite.model.convert.transformer_lens.outline_of_transformer_lens": FOREIGN,
     "suite.plan.job.Job.cost_only": ARGUMENTS,
     "suite.plan.job.Job.parameters": ARGUMENTS,
     "suite.plan.plan.Plan.as_json": FILES,

@@ -6,16 +6,14 @@ extra.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import itertools
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from ...suite.errors import ModelError, SpecError, unknown
+from ...suite.errors import ModelError, SpecError, one_line, unknown
+from ...suite.users_file import file_and_name, imported
 from .check import check_port, check_specification
 from .compile import Compiled, compile_rasp, tracr_modules
 from .domain import SHORTEST, Domain, domain_of
@@ -35,40 +33,22 @@ def load_program(where: str) -> tuple[Any, str]:
         SpecError: no such file or function, or one that fails or returns something else.
     """
     rasp, lib = tracr_modules()
-    file, _, name = where.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not name:
-        raise SpecError(f"{where!r} names no program; write FILE.py:FUNCTION, as in my_program.py:program.")
-    if not path.is_file():
-        raise SpecError(f"no file {file}; write FILE.py:FUNCTION with the path of your program's file.")
+    path, name = file_and_name(where, "program", SpecError)
     rasp.RASPExpr._ids = itertools.count(1)
-    module = _import(path)
+    module = imported(path, "circuitmeter_user_program", SpecError)
     made = getattr(module, name, None)
     if made is None:
         known = [key for key, value in vars(module).items() if inspect.isfunction(value) or isinstance(value, rasp.SOp)]
-        raise SpecError(f"{file}: {unknown('function', name, known)}")
+        raise SpecError(f"{path}: {unknown('function', name, known)}")
     about = (inspect.getdoc(made) or "").split("\n")[0] if inspect.isfunction(made) else ""
     if inspect.isfunction(made):
         try:
             made = made(rasp, lib) if inspect.signature(made).parameters else made()
         except Exception as error:  # whatever a user's function raises is the answer to give
-            raise SpecError(f"{where} raised {type(error).__name__}: {_one_line(error)}.") from error
+            raise SpecError(f"{where} raised {type(error).__name__}: {one_line(error)}.") from error
     if not isinstance(made, rasp.SOp):
         raise SpecError(f"{where} gives a {type(made).__name__}; a program is an SOp, of tracr.rasp.rasp.")
     return made, about
-
-
-def _import(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("circuitmeter_user_program", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is the answer to give
-        raise SpecError(f"{path} cannot be imported: {type(error).__name__}: {_one_line(error)}.") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    return module
 
 
 def interpreter(sop: Any, causal: bool) -> Callable[[list[Value]], list[Value]]:
@@ -167,7 +147,7 @@ def compile_checked(
         outputs = [tuple(evaluate(list(x))) for x in inputs]
     except Exception as error:  # of the lambdas in a user's program
         raise ModelError(
-            f"the program fails in Tracr's interpreter: {type(error).__name__}: {_one_line(error)}."
+            f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error)}."
         ) from error
     _check_varies(outputs)
     if not any(
@@ -251,7 +231,3 @@ def parts(sop: Any) -> Iterator[Any]:
             seen.add(id(part))
             yield part
             waiting += part.children
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "no message"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -127,6 +128,18 @@ def _shift(i: int, n: int) -> float:
 def _below(ax: Axes) -> float:
     """Where a legend under the tick labels of a panel begins, as a fraction of the panel's height."""
     return -0.24 / (ax.get_position().height * ax.figure.get_figheight())
+
+
+def _legend_below(ax: Axes, handles: Sequence[Artist], x: float, *, columns: int) -> None:
+    """A legend under the panel, its middle at ``x`` of the panel's width."""
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(x, _below(ax)),
+        ncols=columns,
+        handlelength=1.2,
+        columnspacing=1,
+    )
 
 
 def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: float) -> None:
@@ -248,14 +261,7 @@ def _shares(ax: Axes, shares: pd.DataFrame, factors: Sequence[str], styles: dict
         Patch(color="#444444", alpha=0.3, label="with interactions"),
         Line2D([], [], ls="", marker="D", ms=3, mfc="white", mec="#222222", mew=0.8, label="Shapley"),
     ]
-    ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.45, _below(ax)),
-        ncols=3,
-        handlelength=1.2,
-        columnspacing=1,
-    )
+    _legend_below(ax, handles, 0.45, columns=3)
 
 
 def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
@@ -278,11 +284,4 @@ def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     ax.grid(visible=False)
     handles = [Patch(fc=color, hatch=hatch, ec="#444444", lw=0.5, label=label) for _, label, color, hatch in VERDICTS]
-    ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.2, _below(ax)),
-        ncols=2,
-        handlelength=1.2,
-        columnspacing=1,
-    )
+    _legend_below(ax, handles, 0.2, columns=2)

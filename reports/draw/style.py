@@ -63,7 +63,7 @@ class Look(NamedTuple):
 
 _DASH, _DOT, _DASHDOT, _LONG = (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2))
 
-_FIXED = {
+KNOWN = {
     "eap": Look("#0072B2", "o", "-"),
     "eap-ig": Look("#D55E00", "s", _DASH),
     "acdc": Look("#009E73", "^", _DASHDOT),
@@ -91,9 +91,6 @@ _OTHERS = [
     Look("#117733", "d", _LONG),
     Look("#882255", "<", "-"),
 ]
-KNOWN = tuple(_FIXED)
-"""Methods whose look never changes, whoever else is drawn."""
-
 _SPELLED = {"sp": "subnetwork-probing"}
 """Methods by what papers call them, in small letters; others (ACDC, HISP) differ in capitals only."""
 
@@ -107,7 +104,7 @@ def canonical(label: str) -> str:
 def is_own(label: str) -> bool:
     """Whether a method does not come with this package: it then has its own colour, and comes first."""
     method = canonical(label)
-    return method not in _FIXED and method not in _built_in()
+    return method not in KNOWN and method not in _built_in()
 
 
 @lru_cache(maxsize=1)
@@ -133,12 +130,12 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     No two labels share both colour and marker while there are markers left: 12 a known method, 60 for all others.
     """
     ordered = ordered_labels(labels)
-    unknown = [name for name in dict.fromkeys(map(canonical, ordered)) if name not in _FIXED]
+    unknown = [name for name in dict.fromkeys(map(canonical, ordered)) if name not in KNOWN]
     found: dict[str, Look] = {}
     taken: set[tuple[str, str]] = set()
     for label in ordered:
         method = canonical(label)
-        first = _FIXED.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
+        first = KNOWN.get(method) or _OTHERS[unknown.index(method) % len(_OTHERS)]
         variants = [_variant(first, setting) for setting in range(len(_MARKERS))]
         free = [look for look in variants if (look.color, look.marker) not in taken]
         found[label] = (free or variants)[0]

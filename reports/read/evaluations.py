@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...suite.intervention.levels import FACTORS, USUAL_LEVELS
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
 from ...suite.store.record import EvaluationRecord, Record
@@ -21,17 +22,7 @@ from .tables import CELL_COLUMNS, CellColumns, Runs, cell_columns, groups
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
 
-USUAL = {
-    "component": "edge",
-    "embedding": "own",
-    "set": "complement",
-    "direction": "noising",
-    "pruning": "pruned",
-    "positions": "all",
-    "aggregation": "ratio-of-means",
-    "reference": "cut-graph",
-    "selection": "top-n",
-}
+USUAL = {**USUAL_LEVELS, "selection": "top-n"}
 """The levels that are shown where only one can be."""
 
 SETTING_COLUMNS = ["evaluation_ablation", *list(USUAL)[:5], "evaluation_objective", *list(USUAL)[5:]]
@@ -109,7 +100,7 @@ _PARSED: dict[str, dict[str, str]] = {}
 def _levels(text: str) -> dict[str, str]:
     """Column -> level, of a setting as it prints."""
     if text not in _PARSED:
-        from ...suite.intervention.setting import FACTORS, Setting
+        from ...suite.intervention.setting import Setting
 
         setting = Setting.parse(text)
         _PARSED[text] = {FACTOR_COLUMNS.get(factor, factor): setting.level(factor) for factor in FACTORS}

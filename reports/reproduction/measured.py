@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ...suite.scoring.structure.stability import top_edges
 from ..read.evaluations import area_table, template_table, usual
 from ..read.results import Results
 from ..read.tables import CELL_COLUMNS, CellColumns, cell_columns, circuit_table, pairwise_table, program_of
@@ -332,12 +333,10 @@ class Tables:
         """The edges of largest absolute score at each of ``OVERLAP_SHARES``, bool [W, R]; ties go to the first."""
         scores = self.results.store.scores(key)
         exists = ~np.isnan(scores)
-        order = np.argsort(-np.abs(scores[exists]), kind="stable")
-        found = []
+        sizes, found = np.abs(scores[exists])[None], []
         for share in OVERLAP_SHARES:
-            kept, edges = np.zeros(order.size, dtype=bool), np.zeros(scores.shape, dtype=bool)
-            kept[order[: round(share * order.size)]] = True
-            edges[exists] = kept
+            edges = np.zeros(scores.shape, dtype=bool)
+            edges[exists] = top_edges(sizes, round(share * sizes.size))[0]
             found.append(edges)
         return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,27 +20,18 @@ from ..errors import SpecError, unknown
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from .ablation import Ablation, kinds_in_order
+from .levels import (
+    LEVELS,
+    VALUE_FACTORS,
+    Aggregation,
+    Component,
+    Direction,
+    Embedding,
+    Pruning,
+    ReferencePoint,
+    Set,
+)
 from .objective import OBJECTIVES
-
-Component = Literal["edge", "node", "head-qkv"]
-Embedding = Literal["own", "token", "sum", "split", "kept"]
-Set = Literal["complement", "circuit"]
-Direction = Literal["noising", "denoising"]
-Pruning = Literal["pruned", "unpruned"]
-Aggregation = Literal["ratio-of-means", "median-of-ratios", "mean-of-ratios"]
-ReferencePoint = Literal["none", "corrupted-run", "cut-graph"]
-LEVELS: dict[str, tuple[str, ...]] = {
-    "component": get_args(Component),
-    "embedding": get_args(Embedding),
-    "set": get_args(Set),
-    "direction": get_args(Direction),
-    "pruning": get_args(Pruning),
-    "aggregation": get_args(Aggregation),
-    "reference": get_args(ReferencePoint),
-}
-CUT_FACTORS = ("ablation", "component", "embedding", "set", "direction", "pruning", "positions")
-VALUE_FACTORS = ("objective", "aggregation", "reference")
-FACTORS = (*CUT_FACTORS, *VALUE_FACTORS)
 
 
 @dataclass(frozen=True)

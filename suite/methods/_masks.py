@@ -99,11 +99,6 @@ def probability_open(log_alpha: Tensor) -> Tensor:
     return (log_alpha - BETA * math.log(-GAMMA / ZETA)).sigmoid()
 
 
-def hard_concrete_at_test(log_alpha: Tensor) -> Tensor:
-    """The gate without noise, as in Louizos et al. and Subnetwork Probing; Edge Pruning uses ``soft_gate``."""
-    return (log_alpha.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-
-
 def soft_gate(log_alpha: Tensor) -> Tensor:
     """The gate without noise, as in Edge Pruning: sigmoid(0.8 log_alpha / beta)."""
     return (0.8 * log_alpha / BETA).sigmoid()

@@ -47,15 +47,7 @@ def _declarations(where: str, load: Callable[[str], Method]) -> bytes:
     method = load(where)
     stated = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _CODE}
     stated |= {name: each if isinstance(each := stated[name], str) else sorted(each) for name in _SETS}
-    signature = [
-        (
-            each.name,
-            int(each.kind),
-            each.default is not each.empty,
-            None if each.default is each.empty else each.default,
-        )
-        for each in inspect.signature(method.function).parameters.values()
-    ]
+    signature = [_stated(each) for each in inspect.signature(method.function).parameters.values()]
     try:
         return json.dumps(stated | {"signature": signature, "presets": dict(method.presets)}).encode()
     except (TypeError, ValueError) as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..model.graph import Graph
 from ..model.transformer import Config, Transformer
 from ..reading import shown
 from ..registry import METHODS_GROUP, Registry
+from ..users_file import file_and_name, imported
 from .cost import Cost, Passes
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
@@ -339,34 +338,17 @@ def load_user_method(where: str) -> Method:
     Raises:
         MethodError: no such file or function, or a file that cannot be imported, with the reason.
     """
-    file, _, name = where.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not name:
-        raise MethodError(f"{where!r} does not name a method; write FILE.py:FUNCTION.")
-    if not path.is_file():
-        raise MethodError(f"no file {file}; write FILE.py:FUNCTION with the path of your method's file.")
+    path, name = file_and_name(where, "method", MethodError)
     version = source_hash(path)
     called = f"circuitmeter_user_{version}"
-    spec = importlib.util.spec_from_file_location(called, path)
-    if spec is None or spec.loader is None:
-        raise MethodError(f"{file} is no Python file that can be imported.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[called] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        with METHODS.aside() as registered:
-            spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is the answer to give
-        sys.modules.pop(called)
-        raise MethodError(f"{file} cannot be imported: {type(error).__name__}: {_one_line(error)}.") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+    with METHODS.aside() as registered:
+        module = imported(path, called, MethodError)
     function = getattr(module, name, None)
     if not callable(function):
         functions = [
             key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == called
         ]
-        raise MethodError(f"{file}: {unknown('function', name, functions)}")
+        raise MethodError(f"{path}: {unknown('function', name, functions)}")
     for its in registered.values():
         if its.function is function:
             return replace(its, version=version)
@@ -386,7 +368,3 @@ def source_hash(path: Path) -> str:
         shared = re.findall(rb"^from \.(_\w+) import", source, re.MULTILINE)
         waiting += [file.with_name(f"{name.decode()}.py") for name in shared]
     return digest.hexdigest()[:16]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no message"

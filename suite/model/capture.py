@@ -168,20 +168,6 @@ def contract(
     return scores
 
 
-def edge_products(
-    model: Transformer,
-    inputs: Tensor,
-    difference: Tensor,
-    loss: Callable[[Tensor], Tensor],
-    read: Tensor | None = None,
-    *,
-    rules: Rules = EXACT,
-) -> tuple[Tensor, Activations]:
-    """``contract`` of the ``gradients`` at ``inputs`` with ``difference`` [W, B, P, D], and the activations there."""
-    found = gradients(model, inputs, loss, read, rules=rules)
-    return contract(model, found, difference), found.run
-
-
 def input_gradient(
     model: Transformer, inputs: Tensor, loss: Callable[[Tensor], Tensor], read: Tensor | None = None
 ) -> Tensor:

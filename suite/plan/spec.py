@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import CircuitMeterError, SpecError, unknown
-from ..intervention.setting import FACTORS, LEVELS, grid
+from ..intervention.levels import FACTORS, LEVELS
+from ..intervention.setting import grid
 from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names

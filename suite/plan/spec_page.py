@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..intervention.setting import LEVELS
+from ..intervention.levels import LEVELS
 from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
 
 TABLES: dict[str, tuple[type[BaseModel], str]] = {

@@ -11,8 +11,6 @@ from ..plan.estimate import Estimator, spoken
 from ..plan.job import Job
 from .events import Damaged, Event, Finished, Planned, Started
 
-_GIB = 2**30
-
 
 class Progress:
     """A listener for ``run(on_event=...)``; a context manager, so that the terminal is left as it was.

@@ -10,7 +10,7 @@ import torch
 
 from ..circuit import Circuit, EdgeScores
 from ..intervention.faithfulness import Measured
-from ..intervention.setting import Aggregation, ReferencePoint
+from ..intervention.levels import Aggregation, ReferencePoint
 from ..selection import SELECTIONS, Selection
 from .bootstrap_prompts import resample_counts
 from .published import MIB_FRACTIONS, cmd, cpr

@@ -14,7 +14,7 @@ import torch
 
 from ..circuit import Circuit
 from ..errors import DataError
-from ..intervention.setting import Component
+from ..intervention.levels import Component
 from ..model.graph import Graph
 
 _UNITS = {"edge": "edges", "node": "nodes", "head-qkv": "heads' queries, keys and values"}

@@ -148,8 +148,8 @@ def measured(
     """
     from ..intervention.evaluator import default_batch_size
     from ..intervention.faithfulness import measure_by_each
+    from ..intervention.levels import FACTORS
     from ..intervention.objective import OBJECTIVES
-    from ..intervention.setting import FACTORS
 
     reasons = {setting: setting.undefined(on.data, on.model) for setting in chosen}
     runs: dict[Cut, list[str]] = {}
@@ -233,7 +233,7 @@ def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:
-    from ..intervention.setting import FACTORS
+    from ..intervention.levels import FACTORS
     from .output import note, print_table
 
     varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..intervention.levels import FACTORS, USUAL_LEVELS
 from .arguments import add_several
 
 if TYPE_CHECKING:
@@ -24,16 +25,6 @@ _HELP = {
     "reference": "what counts as nothing: cut-graph (everything cut), corrupted-run, none",
 }
 _FLAGS = {"set": "cut"}  # of the factors whose option has another name: --set is a method's parameter everywhere
-_DEFAULTS = {
-    "component": "edge",
-    "embedding": "own",
-    "set": "complement",
-    "direction": "noising",
-    "pruning": "pruned",
-    "positions": "all",
-    "aggregation": "ratio-of-means",
-    "reference": "cut-graph",
-}
 
 
 def add_factors(parser: argparse.ArgumentParser, **defaults: str) -> None:
@@ -45,7 +36,7 @@ def add_factors(parser: argparse.ArgumentParser, **defaults: str) -> None:
     for factor, text in _HELP.items():
         flag = _FLAGS.get(factor, factor)
         metavar = factor[0].upper() if factor in ("ablation", "objective") else flag.upper()
-        add_several(parser, f"--{flag}", metavar, f"{text} (default: {(_DEFAULTS | defaults)[factor]})", dest=factor)
+        add_several(parser, f"--{flag}", metavar, f"{text} (default: {(USUAL_LEVELS | defaults)[factor]})", dest=factor)
 
 
 def settings(options: argparse.Namespace, **defaults: Any) -> tuple[Setting, ...]:
@@ -57,7 +48,7 @@ def settings(options: argparse.Namespace, **defaults: Any) -> tuple[Setting, ...
     Raises:
         SpecError: a level that does not exist.
     """
-    from ..intervention.setting import FACTORS, grid
+    from ..intervention.setting import grid
 
     levels = {factor: getattr(options, factor) or defaults.get(factor) for factor in FACTORS}
     return grid(**{factor: tuple(dict.fromkeys(given)) for factor, given in levels.items() if given})

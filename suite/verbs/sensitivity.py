@@ -170,7 +170,7 @@ def default_objectives(on: Subject) -> list[str]:
 
 def level_weights(given: Sequence[Sequence[str]], chosen: Sequence[Setting]) -> dict[str, dict[str, float]]:
     """``--weight`` as a mapping. Raises SpecError for a factor or level that is not asked for, or no number."""
-    from ..intervention.setting import FACTORS
+    from ..intervention.levels import FACTORS
     from ..scoring.sensitivity.design import Design
 
     weights: dict[str, dict[str, float]] = {}

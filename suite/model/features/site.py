@@ -57,7 +57,3 @@ class Site:
         """Raises ModelError for a layer that a model of ``n_layers`` has not."""
         if self.layer >= n_layers:
             raise ModelError(f"site {self}: the model has the layers 0 to {n_layers - 1}.")
-
-    @property
-    def of_residual(self) -> bool:
-        return self.place in ("resid_pre", "resid_post")

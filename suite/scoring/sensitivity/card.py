@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...intervention.setting import FACTORS
+from ...intervention.levels import FACTORS
 from .card_model import AgainstRandom, CircuitVerdict, GridVerdicts, Settings, SettingValue, UndefinedSettings
 from .comparison import comparison
 from .design import Design, LevelWeights

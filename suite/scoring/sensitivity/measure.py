@@ -11,8 +11,9 @@ from torch import Tensor
 from ...circuit import Circuit
 from ...data import Data
 from ...intervention.faithfulness import REFERENCE_NAMES, Measured, measure_by_each
+from ...intervention.levels import Component
 from ...intervention.objective import OBJECTIVES
-from ...intervention.setting import Component, Cut, Setting
+from ...intervention.setting import Cut, Setting
 from ...model.transformer import Transformer
 from ..null import random_circuits, size_of
 from .scores import Scores

@@ -19,14 +19,6 @@ class Reversals(NamedTuple):
     significant: int
     """Whose paired intervals moreover both exclude zero."""
 
-    @property
-    def raw_rate(self) -> float:
-        return self.raw / self.n if self.n else float("nan")
-
-    @property
-    def significant_rate(self) -> float:
-        return self.significant / self.n if self.n else float("nan")
-
 
 def pairs(n: int) -> list[tuple[int, int]]:
     """All pairs of ``n`` things, in the order in which this file counts them."""

@@ -16,8 +16,9 @@ from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.intervention import evaluator
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.faithfulness import Measured, measure, measure_by_each
+from circuitmeter.suite.intervention.levels import FACTORS, LEVELS, USUAL_LEVELS
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.intervention.setting import FACTORS, LEVELS, Cut, Setting, grid
+from circuitmeter.suite.intervention.setting import Cut, Setting, grid
 from circuitmeter.suite.model.graph import Graph
 
 PATCH = Ablation.parse("patch")
@@ -249,3 +250,9 @@ def test_several_objectives_from_one_run_are_each_as_alone(ablation, monkeypatch
         alone = measure(model, data, circuits, cut, objective)
         for name in ("circuits", "full", "empty", "corrupted"):
             assert_close(getattr(found, name), getattr(alone, name), rtol=0, atol=0)
+
+
+def test_the_usual_levels_are_those_of_a_setting_that_says_nothing_else():
+    setting = Setting.parse("patch | kl")
+    assert {factor: setting.level(factor) for factor in USUAL_LEVELS} == USUAL_LEVELS
+    assert USUAL_LEVELS.keys() == set(FACTORS) - {"ablation", "objective"}

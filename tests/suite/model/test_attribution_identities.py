@@ -5,7 +5,7 @@ import torch
 from oracles import ARCHITECTURES, INPUTS, small_data, small_model
 from torch.testing import assert_close
 
-from circuitmeter.suite.model.capture import edge_products
+from circuitmeter.suite.model.capture import contract, gradients
 
 EXACT = dict(rtol=1e-9, atol=1e-10)
 everything = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -24,11 +24,16 @@ def loss(logits):
     return (logits.tanh() * weights).sum()
 
 
+def edge_scores(model, inputs, difference):
+    """<difference, gradient of the loss at the run from ``inputs``> of each edge."""
+    return contract(model, gradients(model, inputs, loss), difference)
+
+
 @everything
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_equal_to_the_gradient_of_the_loss_in_the_mask(architecture, inputs):
     model, clean, other = prepared(architecture, inputs)
-    scores, _ = edge_products(model, clean.inputs, model.difference(other, clean), loss)
+    scores = edge_scores(model, clean.inputs, model.difference(other, clean))
     mask = torch.ones(1, *model.graph.exists.shape, dtype=torch.float64, requires_grad=True)
     cut = loss(model.run_cut(mask, model.alternative(other, 5), inputs=clean.inputs))
     (gradient,) = torch.autograd.grad(cut, mask)
@@ -39,7 +44,7 @@ def test_equal_to_the_gradient_of_the_loss_in_the_mask(architecture, inputs):
 @everything
 def test_equal_to_a_finite_difference_along_each_edge(architecture):
     model, clean, other = prepared(architecture)
-    scores, _ = edge_products(model, clean.inputs, model.difference(other, clean), loss)
+    scores = edge_scores(model, clean.inputs, model.difference(other, clean))
     alternative = model.alternative(other, 5)
     for w, r in model.graph.exists.nonzero().tolist()[:: max(1, model.graph.n_edges // 12)]:
         masks = torch.ones(2, *model.graph.exists.shape, dtype=torch.float64)
@@ -53,7 +58,7 @@ def test_equal_to_a_finite_difference_along_each_edge(architecture):
 def test_scores_across_a_layer_boundary_sum_to_the_product_of_the_residual_streams(architecture):
     model, clean, other = prepared(architecture)
     graph, difference = model.graph, model.difference(other, clean)
-    scores, _ = edge_products(model, clean.inputs, difference, loss)
+    scores = edge_scores(model, clean.inputs, difference)
     out = model.outputs(clean)
     for layer in range(graph.n_layers + 1):
         visible = graph.visible(layer)
@@ -79,7 +84,7 @@ def _from_boundary(model, residual, first_layer):
 def test_the_row_of_a_writer_sums_to_its_node_attribution():
     model, clean, other = prepared("gpt2")
     difference = model.difference(other, clean)
-    scores, _ = edge_products(model, clean.inputs, difference, loss)
+    scores = edge_scores(model, clean.inputs, difference)
     inputs = clean.inputs.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(model.run(inputs)[0]), inputs)
     assert_close(scores[0].sum(), (difference[0] * gradient[0]).sum(), **EXACT)

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 
 from circuitmeter.suite.intervention.faithfulness import Measured
-from circuitmeter.suite.intervention.setting import LEVELS, Setting
+from circuitmeter.suite.intervention.levels import LEVELS
+from circuitmeter.suite.intervention.setting import Setting
 from circuitmeter.suite.scoring.bootstrap_prompts import resample_counts
 from circuitmeter.suite.scoring.sensitivity.scores import Scores, weighted_medians
 
