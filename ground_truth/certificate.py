@@ -87,7 +87,7 @@ class Inherited(Kept):
     ratio: float
 
 
-class Training(Kept):
+class TrainedFrom(Kept):
     """How a trained model came about.
 
     teacher: the compiled program. recipe: the fields of ``trained.recipe.Recipe``. intended: the edges that it was
@@ -132,7 +132,7 @@ class Certificate(Findings):
     format: int = FORMAT
     domain: StatedDomain
     weights: str
-    training: Training | None = None
+    training: TrainedFrom | None = None
     basis: int | None = None
 
     @property

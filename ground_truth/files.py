@@ -23,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from ..suite.errors import ModelError
 from ..suite.reading import check_file, read_bytes, reading
 from ..suite.reading import read_json as parsed_file
-from .certificate import Certificate, Findings, StatedDomain, Training
+from .certificate import Certificate, Findings, StatedDomain, TrainedFrom
 from .description import ModelDescription
 from .rasp.domain import Domain
 
@@ -53,7 +53,7 @@ def write_model(directory: Path, state: Mapping[str, torch.Tensor], description:
 
 
 def write_certificate(
-    directory: Path, variant: str, domain: Domain, found: Findings, weights: str, training: Training | None = None
+    directory: Path, variant: str, domain: Domain, found: Findings, weights: str, training: TrainedFrom | None = None
 ) -> Certificate:
     """Writes a domain and what is certified on it, for the model whose weights file has the SHA-256 ``weights``."""
     arrays = {"tokens": domain.tokens.astype(np.int16), "read": domain.read, "classes": domain.classes.astype(np.int16)}

@@ -22,7 +22,7 @@ MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
 MOST_NAMES, MOST_VALUES = 16, 6
 """Names of one family, and values of one parameter, that are listed; more are counted."""
 
-Part = TypeVar("Part")
+_Part = TypeVar("_Part")
 
 
 def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Chapter]) -> list[Section]:
@@ -50,7 +50,7 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     ]
 
 
-def leading(groups: Sequence[Sequence[Part]], most: int) -> list[Part]:
+def leading(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:
     """The first of every group, then the second ones, until there are ``most``; in the groups' order.
 
     >>> leading(["abc", "", "d", "ef"], 4)

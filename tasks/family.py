@@ -31,7 +31,7 @@ _SEED = re.compile(r"seed(\d+)")
 _MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
 
 # (tokenizer, variant, split, draw) to prompts, without end or each once; None for a draw that belongs to another split.
-Prompts = Callable[[Tokenizer, str, str, Draw], Iterator[Prompt | None]]
+PromptMaker = Callable[[Tokenizer, str, str, Draw], Iterator[Prompt | None]]
 
 
 def split_of(key: str) -> str:
@@ -65,7 +65,7 @@ class Family:
     paper: str
     variants: Mapping[str, str]
     objective: str
-    prompts: Prompts
+    prompts: PromptMaker
     positions: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     models: str = "gpt2"
     papers_templates: tuple[int, ...] = ()

@@ -18,7 +18,7 @@ from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Part:
+class MibSet:
     """One data set: its name on the hub, its config, its counterfactual columns (the default first), who does it."""
 
     repository: str
@@ -29,30 +29,30 @@ class Part:
 
 
 PARTS = {
-    "ioi": Part(
+    "ioi": MibSet(
         "mib-bench/ioi", None, ("s2_io_flip", "s1_io_flip", "abc", "random_names"),
         "gpt2, Qwen2.5-0.5B, gemma-2-2b, Llama-3.1-8B", "who of two people is given the object",
     ),
-    "mcqa": Part(
+    "mcqa": MibSet(
         "mib-bench/copycolors_mcqa", "4_answer_choices", ("symbol", "answerPosition"),
         "Qwen2.5-0.5B, gemma-2-2b, Llama-3.1-8B", "the letter of the color that a thing was said to have",
     ),
-    "arithmetic-addition": Part(
+    "arithmetic-addition": MibSet(
         "mib-bench/arithmetic_addition", None, ("random",), "Llama-3.1-8B", "the sum of two numbers"
     ),
-    "arithmetic-subtraction": Part(
+    "arithmetic-subtraction": MibSet(
         "mib-bench/arithmetic_subtraction", None, ("random",), "Llama-3.1-8B", "the difference of two numbers"
     ),
-    "arc-easy": Part(
+    "arc-easy": MibSet(
         "mib-bench/arc_easy", None, ("symbol",), "gemma-2-2b, Llama-3.1-8B", "the letter of an answer, easy questions"
     ),
-    "arc-challenge": Part(
+    "arc-challenge": MibSet(
         "mib-bench/arc_challenge", None, ("symbol",), "Llama-3.1-8B", "the letter of an answer, hard questions"
     ),
 }  # fmt: skip
 
 
-def prompts(part: Part, name: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
+def prompts(part: MibSet, name: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     column = f"{variant.replace('-', '_')}_counterfactual"
     rows = list(hub.rows(f"mib-{name}", part.repository, part.config, split, ("prompt", column)))
     for row in draw.shuffled(rows):

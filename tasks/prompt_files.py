@@ -27,10 +27,10 @@ _YEARS = 100
 _LONGEST_FIELD = 1 << 20  # characters of a field of a CSV
 
 # (where the row is in its file, its content or what is wrong with it)
-Row = tuple[str, dict[str, Any] | DataError]
+FileRow = tuple[str, dict[str, Any] | DataError]
 
 
-def read(path: str | Path) -> list[Row]:
+def read(path: str | Path) -> list[FileRow]:
     """The rows of a prompt file, in its order; a row that cannot be read is there as the error that says why.
 
     Raises:
@@ -69,7 +69,7 @@ def _row(value: Any) -> dict[str, Any] | DataError:
     return value
 
 
-def _document(text: str, path: str | Path, number: int) -> list[Row]:
+def _document(text: str, path: str | Path, number: int) -> list[FileRow]:
     """The rows of a file that is one JSON value: auto-circuit's, a list of rows, or a single row."""
     try:
         content = parse_json(text)
@@ -104,10 +104,10 @@ def _header(line: str) -> list[str]:
         return []
 
 
-def _csv(text: str, path: str | Path) -> list[Row]:
+def _csv(text: str, path: str | Path) -> list[FileRow]:
     """The rows of EAP-IG's CSV; columns of other names are passed over, as its reader does."""
     csv.field_size_limit(_LONGEST_FIELD)
-    found: list[Row] = []
+    found: list[FileRow] = []
     table = csv.reader(io.StringIO(text, newline=""))
     try:
         names = [name.strip() for name in next(table)]

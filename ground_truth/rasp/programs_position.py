@@ -19,7 +19,9 @@ def beside(rasp: Any, offset: int) -> Any:
     return rasp.Aggregate(there, rasp.tokens)
 
 
-def inside(function: Callable[[Value, Value, Value], Value]) -> Callable[[Sequence[Value]], list[Value]]:
+def inside(
+    function: Callable[[Value, Value, Value], Value],
+) -> Callable[[Sequence[Value]], list[Value]]:
     """A function of a token and its two neighbours, undefined at the ends."""
     return lambda x: [
         function(*x[i - 1 : i + 2]) if 0 < i < len(x) - 1 else None  # type: ignore[arg-type]

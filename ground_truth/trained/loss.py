@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from ...suite.model.graph import Graph
 from .recipe import Recipe
 from .student import Students
-from .teacher import Lesson
+from .teacher import ProgramLesson
 
 
 class Cuts(NamedTuple):
@@ -26,12 +26,12 @@ class Cuts(NamedTuple):
     teacher: Tensor
 
 
-def draw(recipe: Recipe, lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
+def draw(recipe: Recipe, lesson: ProgramLesson, graph: Graph, n: int, chance: Generator) -> Cuts:
     """Random cuts for n rows."""
     return (_edge_cuts if recipe.strict == "edge" else _node_cuts)(lesson, graph, n, chance)
 
 
-def _edge_cuts(lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
+def _edge_cuts(lesson: ProgramLesson, graph: Graph, n: int, chance: Generator) -> Cuts:
     """Half of the rows cut true edges: one, or each with a probability that is drawn for the row.
 
     Of the inert edges, most rows cut all or one; the others none, or each with a probability drawn for the row.
@@ -47,7 +47,7 @@ def _edge_cuts(lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
     return Cuts(student, teacher)
 
 
-def _matched(lesson: Lesson, graph: Graph) -> Tensor:
+def _matched(lesson: ProgramLesson, graph: Graph) -> Tensor:
     """The teacher's (writer, reader) of each true edge, in the order that the edges have in ``graph``: [n_true, 2]."""
     return torch.tensor([lesson.teacher.graph.index(name) for name in graph.named(lesson.edges(graph))])
 
@@ -61,7 +61,7 @@ def _subsets(size: int, n: int, shares: Tensor, chance: Generator) -> Tensor:
     return torch.where(how == 1, one, torch.where(how == 2, some, (how == 3).float()))
 
 
-def _node_cuts(lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
+def _node_cuts(lesson: ProgramLesson, graph: Graph, n: int, chance: Generator) -> Cuts:
     """Strict interchange intervention training: each row replaces all that one head or MLP writes.
 
     Half of the rows replace a node of the circuit, whose effect is to be the teacher's, half one outside of it.
@@ -78,14 +78,14 @@ def _node_cuts(lesson: Lesson, graph: Graph, n: int, chance: Generator) -> Cuts:
     return Cuts(student, teacher)
 
 
-def circuit_nodes(lesson: Lesson, graph: Graph) -> tuple[Tensor, Tensor]:
+def circuit_nodes(lesson: ProgramLesson, graph: Graph) -> tuple[Tensor, Tensor]:
     """Writer indices of the heads and MLPs in the circuit, and of those outside of it."""
     n_inputs = len(graph.group["input", 0].nodes)
     inside = lesson.edges(graph).any(1)[n_inputs:]
     return tuple(part.nonzero().flatten() + n_inputs for part in (inside, ~inside))
 
 
-def loss(students: Students, lesson: Lesson, cuts: Cuts, chance: Generator) -> Tensor:
+def loss(students: Students, lesson: ProgramLesson, cuts: Cuts, chance: Generator) -> Tensor:
     """Difference from the targets on the whole domain and on cut rows: [M].
 
     Squared and summed over outputs; of rows, those that are further off count for more, in proportion to their

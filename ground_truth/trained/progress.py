@@ -8,13 +8,13 @@ from torch import Tensor
 from ...suite.model.graph import Graph
 from .loss import circuit_nodes
 from .student import Students
-from .teacher import Lesson
+from .teacher import ProgramLesson
 
 _ROWS = 1024  # at a time
 _SAMPLED = 24  # pairs on which every inert edge is cut alone
 
 
-def worst(students: Students, lesson: Lesson, strict: str) -> dict[str, Tensor]:
+def worst(students: Students, lesson: ProgramLesson, strict: str) -> dict[str, Tensor]:
     """The largest deviations of each model [M] from what it should output.
 
     ``plain``: with nothing cut. For edge-strict models also ``joint``: by cutting all inert edges, over all pairs of
@@ -47,7 +47,7 @@ def worst(students: Students, lesson: Lesson, strict: str) -> dict[str, Tensor]:
     return found
 
 
-def _alone(lesson: Lesson, graph: Graph, strict: str) -> Tensor:
+def _alone(lesson: ProgramLesson, graph: Graph, strict: str) -> Tensor:
     """For each inert edge, or each node outside the circuit, what is kept when it alone is cut: [C, W, R]."""
     if strict == "node":
         outside = circuit_nodes(lesson, graph)[1]

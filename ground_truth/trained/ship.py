@@ -19,14 +19,14 @@ from torch import Tensor
 from ...suite.errors import ModelError
 from ...suite.json_model import plain
 from ...suite.model.transformer import Transformer
-from ..certificate import Certificate, Training
+from ..certificate import Certificate, TrainedFrom
 from ..certify import certify
 from ..description import ModelDescription
 from ..files import write_certificate, write_manifest, write_model
 from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap, inherited
 from .heads import orders, renamed, stored
 from .recipe import Recipe
-from .teacher import Lesson, mistake, prepare
+from .teacher import ProgramLesson, mistake, prepare
 from .train import CHECKPOINT
 
 WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
@@ -70,7 +70,7 @@ def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict
 
 
 def write(
-    directory: Path, recipe: Recipe, lesson: Lesson, seed: int, steps: int, state: dict[str, Tensor]
+    directory: Path, recipe: Recipe, lesson: ProgramLesson, seed: int, steps: int, state: dict[str, Tensor]
 ) -> Certificate:
     """Certifies one model and writes its directory; returns the certificate.
 
@@ -97,7 +97,7 @@ def write(
     if recipe.strict == "edge":
         check(claim, numbers, intended, TOLERANCE)
     behaviour = (outputs - lesson.outputs).abs()[lesson.read].max()
-    training = Training(
+    training = TrainedFrom(
         teacher=lesson.source.name,
         recipe=plain(asdict(recipe)),
         seed=seed,

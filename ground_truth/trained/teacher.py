@@ -20,7 +20,7 @@ OUTPUT_TOLERANCE = 1e-3  # of a compiled program's outputs, whose attention is n
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class ProgramLesson:
     """A compiled program on a domain.
 
     Args:
@@ -50,7 +50,7 @@ class Lesson:
             return self.teacher.cut(self.written, clean, other, kept)[0]
 
 
-def prepare(recipe: Recipe) -> Lesson:
+def prepare(recipe: Recipe) -> ProgramLesson:
     """Loads and certifies the teacher. Raises ModelError when it is wrong on some input of the domain."""
     program = PROGRAMS[recipe.program]
     source = load(f"tracr/{recipe.program}")
@@ -72,14 +72,14 @@ def prepare(recipe: Recipe) -> Lesson:
     tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
     with torch.no_grad():
         outputs, written = teacher.run(tokens)
-    lesson = Lesson(source, domain, teacher, teacher.graph.matrix(claim.core), tokens, read, outputs[0], written)
+    lesson = ProgramLesson(source, domain, teacher, teacher.graph.matrix(claim.core), tokens, read, outputs[0], written)
     problem = mistake(lesson, outputs[0], OUTPUT_TOLERANCE)
     if problem:
         raise ModelError(f"{source.name} is no teacher on this domain: {problem}")
     return lesson
 
 
-def mistake(lesson: Lesson, outputs: Tensor, tolerance: float) -> str | None:
+def mistake(lesson: ProgramLesson, outputs: Tensor, tolerance: float) -> str | None:
     """The first place where outputs [N, P, O] are not what the program's specification says, in words, or None.
 
     A label must be the largest output, a number within the tolerance.

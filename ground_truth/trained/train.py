@@ -33,7 +33,7 @@ _TRIAL_ROWS = 1024  # on which attempts are compared
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Training:
+class EnsembleTraining:
     """Models of several seeds, the optimizer, and how many steps they have had.
 
     Batches and cuts are the same for all models: a seed stands for the initial weights. Gradients are clipped model by
@@ -153,13 +153,13 @@ def rate(step: int, recipe: Recipe) -> float:
     return recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
 
 
-def train(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda line: None) -> Training:
+def train(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda line: None) -> EnsembleTraining:
     """Trains until every model is good enough or the steps are used up, and keeps a checkpoint in ``out``.
 
     Args:
         tell: told, line by line, how far it is.
     """
-    training, checkpoint = Training(recipe, seeds), out / CHECKPOINT
+    training, checkpoint = EnsembleTraining(recipe, seeds), out / CHECKPOINT
     out.mkdir(parents=True, exist_ok=True)
     if checkpoint.is_file():
         training.load(checkpoint)

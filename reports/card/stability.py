@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...suite.scoring.structure.stability_card import (
-    Change,
+    CircuitChange,
     MethodStability,
     PairOfMethods,
     PromptByPrompt,
@@ -27,7 +27,7 @@ def stability_paragraph(card: StabilityCard) -> str:
     return " ".join(sentences)
 
 
-def _of_change(entry: MethodStability, what: str, change: Change, card: StabilityCard) -> str:
+def _of_change(entry: MethodStability, what: str, change: CircuitChange, card: StabilityCard) -> str:
     at = change.at(card.size)
     bootstrap = what in ("prompts", "templates")
     of = f"{card.resamples} bootstrap resamples of {what}" if bootstrap else f"runs that differ in their {what}"

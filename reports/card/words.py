@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from math import isnan
 
 from ...suite.scoring.sensitivity.card_model import (
+    CircuitComparison,
     CircuitVerdict,
-    Comparison,
     FactorShare,
     SensitivityCard,
     SettingValue,
@@ -156,7 +156,7 @@ def _dropped(circuit: CircuitVerdict) -> str:
     return listed(dropped)
 
 
-def _compared(found: Comparison) -> Iterable[str]:
+def _compared(found: CircuitComparison) -> Iterable[str]:
     yield (
         f"Between two settings the order of two circuits reversed in {percent(found.reversals_raw_rate)} of "
         f"{count(found.setting_pairs)} cases; with both differences beyond their own 95 % interval in "

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ..page.viewer import Circuits as Shown
-from ..page.viewer import circuits_of
+from ..page.viewer import ViewerData, circuits_of
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
 
 @chapter
-class Circuits(Chapter):
+class CircuitsChapter(Chapter):
     """The viewer, with every method's circuit on every task and ablation that the page has room for."""
 
     name, title, order = "circuits", "Circuits", 60
@@ -37,5 +36,5 @@ class Circuits(Chapter):
 
 
 @lru_cache(maxsize=1)
-def _shown(results: Results) -> Shown:
+def _shown(results: Results) -> ViewerData:
     return circuits_of(results.store, results.recovery)

@@ -12,7 +12,7 @@ from .chapter import Chapter, chapter
 
 
 @chapter
-class Failures(Chapter):
+class FailuresChapter(Chapter):
     """Cells that failed or have no meaning, models that were not there, and cells that were damaged."""
 
     name, title, order = "failures", "No result", 80

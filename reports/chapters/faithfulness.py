@@ -13,8 +13,8 @@ from ..draw.evaluation import MOST, compared, evaluation
 from ..draw.faithfulness import faithfulness, own_curves
 from ..draw.panels import has_bands
 from ..page.table import (
-    Cell,
     Table,
+    TableCell,
     counted,
     listed,
     number,
@@ -33,7 +33,7 @@ LEVEL = 0.05
 
 
 @chapter
-class Faithfulness(Chapter):
+class FaithfulnessChapter(Chapter):
     """What circuits keep of the model, under each evaluation ablation and at each size."""
 
     name, title, order = "faithfulness", "Faithfulness", 40
@@ -111,7 +111,7 @@ def evaluations(table: pd.DataFrame) -> Table:
         found = {row["evaluation_ablation"]: row for row in group.to_dict("records")}
         part = group["share"].iloc[0]
         cells = [text_cell(label), text_cell(ablation)]
-        cells.append(Cell(size if pd.isna(part) else share_text(part), 0.0 if pd.isna(part) else part))
+        cells.append(TableCell(size if pd.isna(part) else share_text(part), 0.0 if pd.isna(part) else part))
         tasks = group.loc[group["n_programs"] > 0, "n_programs"]
         for name in over:
             row = found.get(name)
@@ -135,12 +135,12 @@ def evaluations(table: pd.DataFrame) -> Table:
     )
 
 
-def _tasks(tasks: pd.Series) -> Cell:
+def _tasks(tasks: pd.Series) -> TableCell:
     """How many tasks medians are of: ``3``, or ``2 to 3`` where they differ."""
     if tasks.empty:
-        return Cell("0", 0.0)
+        return TableCell("0", 0.0)
     low, high = int(tasks.min()), int(tasks.max())
-    return Cell(str(high) if low == high else f"{low} to {high}", float(high))
+    return TableCell(str(high) if low == high else f"{low} to {high}", float(high))
 
 
 def _state(state: str) -> str | None:

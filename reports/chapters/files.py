@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..draw import style
-from ..draw.render import NARROW, Progress, rendered
+from ..draw.render import NARROW, OnDrawn, rendered
 from ..page import markup
 from ..page.page import Picture
 from ..page.table import Table
@@ -18,7 +18,7 @@ FORMATS = (*style.FORMATS, NARROW)
 """What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
-def write_figures(folder: Path, plots: Sequence[Plot], progress: Progress | None = None) -> dict[str, Picture]:
+def write_figures(folder: Path, plots: Sequence[Plot], progress: OnDrawn | None = None) -> dict[str, Picture]:
     """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress)

@@ -19,7 +19,7 @@ SMALL = 0.01
 
 
 @chapter
-class Mismatch(Chapter):
+class MismatchChapter(Chapter):
     """Which circuit is true depends on how edges are cut."""
 
     name, title, order = "mismatch", "Truth mismatch", 20

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ...suite.store.record import Benchmark, Environment
-from ..page.table import Cell, Table, counted, text_cell
+from ..page.table import Table, TableCell, counted, text_cell
 from ..read.results import Results
 from ..read.tables import flat, provenance_table
 from .chapter import Chapter, chapter
@@ -18,7 +18,7 @@ MOST_VALUES = 6
 
 
 @chapter
-class Provenance(Chapter):
+class ProvenanceChapter(Chapter):
     """The benchmarks of the stores, and the versions, machines and settings of their cells."""
 
     name, title, order = "provenance", "Provenance", 90
@@ -67,7 +67,7 @@ def provenance(table: pd.DataFrame) -> Table:
             rows.append(
                 (
                     text_cell(name),
-                    Cell(f"{len(group)} different values"),
+                    TableCell(f"{len(group)} different values"),
                     counted(group["cells"].sum()),
                 )
             )

@@ -40,7 +40,7 @@ METRICS = {
 
 
 @chapter
-class Recovery(Chapter):
+class RecoveryChapter(Chapter):
     """Area, curves, precision and recall, cost; program by program and run by run."""
 
     name, title, order = "recovery", "Recovery", 10

@@ -34,7 +34,7 @@ MEANINGS = {
 
 
 @chapter
-class Structures(Chapter):
+class StructuresChapter(Chapter):
     """Gates, each of which has one structure that some methods cannot see, and families of models beside them."""
 
     name, title, order = "structures", "Structures", 30

@@ -17,7 +17,7 @@ MOST_TESTS = 30
 
 
 @chapter
-class Tests(Chapter):
+class TestsChapter(Chapter):
     """Paired tests over programs, of those pairs that differ."""
 
     name, title, order = "tests", "Tests", 70

@@ -17,12 +17,12 @@ MOST_PROCESSES = 8
 NARROW = "narrow"
 """The format of the SVG for telephones: one column of panels."""
 
-Draw = Callable[[], Figure]
-Progress = Callable[[int, int], None]
+DrawFigure = Callable[[], Figure]
+OnDrawn = Callable[[int, int], None]
 
 
 def rendered(
-    draws: Mapping[str, Draw], formats: Sequence[str], progress: Progress | None = None
+    draws: Mapping[str, DrawFigure], formats: Sequence[str], progress: OnDrawn | None = None
 ) -> dict[str, dict[str, bytes]]:
     """Name -> format -> content, in the order of ``draws``. The same bytes however many processes draw.
 
@@ -60,11 +60,11 @@ def _can_fork() -> bool:
     return "fork" in get_all_start_methods() and threading.active_count() == 1
 
 
-def _job(job: tuple[str, Draw, tuple[str, ...]]) -> dict[str, bytes]:
+def _job(job: tuple[str, DrawFigure, tuple[str, ...]]) -> dict[str, bytes]:
     return _files(*job[1:])
 
 
-def _files(draw: Draw, formats: Sequence[str]) -> dict[str, bytes]:
+def _files(draw: DrawFigure, formats: Sequence[str]) -> dict[str, bytes]:
     if NARROW in formats:
         with narrow():
             return {NARROW: render(draw(), "svg")}

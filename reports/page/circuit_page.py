@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .circuit_view import MARKS, CircuitView
 from .page import Section, page
-from .table import Cell, Table, measure, number_cell, text_cell
+from .table import Table, TableCell, measure, number_cell, text_cell
 from .viewer import views_json
 
 
@@ -24,7 +24,7 @@ def _edges(view: CircuitView, number: int) -> Table:
     for arrow in view.arrows:
         score = view.scores.get(str(arrow.edge))
         about = (MARKS[arrow.mark][2], ", ".join(arrow.carries), arrow.why)
-        cells = [text_cell(str(arrow.edge)), *(Cell(text, text) for text in about)]
+        cells = [text_cell(str(arrow.edge)), *(TableCell(text, text) for text in about)]
         rows.append((*cells, number_cell(measure(score), score)) if view.scores else tuple(cells))
     scored = ("Score",) * bool(view.scores)
     headings = ("Edge", "What it is", "Carries", "Why", *scored)

@@ -21,7 +21,7 @@ LONG, WIDE = 70, 14
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One entry: its text, what it is sorted by (None: always last), and whether it is the best or level with it."""
 
     text: str
@@ -45,7 +45,7 @@ class Table:
     caption: str
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
-    rows: tuple[tuple[Cell, ...], ...] = field(default=())
+    rows: tuple[tuple[TableCell, ...], ...] = field(default=())
     data: pd.DataFrame | None = field(default=None, compare=False)
     by: int | None = None
 
@@ -173,16 +173,16 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def text_cell(value: Any) -> Cell:
+def text_cell(value: Any) -> TableCell:
     """A cell of words."""
-    return Cell(MISSING) if is_missing(value) else Cell(str(value), str(value))
+    return TableCell(MISSING) if is_missing(value) else TableCell(str(value), str(value))
 
 
-def number_cell(text: str, value: Any, best: bool = False) -> Cell:
+def number_cell(text: str, value: Any, best: bool = False) -> TableCell:
     """A cell of a number, sorted by its value."""
-    return Cell(text, None if is_missing(value) else float(value), best)
+    return TableCell(text, None if is_missing(value) else float(value), best)
 
 
-def counted(value: Any, best: bool = False) -> Cell:
+def counted(value: Any, best: bool = False) -> TableCell:
     """A cell of a whole number."""
     return number_cell(count(value), value, best)

@@ -29,7 +29,7 @@ MOST_EDGES = 4000
 """Edges of a single circuit's scores that the slider goes through at most."""
 
 
-class Circuits(NamedTuple):
+class ViewerData(NamedTuple):
     """The viewer's JSON, and how many of the views there are it holds."""
 
     json: str
@@ -37,7 +37,7 @@ class Circuits(NamedTuple):
     of: int
 
 
-def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> Circuits:
+def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> ViewerData:
     """The circuits of every finished cell, one view a task and ablation, until the budget is spent.
 
     Args:
@@ -58,7 +58,7 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
         graphs[graph.hash] = described(graph)
         views.append(view)
         spent += size
-    return Circuits(_dumped({"graphs": graphs, "views": views}), len(views), len(groups))
+    return ViewerData(_dumped({"graphs": graphs, "views": views}), len(views), len(groups))
 
 
 def described(graph: Graph) -> dict[str, Any]:

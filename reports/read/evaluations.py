@@ -17,7 +17,7 @@ from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
 from ...suite.store.record import EvaluationRecord, Record
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, CellColumns, Runs, cell_columns, groups
+from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -156,7 +156,7 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     sized = evaluated[evaluated["size"] != "native"]
-    runs, has_reason = Runs(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
+    runs, has_reason = GroupedRows(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
     for key, places in groups(sized, GROUP):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         meaningless = has_reason[places].all()

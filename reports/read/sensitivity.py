@@ -18,7 +18,7 @@ from ...suite.scoring.sensitivity.design import Design
 from ...suite.scoring.sensitivity.shares import partition
 from ...suite.scoring.sensitivity.spread import flips, spread
 from .labels import BASELINES, method_of, ordered_ablations
-from .sensitivity_grid import Grid, comparable, factor_of, grids
+from .sensitivity_grid import ProgramGrid, comparable, factor_of, grids
 
 THRESHOLD = 0.8
 """The faithfulness from which somebody would call a circuit faithful; the same as the command's."""
@@ -105,7 +105,7 @@ def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _entry(grid: Grid, factors: Sequence[str], seed: int) -> MethodVerdict:
+def _entry(grid: ProgramGrid, factors: Sequence[str], seed: int) -> MethodVerdict:
     n = len(grid.values)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     value = medians(grid.values, np.ones((1, n), dtype=int))[0]

@@ -10,10 +10,10 @@ import pandas as pd
 
 from .evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
 from .labels import ordered_ablations, ordered_objectives
-from .tables import Runs, groups
+from .tables import GroupedRows, groups
 
 
-class Grid(NamedTuple):
+class ProgramGrid(NamedTuple):
     """One method's circuits found under one ablation: their faithfulness by program (down) and setting (across)."""
 
     label: str
@@ -39,10 +39,10 @@ def comparable(evaluated: pd.DataFrame) -> tuple[list[str], pd.DataFrame, str]:
     return [name for name in SETTING_COLUMNS if rows[name].nunique() > 1], rows, size
 
 
-def grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[Grid]:
+def grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[ProgramGrid]:
     """The grids with two settings and two programs at least."""
     found = []
-    faithful = Runs(rows, ["faithfulness"])
+    faithful = GroupedRows(rows, ["faithfulness"])
     levels = rows[list(factors)].to_numpy(dtype=object)
     for (label, ablation), places in groups(rows, ["label", "ablation"]):
         columns: dict[tuple[str, ...], dict[str, float]] = {}
@@ -55,7 +55,7 @@ def grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[Grid]:
         if len(columns) > 1:
             settings = _ordered(tuple(columns))
             values = [[columns[setting].get(name, float("nan")) for setting in settings] for name in programs]
-            found.append(Grid(label, ablation, settings, np.array(values)))
+            found.append(ProgramGrid(label, ablation, settings, np.array(values)))
     return found
 
 

@@ -168,7 +168,7 @@ def groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[
         yield tuple(key[rows[0]] for key in keys), rows
 
 
-class Runs:
+class GroupedRows:
     """Numbers of a table's rows, to be taken group by group.
 
     Args:
@@ -211,7 +211,7 @@ def aggregate_table(
     metrics = list(metrics)
     rows = []
     own = recovery[recovery["own"].astype(bool)]
-    runs, areas, methods = Runs(own, metrics), Runs(own, ["auroc"]), own["method"].to_numpy(dtype=object)
+    runs, areas, methods = GroupedRows(own, metrics), GroupedRows(own, ["auroc"]), own["method"].to_numpy(dtype=object)
     others = {name: own[name].to_numpy(dtype=np.float64) for name in ("exact", "seconds", "passes")}
     for (ablation, label), places in groups(own, ["ablation", "label"]):
         row: dict[str, Any] = {"label": label, "method": methods[places[0]], "ablation": ablation}
@@ -279,7 +279,7 @@ def mismatch_table(recovery: pd.DataFrame, metric: str = "average_precision", se
     .04 and the average precision .78.
     """
     rows = []
-    runs = Runs(recovery, [metric])
+    runs = GroupedRows(recovery, [metric])
     for (ablation, label, truth), places in groups(recovery, ["ablation", "label", "truth_ablation"]):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         key = {"label": label, "ablation": ablation, "truth_ablation": truth, "own": ablation == truth}

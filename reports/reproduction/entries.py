@@ -33,11 +33,11 @@ TableName = Literal[
 ]
 """The tables of ``measured.py``, of which values and figures are taken."""
 
-Unit = Literal["fraction", "probability", "logits", "nats", "edges", "percentage points"]
+UnitOfValue = Literal["fraction", "probability", "logits", "nats", "edges", "percentage points"]
 """What a value is in. Areas, rates, correlations and normalised faithfulness are fractions."""
 
 
-class Part(BaseModel):
+class PaperPart(BaseModel):
     """Cells that a paper needs: a benchmark, and the language model that the paper ran it on, if it is one.
 
     ``elsewhere`` is the benchmark on any other model, where sizes or steps that suit the paper's make no sense.
@@ -61,7 +61,7 @@ class Points(BaseModel):
     kind: Literal["edge", "node", "cpr", "cmd"]
 
 
-class Measured(BaseModel):
+class FromTable(BaseModel):
     """Which rows of a table of ``measured.py`` a number is taken of, and how they are summed up.
 
     ``where``: a column's value, or several; what is no column is a parameter of the method.
@@ -74,7 +74,7 @@ class Measured(BaseModel):
     statistic: Literal["mean", "median", "max", "min", "count"] = "mean"
 
 
-class Value(BaseModel):
+class ReportedValue(BaseModel):
     """A number that a paper reports, and where ours comes from: nowhere, when it cannot be had."""
 
     model_config = _STRICT
@@ -87,10 +87,10 @@ class Value(BaseModel):
     series: str = ""
     part: str | None = None
     points: Points | None = None
-    measured: Measured | None = None
+    measured: FromTable | None = None
 
 
-class Table(BaseModel):
+class ReportedTable(BaseModel):
     """Many values at once, from a file beside the manifest: ``tables`` -> group -> row -> numbers in ``columns``.
 
     With ``rows`` they are areas of published curves: what a row's are found by; a column is (level, method). With
@@ -104,10 +104,10 @@ class Table(BaseModel):
     tolerance: float = 0.0005
     part: str | None = None
     rows: dict[str, WhichCurve] = Field(default_factory=dict)
-    measured: Measured | None = None
+    measured: FromTable | None = None
     names: dict[str, Scalar] = Field(default_factory=dict)
 
-    def filled(self, group: str, row: str, column: str) -> Measured | None:
+    def filled(self, group: str, row: str, column: str) -> FromTable | None:
         """Where the number of one entry is taken of."""
         if self.measured is None:
             return None
@@ -137,7 +137,7 @@ class Comparison(BaseModel):
     model_config = _STRICT
     values: str
     quantity: str = Field(min_length=1)
-    unit: Unit
+    unit: UnitOfValue
     on: str = Field(min_length=1)
     ours: str = ""
     but: str = ""

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ...suite.model.load import hub
 from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
-from ..page.table import Cell, Table, number, number_cell, text_cell
+from ..page.table import Table, TableCell, number, number_cell, text_cell
 from ..read.published import PublishedCurve
-from .entries import Comparison, Points, Value
+from .entries import Comparison, Points, ReportedValue
 from .manifest import Manifest
 from .measured import Tables
 
@@ -39,7 +39,7 @@ class Judged:
         compared: what the paper's number is, and what ours is.
     """
 
-    value: Value
+    value: ReportedValue
     ours: float | None
     how: str
     verdict: Verdict
@@ -91,7 +91,7 @@ def _is(model: str | None, wanted: str) -> bool:
     return model == wanted or (model is not None and Path(model).is_dir() and hub.is_pinned(Path(model), wanted))
 
 
-def _missing(value: Value, wanted: str | None, model: str | None) -> str:
+def _missing(value: ReportedValue, wanted: str | None, model: str | None) -> str:
     if value.points:
         return "the paper's files hold no such curve"
     if wanted and model is None:
@@ -102,7 +102,7 @@ def _missing(value: Value, wanted: str | None, model: str | None) -> str:
 
 
 def _ours(
-    value: Value, curves: Sequence[PublishedCurve], tables: Tables | None, model: str | None
+    value: ReportedValue, curves: Sequence[PublishedCurve], tables: Tables | None, model: str | None
 ) -> tuple[float | None, str]:
     if value.points:
         return published_area(value.points, curves), "from published points"
@@ -165,11 +165,11 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
                 number_cell(number(ours, 3), ours),
                 number_cell(number(difference, 3, sign=True), None if difference is None else abs(difference)),
                 number_cell(number(item.value.tolerance, 4), item.value.tolerance),
-                Cell(item.verdict, item.verdict, item.verdict == "reproduced"),
-                Cell(item.how if ours is not None else "", item.how),
-                Cell(item.because, item.because),
-                Cell(item.compared.sentence, item.compared.sentence),
-                Cell(item.value.source, item.value.source),
+                TableCell(item.verdict, item.verdict, item.verdict == "reproduced"),
+                TableCell(item.how if ours is not None else "", item.how),
+                TableCell(item.because, item.because),
+                TableCell(item.compared.sentence, item.compared.sentence),
+                TableCell(item.value.source, item.value.source),
             )
         )
     headings = (

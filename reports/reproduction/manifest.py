@@ -50,7 +50,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...suite.errors import SpecError, unknown
 from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
-from .entries import Card, Comparison, Drawing, Note, Part, Points, Shown, Table, Value
+from .entries import Card, Comparison, Drawing, Note, PaperPart, Points, ReportedTable, ReportedValue, Shown
 
 EXTENSION = ".toml"
 Beside = TypeVar("Beside", CurvesFile, RowsFile, TablesFile)
@@ -65,9 +65,9 @@ class Manifest(BaseModel):
     citation: str
     about: str
     measure: str = "Value"
-    part: tuple[Part, ...] = ()
-    value: tuple[Value, ...] = ()
-    table: tuple[Table, ...] = ()
+    part: tuple[PaperPart, ...] = ()
+    value: tuple[ReportedValue, ...] = ()
+    table: tuple[ReportedTable, ...] = ()
     comparison: tuple[Comparison, ...] = ()
     note: tuple[Note, ...] = ()
     figure: tuple[Drawing, ...] = ()
@@ -113,7 +113,7 @@ class Manifest(BaseModel):
         return sorted(curves, key=lambda curve: (tasks[curve.task], methods[curve.method]))
 
     @property
-    def values(self) -> tuple[Value, ...]:
+    def values(self) -> tuple[ReportedValue, ...]:
         """Every value, those of tables among them."""
         return (*self.value, *(value for table in self.table for value in self._of(table)))
 
@@ -143,7 +143,7 @@ class Manifest(BaseModel):
         """A JSON file of this kind that is beside the manifest."""
         return kind.model_validate_json(folder().joinpath(self.name, name).read_text(encoding="utf-8"))
 
-    def _of(self, table: Table) -> Iterator[Value]:
+    def _of(self, table: ReportedTable) -> Iterator[ReportedValue]:
         contents = self.read(TablesFile, table.file)
         for group, rows in contents.tables.items():
             for row, numbers in rows.items():
@@ -151,7 +151,9 @@ class Manifest(BaseModel):
                     if number is not None:
                         yield self._entry(table, group, row, column, number)
 
-    def _entry(self, table: Table, group: str, row: str, column: str | tuple[str, str], number: float) -> Value:
+    def _entry(
+        self, table: ReportedTable, group: str, row: str, column: str | tuple[str, str], number: float
+    ) -> ReportedValue:
         """The value of one entry; of a table of areas a column is (level, method), and the group an ablation."""
         same: dict[str, Any] = {
             "reported": number,
@@ -161,12 +163,12 @@ class Manifest(BaseModel):
         }
         if isinstance(column, str):
             about: dict[str, Any] = {"name": f"{group}, {row}: {column}", "group": group, "row": row, "series": column}
-            return Value(**same, **about, measured=table.filled(group, row, column))
+            return ReportedValue(**same, **about, measured=table.filled(group, row, column))
         level, method = column
         where = table.rows[row].model_copy(update={"method": method, "ablation": group})
         about = {"name": f"{group}, {level}: {row}, {method}", "group": f"{group}, {level}", "row": row}
         points = Points.model_validate({"where": where, "kind": level.removesuffix("s")})
-        return Value(**same, **about, series=method, points=points)
+        return ReportedValue(**same, **about, series=method, points=points)
 
 
 def folder():

@@ -16,7 +16,7 @@ from ...suite.scoring.structure.stability import top_edges
 from ..read.evaluations import area_table, template_table, usual
 from ..read.results import Results
 from ..read.tables import CELL_COLUMNS, CellColumns, cell_columns, circuit_table, pairwise_table, program_of
-from .entries import Measured, Where
+from .entries import FromTable, Where
 
 if TYPE_CHECKING:
     from ...suite.circuit import EdgeScores, Reference
@@ -83,7 +83,7 @@ class Tables:
         keys = table["key"] if "key" in table else pd.Series([None] * len(table), index=table.index)
         return keys.map(lambda key: parameters.get(key, {}).get(name, "")).astype(object)
 
-    def number(self, wanted: Measured, model: str | None = None) -> float | None:
+    def number(self, wanted: FromTable, model: str | None = None) -> float | None:
         """The number that a value is compared with; None where there is no such row.
 
         Args:

@@ -17,7 +17,7 @@ from ..chapters.chapter import Plot, chapters
 from ..chapters.files import write_figures
 from ..draw.beside import beside
 from ..draw.published_roc import published_roc
-from ..draw.render import Progress
+from ..draw.render import OnDrawn
 from ..page import markup
 from ..page.page import Section, page
 from ..page.table import Table
@@ -35,7 +35,7 @@ def results_of(store: Path) -> Results | None:
 
 
 def write_reproduction(
-    manifest: Manifest, store: Path, out: Path, model: str | None = None, progress: Progress | None = None
+    manifest: Manifest, store: Path, out: Path, model: str | None = None, progress: OnDrawn | None = None
 ) -> list[Judged]:
     """Writes ``reproduction.html``, ``verdicts`` (CSV, JSON, Markdown, LaTeX) and figures (PDF, SVG, PNG) into ``out``.
 
@@ -78,7 +78,7 @@ def _write_page(
     plots: list[Plot],
     out: Path,
     model: str | None,
-    progress: Progress | None,
+    progress: OnDrawn | None,
 ) -> None:
     """The figures, and the page with all of them."""
     pictures, note = write_figures(out / "figures", plots, progress), manifest.instead(None, model)

@@ -31,7 +31,7 @@ def _node(value: Any) -> Any:
     return value if isinstance(value, dict) else {"in_graph": value}
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
+_Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class _Shape(BaseModel):
@@ -39,25 +39,25 @@ class _Shape(BaseModel):
 
     n_layers: int = Field(ge=1, strict=True)
     n_heads: int = Field(ge=1, strict=True)
-    parallel_attn_mlp: Flag = False
+    parallel_attn_mlp: _Flag = False
     d_model: int | None = Field(default=None, ge=1, strict=True)
 
 
 class _Edge(BaseModel):
-    in_graph: Flag
+    in_graph: _Flag
     score: Score | None = None
 
 
 class _Node(BaseModel):
-    in_graph: Flag = True
-    neurons: list[Flag] | None = None
+    in_graph: _Flag = True
+    neurons: list[_Flag] | None = None
 
 
 class _File(BaseModel):
     cfg: _Shape
     edges: dict[str, _Edge]
     nodes: dict[str, Annotated[_Node, BeforeValidator(_node)]] = {}
-    neurons: dict[str, list[Flag]] | list[list[Flag]] | None = None
+    neurons: dict[str, list[_Flag]] | list[list[_Flag]] | None = None
 
 
 def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: Origin) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..model.transformer import Config
 from ..registry import Registry
 from .plain_runs import Runs
 
-Number = TypeVar("Number", Tensor, float)
+_Number = TypeVar("_Number", Tensor, float)
 
 
 class Candidates(NamedTuple):
@@ -88,7 +88,7 @@ class Objective:
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return targets.a_example(self.function(outputs, targets))
 
-    def value(self, loss: Number) -> Number:
+    def value(self, loss: _Number) -> _Number:
         """The number people quote, from a loss."""
         return self.offset - loss if self.higher_is_better else loss
 

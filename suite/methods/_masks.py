@@ -152,7 +152,7 @@ def bisect_threshold(values: Tensor, sparsity: float) -> float:
 # ---- prompts ---------------------------------------------------------------------------------------------------------
 
 
-class Prompts:
+class TrainingBatches:
     """Batches of a fixed size in an order that is shuffled anew each epoch, and is the same for every seed.
 
     Which prompts share a batch is drawn once, among those of one length, so that each batch is prepared once. A batch's

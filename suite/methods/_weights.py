@@ -17,7 +17,7 @@ from ..model.device import send
 from ..model.passes import spend
 from ..model.stream import ConcatenatedStream
 from ..model.transformer import Activations, Alternative, Transformer
-from ._masks import Prompts
+from ._masks import TrainingBatches
 
 
 def is_masked(name: str) -> bool:
@@ -85,7 +85,7 @@ class ModelsTogether:
         bias_on_heads: whether a cut edge loses its head's share of the output bias (see ``cut_output_bias``).
     """
 
-    def __init__(self, prompts: Sequence[Prompts], bias_on_heads: bool = False) -> None:
+    def __init__(self, prompts: Sequence[TrainingBatches], bias_on_heads: bool = False) -> None:
         self._prompts, models = prompts[0], [each.model for each in prompts]
         self.graph, self.batches, self.objective = models[0].graph, prompts[0].batches, prompts[0].objective
         self.weigh = prompts[0].weigh

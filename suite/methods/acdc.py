@@ -26,7 +26,7 @@ OTHER_GRID = (-4, 0, 21)
 ORDERS = ("reverse", "forward", "random", "released")
 _Masks = list[Tensor]
 # What is cut at once: an edge (writer, reader), or all edges into a reader (a slice of writers, reader).
-Cut = tuple[int | slice, int]
+_Cut = tuple[int | slice, int]
 
 
 @method(
@@ -89,7 +89,7 @@ def discover(
     return Discovery(EdgeScores(model.graph, values), circuits, {"circuits_evaluated": evaluations})
 
 
-def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) -> list[list[Cut]]:
+def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) -> list[list[_Cut]]:
     """Cuts in the order in which they are tried, in groups: logits, then per layer MLP, then v, k, q.
 
     Whether the readers of a group are still needed depends on earlier groups only.
@@ -108,7 +108,7 @@ def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) ->
         blocks = [range(node.writers.start, node.writers.stop) for node in reversed(graph.groups)]
         return [w for block in blocks for w in block if seen.start <= w < seen.stop]
 
-    found: list[list[Cut]] = []
+    found: list[list[_Cut]] = []
     for group in reversed(graph.groups):
         readers = [
             r
@@ -122,7 +122,7 @@ def visiting_order(graph: Graph, order: str, seed: int, direct: bool = False) ->
 
 
 def _sweep(
-    graph: Graph, groups: list[list[Cut]], tau: float, plain: float, absolute: bool, width: int
+    graph: Graph, groups: list[list[_Cut]], tau: float, plain: float, absolute: bool, width: int
 ) -> Generator[_Masks, list[float], Tensor]:
     """One threshold's sweep: yields masks whose losses it wants, is sent them, returns the kept edges [W, R].
 
@@ -160,7 +160,7 @@ def _sweep(
 
 def sweep_thresholds(
     evaluator: Evaluator,
-    groups: list[list[Cut]],
+    groups: list[list[_Cut]],
     thresholds: Sequence[float],
     masks_at_once: int,
     *,

@@ -46,7 +46,7 @@ class Cost:
 
 
 # (graph, prompts, the method's parameters) to what a search costs.
-Passes = Callable[[Graph, int, Mapping[str, Any]], Cost | None]
+PassesOf = Callable[[Graph, int, Mapping[str, Any]], Cost | None]
 
 
 def edge_passes(graph: Graph, at_once: int) -> float:

@@ -20,7 +20,7 @@ from ..model.transformer import Transformer
 from ._answers import check_answers, mean_where_finite, over_answers
 from ._attribution import check_choices
 from ._discogp_report import Judge, report
-from ._masks import Prompts, Seeds, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
+from ._masks import Seeds, TrainingBatches, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
 from ._weights import ModelsTogether, is_masked, run_masked, ungrouped, with_weights
 from .cost import Cost
 from .registry import method
@@ -168,7 +168,7 @@ def discover(
     edges = stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature)
     chance = Seeds(seeds, model)
     judge = Judge(model, data, ablation, labels == "answers", bias_on_heads, seed=seeds[0], batch_size=batch_size)
-    on = partial(Prompts, data=data, ablation=ablation, objective=objective, seeds=seeds, batch_size=batch_size)
+    on = partial(TrainingBatches, data=data, ablation=ablation, objective=objective, seeds=seeds, batch_size=batch_size)
     whole = on(model)
     kept_weights, weight_curve = train_weights(weights, whole, chance)
     masked = [on(with_weights(model, each), whole=model) for each in kept_weights]
@@ -234,7 +234,9 @@ class Stage:
         return self.completeness * ready.targets.a_example(-mean_where_finite(F.log_softmax(outputs, -1)))
 
 
-def train_weights(stage: Stage, prompts: Prompts, chance: Seeds) -> tuple[list[dict[str, Tensor]], dict[str, list]]:
+def train_weights(
+    stage: Stage, prompts: TrainingBatches, chance: Seeds
+) -> tuple[list[dict[str, Tensor]], dict[str, list]]:
     """The first stage: for each seed which weights are kept (ones and zeros, by name), and the loss curve.
 
     Faithfulness and sparsity take one step of the optimiser, the complement of the same prompts the next.

@@ -19,8 +19,8 @@ from ..model.transformer import Transformer
 from ._masks import (
     Lagrangian,
     Loss,
-    Prompts,
     Seeds,
+    TrainingBatches,
     bisect_threshold,
     check_moved,
     hard_concrete,
@@ -161,7 +161,7 @@ def discover(
         )
     graph = model.graph
     chance = Seeds(seeds, model, masks=len(targets))
-    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     start = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
     gates = [each.clone().requires_grad_() for each in start]
     pressure = Pressure(chance.every(targets), node_target if nodes == "targeted" else None, warmup)
@@ -184,7 +184,7 @@ def discover(
 
 
 def lagrangian_loss(
-    prompts: Prompts, chance: Seeds, gates: Sequence[Tensor], pressure: Pressure, divergence_weight: float
+    prompts: TrainingBatches, chance: Seeds, gates: Sequence[Tensor], pressure: Pressure, divergence_weight: float
 ) -> Loss:
     """The loss of a step: the divergence under sampled hard-concrete gates, and what presses for their sparsity.
 

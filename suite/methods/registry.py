@@ -23,7 +23,7 @@ from ..model.transformer import Config, Transformer
 from ..reading import shown
 from ..registry import METHODS_GROUP, Registry
 from ..users_file import file_and_name, imported
-from .cost import Cost, Passes
+from .cost import Cost, PassesOf
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows"})
@@ -76,7 +76,7 @@ class Method:
     exact_for: frozenset[str] | Literal["any"] = "any"
     nodes: frozenset[str] | Literal["any"] = "any"
     may_be_zero: frozenset[str] = frozenset()
-    passes: Passes | None = None
+    passes: PassesOf | None = None
     per_prompt: bool = False
 
     @property
@@ -299,7 +299,7 @@ def method(
     nodes: frozenset[str] | Literal["any"] = "any",
     may_be_zero: frozenset[str] | set[str] = frozenset(),
     version: str | None = None,
-    passes: Passes | None = None,
+    passes: PassesOf | None = None,
     per_prompt: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""

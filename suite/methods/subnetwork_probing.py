@@ -23,8 +23,8 @@ from ._attribution import check_choices
 from ._masks import (
     GAMMA,
     ZETA,
-    Prompts,
     Seeds,
+    TrainingBatches,
     check_moved,
     circuit_of,
     hard_concrete,
@@ -131,7 +131,7 @@ def discover(
     graph, chance = model.graph, Seeds(seeds, model, masks=len(regularisations))
     n = graph.n_edges if level == "edge" else len(node_gates(graph))
     as_masks = to_matrix if level == "edge" else node_masks
-    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     share = (initial - GAMMA) / (ZETA - GAMMA)
     strengths = chance.every(regularisations)
     start = torch.full((len(strengths), n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)

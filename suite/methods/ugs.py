@@ -16,7 +16,7 @@ from ..intervention.optimal_constants import means, offsets
 from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ._masks import Loss, Prompts, Seeds, check_moved, circuit_of, to_matrix, train, uniform_gate
+from ._masks import Loss, Seeds, TrainingBatches, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .cost import Cost
 from .registry import method
 
@@ -94,7 +94,7 @@ def discover(
         )
     graph = model.graph
     chance = Seeds(seeds, model, masks=len(regularisations))
-    prompts = Prompts(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     strengths = chance.every(regularisations)
     start = torch.full((len(chance), graph.n_edges), initial, device=model.device, dtype=model.dtype)
     logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because their learning rates are
@@ -120,7 +120,7 @@ def discover(
 
 
 def regularised_loss(
-    prompts: Prompts,
+    prompts: TrainingBatches,
     logits: Sequence[Tensor],
     sampled: Callable[[Tensor], Tensor],
     strengths: Tensor,

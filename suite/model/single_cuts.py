@@ -19,7 +19,7 @@ from .graph import NodeGroup
 from .passes import spend
 from .transformer import Transformer
 
-Cut = tuple[int, int]
+SingleCut = tuple[int, int]
 """Writer and reader of an edge."""
 
 
@@ -41,7 +41,7 @@ class SingleCuts:
         """Of each writer, whether a cut edge carries anything else than it writes."""
 
     @torch.no_grad()
-    def outputs(self, group: NodeGroup, cuts: Sequence[Cut]) -> Tensor:
+    def outputs(self, group: NodeGroup, cuts: Sequence[SingleCut]) -> Tensor:
         """Logits [C, n_read, d_out] with each of some edges into a group's nodes cut alone.
 
         Args:

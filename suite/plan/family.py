@@ -12,10 +12,10 @@ from ..store.keys import key_of
 from . import names
 from .job import Job
 
-Family = tuple[Job, ...]
+SeedFamily = tuple[Job, ...]
 
 
-def families(jobs: Iterable[Job]) -> tuple[Family, ...]:
+def families(jobs: Iterable[Job]) -> tuple[SeedFamily, ...]:
     """The jobs in families, in the order of each family's first one."""
     found: dict[str, list[Job]] = {}
     for job in jobs:

@@ -76,8 +76,8 @@ OneOrMore = Annotated[
 ]
 """A tuple; a single value stands for a list of one."""
 
-Prompts = Annotated[int, Field(gt=0, strict=True)]
-Seeds = OneOrMore[Annotated[int, Field(ge=0, strict=True)]]
+_PromptCount = Annotated[int, Field(gt=0, strict=True)]
+_SeedList = OneOrMore[Annotated[int, Field(ge=0, strict=True)]]
 
 
 class MethodChoice(BaseModel):
@@ -89,7 +89,7 @@ class MethodChoice(BaseModel):
     """A registered method, a function of yours, `my_method.py:discover`, or an adapter, `external:MODULE:ADAPTER`."""
     preset: str | None = None
     """A named set of its parameters; the other keys are set after it."""
-    seed: Seeds | None = None
+    seed: _SeedList | None = None
     """Seeds of its own, where it draws by chance; those of the grid where left out."""
     called: Annotated[str, _that_is(names.own_name)] | None = None
     """What it is called in store and report; no registered method's name; its own name where left out."""
@@ -125,9 +125,9 @@ class Grid(BaseModel):
     """What methods optimise (`circuitmeter list objectives`); each task's own where left out."""
     model: OneOrMore[str] | None = None
     """For tasks that run on any model; one that is not here is reported as not run."""
-    seed: Seeds = (0,)
+    seed: _SeedList = (0,)
     """For methods and ablations that draw by chance; all others run once."""
-    prompts: Prompts | None = None
+    prompts: _PromptCount | None = None
     """The first of each task's, in the evaluation too; all where left out."""
 
 
@@ -218,7 +218,7 @@ class EvaluationChoice(BaseModel):
     """Which of the task's prompts; `test` where the task has it, else `train`, where left out."""
     batch_size: Annotated[int, Field(gt=0)] | None = None
     """Prompts at a time; made from the model's size where left out."""
-    prompts: Prompts | None = None
+    prompts: _PromptCount | None = None
     """The first of the split's; as many as the grid takes where left out."""
 
     def of(self, task: Task, prompts: int | None = None) -> Evaluation:

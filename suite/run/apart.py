@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, Undefined
 from ..json_model import plain
-from ..plan.family import Family
+from ..plan.family import SeedFamily
 from ..plan.subject import subject_of
 from ..process import call_apart, told
 from .cost import Spent
@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def discover_apart(
-    family: Family, on: Subject, device: str, spent: Spent, seconds: float | None
+    family: SeedFamily, on: Subject, device: str, spent: Spent, seconds: float | None
 ) -> tuple[Discovery, ...]:
     """What ``search.discover`` returns for a family, found in a process of its own.
 
@@ -65,7 +65,7 @@ def discover_apart(
     return tuple(found)
 
 
-def _search(family: Family, device: str) -> bytes:
+def _search(family: SeedFamily, device: str) -> bytes:
     """In the process: the search, and its answer or what went wrong as JSON and safetensors."""
     from safetensors.numpy import save
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..store.record import Cost
+from ..store.record import RecordedCost
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -30,14 +30,14 @@ class Spent:
     backward: float | None = None
     peak_memory_bytes: int | None = None
 
-    def share(self, n: int, total_seconds: float) -> Cost:
+    def share(self, n: int, total_seconds: float) -> RecordedCost:
         """One cell's share of what ``n`` cost together, ``total_seconds`` in all; the peak of memory is everyone's."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
         known["total_seconds"] = total_seconds
         if n > 1:
             known = {name: value if name == "peak_memory_bytes" else value / n for name, value in known.items()}
             known["shared_by"] = n
-        return Cost(**known)
+        return RecordedCost(**known)
 
 
 @contextmanager

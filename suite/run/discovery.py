@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
 from ..model.content import content_hash
 from ..plan import names
-from ..plan.family import Family
+from ..plan.family import SeedFamily
 from ..plan.subject import Subject, forget_subjects
 from ..process import Ended
 from ..users_line import raised
@@ -31,7 +31,7 @@ class Failed(MethodError):
         self.kind, self.trace = kind, trace
 
 
-def discover_here(family: Family, on: Subject, device: str, spent: Spent) -> tuple[Discovery, ...]:
+def discover_here(family: SeedFamily, on: Subject, device: str, spent: Spent) -> tuple[Discovery, ...]:
     """Runs the method of a family's jobs in this process. Arguments and errors as of ``search.discover``."""
     job, cell = family[0], family[0].cell
     method = names.callable_method(job.sources.method)

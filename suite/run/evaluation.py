@@ -16,7 +16,7 @@ from ..intervention.setting import Setting
 from ..json_model import plain
 from ..plan.job import Job
 from ..plan.subject import first
-from ..store.record import Cost, EvaluatedCircuit, EvaluationRecord, Failure, SettingRow
+from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
 from .environment import provenance
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def evaluate(
         split=evaluation.split,
         circuits=tuple(described),
         rows=tuple(rows),
-        cost=Cost(total_seconds=time.perf_counter() - start),
+        cost=RecordedCost(total_seconds=time.perf_counter() - start),
         provenance=provenance(device),
     )
 

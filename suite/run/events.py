@@ -9,7 +9,7 @@ from ..plan.job import Job
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
-    from ..store.record import Cost, EvaluationRecord, Record
+    from ..store.record import EvaluationRecord, Record, RecordedCost
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcome:
     peak_memory_bytes: int | None
 
     @classmethod
-    def of(cls, record: Record | EvaluationRecord, key: str | None = None, cost: Cost | None = None) -> Outcome:
+    def of(cls, record: Record | EvaluationRecord, key: str | None = None, cost: RecordedCost | None = None) -> Outcome:
         """How the result of this record ended; ``key`` and ``cost`` where they are not the record's own."""
         cost = cost or record.cost
         return cls(
@@ -49,7 +49,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Damaged:
+class SetAside:
     """A stored cell that is not what was written; it was moved to ``damaged/`` and will run again."""
 
     key: str
@@ -72,4 +72,4 @@ class Finished:
     outcome: Outcome
 
 
-Event = Planned | Damaged | Started | Finished
+Event = Planned | SetAside | Started | Finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import StoreError
-from ..plan.family import Family
+from ..plan.family import SeedFamily
 from ..plan.job import Job
 from ..store.record import EvaluationRecord, Record
 from ..store.store import Store
@@ -15,7 +15,7 @@ from .events import Outcome
 from .search import run_family
 
 
-def complete(family: Family, store: Store, device: str, seconds: float | None = None) -> Iterator[Outcome]:
+def complete(family: SeedFamily, store: Store, device: str, seconds: float | None = None) -> Iterator[Outcome]:
     """Brings a family's cells into the store, each with its evaluation where it is to have one: how each ended.
 
     Args:

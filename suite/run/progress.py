@@ -9,7 +9,7 @@ from typing import TextIO
 
 from ..plan.estimate import Estimator, spoken
 from ..plan.job import Job
-from .events import Damaged, Event, Finished, Planned, Started
+from .events import Event, Finished, Planned, SetAside, Started
 
 
 class Progress:
@@ -43,7 +43,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Shows what happened."""
         match event:
-            case Damaged(key, reason):
+            case SetAside(key, reason):
                 self._say(f"damaged: cell {key}: {reason}; kept in damaged/, and run again")
             case Planned():
                 self._begin(event)

@@ -20,7 +20,7 @@ from ..plan.plan import Plan, compare, expansion, select
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
 from . import executors
-from .events import Damaged, Event, Finished, Outcome, Planned
+from .events import Event, Finished, Outcome, Planned, SetAside
 from .search import run_cell
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def run(
     found = compare(spec.name, chosen, store, expanded.not_run)
     for key, reason in found.damaged.items():
         store.set_aside(key, reason)
-        tell(Damaged(key, reason))
+        tell(SetAside(key, reason))
     _note(store, spec, expanded, found)
     to_run = found.to_run(retry_failed=retry_failed)
     work = families(to_run)

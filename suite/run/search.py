@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from ..errors import CircuitMeterError
 from ..json_model import plain
 from ..plan import names
-from ..plan.family import Family
+from ..plan.family import SeedFamily
 from ..plan.job import Job
 from ..plan.subject import Subject, subject_of
 from ..process import told
-from ..store.record import Cell, CircuitRecovery, Cost, NativeCircuit, Record, Recovery, TrueSize, failure
+from ..store.record import Cell, CircuitRecovery, Record, RecordedCircuit, RecordedCost, Recovery, TrueSize, failure
 from .apart import discover_apart
 from .cost import Spent
 from .discovery import Failed, diagnosis, discover_here, tensors_of
@@ -44,7 +44,7 @@ def run_cell(job: Job, device: str = "cpu", seconds: float | None = None) -> tup
 
 
 def run_family(
-    family: Family, device: str = "cpu", seconds: float | None = None
+    family: SeedFamily, device: str = "cpu", seconds: float | None = None
 ) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
     """Measures the cells of a family, in its order: what ``run_cell`` returns for each, as soon as it is scored.
 
@@ -74,7 +74,7 @@ def run_family(
         except (Exception, SystemExit) as error:
             record, tensors = _failed(job.cell, error), {}
         total = (share.total_seconds or 0.0) + time.perf_counter() - start
-        cost = Cost(**share.as_json() | {"total_seconds": total}, parameters=plain(job.cost_only))
+        cost = RecordedCost(**share.as_json() | {"total_seconds": total}, parameters=plain(job.cost_only))
         yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
@@ -86,7 +86,7 @@ def _failed(cell: Cell, error: BaseException) -> Record:
 
 
 def discover(
-    family: Family,
+    family: SeedFamily,
     on: Subject,
     device: str = "cpu",
     spent: Spent | None = None,
@@ -119,7 +119,7 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
 
     truths = _truths(cell, on)
     circuits = [
-        NativeCircuit(
+        RecordedCircuit(
             label=plain(native.label),
             n_edges=native.circuit.n_edges,
             recovery={

@@ -27,7 +27,7 @@ ROUNDING = 1e-6
 """A change of this share of the scale, or a scale of this share of the scores, is rounding: kernels round otherwise for
 one circuit than for many at once, and otherwise on another processor."""
 
-Change = Callable[[Tensor], Tensor]
+_Change = Callable[[Tensor], Tensor]
 """Of circuits, bool [C, W, R]: how far each is from the given one, float [C]."""
 
 
@@ -88,7 +88,7 @@ def minimality(
     return (all_sets if circuit.n_edges <= ALL_SETS else greedily)(circuit, change, tolerance)
 
 
-def all_sets(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
+def all_sets(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
     """Tries every subset, the smallest first; of those of one size the one that changes least is kept."""
     where, evaluated = circuit.edges.nonzero(), 0
     for size in range(len(where) + 1):
@@ -103,7 +103,7 @@ def all_sets(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
     return _left(circuit, circuits[changes.argmin()], change, True, evaluated)
 
 
-def greedily(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
+def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
     """Edges go one after the other, those that change least alone first, as long as the change of all together stays
     within the tolerance; over and over, until no single one can go.
 
@@ -133,7 +133,7 @@ def greedily(circuit: Circuit, change: Change, tolerance: float) -> Minimality:
     return _left(circuit, kept, change, False, evaluated)
 
 
-def _left(circuit: Circuit, kept: Tensor, change: Change, largest: bool, evaluated: int) -> Minimality:
+def _left(circuit: Circuit, kept: Tensor, change: _Change, largest: bool, evaluated: int) -> Minimality:
     removed = circuit.graph.named(circuit.edges & ~kept)
     share = len(removed) / circuit.n_edges if circuit.n_edges else 0.0
     changed = float(change(kept[None])[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..json_model import File, Values
-from .record import Cell, Cost, Device, NativeCircuit, Provenance, Record, Recovery, TrueSize
+from .record import Cell, Device, Provenance, Record, RecordedCircuit, RecordedCost, Recovery, TrueSize
 
 
 class Record1(File):
@@ -19,7 +19,7 @@ class Record1(File):
     kind: str | None
     n_edges: int | None
     recovery: dict[str, Recovery]
-    circuits: tuple[NativeCircuit, ...]
+    circuits: tuple[RecordedCircuit, ...]
     circuit_at_true_size: TrueSize | None
     diagnostics: Values
     cost: Values
@@ -28,10 +28,10 @@ class Record1(File):
 
 def renewed(old: Record1) -> Record:
     """A record of format 1 as one of today's. Raises ValueError (pydantic's) when it is not consistent."""
-    measured: dict[str, Any] = {name: old.cost[name] for name in Cost.model_fields if name in old.cost}
-    parameters = {name: value for name, value in old.cost.items() if name not in Cost.model_fields}
+    measured: dict[str, Any] = {name: old.cost[name] for name in RecordedCost.model_fields if name in old.cost}
+    parameters = {name: value for name, value in old.cost.items() if name not in RecordedCost.model_fields}
     same = {name: getattr(old, name) for name in Record1.model_fields if name not in ("format", "cost", "provenance")}
-    return Record(**same, cost=Cost(**measured, parameters=parameters), provenance=_provenance(old.provenance))
+    return Record(**same, cost=RecordedCost(**measured, parameters=parameters), provenance=_provenance(old.provenance))
 
 
 def _provenance(old: Values) -> Provenance:

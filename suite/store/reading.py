@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RECORD, SCORES, SUMS = "record.json", "scores.safetensors", "SHA256SUMS"
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
 class Damaged(StoreError):
@@ -161,7 +161,7 @@ class StoreReader:
             raise Damaged(f"{path} is not what was written: its name is not the hash of its content")
         return contents
 
-    def _undamaged(self, keys: list[str], read: Callable[[str], Value]) -> Iterator[Value]:
+    def _undamaged(self, keys: list[str], read: Callable[[str], _Value]) -> Iterator[_Value]:
         for key in keys:
             try:
                 yield read(key)
@@ -310,7 +310,7 @@ def digest(contents: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(contents, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _typed(kind: type[Value], contents: Mapping[str, Any], path: str) -> Value:
+def _typed(kind: type[_Value], contents: Mapping[str, Any], path: str) -> _Value:
     try:
         return kind(**contents)
     except ValidationError as error:

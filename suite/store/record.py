@@ -22,14 +22,14 @@ Failure = Literal["undefined", "error", "nan", "memory", "timeout", "killed"]
 FAILURES: tuple[str, ...] = ("undefined", "error", "nan", "memory", "timeout", "killed")
 
 
-Key = Annotated[str, "16 hex digits: the hash of an identity"]
+ResultKey = Annotated[str, "16 hex digits: the hash of an identity"]
 
 
 class Identity(Kept):
     """Everything that changes a number of a result, and nothing else."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ResultKey:
         """The result's key."""
         return key_of(self.as_json())
 
@@ -113,7 +113,7 @@ class CircuitRecovery(Kept):
     exact: Number = None
 
 
-class NativeCircuit(Kept):
+class RecordedCircuit(Kept):
     """A circuit that the method itself returned: its label (a threshold, a target), edges, and recovery by truth."""
 
     label: Values
@@ -129,7 +129,7 @@ class TrueSize(Kept):
     objective: Number
 
 
-class Cost(Kept):
+class RecordedCost(Kept):
     """What a cell or an evaluation cost.
 
     seconds: of the search. total_seconds: from loading to scoring. forward, backward: plain passes over one example.
@@ -163,7 +163,7 @@ class Provenance(Kept):
     threads: int | None = None
     deterministic_algorithms: bool | None = None
     cublas_workspace_config: str | None = None
-    environment: Key | None = None
+    environment: ResultKey | None = None
     finished: str | None = None
 
 
@@ -212,19 +212,19 @@ class Environment(Kept):
     packages: dict[str, str]
 
     @property
-    def hash(self) -> Key:
+    def hash(self) -> ResultKey:
         """The environment's name, by which records know it."""
         return json_hash(self.as_json())
 
 
-class Outcome(File):
+class ResultFile(File):
     """What records and evaluations share: a key, how it ended, what it cost and what it was made with."""
 
-    key: Key
+    key: ResultKey
     status: Literal["done", "failed"]
     kind: Failure | None
     reason: str | None
-    cost: Cost = Cost()
+    cost: RecordedCost = RecordedCost()
     provenance: Provenance = Provenance()
 
     @property
@@ -239,7 +239,7 @@ class Outcome(File):
         return self
 
 
-class Record(Outcome):
+class Record(ResultFile):
     """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), the
     method's own circuits, and what the method says of its search."""
 
@@ -247,7 +247,7 @@ class Record(Outcome):
     identity: Cell
     n_edges: int | None
     recovery: dict[str, Recovery] = {}
-    circuits: tuple[NativeCircuit, ...] = ()
+    circuits: tuple[RecordedCircuit, ...] = ()
     circuit_at_true_size: TrueSize | None = None
     diagnostics: Values = {}
 
@@ -269,7 +269,7 @@ class EvaluationIdentity(Identity):
     """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes."""
 
     evaluation_version: int
-    cell: Key
+    cell: ResultKey
     data: str
     settings: tuple[str, ...]
     sizes: tuple[int | float | str, ...]
@@ -306,7 +306,7 @@ class SettingRow(Kept):
     by_template: dict[str, tuple[Number, ...]] = {}
 
 
-class EvaluationRecord(Outcome):
+class EvaluationRecord(ResultFile):
     """The record of an evaluation of a cell's circuits."""
 
     format: Literal[1] = 1
@@ -341,8 +341,8 @@ class Benchmark(File):
 
     format: Literal[1] = 1
     spec: Values = {}
-    cells: tuple[Key, ...]
-    evaluations: dict[Key, Key] = {}
+    cells: tuple[ResultKey, ...]
+    evaluations: dict[ResultKey, ResultKey] = {}
     not_run: tuple[ModelNotRun, ...] = ()
 
     def with_cells_of(self, other: Benchmark) -> Benchmark:
@@ -359,7 +359,7 @@ class StoreFile(File):
 
 
 def failure(
-    identity: Cell, kind: str, reason: str, *, cost: Cost | None = None, provenance: Provenance | None = None,
+    identity: Cell, kind: str, reason: str, *, cost: RecordedCost | None = None, provenance: Provenance | None = None,
     diagnostics: Mapping | None = None,
 ) -> Record:  # fmt: skip
     """The record of a cell that gave no scores: a failure is a result too.
@@ -376,7 +376,7 @@ def failure(
         kind=cast(Failure, kind),  # the model checks it
         reason=one_line(reason),
         n_edges=None,
-        cost=cost or Cost(),
+        cost=cost or RecordedCost(),
         provenance=provenance or Provenance(),
         diagnostics=plain(diagnostics or {}),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
-    from ...reports.reproduction.entries import Card, Part
+    from ...reports.reproduction.entries import Card, PaperPart
     from ...reports.reproduction.manifest import Manifest
     from ..plan.spec import Spec
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed or not all(item.explained for item in judged) else 0
 
 
-def _spec(kind: type[Spec], manifest: Manifest, part: Part, model: str | None) -> Spec | None:
+def _spec(kind: type[Spec], manifest: Manifest, part: PaperPart, model: str | None) -> Spec | None:
     """The benchmark of a part; None for one that needs a language model where none is given."""
     if part.model and model is None:
         return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..methods import Method
     from ..plan.subject import Subject
     from ..scoring.structure.stability import Stability
-    from ..scoring.structure.stability_card import Change, MethodStability, PairOfMethods, PromptByPrompt
+    from ..scoring.structure.stability_card import CircuitChange, MethodStability, PairOfMethods, PromptByPrompt
 
 ALWAYS, NEVER = 0.95, 0.05
 """An edge in at least this share of circuits is said to be in always; in at most the other, never."""
@@ -43,13 +43,13 @@ def method_stability(
     """
     from ..json_model import plain
     from ..scoring.structure.stability import stability
-    from ..scoring.structure.stability_card import Change, MethodStability
+    from ..scoring.structure.stability_card import CircuitChange, MethodStability
 
     sizes, main = size
     resamples, runs, seed = amounts
     by_prompt, whole = _scores(on, method, parameters, search, over, seed)
     truth = on.reference(search[0])
-    changes: dict[str, Change] = {}
+    changes: dict[str, CircuitChange] = {}
     kept = None
     for what in over:
         try:
@@ -58,7 +58,7 @@ def method_stability(
             else:
                 variants, counts = _rerun(on, method, parameters, search, what, runs, seed), None
         except CircuitMeterError as error:
-            changes[what] = Change(undefined=str(error))
+            changes[what] = CircuitChange(undefined=str(error))
             continue
         found = stability(variants, whole, sizes, counts)
         kept = (found, counts) if what == "prompts" else kept
@@ -144,9 +144,9 @@ def _rerun(
     return np.stack(found)
 
 
-def _change(found: Stability, on: Subject, main: int, truth: Reference | None) -> Change:
+def _change(found: Stability, on: Subject, main: int, truth: Reference | None) -> CircuitChange:
     """The numbers by size, how often each edge is in the circuit of the card's size, and how well that recovers."""
-    from ..scoring.structure.stability_card import AtSize, Change
+    from ..scoring.structure.stability_card import AtSize, CircuitChange
 
     names = on.model.graph.named(on.model.graph.exists)
     curves = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank")
@@ -162,7 +162,7 @@ def _change(found: Stability, on: Subject, main: int, truth: Reference | None) -
         points.append(point)
     at = found.inclusion[found.sizes.tolist().index(main)]
     order = np.argsort(-at, kind="stable")
-    return Change(
+    return CircuitChange(
         points=tuple(points),
         inclusion={names[e]: float(at[e]) for e in order if at[e] > 0},
         **({} if truth is None else _recovery_of_inclusion(on, at, truth)),

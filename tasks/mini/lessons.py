@@ -12,7 +12,7 @@ from ..pack import padded
 from ..prompt import Prompt
 from ..tokenizer import Tokenizer
 from .practice import PRACTICE, Practice, practise
-from .recipe import Course, Recipe
+from .recipe import Course, MiniRecipe
 from .report import ROWS
 
 
@@ -49,7 +49,7 @@ class Class:
     shares: Tensor
 
 
-def prepare(course: Course, recipe: Recipe, tokenizer: Tokenizer, seed: int) -> Class:
+def prepare(course: Course, recipe: MiniRecipe, tokenizer: Tokenizer, seed: int) -> Class:
     """Writes a course's training prompts and groups them by length, but for those that are practised."""
     from ... import tasks
 

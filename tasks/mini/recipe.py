@@ -48,7 +48,7 @@ class Drill:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MiniRecipe:
     """A training.
 
     Args:
@@ -92,8 +92,8 @@ _SIX = (
     Course("successor"),
 )
 RECIPES = {
-    "six": Recipe(_SIX, n_layers=2, n_heads=4, d_model=64, steps=4000),
-    "eight": Recipe(
+    "six": MiniRecipe(_SIX, n_layers=2, n_heads=4, d_model=64, steps=4000),
+    "eight": MiniRecipe(
         (
             *(
                 Course(c.task, {"ioi@flip": 3, "greater-than": 1.5, "sva": 1}.get(c.task, 0.5), c.nearest, c.beginners)

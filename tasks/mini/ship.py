@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel
 
 from ..tokenizer import Tokenizer
 from . import WEIGHTS, manifest, vocabulary
-from .recipe import Recipe
+from .recipe import MiniRecipe
 from .report import accuracies, examination
 from .shipped import ShippedModel
 from .train import CHECKPOINT
@@ -27,7 +27,7 @@ def ship(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
     """Copies the files that ``transformers`` opens and writes the model's entry of the manifest; returns the entry."""
     with safe_open(folder / CHECKPOINT, "pt") as file:
         about = file.metadata()
-    recipe = TypeAdapter(Recipe).validate_json(about["recipe"])
+    recipe = TypeAdapter(MiniRecipe).validate_json(about["recipe"])
     (into / name).mkdir(parents=True, exist_ok=True)
     for file in FILES:
         shutil.copyfile(folder / file, into / name / file)

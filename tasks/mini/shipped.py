@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...suite.json_model import Kept
-from .recipe import Recipe
+from .recipe import MiniRecipe
 
 
 class ShippedModel(Kept):
@@ -16,6 +16,6 @@ class ShippedModel(Kept):
     seed: int
     steps: int
     parameters: int
-    recipe: Recipe
+    recipe: MiniRecipe
     accuracy: dict[str, dict[str, float]]
     files: dict[str, str]

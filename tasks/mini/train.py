@@ -26,7 +26,7 @@ from ...suite.errors import ModelError
 from ..tokenizer import Tokenizer
 from . import vocabulary
 from .lessons import Class, generator, prepare
-from .recipe import RECIPES, Recipe
+from .recipe import RECIPES, MiniRecipe
 from .report import accuracies, examination
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Training:
         tokenizer: the mini models'.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: MiniRecipe, seed: int, tokenizer: Tokenizer) -> None:
         self.recipe, self.seed, self.tokenizer, self.step = recipe, seed, tokenizer, 0
         self.model = _initial(recipe, seed, len(tokenizer.source))
         self.optimizer = torch.optim.AdamW(
@@ -119,12 +119,12 @@ class Training:
                     }
 
 
-def drilled(step: int, recipe: Recipe) -> bool:
+def drilled(step: int, recipe: MiniRecipe) -> bool:
     """Whether a step is one of the recipe's drill."""
     return recipe.drill is not None and recipe.drill.start <= step < recipe.drill.end
 
 
-def rate(step: int, recipe: Recipe) -> float:
+def rate(step: int, recipe: MiniRecipe) -> float:
     """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``; more in a drill."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
@@ -133,7 +133,7 @@ def rate(step: int, recipe: Recipe) -> float:
     return share * (recipe.drill.rate if drilled(step, recipe) else 1.0)
 
 
-def _initial(recipe: Recipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:
+def _initial(recipe: MiniRecipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
@@ -153,7 +153,7 @@ def _initial(recipe: Recipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
-def train(recipe: Recipe, seed: int, out: Path, tell=lambda line: None) -> Training:
+def train(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None) -> Training:
     """Trains until every task is learnt or the steps are used up; writes checkpoints, and the model at the end.
 
     Args:

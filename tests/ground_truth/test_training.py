@@ -16,7 +16,7 @@ from circuitmeter.ground_truth.trained.progress import worst
 from circuitmeter.ground_truth.trained.recipe import RECIPES
 from circuitmeter.ground_truth.trained.student import Students, initial
 from circuitmeter.ground_truth.trained.teacher import mistake, prepare
-from circuitmeter.ground_truth.trained.train import CHECKPOINT, Training, train
+from circuitmeter.ground_truth.trained.train import CHECKPOINT, EnsembleTraining, train
 from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.model.transformer import Config, Transformer
 
@@ -66,7 +66,10 @@ def test_the_training_pass_is_the_engine_s(norm, causal):
 
 def test_models_learn_by_themselves():
     """Gradients of one model do not depend on which others are trained with it."""
-    together, alone = Training(replace(TINY, attempts=1), [0, 1]), Training(replace(TINY, attempts=1), [1])
+    together, alone = (
+        EnsembleTraining(replace(TINY, attempts=1), [0, 1]),
+        EnsembleTraining(replace(TINY, attempts=1), [1]),
+    )
     together.train_to(3)
     alone.train_to(3)
     for name, weight in alone.students.parameters.items():
@@ -89,7 +92,7 @@ def test_targets_are_the_compiled_model_s_under_the_same_cut():
 def test_node_strict_cuts_are_of_whole_nodes():
     recipe = replace(RECIPES["detect_ab"], strict="node")
     lesson = prepare(recipe)
-    graph = Training(replace(recipe, attempts=1), [0]).students.graph
+    graph = EnsembleTraining(replace(recipe, attempts=1), [0]).students.graph
     cuts = draw(recipe, lesson, graph, 40, torch.Generator().manual_seed(1))
     cut = (cuts.student == 0).all(2)
     assert (cut.sum(1) == 1).all() and torch.equal((cuts.student == 0).any(2), cut)
@@ -102,7 +105,7 @@ def test_node_strict_cuts_are_of_whole_nodes():
 @pytest.mark.parametrize("stop", [2, 4])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, stop):
     whole = train(TINY, [0, 1], tmp_path / "whole")
-    interrupted = Training(TINY, [0, 1])
+    interrupted = EnsembleTraining(TINY, [0, 1])
     while interrupted.step < stop:  # killed after a checkpoint: with one attempt a seed left, or before
         interrupted.train_to(interrupted.step + TINY.check_every)
         interrupted.check()
@@ -119,7 +122,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, stop):
 
 
 def test_seeds_differ_and_the_best_weights_are_kept():
-    training = Training(TINY, [3, 4])
+    training = EnsembleTraining(TINY, [3, 4])
     first = initial(training.config, [3000, 3001, 4000, 4001])
     assert all(torch.equal(first[name], weight) for name, weight in training.students.parameters.items())
     training.train_to(2)

@@ -9,7 +9,7 @@ from synthetic import make_store
 
 from circuitmeter.reports.chapters import chapter as registry
 from circuitmeter.reports.chapters.chapter import CHAPTERS, Chapter, Plot, chapters
-from circuitmeter.reports.page.table import Cell, Table
+from circuitmeter.reports.page.table import Table, TableCell
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite import registry as of_suite
 from circuitmeter.suite.errors import SpecError
@@ -27,7 +27,7 @@ class Weather(Chapter):
 
     def tables(self, results):
         full = pd.DataFrame({"degrees": [21.55]})
-        rows = ((Cell("21.6", 21.55),),)
+        rows = ((TableCell("21.6", 21.55),),)
         return Table("weather", "Degrees", "of Celsius", ("Degrees",), (True,), rows, full), Table(
             "empty", "Nothing", "", ("Nothing",), (True,)
         )

@@ -8,7 +8,7 @@ from synthetic import identity, make_store, record_of, write_evaluation
 
 from circuitmeter.ground_truth import manual
 from circuitmeter.reports.read.results import read, within
-from circuitmeter.reports.reproduction.entries import Measured, TableName
+from circuitmeter.reports.reproduction.entries import FromTable, TableName
 from circuitmeter.reports.reproduction.measured import MANUAL, OVERLAP_SHARES, Tables
 from circuitmeter.suite.store.record import Benchmark
 from circuitmeter.suite.store.store import Store
@@ -81,7 +81,7 @@ def test_a_published_circuit_is_found_by_scores_that_are_it_and_only_on_its_grap
     assert first["precision"].tolist() == [1.0]
     nodes = tables.rows("manual", {"panel": "ioi, node", "n": 199})
     assert nodes["recall"].tolist() == [round(26 * nodes["recall"].item()) / 26]  # heads alone
-    asked = Measured(table="manual", where={"panel": "ioi, edge", "n": 199}, column="recall")
+    asked = FromTable(table="manual", where={"panel": "ioi, edge", "n": 199}, column="recall")
     assert 0.5 < tables.number(asked) <= 199 / int(truth.core.sum())
 
 
@@ -138,7 +138,7 @@ def test_what_a_method_reports_of_itself_is_a_row_a_part(store):
     report = {"weights": {"accuracy": 0.9, "kl": 0.1}, "edges": {"accuracy": 0.8, "kl": 0.2}}
     done(store, scores_of(range(20)), method="discogp", diagnostics={"report": report})
     tables = Tables(read(store.path))
-    asked = Measured(table="reports", where={"of": "edges"}, column="accuracy")
+    asked = FromTable(table="reports", where={"of": "edges"}, column="accuracy")
     assert tables.number(asked) == 0.8 and tables.number(asked.model_copy(update={"where": {"of": "both"}})) is None
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from circuitmeter.reports.card.words import share, with_interval
 from circuitmeter.reports.page import markup, table
-from circuitmeter.reports.page.table import MINUS, MISSING, Cell, Table, number_cell
+from circuitmeter.reports.page.table import MINUS, MISSING, Table, TableCell, number_cell
 from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
 from circuitmeter.suite.verbs.output import print_table
 
@@ -24,7 +24,7 @@ def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere
     assert share(FactorShare(factor="f", levels=2, first=0.9999), "first") == table.percent(0.9999) == ">99 %"
     print_table(["a", "b"], [[-0.5, None], [-0.5, float("nan")]])
     assert capsys.readouterr().out.splitlines()[1:] == [f"{HALF}  {MISSING}"] * 2
-    cells = (number_cell(table.number(-0.5), -0.5), Cell(MISSING))
+    cells = (number_cell(table.number(-0.5), -0.5), TableCell(MISSING))
     shown = Table("t", "T", "c", ("a", "b"), (True, True), (cells,))
     assert f"| {HALF} | {MISSING} |" in markup.markdown(shown)
     assert r"$-$0.50 & -- \\" in markup.latex(shown)

@@ -9,7 +9,7 @@ from circuitmeter.reports.chapters.provenance import benchmarks, environments
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.chapters.tests import comparisons
 from circuitmeter.reports.page import markup
-from circuitmeter.reports.page.table import Cell, Table
+from circuitmeter.reports.page.table import Table, TableCell
 from circuitmeter.reports.read import tables
 from circuitmeter.reports.read.ranking import best_of, bold
 from circuitmeter.suite.store.record import Benchmark
@@ -70,7 +70,12 @@ def test_leaderboard_shows_undefined_numbers_as_dashes():
 
 def test_latex_is_booktabs_with_escapes():
     table = Table(
-        "t", "A & B", "50 %", ("a_b", "n"), (False, True), ((Cell("x_1 <y> \\z", "x"), Cell("0.5", 0.5, True)),)
+        "t",
+        "A & B",
+        "50 %",
+        ("a_b", "n"),
+        (False, True),
+        ((TableCell("x_1 <y> \\z", "x"), TableCell("0.5", 0.5, True)),),
     )
     text = markup.latex(table)
     assert r"\toprule" in text and r"\begin{tabular}{lr}" in text and r"A \& B. 50 \%" in text
@@ -78,7 +83,7 @@ def test_latex_is_booktabs_with_escapes():
 
 
 def test_markdown_escapes_pipes_and_tags():
-    table = Table("t", "T", "c", ("a", "b"), (False, True), ((Cell("x|<script>"), Cell("1", 1.0, True)),))
+    table = Table("t", "T", "c", ("a", "b"), (False, True), ((TableCell("x|<script>"), TableCell("1", 1.0, True)),))
     assert "| x\\|&lt;script> | **1** |" in markup.markdown(table)
 
 

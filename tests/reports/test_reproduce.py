@@ -13,7 +13,7 @@ from circuitmeter.reports.draw.panels import has_bands
 from circuitmeter.reports.read.curves import curve_tables
 from circuitmeter.reports.read.results import read
 from circuitmeter.reports.reproduction import manifest as manifests
-from circuitmeter.reports.reproduction.entries import Measured, Part, Value
+from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
 from circuitmeter.reports.reproduction.judge import counted, judge, verdict_frame
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.reports.reproduction.measured import Tables
@@ -139,7 +139,7 @@ def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path)
 def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(small_store):
     results = read(small_store.path)
     small_store.write_benchmark("some2024-tracr", Benchmark(cells=[record.key for record in results.records]))
-    part = Part(name="tracr", benchmark={})
+    part = PaperPart(name="tracr", benchmark={})
     shown = [{"part": "tracr", "figures": ["roc"], "caption": "The paper's truth is another."}]
     caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read(small_store.path)))[0].caption
     assert "judged by the truth of the ablation it was run with" in caption
@@ -257,7 +257,9 @@ def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path
     results = read(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
     where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
-    value = Value(name="v", reported=row["auroc"], measured=Measured(table="recovery", where=where, column="auroc"))
+    value = ReportedValue(
+        name="v", reported=row["auroc"], measured=FromTable(table="recovery", where=where, column="auroc")
+    )
     made = paper(value, comparison=[compared(value, unlike="it is another area")])
     (found,) = judge(made, Tables(results))
     assert (found.verdict, found.because, found.ours) == ("not comparable", "it is another area", row["auroc"])
@@ -275,10 +277,10 @@ def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
     results = read(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
     where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
-    cells = Measured(table="recovery", where=where, column="auroc")
+    cells = FromTable(table="recovery", where=where, column="auroc")
 
     def verdict(reported, because=None):
-        value = Value(name="v", reported=reported, tolerance=0.01, measured=cells)
+        value = ReportedValue(name="v", reported=reported, tolerance=0.01, measured=cells)
         note = [{"values": "v", "because": because}] if because else []
         return judge(paper(value, note=note), Tables(results))[0]
 
@@ -293,12 +295,12 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
     task, model = (getattr(results.records[0].identity, name) for name in ("task", "model"))
     value = {"name": "v", "reported": 0.5, "part": "language"}
     where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
-    value["measured"] = Measured(table="evaluated", where=where, column="faithfulness")
-    part = [Part(name="language", model="gpt2", benchmark={})]
+    value["measured"] = FromTable(table="evaluated", where=where, column="faithfulness")
+    part = [PaperPart(name="language", model="gpt2", benchmark={})]
     (found,) = judge(paper(value, part=part), Tables(results), model)
     assert found.verdict == "other model" and found.ours is not None and "gpt2" in found.because
     assert judge(paper(value, part=part), Tables(results), "gpt2")[0].verdict == "not run"  # nothing there is of gpt2
-    own = [Part(name="language", model=model, benchmark={})]
+    own = [PaperPart(name="language", model=model, benchmark={})]
     assert judge(paper(value, part=own), Tables(results), model)[0].verdict in ("reproduced", "differs")
     (missing,) = judge(paper(value, part=part), None)
     assert missing.verdict == "not run" and "--model" in missing.because
@@ -308,32 +310,32 @@ def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
     results = read(small_store.path)
     task = results.records[0].identity.task
     where = {"task": task, "method": "eap", "ablation": "patch", "truth_ablation": "zero"}
-    asked = Measured(table="recovery", where=where, column="true_size")
-    (found,) = judge(paper(Value(name="v", reported=6.0, measured=asked)), Tables(results))
+    asked = FromTable(table="recovery", where=where, column="true_size")
+    (found,) = judge(paper(ReportedValue(name="v", reported=6.0, measured=asked)), Tables(results))
     assert found.verdict == "reproduced"  # zero's truth has six edges and patch's three
     none = asked.model_copy(update={"where": {**where, "steps": 3}})
-    assert judge(paper(Value(name="v", reported=6.0, measured=none)), Tables(results))[0].verdict == "not run"
+    assert judge(paper(ReportedValue(name="v", reported=6.0, measured=none)), Tables(results))[0].verdict == "not run"
 
 
 def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     store = make_store(tmp_path / "s", programs=1, methods=("acdc",), ablations=("patch",), failures=False)
     results = read(store.path)
     where = {"task": "tracr/program0", "method": "acdc", "ablation": "patch"}
-    cells = Measured(table="circuits", where=where, column="precision", statistic="max")
-    (found,) = judge(paper(Value(name="v", reported=1.0, measured=cells)), Tables(results))
+    cells = FromTable(table="circuits", where=where, column="precision", statistic="max")
+    (found,) = judge(paper(ReportedValue(name="v", reported=1.0, measured=cells)), Tables(results))
     precisions = [circuit.recovery["patch"].precision for circuit in results.records[0].circuits]
     assert found.ours == max(precisions) and len(set(precisions)) == 2
 
 
 def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_only):
     where = {"task": "tracr/program0", "method": "eap", "ablation": "patch", "own": True}
-    cells = Measured(table="recovery", where=where, column="auroc")
+    cells = FromTable(table="recovery", where=where, column="auroc")
     same, source = {"group": "g", "series": "eap", "reported": 0.5}, "Table 3, the second of its five rows"
-    values = [Value(name="a", row="r", tolerance=1, measured=cells, source=source, **same)]
-    values.append(Value(name="<script>alert(1)</script>", row="s", **same))
+    values = [ReportedValue(name="a", row="r", tolerance=1, measured=cells, source=source, **same)]
+    values.append(ReportedValue(name="<script>alert(1)</script>", row="s", **same))
     drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
-    made = paper(*values, part=[Part(name="language", model="gpt2", benchmark={})], figure=[drawing])
+    made = paper(*values, part=[PaperPart(name="language", model="gpt2", benchmark={})], figure=[drawing])
     small_store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in small_store.records()]))
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")

@@ -15,12 +15,14 @@ from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer, na
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.tasks import mini
 from circuitmeter.tasks.mini import vocabulary
-from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, Recipe
+from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, MiniRecipe
 from circuitmeter.tasks.mini.ship import ship
 from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate, train
 
 SIX, EIGHT = ([course.task for course in RECIPES[name].courses] for name in ("six", "eight"))
-TINY = Recipe((Course("successor"), Course("country-capital")), 1, 2, 8, steps=12, check_every=4, pool=60, enough=2.0)
+TINY = MiniRecipe(
+    (Course("successor"), Course("country-capital")), 1, 2, 8, steps=12, check_every=4, pool=60, enough=2.0
+)
 
 
 def test_the_shipped_models_are_listed_and_small():

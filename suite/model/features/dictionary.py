@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 
-Activation = Literal["relu", "jumprelu", "topk", "gated", "identity"]
+FeatureActivation = Literal["relu", "jumprelu", "topk", "gated", "identity"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class FeatureDictionary:
     b_enc: Tensor
     W_dec: Tensor
     b_dec: Tensor
-    activation: Activation = "relu"
+    activation: FeatureActivation = "relu"
     threshold: Tensor | None = None
     k: int = 0
     centred: bool = False
@@ -53,10 +53,9 @@ class FeatureDictionary:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.activation not in get_args(Activation):
-            raise ModelError(
-                f"a dictionary with the activation {self.activation!r}; known are {', '.join(get_args(Activation))}."
-            )
+        if self.activation not in get_args(FeatureActivation):
+            known = ", ".join(get_args(FeatureActivation))
+            raise ModelError(f"a dictionary with the activation {self.activation!r}; known are {known}.")
         if self.W_enc.ndim != 2 or self.W_dec.ndim != 2:
             raise ModelError("a dictionary's encoder is a matrix [d_in, features] and its decoder [features, d_out].")
         features, width = self.W_dec.shape

@@ -127,7 +127,7 @@ def _of_pattern(values: Mapping[str, Any], module: str, otherwise: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class LoraAdapter:
     """A LoRA adapter that was read and is whole.
 
     Args:
@@ -199,7 +199,7 @@ class Adapter:
 _ANOTHER = "the adapter was trained on another model, or its two files are of two adapters."
 
 
-def read_adapter(folder: str | Path) -> Adapter:
+def read_adapter(folder: str | Path) -> LoraAdapter:
     """The adapter in a folder, checked as far as can be without its model; no weight is read yet.
 
     Raises:
@@ -233,7 +233,7 @@ def read_adapter(folder: str | Path) -> Adapter:
             raise ModelError(
                 f"{folder}: {shown(module, 160)} has weights, and target_modules do not name it; {_ANOTHER}"
             )
-    return Adapter(folder, config, names, shapes)
+    return LoraAdapter(folder, config, names, shapes)
 
 
 def _transposed(module: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from ..graph import InputNodes
 from ..transformer import Transformer
 from . import folder as folders
 from . import gguf_file, hub
-from .adapter import Adapter, read_adapter
+from .adapter import LoraAdapter, read_adapter
 
 
 def load_model(
@@ -106,7 +106,7 @@ def load_outline(
 
 
 def _ground_truth(
-    name: str | Path, lora: Adapter | None, inputs: InputNodes | None, device: torch.device, dtype: torch.dtype
+    name: str | Path, lora: LoraAdapter | None, inputs: InputNodes | None, device: torch.device, dtype: torch.dtype
 ) -> Transformer:
     if lora is not None:
         raise ModelError(f"{name} is a ground truth, and what is certified of it holds without {lora.folder} only.")
@@ -116,7 +116,7 @@ def _ground_truth(
     return model
 
 
-def _config(folder: Path, lora: Adapter | None) -> dict[str, Any]:
+def _config(folder: Path, lora: LoraAdapter | None) -> dict[str, Any]:
     """The content of a folder's config.json, of a kind that can be converted, with the adapter that is asked for."""
     from ..convert import CONVERTERS
     from ..convert.transformer_lens import is_transformer_lens

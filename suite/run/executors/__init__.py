@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ...errors import SpecError
 from ...model.device import resolve
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...registry import Registry
 from ...store.store import Store
 from ..events import Finished, Started
@@ -32,7 +32,7 @@ class Execute(Protocol):
 
     def __call__(
         self,
-        families: Sequence[Family],
+        families: Sequence[SeedFamily],
         *,
         store: Store,
         devices: Sequence[str],

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...store.store import Store
 from ..events import Finished, Started
 from .worker import Worker, wait_for_news
 
 
 def execute(
-    families: Sequence[Family],
+    families: Sequence[SeedFamily],
     *,
     store: Store,
     devices: Sequence[str],

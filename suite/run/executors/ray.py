@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...store.record import Environment, EvaluationRecord, Record, failure
 from ...store.store import Store
@@ -42,7 +42,7 @@ class _Order:
         known: key -> (record as JSON, tensors as safetensors) of cells that only lack their evaluation.
     """
 
-    family: Family
+    family: SeedFamily
     store: str
     mark: str
     device: str
@@ -51,7 +51,7 @@ class _Order:
 
 
 def execute(
-    families: Sequence[Family],
+    families: Sequence[SeedFamily],
     *,
     store: Store,
     devices: Sequence[str],
@@ -126,7 +126,7 @@ def _connect(address: str | None, workers: int) -> Any:
     return ray
 
 
-def _known(family: Family, store: Store) -> dict[str, tuple[str, bytes]]:
+def _known(family: SeedFamily, store: Store) -> dict[str, tuple[str, bytes]]:
     """The jobs of a family that are searched already."""
     from safetensors.numpy import save
 
@@ -199,7 +199,7 @@ def _put(store: Store, cells: Mapping[str, tuple[str, bytes]]) -> None:
         store.write(Record(**json.loads(record)), load(tensors))
 
 
-def _finished(ray: Any, reference: Any, family: Family, store: Store) -> Generator[Finished, None, None]:
+def _finished(ray: Any, reference: Any, family: SeedFamily, store: Store) -> Generator[Finished, None, None]:
     """What a task came to, with everything of it in the store."""
     try:
         answers = ray.get(reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from os import getpid
 
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...store.store import Store
 from ..environment import deterministic
 from ..events import Finished, Started
@@ -17,7 +17,7 @@ from ..family_work import complete
 
 
 def execute(
-    families: Sequence[Family],
+    families: Sequence[SeedFamily],
     *,
     store: Store,
     devices: Sequence[str],

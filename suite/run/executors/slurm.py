@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SpecError
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...store.record import failure
 from ...store.store import Store
@@ -27,7 +27,7 @@ _SLACK_MINUTES = 10  # for a job to start and to write what it has
 
 
 def execute(
-    families: Sequence[Family],
+    families: Sequence[SeedFamily],
     *,
     store: Store,
     devices: Sequence[str],
@@ -86,11 +86,11 @@ def _executor(folder: Path, device: str, timeout_seconds: float | None, cells: i
     return executor
 
 
-def _cells(share: Sequence[Family]) -> int:
+def _cells(share: Sequence[SeedFamily]) -> int:
     return sum(len(family) for family in share)
 
 
-def _run_share(families: Sequence[Family], store: str, device: str, timeout_seconds: float | None) -> int:
+def _run_share(families: Sequence[SeedFamily], store: str, device: str, timeout_seconds: float | None) -> int:
     """In a job: its families, one after another, on one worker process."""
     events = local.execute(families, store=Store(store), devices=[device], timeout_seconds=timeout_seconds)
     return sum(isinstance(event, Finished) for event in events)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...plan import names
-from ...plan.family import Family
+from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...process import cause_of_death, out_of_memory_kills, start
 from ...store.record import failure
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self, store_path: Path, device: str, timeout_seconds: float | None) -> None:
         self.store, self.device, self.timeout_seconds = Store(store_path), device, timeout_seconds
-        self.family: Family = ()
+        self.family: SeedFamily = ()
         self.deadline: float | None = None
         self.is_ready = self.is_gone = False
         self.memory_kills = out_of_memory_kills()
@@ -74,7 +74,7 @@ class Worker:
         """What to wait for: the worker says something, or is gone."""
         return [self.pipe, self.process.sentinel]
 
-    def give(self, family: Family) -> list[Started]:
+    def give(self, family: SeedFamily) -> list[Started]:
         """Sends a family to the worker."""
         self.family = family
         if self.timeout_seconds is not None:

@@ -88,7 +88,7 @@ class Interaction(Kept):
     share: Real
 
 
-class Decomposition(Kept):
+class VarianceDecomposition(Kept):
     """The variance of faithfulness over settings, and which choices it is due to.
 
     naive: without the correction for noise, ``noise``: what that takes away. complete: whether the settings are a
@@ -153,7 +153,7 @@ class AgainstRandom(Kept):
     n: int
     spread: Spread
     above: Flips
-    variance: Decomposition
+    variance: VarianceDecomposition
 
 
 class CircuitVerdict(Kept):
@@ -163,8 +163,8 @@ class CircuitVerdict(Kept):
     values: tuple[SettingValue, ...]
     spread: Spread
     flips: Flips
-    variance: Decomposition
-    variance_of_complete_part: Decomposition | None
+    variance: VarianceDecomposition
+    variance_of_complete_part: VarianceDecomposition | None
     random: AgainstRandom | None = None
     nothing_cut: int = 0
     sources: SourceShares | None = None
@@ -172,7 +172,7 @@ class CircuitVerdict(Kept):
     edges: int | None = None
 
     @property
-    def exact(self) -> Decomposition:
+    def exact(self) -> VarianceDecomposition:
         """The decomposition that is an exact functional ANOVA."""
         return self.variance_of_complete_part or self.variance
 
@@ -216,7 +216,7 @@ class PairOfCircuits(Kept):
     reversals_simultaneous: int
 
 
-class Comparison(Kept):
+class CircuitComparison(Kept):
     """Whether the settings agree about which of several circuits is better (``comparison.comparison``)."""
 
     pairs: tuple[PairOfCircuits, ...]
@@ -235,7 +235,7 @@ class Verdicts(Kept):
 
     settings: Settings
     circuits: tuple[CircuitVerdict, ...]
-    comparison: Comparison | None = None
+    comparison: CircuitComparison | None = None
 
 
 class GridVerdicts(Verdicts):

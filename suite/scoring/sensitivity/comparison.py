@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..bootstrap_prompts import bca_interval, simultaneous_interval
-from .card_model import NAN, Comparison, PairOfCircuits
+from .card_model import NAN, CircuitComparison, PairOfCircuits
 from .design import Design
 from .estimate import Estimates
 from .ranks import kendall_matrix, kendall_w, pairs, reversals
@@ -16,7 +16,7 @@ DIGITS = 6
 """Values that agree to so many digits are tied: the rest is rounding."""
 
 
-def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Comparison:
+def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> CircuitComparison:
     """How circuits called ``names`` rank in each setting, and how often two settings contradict each other.
 
     A reversal is a pair of circuits and a pair of settings with opposite signs of the difference. Raw ones count every
@@ -30,7 +30,7 @@ def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Co
     tied = (value[:, None] == value[None]).sum(1)  # with itself
     ranks = above + (tied + 1) / 2
     best = np.where(above == 0, 1 / tied, 0.0)  # a first place that is shared counts in parts
-    return Comparison(
+    return CircuitComparison(
         pairs=pairwise,
         setting_pairs=n,
         reversals_raw_rate=sum(pair.reversals_raw for pair in pairwise) / n if n else NAN,

@@ -20,7 +20,7 @@ from .scores import Scores
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class MeasuredSetting:
     """A setting in which every circuit has a value.
 
     Args:
@@ -40,7 +40,7 @@ class Cell:
 class MeasuredGrid:
     """The settings that have a value, and why the others do not."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MeasuredSetting, ...]
     undefined: dict[Setting, str]
     n_circuits: int
     n_prompts: int
@@ -84,7 +84,7 @@ def measure_grid(
             found = [run[names.index(setting.objective)] for run in runs]
             undefined[setting] = _unusable(found, setting)
             if undefined[setting] is None:
-                cells.append(Cell(setting, Scores.of(found, setting), null, nothing_cut))
+                cells.append(MeasuredSetting(setting, Scores.of(found, setting), null, nothing_cut))
     return MeasuredGrid(
         tuple(cells),
         {setting: reason for setting, reason in undefined.items() if reason is not None},

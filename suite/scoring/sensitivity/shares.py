@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .card_model import NAN, Decomposition, FactorShare, Interaction, SourceShares
+from .card_model import NAN, FactorShare, Interaction, SourceShares, VarianceDecomposition
 from .design import Design
-from .variance import Effects, Sources, closed_variances, components, effects, noise_variances, sources
+from .variance import Effects, VarianceSources, closed_variances, components, effects, noise_variances, sources
 
 if TYPE_CHECKING:
     from .estimate import Estimates
@@ -27,7 +27,7 @@ def decomposition(
     settings: np.ndarray,
     *,
     of_percentiles: bool = False,
-) -> Decomposition:
+) -> VarianceDecomposition:
     """How much of the variance of circuit ``c`` over settings is due to each factor.
 
     Args:
@@ -45,7 +45,9 @@ def decomposition(
     )
 
 
-def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.ndarray | None = None) -> Decomposition:
+def partition(
+    design: Design, value: np.ndarray, draws: np.ndarray, noise: np.ndarray | None = None
+) -> VarianceDecomposition:
     """How much of the variance of ``value`` [D] over the settings is due to each factor.
 
     Args:
@@ -65,7 +67,7 @@ def partition(design: Design, value: np.ndarray, draws: np.ndarray, noise: np.nd
     found, spread = effects(design, corrected), effects(design, of_draws)
     measurable = bool(found.variance > NEGLIGIBLE)
     low, high = _ends(spread.variance)
-    return Decomposition(
+    return VarianceDecomposition(
         n_settings=len(value),
         complete=design.complete,
         levels=dict(zip(design.factors, design.levels, strict=True)),
@@ -138,5 +140,5 @@ def source_shares(
         ]
     )
     moved = draws - draws.mean(0) + np.array(found)
-    low, high = _ends(np.array([Sources(*row).fsi for row in moved if Sources(*row).all > 0]))
+    low, high = _ends(np.array([VarianceSources(*row).fsi for row in moved if VarianceSources(*row).all > 0]))
     return SourceShares(**found._asdict(), fsi=found.fsi, fsi_low=low, fsi_high=high)

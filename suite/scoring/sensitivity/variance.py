@@ -105,7 +105,7 @@ def noise_variances(design: Design, influence: np.ndarray, blocks: np.ndarray | 
     return n_blocks / (n_blocks - 1) * closed_variances(design, sums).sum(0)
 
 
-class Sources(NamedTuple):
+class VarianceSources(NamedTuple):
     """Where the variance of a single prompt's score in a single setting comes from; negative estimates stay so."""
 
     method: float
@@ -127,7 +127,7 @@ class Sources(NamedTuple):
         return max(self.method, 0.0) / self.all if self.all > 0 else float("nan")
 
 
-def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = None) -> Sources:
+def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = None) -> VarianceSources:
     """Variance components of scores of the same prompts in every setting, by the method of moments.
 
     Args:
@@ -138,7 +138,7 @@ def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = N
     scores = np.asarray(scores, dtype=np.float64)
     n, n_settings = scores.shape
     if n < 2:
-        return Sources(*[float("nan")] * 4)
+        return VarianceSources(*[float("nan")] * 4)
     weights, concentration = design.weights, float(np.sum(design.weights**2))
     means = scores.mean(0)
     method = closed_variances(design, means)[-1] - noise_variances(design, scores - means)[-1]
@@ -149,7 +149,7 @@ def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = N
         residual = float((left**2 @ weights).sum() / (n - 1) / (1 - concentration))
     template, between_prompts = _one_way(of_prompt, templates)
     # A prompt's mean over the settings still holds some of the residual.
-    return Sources(float(method), template, between_prompts - concentration * residual, residual)
+    return VarianceSources(float(method), template, between_prompts - concentration * residual, residual)
 
 
 def _one_way(values: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:

@@ -28,7 +28,7 @@ class AtSize(Kept):
     sometimes: int
 
 
-class Change(Kept):
+class CircuitChange(Kept):
     """What one kind of change does to a method's circuits; or why it means nothing here.
 
     points: by size. inclusion: edge -> the share of the circuits of the card's size that have it. auroc_of_inclusion,
@@ -61,7 +61,7 @@ class MethodStability(Kept):
 
     method: str
     parameters: Values
-    over: dict[str, Change]
+    over: dict[str, CircuitChange]
     auroc: Number = None
     precision: Number = None
     prompt_by_prompt: PromptByPrompt

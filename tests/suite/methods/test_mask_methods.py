@@ -15,7 +15,7 @@ from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, discogp, edge_pruning, subnetwork_probing, ugs
-from circuitmeter.suite.methods._masks import Prompts, Seeds, bisect_threshold, soft_gate, to_matrix
+from circuitmeter.suite.methods._masks import Seeds, TrainingBatches, bisect_threshold, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.subject import subject
@@ -298,7 +298,7 @@ def test_gates_of_nodes_stand_behind_norm_and_weights_in_the_released_code(archi
     names = subnetwork_probing.node_gates(model.graph)
     gates = torch.rand(2, len(names), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gates[1] = gates[1].round()
-    prompts = Prompts(model, data, Ablation.parse(ablation), OBJECTIVES.get("kl"), seeds=[0], batch_size=8)
+    prompts = TrainingBatches(model, data, Ablation.parse(ablation), OBJECTIVES.get("kl"), seeds=[0], batch_size=8)
     ready = prompts.draw()
     found = subnetwork_probing.run_gated(model, gates, ready, to_zero=ablation == "zero")
     for i, row in itertools.product(range(2), range(3)):
@@ -442,7 +442,7 @@ def test_a_run_under_weight_gates_is_the_run_of_the_masked_model():
         for name, weight in model.named_parameters()
         if discogp.is_masked(name)
     }
-    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=6).batches[0]
+    ready = TrainingBatches(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=6).batches[0]
     outputs = discogp.run_masked(model, gates, ready)
     masked = discogp.with_weights(model, {name: gate[0].detach() for name, gate in gates.items()})
     assert_close(outputs[0].detach(), masked(ready.batch.clean, ready.batch.read), rtol=1e-12, atol=1e-12)
@@ -472,7 +472,7 @@ def test_a_constant_complement_scores_chance_and_no_more():
 def test_losses_over_answers_see_no_other_token():
     """``labels="answers"``: the two outputs' cross-entropies, by hand, and their gradients there alone."""
     model, data = small_model(), small_data(n=5)
-    ready = Prompts(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=8).batches[0]
+    ready = TrainingBatches(model, data, PATCH, OBJECTIVES.get("kl"), seeds=[0], batch_size=8).batches[0]
     stage = discogp.Stage(1, 1.0, (1.0, 1.0, 1, 1), 1.0, 1.0, 0.1, 0.0, 1.0, "answers", "hard")
     outputs = torch.randn(5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     pairs = torch.cat([ready.batch.answers, ready.batch.wrong], 1)
@@ -624,7 +624,7 @@ def test_hard_gates_have_no_gradient_through_saturated_attention_and_relaxed_one
     truth, zero, kl = ground_truth.load("tracr/hist"), Ablation.parse("zero"), OBJECTIVES.get("kl")
     model, prompts = (
         truth.model(),
-        Prompts(truth.model(), tasks.load("tracr/hist").data(), zero, kl, seeds=[0], batch_size=64),
+        TrainingBatches(truth.model(), tasks.load("tracr/hist").data(), zero, kl, seeds=[0], batch_size=64),
     )
     graph, ready, chance = model.graph, prompts.batches[0], Seeds([0], model, masks=1)
     u = chance.uniform(400, graph.n_edges)[0]

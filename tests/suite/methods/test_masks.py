@@ -253,7 +253,7 @@ def test_an_epoch_s_losses_average_to_the_loss_of_all_prompts():
     read[torch.arange(11), lengths - 1] = True
     ragged = Data(data.clean, data.counterfactual, read, lengths)
     settings = (model, ragged, Ablation.parse("patch"), OBJECTIVES.get("kl"))
-    prompts = masks.Prompts(*settings, seeds=[0], batch_size=3)
+    prompts = masks.TrainingBatches(*settings, seeds=[0], batch_size=3)
     half = 0.5 * model.graph.exists[None].double()
     drawn = [prompts.draw() for _ in prompts.batches]
     assert sorted(torch.cat([ready.batch.rows for ready in drawn]).tolist()) == list(range(11))
@@ -265,11 +265,11 @@ def test_every_seed_sees_the_prompts_in_one_order_and_the_ablation_as_it_is_eval
     model, data = small_model(), small_data(n=12)
     settings = (model, data, Ablation.parse("resample"), OBJECTIVES.get("kl"))
     orders = [
-        [ready.batch.rows.tolist() for ready in masks.Prompts(*settings, seeds=[seed], batch_size=4).batches]
+        [ready.batch.rows.tolist() for ready in masks.TrainingBatches(*settings, seeds=[seed], batch_size=4).batches]
         for seed in (0, 1)
     ]
     assert orders[0] == orders[1] != [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    ready = masks.Prompts(*settings, seeds=[1], batch_size=4).batches[0]
+    ready = masks.TrainingBatches(*settings, seeds=[1], batch_size=4).batches[0]
     same = Evaluator(*settings, seed=1).prepare(data.batch(ready.batch.rows))
     assert torch.equal(ready.alternative.activations["mlp", 1][0], same.alternative.activations["mlp", 1][0])
 
@@ -278,7 +278,7 @@ def test_every_seed_sees_the_prompts_in_one_order_and_the_ablation_as_it_is_eval
 @pytest.mark.parametrize("also_cut", [[], ["input->a0.h0<q>"]])
 def test_edges_wholly_cut_or_kept_have_gradients_also_at_nodes_that_lead_nowhere(causal, also_cut):
     model, data = small_model(n_layers=2, causal=causal), small_data(n=3)
-    prompts = masks.Prompts(model, data, Ablation.parse("patch"), OBJECTIVES.get("kl"), seeds=[0], batch_size=3)
+    prompts = masks.TrainingBatches(model, data, Ablation.parse("patch"), OBJECTIVES.get("kl"), seeds=[0], batch_size=3)
     ready = prompts.draw()
     kept = model.graph.exists.double()
     kept[model.graph.writers.index("m0")] = 0  # m0 leads nowhere, and reads a0.h1

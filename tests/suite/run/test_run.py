@@ -11,7 +11,7 @@ import pytest
 from circuitmeter.suite.errors import SpecError, StoreError
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.plan import plan
-from circuitmeter.suite.run.events import Damaged, Finished, Outcome, Planned, Started
+from circuitmeter.suite.run.events import Finished, Outcome, Planned, SetAside, Started
 from circuitmeter.suite.run.progress import Progress
 from circuitmeter.suite.run.run import run, run_cell
 from circuitmeter.suite.store.record import Cell
@@ -142,7 +142,7 @@ def test_damaged_cells_are_reported_and_run_again_and_the_rest_is_kept(spec, tmp
     scores.write_bytes(data)
     assert [p.job.key for p in plan(benchmark, path).of("missing")] == [victim], "a plan changes nothing"
     summary = run(benchmark, path, executor="serial", on_event=log)
-    assert [event.key for event in log.of(Damaged)] == [victim] == list(summary.damaged)
+    assert [event.key for event in log.of(SetAside)] == [victim] == list(summary.damaged)
     assert [event.job.key for event in log.of(Finished)] == [victim]
     assert contents(path) == before and (path / "damaged" / victim).is_dir()
 

@@ -17,7 +17,7 @@ from circuitmeter.suite.scoring.null import random_circuits, size_of
 from circuitmeter.suite.scoring.sensitivity.card import grid_verdicts
 from circuitmeter.suite.scoring.sensitivity.design import Design
 from circuitmeter.suite.scoring.sensitivity.estimate import estimate
-from circuitmeter.suite.scoring.sensitivity.measure import Cell, MeasuredGrid, measure_grid
+from circuitmeter.suite.scoring.sensitivity.measure import MeasuredGrid, MeasuredSetting, measure_grid
 from circuitmeter.suite.scoring.sensitivity.scores import Scores
 from circuitmeter.suite.scoring.sensitivity.variance import closed_variances, effects
 
@@ -40,7 +40,7 @@ def made_up(values: dict[str, list[float]], n=80, noise=0.3, templates=None, n_n
         setting = Setting.parse(text)
         scores = Scores(rows, np.full((n, 1), 2.0), setting.aggregation)
         where = range(len(of_circuits), len(of_circuits) + n_null)
-        cells.append(Cell(setting, scores, (where,) * len(of_circuits), (False,) * len(of_circuits)))
+        cells.append(MeasuredSetting(setting, scores, (where,) * len(of_circuits), (False,) * len(of_circuits)))
     return MeasuredGrid(tuple(cells), {}, len(of_circuits), n, templates)
 
 
@@ -174,7 +174,7 @@ def test_templates_that_differ_widen_the_intervals():
     moved = made_up({"patch | kl": [0.5], "zero | kl": [0.5]}, noise=0.05, templates=templates)
     shift = 0.5 * np.random.default_rng(0).normal(size=(2, 8))[:, templates]  # in each setting another
     cells = tuple(
-        Cell(
+        MeasuredSetting(
             cell.setting,
             Scores(cell.scores.gained + own[None, :, None], cell.scores.whole, "ratio-of-means"),
             cell.null,

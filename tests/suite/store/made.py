@@ -8,11 +8,11 @@ from circuitmeter.suite.store.published import publishing
 from circuitmeter.suite.store.record import (
     Benchmark,
     Cell,
-    Cost,
     EvaluationIdentity,
     EvaluationRecord,
     Provenance,
     Record,
+    RecordedCost,
     failure,
 )
 from circuitmeter.suite.store.store import Store
@@ -50,7 +50,7 @@ def done(identity, auroc=1.0):
         reason=None,
         n_edges=5,
         recovery={"patch": {"auroc": auroc}},
-        cost=Cost(seconds=1.0, total_seconds=1.5),
+        cost=RecordedCost(seconds=1.0, total_seconds=1.5),
         provenance=Provenance(environment=made_up.ENVIRONMENT.hash),
     )
 
