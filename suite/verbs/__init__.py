@@ -21,6 +21,7 @@ from . import (
     sensitivity,
     show,
     stability,
+    submit,
     train_dictionary,
     truth,
     validate,
@@ -29,7 +30,7 @@ from . import (
 # In the groups and the order of `circuitmeter --help`.
 GROUPS = {
     "look around": (listing, show),
-    "measure methods over a benchmark": (validate, plan, run, report, check, merge, reproduce),
+    "measure methods over a benchmark": (validate, plan, run, report, check, merge, submit, reproduce),
     "find and judge one circuit": (discover, evaluate, sensitivity, stability, compare, convert),
     "make models": (truth, train_dictionary),
 }
