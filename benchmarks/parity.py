@@ -5,8 +5,9 @@
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
 ``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``acdc_masks.json``, ``cd_t_tol0.safetensors``,
 ``edge_pruning.json``, ``discogp.json``; ``discogp_grouped.json`` and ``.safetensors`` are of ``llama-2x4``, whose four
-heads share keys and values by twos). It is not part of the repository. Prints the rows of docs/parity.md that are
-computed; differences are absolute, in the units of the quantity.
+heads share keys and values by twos). It is not part of the repository. What RelP and UGS gave is: tests/released.py has
+their models and prompts. Prints the rows of docs/parity.md that are computed; differences are absolute, in the units of
+the quantity.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.methods.cd_t import decompose
+from circuitmeter.suite.methods.ugs import read_out
 from circuitmeter.suite.model.attention import Rotation
 from circuitmeter.suite.model.load.by_name import load_model
 from circuitmeter.suite.model.transformer import Transformer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import released  # noqa: E402
 
 Row = tuple[str, str, str, float]  # method, released code, quantity, largest difference
 EAP_IG = {  # the released names: our method, and its parameters
@@ -64,10 +69,16 @@ def main() -> None:
         of_eap_ig,
     ):
         try:
-            for method, code, quantity, difference in compare(folder):
-                print(f"| `{method}` | {code} | {quantity} | {difference:.1e} |", flush=True)
+            show(compare(folder))
         except FileNotFoundError as missing:  # one code's outputs are no condition of another's
             print(f"{compare.__name__}: no {missing.filename}; its rows are left out.", file=sys.stderr)
+    show(of_relp())
+    show(of_ugs())
+
+
+def show(rows: Iterator[Row]) -> None:
+    for method, code, quantity, difference in rows:
+        print(f"| `{method}` | {code} | {quantity} | {difference:.1e} |", flush=True)
 
 
 def model_of(folder: Path, inputs: str, name: str = "gpt2-2x3") -> Transformer:
@@ -271,6 +282,43 @@ def of_grouped_discogp(folder: Path) -> Iterator[Row]:
     masked = with_weights(twin, kept)(data.clean)[:, -1]
     theirs = torch.tensor(reference["weights_logits"], dtype=torch.float64)
     yield "discogp", code, "logits of masked weights, grouped=copies", float((masked - theirs).abs().max())
+
+
+def of_relp() -> Iterator[Row]:
+    for name in released.CONFIGS:
+        for run, options in released.RELP.items():
+            chosen = METHODS.get("relp")
+            given = {key: value for key, value in options.items() if key != "preset"}
+            found = chosen.discover(
+                released.model(name),
+                released.relp_prompts(),
+                ablation=Ablation.parse("patch"),
+                objective=OBJECTIVES.get("logit-difference"),
+                **chosen.resolve(given, options["preset"]),
+            ).scores.values.nan_to_num()
+            theirs = released.relp_scores(name, run)
+            yield "relp", "RelP aa0e228", f"edges, {name}, {run}", float((found - theirs).abs().max())
+
+
+def of_ugs() -> Iterator[Row]:
+    model, chosen, code = released.model("gpt2"), METHODS.get("ugs"), "UGS ac02e85"
+    for ablation in dict.fromkeys(ablation for ablation, _ in released.UGS_RUNS):
+        worst = 0.0
+        for clip in (clip for its, clip in released.UGS_RUNS if its == ablation):
+            found = chosen.discover(
+                model,
+                released.ugs_prompts(),
+                ablation=Ablation.parse(ablation),
+                objective=OBJECTIVES.get("kl"),
+                **chosen.resolve({**released.UGS, "clip": clip}, "reference-code"),
+            ).scores.values[model.graph.exists]
+            worst = max(worst, float((found - released.ugs_run(ablation, clip)[1].sigmoid()).abs().max()))
+        yield "ugs", code, f"gates after 6 steps, {ablation}, `reference-code`", worst
+    different = 0
+    for each in released.record("ugs")["read-out"]:
+        circuit = read_out(model.graph, (1e-3,), torch.tensor([each["logits"]]), 0.5, {}).circuits[0].circuit
+        different += int((circuit.edges != to_matrix(model.graph, torch.tensor(each["kept"])).bool()).sum())
+    yield "ugs", code, "edges of one read-out only", float(different)
 
 
 def _scores(model: Transformer, data: Data, method: str, ablation: str, objective: str, given: dict) -> Tensor:

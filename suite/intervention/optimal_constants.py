@@ -41,12 +41,16 @@ def offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
     return cut.transpose(1, 2) @ constants
 
 
-def means(model: Transformer, prepared: Sequence[PreparedBatch]) -> tuple[Tensor, Tensor]:
-    """Mean output of each writer [W, D] over prompts and positions; its spread [W], root mean square by dimension."""
+def means(model: Transformer, prepared: Sequence[PreparedBatch], first: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean output of each writer [W, D] over prompts and positions; its spread [W], root mean square by dimension.
+
+    Positions before ``first`` are left out.
+    """
     total = square = torch.zeros(())
     count = 0
     for ready in prepared:
-        out = model.outputs(ready.runs.clean[1]).double()  # [W, B, P, D]; batches hold rows of one length
+        # [W, B, P, D]; batches hold rows of one length
+        out = model.outputs(ready.runs.clean[1]).double()[:, :, first:]
         total, square = total + out.sum((1, 2)), square + out.square().sum((1, 2))
         count += out.shape[1] * out.shape[2]
     mean = total / count

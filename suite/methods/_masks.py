@@ -163,6 +163,7 @@ class TrainingBatches:
         seeds: of what the ablation draws; several only where it draws nothing.
         batch_size: prompts a batch.
         whole: the model whose outputs are the targets, where that is not ``model`` itself.
+        cut_first: whether edges are cut at the first position as at the others.
     """
 
     def __init__(
@@ -175,8 +176,9 @@ class TrainingBatches:
         seeds: Sequence[int],
         batch_size: int,
         whole: Transformer | None = None,
+        cut_first: bool = True,
     ) -> None:
-        self.model, self.objective, self.n = model, objective, data.n
+        self.model, self.objective, self.n, self._cut_first = model, objective, data.n, cut_first
         seed = seeds[0]
         evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size)
         targets = evaluator if whole is None else Evaluator(whole, data, ablation, objective, seed=seed)
@@ -205,8 +207,18 @@ class TrainingBatches:
     def outputs(self, ready: PreparedBatch, masks: Tensor, offset: Tensor | None = None) -> Tensor:
         """Outputs of the batch under each mask: [C, n_read, d_out]. Counted with the backward pass to come."""
         spend(backward=len(masks) * len(ready.batch.rows))
+        cut_at = None
+        if not self._cut_first:
+            cut_at = torch.ones(ready.inputs.shape[1:3], dtype=torch.bool, device=self.model.device)
+            cut_at[:, 0] = False
         return self.model.run_cut(
-            masks, ready.alternative, inputs=ready.inputs, prefix=ready.prefix, read=ready.runs.read, offset=offset
+            masks,
+            ready.alternative,
+            inputs=ready.inputs,
+            prefix=ready.prefix,
+            read=ready.runs.read,
+            offset=offset,
+            cut_at=cut_at,
         )
 
     def weigh(self, ready: PreparedBatch, losses: Tensor) -> Tensor:
@@ -255,15 +267,14 @@ def train(
     *,
     steps: int,
     rate: Callable[[int], float] = lambda step: 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    clip: float = 0.0,
 ) -> dict[str, list]:
     """Minimises a loss by AdamW and returns its curve.
 
     Args:
-        groups: as torch's optimisers take them: ``params``, ``lr``, and where wanted ``weight_decay``, ``maximize``.
+        groups: as torch's optimisers take them: ``params``, ``lr``, and where wanted ``betas``, ``weight_decay``,
+            ``maximize``; ``clip``, the largest gradient norm of each of the ``parts`` (indices) of one mask's
+            parameters, which are one row.
         rate: step to the share of each group's learning rate.
-        clip: the largest gradient norm of one mask's parameters, one row of them; 0 for no limit.
 
     Returns:
         ``step`` and each term's values, a few dozen points, each a list of M numbers.
@@ -271,9 +282,10 @@ def train(
     Raises:
         NotFinite: the loss or a parameter is no longer a number.
     """
-    optimiser = torch.optim.AdamW([dict(group) for group in groups], lr=0.0, betas=betas, weight_decay=0.0, fused=True)
+    optimiser = torch.optim.AdamW([dict(group) for group in groups], lr=0.0, weight_decay=0.0, fused=True)
     rates = [group["lr"] for group in optimiser.param_groups]
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    clipped = [group for group in optimiser.param_groups if group.get("clip")]
     curve: dict[str, list] = {"step": []}
     recorded = {round(i * (steps - 1) / _RECORDED) for i in range(_RECORDED + 1)}
     with torch.enable_grad():
@@ -283,8 +295,8 @@ def train(
             optimiser.zero_grad()
             total, terms = loss(step)
             total.sum().backward()
-            if clip:
-                _clip(parameters, clip)
+            for group in clipped:
+                _clip(group["params"], group["clip"], group["parts"])
             optimiser.step()
             if step in recorded:
                 _record(curve, step, {"loss": total, **terms})
@@ -293,10 +305,12 @@ def train(
     return curve
 
 
-def _clip(parameters: Sequence[Tensor], largest: float) -> None:
+def _clip(parameters: Sequence[Tensor], largest: float, parts: Sequence[slice | Tensor]) -> None:
     for parameter in parameters:
         rows = parameter.grad.flatten(1)
-        rows *= (largest / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+        for part in parts:
+            norm = rows[:, part].norm(dim=1, keepdim=True) + 1e-6  # as torch.nn.utils.clip_grad_norm_
+            rows[:, part] *= (largest / norm).clamp_max(1)
 
 
 def _record(curve: dict[str, list], step: int, terms: Mapping[str, Tensor]) -> None:

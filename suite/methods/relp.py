@@ -54,7 +54,8 @@ def discover(
             inputs, as in the authors' demonstration (preset ``demo``).
         norm_rule: the scale of every norm is held (LN-rule).
         identity_rule: an activation's slope is act(x) / x. In the released code the switch that its README documents
-            comes too late and leaves derivatives exact (preset ``reference-code``).
+            comes too late and leaves derivatives exact (preset ``reference-code``); set before the model is made, it
+            adds 1e-6 to each denominator, which is not done here.
         half_rule: the product of a gated MLP hands half of its relevance to each factor.
         attention_rule: attention patterns are held, and queries and keys get nothing (AH-rule, optional).
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.

@@ -13,18 +13,30 @@ from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..intervention.optimal_constants import means, offsets
+from ..intervention.prepared_batch import PreparedBatch
+from ..model.block import Block
 from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
+from ._attribution import check_choices
 from ._masks import Loss, Seeds, TrainingBatches, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .cost import Cost
 from .registry import method
 
-DANGLING = ("sample", "batch")
+CHOICES = {
+    "masks": ("batch", "prompt"),
+    "dangling": ("sample", "batch"),
+    "first_position": ("cut", "whole"),
+    "constants": ("outputs", "values"),
+    "gradients": ("mask", "kind"),
+}
 # Learning rates by regularisation, and what they are divided by under an ablation (section D of the paper; its code).
 RATES = ((1e-4, 0.15), (5e-4, 0.1), (float("inf"), 0.05))
 SLOWER = {"patch": 5.0, "resample": 2.0}
 CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller; a half-open edge would bias them
+# Of the released code (maxtli/optimalablation, ac02e85): a gate so near an end is not counted as inside its window, and
+# the first position in the means at which constants start.
+MARGIN, MEANS_FROM = 1e-3, 9
 
 
 @method(
@@ -34,7 +46,7 @@ CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller; a half-o
     ablations={"patch", "mean", "resample", "zero", "noise", "optimal"},
     objectives="divergence",
     presets={
-        "reference-code": {"dangling": "batch"},
+        "reference-code": {name: released for name, (_, released) in CHOICES.items()},
         "quick": {"steps": 150, "regularisations": (1e-2, 1e-3), "samples": 6},
     },
     cost="steps x batch prompts x regularisations x samples (1 forward, 1 backward)",
@@ -60,7 +72,11 @@ def discover(
     constant_rate: float = 2e-3,
     threshold: float = 0.5,
     clip: float = 5.0,
+    masks: str = "batch",
     dangling: str = "sample",
+    first_position: str = "cut",
+    constants: str = "outputs",
+    gradients: str = "mask",
 ) -> list[Discovery]:
     """Gates that are uniform in a window around their threshold, so that each sampled gradient is a partial derivative.
 
@@ -68,51 +84,81 @@ def discover(
     loose in a sample are cut in it. A gate's gradient is averaged over the samples in which it is inside its window. An
     edge's score is theta, averaged over the regularisations; each gives a circuit.
 
-    Every prompt of a batch runs under every sampled mask (the released code draws masks for each prompt: as many
-    derivatives an evaluation, fewer masks). Under the optimal ablation each mask learns constants of its own on the
-    way, and its circuit's are learned anew wherever it is evaluated.
+    Under the optimal ablation each mask learns constants of its own on the way, and its circuit's are learned anew
+    wherever it is evaluated. The released code differs in what the last five arguments choose (``reference-code`` has
+    all of its ways), trains for 6000 steps under the optimal ablation, and takes 0 for ``threshold`` under others.
 
     Args:
         regularisations: strengths lambda, one mask each, all trained in one run.
-        samples: masks drawn a step for each strength.
+        samples: masks drawn a step for each strength; with ``masks=prompt``, for each prompt as well.
         rate: learning rate; 0 takes the paper's, by strength and ablation.
         node_regularisation: at most; half of lambda where that is less. On heads, by tanh of their gates' sum.
         constant_rate: learning rate of the optimal ablation's constants.
         threshold: on the logit, above which a circuit keeps an edge; loose ends are then cut.
-        clip: largest gradient norm of one mask.
+        clip: largest gradient norm (see ``gradients``) of gates; constants' are not clipped.
+        masks: whether a ``batch`` shares the sampled masks, or each ``prompt`` has masks of its own (as many
+            derivatives an evaluation; batches are drawn anew in each epoch, across lengths).
         dangling: how loose ends are found: in each ``sample``, or with the released code's error, over the ``batch``
-            (``reference-code``; see ``connected``).
+            (see ``connected``).
+        first_position: ``cut`` like the others, or left ``whole``, as the released code leaves its
+            beginning-of-sequence token. Under patching nothing depends on it where counterfactuals begin alike.
+        constants: of a head: any vector for its ``outputs``, or one for its ``values``, which its output matrix then
+            writes. With ``values`` they start at the means from the tenth position on, where a prompt is so long.
+        gradients: clipped in each ``mask``, and averaged over the samples inside the window; or clipped in each
+            ``kind`` of edges (from heads or not, to heads or not), where samples within 0.001 of the window's ends
+            add to the sum and are not counted.
 
     Raises:
-        SpecError: no regularisation, no samples, or an unknown ``dangling``.
+        SpecError: no regularisation, no samples, or a choice that is none.
         MethodError: a mask that training has not moved.
     """
-    if not regularisations or samples < 1 or dangling not in DANGLING:
+    if not regularisations or samples < 1:
         raise SpecError(
-            f"ugs: regularisations={regularisations!r}, samples={samples}, dangling={dangling!r}; give strengths, a "
-            f"sample at least, and one of {', '.join(DANGLING)}."
+            f"ugs: regularisations={regularisations!r}, samples={samples}; give strengths, and a sample at least."
         )
+    chosen = {
+        "masks": masks,
+        "dangling": dangling,
+        "first_position": first_position,
+        "constants": constants,
+        "gradients": gradients,
+    }
+    check_choices("ugs", **{name: (value, CHOICES[name]) for name, value in chosen.items()})
     graph = model.graph
+    apart = masks == "prompt"
     chance = Seeds(seeds, model, masks=len(regularisations))
-    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    prompts = TrainingBatches(
+        model,
+        data,
+        ablation,
+        objective,
+        seeds=seeds,
+        batch_size=1 if apart else batch_size,
+        cut_first=first_position == "cut",
+    )
     strengths = chance.every(regularisations)
     start = torch.full((len(chance), graph.n_edges), initial, device=model.device, dtype=model.dtype)
     logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because their learning rates are
     rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
-    groups = [{"params": [each], "lr": own} for each, own in zip(logits, rates, strict=True)]
-    constants = None
+    parts = kinds(graph, model.device) if gradients == "kind" else [slice(None)]
+    groups = [
+        {"params": [each], "lr": own, "betas": (0.9, 0.995), "clip": clip, "parts": parts}
+        for each, own in zip(logits, rates, strict=True)
+    ]
+    learned = None
     if ablation.learned:
-        constants = means(model, prompts.batches)[0].repeat(len(strengths), 1, 1).requires_grad_()
-        groups.append({"params": [constants], "lr": constant_rate})
+        learned = Constants(model, prompts.batches, len(strengths), of_values=constants == "values")
+        groups.append({"params": learned.parameters, "lr": constant_rate})
+    drawn = min(batch_size, data.n) if apart else 1  # batches a step; those of one prompt, where masks are its own
 
     def sampled(values: Tensor) -> Tensor:
         """Masks [M, S, W, R] drawn around the logits [M, E], without loose ends."""
-        kept = averaged_gate(values.unsqueeze(1), chance.uniform(samples, graph.n_edges))
-        masks = to_matrix(graph, kept)
-        return masks * connected(graph, masks.detach() > 0, shared_mlps=dangling == "batch")
+        noise, margin = chance.uniform(samples * drawn, graph.n_edges), MARGIN if gradients == "kind" else 0.0
+        drawn_masks = to_matrix(graph, averaged_gate(values.unsqueeze(1), noise, margin))
+        return drawn_masks * connected(graph, drawn_masks.detach() > 0, shared_mlps=dangling == "batch")
 
-    loss = regularised_loss(prompts, logits, sampled, strengths, node_regularisation, constants)
-    curve = train(groups, loss, steps=steps, betas=(0.9, 0.995), clip=clip)
+    loss = regularised_loss(prompts, drawn, logits, sampled, strengths, node_regularisation, learned)
+    curve = train(groups, loss, steps=steps)
     values = torch.stack(logits, 1).flatten(0, 1).detach()
     check_moved(torch.full_like(values, initial), values)
     found = zip(chance.split(values), chance.curves(curve), strict=True)
@@ -121,19 +167,21 @@ def discover(
 
 def regularised_loss(
     prompts: TrainingBatches,
+    drawn: int,
     logits: Sequence[Tensor],
     sampled: Callable[[Tensor], Tensor],
     strengths: Tensor,
     node_regularisation: float,
-    constants: Tensor | None,
+    constants: Constants | None,
 ) -> Loss:
     """The loss of a step: divergence under sampled masks + strength x sum theta + the node term.
 
     Args:
+        drawn: batches a step; the masks of one are every ``drawn``-th sample.
         logits: of the gates, one [seeds, E] a strength.
         sampled: logits [M, E] -> masks [M, S, W, R].
         strengths: lambda of each mask [M].
-        constants: what cut edges carry where that is learned [M, W, D].
+        constants: what cut edges carry, where that is learned.
     """
     model = prompts.model
     graph, exists = model.graph, model.graph.exists.to(model.device)
@@ -141,8 +189,12 @@ def regularised_loss(
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         values = torch.stack(list(logits), 1).flatten(0, 1)  # [M, E]
         theta, masks = values.sigmoid(), sampled(values)
-        offset = None if constants is None else learning_offsets(masks, constants, exists)
-        found = prompts.loss(prompts.draw(), masks.flatten(0, 1), offset).unflatten(0, masks.shape[:2]).mean(1)
+        found = torch.zeros_like(strengths)
+        for i in range(drawn):
+            own = masks[:, i::drawn]
+            offset = None if constants is None else learning_offsets(own, constants(), exists)
+            found = found + prompts.loss(prompts.draw(), own.flatten(0, 1), offset).unflatten(0, own.shape[:2]).mean(1)
+        found = found / drawn
         size, nodes = theta.sum(1), node_size(graph, to_matrix(graph, theta))
         total = found + strengths * size + (strengths / 2).clamp_max(node_regularisation) * nodes
         return total, {"divergence": found, "edges": size}
@@ -174,25 +226,31 @@ def learning_rate(regularisation: float, ablation: Ablation) -> float:
     return next(rate for limit, rate in RATES if regularisation <= limit) / SLOWER.get(ablation.value, 1.0)
 
 
-def averaged_gate(logits: Tensor, u: Tensor) -> Tensor:
+def averaged_gate(logits: Tensor, u: Tensor, margin: float = 0.0) -> Tensor:
     """``uniform_gate`` [M, S, E] whose gradient in theta is the average over the samples inside the window.
 
     The gate's own is 1 / width in a share ``width`` of the samples: its mean over all samples is this average times the
     share found over the share expected. That ratio is taken out.
+
+    Args:
+        margin: gates so near zero or one are not counted, though their gradients are added; where none is counted,
+            there is no gradient (the released code).
     """
     gate = uniform_gate(logits.detach(), u)
     inside = ((gate > 0) & (gate < 1)).to(gate.dtype)
-    share = inside.sum(1, keepdim=True).clamp_min(1) / gate.shape[1]
+    counted = ((gate > margin) & (gate < 1 - margin)).to(gate.dtype).sum(1, keepdim=True)
+    weight = torch.where(counted > 0, gate.shape[1] / counted.clamp_min(1), 0)
     theta = logits.sigmoid()
-    return gate + inside / share * (theta - theta.detach())
+    return gate + inside * weight * (theta - theta.detach())
 
 
 def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
     """Of bool [..., W, R], the edges on a path of kept edges from an input node to the logits, each mask by itself.
 
     Args:
-        shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks. Under patching it
-            changes nothing: an MLP that reads nothing writes what a cut edge carries.
+        shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks along the last
+            of the dots, the samples of one step. Under patching it changes nothing: an MLP that reads nothing writes
+            what a cut edge carries.
     """
     kept = kept & send(graph.exists, kept.device)
     reaches = torch.zeros_like(kept[..., :, 0])  # [..., W]: a path to the logits
@@ -210,7 +268,7 @@ def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
         if node >= 0:
             has_input = column.any(-1)
             if shared_mlps and reader in mlps:
-                has_input = has_input.any().expand_as(has_input)
+                has_input = has_input.any(-1, keepdim=True).expand_as(has_input)
             fed = fed.clone()
             fed[..., node] |= has_input
     return kept
@@ -232,6 +290,52 @@ def node_size(graph: Graph, theta: Tensor) -> Tensor:
     every = torch.cat(degrees, -1)
     heads = every.shape[-1]
     return (2 * every / heads).tanh().sum(-1) * heads / 2
+
+
+def kinds(graph: Graph, device: torch.device) -> list[Tensor]:
+    """Indices [n] of the edges of each kind: from heads or other writers, into heads or other readers."""
+    from_heads, to_heads = (
+        torch.zeros(len(graph.writers), dtype=torch.bool),
+        torch.zeros(len(graph.readers), dtype=torch.bool),
+    )
+    for group in graph.groups:
+        if group.kind == "head":
+            from_heads[group.writers], to_heads[group.readers] = True, True
+    writers, readers = graph.exists.nonzero().T
+    kind = 2 * from_heads[writers] + to_heads[readers]
+    return [send((kind == each).nonzero().flatten(), device) for each in kind.unique()]
+
+
+class Constants:
+    """What cut edges carry under the optimal ablation, while it is learned: one set for each mask.
+
+    Args:
+        model, batches: constants start at the means of what writers write.
+        n: sets.
+        of_values: heads have constants before their output matrix, [H, E], as in the released code, and not behind it;
+            means are taken from the position ``MEANS_FROM`` on, where any prompt reaches it.
+    """
+
+    def __init__(self, model: Transformer, batches: Sequence[PreparedBatch], n: int, *, of_values: bool) -> None:
+        self._model, self._of_values = model, of_values
+        self._heads = [group for group in model.graph.groups if group.kind == "head"] if of_values else []
+        first = MEANS_FROM if of_values else 0
+        if all(ready.batch.clean.shape[1] <= first for ready in batches):
+            first = 0
+        self.parameters = [means(model, batches, first)[0]]
+        for group in self._heads:
+            each = [ready.runs.clean[1][group.key][:, :, first:].flatten(1, 2) for ready in batches]  # [H, n, E]
+            self.parameters.append(torch.cat(each, 1).mean(1))
+        self.parameters = [start.repeat(n, 1, 1).requires_grad_() for start in self.parameters]
+
+    def __call__(self) -> Tensor:
+        """[n, W, D]."""
+        outputs, *values = self.parameters
+        for group, value in zip(self._heads, values, strict=True):
+            written = self._model.blocks[group.layer](Block.write_apart, value.transpose(0, 1)).transpose(0, 1)
+            before, after = outputs[:, : group.writers.start], outputs[:, group.writers.stop :]
+            outputs = torch.cat([before, written, after], 1)
+        return outputs
 
 
 def learning_offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:

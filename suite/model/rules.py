@@ -15,6 +15,9 @@ from torch import Tensor
 
 from .block import ACTIVATIONS, Block, Norm
 
+# An activation's ratio act(x) / x has a limit at zero and no value: nearer than this, it is taken here.
+_NEAR_ZERO = 1e-6
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -87,8 +90,9 @@ class Rules:
         activation = ACTIVATIONS[block.config.activation]
         if not self.activation_ratio:
             return activation(x)
-        beside_zero = x.detach() + torch.where(x < 0, -1e-6, 1e-6)  # where the ratio has a limit and no value
-        return x * (activation(beside_zero) / beside_zero)
+        at = x.detach()
+        at = torch.where(at.abs() < _NEAR_ZERO, torch.where(at < 0, -_NEAR_ZERO, _NEAR_ZERO), at)
+        return x * (activation(at) / at)
 
     def attend(self, block: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """``block.attend(q, k, v)``, [..., P, E]."""

@@ -110,6 +110,15 @@ def test_the_averaged_gate_is_the_uniform_gate_with_its_gradient_averaged_over_t
         inside = (gate[0, :, edge] > 0) & (gate[0, :, edge] < 1)
         average = slopes[0, inside, edge].mean()
         assert_close(logits.grad[0, 0, edge], average * theta[edge] * (1 - theta[edge]), rtol=1e-9, atol=0)
+    # As in the released code, a gate near an end of the window is not counted; its gradient is added.
+    centre = torch.tensor([[[0.0]]], dtype=torch.float64, requires_grad=True)
+    gate = averaged_gate(centre, torch.tensor([0.5, 0.6, 0.6249], dtype=torch.float64)[None, :, None], margin=1e-3)
+    assert 0 < gate[0, 2, 0] < 1e-3
+    (gate * torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)[None, :, None]).mean(1).sum().backward()
+    assert_close(centre.grad.item(), 0.25 * (1 + 2 + 4) / 2, rtol=1e-12, atol=0)
+    near = torch.tensor([[[0.0]]], dtype=torch.float64, requires_grad=True)
+    averaged_gate(near, torch.full((1, 1, 1), 0.6249, dtype=torch.float64), margin=1e-3).sum().backward()
+    assert near.grad.item() == 0
     # Nothing inside: no gradient, and no division by zero.
     alone = torch.tensor([[[5.0]]], dtype=torch.float64, requires_grad=True)
     averaged_gate(alone, torch.full((1, 2, 1), 0.01, dtype=torch.float64)).sum().backward()
@@ -226,8 +235,11 @@ def test_learning_rates_rise_and_fall_linearly():
 def test_gradients_are_clipped_mask_by_mask():
     parameter = torch.zeros(2, 3, requires_grad=True)
     parameter.grad = torch.tensor([[30.0, 40.0, 0.0], [0.3, 0.4, 0.0]])
-    masks._clip([parameter], 5.0)
+    masks._clip([parameter], 5.0, [slice(None)])
     assert_close(parameter.grad, torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]]))
+    parameter.grad = torch.tensor([[30.0, 40.0, 6.0], [0.3, 0.4, 9.0]])
+    masks._clip([parameter], 5.0, [torch.tensor([0, 1]), torch.tensor([2])])
+    assert_close(parameter.grad, torch.tensor([[3.0, 4.0, 5.0], [0.3, 0.4, 5.0]]))
 
 
 def test_a_mask_that_has_not_moved_is_an_error():

@@ -37,7 +37,7 @@ def test_relp_conserves_relevance_across_every_cut(changes):
     later = torch.tensor([model.graph.reader_layer(r) for r in range(len(model.graph.readers))])
     for layer in range(model.graph.n_layers + 1):
         across = found[: model.graph.visible(layer)][:, later >= layer].sum()
-        assert_close(across, -loss, rtol=1e-5, atol=1e-6)
+        assert_close(across, -loss, **EXACT)
 
 
 def _loss(model, data):

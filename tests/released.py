@@ -1,0 +1,78 @@
+"""What released codes gave on small models of tests/oracles.py: numbers that were recorded once, in float64.
+
+RelP (FarnoushRJ/RelP, aa0e228) and uniform gradient sampling (maxtli/optimalablation, ac02e85) ran outside of the
+project on the weights, prompts and random numbers of the functions below. Only these numbers are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from oracles import small_data, small_model
+from torch import Tensor
+
+from circuitmeter.suite.circuit import EdgeScores
+from circuitmeter.suite.data import Data
+from circuitmeter.suite.model.transformer import Transformer
+
+CONFIGS = {
+    "gpt2": {"n_heads": 3, "activation": "gelu_tanh"},
+    "llama": {
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "norm": "rms",
+        "positions": "rotary",
+        "rotary_dims": 4,
+        "gated": True,
+        "activation": "silu",
+    },
+}
+# How RelP was run, and what is the same here.
+RELP = {
+    "as its README says": {"preset": "reference-code"},
+    "identity rule set before the model is made": {"preset": "demo"},
+    "attention rule": {"preset": "attention", "at": "alternative"},
+}
+UGS = {"regularisations": [1e-3], "steps": 6, "samples": 3, "batch_size": 4}  # seed 0, objective kl
+UGS_RUNS = [(ablation, clip) for ablation in ("patch", "optimal", "zero") for clip in (5.0, 0.01)]
+
+
+@cache
+def record(name: str) -> dict:
+    """The recorded numbers of ``relp`` or ``ugs``."""
+    return json.loads((Path(__file__).parent / "released_records" / f"{name}.json").read_text())
+
+
+def model(name: str) -> Transformer:
+    """``gpt2`` or ``llama``: two layers, one input node."""
+    made = small_model("sum", n_layers=2, d_head=4, n_positions=12, **CONFIGS[name])
+    for block in made.blocks if name == "llama" else ():
+        block.b_in.data.zero_()  # the released code adds it behind the product
+    return made
+
+
+def relp_prompts() -> Data:
+    return small_data(positions=7)
+
+
+def ugs_prompts() -> Data:
+    """Longer than the nine positions that the released means leave out, and with one first token, as it wants."""
+    data = small_data(positions=11)
+    data.clean[:, 0] = data.counterfactual[:, 0] = 0
+    return data
+
+
+def relp_scores(name: str, run: str) -> Tensor:
+    """Edge scores [W, R] of the released code's coefficients, zero where no edge exists."""
+    graph = model(name).graph
+    found = dict(zip(graph.named(graph.exists), record("relp")[f"{name}, {run}"], strict=True))
+    return EdgeScores.from_mapping(graph, found).values.nan_to_num()
+
+
+def ugs_run(ablation: str, clip: float) -> tuple[list[float], Tensor]:
+    """Losses of the steps, and the gates' logits [E] after them, in the order of the graph's edges."""
+    found = record("ugs")[f"{ablation}, gradients clipped at {clip:g}"]
+    return found["losses"], torch.tensor(found["logits"], dtype=torch.float64)
