@@ -22,7 +22,7 @@ class Vocabulary(Kept):
 
 
 class Outputs(Kept):
-    """``categorical``: one output a label; ``numerical``: one number, and no labels."""
+    """``categorical``: one output per label; ``numerical``: one number, and no labels."""
 
     kind: str
     labels: list[Token]

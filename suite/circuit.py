@@ -68,7 +68,7 @@ class NodeScores:
 
     Args:
         graph: the graph that the scores are of.
-        values: float [n_writers], one a node that writes, in the order of ``graph.writers``.
+        values: float [n_writers], one for each node that writes, in the order of ``graph.writers``.
 
     Raises:
         MethodError: a shape that is not the graph's.

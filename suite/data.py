@@ -73,7 +73,7 @@ class Data:
         for name in ("lengths", "answers", "wrong", "templates", "unpaired", "unpaired_lengths"):
             value = getattr(self, name)
             if value is not None and len(value) != self.n:
-                raise DataError(f"{name} has {len(value)} rows and clean {self.n}; give one a prompt.")
+                raise DataError(f"{name} has {len(value)} rows and clean {self.n}; give one per prompt.")
         if bool((self.read & ~self.valid).any()) or not bool(self.read.any(1).all()):
             raise DataError("every prompt must be read at one position at least, and only within its own length.")
         if self.several_tokens:
@@ -185,7 +185,7 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some rows of a Data, of at most ``clean.shape[1]`` positions, as S runs: one a row, or one an answer of the row.
+    """Some rows of a Data, of at most ``clean.shape[1]`` positions, as S runs, one per row or per answer of a row.
 
     Args:
         rows: long [B], their indices in it.

@@ -1,4 +1,4 @@
-"""The directions of a compiled program as dictionaries: its residual stream has a dimension a value, so they are known.
+"""The directions of a compiled program as dictionaries: the residual stream has one dimension per value.
 
 At the output of each attention layer and each MLP that writes anything stands a linear dictionary with one feature for
 each dimension that it writes. With all of them as nodes nothing is left for the error nodes. A rotated program's

@@ -1,4 +1,4 @@
-"""ROC curves as a paper published them: its own points, one a threshold or a strength of regularisation."""
+"""ROC curves as a paper published them: its own points, one per threshold or strength of regularisation."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class CircuitView:
 
     @property
     def layers(self) -> list[tuple[str, list[str]]]:
-        """Nodes that an arrow touches, input nodes first, by the name of their row; attention and MLP have each one."""
+        """Nodes that an arrow touches, input nodes first, by row; attention and MLP of a layer have a row each."""
         graph = self.graph
         touched = {arrow.edge.writer for arrow in self.arrows} | {"logits"}
         touched |= {graph.node_of_reader(arrow.edge.reader) for arrow in self.arrows}

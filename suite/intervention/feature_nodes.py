@@ -72,11 +72,11 @@ def choose_features(scores: Mapping[Site, Tensor], top: int) -> dict[Site, list[
     """The ``top`` features of largest absolute score over all sites; ties go to the earlier site, the lower index.
 
     Raises:
-        SpecError: fewer features asked for than one a site.
+        SpecError: fewer features asked for than sites.
     """
     if top < len(scores):
-        raise SpecError(f"{top} features for {len(scores)} sites; ask for one a site at least.")
-    best = {site: int(values.abs().argmax()) for site, values in scores.items()}  # a site has one node at least
+        raise SpecError(f"{top} features for {len(scores)} sites; ask for at least one per site.")
+    best = {site: int(values.abs().argmax()) for site, values in scores.items()}  # every site has at least one node
     ranked = sorted(
         (-abs(float(value)), i, f)
         for i, values in enumerate(scores.values())

@@ -1,6 +1,6 @@
 """What a run is scored by. Every sign convention of the project is in this file: a loss is lower when better.
 
-Each objective gives one number an example; examples are summed and then divided by their count, so that neither
+Each objective gives one number per example; examples are summed and then divided by their count, so that neither
 batch size nor batch order changes a score.
 """
 

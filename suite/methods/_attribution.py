@@ -179,8 +179,8 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
     """Edge scores of a method that scores nodes: an edge lives as long as both of its ends.
 
     Args:
-        nodes: at least zero, one a reader [R]; the logits' is not looked at. A node lives, as a writer, as long as any
-            of its readers does. Nodes that read nothing, and the logits, are never removed.
+        nodes: at least zero, one for each reader [R]; the logits' is not looked at. A node lives, as a writer, as long
+            as any of its readers does. Nodes that read nothing, and the logits, are never removed.
 
     Returns:
         The smaller of the two ends' scores; for an edge between two ends that are never removed, the largest of all.

@@ -1,6 +1,6 @@
 """What the methods that train masks share: gates, shuffled prompts, the loop, and how a circuit is read out.
 
-Many masks are trained in one run along the mask axis of the cut pass: for each seed one a target or regularisation
+Many masks are trained in one run along the mask axis of the cut pass: for each seed one per target or regularisation
 strength. They share prompts, those of one seed its random numbers too, and nothing else, so each comes out as it would
 alone. M masks (those of the first seed, then those of the second), S samples of each, E edges of the graph.
 """

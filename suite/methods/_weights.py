@@ -1,4 +1,4 @@
-"""Gates on weights: models that differ in the weights they keep, one a seed, run together along an axis of theirs."""
+"""Gates on weights: models that differ in the weights they keep, one per seed, run together along an axis of theirs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
 
 
 class ModelsTogether:
-    """Models that differ in the weights of their blocks, one a seed, each cut by its own masks in one pass.
+    """Models that differ in the weights of their blocks, one per seed, each cut by its own masks in one pass.
 
     Args:
         prompts: of each model: the same batches in the same order.

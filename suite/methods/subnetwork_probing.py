@@ -105,7 +105,7 @@ def discover(
             (``sampled``), which differs from seed to seed.
         regularisations: strengths, one mask each, all trained in one run.
         steps, rate: of Adam, by default those of auto-circuit for compiled models. The preset ``reference-code`` is
-            Conmy et al.'s ``train.py`` in all but the strengths, of which it is given one a run; its sweeps took 10,000
+            Conmy et al.'s ``train.py`` in all but the strengths, of which each run is given one; its sweeps took 10,000
             steps.
         initial: the gates' value without noise at the start.
         batch_size: prompts a step.

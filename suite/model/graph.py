@@ -56,7 +56,7 @@ class NodeGroup:
         kind: ``input``, ``head``, ``mlp``, or ``logits``, the one that writes nothing.
         layer: 0 for the input nodes, ``n_layers`` for the logits.
         nodes: their names.
-        writers: the indices of what they write, one a node; empty for the logits.
+        writers: the indices of what they write, one per node; empty for the logits.
         readers: the indices of what they read; empty for the input nodes.
         parts: what each node reads apart: ``q``, ``k``, ``v`` of a head. Readers are ordered by part, then by node.
         sees: the writers that its readers can read.

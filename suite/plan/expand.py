@@ -138,7 +138,7 @@ def _combinations(
 ) -> Iterator[tuple[str, str | None, int | None]]:
     """(ablation, objective, seed) of a method's cells on a task and a model.
 
-    A method that looks at no objective has one cell, not one an objective; only what draws by chance has a seed.
+    A method that looks at no objective has one cell, not one per objective; only what draws by chance has a seed.
 
     Args:
         objective: the task's own on the model at hand; what the task says of itself where it is not loaded. They differ
@@ -202,7 +202,9 @@ def _why_undefined(method: Method, ablation_name: str, objective_name: str | Non
     objective = None if objective_name is None else names.objective(objective_name)
     config = on.model.config
     if "truth" in method.needs and on.reference(ablation) is None:
-        return f"{method.name} needs a certified truth, and {names.label(on.task.name)} has none under {ablation}"
+        return (
+            f"{method.name} needs a certified truth, and {names.label(on.task.name)} is not certified under {ablation}"
+        )
     return (
         ablation.undefined(on.data)
         or (objective and objective.undefined(on.data, config))

@@ -1,4 +1,4 @@
-"""What is measured of every circuit that a benchmark finds: sizes crossed with settings, one record a cell.
+"""What is measured of every circuit that a benchmark finds: sizes crossed with settings, one record per cell.
 
 A discovered circuit does not depend on how it is evaluated, so evaluations are results of their own: they are kept
 beside the cells, under a key of their own, and adding a setting to a benchmark never repeats a search.

@@ -96,7 +96,7 @@ def run(
 
     Args:
         store_path: the store; a new folder is made if it does not exist.
-        workers: how many families at a time; one a core by default, or one a GPU. Never changes a result.
+        workers: how many families at a time; one per core by default, or one per GPU. Never changes a result.
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: what runs the cells (see ``executors``).
         address: where a cluster is, for an executor that runs on one.

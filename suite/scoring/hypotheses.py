@@ -194,7 +194,7 @@ def _independence(scores: _Scores, permutations: int) -> HypothesisTest:
 
 
 def _by_prompt(outputs: Tensor, rows: Tensor, data: Data) -> np.ndarray:
-    """One vector a prompt, [N, d], from outputs [n_read, d_out] read on prompts ``rows`` [n_read].
+    """One vector per prompt, [N, d], from outputs [n_read, d_out] read on prompts ``rows`` [n_read].
 
     All its read positions one after the other; their mean, where prompts are read at different numbers of positions.
     """

@@ -66,7 +66,7 @@ def independence_test(x: np.ndarray, y: np.ndarray, *, permutations: int = 1000,
     """Tests that x and y are independent: the Hilbert-Schmidt independence criterion, by permutation.
 
     Args:
-        x, y: float [n] or [n, d], an observation a row. Each has a Gaussian kernel as wide as the median distance
+        x, y: float [n] or [n, d], one observation per row. Each has a Gaussian kernel as wide as the median distance
             between its own observations (the mean distance where the median is 0), so that units do not matter.
         permutations: how many; the observed statistic is counted as one more.
         seed: of the permutations.

@@ -26,7 +26,7 @@ def pessimistic_auc(false_positive_rate: Sequence[float], true_positive_rate: Se
     uninformative ranking has at most one half.
 
     Args:
-        false_positive_rate, true_positive_rate: [n_points] fractions, one point a circuit. For ACDC itself drop the
+        false_positive_rate, true_positive_rate: [n_points] fractions, one point per circuit. For ACDC itself drop the
             circuits found at thresholds below ``ACDC_SMALLEST_THRESHOLD`` first.
     Returns NaN when a rate is NaN.
 

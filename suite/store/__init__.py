@@ -1,1 +1,1 @@
-"""Results on disk: one small folder a finished cell, its record, and the check that all of it is as it was written."""
+"""Results on disk: one small folder per finished cell, its record, and the check that all is as it was written."""

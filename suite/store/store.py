@@ -1,4 +1,4 @@
-"""The store: one small folder a finished cell, written once and atomically, checked whenever it is read.
+"""The store: one small folder per finished cell, written once and atomically, checked whenever it is read.
 
     store.json                       {"format": 1, "version": "0.1.0"}
     cells/<key>/record.json          identity, outcome, recovery, cost, provenance (``record.Record``)
@@ -8,7 +8,7 @@
     truths/<certificate hash>.json   every certificate that a cell was scored against
     environments/<hash>.json         every environment that a cell was computed in
     benchmarks/<name>.json           which cells a benchmark consists of, with its own checksum
-    index/<name>                     one empty file a benchmark, so that a benchmark that was deleted is missed
+    index/<name>                     one empty file per benchmark, so that a deleted benchmark is noticed
     damaged/, failed/                what was moved aside: cells that fail their checksums, failures that were retried
     writing/                         cells being written; a writer that was killed leaves one, and it is swept up
 

@@ -1,4 +1,4 @@
-"""What ``circuitmeter`` does: one verb a file.
+"""What ``circuitmeter`` does: one verb per file.
 
 Each has ``NAME``, ``HELP``, ``EPILOG``, ``add_arguments(parser)`` and ``run(options) -> exit status``. A verb imports
 what it needs inside ``run``, so that ``--help`` stays fast.

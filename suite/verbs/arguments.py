@@ -25,9 +25,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Who computes cells, and where."""
+    """The options that say on how many workers cells run, and on which device."""
     parser.add_argument(
-        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one a core, or one a GPU)"
+        "--workers", type=positive_number, metavar="N", help="cells at a time (default: one per core, or one per GPU)"
     )
     parser.add_argument(
         "--executor",
@@ -68,7 +68,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument(
         "--data",
         metavar="FILE",
-        help="prompts of yours, one JSON object a line: clean and counterfactual (both text or both token ids; of "
+        help="prompts of yours, one JSON object per line: clean and counterfactual (both text or both token ids; of "
         "equal token length, or what pairs positions, such as patch, is undefined), answer and wrong (a string, a "
         "token id, or a list of either or of lists of ids; of one token or several), and optionally position "
         "(default: the last token), template and split; or the CSV of EAP-IG, or the JSON of auto-circuit",

@@ -19,7 +19,7 @@ def circuit_curves(
 ) -> list[dict[str, Any]]:
     """One entry for each of ``chosen``, in order; none of a file without scores.
 
-    Returns ``setting`` (as it prints), ``points`` (one a size), ``areas`` (CPR and CMD over size and over log size:
+    Returns ``setting`` (as it prints), ``points`` (one per size), ``areas`` (CPR and CMD over size and over log size:
     value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
     """
     from ..intervention.faithfulness import measure

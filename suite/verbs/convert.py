@@ -71,4 +71,4 @@ def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, Ori
 def refuse_unwritable(out: Path) -> None:
     """Raises SpecError for a file that cannot be written, before anything is computed."""
     if not out.parent.is_dir() or out.is_dir():
-        raise SpecError(f"cannot write {out}: it is a folder, or it lies in none; choose another --out.")
+        raise SpecError(f"cannot write {out}: it is a folder, or its folder does not exist; choose another --out.")

@@ -114,7 +114,9 @@ def run(options: argparse.Namespace) -> int:
     from .settings import parse_settings
 
     if not options.out.parent.is_dir() or options.out.is_dir():
-        raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
+        raise SpecError(
+            f"cannot write {options.out}: it is a folder, or its folder does not exist; choose another --out."
+        )
     ablation = Ablation.parse(options.ablation)
     method = names.callable_method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
@@ -283,7 +285,7 @@ def undefined(
 ) -> str | None:
     """Why this combination has no meaning; ``None`` when it has one."""
     if "truth" in method.needs and reference is None:
-        return f"{method.name} needs a certified circuit, and {on.task.name} has none under {ablation}"
+        return f"{method.name} needs a certified circuit, and {on.task.name} is not certified under {ablation}"
     used = None if method.objectives is None else objective
     return method.undefined(ablation, used, on.data, on.model.config)
 

@@ -51,9 +51,7 @@ def run(options: argparse.Namespace) -> int:
         wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
         if not wanted:
             families = sorted({_family(row["name"]) for row in rows})
-            raise SpecError(
-                f"none of the {len(rows)} {options.kind} matches {options.pattern!r}; there are {_some(families, 40)}."
-            )
+            raise SpecError(f"no {options.kind} called {options.pattern!r}; there are {_some(families, 40)}.")
         rows = wanted
     if options.json:
         print_json(rows)

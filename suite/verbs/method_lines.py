@@ -1,4 +1,4 @@
-"""The methods in a line each, as their sources declare them: importing a method imports torch, which takes seconds.
+"""One line per method, as its source declares it: importing a method imports torch, which takes seconds.
 
 Where another package has methods (entry points), those can only be known by importing them, and all come from METHODS.
 """

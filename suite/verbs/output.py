@@ -25,7 +25,7 @@ def print_json(value: Any) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the folder that ``--out`` names, where there is none. Raises DataError where that cannot be."""
+    """Makes the folder that ``--out`` names, if it does not exist. Raises DataError when it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -62,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
     if options.adapter is not None:
         raise SpecError("--adapter goes with --model, and none is given.")
     if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
-        raise SpecError(f"cannot write {options.out}: it is a folder, or it lies in none; choose another --out.")
+        raise SpecError(
+            f"cannot write {options.out}: it is a folder, or its folder does not exist; choose another --out."
+        )
     is_file = options.subject.endswith(".json")
     title, facts, views = _of_file(options) if is_file else _of_task(options)
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..scoring.structure.stability_card import CircuitChange, MethodStability, PairOfMethods, PromptByPrompt
 
 ALWAYS, NEVER = 0.95, 0.05
-"""An edge in at least this share of circuits is said to be in always; in at most the other, never."""
+"""An edge is always in when at least this share of circuits has it, and never when at most the other share has it."""
 
 
 def method_stability(

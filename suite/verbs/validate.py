@@ -161,7 +161,7 @@ def _check_rivals(rivals: Sequence[str], spec: Spec) -> None:
 
 
 def rehearse(jobs: Iterable[Job], device: str) -> None:
-    """Runs the method on the smallest and on the largest model for which it has a meaning, once an ablation, and keeps
+    """Runs the method on the smallest and on the largest model for which it has a meaning, once per ablation, and keeps
     nothing.
 
     A method that cannot work is found out before anything is computed for the benchmark.

@@ -22,7 +22,7 @@ class Mean(Ablation):
 
     Args:
         over: the average's extent: the whole data set, or the batch (which then changes the number: say the size).
-        position: one average a position, or one pooled over positions.
+        position: one average per position, or one pooled over positions.
         prompts: which prompts are averaged.
     """
 

@@ -108,7 +108,7 @@ class FeatureTransformer(Transformer):
         """What a group's nodes make of their inputs, as Activations hold it: [n, ..., P, d].
 
         Args:
-            x: [r, ..., P, D], one a reader, or [1, ..., P, D], one for all of them.
+            x: [r, ..., P, D], one per reader, or [1, ..., P, D], one for all of them.
         """
         if group.kind == "head":
             return self._heads(self.blocks[group.layer], x, rules)

@@ -28,7 +28,7 @@ CLUSTERS = ("ray", "slurm")  # whose machines have other devices than this one
 
 
 class Execute(Protocol):
-    """See the module's docstring; ``devices`` has one entry a worker, as torch names it."""
+    """See the module's docstring; ``devices`` has one entry per worker, as torch names it."""
 
     def __call__(
         self,
@@ -54,7 +54,7 @@ for _name in ("local", "serial", *CLUSTERS):
 
 
 def crew(executor: str, device: str, workers: int | None) -> list[str]:
-    """The device of each worker: by default one worker a core, or one a GPU.
+    """The device of each worker: by default one worker per core, or one per GPU.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``; on a cluster, ``auto`` is what this machine has.

@@ -22,7 +22,7 @@ def execute(
     """Measures families on worker processes; closing the iterator stops them.
 
     Args:
-        devices: one entry a worker, as torch names it.
+        devices: one entry per worker, as torch names it.
         timeout_seconds: of a cell; after as many times that as a family has cells it is ended, and what is unfinished
             is rows of kind ``timeout``.
 

@@ -61,7 +61,7 @@ def execute(
     """Measures families on a Ray cluster; closing the iterator cancels what runs.
 
     Args:
-        devices: one entry a family at a time, ``cpu`` or ``cuda``.
+        devices: one entry for each family that runs at a time, ``cpu`` or ``cuda``.
         address: of a cluster (``auto``, ``HOST:PORT``); ``None`` for RAY_ADDRESS, or a cluster started here.
 
     Raises:

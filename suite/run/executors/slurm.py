@@ -37,7 +37,7 @@ def execute(
     """Measures families in jobs; closing the iterator cancels them.
 
     Args:
-        devices: one entry a job, ``cpu`` or ``cuda``.
+        devices: one entry per job, ``cpu`` or ``cuda``.
 
     Raises:
         SpecError: submitit is not installed.

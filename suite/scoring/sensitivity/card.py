@@ -94,7 +94,7 @@ def _of_circuit(
 
 
 def _values(grid: MeasuredGrid, estimates: Estimates, c: int) -> tuple[SettingValue, ...]:
-    """One entry a setting: its value, 95 % intervals, and where it stands among random circuits."""
+    """One entry per setting: its value, 95 % intervals, and where it stands among random circuits."""
     percentile = np.quantile(estimates.percentile_draws[:, c], [0.025, 0.975], axis=0)  # NaN without random circuits
     return tuple(
         SettingValue(

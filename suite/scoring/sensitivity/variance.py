@@ -131,7 +131,7 @@ def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = N
     """Variance components of scores of the same prompts in every setting, by the method of moments.
 
     Args:
-        scores: float [N, D], one a prompt and setting (for a ratio of means: its value plus the prompt's influence).
+        scores: float [N, D], one per prompt and setting (for a ratio of means: its value plus the prompt's influence).
         templates: long [N], the template of each prompt.
     Returns NaN everywhere with fewer than two prompts.
     """

@@ -133,7 +133,9 @@ def test_list_of_a_family(capsys):
     ]
     assert err == ""
     assert cli.main(["list", "models", "tracer/*"]) == 2
-    assert "none of the" in (err := capsys.readouterr().err) and "tracr/*" in err and err.count("\n") == 1
+    assert (
+        "no models called 'tracer/*'" in (err := capsys.readouterr().err) and "tracr/*" in err and err.count("\n") == 1
+    )
 
 
 def test_models_of_the_hub_are_listed_with_what_they_stand_for(capsys):
