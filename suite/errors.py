@@ -52,6 +52,10 @@ class StoreError(CircuitMeterError):
     """A results folder that cannot be read or written."""
 
 
+class WorkerError(CircuitMeterError):
+    """Worker processes that cannot be started here, or that end before they begin with anything."""
+
+
 class Undefined(CircuitMeterError):
     """A combination (method, ablation, objective, task) that has no meaning; the message is the reason."""
 

@@ -35,6 +35,7 @@ _PRELOADED = [
     "circuitmeter.tasks",
     "safetensors.torch",
 ]
+UNKNOWN_STATUS = 255  # what Python says of a process whose server is gone, with or without the process
 _EXIT_SECONDS = 5.0  # for a process that has closed its pipe to end
 
 
@@ -66,12 +67,25 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.proce
     """
     if sys.platform != "linux":
         process = multiprocessing.get_context("spawn").Process(target=_begin, args=(None, _Stderr(), target, arguments))
-    else:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
-        server: Any = forkserver._forkserver  # its address is private to Python
-        server.ensure_running()
-        process = context.Process(target=_begin, args=(server._forkserver_address, _Stderr(), target, arguments))
+        process.start()
+        return process
+    try:
+        return _forked(target, arguments)
+    except (EOFError, OSError):  # the server is gone: somebody killed it
+        server: Any = forkserver._forkserver
+        if "ensure_running" in vars(server):  # it was an ancestor's; from now on this process has one of its own
+            del server.ensure_running
+            server._forkserver_address = server._forkserver_alive_fd = None
+        return _forked(target, arguments)
+
+
+def _forked(target: Callable[..., None], arguments: tuple[Any, ...]) -> multiprocessing.process.BaseProcess:
+    """A process that the server has forked, after the server was started where there was none."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    server: Any = forkserver._forkserver  # its address is private to Python
+    server.ensure_running()
+    process = context.Process(target=_begin, args=(server._forkserver_address, _Stderr(), target, arguments))
     process.start()
     return process
 
@@ -203,9 +217,17 @@ def _end(process: multiprocessing.process.BaseProcess) -> None:
     with suppress(ProcessLookupError, PermissionError):
         if process.pid is not None:
             os.killpg(process.pid, signal.SIGKILL)
+    kill(process)
+    process.close()
+
+
+def kill(process: multiprocessing.process.BaseProcess) -> None:
+    """Ends a process, if it has not ended, and waits for it."""
     process.kill()
     process.join()
-    process.close()
+    if process.exitcode == UNKNOWN_STATUS and process.pid is not None:  # nobody tells whether it still runs
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def cause_of_death(status: int | None, kills_before: int) -> tuple[str, str]:
@@ -217,6 +239,8 @@ def cause_of_death(status: int | None, kills_before: int) -> tuple[str, str]:
     """
     if status is None:
         return "killed", "the process closed its connection and went on"
+    if status == UNKNOWN_STATUS:
+        return "killed", f"the process ended with status {status}, or the server that had forked it was killed"
     if status >= 0:
         return "killed", f"the process ended with status {status} (os._exit, or a library that ends the process)"
     name = signal.Signals(-status).name

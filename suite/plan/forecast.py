@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 
+from ..intervention.evaluator import default_batch_size
 from ..intervention.setting import Setting
 from ..methods.cost import Cost
 from ..model.load.by_name import is_ground_truth
 from . import names
 from .evaluation import Evaluation
 from .job import Job
-from .speed import Speed
+from .speed import Speed, peak_bytes
 from .subject import Subject, first, subject_of
 
 # A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
@@ -27,6 +29,21 @@ def job_seconds(job: Job) -> float | None:
     method = names.method(job.sources.method)
     cost = method.cost_of(on.model.graph, on.data.n_runs, job.parameters)
     return None if cost is None else _speed(on).seconds(cost + evaluation_cost(job.evaluation, on))
+
+
+def job_bytes(job: Job) -> int:
+    """Memory that a job needs at its peak, of the device that it runs on: an estimate.
+
+    A method of a user's, which has a process of its own, has a copy of the model there.
+    """
+    on = subject_of(job)
+    cost = names.method(job.sources.method).cost_of(on.model.graph, on.data.n_runs, job.parameters) or Cost()
+    if not names.is_built_in(job.sources.method):
+        cost = replace(cost, weights=cost.weights + 1)
+    cost += evaluation_cost(job.evaluation, on)
+    positions = on.data.clean.shape[1]
+    batch = min(job.parameters.get("batch_size") or default_batch_size(on.model, positions), on.data.n)
+    return peak_bytes(on.model, cost, batch, positions)
 
 
 def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:

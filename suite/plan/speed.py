@@ -34,6 +34,15 @@ class Forecast:
     peak_bytes: int
 
 
+def peak_bytes(model: Transformer, cost: Cost, batch: int, positions: int) -> int:
+    """The memory that a piece of work needs at its peak, with so many prompts at a time, of so many positions:
+    libraries, weights, and what all writers write for a batch."""
+    width = model.embed.element_size()
+    stack = len(model.graph.writers) * batch * positions * model.config.d_model * width
+    weights = sum(parameter.numel() for parameter in model.parameters()) * width
+    return int(_PROGRAM + weights * (1 + cost.weights) + stack * cost.stacks)
+
+
 class Speed:
     """Seconds that a pass over one example takes; each kind is timed when it is first asked for.
 
@@ -67,12 +76,7 @@ class Speed:
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""
         batch = min(batch_size or self._batch_size, len(self._tokens))
-        width = self.model.embed.element_size()
-        stack = len(self.model.graph.writers) * batch * self._length * self.model.config.d_model * width
-        weights = sum(parameter.numel() for parameter in self.model.parameters()) * width
-        return Forecast(
-            self.seconds(cost), cost.passes, int(_PROGRAM + weights * (1 + cost.weights) + stack * cost.stacks)
-        )
+        return Forecast(self.seconds(cost), cost.passes, peak_bytes(self.model, cost, batch, self._length))
 
     def _timed(self, kind: str) -> float:
         """Seconds a pass of one example of a kind of Cost."""

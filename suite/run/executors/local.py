@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Sequence
 
 from ...plan.family import SeedFamily
 from ...store.store import Store
 from ..events import Finished, Started
-from .worker import Worker, wait_for_news
+from .worker import Staff
 
 
 def execute(
@@ -28,23 +27,10 @@ def execute(
 
     Raises:
         StoreError: a worker cannot write to the store.
-        RuntimeError: a worker cannot start.
+        WorkerError: workers end, again and again, before they have begun with anything.
     """
-    pending = deque(families)
-    staff: list[Worker] = []
+    staff = Staff(store.path, devices, timeout_seconds)
     try:
-        staff += [Worker(store.path, device, timeout_seconds) for device in devices]
-        while pending or any(worker.family for worker in staff):
-            for worker in staff:
-                if pending and worker.is_free:
-                    yield from worker.give(pending.popleft())
-            wait_for_news(staff)
-            for worker in list(staff):
-                finished = worker.news()
-                if worker.is_gone:
-                    staff.remove(worker)
-                    staff += [Worker(store.path, worker.device, timeout_seconds)] if pending else []
-                yield from finished
+        yield from staff.measure(families)
     finally:
-        for worker in staff:
-            worker.close()
+        staff.close()

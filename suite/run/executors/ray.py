@@ -1,13 +1,15 @@
 """Families as Ray tasks: on a cluster that is there, or on one that is started here for the run.
 
-Ray decides where and when, keeps to the resources (a core, and a GPU where the device is one), starts a task again when
-its node is lost, and uses nodes that join. A task has a worker process (worker.py), which keeps time limits and tells
+Ray decides where and when, keeps to the resources, starts a task again when its node is lost, and uses nodes that join.
+A task's resources are a core, the memory that its cells are estimated to need and, where the device is a GPU, the share
+of one that this memory is. A task has a worker process (worker.py), which keeps time limits and tells
 causes of death as on one machine. Where the store's folder is not there on a node, results come back to this process.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections import deque
@@ -21,16 +23,20 @@ from uuid import uuid4
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
 from ...plan.family import SeedFamily
+from ...plan.forecast import job_bytes
 from ...plan.job import Job
 from ...store.record import Environment, EvaluationRecord, Record, failure
 from ...store.store import Store
 from ..environment import keep_environment, provenance
 from ..events import Finished, Outcome, Started
-from .worker import Worker, wait_for_news
+from .worker import Staff
 
 _RETRIES = 20  # of a task whose node or process Ray lost; a method that ends its own process is not tried again
 _IN_FLIGHT = 1000
-_staff: dict[tuple[Any, ...], Worker] = {}  # of one of Ray's processes: its worker, kept for its next task
+_STARTS = 5  # Ray gives its own processes thirty seconds, which is little on a busy machine
+_MEMORY_STEP = 2**29  # bytes; Ray keeps a process for tasks that ask for the same, so there are not to be many kinds
+_GPU_STEP = 0.05
+_staff: dict[tuple[Any, ...], Staff] = {}  # of one of Ray's processes: its worker, kept for its next task
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,19 @@ def execute(
     mark = store.path / "writing" / f".ray-{uuid4().hex}"
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
-    task = ray.remote(_measure).options(
-        num_cpus=1, num_gpus=float(devices[0] != "cpu"), max_retries=_RETRIES, retry_exceptions=False
-    )
+    task = ray.remote(_measure)
+    gpu = _smallest_gpu(ray) if devices[0] != "cpu" else None
     pending, running = deque(families), {}
     try:
         while pending or running:
+            largest = _largest_memory(ray) if pending else 0
             while pending and len(running) < _IN_FLIGHT:
                 family = pending.popleft()
                 known = _known(family, store)
                 order = _Order(family, str(store.path), str(mark), devices[0], timeout_seconds, known)
-                running[task.remote(order)] = family
+                asked = _resources(max(map(job_bytes, family)), largest, gpu)
+                options = {"num_cpus": 1, "max_retries": _RETRIES, "retry_exceptions": False, **asked}
+                running[task.options(**options).remote(order)] = family
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
                 yield from _finished(ray, reference, running.pop(reference), store)
@@ -100,6 +108,7 @@ def _connect(address: str | None, workers: int) -> Any:
     """Ray, connected."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "600")  # which Ray starts, unasked for; it may be slow
     try:
         import ray
     except ImportError as error:
@@ -110,7 +119,7 @@ def _connect(address: str | None, workers: int) -> Any:
     if not address and not os.environ.get("RAY_ADDRESS"):
         where = {"num_cpus": workers, "include_dashboard": False}
     given = address or os.environ.get("RAY_ADDRESS")
-    for last in (False, True):
+    for left in reversed(range(_STARTS)):
         try:
             ray.init(**where, log_to_driver=False, logging_level="ERROR")
             break
@@ -121,9 +130,50 @@ def _connect(address: str | None, workers: int) -> Any:
                     f"no Ray cluster at {given} ({one_line(error, 150)}): start one with `ray start --head`, or leave "
                     f"--address and RAY_ADDRESS out to have one started here."
                 ) from error
-            if last:
-                raise SpecError(f"Ray cannot be started here, tried twice: {one_line(error, 200)}") from error
+            if not left:
+                raise SpecError(f"Ray cannot be started here, tried {_STARTS} times: {one_line(error, 200)}") from error
     return ray
+
+
+def _resources(need: int, largest: int, gpu: int | None) -> dict[str, float]:
+    """What a task asks Ray for: steps of memory, and of a GPU.
+
+    Args:
+        need: bytes.
+        largest: memory of the cluster's largest node: a task that asks for more would wait for ever. 0: unknown.
+        gpu: memory of the smallest GPU; ``None`` for a task that uses none, 0 where it is unknown.
+    """
+    memory = min(math.ceil(need / _MEMORY_STEP) * _MEMORY_STEP, largest)
+    if gpu is None:
+        return {"memory": memory, "num_gpus": 0}
+    share = math.ceil(need / gpu / _GPU_STEP) * _GPU_STEP if gpu else 1.0
+    return {"memory": memory, "num_gpus": min(1.0, round(share, 2))}
+
+
+def _largest_memory(ray: Any) -> int:
+    return int(max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0))
+
+
+def _smallest_gpu(ray: Any) -> int:
+    """Memory of the smallest GPU of the cluster, in bytes; 0 where no node tells."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = []
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("GPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked.append(ray.remote(_gpu_bytes).options(num_cpus=0, scheduling_strategy=there).remote())
+    try:
+        return min(ray.get(asked), default=0)
+    except ray.exceptions.RayError:  # a node was lost while it was asked
+        return 0
+
+
+def _gpu_bytes() -> int:
+    """On a node: memory of its smallest GPU."""
+    import torch
+
+    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
 
 
 def _known(family: SeedFamily, store: Store) -> dict[str, tuple[str, bytes]]:
@@ -145,9 +195,7 @@ def _measure(order: _Order) -> list[dict[str, Any]]:
         own = Store(folder, create=True)
         _put(own, order.known)
         outcomes = _with_worker(order, own.path)
-        for worker in _staff.values():  # it writes to a folder that is about to go
-            worker.close()
-        _staff.clear()
+        _staff.pop(_place(order, own.path)).close()  # it writes to a folder that is about to go
         return [
             {
                 "outcome": asdict(outcome),
@@ -158,21 +206,17 @@ def _measure(order: _Order) -> list[dict[str, Any]]:
 
 
 def _with_worker(order: _Order, store: Path) -> list[Outcome]:
-    place = (str(store), order.device, order.timeout_seconds)
-    worker = _staff.pop(place, None)
-    if worker is None or not worker.process.is_alive():
-        worker = Worker(store, order.device, order.timeout_seconds)
-    while not worker.is_free:
-        wait_for_news([worker])
-        worker.news()
-    worker.give(order.family)
-    finished: list[Finished] = []
-    while not finished:
-        wait_for_news([worker])
-        finished = worker.news()
-    if not worker.is_gone:
-        _staff[place] = worker
-    return [event.outcome for event in finished]
+    place = _place(order, store)
+    staff = _staff.setdefault(place, Staff(store, [order.device], order.timeout_seconds))
+    try:
+        return [event.outcome for event in staff.measure([order.family]) if isinstance(event, Finished)]
+    except BaseException:
+        _staff.pop(place).close()
+        raise
+
+
+def _place(order: _Order, store: Path) -> tuple[Any, ...]:
+    return str(store), order.device, order.timeout_seconds
 
 
 def _result(store: Store, job: Job) -> dict[str, Any]:
@@ -208,10 +252,11 @@ def _finished(ray: Any, reference: Any, family: SeedFamily, store: Store) -> Gen
             raise StoreError(str(error.cause)) from None
         raise error.cause from None
     except ray.exceptions.RayError as error:  # its node or its process was lost, again and again
-        reason = f"Ray lost it {_RETRIES + 1} times: {one_line(str(error), 200)}"
+        kind = "memory" if isinstance(error, ray.exceptions.OutOfMemoryError) else "killed"
+        reason = f"Ray lost it {_RETRIES + 1} times or had no memory for it: {one_line(str(error), 200)}"
         keep_environment(store)
         for job in family:
-            store.write(failure(job.cell, "killed", reason, provenance=provenance("cpu")), {})
+            store.write(failure(job.cell, kind, reason, provenance=provenance("cpu")), {})
         answers = [{"outcome": asdict(Outcome.of(store.record(job.key)))} for job in family]
     by_key = {answer["outcome"]["key"]: answer for answer in answers}
     for job in family:

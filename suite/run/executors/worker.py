@@ -1,4 +1,4 @@
-"""A worker process on this machine, seen from the one that gives it families; and its life.
+"""Worker processes on this machine, seen from the one that gives them families; and the life of one.
 
 A worker writes its cells to the store itself, each when it is scored. Scores then never cross a pipe, a cell that is
 finished stays finished whatever happens to this process a moment later, and workers on other machines can do the same
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ...errors import StoreError
+from ...errors import StoreError, WorkerError
 from ...plan import names
 from ...plan.family import SeedFamily
 from ...plan.job import Job
-from ...process import cause_of_death, out_of_memory_kills, start
+from ...process import UNKNOWN_STATUS, cause_of_death, kill, out_of_memory_kills, start
 from ...store.record import failure
 from ...store.store import Store
 from ..environment import deterministic, keep_environment, provenance
@@ -32,11 +33,17 @@ _GRACE_SECONDS = 0.3
 _STOP_SECONDS = 2.0
 # A method with a process of its own is ended by its worker, which may then try the family's cells one by one.
 _OWN_PROCESS = (2, 60.0)  # times the limit, and seconds beside it
+_IDLE_DEATHS = 20  # in a row, of workers that were killed before they began with anything
 
 
 @dataclass(frozen=True)
 class _Ready:
     """A worker has imported what it needs."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A worker has taken a family up: from now on, what ends the worker may be the family's doing."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Worker:
         self.store, self.device, self.timeout_seconds = Store(store_path), device, timeout_seconds
         self.family: SeedFamily = ()
         self.deadline: float | None = None
-        self.is_ready = self.is_gone = False
+        self.is_ready = self.has_begun = self.is_gone = False
         self.memory_kills = out_of_memory_kills()
         self.pipe, theirs = Pipe()
         self.process = start(_work, theirs, store_path, device, timeout_seconds)
@@ -74,59 +81,58 @@ class Worker:
         """What to wait for: the worker says something, or is gone."""
         return [self.pipe, self.process.sentinel]
 
-    def give(self, family: SeedFamily) -> list[Started]:
+    def give(self, family: SeedFamily) -> None:
         """Sends a family to the worker."""
-        self.family = family
+        self.family, self.has_begun = family, False
         if self.timeout_seconds is not None:
             limit = self.timeout_seconds * len(family)
             if not names.is_built_in(family[0].sources.method):
                 limit = limit * _OWN_PROCESS[0] + _OWN_PROCESS[1]
             self.deadline = time.monotonic() + limit
-        with suppress(BrokenPipeError):  # it died while it was idle: `news` finds that out
+        with suppress(OSError):  # it died while it was idle: `news` finds that out
             self.pipe.send(family)
-        return [Started(job, self.process.pid or 0) for job in family]
 
-    def news(self) -> list[Finished]:
-        """What has happened to the worker since it was last asked: the cells of its family, if that is finished.
+    def news(self) -> list[Started | Finished]:
+        """What has happened to the worker since it was last asked: its family was begun, or its cells are finished.
+
+        When it has ended, ``is_gone`` is true; ``family`` is then what it was given and had not begun.
 
         Raises:
             StoreError: it cannot write to the store.
-            RuntimeError: it could not start.
         """
         if self.pipe.poll():
             try:
                 said = self.pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 return self._lost("killed")
             if isinstance(said, _CannotWrite):
                 raise StoreError(said.reason)
             if isinstance(said, _Ready):
                 self.is_ready = True
                 return []
+            if isinstance(said, _Begun):
+                self.has_begun = True
+                return [Started(job, self.process.pid or 0) for job in self.family]
             return self._finish(said)
         if not self.process.is_alive():
             return self._lost("killed")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            self.process.kill()
             return self._lost("timeout")
         return []
 
-    def _finish(self, outcomes: Sequence[Outcome]) -> list[Finished]:
+    def _finish(self, outcomes: Sequence[Outcome]) -> list[Started | Finished]:
         by_key = {outcome.key: outcome for outcome in outcomes}
-        family, self.family, self.deadline = self.family, (), None
+        family, self.family, self.deadline, self.has_begun = self.family, (), None, False
         return [Finished(job, by_key.get(job.key) or self._outcome(job, "killed")) for job in family]
 
-    def _lost(self, kind: str) -> list[Finished]:
-        """The process is no more: each of its cells is a row that says so, unless it had just been finished."""
+    def _lost(self, kind: str) -> list[Started | Finished]:
+        """The process is no more: each cell that it had begun is a row that says so, unless it was just finished."""
         self.is_gone = True
-        self.process.join()
+        if kind != "timeout":
+            self.process.join(_STOP_SECONDS)  # so that its status is its own
+        kill(self.process)
         self.pipe.close()
-        if not self.is_ready:
-            raise RuntimeError(
-                "a worker process could not start: what it said is above. In a script, call run() under "
-                'if __name__ == "__main__".'
-            )
-        if not self.family:
+        if not self.has_begun:
             return []
         time.sleep(_GRACE_SECONDS)
         return self._finish([self._outcome(job, kind) for job in self.family])
@@ -147,19 +153,75 @@ class Worker:
         """Ends the process: asked first, and not asked if it is in the middle of a family."""
         with suppress(OSError):
             self.pipe.close()  # a worker that waits for a family ends when its pipe does
-        if self.family:
-            self.process.kill()
-        self.process.join(_STOP_SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        if not self.family:
+            self.process.join(_STOP_SECONDS)
+        kill(self.process)
 
 
-def wait_for_news(staff: Sequence[Worker], seconds: float | None = None) -> None:
-    """Returns when a worker says something, dies, or has had its time; or after so many seconds."""
-    deadlines = [worker.deadline - time.monotonic() for worker in staff if worker.deadline is not None]
-    limits = [*deadlines, *([] if seconds is None else [seconds])]
-    wait([source for worker in staff for source in worker.sources], max(0.0, min(limits)) if limits else None)
+class Staff:
+    """The workers of one process: each place is filled again when its worker ends, while there is something to do.
+
+    Args:
+        store_path: where they write.
+        devices: one entry a place, as torch names it.
+        timeout_seconds: of a cell; a family of several has as many times that.
+    """
+
+    def __init__(self, store_path: Path, devices: Sequence[str], timeout_seconds: float | None) -> None:
+        self.store_path, self.timeout_seconds = store_path, timeout_seconds
+        self.vacant = list(devices)
+        self.workers: list[Worker] = []
+        self.idle_deaths = 0  # in a row
+
+    def measure(self, families: Sequence[SeedFamily]) -> Generator[Started | Finished, None, None]:
+        """Has families measured, each once. A family whose worker ended before it began goes to another worker.
+
+        Raises:
+            StoreError: a worker cannot write to the store.
+            WorkerError: workers end, again and again, before they have begun with anything.
+        """
+        pending = deque(families)
+        while pending or any(worker.family for worker in self.workers):
+            while pending and self.vacant:
+                self.workers.append(Worker(self.store_path, self.vacant.pop(0), self.timeout_seconds))
+            for worker in self.workers:
+                if pending and worker.is_free:
+                    worker.give(pending.popleft())
+            self._wait()
+            for worker in list(self.workers):
+                events = worker.news()
+                self.idle_deaths = 0 if events else self.idle_deaths
+                if worker.is_gone:
+                    pending.extendleft([worker.family] if worker.family else [])
+                    self._count_out(worker, idle=not events)
+                yield from events
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in self.workers:
+            worker.close()
+        self.workers.clear()
+
+    def _wait(self) -> None:
+        """Returns when a worker says something, dies, or has had its time."""
+        deadlines = [worker.deadline - time.monotonic() for worker in self.workers if worker.deadline is not None]
+        sources = [source for worker in self.workers for source in worker.sources]
+        wait(sources, max(0.0, min(deadlines)) if deadlines else None)
+
+    def _count_out(self, worker: Worker, *, idle: bool) -> None:
+        """Makes room for the next worker. One that failed by itself before it began would fail the next time, too."""
+        self.workers.remove(worker)
+        self.vacant.append(worker.device)
+        self.idle_deaths += idle
+        status = worker.process.exitcode
+        by_itself = not worker.is_ready and status is not None and 0 < status != UNKNOWN_STATUS
+        if by_itself or self.idle_deaths >= _IDLE_DEATHS:
+            times = f"{self.idle_deaths} in a row, " if self.idle_deaths > 1 else ""
+            _, cause = cause_of_death(status, worker.memory_kills)
+            raise WorkerError(
+                f"no worker process lives long enough to begin ({times}{cause}): what it said is above. In a script, "
+                'call run() under if __name__ == "__main__".'
+            )
 
 
 def _work(pipe: Connection, store_path: Path, device: str, timeout_seconds: float | None) -> None:
@@ -172,6 +234,7 @@ def _work(pipe: Connection, store_path: Path, device: str, timeout_seconds: floa
         pipe.send(_Ready())
         while True:
             family = pipe.recv()
+            pipe.send(_Begun())
             try:
                 outcomes = list(complete(family, store, device, timeout_seconds))
             except StoreError as error:
