@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -23,14 +26,29 @@ _MASKS_BUDGET = {"cpu": 4_000_000}
 _CACHE_BUDGET = 256_000_000
 
 
+_less: ContextVar[tuple[float, int]] = ContextVar("less", default=(math.inf, 1))  # prompts; part of the masks
+
+
+@contextmanager
+def less_at_once(prompts: int, part: int) -> Iterator[None]:
+    """While it lasts, at most so many prompts are run at once, and one ``part``-th of the masks, where nobody asked
+    for a number of them."""
+    token = _less.set((prompts, part))
+    try:
+        yield
+    finally:
+        _less.reset(token)
+
+
 def default_batch_size(model: Transformer, n_positions: int) -> int:
     """Prompts a batch such that all writers' outputs take about 256 MB in float32."""
-    return max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
+    fit = max(1, _BATCH_BUDGET // (len(model.graph.writers) * n_positions * model.config.d_model))
+    return int(min(fit, _less.get()[0]))
 
 
 def masks_within_budget(model: Transformer, n: int, streams: int) -> int:
     """How many masks to run at once, on ``n`` positions of all prompts, when each holds so many residual streams."""
-    budget = _MASKS_BUDGET.get(model.device.type, _BATCH_BUDGET)
+    budget = _MASKS_BUDGET.get(model.device.type, _BATCH_BUDGET) // _less.get()[1]
     return max(1, budget // (n * model.config.d_model * streams))
 
 

@@ -22,17 +22,19 @@ class Spent:
     """What a piece of work has cost; None before it is known.
 
     seconds: of the search. forward, backward: plain passes over one example. peak_memory_bytes: of the process where
-    the work was done on a CPU, else what torch allocated on the device.
+    the work was done on a CPU, else what torch allocated on the device. batch_size: what the search's had to be reduced
+    to for want of memory.
     """
 
     seconds: float | None = None
     forward: float | None = None
     backward: float | None = None
     peak_memory_bytes: int | None = None
+    batch_size: int | None = None
 
     def share(self, n: int, total_seconds: float) -> RecordedCost:
         """One cell's share of what ``n`` cost together, ``total_seconds`` in all; the peak of memory is everyone's."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
+        known = {name: value for name, value in asdict(self).items() if value is not None and name != "batch_size"}
         known["total_seconds"] = total_seconds
         if n > 1:
             known = {name: value if name == "peak_memory_bytes" else value / n for name, value in known.items()}

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ..circuit import Discovery
     from ..store.record import Cell
 
-_NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
-
 
 class Failed(MethodError):
     """A method that failed in its process: ``kind`` as a failed row says it, ``trace`` the lines of its traceback."""
@@ -80,7 +78,7 @@ def tensors_of(discovery: Discovery) -> dict[str, np.ndarray]:
 
 def diagnosis(error: BaseException) -> tuple[str, str]:
     """(kind, one line) of what went wrong."""
-    import torch
+    from .memory import is_out_of_memory
 
     message = one_line(str(error), 500)
     if isinstance(error, (Ended, Failed)):
@@ -89,7 +87,7 @@ def diagnosis(error: BaseException) -> tuple[str, str]:
         return "undefined", message
     if isinstance(error, (NotFinite, FloatingPointError)):
         return "nan", message
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY in message:
+    if is_out_of_memory(error):
         return "memory", message or "out of memory"
     if isinstance(error, CircuitMeterError):
         return "error", message

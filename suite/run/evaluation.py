@@ -18,6 +18,7 @@ from ..plan.job import Job
 from ..plan.subject import first
 from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
 from .environment import provenance
+from .memory import with_less
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,13 @@ def evaluate(
     rows: list[SettingRow] = []
     # Settings that differ only in how prompts are summed up share their runs.
     for _, group in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
-        rows += _rows(list(group), on, data, circuits, job.cell.seed or 0, evaluation)
+        alike = list(group)
+
+        def measure_all(_: int, alike: list[Setting] = alike) -> list[SettingRow]:
+            return _rows(alike, on, data, circuits, job.cell.seed or 0, evaluation)
+
+        fixed = evaluation.batch_size or any(setting.cut.ablation.over_batch for setting in alike)
+        rows += measure_all(0) if fixed else with_less(measure_all, on, f"evaluating {job}")
     identity = evaluation.identity(job.key)
     return EvaluationRecord(
         key=identity.key,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from .apart import discover_apart
 from .cost import Spent
 from .discovery import Failed, diagnosis, discover_here, tensors_of
 from .environment import provenance, undisturbed
+from .memory import with_less
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +76,8 @@ def run_family(
         except (Exception, SystemExit) as error:
             record, tensors = _failed(job.cell, error), {}
         total = (share.total_seconds or 0.0) + time.perf_counter() - start
-        cost = RecordedCost(**share.as_json() | {"total_seconds": total}, parameters=plain(job.cost_only))
+        parameters = plain(job.cost_only | ({"batch_size": spent.batch_size} if spent.batch_size else {}))
+        cost = RecordedCost(**share.as_json() | {"total_seconds": total}, parameters=parameters)
         yield record.but(cost=cost, provenance=provenance(device)), tensors
 
 
@@ -107,10 +110,19 @@ def discover(
         Ended, Failed: as ``discover_apart``.
     """
     spent = spent or Spent()
-    if names.is_built_in(family[0].sources.method):
+    if not names.is_built_in(family[0].sources.method):
+        return discover_apart(family, on, device, spent, seconds)
+
+    def search(prompts: int) -> tuple[Discovery, ...]:
+        jobs = family
+        if prompts:
+            spent.batch_size = prompts
+            jobs = tuple(replace(job, parameters={**job.parameters, "batch_size": prompts}) for job in family)
         with undisturbed():
-            return discover_here(family, on, device, spent)
-    return discover_apart(family, on, device, spent, seconds)
+            return discover_here(jobs, on, device, spent)
+
+    batch_size = family[0].cost_only.get("batch_size")
+    return search(0) if batch_size is None else with_less(search, on, str(family[0]), batch_size)
 
 
 def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
@@ -137,7 +149,7 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         n_edges=on.model.graph.n_edges,
         recovery={name: Recovery(**recovery(discovery.scores, truth)) for name, truth in truths.items()},
         circuits=tuple(circuits),
-        circuit_at_true_size=_at_true_size(cell, on, discovery),
+        circuit_at_true_size=_with_less_memory(cell, on, discovery),
         diagnostics=plain(discovery.diagnostics),
     )
 
@@ -160,6 +172,17 @@ def _evaluator(on: Subject, ablation: str, objective: str, seed: int) -> Evaluat
     from ..intervention.evaluator import Evaluator
 
     return Evaluator(on.model, on.data, names.ablation(ablation), names.objective(objective), seed=seed)
+
+
+def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
+    """What ``_at_true_size`` returns; with fewer prompts at a time where memory runs out, if that changes no number."""
+
+    def score(prompts: int) -> TrueSize | None:
+        if prompts:
+            _evaluator.cache_clear()
+        return _at_true_size(cell, on, discovery)
+
+    return score(0) if names.ablation(cell.ablation).over_batch else with_less(score, on, f"scoring {cell}")
 
 
 def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:

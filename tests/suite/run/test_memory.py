@@ -1,0 +1,77 @@
+"""Memory that runs out: the batch is halved and the line says so; what one prompt at a time does not help is a row."""
+
+import numpy as np
+import pytest
+import torch
+
+from circuitmeter.suite.intervention import plain_runs
+from circuitmeter.suite.run import search
+from circuitmeter.suite.run.run import run
+from circuitmeter.suite.store.store import Store
+
+EVALUATION = {"ablation": ["patch", "zero"], "size": ["true"]}
+
+
+def small_machine(monkeypatch, largest):
+    """A machine on which the runs of more than ``largest`` prompts at a time do not fit."""
+    plain = plain_runs.Runs.__init__
+
+    def fits(runs, model, batch, *given, **named):
+        if len(batch.rows) > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        plain(runs, model, batch, *given, **named)
+
+    monkeypatch.setattr(plain_runs.Runs, "__init__", fits)
+    search._evaluator.cache_clear()  # which keeps runs
+
+
+def test_a_search_its_scoring_and_its_evaluation_take_fewer_prompts_at_a_time(spec, monkeypatch, tmp_path, capfd):
+    benchmark = spec(method="eap", task="tracr/xproportion", ablation="zero", evaluation=EVALUATION)
+    run(benchmark, tmp_path / "whole", executor="serial")
+    small_machine(monkeypatch, 8)
+    summary = run(benchmark, tmp_path / "store", executor="serial")
+    assert summary.done == 1 and not summary.failed
+    (record,), (whole,) = (list(Store(tmp_path / name).records()) for name in ("store", "whole"))
+    assert 4 < record.cost.parameters["batch_size"] <= 8 and whole.cost.parameters["batch_size"] == 0
+    assert record.cost.forward == whole.cost.forward and record.recovery["zero"].auroc == whole.recovery["zero"].auroc
+    tensors = [Store(tmp_path / name).tensors(record.key)["scores"] for name in ("store", "whole")]
+    assert np.allclose(*tensors, atol=1e-6, equal_nan=True)
+    (rows,), (expected,) = (list(Store(tmp_path / name).evaluations()) for name in ("store", "whole"))
+    assert rows.done and rows.rows[0].faithfulness == pytest.approx(expected.rows[0].faithfulness, abs=1e-5)
+    said = capfd.readouterr().err
+    at_a_time = f"out of memory; done again with {record.cost.parameters['batch_size']} prompts at a time"
+    assert f"eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
+    assert f"scoring eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
+    assert f"evaluating eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
+
+
+def test_what_does_not_fit_one_prompt_at_a_time_is_a_row_and_the_rest_is_measured(spec, monkeypatch, tmp_path, capfd):
+    tried, here = [], search.discover_here
+
+    def discover(family, *given):
+        if family[0].cell.method == "eap":
+            tried.append(family[0].cost_only["batch_size"])
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+        return here(family, *given)
+
+    monkeypatch.setattr(search, "discover_here", discover)
+    benchmark = spec(method=["eap", "random"], task="tracr/xproportion", ablation="zero")
+    summary = run(benchmark, tmp_path / "store", executor="serial")
+    assert summary.done == 1 and [reason.partition(":")[0] for _, reason in summary.failed] == ["memory"]
+    assert tried[0] == 0 and tried[-1] == 1 and all(b == a // 2 for a, b in zip(tried[1:], tried[2:], strict=False))
+    assert "done again with one prompt at a time" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["edge-pruning", "subnetwork-probing"])
+def test_a_batch_that_changes_numbers_is_not_halved(spec, monkeypatch, tmp_path, method):
+    tried = []
+
+    def discover(family, *given):
+        tried.append(family)
+        raise MemoryError
+
+    monkeypatch.setattr(search, "discover_here", discover)
+    grid = {"task": "tracr/xproportion", "ablation": "zero", "objective": "l2"}
+    run(spec(method=method, **grid), tmp_path / "store", executor="serial")
+    (record,) = Store(tmp_path / "store").records()
+    assert len(tried) == 1 and record.kind == "memory"
