@@ -1,7 +1,9 @@
 """What is made from a store and published: put into place whole, and covered by checksums.
 
 A report is written to a folder of its own first. Its files replace the old ones only when all of them are there, so
-that a full disk or an interruption leaves the old report as it was. Files of others in the same folder are not touched.
+that a full disk or an interruption leaves the old report as it was. The page comes last: where a process is killed
+between two of the files, the page is the old one, and `run` sees that it is to be written again. Files of others in the
+same folder are not touched.
 """
 
 from __future__ import annotations
@@ -9,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StoreError
-from .files import fsync_folder, write_atomically
+from .files import fsync_folder, process_lives, write_synced
 from .folder import Folder
 
 SUMS = "report.sha256"  # readable by sha256sum -c
+PAGE = "report.html"
+_BEGUN = ".report-"  # folders of reports that are being written
 
 
 @contextmanager
@@ -29,10 +34,10 @@ def publishing(folder: Path) -> Iterator[Path]:
     Raises:
         StoreError: the folder cannot be written, or the disk is full; the old report is whole then.
     """
-    temporary = folder / f".report-{os.getpid()}"
+    temporary = folder / f"{_BEGUN}{socket.gethostname()}-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _sweep(folder)
         temporary.mkdir()
         yield temporary
         _put_into_place(temporary, folder)
@@ -43,17 +48,31 @@ def publishing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _sweep(folder: Path) -> None:
+    """Removes what processes of this machine that were killed have left, and this process before."""
+    for left in folder.glob(f"{_BEGUN}*"):
+        host, _, process = left.name.removeprefix(_BEGUN).rpartition("-")
+        if host == socket.gethostname() and process.isdigit():
+            if int(process) == os.getpid() or not process_lives(int(process)):
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _put_into_place(temporary: Path, folder: Path) -> None:
     names = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
     sums = "".join(f"{hashlib.sha256((temporary / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    before = _listed(folder)
+    write_synced(temporary / SUMS, sums.encode())
+    outdated = set(_listed(folder)) - set(names)
+    _move([name for name in names if name != PAGE], temporary, folder)
+    for name in outdated:
+        (folder / name).unlink(missing_ok=True)
+    _move([SUMS, *(name for name in names if name == PAGE)], temporary, folder)
+    fsync_folder(folder)
+
+
+def _move(names: Iterable[str], temporary: Path, folder: Path) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary / name, folder / name)
-    write_atomically(folder / SUMS, sums.encode())
-    for name in set(before) - set(names):
-        (folder / name).unlink(missing_ok=True)
-    fsync_folder(folder)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -1,8 +1,11 @@
 """Every file of a store is covered: what is flipped, deleted or added is found; a report is whole or as before."""
 
 import errno
+import os
 import random
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +18,8 @@ from made import cell, make_whole_store, write_report_of
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.store.check import check
-from circuitmeter.suite.store.published import publishing
+from circuitmeter.suite.store.folder import LocalFolder
+from circuitmeter.suite.store.published import published_faults, publishing
 from circuitmeter.suite.store.store import Store
 
 KINDS = (
@@ -128,6 +132,50 @@ def test_an_interrupted_report_leaves_the_old_one_whole(store):
     with pytest.raises(StoreError, match="cannot write the report.*No space left on device"), publishing(store.path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert check(store.path).whole
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_report_killed_while_it_is_put_into_place_is_written_again(tmp_path, monkeypatch, moved):
+    """Killed after any number of files: the page is the old one, older than the results, or all is in place."""
+
+    def publish(word):
+        with publishing(tmp_path) as new:
+            for name in ("figures/auc.svg", "leaderboard.json", "report.html", "tables/auc.csv"):
+                (new / name).parent.mkdir(exist_ok=True)
+                (new / name).write_text(word)
+
+    publish("old")
+    replace, done = os.replace, []
+
+    def killed(source, target):
+        if len(done) == moved:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish("new")
+    assert (tmp_path / "report.html").read_text() == "old"
+    publish("new")
+    assert {path.read_text() for path in tmp_path.rglob("*.*") if path.suffix != ".sha256" and path.is_file()} == {
+        "new"
+    }
+    assert not published_faults(LocalFolder(tmp_path))
+
+
+def test_what_a_killed_report_left_is_swept_up_and_a_living_one_s_is_not(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive, elsewhere = (
+        tmp_path / f".report-{host}-{process}"
+        for host, process in ((socket.gethostname(), ended.pid), (socket.gethostname(), 1), ("other.host", ended.pid))
+    )
+    for folder in (dead, alive, elsewhere):
+        folder.mkdir()
+    write_report_of(tmp_path)
+    assert not dead.exists() and alive.exists() and elsewhere.exists()
 
 
 def test_a_new_report_replaces_its_own_files_and_nobody_else_s(tmp_path):
