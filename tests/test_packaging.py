@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -75,6 +76,25 @@ def test_the_lock_pins_every_direct_dependency():
         name = requirement.split(">")[0].split("=")[0]
         assert name in names, f"{name} is not in requirements/lock.txt"
     assert "torch==2.13.0" in pinned  # exactly: a range, or a local suffix, would take another build
+
+
+def test_the_container_is_built_from_what_is_here():
+    """Its Python is one of ours, what it copies is not left out, and its command is the package's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "Containerfile").read_text().replace("\\\n", " ").splitlines()
+    said = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in lines if line and line[0].isupper()}
+    python = said["FROM"].removeprefix("python:").removesuffix("-slim")
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+    (entry,) = json.loads(said["ENTRYPOINT"])
+    assert entry in project["scripts"]
+    source, folder = said["COPY"].split()
+    assert (
+        source == "."
+        and f"-c {folder}/requirements/lock.txt" in said["RUN"]
+        and f'"{folder}${{EXTRAS}}"' in said["RUN"]
+    )
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    assert not {"requirements", "pyproject.toml", "README.md", "LICENSE", *FOLDERS} & set(left_out)
 
 
 def test_the_folders_are_never_imported_by_their_bare_names():
