@@ -12,6 +12,7 @@ from circuitmeter import tasks
 from circuitmeter.reports.draw.panels import has_bands
 from circuitmeter.reports.read.curves import curve_tables
 from circuitmeter.reports.read.results import read
+from circuitmeter.reports.reproduction import audit
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
 from circuitmeter.reports.reproduction.judge import counted, judge, verdict_frame
@@ -95,6 +96,13 @@ def test_what_differs_from_the_acdc_papers_tables_differs_in_its_released_points
     assert len(hisp) == 8 and len(found) == 12
     # As they are kept here the points count what circuits hold; as released, what they leave out: areas below one half.
     assert all(0 < item.value.reported - item.ours < 0.065 for item in hisp)
+
+
+def test_the_page_of_what_is_compared_is_that_of_the_manifests():
+    text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert text == audit.page(), f"{audit.COMMAND} writes it again"
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line[:3] in ("| `", "| a")]
+    assert sum(int(row[1]) for row in rows) == sum(len(manifests.load(name).values) for name in manifests.papers())
 
 
 def test_every_test_that_a_manifest_names_is_there():
