@@ -85,11 +85,16 @@ class Evaluator:
         self.model, self.data, self.objective = model, data, objective
         self.denoising, self.cut_at = denoising, cut_at
         self.batch_size = batch_size or default_batch_size(model, data.clean.shape[1])
-        self._alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
+        self.alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=self.batch_size)
         writers = len(model.graph.writers)
         self._constants: dict[bytes, Tensor] | None = {} if ablation.learned else None
         self._small = 3 * writers * model.config.d_model * data.n_runs * data.longest <= _CACHE_BUDGET
         self._cache: list[PreparedBatch] | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether cut edges carry constants that are learned for each circuit."""
+        return self._constants is not None
 
     @torch.no_grad()
     def prepared(self) -> Iterator[PreparedBatch]:
@@ -106,7 +111,7 @@ class Evaluator:
     def prepare(self, batch: Batch) -> PreparedBatch:
         """A batch of rows of one length, with what cut edges carry in it."""
         runs = Runs(self.model, batch)
-        base, cut = runs.clean[1], self._alternatives.of(runs)
+        base, cut = runs.clean[1], self.alternatives.of(runs)
         if self.denoising:
             base, cut = cut, base
         return PreparedBatch(

@@ -46,6 +46,13 @@ def test_the_declared_cost_is_what_the_engine_counts(name, problem):
     assert declared.passes == pytest.approx(counted(method, problem, **parameters))
 
 
+def test_acdc_spends_no_more_than_it_declares(problem):
+    model, data = problem
+    parameters = METHODS.get("acdc").resolve({"thresholds": [0.01]})
+    declared = METHODS.get("acdc").cost_of(model.graph, data.n, parameters)
+    assert 0.5 * declared.passes < counted(METHODS.get("acdc"), problem, **parameters) <= declared.passes
+
+
 @pytest.mark.parametrize("preset", ["activations", "clean-corrupted"])
 def test_a_preset_has_its_own_cost(preset, problem):
     model, data = problem

@@ -11,10 +11,12 @@ from circuitmeter.suite.circuit import Reference
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
 from circuitmeter.suite.intervention.ablation import Ablation, names
+from circuitmeter.suite.intervention.cut_candidates import ByMasks
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.methods import METHODS, method
-from circuitmeter.suite.methods.acdc import sweep_thresholds, visiting_order
+from circuitmeter.suite.methods import METHODS, _sweeps, acdc, method
+from circuitmeter.suite.methods._sweeps import sweep_thresholds
+from circuitmeter.suite.methods.acdc import visiting_order
 from circuitmeter.suite.model.passes import count_passes
 
 PATCH = Ablation.parse("patch")
@@ -227,24 +229,44 @@ def test_acdc_spends_less_than_a_pass_an_edge_and_threshold():
     model, data = small_model(n_layers=4), small_data(n=3)
     with count_passes() as passes:
         found = discover("acdc", model, data, objective="kl")
-    assert passes.forward / data.n < 0.5 * len(found.circuits) * model.graph.n_edges
+    assert passes.forward / data.n < 0.75 * len(found.circuits) * model.graph.n_edges
 
 
-def test_acdc_evaluates_a_circuit_once_a_round_and_sorts_the_round_by_first_cut_layer(monkeypatch):
-    model, data, rounds = small_model(n_layers=4), small_data(n=3), []
-    loss = Evaluator.loss
+@pytest.mark.parametrize("architecture", ["gemma-2", "qwen-3", "windows"])
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_acdc_by_descendants_and_wrong_guesses_is_acdc_by_masks(architecture, ablation, monkeypatch):
+    model, data = small_model(**{**ARCHITECTURES[architecture], "n_layers": 2}), small_data(n=3)
+    searched = Evaluator(model, data, Ablation.parse(ablation), OBJECTIVES.get("kl"))
+    groups, thresholds = visiting_order(model.graph, "released", 0, direct=True), [1e-4, 1e-2, 0.1, 0.3]
+    wrong = {tuple(edge): (-1.0) ** i for i, edge in enumerate(model.graph.exists.nonzero().tolist())}
+    found, _ = sweep_thresholds(searched, groups, thresholds, 64)
+    guided, _ = sweep_thresholds(searched, groups, thresholds, 64, expected=wrong)
+    monkeypatch.setattr(_sweeps, "candidates_of", lambda evaluator, n: ByMasks(evaluator))
+    plain, _ = sweep_thresholds(searched, groups, thresholds, 64)
+    assert len({tuple(model.graph.named(kept)) for kept in plain.values()}) > 1
+    for tau in thresholds:
+        assert model.graph.named(found[tau]) == model.graph.named(guided[tau]) == model.graph.named(plain[tau])
 
-    def recorded(self, masks):
-        rounds.append(masks.clone())
-        return loss(self, masks)
 
-    monkeypatch.setattr(Evaluator, "loss", recorded)
-    found = discover("acdc", model, data, objective="kl")
-    for masks in rounds:
-        assert len(masks.unique(dim=0)) == len(masks)
-        layers = [model.first_cut_layer(mask[None], model.graph.exists) for mask in masks]
-        assert layers == sorted(layers)
-    assert sum(map(len, rounds)) == 1 + found.diagnostics["circuits_evaluated"]
+def test_acdc_s_thresholds_that_decide_alike_are_one_sweep():
+    model, data = small_model(n_layers=3), small_data(n=3)
+    searched = Evaluator(model, data, PATCH, OBJECTIVES.get("kl"))
+    groups = visiting_order(model.graph, "reverse", 0)
+    one, n_one = sweep_thresholds(searched, groups, [1e-2], 256)
+    alike, n_alike = sweep_thresholds(searched, groups, [1e-2 * (1 + 1e-9 * i) for i in range(9)], 256)
+    assert 0 < int(one[1e-2].sum()) < model.graph.n_edges
+    assert all(torch.equal(kept, one[1e-2]) for kept in alike.values()) and len(alike) == 9
+    assert n_alike <= 1.2 * n_one  # fewer guesses at a time where there are several thresholds, or more
+
+
+def test_acdc_guesses_from_gradients_and_finds_the_same(monkeypatch):
+    model, data, given = small_model(n_layers=3), small_data(n=3), {"objective": "kl", "thresholds": [1e-3, 0.1]}
+    monkeypatch.setattr(acdc, "_GRADIENTS_PAY", 10**9)
+    plain = discover("acdc", model, data, **given)
+    monkeypatch.setattr(acdc, "_GRADIENTS_PAY", 0)
+    guided = discover("acdc", model, data, **given)
+    assert (plain.scores.flat() == guided.scores.flat()).all()
+    assert guided.diagnostics["circuits_evaluated"] < plain.diagnostics["circuits_evaluated"]
 
 
 def test_acdc_forgets_the_circuits_of_earlier_rounds():

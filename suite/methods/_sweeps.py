@@ -1,0 +1,207 @@
+"""Greedy sweeps at several thresholds: each cut in turn, for good when it changes the loss by less than the threshold.
+
+Why this file: one cut at a time is one small call at a time, and each threshold would pay for itself. Three things save
+both, and every decision stays that of the plain loop:
+
+* Guesses. The losses after the next cuts are asked for at once, as if decisions were as expected, and used up to and
+  including the first wrong guess. What is expected of a cut is the change that another threshold's sweep found, or a
+  score given for its edge; without either, that it is cut.
+* Thresholds whose decisions have all been the same have the same circuit: they are one sweep, which splits where they
+  differ. Sweeps in the same group of nodes ask together.
+* A cut that cannot change any output (see cut_candidates.py) is decided without a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..intervention.cut_candidates import CutCandidates, HeldCircuit, candidates_of
+from ..intervention.evaluator import Evaluator
+from ..model.graph import Graph, NodeGroup
+
+# What is cut at once: an edge (writer, reader), or all edges into a reader (a slice of writers, reader).
+TriedCut = tuple[int | slice, int]
+_AT_FIRST = 4  # guesses at a time
+_FEWEST = 4  # guesses in a call, of all its sweeps together, where a call costs more than its candidates
+_A_READER = 8  # guesses at a time after which another reader waits, where runs cost more than calls
+
+
+@dataclass
+class _Tried:
+    """A cut on a guess: the circuit without its edges, and which candidate that is (None: outputs stay the same)."""
+
+    cut: TriedCut
+    accept: bool
+    kept: np.ndarray
+    candidate: int | None
+
+
+@dataclass
+class _Sweep:
+    """Thresholds that have decided alike so far."""
+
+    thresholds: list[float]
+    circuit: HeldCircuit
+    loss: float
+    waiting: list[TriedCut] = field(default_factory=list)
+    guesses: int = _AT_FIRST
+    tried: list[_Tried] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> list[np.ndarray]:
+        """The circuits whose losses are wanted."""
+        return [tried.kept for tried in self.tried if tried.candidate is not None]
+
+    def start(self, graph: Graph, cuts: list[TriedCut], candidates: CutCandidates) -> None:
+        """What there is to try of a group's cuts; what leads nowhere is cut unseen."""
+        kept = self.circuit.kept
+        owners = {r: graph.owners[r] for _, r in cuts}
+        dead = [r for r, owner in owners.items() if owner >= 0 and not kept[owner].any()]
+        if dead:
+            kept = kept.copy()
+            kept[:, dead] = False
+            candidates.cut_unseen(self.circuit, kept)
+        self.waiting = [(w, r) for w, r in cuts if r not in dead and kept[w, r].any()]
+
+    def guess(self, group: NodeGroup, known: Mapping[TriedCut, float], idle: np.ndarray, most: int, wide: bool) -> None:
+        """Makes the next guesses.
+
+        Args:
+            known: by how much a cut is expected to change the loss.
+            idle: the edges into the group's readers whose cut has no effect, [W, r].
+            most: how many guesses at a time.
+            wide: whether a call is dearer than its candidates.
+        """
+        base, tau, n_candidates = self.circuit.kept, self.thresholds[len(self.thresholds) // 2], 0
+        self.tried = []
+        for w, r in self.waiting[: min(self.guesses, most)]:
+            if not wide and len(self.tried) >= _A_READER and r != self.tried[-1].cut[1]:
+                break
+            kept, effect = base.copy(), base[w, r] & ~idle[w, r - group.readers.start]
+            kept[w, r] = False
+            change = known.get(_key(w, r)) if effect.any() else 0.0
+            accept = change is None or not change >= tau
+            self.tried.append(_Tried((w, r), accept, kept, n_candidates if effect.any() else None))
+            n_candidates += bool(effect.any())
+            base = kept if accept else base
+
+    def settle(self, losses: Sequence[float], absolute: bool, known: dict[TriedCut, float]) -> list[_Outcome]:
+        """What each threshold decides, up to and including its first decision that was not guessed.
+
+        Args:
+            losses: of the first candidates.
+            absolute: whether changes count whatever their sign.
+            known: is given the changes that were found.
+        """
+        found, here = [], _Outcome(self.thresholds, None, None, self.loss, 0)
+        for i, tried in enumerate(self.tried):
+            if tried.candidate is not None and tried.candidate >= len(losses):
+                break
+            loss = here.loss if tried.candidate is None else losses[tried.candidate]
+            change = abs(loss - here.loss) if absolute else loss - here.loss
+            known[_key(*tried.cut)] = change
+            last = here.candidate if tried.candidate is None else tried.candidate
+            cut = replace(here, kept=tried.kept, candidate=last, loss=loss, used=i + 1)
+            kept = replace(here, used=i + 1)
+            as_guessed = [tau for tau in here.thresholds if (not change >= tau) == tried.accept]
+            others = [tau for tau in here.thresholds if (not change >= tau) != tried.accept]
+            if others:
+                found.append(replace(kept if tried.accept else cut, thresholds=others))
+            here = replace(cut if tried.accept else kept, thresholds=as_guessed)
+            if not as_guessed:
+                return found
+        return [*found, here]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Where some thresholds of a sweep stand after its guesses: the last cut they made (None: they made none), the
+    candidate whose run it has (None: the circuit's own), the loss, and how many guesses they used."""
+
+    thresholds: list[float]
+    kept: np.ndarray | None
+    candidate: int | None
+    loss: float
+    used: int
+
+
+def _key(w: int | slice, r: int) -> TriedCut:
+    return (-1 if isinstance(w, slice) else w), r
+
+
+def sweep_thresholds(
+    evaluator: Evaluator,
+    groups: Sequence[list[TriedCut]],
+    thresholds: Sequence[float],
+    masks_at_once: int,
+    *,
+    absolute: bool = False,
+    expected: Mapping[TriedCut, float] | None = None,
+) -> tuple[dict[float, Tensor], int]:
+    """The edges [W, R] that each threshold keeps, and how many circuits were evaluated, the whole model not counted.
+
+    Args:
+        groups: the cuts into a group of nodes' readers, in the order in which they are tried, the groups from the
+            logits down.
+        thresholds: each sweep's.
+        masks_at_once: how many candidates are evaluated in one call, at most.
+        absolute: compares the size of a change, whatever its sign.
+        expected: by how much a cut is expected to change the loss. It spares work where it is right, and decides
+            nothing.
+    """
+    graph, known = evaluator.model.graph, dict(expected or {})
+    candidates = candidates_of(evaluator, len(set(thresholds)))
+    plain = float(evaluator.loss(graph.exists[None])[0])
+    sweeps = [_Sweep(sorted(set(thresholds)), HeldCircuit(graph.existing.copy()), plain)]
+    evaluated = 0
+    for cuts in filter(None, groups):
+        group = next(each for each in graph.groups if each.readers.start <= cuts[0][1] < each.readers.stop)
+        candidates.enter(group)
+        for sweep in sweeps:
+            sweep.start(graph, cuts, candidates)
+        done, sweeps = _parted(sweeps)
+        while sweeps:
+            most = max(1, masks_at_once // len(sweeps))
+            called = sweeps[: candidates.together(group, min(most, max(sweep.guesses for sweep in sweeps)))]
+            fewest = max(1, _FEWEST // len(called)) if candidates.wide else 1
+            for sweep in called:
+                sweep.guess(group, known, candidates.without_effect(sweep.circuit, group), most, candidates.wide)
+            asked = [sweep for sweep in called if sweep.candidates]
+            losses = candidates.losses(group, [(sweep.circuit, sweep.candidates) for sweep in asked]) if asked else []
+            evaluated += sum(map(len, losses))
+            answers = {id(sweep): found for sweep, found in zip(asked, losses, strict=True)}
+            following = []
+            for sweep in called:
+                outcomes = sweep.settle(answers.get(id(sweep), []), absolute, known)
+                following += _after(sweep, outcomes, candidates, fewest)
+            ended, following = _parted(following)
+            done, sweeps = done + ended, following + sweeps[len(called) :]
+        sweeps = done
+    return {tau: torch.from_numpy(sweep.circuit.kept) for sweep in sweeps for tau in sweep.thresholds}, evaluated
+
+
+def _parted(sweeps: list[_Sweep]) -> tuple[list[_Sweep], list[_Sweep]]:
+    """Those that have tried all of a group, and those that have not."""
+    return [sweep for sweep in sweeps if not sweep.waiting], [sweep for sweep in sweeps if sweep.waiting]
+
+
+def _after(sweep: _Sweep, outcomes: list[_Outcome], candidates: CutCandidates, fewest: int) -> list[_Sweep]:
+    """The sweeps that a sweep becomes: one for each outcome, the largest of which takes over its run."""
+    outcomes = sorted(outcomes, key=lambda outcome: -len(outcome.thresholds))
+    circuits = [sweep.circuit, *(candidates.split(sweep.circuit) for _ in outcomes[1:])]
+    following = []
+    for outcome, circuit in zip(outcomes, circuits, strict=True):
+        if outcome.kept is not None:
+            candidates.take(circuit, outcome.kept, outcome.candidate)
+        guesses = sweep.guesses
+        if outcome.used == len(sweep.tried) == guesses:
+            guesses = 2 * guesses
+        elif outcome.used < len(sweep.tried):
+            guesses = max(fewest, guesses // 2)
+        following.append(_Sweep(outcome.thresholds, circuit, outcome.loss, sweep.waiting[outcome.used :], guesses))
+    return following
