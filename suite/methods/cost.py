@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..model.graph import Graph
@@ -22,6 +23,10 @@ class Cost:
         trained: cut passes with their backward pass into the mask, which the engine does not count.
         stacks: how often what all writers write for one batch is held at once.
         weights: how many copies of the model's weights are held besides the model.
+        masks: how many masks a training step runs together, with their backward pass; 0 without training.
+        step: prompts a training step.
+        prepared: how often what all writers write is held for all prompts at once.
+        streams: how often what all writers write is held for each mask and prompt of a training step.
     """
 
     forward: float = 0.0
@@ -30,14 +35,23 @@ class Cost:
     trained: float = 0.0
     stacks: float = 2.0
     weights: float = 0.0
+    masks: int = 0
+    step: int = 0
+    prepared: float = 0.0
+    streams: float = 2.0
 
     def __add__(self, other: Cost) -> Cost:
         """One after the other: passes add up, and what is held is the larger of the two."""
-        both = {kind: getattr(self, kind) + getattr(other, kind) for kind in KINDS}
-        return Cost(**both, stacks=max(self.stacks, other.stacks), weights=max(self.weights, other.weights))
+        added = {kind: getattr(self, kind) + getattr(other, kind) for kind in KINDS}
+        held = [each.name for each in fields(self) if each.name not in KINDS]
+        return Cost(**added, **{name: max(getattr(self, name), getattr(other, name)) for name in held})
 
     def __mul__(self, times: float) -> Cost:
         return replace(self, **{kind: times * getattr(self, kind) for kind in KINDS})
+
+    def with_runs(self, runs_a_prompt: float) -> Cost:
+        """The same where each prompt has so many runs, because its answers have several tokens."""
+        return replace(self * runs_a_prompt, step=math.ceil(self.step * runs_a_prompt))
 
     @property
     def passes(self) -> float:
@@ -47,6 +61,12 @@ class Cost:
 
 # (graph, prompts, the method's parameters) to what a search costs.
 PassesOf = Callable[[Graph, int, Mapping[str, Any]], Cost | None]
+
+
+def trained_masks(prompts: int, masks: int, steps: int, batch_size: int) -> Cost:
+    """What training masks costs that all run together in every step, on prompts that are prepared beforehand."""
+    step = min(prompts, batch_size)
+    return Cost(trained=steps * step * masks, masks=masks, step=step, prepared=1)
 
 
 def edge_passes(graph: Graph, at_once: int) -> float:

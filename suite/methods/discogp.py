@@ -16,6 +16,7 @@ from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..intervention.prepared_batch import PreparedBatch
+from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._answers import check_answers, mean_where_finite, over_answers
 from ._attribution import check_choices
@@ -62,9 +63,21 @@ MINI = {
 }
 
 
-def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Cost:
+_WEIGHTS = 8  # copies of them in the first stage: gates, their gradients and moments, samples and what is saved
+
+
+def _cost(graph: Graph, prompts: int, weight_epochs: int, edge_epochs: int, batch_size: int, **_: object) -> Cost:
     # Circuit and complement, forward and backward; a pass with masked weights costs more than one with masked edges.
-    return Cost(trained=6 * prompts * (weight_epochs + edge_epochs), stacks=12, weights=8 if weight_epochs else 0)
+    # Prompts are prepared for the model and for the masked one. The stream of a pass over several models is copied at
+    # every write (see ConcatenatedStream): twice a layer, half of the writers on average.
+    return Cost(
+        trained=6 * prompts * (weight_epochs + edge_epochs),
+        weights=_WEIGHTS if weight_epochs else 2,
+        masks=2,
+        step=min(prompts, batch_size),
+        prepared=2,
+        streams=graph.n_layers * (1 + graph.mlps) / 2,
+    )
 
 
 @method(
@@ -81,7 +94,7 @@ def _cost(prompts: int, weight_epochs: int, edge_epochs: int, **_: object) -> Co
     cost="epochs x prompts x (2 forward, 2 backward), in each of two stages",
     stochastic=True,
     may_be_zero={"weight_epochs"},
-    passes=lambda graph, n, given: _cost(n, **given),
+    passes=lambda graph, n, given: _cost(graph, n, **given),
 )
 def discover(
     model: Transformer,

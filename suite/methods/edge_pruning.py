@@ -30,7 +30,7 @@ from ._masks import (
     train,
     warm_up_and_decay,
 )
-from .cost import Cost
+from .cost import trained_masks
 from .registry import method
 
 NODES = ("targeted", "free", "none")
@@ -103,7 +103,7 @@ QUICK = COMPILED | {
     },
     cost="steps x batch prompts x targets (1 forward, 1 backward)",
     stochastic=True,
-    passes=lambda graph, n, given: Cost(trained=given["steps"] * min(n, given["batch_size"]) * len(given["targets"])),
+    passes=lambda graph, n, given: trained_masks(n, len(given["targets"]), given["steps"], given["batch_size"]),
 )
 def discover(
     model: Transformer,

@@ -32,7 +32,7 @@ from ._masks import (
     to_matrix,
     train,
 )
-from .cost import Cost
+from .cost import trained_masks
 from .registry import method
 
 LEVELS = ("edge", "node")
@@ -62,9 +62,7 @@ COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11
     },
     cost="steps x batch prompts x regularisations (1 forward, 1 backward)",
     stochastic=True,
-    passes=lambda graph, n, given: Cost(
-        trained=given["steps"] * min(n, given["batch_size"]) * len(given["regularisations"])
-    ),
+    passes=lambda graph, n, given: trained_masks(n, len(given["regularisations"]), given["steps"], given["batch_size"]),
 )
 def discover(
     model: Transformer,

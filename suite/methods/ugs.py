@@ -20,7 +20,7 @@ from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import check_choices
 from ._masks import Loss, Seeds, TrainingBatches, check_moved, circuit_of, to_matrix, train, uniform_gate
-from .cost import Cost
+from .cost import trained_masks
 from .registry import method
 
 CHOICES = {
@@ -51,8 +51,8 @@ MARGIN, MEANS_FROM = 1e-3, 9
     },
     cost="steps x batch prompts x regularisations x samples (1 forward, 1 backward)",
     stochastic=True,
-    passes=lambda graph, n, given: Cost(
-        trained=given["steps"] * min(n, given["batch_size"]) * len(given["regularisations"]) * given["samples"]
+    passes=lambda graph, n, given: trained_masks(
+        n, len(given["regularisations"]) * given["samples"], given["steps"], given["batch_size"]
     ),
 )
 def discover(

@@ -6,14 +6,13 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 
-from ..intervention.evaluator import default_batch_size
 from ..intervention.setting import Setting
 from ..methods.cost import Cost
 from ..model.load.by_name import is_ground_truth
 from . import names
 from .evaluation import Evaluation
 from .job import Job
-from .speed import Speed, peak_bytes
+from .speed import Speed
 from .subject import Subject, first, subject_of
 
 # A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
@@ -27,8 +26,10 @@ def job_seconds(job: Job) -> float | None:
         return CERTIFIED_SECONDS
     on = subject_of(job)
     method = names.method(job.sources.method)
-    cost = method.cost_of(on.model.graph, on.data.n_runs, job.parameters)
-    return None if cost is None else _speed(on).seconds(cost + evaluation_cost(job.evaluation, on))
+    cost = method.cost_of(on.model.graph, on.data.n, job.parameters)
+    if cost is None:
+        return None
+    return _speed(on).seconds(cost.with_runs(on.data.n_runs / on.data.n) + evaluation_cost(job.evaluation, on))
 
 
 def job_bytes(job: Job) -> int:
@@ -37,13 +38,12 @@ def job_bytes(job: Job) -> int:
     A method of a user's, which has a process of its own, has a copy of the model there.
     """
     on = subject_of(job)
-    cost = names.method(job.sources.method).cost_of(on.model.graph, on.data.n_runs, job.parameters) or Cost()
+    cost = names.method(job.sources.method).cost_of(on.model.graph, on.data.n, job.parameters) or Cost()
+    cost = cost.with_runs(on.data.n_runs / on.data.n)
     if not names.is_built_in(job.sources.method):
         cost = replace(cost, weights=cost.weights + 1)
     cost += evaluation_cost(job.evaluation, on)
-    positions = on.data.clean.shape[1]
-    batch = min(job.parameters.get("batch_size") or default_batch_size(on.model, positions), on.data.n)
-    return peak_bytes(on.model, cost, batch, positions)
+    return _speed(on).peak_bytes(cost, job.parameters.get("batch_size") or 0)
 
 
 def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:

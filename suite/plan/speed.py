@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..data import Data
 from ..intervention.evaluator import default_batch_size
@@ -21,6 +23,7 @@ from ..model.transformer import Alternative, Transformer
 # most; one that is short whatever is done is timed with more masks and again, as it will be run: it is all overhead.
 _MOST_SECONDS, _SHORT_SECONDS = 1.0, 0.2
 _FIRST_TOKENS, _GROWTH, _MANY_MASKS = 32, 4, 64
+_SAVED_TOKENS = 64  # over which what a training step saves is counted
 _PROGRAM = 0.5e9  # Python and the libraries, in bytes
 _KEPT = 0.05  # of the edges, in the circuit that is timed
 
@@ -32,15 +35,6 @@ class Forecast:
     seconds: float
     passes: float
     peak_bytes: int
-
-
-def peak_bytes(model: Transformer, cost: Cost, batch: int, positions: int) -> int:
-    """The memory that a piece of work needs at its peak, with so many prompts at a time, of so many positions:
-    libraries, weights, and what all writers write for a batch."""
-    width = model.embed.element_size()
-    stack = len(model.graph.writers) * batch * positions * model.config.d_model * width
-    weights = sum(parameter.numel() for parameter in model.parameters()) * width
-    return int(_PROGRAM + weights * (1 + cost.weights) + stack * cost.stacks)
 
 
 class Speed:
@@ -59,6 +53,8 @@ class Speed:
         self._length = int(lengths[0][lengths[1].argmax()])
         self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
         self._mean_length = float(data.lengths.double().mean())
+        self._shape = data.n, data.clean.shape[1]
+        self._all_tokens = int(data.lengths.sum() * data.n_runs / data.n)
         self._batch_size = default_batch_size(model, data.clean.shape[1])
         self._seconds: dict[str, float] = {}
         self._zeros: dict[tuple[int, ...], tuple[Tensor, Alternative]] = {}
@@ -75,8 +71,49 @@ class Speed:
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""
-        batch = min(batch_size or self._batch_size, len(self._tokens))
-        return Forecast(self.seconds(cost), cost.passes, peak_bytes(self.model, cost, batch, self._length))
+        return Forecast(self.seconds(cost), cost.passes, self.peak_bytes(cost, batch_size))
+
+    def peak_bytes(self, cost: Cost, batch_size: int = 0) -> int:
+        """The memory that a piece of work needs at its peak, with so many prompts at a time; nothing is timed for it.
+
+        Libraries, weights, what all writers write, and what training steps save for their backward pass.
+        """
+        n, positions = self._shape
+        width = self.model.embed.element_size()
+        a_token = len(self.model.graph.writers) * self.model.config.d_model * width  # what all writers write at it
+        weights = sum(parameter.numel() for parameter in self.model.parameters()) * width
+        batch = min(batch_size or self._batch_size, n)
+        held = a_token * (batch * positions * cost.stacks + self._all_tokens * cost.prepared)
+        if cost.masks:
+            saved, fixed = self._saved
+            held += fixed + cost.masks * cost.step * self._length * (saved + a_token * cost.streams)
+        return int(_PROGRAM + weights * (1 + cost.weights) + held)
+
+    @cached_property
+    def _saved(self) -> tuple[float, float]:
+        """Bytes that a training step saves for its backward pass: a token of a mask, and whatever their number.
+
+        Counted in two steps, of one mask and of two; what the stream holds is not among it.
+        """
+        tokens = self._first(min(self._length, _SAVED_TOKENS))
+        one, two = (self._saved_bytes(tokens, masks) for masks in (1, 2))
+        a_token = (two - one) / tokens.numel()
+        return a_token, one - a_token * tokens.numel()
+
+    def _saved_bytes(self, tokens: Tensor, masks: int) -> int:
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
+        sizes: dict[int, int] = {}
+
+        def saved(part: Tensor) -> Tensor:
+            storage = part.untyped_storage()
+            if storage.data_ptr() not in own:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return part
+
+        with count_passes(), torch.enable_grad(), saved_tensors_hooks(saved, lambda part: part):
+            outputs = self._run_cut(tokens, self._masks(masks).float().requires_grad_())
+            outputs.log_softmax(-1).sum()
+        return sum(sizes.values())
 
     def _timed(self, kind: str) -> float:
         """Seconds a pass of one example of a kind of Cost."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import SpecError
 
 if TYPE_CHECKING:
+    import torch
+
     from ..intervention.setting import Setting
     from ..methods.cost import Cost
     from ..plan.speed import Forecast
@@ -49,13 +51,39 @@ def took(estimated: float, seconds: float) -> None:
 
 
 def memory_words(forecast: Forecast) -> str:
-    """The memory of a forecast, and a warning where the machine has less."""
-    text = f" and {forecast.peak_bytes / 1e9:.1f} GB of memory"
+    """The memory of a forecast."""
+    return f" and {forecast.peak_bytes / 1e9:.1f} GB of memory"
+
+
+def refuse_memory(what: str, forecast: Forecast, device: torch.device, less: str) -> None:
+    """Refuses what would fill the memory, which ends in a kill or takes the machine down.
+
+    Args:
+        what: the work, as the subject of a sentence.
+        device: where the model is.
+        less: what would need less.
+
+    Raises:
+        SpecError: the forecast is above all the memory that the device, or this machine, has.
+    """
+    available = memory_of(device)
+    if available is not None and forecast.peak_bytes > available:
+        raise SpecError(
+            f"{what} would hold about {forecast.peak_bytes / 1e9:.1f} GB, and there are {available / 1e9:.1f} GB of "
+            f"memory; {less} would need less."
+        )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """All bytes of a device's memory, or of this machine's for the CPU; ``None`` where that is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
     try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
-        return text
-    return text + (f" (this machine has {available / 1e9:.1f})" if forecast.peak_bytes > available else "")
+        return None
 
 
 def cost_of(chosen: Sequence[Setting], on: Subject, circuits: int, *, random: int = 0, pairings: int = 1) -> Cost:

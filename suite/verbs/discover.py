@@ -212,16 +212,21 @@ def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options:
     """What the search will take, said where it is worth saying; ``None`` where the method does not declare it.
 
     Raises:
-        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
+        SpecError: it takes more than ten minutes, and ``--yes`` was not given; more memory than there is.
     """
     from ..plan.speed import Speed
-    from .costs import allow, memory_words
+    from .costs import allow, memory_words, refuse_memory
 
-    cost = method.cost_of(on.model.graph, on.data.n_runs, parameters)
+    cost = method.cost_of(on.model.graph, on.data.n, parameters)
     if cost is None:
         return None
+    cost = cost.with_runs(on.data.n_runs / on.data.n)
     forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)
     what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
+    if not options.memory:  # layers are spread over places with memory of their own
+        smaller = [f"fewer {name}" for name in ("targets", "regularisations", "samples") if name in parameters]
+        smaller += ["a smaller batch_size"] if "batch_size" in parameters else []
+        refuse_memory(what, forecast, on.model.device, " or ".join([*smaller, "fewer prompts (--prompts N)"]))
     less = "fewer prompts (--prompts N) or another method"
     allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
     return forecast

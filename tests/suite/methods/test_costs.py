@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,7 @@ def test_costs_add_up():
     assert both == Cost(forward=3, gradient=1, cut=2, stacks=3, weights=1)
     assert both * 2 == Cost(forward=6, gradient=2, cut=4, stacks=3, weights=1)
     assert both.passes == 3 + 2 + 2
+    assert Cost(trained=6, masks=2, step=3).with_runs(2.5) == Cost(trained=15, masks=2, step=8)
 
 
 def test_a_forecast_is_the_declared_passes_at_the_speed_of_the_model(problem, monkeypatch):
@@ -91,6 +93,36 @@ def test_a_forecast_is_the_declared_passes_at_the_speed_of_the_model(problem, mo
     found = speed.forecast(Cost(forward=10, gradient=5, cut=1))
     assert found.seconds == pytest.approx(1.0 + 2.0 + 0.2) and found.passes == 21
     assert speed.forecast(Cost(stacks=1000)).peak_bytes > found.peak_bytes
+
+
+@pytest.mark.parametrize("name", ["edge-pruning", "subnetwork-probing", "ugs", "discogp"])
+def test_a_trained_mask_declares_what_a_step_holds(name, problem):
+    """More masks or more prompts a step hold more, in proportion; the number of steps does not matter."""
+    model, data = problem
+    method, speed = METHODS.get(name), Speed(model, data)
+    speed.seconds = lambda cost: 0.0
+
+    def held(**given):
+        cost = method.cost_of(model.graph, 64, method.resolve(given))
+        return speed.forecast(cost).peak_bytes - speed.forecast(replace(cost, masks=0)).peak_bytes
+
+    fixed = held(batch_size=1) - (held(batch_size=2) - held(batch_size=1))
+    assert held(batch_size=16) - fixed == pytest.approx(16 * (held(batch_size=1) - fixed), rel=1e-3)
+    several = {"edge-pruning": "targets", "subnetwork-probing": "regularisations", "ugs": "regularisations"}.get(name)
+    if several:
+        one, three = (held(**{several: [0.5] * n}) - fixed for n in (1, 3))
+        assert three == pytest.approx(3 * one, rel=1e-3)
+
+
+def test_what_a_step_saves_is_counted_and_grows_with_masks_and_tokens(problem):
+    speed = Speed(*problem)
+    a_token, fixed = speed._saved
+    tokens = problem[1].clean[:6]
+    assert speed._saved_bytes(tokens, 5) == pytest.approx(5 * tokens.numel() * a_token + fixed, rel=0.15)
+    # Of every reader at least its input is saved, and of every MLP what its hidden units are before they act.
+    model = problem[0]
+    d_model, d_mlp = model.config.d_model, model.config.d_mlp
+    assert a_token > 4 * (3 * model.config.n_heads * d_model + d_mlp) * model.config.n_layers
 
 
 def test_each_kind_of_pass_can_be_timed(problem):

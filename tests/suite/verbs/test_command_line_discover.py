@@ -294,6 +294,17 @@ def test_what_takes_long_is_said_and_waits_for_yes(command, tmp_path, monkeypatc
     assert command(*asked, "--yes")[0] == 0
 
 
+def test_what_would_fill_the_memory_is_refused_even_with_yes(command, tmp_path, monkeypatch):
+    from circuitmeter.suite.verbs import costs
+
+    monkeypatch.setattr(costs, "memory_of", lambda device: 1_000_000_000)
+    asked = ["discover", "--task", "ioi", "--model", "mini", "--objective", "kl", "--yes", "--out", tmp_path / "c.json"]
+    status, out, error = command(*asked, "--method", "edge-pruning", "--set", "batch_size=128")
+    assert status == 2 and not out and not (tmp_path / "c.json").exists()
+    assert "there are 1.0 GB of memory; fewer targets or a smaller batch_size or fewer prompts" in error
+    assert command(*asked, "--method", "eap-ig", "--prompts", "2")[0] == 0
+
+
 def test_a_killed_search_goes_on(command, tmp_path, monkeypatch):
     from circuitmeter.suite.run.kept_sums import KeptSums
 
