@@ -21,7 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from ..suite.errors import ModelError
-from ..suite.reading import check_file, read_bytes, reading
+from ..suite.reading import check_file, read_bytes, reading, refuse_pointer
 from ..suite.reading import read_json as parsed_file
 from .certificate import Certificate, Findings, StatedDomain, TrainedFrom
 from .description import ModelDescription
@@ -78,6 +78,7 @@ def read_domain(directory: Path, variant: str, certificate: Certificate) -> Doma
     path, about = directory / file_name("domain", variant, "safetensors"), certificate.domain
     with reading(path, ModelError):
         check_file(path, error=ModelError)
+        refuse_pointer(path, ModelError)
         arrays = load_arrays(path)
         arrays = {name: part if part.dtype == bool else part.astype(np.int64) for name, part in arrays.items()}
         domain = Domain(
@@ -95,6 +96,7 @@ def read_weights(directory: Path, sha256: str) -> dict[str, torch.Tensor]:
     """Raises ModelError when the weights file is missing, damaged, or not the one with this hash."""
     path = directory / "model.safetensors"
     content = read_bytes(path, at_most=LARGEST_WEIGHTS, error=ModelError)
+    refuse_pointer(path, ModelError)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(f"{path} is not the file that was certified (its SHA-256 differs); restore or rebuild it.")
     with reading(path, ModelError):

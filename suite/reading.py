@@ -35,8 +35,12 @@ _OTHER_ENCODINGS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_POINTER = b"version https://git-lfs"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+IS_POINTER = "a Git LFS pointer and not the file itself; run git lfs pull where it came from"
 
 
 class Unreadable(ValueError):
@@ -107,8 +111,19 @@ def _too_large(path: str | Path, at_most: int) -> str:
     return f"cannot read {path}: it has more than {size}, the most that a file of this kind may have."
 
 
+def refuse_pointer(path: str | Path, error: type[CircuitMeterError] = DataError) -> None:
+    """Raises ``error`` for a regular file that Git LFS has put in another's place; a library is to read the other."""
+    if not os.path.isfile(path):
+        return
+    with reading(path, error), open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise Unreadable(IS_POINTER)
+
+
 def decoded(content: bytes) -> str:
     """UTF-8 text, without its byte order mark. Raises Unreadable."""
+    if content.startswith(_POINTER):
+        raise Unreadable(IS_POINTER)
     for mark, encoding in _OTHER_ENCODINGS.items():
         if content.startswith(mark):
             raise Unreadable(f"not UTF-8 but {encoding} text; save it as UTF-8")

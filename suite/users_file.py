@@ -44,7 +44,7 @@ def imported(path: Path, called: str, error: type[CircuitMeterError]) -> ModuleT
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:  # whatever a user's file raises is the answer to give
+    except (Exception, SystemExit) as problem:  # whatever a user's file raises is the answer to give
         sys.modules.pop(called)
         raise error(f"{path} cannot be imported: {type(problem).__name__}: {one_line(problem)}.") from problem
     finally:

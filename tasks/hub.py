@@ -6,13 +6,13 @@ The local folder is what the environment variable ``CIRCUITMETER_DATA`` names. I
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..suite.errors import DataError
+from ..suite.reading import Unreadable, lines, parse_json, read_text, shown
 
 FOLDER = "CIRCUITMETER_DATA"
 DEFAULT = "default"
@@ -67,11 +67,16 @@ def _files(folder: Path, config: str | None, split: str) -> tuple[Path, Path]:
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines(read_text(file)), 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{file}, line {number}: not JSON ({error}).") from error
+            row = parse_json(line)
+        except Unreadable as problem:
+            raise DataError(f"{file}, line {number}: {problem}.") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{file}, line {number}: {shown(row)} is no JSON object.")
+        yield row
 
 
 def snapshot(repository: str, patterns: Sequence[str], *, revision: str | None = None, kind: str = "model") -> Path:

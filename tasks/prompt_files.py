@@ -4,7 +4,7 @@
                    "split": ...} a line; a JSON list of such objects is read, too
     EAP-IG's CSV   clean, corrupted, correct_idx, incorrect_idx (token ids, or lists of them); or clean, corrupted,
                    label, where label is the two-digit year of its Greater-Than data: right are the years after it,
-                   wrong those up to it, each as the token of its two digits
+                   wrong those up to it, each as the token of its two digits; between columns , or ; or | or a tab
     auto-circuit   {"prompts": [{"clean": ..., "corrupt": ..., "answers": [...], "wrong_answers": [...]}, ...]}
 
 They are told apart by their content.
@@ -23,6 +23,7 @@ from ..suite.reading import Unreadable, lines, parse_json, read_text, reading, s
 KEYS = ("clean", "counterfactual", "answer", "wrong", "position", "template", "split")
 _EAP_IG = {"clean": "clean", "corrupted": "counterfactual", "correct_idx": "answer", "incorrect_idx": "wrong"}
 _AUTO_CIRCUIT = {"clean": "clean", "corrupt": "counterfactual", "answers": "answer", "wrong_answers": "wrong"}
+_SEPARATORS = ",;\t|"
 _YEARS = 100
 _LONGEST_FIELD = 1 << 20  # characters of a field of a CSV
 
@@ -42,8 +43,8 @@ def read(path: str | Path) -> list[FileRow]:
         if not numbered:
             raise DataError(f"{path} is empty; give it one JSON object a line with {', '.join(KEYS)}.")
         first = numbered[0][1].lstrip()
-        if first[0] not in "[{" and "clean" in _header(first):
-            return _csv(text, path)
+        if first[0] not in "[{" and "clean" in first.lower():
+            return _csv(text, path, _separator(first))
         if len(numbered) > 1 and first[0] == "{" and _is_object(first):
             return [(f"line {number}", _object(line)) for number, line in numbered]
         if first[0] not in "[{" or Path(path).suffix == ".jsonl" and len(numbered) > 1:
@@ -97,18 +98,23 @@ def _renamed(value: Any, names: dict[str, str], tool: str) -> dict[str, Any] | D
     return {names[key]: value for key, value in row.items()}
 
 
-def _header(line: str) -> list[str]:
-    try:
-        return [name.strip() for name in next(csv.reader([line[:10_000]]), [])]
-    except csv.Error:
-        return []
+def _separator(header: str) -> str:
+    """What stands between the columns: a comma, or what a spreadsheet writes instead of it in some countries."""
+    for separator in _SEPARATORS:
+        try:
+            names = next(csv.reader([header[:10_000]], delimiter=separator), [])
+        except csv.Error:
+            continue
+        if "clean" in map(str.strip, names):
+            return separator
+    return _SEPARATORS[0]
 
 
-def _csv(text: str, path: str | Path) -> list[FileRow]:
+def _csv(text: str, path: str | Path, separator: str) -> list[FileRow]:
     """The rows of EAP-IG's CSV; columns of other names are passed over, as its reader does."""
     csv.field_size_limit(_LONGEST_FIELD)
     found: list[FileRow] = []
-    table = csv.reader(io.StringIO(text, newline=""))
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         names = [name.strip() for name in next(table)]
         for fields in table:

@@ -44,7 +44,7 @@ def load_program(where: str) -> tuple[Any, str]:
     if inspect.isfunction(made):
         try:
             made = made(rasp, lib) if inspect.signature(made).parameters else made()
-        except Exception as error:  # whatever a user's function raises is the answer to give
+        except (Exception, SystemExit) as error:  # whatever a user's function raises is the answer to give
             raise SpecError(f"{where} raised {type(error).__name__}: {one_line(error)}.") from error
     if not isinstance(made, rasp.SOp):
         raise SpecError(f"{where} gives a {type(made).__name__}; a program is an SOp, of tracr.rasp.rasp.")
@@ -145,7 +145,7 @@ def compile_checked(
     evaluate = interpreter(sop, causal)
     try:
         outputs = [tuple(evaluate(list(x))) for x in inputs]
-    except Exception as error:  # of the lambdas in a user's program
+    except (Exception, SystemExit) as error:  # of the lambdas in a user's program
         raise ModelError(
             f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error)}."
         ) from error

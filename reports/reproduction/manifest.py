@@ -40,15 +40,16 @@ Manifests are ``papers/NAME.toml``; files that they name are in ``papers/NAME/``
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ...suite.errors import SpecError, unknown
+from ...suite.errors import SpecError, one_line, unknown
+from ...suite.reading import checked, read_json, read_toml, reading
 from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
 from .entries import Card, Comparison, Drawing, Note, PaperPart, Points, ReportedTable, ReportedValue, Shown
 
@@ -115,7 +116,11 @@ class Manifest(BaseModel):
     @property
     def values(self) -> tuple[ReportedValue, ...]:
         """Every value, those of tables among them."""
-        return (*self.value, *(value for table in self.table for value in self._of(table)))
+        found = list(self.value)
+        for table in self.table:
+            with reading(f"{self.name}/{table.file}", SpecError):
+                found += self._of(table)
+        return tuple(found)
 
     def because(self, name: str) -> str | None:
         """Why the value of this name differs or is not run: the first note that matches."""
@@ -141,7 +146,8 @@ class Manifest(BaseModel):
 
     def read(self, kind: type[Beside], name: str) -> Beside:
         """A JSON file of this kind that is beside the manifest."""
-        return kind.model_validate_json(folder().joinpath(self.name, name).read_text(encoding="utf-8"))
+        path = Path(str(folder())) / self.name / name
+        return checked(kind, read_json(path, error=SpecError), path, SpecError)
 
     def _of(self, table: ReportedTable) -> Iterator[ReportedValue]:
         contents = self.read(TablesFile, table.file)
@@ -186,9 +192,9 @@ def load(name: str) -> Manifest:
     """The manifest of a paper. Raises SpecError when no manifest has this name, or it is not valid."""
     if name not in papers():
         raise SpecError(unknown("paper", name, papers()))
-    contents = tomllib.loads(folder().joinpath(f"{name}{EXTENSION}").read_text(encoding="utf-8"))
+    contents = read_toml(Path(str(folder())) / f"{name}{EXTENSION}", error=SpecError)
     try:
         return Manifest.model_validate({"name": name, **contents})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise SpecError(f"the manifest {name}{EXTENSION} is wrong: {problems}.") from error
+        raise SpecError(f"the manifest {name}{EXTENSION} is wrong: {one_line(problems, 1000)}.") from error

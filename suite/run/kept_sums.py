@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..json_model import Kept
+from ..reading import parse_json
 
 
 class KeptSums:
@@ -23,7 +25,9 @@ class KeptSums:
 
     def __init__(self, path: Path, identity: Kept) -> None:
         self.path, self._identity = path, json.dumps(identity.as_json(), sort_keys=True)
-        self._sums, self._batches = self._read()
+        self._sums, self._batches, stated = self._read()
+        if stated is None or stated != self._digest():  # a damaged file is no loss but of time
+            self._sums, self._batches = {}, {}
         self.found = max(self._batches.values(), default=0)
 
     def load(self, part: int) -> tuple[int, Tensor | None]:
@@ -36,7 +40,7 @@ class KeptSums:
 
         self._sums[part], self._batches[part] = total, batches
         begun = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        note = {"identity": self._identity, "batches": json.dumps(self._batches)}
+        note = {"identity": self._identity, "batches": json.dumps(self._batches), "sha256": self._digest()}
         try:
             save_file({str(number): each.contiguous() for number, each in self._sums.items()}, begun, note)
             begun.replace(self.path)
@@ -45,21 +49,31 @@ class KeptSums:
         finally:
             begun.unlink(missing_ok=True)
 
+    def _digest(self) -> str:
+        """SHA-256 of the sums and of how many batches are in each."""
+        digest = hashlib.sha256(json.dumps(sorted(self._batches.items())).encode())
+        for part, total in sorted(self._sums.items()):
+            digest.update(f"{part}:{tuple(total.shape)}".encode())
+            digest.update(total.double().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def remove(self) -> None:
         """The search is finished."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[dict[int, Tensor], dict[int, int]]:
+    def _read(self) -> tuple[dict[int, Tensor], dict[int, int], str | None]:
+        """The sums in the file, the batches in each, and what the file says that their digest is; None without any."""
         from safetensors import SafetensorError, safe_open
 
         if not self.path.is_file():
-            return {}, {}
+            return {}, {}, None
         try:
             with safe_open(self.path, "pt") as file:
                 note = file.metadata() or {}
                 if note.get("identity") != self._identity:
-                    return {}, {}
+                    return {}, {}, None
                 sums = {int(name): file.get_tensor(name).to(torch.float64) for name in file.keys()}
-            return sums, {int(part): batches for part, batches in json.loads(note["batches"]).items()}
-        except (SafetensorError, OSError, ValueError, KeyError):  # a damaged file is no loss but of time
-            return {}, {}
+                counts = parse_json(note["batches"])
+            return sums, {int(part): int(batches) for part, batches in counts.items()}, note.get("sha256")
+        except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError):
+            return {}, {}, None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +34,11 @@ class LocalFolder:
         self.path = path
 
     def read(self, path: str) -> bytes:
-        with open(os.path.join(self.path, path), "rb") as file:
+        place = os.path.join(self.path, path)
+        kind = os.stat(place).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # opening a pipe would wait for its writer
+            raise OSError(errno.EINVAL, "it is a pipe or a device", place)
+        with open(place, "rb") as file:
             return file.read()
 
     def names(self, path: str) -> list[str]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StoreError
+from ..reading import shown
 from .files import fsync_folder, process_lives, write_synced
 from .folder import Folder
 
@@ -75,6 +76,11 @@ def _move(names: Iterable[str], temporary: Path, folder: Path) -> None:
         os.replace(temporary / name, folder / name)
 
 
+def _is_inside(name: str) -> bool:
+    """Whether a name leads to a file below the folder that it is in, and not elsewhere on the machine."""
+    return bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+
+
 def _listed(folder: Path) -> list[str]:
     """The files of the report that is there; none where its list is damaged."""
     try:
@@ -82,7 +88,7 @@ def _listed(folder: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     names = [line.partition("  ")[2] for line in lines]
-    return [name for name in names if name and not Path(name).is_absolute() and ".." not in Path(name).parts]
+    return [name for name in names if _is_inside(name)]
 
 
 def published_faults(folder: Folder) -> dict[str, str]:
@@ -100,6 +106,8 @@ def published_faults(folder: Folder) -> dict[str, str]:
     sums = dict(line.split("  ", 1)[::-1] for line in text.split("\n") if "  " in line)
     if text != "".join(f"{value}  {name}\n" for name, value in sums.items()):
         return {SUMS: "is garbled"}
+    if outside := [name for name in sums if not _is_inside(name)]:
+        return {SUMS: f"is garbled: it names {shown(outside[0])}, which is no file of the report"}
     found = {}
     for name, wanted in sums.items():
         try:

@@ -157,6 +157,24 @@ def test_a_line_that_is_not_json(folder, words):
         tasks.load("blimp/wh_island").on(words).data()
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\xfe{}", "UTF-16"),
+        (b'{"a": "\xe9"}', "not UTF-8"),
+        (b"[" * 5000, "50 deep"),
+        (b"[1]\n", "no JSON object"),
+        (b'{"a": 1, "a": 2}', "twice"),
+    ],
+)
+def test_a_damaged_data_set_is_one_line(tmp_path, monkeypatch, content, reason):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "all.jsonl").write_bytes(content)
+    monkeypatch.setenv(hub.FOLDER, str(tmp_path))
+    with pytest.raises(DataError, match=reason):
+        list(hub.rows("set", "nobody/set", "all", "train", ("a",)))
+
+
 def test_a_snapshot_folder_is_opened_as_datasets_does(folder, words):
     import datasets
 

@@ -67,6 +67,17 @@ def test_lists_single_rows_marks_and_line_ends(file):
     assert len(read(file(f"{odd}\n{odd}", "p.jsonl"))) == 2
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_of_any_spreadsheet(file, separator, end):
+    rows = [["clean", "corrupted", "correct_idx", "incorrect_idx"], ["a; bb", "c; bb", "5", "6"]]
+    text = end.join(separator.join(f'"{field}"' for field in row) for row in rows)
+    ((place, row),) = read(file(text, "p.csv"))
+    assert row == {"clean": "a; bb", "counterfactual": "c; bb", "answer": 5, "wrong": 6}
+    ((_, row),) = read(file("\ufeff" + text, "p.csv"))
+    assert row["clean"] == "a; bb"
+
+
 def test_splits(file):
     rows = [{"clean": [1, i], "split": split} for i, split in enumerate(("train", "test", "train"))]
     task = load_task(file("\n".join(map(json.dumps, rows)), "p.jsonl"), **SIZES)
@@ -87,6 +98,10 @@ REFUSED = {
     "a split in some rows": ('{"clean": [1], "split": "test"}\n{"clean": [1]}', "line 2: no 'split'"),
     "a number": ("5", "line 1: a int and not an object"),
     "columns of another tool": ("clean,answer\na,b\n", "columns 'clean, answer'; EAP-IG's are clean, corrupted"),
+    "other names": ("Clean,Corrupted\na,b\n", "columns 'Clean, Corrupted'; EAP-IG's are clean, corrupted"),
+    "another separator": ("clean:corrupted\na:b\n", "columns 'clean:corrupted'; EAP-IG's are"),
+    "other quotes": ("'clean','corrupted'\na,b\n", "EAP-IG's are clean, corrupted"),
+    "a pointer": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
     "a column twice": ("clean,clean,corrupted,label\na,b,c,1\n", "a column is there twice"),
     "a header alone": ("clean,corrupted,label\n", "is empty below its header"),
     "too many fields": ("clean,corrupted,label\na,b,c,1\n", "line 2: 4 fields, and the header names 3"),

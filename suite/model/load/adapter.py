@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -49,8 +50,10 @@ def _simple(pattern: str) -> str:
     if sum(map(pattern.count, "(*+?")) > _MOST_CHOICES:
         raise ValueError(f"has more than {_MOST_CHOICES} groups and repetitions")
     try:
-        re.compile(pattern)
-    except re.error as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what another version of Python would read otherwise
+            re.compile(pattern)
+    except (re.error, Warning) as problem:
         raise ValueError(f"is no regular expression: {problem}") from None
     return pattern
 

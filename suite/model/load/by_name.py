@@ -16,13 +16,15 @@ from .... import ground_truth
 from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
 from ...errors import DataError, ModelError, unknown
-from ...reading import reading, shown
+from ...reading import reading, refuse_pointer, shown
 from ..device import resolve
 from ..graph import InputNodes
 from ..transformer import Transformer
 from . import folder as folders
 from . import gguf_file, hub
 from .adapter import LoraAdapter, read_adapter
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "merges.txt", "tokenizer_config.json")
 
 
 def load_model(
@@ -157,13 +159,17 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
     if is_ground_truth(name):
         return None
     folder = _folder(name)
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES[:3]):
         return None
+    for file in _TOKENIZER_FILES:
+        refuse_pointer(folder / file, ModelError)
     from transformers import AutoTokenizer
 
     with reading(f"the tokenizer in {folder}", ModelError):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return Tokenizer(tokenizer)
+        found = Tokenizer(tokenizer)
+        found.tokens(["a"]), found("a", special=True)  # settings of another type are found out when they are used
+    return found
 
 
 def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...errors import ModelError
+from ...reading import checked, read_json, reading
 from ..features.dictionary import FeatureDictionary
 from ..features.site import Site
+from .folder import header
 
 WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
 _LARGEST_SETTINGS = 1_000_000  # bytes: a cfg.json of SAELens has some two thousand
@@ -34,10 +35,21 @@ _OTHER_NAMES = {
     "activation_function.threshold": "threshold",
 }
 
+_DIMENSIONS = {"W_enc": 2, "W_dec": 2, "W_skip": 2} | dict.fromkeys(
+    ("b_enc", "b_dec", "b_gate", "r_mag", "threshold"), 1
+)
+
 
 class _Metadata(BaseModel):
     model_config = ConfigDict(extra="ignore")
     hook_name: str | None = None
+
+
+class _Arguments(BaseModel):
+    """Of the activation function."""
+
+    model_config = ConfigDict(extra="ignore")
+    k: int = Field(default=0, ge=0, strict=True)
 
 
 class _Settings(BaseModel):
@@ -45,13 +57,13 @@ class _Settings(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     architecture: str = "standard"
-    k: int = Field(0, ge=0)
-    apply_b_dec_to_input: bool = True
+    k: int = Field(0, ge=0, strict=True)
+    apply_b_dec_to_input: StrictBool = True
     normalize_activations: str = "none"
-    rescale_acts_by_decoder_norm: bool = False
+    rescale_acts_by_decoder_norm: StrictBool = False
     activation_fn: str = "relu"
     activation_fn_str: str | None = None
-    activation_fn_kwargs: dict[str, Any] = {}
+    activation_fn_kwargs: _Arguments = _Arguments()
     hook_name: str | None = None
     metadata: _Metadata = _Metadata()
     labels: tuple[str, ...] = ()
@@ -77,6 +89,8 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
             a normalisation that cannot be computed here.
     """
     path = Path(path)
+    if not path.exists():
+        raise ModelError(f"{path} does not exist; give a folder of SAELens or a .safetensors file.")
     weights = path / WEIGHTS if path.is_dir() else path
     if path.is_dir() and not weights.is_file():
         found = sorted(path.glob("*.safetensors"))
@@ -85,13 +99,10 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
         weights = found[0]
     if weights.suffix != ".safetensors":
         raise ModelError(f"{path}: a dictionary is a folder of SAELens or a .safetensors file; pickles are never read.")
-    if not weights.is_file():
-        raise ModelError(f"{path} does not exist; give a folder of SAELens or a .safetensors file.")
     settings = _settings(path / SETTINGS) if path.is_dir() and (path / SETTINGS).is_file() else None
-    try:
+    header(weights)  # says what is wrong with it before anything is read
+    with reading(weights, ModelError):
         state = {_OTHER_NAMES.get(name, name): tensor for name, tensor in load_file(weights).items()}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{weights} is damaged: {error}.") from error
     hook = None if settings is None else settings.metadata.hook_name or settings.hook_name
     return _dictionary(state, settings, weights), None if hook is None else Site.parse(hook)
 
@@ -125,13 +136,7 @@ def hook_name(site: Site) -> str:
 
 
 def _settings(path: Path) -> _Settings:
-    if path.stat().st_size > _LARGEST_SETTINGS:
-        raise ModelError(f"{path} has {path.stat().st_size:,} bytes; that is no {SETTINGS} of a dictionary.")
-    try:
-        settings = _Settings.model_validate_json(path.read_text(encoding="utf-8-sig"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise ModelError(f"{path} cannot be read as a dictionary's settings: {first}.") from error
+    settings = checked(_Settings, read_json(path, at_most=_LARGEST_SETTINGS, error=ModelError), path, ModelError)
     if settings.architecture not in _ARCHITECTURES:
         known = ", ".join(sorted(_ARCHITECTURES))
         raise ModelError(f"{path}: the architecture {settings.architecture!r} is not computed here; known are {known}.")
@@ -149,12 +154,17 @@ def _settings(path: Path) -> _Settings:
 
 
 def _dictionary(state: dict[str, Tensor], settings: _Settings | None, path: Path) -> FeatureDictionary:
-    missing = {"W_enc", "b_enc", "W_dec", "b_dec"} - state.keys() - ({"b_enc"} if "b_gate" in state else set())
+    missing = {"W_enc", "b_enc", "W_dec", "b_dec"} - state.keys()
     if missing:
         raise ModelError(
             f"{path}: {', '.join(sorted(missing))} missing; it holds {', '.join(sorted(state)) or 'nothing'}."
         )
-    state = {name: tensor.float() for name, tensor in state.items() if tensor.dtype.is_floating_point}
+    state = {name: tensor.float() for name, tensor in state.items()}
+    for name, dimensions in _DIMENSIONS.items():
+        if name in state and state[name].ndim != dimensions:
+            raise ModelError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, and a dictionary's has {dimensions} sides."
+            )
     n_features, width = len(state["b_enc"]), len(state["b_dec"])
     W_dec = _oriented(state["W_dec"], 0, n_features, 1, width)
     W_enc = _oriented(state["W_enc"], 1, n_features, 0, None)
@@ -166,7 +176,7 @@ def _dictionary(state: dict[str, Tensor], settings: _Settings | None, path: Path
     k, b_enc = 0, state["b_enc"]
     if settings is not None:
         named = settings.activation_fn_str or settings.activation_fn
-        k = settings.k or int(settings.activation_fn_kwargs.get("k", 0))
+        k = settings.k or settings.activation_fn_kwargs.k
         activation = "topk" if named == "topk" else activation
         if settings.rescale_acts_by_decoder_norm:
             norms = W_dec.norm(dim=1)
@@ -189,7 +199,5 @@ def _dictionary(state: dict[str, Tensor], settings: _Settings | None, path: Path
 
 def _oriented(matrix: Tensor, axis: int, length: int, other: int, width: int | None) -> Tensor:
     """A matrix with ``length`` on ``axis``: libraries store either way round. A square one stays as it is."""
-    if matrix.ndim != 2:
-        return matrix
     right = matrix.shape[axis] == length and (width is None or matrix.shape[other] == width)
     return matrix if right or matrix.shape[other] != length else matrix.T.contiguous()

@@ -15,12 +15,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from ...errors import ModelError
-from ...reading import MEBIBYTE, check_file, checked, decoded, parse_json, read_json, reading, shown
+from ...reading import MEBIBYTE, check_file, checked, decoded, parse_json, read_json, reading, refuse_pointer, shown
 from .hub import INDEX, WEIGHTS
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LARGEST_HEADER = 64 * MEBIBYTE
-_LFS = b"version https://git-lfs"
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 # Masks and the like, which hold no weights and are not read: of GPT-2, GPT-NeoX and TransformerLens.
 _BUFFERS = ("attn.bias", "attention.bias", "masked_bias", "attn.mask", "attn.IGNORE", "position_ids", "inv_freq")
@@ -119,11 +118,8 @@ def header(file: Path) -> dict[str, _Tensor]:
         ModelError: a Git LFS pointer, a header that is damaged, a file that is cut off, weights that are no floats.
     """
     size = check_file(file, error=ModelError).st_size
+    refuse_pointer(file, ModelError)
     with reading(file, ModelError), open(file, "rb") as opened:
-        start = opened.read(len(_LFS))
-        if start.startswith(_LFS):
-            raise ModelError(f"{file} is a Git LFS pointer and not the weights; run git lfs pull where it came from.")
-        opened.seek(0)
         length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
         if not 2 <= length <= min(size - 8, LARGEST_HEADER):
             raise ModelError(f"{file} is no safetensors file, or was cut off; copy it again.")

@@ -22,7 +22,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import ModelAbsent, ModelError
+from ...errors import ModelAbsent, ModelError, one_line
+from ...reading import reading, shown
+from .gguf_header import read_header
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -134,6 +136,7 @@ def _made(file: Path, digest: str) -> Path:
 
 def _convert(file: Path, digest: str, made: Path) -> None:
     """Writes the folder ``made``: whole, or not at all."""
+    kinds, splits_digits = _header(file)
     size = file.stat().st_size / 1e6
     _log.info("converting %s (%.0f MB) for the first time, about a minute; kept in %s", file.name, size, made)
     try:
@@ -145,7 +148,7 @@ def _convert(file: Path, digest: str, made: Path) -> None:
             f"that can be written."
         ) from error
     try:
-        kinds = _write(file, begun)
+        _write(file, begun, kinds, splits_digits)
         (begun / _DONE).write_text(json.dumps({"file": file.name, "sha256": digest, "tensors": kinds}, indent=1))
         if made.exists():
             shutil.rmtree(made)  # from a version that wrote no note, or damaged
@@ -157,22 +160,28 @@ def _convert(file: Path, digest: str, made: Path) -> None:
         shutil.rmtree(begun, ignore_errors=True)
 
 
-def _write(file: Path, into: Path) -> dict[str, int]:
-    """Writes config.json, weights and tokenizer. Returns how many tensors of each quantisation the file has."""
+def _write(file: Path, into: Path, kinds: dict[str, int], splits_digits: bool) -> None:
+    """Writes config.json, weights and tokenizer.
+
+    Args:
+        kinds: how many tensors of each quantisation the file has.
+        splits_digits: whether its tokenizer splits numbers into digits.
+    """
     import transformers
     from safetensors.torch import save_file
 
-    kinds, splits_digits = _header(file)
     transformers.logging.set_verbosity_error()
-    try:
-        # transformers draws a bar of its own, whatever it is told: for a terminal, and not for a log file.
-        with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
-            _log.info("%s: 1 of 3, the tokenizer", file.name)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            _log.info("%s: 2 of 3, the weights (%s)", file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
-            model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-    except Exception as error:  # transformers raises many kinds; the file is at fault in all
-        raise ModelError(f"{file} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    # transformers draws a bar of its own, whatever it is told: for a terminal, and not for a log file.
+    bar = redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO())
+    with reading(file, ModelError), bar:  # transformers raises many kinds of errors; the file is at fault in all
+        _log.info("%s: 1 of 3, the tokenizer", file.name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        _log.info("%s: 2 of 3, the weights (%s)", file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, output_loading_info=True
+        )
+    if missing := sorted(info["missing_keys"]):  # transformers has filled them with random numbers
+        raise ModelError(f"{file}: {len(missing)} weights are missing, {shown(missing[0], 160)} first; copy it again.")
     if splits_digits:
         _split_digits(tokenizer)
     _log.info("%s: 3 of 3, writing %.0f MB", file.name, sum(p.nbytes for p in model.parameters()) / 1e6)
@@ -186,7 +195,6 @@ def _write(file: Path, into: Path) -> dict[str, int]:
     state = {name: weight.contiguous() for name, weight in state.items()}
     save_file(state, into / "model.safetensors", {"format": "pt"})
     tokenizer.save_pretrained(into)
-    return kinds
 
 
 def _header(file: Path) -> tuple[dict[str, int], bool]:
@@ -195,15 +203,14 @@ def _header(file: Path) -> tuple[dict[str, int], bool]:
     Raises:
         ModelError: it is no GGUF file.
     """
-    import gguf
+    from gguf import GGMLQuantizationType
 
+    header = read_header(file)
     try:
-        reader = gguf.GGUFReader(file)
-        kinds = dict(Counter(tensor.tensor_type.name for tensor in reader.tensors).most_common())
-        field = reader.fields.get("tokenizer.ggml.pre")
-        return kinds, field is not None and bytes(field.parts[field.data[0]]).decode() in _SPLITS_DIGITS
-    except Exception as error:  # whatever gguf raises, the file is what is wrong
-        raise ModelError(f"{file} is no GGUF file that can be read: {' '.join(str(error).split())[:300]}") from error
+        kinds = Counter(GGMLQuantizationType(kind).name for kind in header.kinds)
+    except ValueError as error:
+        raise ModelError(f"{file} is no GGUF file that can be read: {one_line(error)}.") from error
+    return dict(kinds.most_common()), header.values.get("tokenizer.ggml.pre") in _SPLITS_DIGITS
 
 
 def _split_digits(tokenizer: PreTrainedTokenizerFast) -> None:

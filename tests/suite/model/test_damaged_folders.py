@@ -9,9 +9,11 @@ import struct
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.model.load.by_name import load_model
+from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -71,7 +73,7 @@ DAMAGES = {
         lambda f: (index(f, {"weight_map": {"a": "a.safetensors"}}), write(f, "a.safetensors", POINTER)),
         "a.safetensors is a Git LFS pointer",
     ),
-    "a config that is a pointer": (lambda f: write(f, "config.json", POINTER), "config.json is not JSON"),
+    "a config that is a pointer": (lambda f: write(f, "config.json", POINTER), "config.json is a Git LFS pointer"),
     "an index that is no JSON": (lambda f: index(f, b"{not json"), f"{INDEX} is not JSON"),
     "an index that is a list": (lambda f: index(f, []), f"{INDEX}: it is .* JSON object"),
     "an index without a map": (lambda f: index(f, {"metadata": {}}), f"{INDEX}: weight_map is missing"),
@@ -125,6 +127,34 @@ def test_a_damaged_folder_is_one_line(damage, folder):
     with pytest.raises(ModelError, match=reason) as error:
         load_model(folder, device="cpu")
     assert "\n" not in str(error.value) and len(str(error.value)) < 700
+
+
+def tokenizer(folder, **settings):
+    backend = Tokenizer(models.WordLevel({"<u>": 0, "a": 1}, "<u>"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<u>").save_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | settings
+    write(folder, "tokenizer_config.json", config)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: tokenizer(f, model_max_length="a"),  # which is found out when it is used
+        lambda f: write(f, "tokenizer.json", POINTER),
+        lambda f: write(f, "tokenizer.json", b"[" * 100_000),
+        lambda f: write(f, "tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": -1}, "merges": ["a"]}}),
+        lambda f: write(f, "tokenizer.json", "{}".encode("utf-16")),
+        lambda f: write(f, "tokenizer_config.json", []),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_line(damage, folder):
+    tokenizer(folder)
+    assert load_tokenizer(folder)("a") == [1]
+    damage(folder)
+    refused = r"the tokenizer in .* (cannot be read|nested too deeply)|tokenizer.json is a Git LFS pointer"
+    with pytest.raises(ModelError, match=refused) as error:
+        load_tokenizer(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_a_whole_folder_is_read(folder):

@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"\x80\x02")
     refused(tmp_path / "weights.pt", "pickles")
     (tmp_path / "broken.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    refused(tmp_path / "broken.safetensors", "damaged")
+    refused(tmp_path / "broken.safetensors", "Git LFS pointer.*git lfs pull")
     save_file({"W_enc": book.W_enc}, tmp_path / "half.safetensors")
     refused(tmp_path / "half.safetensors", "W_dec")
     broken = {"W_enc": book.W_enc[:, :4], "W_dec": book.W_dec, "b_enc": book.b_enc, "b_dec": book.b_dec}
@@ -116,6 +116,17 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     refused(tmp_path / "narrow.safetensors", "W_enc has shape")
     save_file({**broken, "W_enc": torch.full_like(book.W_enc, float("nan"))}, tmp_path / "nan.safetensors")
     refused(tmp_path / "nan.safetensors", "NaN")
+    whole = {name: getattr(book, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    for name, content, match in (
+        ("integers", {"b_enc": torch.zeros(9, dtype=torch.int8)}, "b_enc is of type I8"),
+        ("eight bits", {"b_enc": torch.zeros(9).to(torch.float8_e4m3fn)}, "b_enc is of type F8_E4M3"),
+        ("a number", {"b_dec": torch.tensor(1.0)}, r"b_dec has shape \(\), and a dictionary's has 1"),
+        ("a cube", {"W_skip": torch.ones(6, 6, 1)}, "W_skip has shape"),
+    ):
+        save_file({**whole, **content}, tmp_path / f"{name}.safetensors")
+        refused(tmp_path / f"{name}.safetensors", match)
+    save_file({"b_gate": book.b_enc} | {n: whole[n] for n in whole if n != "b_enc"}, tmp_path / "gate.safetensors")
+    refused(tmp_path / "gate.safetensors", "b_enc missing")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,11 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         ({"architecture": "crosscoder"}, "crosscoder"),
         ({"normalize_activations": "layer_norm"}, "layer_norm"),
         ({"normalize_activations": "expected_average_only_in"}, "fold"),
-        ({"k": -1}, "cannot be read"),
+        ({"k": -1}, "k is -1"),
+        ({"k": "3"}, "k is '3'"),
+        ({"activation_fn_kwargs": {"k": "many"}}, "activation_fn_kwargs.k is 'many'"),
+        ({"activation_fn_kwargs": {"k": [3]}}, r"activation_fn_kwargs.k is \[3\]"),
+        ({"apply_b_dec_to_input": "False"}, "apply_b_dec_to_input is 'False'"),
         ({"metadata": {"hook_name": "blocks.0.hook_q"}}, "no site"),
         ({"architecture": "topk", "k": 10}, "1 to 9"),
     ],
@@ -135,8 +150,15 @@ def test_settings_that_cannot_be_computed_are_refused(tmp_path, settings, match)
 
 def test_damaged_settings_are_refused(tmp_path):
     folder = sae_lens(tmp_path / "sae", dictionary(6).to(torch.zeros(())))
-    for text in ("{", "[" * 100_000, '"x"', "\xff"):
+    for text, match in (
+        ("{", "is not JSON"),
+        ("[" * 100_000, "50 deep"),
+        ('"x"', "JSON object"),
+        ("\xff", "not UTF-8"),
+        ('{"k": 1, "k": 2}', "twice"),
+        ('{"k": NaN}', "NaN is no number"),
+    ):
         (folder / "cfg.json").write_bytes(text.encode("latin-1"))
-        refused(folder, "cannot be read")
+        refused(folder, f"cfg.json.*{match}")
     (folder / "cfg.json").write_text(" " * 2_000_000)
     refused(folder, "bytes")

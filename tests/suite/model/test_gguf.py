@@ -111,6 +111,44 @@ def test_a_file_that_is_no_gguf_is_refused_in_a_sentence(tmp_path):
         load_model(tmp_path / "absent.gguf")
 
 
+def damaged(file, old, new):
+    content = file.read_bytes()
+    assert content.count(old) == 1
+    file.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        # A list of 2^60 numbers, on which the package gguf counts without end.
+        (
+            b"token_type\t\0\0\0\x05\0\0\0\n\0\0\0\0\0\0\0",
+            b"token_type\t\0\0\0\x05\0\0\0\n\0\0\0\0\0\0\x10",
+            "asks for more than it holds",
+        ),
+        (b"block_count\4\0\0\0\2", b"block_count\4\0\0\0\xff", "llama.block_count = 255"),
+        (b"embedding_length\4\0\0\0\x40\0\0\0", b"embedding_length\4\0\0\0\x40\0\0\x40", "length = 1073741888"),
+        (b"blk.1.attn_output.weight", b"blk.7.attn_output.weight", "1 weights are missing, .*layers.1.self"),
+        (b"general.architecture", b"llama.rope.freq_base", "is there twice"),
+        (b"GGUF\3", b"GGUF\7", "version is 7"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_one_line(small, old, new, reason):
+    damaged(small[0], old, new)
+    with pytest.raises(ModelError, match=reason) as error:
+        load_model(small[0], device="cpu")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 700
+
+
+def test_a_file_that_was_cut_off_is_refused_wherever_it_was(small):
+    pytest.importorskip("gguf", reason="needs circuitmeter[gguf]")
+    file, content = small[0], small[0].read_bytes()
+    for size in (0, 3, 4, 23, 100, 500, 1000, len(content) - 1):
+        file.write_bytes(content[:size])
+        with pytest.raises(ModelError):
+            load_model(file, device="cpu")
+
+
 def test_what_is_missing_is_said_with_both_commands(monkeypatch, tmp_path):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)

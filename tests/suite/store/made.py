@@ -63,11 +63,18 @@ def scores(shift=0.0):
 
 def evaluation(identity):
     what = EvaluationIdentity(
-        evaluation_version=1, cell=identity.key, data="d" * 16, settings=("patch",), sizes=(0.5,), selection="top-n",
-        absolute=True,
+        evaluation_version=1, cell=identity.key, data="d" * 16, settings=("patch | l2",), sizes=(0.5,),
+        selection="top-n", absolute=True,
     )  # fmt: skip
     rows = [
-        {"setting": "patch", "undefined": None, "full": 2.0, "nothing": 1.0, "values": [1.5], "faithfulness": [0.5]}
+        {
+            "setting": "patch | l2",
+            "undefined": None,
+            "full": 2.0,
+            "nothing": 1.0,
+            "values": [1.5],
+            "faithfulness": [0.5],
+        }
     ]
     return EvaluationRecord(
         key=what.key, identity=what, status="done", kind=None, reason=None, split="test",

@@ -117,6 +117,22 @@ def test_no_content_crashes_the_check(store, pattern, content, capsys):
     assert "not whole" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_at_a_file_s_place_is_not_waited_for(store, kind, capsys):
+    path = sorted(store.path.glob(kind))[0]
+    path.unlink()
+    os.mkfifo(path)
+    assert cli.main(["check", str(store.path)]) == (2 if kind == "store.json" else 1)
+    printed = capsys.readouterr()
+    assert "not whole" in printed.out or "pipe" in printed.err
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../elsewhere", "", "a\0b"])
+def test_a_report_s_list_leads_nowhere_else(store, name):
+    (store.path / "report.sha256").write_text(f"{'0' * 64}  {name}\n")
+    assert "report.sha256: is garbled" in str(check(store.path))
+
+
 def test_a_nested_store_file_is_one_line(store, capsys):
     (store.path / "store.json").write_text("[" * 10**6)
     assert cli.main(["check", str(store.path)]) == 2
