@@ -163,7 +163,7 @@ def of_subnetwork_probing(folder: Path) -> Iterator[Row]:
 
     for key, reference in json.loads((folder / "acdc_masks.json").read_text())["sp"].items():
         objective, ablation = key.split("/")
-        prompts = _masks.Prompts(
+        prompts = _masks.TrainingBatches(
             model, data, Ablation.parse(ablation), OBJECTIVES.get(objective), seeds=[0], batch_size=data.n
         )
         ready = prompts.draw()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -141,8 +140,8 @@ def test_train_writes_a_folder_that_can_be_shipped(tmp_path):
     training = train(TINY, 0, tmp_path / "made", lines.append)
     assert training.step == 12 and len(lines) == 3 and "validation successor" in lines[0]
     entry = ship(tmp_path / "made", "small", tmp_path / "weights")
-    assert json.loads((tmp_path / "weights" / "manifest.json").read_text()) == {"small": entry}
-    assert set(entry["accuracy"]["test"]) == {"successor", "country-capital"} and entry["steps"] == 12
+    assert mini.manifest(tmp_path / "weights") == {"small": entry}
+    assert set(entry.accuracy["test"]) == {"successor", "country-capital"} and entry.steps == 12
     assert load_model(tmp_path / "weights" / "small", device="cpu").config.d_model == 8
     again = train(TINY, 0, tmp_path / "made", lines.append)
     assert again.step == 12 and lines[-1] == "goes on from step 12"

@@ -12,7 +12,7 @@ from oracles import Wide
 from torch.testing import assert_close
 
 from circuitmeter.suite.errors import DataError, ModelError
-from circuitmeter.suite.model.capture import edge_products
+from circuitmeter.suite.model.capture import contract, gradients
 from circuitmeter.suite.model.convert import CONVERTERS, check_logits, from_huggingface
 
 LLAMA3 = {
@@ -248,7 +248,8 @@ def test_attribution_is_the_derivative_of_cutting(name):
     alternative = model.alternative(other, 9)
     mask = torch.ones(1, *model.graph.exists.shape, dtype=torch.float64, requires_grad=True)
     model.run_cut(mask, alternative, inputs=inputs, read=read)[..., 3].sum().backward()
-    scores, _ = edge_products(model, inputs, model.difference(other, run), lambda logits: logits[:, 3].sum(), read)
+    found = gradients(model, inputs, lambda logits: logits[:, 3].sum(), read)
+    scores = contract(model, found, model.difference(other, run))
     exists = model.graph.exists
     assert_close(scores[exists], -mask.grad[0][exists], rtol=1e-6, atol=1e-8)
     assert scores[exists].abs().max() > 0.01
