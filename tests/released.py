@@ -37,7 +37,7 @@ RELP = {
     "attention rule": {"preset": "attention", "at": "alternative"},
 }
 UGS = {"regularisations": [1e-3], "steps": 6, "samples": 3, "batch_size": 4}  # seed 0, objective kl
-UGS_RUNS = [(ablation, clip) for ablation in ("patch", "optimal", "zero") for clip in (5.0, 0.01)]
+UGS_RUNS = [(ablation, clip) for ablation in ("patch", "optimal", "zero", "mean-positional") for clip in (5.0, 0.01)]
 
 
 @cache
