@@ -282,7 +282,9 @@ def _parameters_on_meta() -> Iterator[None]:
     register = torch.nn.Module.register_parameter
 
     def on_meta(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        register(module, name, None if parameter is None else torch.nn.Parameter(parameter.to("meta")))
+        if parameter is not None and not parameter.is_meta:  # one that is tied is there already, and stays the same
+            parameter = torch.nn.Parameter(parameter.to("meta"))
+        register(module, name, parameter)
 
     torch.nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
     try:

@@ -9,6 +9,7 @@ import torch
 
 from circuitmeter.suite import cli
 from circuitmeter.suite.model.load import by_name
+from circuitmeter.tasks import mini
 
 CIRCUIT = {
     "cfg": {"n_layers": 2, "n_heads": 4, "parallel_attn_mlp": False, "d_model": 96},
@@ -84,4 +85,8 @@ def test_what_is_refused_is_refused_before_weights_are_read(refused, no_weights,
 def test_an_outline_has_the_graph_and_no_weights(no_weights):
     outline = by_name.load_outline("mini", inputs="sum")
     assert outline.graph.n_edges == 110 and outline.graph.inputs == "sum"
+    source = by_name._without_weights(mini.folder("mini"))
+    assert source.lm_head.weight is source.transformer.wte.weight, (
+        "what is tied is tied, and adapters of it are refused"
+    )
     assert all(weight.device == torch.device("meta") for weight in outline.parameters())
