@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 from .errors import CircuitMeterError, one_line
 
-# What a search and its scoring import, so that each process need not.
+# What a search and its scoring import, so that each process need not; and what the server itself needs.
 _PRELOADED = [
+    "circuitmeter.suite.fork_server",
     "circuitmeter.suite.run.family_work",
     "circuitmeter.suite.run.evaluation",
     "circuitmeter.suite.methods",

@@ -16,6 +16,7 @@ ROOMS = (
     "suite.registry",
     "suite.reading",
     "suite.json_model",
+    "suite.fork_server",
     "suite.process",
     "suite.users_line",
     "suite.users_file",

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 from multiprocessing import forkserver
 
 import pytest
 
 from circuitmeter.suite.errors import WorkerError
+from circuitmeter.suite.process import call_apart
 from circuitmeter.suite.run.events import Finished, Started
 from circuitmeter.suite.run.executors import worker as worker_module
 from circuitmeter.suite.run.run import run
@@ -77,6 +79,21 @@ def test_a_family_given_to_a_worker_that_is_dead_goes_to_another(spec, monkeypat
     summary = run(spec(**TINY), tmp_path / "store", workers=1, device="cpu", on_event=log)
     assert summary.done == 2 and not summary.failed and len(given) == 4
     assert len(log.of(Started)) == len(log.of(Finished)) == 2
+
+
+def answer():
+    return b"here"
+
+
+@pytest.mark.parametrize("said", [b"", b"x"])
+def test_who_is_killed_while_it_asks_for_a_process_does_not_end_the_fork_server(said):
+    assert call_apart(answer) == b"here"
+    server = forkserver._forkserver
+    before = server._forkserver_pid
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(server._forkserver_address)
+        asking.sendall(said)
+    assert call_apart(answer) == b"here" and server._forkserver_pid == before
 
 
 @pytest.mark.slow  # a new server imports torch
