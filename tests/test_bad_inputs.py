@@ -181,6 +181,7 @@ BAD = [
     # Programs, methods and stores
     (program("def f(:"), "SyntaxError"),
     (program("f = 3"), "a program is an SOp"),
+    (program("from tracr.rasp import rasp\nf = rasp.Map(lambda x: [x], rasp.tokens)"), "gives ['a'], a list"),
     (program("from tracr.rasp import rasp\nf = rasp.tokens"), "compiles to no layer"),
     (("truth", "p.py:f", "--vocab", "-a,b", "--max-len", "3", "--out", "o"), "--vocab=VALUE"),
     (("truth", "p.py:f", "--vocab", "a", "--max-len", "3", "--out", "o"), "two different tokens"),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...suite.errors import ModelError, SpecError, one_line, unknown
+from ...suite.reading import shown
 from ...suite.users_file import file_and_name, imported
 from .check import check_port, check_specification
 from .compile import Compiled, compile_rasp, tracr_modules
@@ -149,6 +150,11 @@ def compile_checked(
         raise ModelError(
             f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error)}."
         ) from error
+    other = next((value for row in outputs for value in row if not isinstance(value, str | int | float | None)), None)
+    if other is not None:
+        raise ModelError(
+            f"the program gives {shown(other)}, a {type(other).__name__}; its values are texts, numbers, true or false."
+        )
     _check_varies(outputs)
     if not any(
         isinstance(part, rasp.Map | rasp.SequenceMap | rasp.Aggregate | rasp.SelectorWidth) for part in parts(sop)

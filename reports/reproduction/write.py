@@ -6,10 +6,13 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ...suite.errors import StoreError
 from ...suite.reading import checked, read_json
 from ...suite.scoring.sensitivity.card_model import SensitivityCard
+from ...suite.store.published import REPRODUCTION, publishing
+from ...suite.store.reading import unsealed
 from ..card.figure import draw_card
 from ..card.tables import share_table, value_table
 from ..card.tables import verdict_table as shares_of_settings
@@ -27,6 +30,8 @@ from .figures import drawer
 from .judge import Judged, counted, judge, verdict_frame, verdict_table
 from .manifest import Manifest
 from .measured import Tables
+
+FIGURES = "paper-figures"  # not those of the report, which may be in the same folder
 
 
 def results_of(store: Path) -> Results | None:
@@ -52,17 +57,12 @@ def write_reproduction(
     judged = judge(manifest, tables, model)
     table = verdict_table(manifest, judged)
     plots = [*_plots(manifest, judged, tables, model), *cards(manifest, store)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        verdict_frame(judged).to_csv(out / "verdicts.csv", index=False, lineterminator="\n")
-        (out / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
-        (out / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
-        (out / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
-        _write_page(manifest, judged, table, plots, out, model, progress)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {out}: {error.strerror or error}; name another folder with --out."
-        ) from error
+    with publishing(out, REPRODUCTION) as new:
+        verdict_frame(judged).to_csv(new / "verdicts.csv", index=False, lineterminator="\n")
+        (new / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
+        (new / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
+        (new / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
+        _write_page(manifest, judged, table, plots, new, model, progress)
     return judged
 
 
@@ -81,7 +81,7 @@ def _write_page(
     progress: OnDrawn | None,
 ) -> None:
     """The figures, and the page with all of them."""
-    pictures, note = write_figures(out / "figures", plots, progress), manifest.instead(None, model)
+    pictures, note = write_figures(out / FIGURES, plots, progress), manifest.instead(None, model)
     summary = [manifest.about]
     summary += [f"Of {len(judged)} values: {counted(judged)}."] if judged else []
     summary += [f"What was measured of a language model is {note}."] if note else []
@@ -94,7 +94,7 @@ def _write_page(
     sections += [Section("verdicts", "Verdicts", (), (), (table,))] if judged else []
     facts = [manifest.citation, *([counted(judged)] if judged else [])]
     html = page(f"{manifest.title}, reproduced", facts, sections)
-    (out / "reproduction.html").write_text(html, encoding="utf-8")
+    (out / REPRODUCTION).write_text(html, encoding="utf-8")
 
 
 def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, model: str | None) -> list[Plot]:
@@ -144,11 +144,16 @@ def cards(manifest: Manifest, store: Path) -> list[Plot]:
     found = []
     for wanted in manifest.card:
         if (path := card_path(store, wanted.name)).is_file():
-            card = checked(SensitivityCard, read_json(path, error=StoreError), path, StoreError)
+            card = checked(SensitivityCard, _unsealed(path), path, StoreError)
             tables = value_table(card), share_table(card), shares_of_settings(card)
             draw = partial(draw_card, *tables, card.settings.varying)
             found.append(Plot(wanted.name, wanted.title, f"{wanted.caption} {card.paragraph}", draw))
     return found
+
+
+def _unsealed(path: Path) -> Any:
+    contents = read_json(path, error=StoreError)
+    return unsealed(contents, path) if isinstance(contents, dict) else contents
 
 
 def card_path(store: Path, name: str) -> Path:

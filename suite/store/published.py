@@ -21,16 +21,25 @@ from ..reading import shown
 from .files import fsync_folder, process_lives, write_synced
 from .folder import Folder
 
-SUMS = "report.sha256"  # readable by sha256sum -c
-PAGE = "report.html"
+PAGE, REPRODUCTION = "report.html", "reproduction.html"
+# The page of what is published -> files of it by which it is known where its checksums are gone.
+_KNOWN_BY = {PAGE: {PAGE, "brief.html", "leaderboard.json"}, REPRODUCTION: {REPRODUCTION, "verdicts.json"}}
 _BEGUN = ".report-"  # folders of reports that are being written
 
 
+def sums_name(page: str) -> str:
+    """The file beside a page with the checksums of all that was published with it, readable by ``sha256sum -c``."""
+    return f"{Path(page).stem}.sha256"
+
+
 @contextmanager
-def publishing(folder: Path) -> Iterator[Path]:
+def publishing(folder: Path, page: str = PAGE) -> Iterator[Path]:
     """Gives an empty folder to write to, and puts what is in it into ``folder`` when the block ends without an error.
 
     Files of the report before that the new one does not have are removed.
+
+    Args:
+        page: what is put into place last.
 
     Raises:
         StoreError: the folder cannot be written, or the disk is full; the old report is whole then.
@@ -41,7 +50,7 @@ def publishing(folder: Path) -> Iterator[Path]:
         _sweep(folder)
         temporary.mkdir()
         yield temporary
-        _put_into_place(temporary, folder)
+        _put_into_place(temporary, folder, page)
     except OSError as error:
         reason = error.strerror or error
         raise StoreError(f"cannot write the report to {folder}: {reason}; name another folder with --out.") from error
@@ -58,15 +67,15 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _put_into_place(temporary: Path, folder: Path) -> None:
+def _put_into_place(temporary: Path, folder: Path, page: str) -> None:
     names = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
     sums = "".join(f"{hashlib.sha256((temporary / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    write_synced(temporary / SUMS, sums.encode())
-    outdated = set(_listed(folder)) - set(names)
-    _move([name for name in names if name != PAGE], temporary, folder)
+    write_synced(temporary / sums_name(page), sums.encode())
+    outdated = set(_listed(folder / sums_name(page))) - set(names)
+    _move([name for name in names if name != page], temporary, folder)
     for name in outdated:
         (folder / name).unlink(missing_ok=True)
-    _move([SUMS, *(name for name in names if name == PAGE)], temporary, folder)
+    _move([sums_name(page), *(name for name in names if name == page)], temporary, folder)
     fsync_folder(folder)
 
 
@@ -81,10 +90,10 @@ def _is_inside(name: str) -> bool:
     return bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
 
 
-def _listed(folder: Path) -> list[str]:
+def _listed(sums: Path) -> list[str]:
     """The files of the report that is there; none where its list is damaged."""
     try:
-        lines = (folder / SUMS).read_text().splitlines()
+        lines = sums.read_text().splitlines()
     except (OSError, ValueError):
         return []
     names = [line.partition("  ")[2] for line in lines]
@@ -92,22 +101,28 @@ def _listed(folder: Path) -> list[str]:
 
 
 def published_faults(folder: Folder) -> dict[str, str]:
-    """Path -> what is wrong with a file of the report; empty where there is no report, or it is what was written."""
-    top = set(folder.names(""))
-    if SUMS not in top:
-        has_report = top & {"report.html", "brief.html", "leaderboard.json"}
-        return (
-            {SUMS: "is missing: nothing covers the report; `circuitmeter report` writes it again"} if has_report else {}
-        )
+    """Path -> what is wrong with a file that was published from a store; empty where none was, or all are whole."""
+    top, found = set(folder.names("")), {}
+    for page, known_by in _KNOWN_BY.items():
+        if (sums := sums_name(page)) in top:
+            found |= _unlike(folder, sums)
+        elif top & known_by:
+            verb = "report" if page == PAGE else "reproduce"
+            found[sums] = f"is missing: nothing covers {page}; `circuitmeter {verb}` writes it again"
+    return found
+
+
+def _unlike(folder: Folder, listed: str) -> dict[str, str]:
+    """Path -> what is wrong, of the files in a list of checksums."""
     try:
-        text = folder.read(SUMS).decode()
+        text = folder.read(listed).decode()
     except (OSError, ValueError):
-        return {SUMS: "cannot be read"}
+        return {listed: "cannot be read"}
     sums = dict(line.split("  ", 1)[::-1] for line in text.split("\n") if "  " in line)
     if text != "".join(f"{value}  {name}\n" for name, value in sums.items()):
-        return {SUMS: "is garbled"}
+        return {listed: "is garbled"}
     if outside := [name for name in sums if not _is_inside(name)]:
-        return {SUMS: f"is garbled: it names {shown(outside[0])}, which is no file of the report"}
+        return {listed: f"is garbled: it names {shown(outside[0])}, which is no file of the report"}
     found = {}
     for name, wanted in sums.items():
         try:

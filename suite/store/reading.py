@@ -147,11 +147,16 @@ class StoreReader:
     def benchmark(self, name: str) -> Benchmark:
         """One of ``benchmarks``. Raises StoreError when it cannot be read, and Damaged when it was changed."""
         path = f"benchmarks/{name}.json"
-        contents = self._json(path)
-        sealed = contents.pop("sha256", None)
-        if sealed is not None and sealed != digest(contents):
-            raise Damaged(f"{path} is not what was written: its checksum differs; run the benchmark again to write it")
-        return _typed(Benchmark, contents, path)
+        return _typed(Benchmark, unsealed(self._json(path), path, "; run the benchmark again to write it"), path)
+
+    def card_names(self) -> list[str]:
+        """The names of the sensitivity cards that ``reproduce`` measured, sorted."""
+        return self._stems("cards")
+
+    def card(self, name: str) -> dict[str, Any]:
+        """What a sensitivity card says. Raises as ``benchmark`` does."""
+        path = f"cards/{name}.json"
+        return unsealed(self._json(path), path, "; remove it, and reproduce the paper again")
 
     # How it is done
 
@@ -191,11 +196,7 @@ class StoreReader:
 
     def store_file(self) -> StoreFile:
         """What ``store.json`` says. Raises Damaged when it was changed."""
-        contents = self._json("store.json")
-        sealed = contents.pop("sha256", None)
-        if sealed is not None and sealed != digest(contents):
-            raise Damaged("store.json is not what was written: its checksum differs")
-        return _typed(StoreFile, contents, "store.json")
+        return _typed(StoreFile, unsealed(self._json("store.json"), "store.json"), "store.json")
 
     def cell_files(self, path: str) -> dict[str, bytes]:
         """The files of a cell's folder, by name, each found to be what was written. Raises as ``record`` does."""
@@ -308,6 +309,20 @@ def sums_of(contents: Mapping[str, bytes]) -> str:
 def digest(contents: Mapping[str, Any]) -> str:
     """SHA-256 of a JSON object, in hex."""
     return hashlib.sha256(json.dumps(contents, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def sealed(contents: Mapping[str, Any]) -> bytes:
+    """The bytes of a file that holds a JSON object and the digest of it."""
+    return encoded({**contents, "sha256": digest(contents)})
+
+
+def unsealed(contents: dict[str, Any], path: object, hint: str = "") -> dict[str, Any]:
+    """A JSON object without its digest, which is absent where an older version wrote it. Raises Damaged for another."""
+    contents = dict(contents)
+    stated = contents.pop("sha256", None)
+    if stated is not None and stated != digest(contents):
+        raise Damaged(f"{path} is not what was written: its checksum differs{hint}")
+    return contents
 
 
 def _typed(kind: type[_Value], contents: Mapping[str, Any], path: str) -> _Value:

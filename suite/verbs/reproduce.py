@@ -93,14 +93,14 @@ def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
 
 def _measure_card(card: Card, store: Path) -> None:
     """Measures what a sensitivity card shows, unless the store holds it."""
-    import json
-
     from ...reports.card.words import paragraph
     from ...reports.reproduction.write import card_path
     from ..circuit import Circuit
     from ..intervention.ablation import Ablation
     from ..intervention.setting import grid
     from ..plan.subject import subject
+    from ..store.files import write_atomically
+    from ..store.reading import sealed
     from .sensitivity import DEFAULTS, sensitivity_card
 
     path = card_path(store, card.name)
@@ -113,9 +113,7 @@ def _measure_card(card: Card, store: Path) -> None:
     settings = grid(**levels)
     options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
     found = sensitivity_card(argparse.Namespace(**options, circuits=list(circuits)), on, circuits, settings, {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    contents = found.model_copy(update={"paragraph": paragraph(found)}).as_json()
-    path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, sealed(found.model_copy(update={"paragraph": paragraph(found)}).as_json()))
 
 
 def _print(judged: list, out: Path) -> None:

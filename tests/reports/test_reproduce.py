@@ -117,7 +117,7 @@ def test_every_test_that_a_manifest_names_is_there():
 
 def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path, page_only):
     write_reproduction(manifests.load("conmy2023"), tmp_path / "no-store", tmp_path / "out")
-    drawn = {path.stem: path for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    drawn = {path.stem: path for path in (tmp_path / "out" / "paper-figures").glob("*.svg")}
     assert set(drawn) == {"beside", "published_edges", "published_nodes", "kl"}
     text = drawn["published_edges"].read_text()
     assert all(task in text for task in ("IOI, corrupted, kl div", "Greater-Than, zero, kl", "Tracr-Reverse,"))
@@ -357,7 +357,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     assert f'<td class="long">{source}</td>' in page  # columns of long texts have room for them
     # The other model is named in every figure that holds numbers of it.
     for name in ("beside", "drawn"):
-        assert b"run on mini, not on gpt2" in (tmp_path / "first" / "figures" / f"{name}.svg").read_bytes()
+        assert b"run on mini, not on gpt2" in (tmp_path / "first" / "paper-figures" / f"{name}.svg").read_bytes()
 
 
 def test_a_frame_of_nothing_is_empty():

@@ -4,7 +4,9 @@ import made_up
 import numpy as np
 
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.published import publishing
+from circuitmeter.suite.store.files import write_atomically
+from circuitmeter.suite.store.published import REPRODUCTION, publishing
+from circuitmeter.suite.store.reading import sealed
 from circuitmeter.suite.store.record import (
     Benchmark,
     Cell,
@@ -90,6 +92,17 @@ def write_report_of(folder):
         (new / "leaderboard.json").write_text('{"eap": 1.0}\n')
         (new / "tables" / "recovery.csv").write_text("method,auroc\neap,1.0\n")
         (new / "figures" / "roc.svg").write_text("<svg/>\n")
+        (new / "brief.html").write_text("<html>two pages</html>\n")
+
+
+def write_reproduction_of(folder):
+    with publishing(folder, REPRODUCTION) as new:
+        (new / "paper-figures").mkdir()
+        (new / "paper-figures" / "beside.pdf").write_bytes(b"%PDF-1.7 beside")
+        (new / "verdicts.json").write_text('{"values": []}\n')
+        (new / "verdicts.csv").write_text("value,ours\n")
+        (new / "reproduction.html").write_text("<html>a paper again</html>\n")
+    write_atomically(folder / "cards" / "one.json", sealed({"paragraph": "It hangs on the ablation.", "n": 12}))
 
 
 def make_whole_store(path, methods=("eap", "exact")):
@@ -105,4 +118,5 @@ def make_whole_store(path, methods=("eap", "exact")):
     evaluations = {identity.key: evaluation(identity).key for identity in cells}
     store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), evaluations=evaluations))
     write_report_of(store.path)
+    write_reproduction_of(store.path)
     return store

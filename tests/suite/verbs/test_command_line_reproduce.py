@@ -18,7 +18,7 @@ def test_a_paper_without_a_store_is_judged_by_what_needs_none(tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["paper"] == "bhaskar2024" and {row["verdict"] for row in printed["values"]} == {"not run"}
     assert all(row["because"] for row in printed["values"])
-    assert (out / "reproduction.html").is_file() and (out / "figures" / "beside.pdf").is_file()
+    assert (out / "reproduction.html").is_file() and (out / "paper-figures" / "beside.pdf").is_file()
     assert not (tmp_path / "none").exists()  # nothing was run
 
 
@@ -120,7 +120,7 @@ def test_a_small_paper_is_run_drawn_and_judged(small_paper, tmp_path, capsys):
     verdicts = {row["name"]: row for row in json.loads(capsys.readouterr().out)["values"]}
     assert [row["verdict"] for row in verdicts.values()] == ["reproduced", "other model", "not run"]
     assert 0 < verdicts["sva: eap"]["ours"] <= 1.5 and "gpt2" in verdicts["hypernymy"]["because"]
-    figures = tmp_path / "s" / "figures"
+    figures = tmp_path / "s" / "paper-figures"
     assert {path.stem for path in figures.glob("*.pdf")} == {"beside", "faithfulness", "roc", "card"}
     # The model stands in the figures that hold numbers of it, and in no other.
     for name, named in (("beside", True), ("faithfulness", True), ("roc", False), ("card", False)):
