@@ -4,7 +4,7 @@
 
 On GPT-2's shape the sweep visits edges drawn evenly, in ACDC's order, and all others stay: nodes that a whole sweep
 would have left out are computed, so that an edge costs more here than in a whole sweep. The row `5 %` tries the same
-edges where of the edges above each group a twentieth is kept, as a whole sweep leaves them.
+edges where of the edges above each group a twentieth is kept and all nodes are live.
 """
 
 from __future__ import annotations
