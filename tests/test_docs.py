@@ -10,13 +10,18 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
 
 import circuitmeter
 from circuitmeter import ground_truth
+from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.suite.cli import main
 from circuitmeter.suite.interchange.files import load as load_circuit
 from circuitmeter.suite.methods import METHODS
@@ -39,6 +44,11 @@ def blocks(page: Path) -> list[Block]:
     return [Block(language, marks.strip(), text) for language, marks, text in BLOCK.findall(page.read_text())]
 
 
+def written(block: Block, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block.text)
+
+
 def pages() -> list[str]:
     return sorted(page.name for page in DOCS.glob("*.md") if blocks(page))
 
@@ -53,13 +63,44 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capfd):
     for block in blocks(DOCS / name):
         file = re.match(r"# file: (\S+)\n", block.text)
         if file:
-            (tmp_path / file.group(1)).write_text(block.text)
+            written(block, tmp_path / file.group(1))
         elif block.language == "python":
             exec(compile(block.text, name, "exec"), names)
         elif block.language == "sh" and block.marks != "not-run":
             for line in block.text.splitlines():
                 program, *arguments = shlex.split(line)
                 assert program == "circuitmeter" and main(arguments) == 0, (line, capfd.readouterr().err)
+
+
+def test_the_package_of_the_recipes_is_whole(tmp_path, monkeypatch):
+    """Each of its entry points is there, with what it imports, in files of the package alone; its figure is drawn."""
+    for block in blocks(DOCS / "extending.md"):
+        if file := re.match(r"# file: (pyproject.toml|my_package/\S+)\n", block.text):
+            written(block, tmp_path / file.group(1))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(METHODS, "_items", dict(METHODS._items))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+        monkeypatch.delitem(sys.modules, name)
+    METHODS._items.pop("weight-free", None)
+    groups = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["entry-points"]
+    made = {
+        group.partition(".")[2]: EntryPoint(name, value, group).load()
+        for group, points in groups.items()
+        for name, value in points.items()
+    }
+    assert set(made) == {"methods", "tasks", "executors", "chapters"} and "weight-free" in METHODS
+    assert made["tasks"]().data().n == 3 and callable(made["executors"])
+    table = pd.DataFrame({"method": ["eap", "exact"], "auroc": [0.8, 1.0], "seconds": [1.0, 2.0]})
+    chapter, results = made["chapters"](), SimpleNamespace(recovery=table, aggregate=table, records=[1, 2])
+    assert [len(found.rows) for found in chapter.tables(results)] == [2]
+    assert [len(plot.draw().axes) for plot in chapter.figures(results)] == [1]
+    assert chapter.words(results) == ["2 cells were timed."]
+
+
+def test_the_smallest_manifest_is_one():
+    (text,) = (block.text for block in blocks(DOCS / "extending.md") if block.text.startswith("# file: nobody2026"))
+    manifest = Manifest.model_validate(tomllib.loads(text) | {"name": "nobody2026"})
+    assert [value.name for value in manifest.values] == ["hist: EAP"]
 
 
 BLOCKED = "import runpy, sys; sys.modules['circuitmeter'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"

@@ -162,7 +162,7 @@ class Drawing(BaseModel):
     """A figure: which rows of which table, which columns are drawn as what, and what the paper reports of it.
 
     Args:
-        draw: the figure function (``paper_figures.py``).
+        draw: the figure function (``reports/draw/``).
         table, where: the rows, as of a value; ``reported`` alone is drawn where there are none.
         panel, series, x, y: columns, or parameters of the method.
         labels: of the axes, with their units.
@@ -192,7 +192,7 @@ class Drawing(BaseModel):
 
 
 class Shown(BaseModel):
-    """Figures of the report (``gallery.py``) that are the manifest's: of which part, and which.
+    """Figures of the report's chapters that are the manifest's: of which part, and which.
 
     Args:
         caption: what is added to the captions of the report.
