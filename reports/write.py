@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..suite.errors import SpecError
 from ..suite.store.published import publishing
 from .brief import brief_sections
 from .chapters.chapter import Chapter, Plot, chapters
@@ -33,14 +34,17 @@ def write_report(
         others: more stores, reported together with the first.
         brief: write ``brief.html`` as well, two pages for an e-mail (``brief.py``).
     Returns the path of ``report.html``.
-    Raises StoreError when the store cannot be read or the folder cannot be written.
+    Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when two figures, or
+    two tables, have one name: one would stand in the other's place.
     """
     results, parts = read(store_path, *others), chapters()
     folder = Path(store_path if out is None else out)
     with publishing(folder) as new:
         plots = {part.name: part.figures(results) for part in parts}
+        _each_once("figure", plots)
         pictures = write_figures(new / "figures", [plot for of_part in plots.values() for plot in of_part])
         shown = {part.name: [table for table in part.tables(results) if table.rows] for part in parts}
+        _each_once("table", shown)
         write_tables(new / "tables", [table for of_part in shown.values() for table in of_part])
         for part in parts:
             write_data(new / "tables", part.data(results))
@@ -51,6 +55,19 @@ def write_report(
             _write_page(new / BRIEF, results, brief_sections(sections, results, parts), brief=True)
         (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
     return folder / "report.html"
+
+
+def _each_once(kind: str, named: Mapping[str, Sequence[Plot] | Sequence[Table]]) -> None:
+    """Raises SpecError when two things of a kind, by chapter, have one name."""
+    seen: dict[str, str] = {}
+    for part, things in named.items():
+        for thing in things:
+            if thing.name in seen:
+                raise SpecError(
+                    f"two {kind}s of the report are called {thing.name!r}, in the chapters {seen[thing.name]!r} and "
+                    f"{part!r}; rename one of them."
+                )
+            seen[thing.name] = part
 
 
 def _write_page(path: Path, results: Results, sections: Sequence[Section], *, brief: bool = False) -> None:

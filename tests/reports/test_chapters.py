@@ -70,6 +70,17 @@ def test_a_chapter_of_another_package_is_in_the_page_and_in_the_files(with_weath
     assert not list((tmp_path / "out" / "tables").glob("empty.*"))
 
 
+@pytest.mark.parametrize("kind", ["figure", "table"])
+def test_two_of_a_name_in_a_report_are_refused(kind, with_weather, tmp_path, monkeypatch):
+    """They are files by that name: without this one was drawn in the other's place."""
+    taken = Plot("roc", "", "", blank) if kind == "figure" else Table("leaderboard", "", "", ("",), (True,), ((),))
+    monkeypatch.setattr(Weather, f"{kind}s", lambda self, results: (taken,))
+    store = make_store(tmp_path / "s", programs=1, methods=("eap",), ablations=("patch",), failures=False)
+    monkeypatch.setattr("circuitmeter.reports.write.write_figures", lambda folder, plots: {})
+    with pytest.raises(SpecError, match=f"two {kind}s .*'{taken.name}', in the chapters 'recovery' and 'weather'"):
+        write_report(store.path, tmp_path / "out")
+
+
 def _usual():
     return [kind for kind in (CHAPTERS.get(name) for name in CHAPTERS) if kind is not Weather]
 
