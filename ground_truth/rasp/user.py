@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from ...suite.errors import ModelError, SpecError, one_line, unknown
@@ -150,7 +150,7 @@ def compile_checked(
         raise ModelError(
             f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error)}."
         ) from error
-    other = next((value for row in outputs for value in row if not isinstance(value, str | int | float | None)), None)
+    other = next((value for row in outputs for value in row if not isinstance(value, Hashable)), None)
     if other is not None:
         raise ModelError(
             f"the program gives {shown(other)}, a {type(other).__name__}; its values are texts, numbers, true or false."
