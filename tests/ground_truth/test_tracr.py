@@ -24,7 +24,7 @@ pytest.importorskip("haiku", reason="Haiku is not installed: pip install 'circui
 
 
 # One of every kind; the others take minutes together.
-FEW = {"hist", "reverse", "pair_balance", "majority_a", "induction", "pointer_twice", "most_frequent", "fraction_a"}
+FEW = {"hist", "reverse", "pair_balance"}
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in PROGRAMS]
 
 

@@ -40,13 +40,19 @@ CHANGED = {
     "windows": (2, None),
     "layer_frequencies": ((1.0, 0.5), (1.0, 0.25)),
     "qk_norms": True,
+    "joint_qk_norms": True,
+    "pre_norms": False,
 }
+NEEDS = {"joint_qk_norms": {"qk_norms": True}}  # what a change has no meaning without
 
 
 def test_every_field_of_the_configuration_is_in_the_hash():
     # A field that is added to Config fails here until it is changed above, too.
     assert set(CHANGED) == {field.name for field in fields(Config)}
-    hashes = {name: Transformer(replace(BASE, **{name: value})).weights_hash for name, value in CHANGED.items()}
+    hashes = {
+        name: Transformer(replace(BASE, **{name: value}, **NEEDS.get(name, {}))).weights_hash
+        for name, value in CHANGED.items()
+    }
     assert len({Transformer(BASE).weights_hash, *hashes.values()}) == len(CHANGED) + 1
 
 

@@ -209,7 +209,7 @@ def broken(tmp_path, gpt2, prompts) -> dict[str, tuple[list, str]]:
         "a parameter of another type": ([*here, *on, "--method", "eap-ig", "--set", "steps=x"], "steps is a whole"),
         "a setting without a value": ([*here, *on, *eap, "--set", "steps"], "write KEY=VALUE"),
         "no model": ([*here, *eap], "--data does not say which model it runs on; give --model"),
-        "different lengths": ([*data("l.jsonl", {**good, "counterfactual": [1]}), *on, *eap], "'clean' has 2 tokens"),
+        "different lengths": ([*data("l.jsonl", {**good, "counterfactual": [1]}), *on, *eap], "whose positions pair"),
         "an empty file": ([*data("e.jsonl"), *on, *eap], "e.jsonl is empty"),
         "text without a tokenizer": ([*data("t.jsonl", {"clean": "a b"}), *on, *eap], "this model has no tokenizer"),
         "an undefined ablation": ([*data("c.jsonl", {"clean": [1, 2]}), *on, *eap], "patch needs counterfactual"),
