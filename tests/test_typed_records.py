@@ -39,6 +39,8 @@ ALLOWED = {
     "suite.scoring.sensitivity.card_model.SensitivityCard.as_json": FILES,
     "suite.store.check.Check.as_json": FILES,
     "suite.store.keys.key_of": FILES,
+    "suite.store.reading.sealed": FILES,
+    "suite.store.reading.unsealed": FILES,
     "suite.store.record.failure": SAYS,
 }
 RECORD = re.compile(r"\b([dD]ict|(Mutable)?Mapping)\b(\[str, (Any|object)\]|(?!\[))")

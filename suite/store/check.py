@@ -116,7 +116,7 @@ def faults_of(store: StoreReader) -> dict[str, str]:
     found |= _faults("truths/{}.json", store.truth_keys(), store.truth)
     found |= _faults("environments/{}.json", store.environment_keys(), store.environment)
     found |= _faults("benchmarks/{}.json", store.benchmark_names(), store.benchmark)
-    found |= _faults("cards/{}.json", store.card_names(), store.card)
+    found |= _faults("cards/{}.json", store.card_names(), store.check_card)
     found |= _faults("{}", ["store.json"], lambda name: store.store_file())
     found |= _faults("index/{}", store.folder.names("index"), lambda name: _listed(store, name))
     if store.keys() and not store.benchmark_names():

@@ -153,10 +153,10 @@ class StoreReader:
         """The names of the sensitivity cards that ``reproduce`` measured, sorted."""
         return self._stems("cards")
 
-    def card(self, name: str) -> dict[str, Any]:
-        """What a sensitivity card says. Raises as ``benchmark`` does."""
+    def check_card(self, name: str) -> None:
+        """Raises as ``benchmark`` does, unless the sensitivity card is what was written."""
         path = f"cards/{name}.json"
-        return unsealed(self._json(path), path, "; remove it, and reproduce the paper again")
+        unsealed(self._json(path), path, "; remove it, and reproduce the paper again")
 
     # How it is done
 
