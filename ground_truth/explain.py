@@ -12,7 +12,7 @@ from ..suite.errors import ModelError
 from ..suite.model.graph import Edge
 from ..suite.model.transformer import Transformer
 from .certificate import Claim
-from .structure import ZERO, constant, read_weights, write_weights
+from .structure import ZERO, constant, reader_weights, writer_weights
 from .truth import GroundTruth
 
 
@@ -91,8 +91,8 @@ def _carried(model: Transformer, truth: GroundTruth):
     if names is None:  # certified by an earlier version: what the node writes, whoever reads it
         written = truth.description.writers
         return lambda w, r: tuple(written.get(model.graph.writers[w], ()))
-    writes = [_used(weights.abs().amax(0)) for weights in write_weights(model)]
-    reads = [_used(weights.abs().amax(1)) for weights in read_weights(model)]
+    writes = [_used(weights.abs().amax(0)) for weights in writer_weights(model)]
+    reads = [_used(weights.abs().amax(1)) for weights in reader_weights(model)]
     return lambda w, r: tuple(Counter(names[i] for i in (writes[w] & reads[r]).nonzero().flatten().tolist()))
 
 

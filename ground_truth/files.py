@@ -103,7 +103,7 @@ def read_weights(directory: Path, sha256: str) -> dict[str, torch.Tensor]:
         return load_tensors(content)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_truth_json(path: Path) -> dict[str, Any]:
     """Raises ModelError when it is missing, no JSON, or written by a newer version."""
     content = parsed_file(path, error=ModelError)
     if not isinstance(content, dict) or content.get("format") != FORMAT:

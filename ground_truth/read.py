@@ -12,7 +12,7 @@ from ..suite.model.transformer import Config
 from ..suite.reading import checked, shown
 from .certificate import Certificate
 from .description import ModelDescription
-from .files import read_json
+from .files import read_truth_json
 
 _SIDES = ("d_model", "d_head", "d_vocab", "d_out", "n_positions", "n_heads", "n_layers")
 _OR_NONE = ("d_mlp", "rotary_dims", "n_kv_heads")  # 0, or null, where the model has none
@@ -21,7 +21,7 @@ _MARGIN = 16
 
 def read_certificate(file: Path) -> Certificate:
     """Raises ModelError for a certificate that lacks a part, or has one of another type."""
-    found = checked(Certificate, read_json(file), file, ModelError)
+    found = checked(Certificate, read_truth_json(file), file, ModelError)
     for name, claim in found.ablations.items():
         if outside := [row for rows in claim.witnesses.values() for row in rows if row >= found.domain.n_inputs]:
             raise ModelError(
@@ -36,7 +36,7 @@ def read_description(file: Path, certificate: Certificate, state: Mapping[str, A
     Args:
         state: the weights, by name.
     """
-    content = read_json(file)
+    content = read_truth_json(file)
     found = checked(ModelDescription, content, file, ModelError)
     stated, config, graph = content["config"], found.config, certificate.graph
     if more := sorted(set(stated) - {field.name for field in fields(Config)}):

@@ -44,7 +44,7 @@ def rotation(d_model: int, seed: int) -> Tensor:
     return ((hadamard * second) @ (hadamard * first) / size)[:d_model]
 
 
-def rotate(state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+def rotate_basis(state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """A model's weights in the rotated basis.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..suite.errors import ModelError
-from .files import file_hash, file_name, read_json
+from .files import file_hash, file_name, read_truth_json
 
 SUMS = "SHA256SUMS"  # readable by sha256sum -c
 
@@ -41,4 +41,4 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
 
 def shipped_hashes(roots: Mapping[str, Path]) -> set[str]:
     """The SHA-256 of every shipped file."""
-    return {digest for root in roots.values() for digest in read_json(root / "manifest.json")["files"].values()}
+    return {digest for root in roots.values() for digest in read_truth_json(root / "manifest.json")["files"].values()}

@@ -28,7 +28,7 @@ def structural(model: Transformer) -> Tensor:
     graph = model.graph
     if _mixes(model):
         return graph.exists.clone()
-    writes, reads = write_weights(model), read_weights(model)
+    writes, reads = writer_weights(model), reader_weights(model)
     meets = torch.tensor([[float((write @ read).abs().max()) for read in reads] for write in writes])
     scale = torch.tensor([[float(write.abs().max() * read.abs().max()) for read in reads] for write in writes])
     edges = Circuit(graph, (meets > ZERO * scale) & graph.exists)
@@ -63,7 +63,9 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     """
     graph = model.graph
     reads = (
-        [torch.eye(model.config.d_model).to(model.embed)] * len(graph.readers) if _mixes(model) else read_weights(model)
+        [torch.eye(model.config.d_model).to(model.embed)] * len(graph.readers)
+        if _mixes(model)
+        else reader_weights(model)
     )
     with torch.no_grad():
         written = model.outputs(model.run(model.input_nodes(tokens))[1])
@@ -75,7 +77,7 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     return still
 
 
-def write_weights(model: Transformer) -> list[Tensor]:
+def writer_weights(model: Transformer) -> list[Tensor]:
     """For each writer a matrix [?, d_model] whose rows span what it can write."""
     weights: list[Tensor] = []
     for group in model.graph.groups:
@@ -91,7 +93,7 @@ def write_weights(model: Transformer) -> list[Tensor]:
     return weights
 
 
-def read_weights(model: Transformer) -> list[Tensor]:
+def reader_weights(model: Transformer) -> list[Tensor]:
     """For each reader a matrix [d_model, ?] that is zero on what it ignores."""
     weights: list[Tensor] = []
     for group in model.graph.groups:

@@ -17,10 +17,10 @@ from ..suite.reading import checked, reading
 from .certificate import Certificate, FeatureCertificate
 from .description import ModelDescription
 from .features.directions import CERTIFICATES, PROGRAMS, with_directions
-from .files import file_hash, file_name, read_domain, read_json, read_weights, variants
+from .files import file_hash, file_name, read_domain, read_truth_json, read_weights, variants
 from .rasp.domain import Domain
 from .read import read_certificate, read_description
-from .rotation import rotate, rotated_size
+from .rotation import rotate_basis, rotated_size
 from .sealed import check_seal, shipped_hashes
 
 SHIPPED = {
@@ -74,7 +74,7 @@ class GroundTruth:
     @cached_property
     def _state(self) -> dict[str, torch.Tensor]:
         stored = read_weights(self.directory, self.certificate.weights)
-        return stored if self.basis is None else rotate(stored, self.basis)
+        return stored if self.basis is None else rotate_basis(stored, self.basis)
 
     @cached_property
     def config(self) -> Config:
@@ -187,7 +187,7 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
 def _of_features(name: str, base: GroundTruth) -> GroundTruth:
     """The truth about a program's features. Raises ModelError when it is about other weights or another domain."""
     path = CERTIFICATES / f"{base.directory.name}.json"
-    found = checked(FeatureCertificate, read_json(path), path, ModelError)
+    found = checked(FeatureCertificate, read_truth_json(path), path, ModelError)
     if (found.of.weights, found.of.domain) != (base.certificate.weights, base.certificate.domain):
         raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
     truth = replace(base, name=name, certificate=found.about(base.certificate), features=True)
@@ -199,7 +199,7 @@ def _of_features(name: str, base: GroundTruth) -> GroundTruth:
 
 def _check_manifest(root: Path, program: str) -> None:
     """Every shipped file of the program is byte for byte the one that was shipped."""
-    for relative, expected in read_json(root / "manifest.json")["files"].items():
+    for relative, expected in read_truth_json(root / "manifest.json")["files"].items():
         if relative.startswith(f"{program}/"):
             path = root / relative
             if not path.is_file() or file_hash(path) != expected:

@@ -34,14 +34,14 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     """
     texts = {section.name: section.text for section in full}["summary"]
     said = [part.summary(results) for part in parts]
-    kept = leading(said, MOST_PARAGRAPHS) if any(said) else list(texts)
+    kept = first_of_each(said, MOST_PARAGRAPHS) if any(said) else list(texts)
     # What no chapter says, such as why nothing could be scored, comes first as it does on the page.
     first = [text for text in texts if not any(text in of_part for of_part in said)]
     words = [*first, *(text for text in kept if text not in first)]
     left = len(texts) - len(words)
     words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
-    pictures = leading([section.pictures for section in full], MOST_FIGURES)
-    tables = [table.shortened(MOST_ROWS) for table in leading([section.tables for section in full], 1)]
+    pictures = first_of_each([section.pictures for section in full], MOST_FIGURES)
+    tables = [table.shortened(MOST_ROWS) for table in first_of_each([section.tables for section in full], 1)]
     note = ("Figures and tables that are not here are in the report itself.",) if pictures or tables else ()
     return [
         Section("summary", "Summary", tuple(words)),
@@ -50,10 +50,10 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     ]
 
 
-def leading(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:
+def first_of_each(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:
     """The first of every group, then the second ones, until there are ``most``; in the groups' order.
 
-    >>> leading(["abc", "", "d", "ef"], 4)
+    >>> first_of_each(["abc", "", "d", "ef"], 4)
     ['a', 'b', 'd', 'e']
     """
     places = [(rank, place) for place, group in enumerate(groups) for rank in range(len(group))]

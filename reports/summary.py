@@ -6,12 +6,12 @@ from pathlib import Path
 
 from .page.table import amount, count, with_interval
 from .read.ranking import best_of
-from .read.results import read
+from .read.results import read_results
 
 
 def summary_table(store_path: str | Path) -> str:
     """Method by ablation: median area with its interval, exact recoveries, seconds."""
-    results = read(store_path)
+    results = read_results(store_path)
     records, aggregate = results.records, results.aggregate
     failed = sum(not record.done for record in records)
     if aggregate.empty:

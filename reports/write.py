@@ -17,7 +17,7 @@ from .chapters.files import write_data, write_figures, write_tables
 from .leaderboard import leaderboard_json
 from .page.page import Picture, Section, page
 from .page.table import Table
-from .read.results import Results, read
+from .read.results import Results, read_results
 from .read.stores import Stores
 
 BRIEF = "brief.html"
@@ -37,7 +37,7 @@ def write_report(
     Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when two figures, or
     two tables, have one name: one would stand in the other's place.
     """
-    results, parts = read(store_path, *others), chapters()
+    results, parts = read_results(store_path, *others), chapters()
     folder = Path(store_path if out is None else out)
     with publishing(folder) as new:
         plots = {part.name: part.figures(results) for part in parts}

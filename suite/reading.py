@@ -139,7 +139,7 @@ def read_text(path: str | Path, *, at_most: int = LARGEST_TEXT, error: type[Circ
         return decoded(read_bytes(path, at_most=at_most, error=error))
 
 
-def lines(text: str) -> list[str]:
+def text_lines(text: str) -> list[str]:
     """The lines of a text, by the ends that files have.
 
     ``str.splitlines`` also splits at characters that may stand in a JSON string, such as U+2028.

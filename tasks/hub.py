@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..suite.errors import DataError
-from ..suite.reading import Unreadable, lines, parse_json, read_text, shown
+from ..suite.reading import Unreadable, parse_json, read_text, shown, text_lines
 
 FOLDER = "CIRCUITMETER_DATA"
 DEFAULT = "default"
@@ -67,7 +67,7 @@ def _files(folder: Path, config: str | None, split: str) -> tuple[Path, Path]:
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines(read_text(file)), 1):
+    for number, line in enumerate(text_lines(read_text(file)), 1):
         if not line.strip():
             continue
         try:

@@ -26,7 +26,7 @@ import torch
 from ..suite.data import Data
 from ..suite.errors import DataError, one_line
 from ..suite.reading import shown
-from .prompt_files import KEYS, read
+from .prompt_files import KEYS, read_rows
 from .task import Task
 from .tokenizer import Tokenizer
 
@@ -104,7 +104,9 @@ class PromptFile:
     def objective(self) -> str:
         """The one that its answers allow, as far as is known without a tokenizer."""
         answers = [
-            content["answer"] for _, content in read(self.path) if isinstance(content, dict) and "answer" in content
+            content["answer"]
+            for _, content in read_rows(self.path)
+            if isinstance(content, dict) and "answer" in content
         ]
         if any(isinstance(answer, list) and any(isinstance(each, list) for each in answer) for answer in answers):
             return "log-probability-difference"
@@ -123,7 +125,7 @@ def _rows(path: str | Path, d_vocab: int, n_positions: int, tokenize: Tokenize |
     rows: list[Row] = []
     places: list[str] = []
     wrong: list[str] = []
-    for place, content in read(path):
+    for place, content in read_rows(path):
         try:
             if isinstance(content, DataError):
                 raise content

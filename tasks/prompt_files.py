@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..suite.errors import DataError
-from ..suite.reading import Unreadable, lines, parse_json, read_text, reading, shown
+from ..suite.reading import Unreadable, parse_json, read_text, reading, shown, text_lines
 
 KEYS = ("clean", "counterfactual", "answer", "wrong", "position", "template", "split")
 _EAP_IG = {"clean": "clean", "corrupted": "counterfactual", "correct_idx": "answer", "incorrect_idx": "wrong"}
@@ -31,7 +31,7 @@ _LONGEST_FIELD = 1 << 20  # characters of a field of a CSV
 FileRow = tuple[str, dict[str, Any] | DataError]
 
 
-def read(path: str | Path) -> list[FileRow]:
+def read_rows(path: str | Path) -> list[FileRow]:
     """The rows of a prompt file, in its order; a row that cannot be read is there as the error that says why.
 
     Raises:
@@ -39,7 +39,7 @@ def read(path: str | Path) -> list[FileRow]:
     """
     with reading(path):
         text = read_text(path)
-        numbered = [(number, line) for number, line in enumerate(lines(text), 1) if line.strip()]
+        numbered = [(number, line) for number, line in enumerate(text_lines(text), 1) if line.strip()]
         if not numbered:
             raise DataError(f"{path} is empty; give it one JSON object a line with {', '.join(KEYS)}.")
         first = numbered[0][1].lstrip()

@@ -151,14 +151,14 @@ def _specs() -> dict[str, Reader]:
             os.chdir(before)
 
     def of_a_paper(folder: Path) -> object:
-        shipped, manifest.folder = manifest.folder, lambda: folder
+        shipped, manifest.papers_folder = manifest.papers_folder, lambda: folder
         try:
             found = manifest.load("paper")
             return found.values, found.curves()
         finally:
-            manifest.folder = shipped
+            manifest.papers_folder = shipped
 
-    papers = Path(str(manifest.folder()))
+    papers = Path(str(manifest.papers_folder()))
     paper = {"paper.toml": (papers / "hanna2024.toml").read_bytes()}
     paper |= {f"paper/{path.name}": path.read_bytes() for path in (papers / "hanna2024").glob("*")}
     return {
@@ -224,8 +224,8 @@ def _models() -> dict[str, Reader]:
     halves = [f"base_model.model.h.0.q.lora_{half}.weight" for half in "AB"]
     adapter = {"adapter_config.json": json.dumps(lora).encode(), "adapter_model.safetensors": safetensors(halves)}
     return {
-        "model": Reader(one, folders.check),
-        "shards": Reader(shards, folders.check),
+        "model": Reader(one, folders.check_folder),
+        "shards": Reader(shards, folders.check_folder),
         "adapter": Reader(adapter, lambda folder: read_adapter(folder).config.scale("h.0.q")),
     }
 
@@ -431,7 +431,7 @@ def _records() -> dict[str, Reader]:
 def _stores() -> dict[str, Reader]:
     from made import make_whole_store
 
-    from circuitmeter.reports.read.results import read
+    from circuitmeter.reports.read.results import read_results
     from circuitmeter.suite.store.check import check
     from circuitmeter.suite.store.merge import merge
 
@@ -464,7 +464,7 @@ def _stores() -> dict[str, Reader]:
         return str(merge([source], into))
 
     def reported(folder: Path) -> object:
-        results = read(folder)
+        results = read_results(folder)
         return results.recovery, results.evaluated, results.aggregate
 
     return {

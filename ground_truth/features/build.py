@@ -18,7 +18,7 @@ from .directions import CERTIFICATES, PROGRAMS, with_directions
 ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional")  # noise is drawn in the basis that is hidden
 
 
-def build(program: str) -> FeatureCertificate:
+def build_certificates(program: str) -> FeatureCertificate:
     """The certificate of a program's feature circuit, on its default domain."""
     truth = load(f"tracr/{program}")
     model = truth.model()
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m circuitmeter.ground_truth.features.build", description=__doc__)
     parser.add_argument("programs", nargs="*", default=PROGRAMS)
     for program in parser.parse_args().programs:
-        made = build(program)
+        made = build_certificates(program)
         write_json(CERTIFICATES / f"{program}.json", made.as_json())
         print(program, made.n_edges, {name: len(claim.core) for name, claim in made.ablations.items()})
 

@@ -28,7 +28,7 @@ def gap(model: Transformer, domain: Domain, claim: Claim) -> Gap:
         model: float64.
         claim: what is certified of it under patching; its witnesses are the pairs on which edges matter most.
     """
-    smallest = min(effects(model, domain, claim.core, np.array(list(claim.witnesses.values()))).values())
+    smallest = min(largest_effects(model, domain, claim.core, np.array(list(claim.witnesses.values()))).values())
     return Gap(
         smallest_true_effect=smallest,
         largest_inert_effect=claim.largest_inert_effect,
@@ -37,7 +37,7 @@ def gap(model: Transformer, domain: Domain, claim: Claim) -> Gap:
     )
 
 
-def effects(model: Transformer, domain: Domain, edges: Collection[str], pairs: np.ndarray) -> dict[str, float]:
+def largest_effects(model: Transformer, domain: Domain, edges: Collection[str], pairs: np.ndarray) -> dict[str, float]:
     """The largest change of an output by cutting each edge alone, over pairs of inputs [n, 2]."""
     clean, other = torch.from_numpy(pairs).T
     tokens, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
@@ -57,7 +57,7 @@ def inherited(model: Transformer, domain: Domain, claim: Claim, intended: Collec
     """
     every = np.array([(i, j) for i in range(len(domain)) for j in range(len(domain)) if i != j])
     missed = sorted(set(claim.necessary) - set(intended))
-    found = effects(model, domain, [*sorted(intended), *missed], every)
+    found = largest_effects(model, domain, [*sorted(intended), *missed], every)
     smallest = min(found[edge] for edge in intended)
     largest = max((found[edge] for edge in missed), default=claim.largest_inert_effect)
     return Inherited(
@@ -69,7 +69,7 @@ def inherited(model: Transformer, domain: Domain, claim: Claim, intended: Collec
     )
 
 
-def check(claim: Claim, numbers: Gap, intended: Collection[str], tolerance: float) -> None:
+def check_gap(claim: Claim, numbers: Gap, intended: Collection[str], tolerance: float) -> None:
     """Whether the claim under patching is that of a model with exactly the edges it was trained to have.
 
     Args:

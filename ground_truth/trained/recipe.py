@@ -98,7 +98,7 @@ RECIPES = {
 SLOW_WITH_NORM = ("hist",)  # which of them find their heads late when there are norms
 
 
-def choose(program: str, norm: bool = False, strict: Literal["edge", "node"] = "edge") -> Recipe:
+def recipe_of(program: str, norm: bool = False, strict: Literal["edge", "node"] = "edge") -> Recipe:
     """The recipe of a program's models with or without norms."""
     longer = {"attempts": 6, "choose_at": 450, "steps": 3600} if norm and program in SLOW_WITH_NORM else {}
     return replace(RECIPES[program], norm=norm, strict=strict, **longer)

@@ -23,10 +23,10 @@ from ..certificate import Certificate, TrainedFrom
 from ..certify import certify
 from ..description import ModelDescription
 from ..files import write_certificate, write_manifest, write_model
-from .gap import NUMBER_TOLERANCE, TOLERANCE, check, gap, inherited
+from .gap import NUMBER_TOLERANCE, TOLERANCE, check_gap, gap, inherited
 from .heads import orders, renamed, stored
 from .recipe import Recipe
-from .teacher import ProgramLesson, mistake, prepare
+from .teacher import ProgramLesson, mistake, prepare_program
 from .train import CHECKPOINT
 
 WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
@@ -37,7 +37,7 @@ REMARKS = {  # added to the program's description
 }
 
 
-def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, Certificate]:
+def ship_ensemble(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict[str, Certificate]:
     """Certifies the models of a training, writes those that pass.
 
     Args:
@@ -53,7 +53,7 @@ def ship(folder: Path, into: Path | None = None, tell=lambda line: None) -> dict
         best = {name[len("best.") :]: file.get_tensor(name) for name in file.keys() if name.startswith("best.")}
     about["recipe"] |= {key: tuple(about["recipe"][key]) for key in ("vocabulary", "betas")}
     recipe, shipped = Recipe(**about["recipe"]), {}
-    into, lesson = into or WEIGHTS[recipe.strict], prepare(recipe)
+    into, lesson = into or WEIGHTS[recipe.strict], prepare_program(recipe)
     for model, seed in enumerate(about["seeds"]):
         name = recipe.name(seed)
         state = {part: weight[model] for part, weight in best.items()}
@@ -95,7 +95,7 @@ def write(
     claim = found.ablations["patch"]
     numbers = gap(model.double(), lesson.domain, claim)
     if recipe.strict == "edge":
-        check(claim, numbers, intended, TOLERANCE)
+        check_gap(claim, numbers, intended, TOLERANCE)
     behaviour = (outputs - lesson.outputs).abs()[lesson.read].max()
     training = TrainedFrom(
         teacher=lesson.source.name,
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # sums in one order, so that certificates are the same bytes every time
     with safe_open(options.folder / CHECKPOINT, "pt") as file:
         wanted = json.loads(file.metadata()["seeds"])
-    shipped = ship(options.folder, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    shipped = ship_ensemble(options.folder, tell=lambda line: print(line, file=sys.stderr, flush=True))
     return 0 if len(shipped) == len(wanted) else 1
 
 

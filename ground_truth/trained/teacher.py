@@ -50,7 +50,7 @@ class ProgramLesson:
             return self.teacher.cut(self.written, clean, other, kept)[0]
 
 
-def prepare(recipe: Recipe) -> ProgramLesson:
+def prepare_program(recipe: Recipe) -> ProgramLesson:
     """Loads and certifies the teacher. Raises ModelError when it is wrong on some input of the domain."""
     program = PROGRAMS[recipe.program]
     source = load(f"tracr/{recipe.program}")

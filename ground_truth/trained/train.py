@@ -24,9 +24,9 @@ from torch import Generator, Tensor
 from ...suite.errors import ModelError
 from .loss import draw, loss
 from .progress import worst
-from .recipe import RECIPES, Recipe, choose
+from .recipe import RECIPES, Recipe, recipe_of
 from .student import Students, initial
-from .teacher import prepare
+from .teacher import prepare_program
 
 CHECKPOINT = "checkpoint.safetensors"
 _TRIAL_ROWS = 1024  # on which attempts are compared
@@ -46,7 +46,7 @@ class EnsembleTraining:
 
     def __init__(self, recipe: Recipe, seeds: Sequence[int]) -> None:
         self.recipe, self.seeds, self.step = recipe, list(seeds), 0
-        self.lesson = prepare(recipe)
+        self.lesson = prepare_program(recipe)
         self.config = recipe.config(self.lesson.teacher.config)
         first = [seed * 1000 + attempt for seed in seeds for attempt in range(recipe.attempts)]
         self._start(initial(self.config, first), {})
@@ -81,7 +81,7 @@ class EnsembleTraining:
         for weight in weights:
             weight.grad.mul_((recipe.gradient_norm / length).clamp(max=1).view(-1, *[1] * (weight.dim() - 1)))
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * rate(self.step, recipe)
+            group["lr"] = recipe.learning_rate * rate_of_ensemble(self.step, recipe)
         self.optimizer.step()
         self.step += 1
         return found.detach()
@@ -145,7 +145,7 @@ class EnsembleTraining:
             self._start({name: file.get_tensor(f"model.{name}") for name in names}, moments)
 
 
-def rate(step: int, recipe: Recipe) -> float:
+def rate_of_ensemble(step: int, recipe: Recipe) -> float:
     """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
@@ -153,7 +153,7 @@ def rate(step: int, recipe: Recipe) -> float:
     return recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
 
 
-def train(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda line: None) -> EnsembleTraining:
+def train_ensemble(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda line: None) -> EnsembleTraining:
     """Trains until every model is good enough or the steps are used up, and keeps a checkpoint in ``out``.
 
     Args:
@@ -184,8 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recipe = choose(options.program, options.norm, "node" if options.node else "edge")
-    train(recipe, options.seeds, options.out, lambda line: print(line, file=sys.stderr, flush=True))
+    recipe = recipe_of(options.program, options.norm, "node" if options.node else "edge")
+    train_ensemble(recipe, options.seeds, options.out, lambda line: print(line, file=sys.stderr, flush=True))
     return 0
 
 

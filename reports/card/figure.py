@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..draw.panels import nothing
+from ..draw.panels import empty_figure
 from ..draw.style import PAGE, Look, looks, styled
 
 LOWEST, HIGHEST = -1.0, 2.0
@@ -47,7 +47,7 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
         factors: columns of ``values``: the choices that vary, in the order in which they are drawn.
     """
     if values.empty:
-        return nothing("No setting has a value.")
+        return empty_figure("No setting has a value.")
     names = list(dict.fromkeys(values["circuit"]))
     look_of = looks(names)
     styles = {name: look_of[name] for name in names}

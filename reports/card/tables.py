@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ...suite.scoring.sensitivity.card_model import CircuitVerdict, FactorShare, Flips, GridVerdicts, Verdicts
-from ..page.table import MISSING, measure, percent
-from .words import share, with_interval
+from ..page.table import MISSING, number_of_any_size, percent
+from .words import faithfulness_text, variance_share
 
 
 def value_table(card: Verdicts) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def _settings_table(card: GridVerdicts, names: list[str]) -> Iterable[tuple[str,
     for d, of_circuits in enumerate(entries):
         row = [of_circuits[0].levels[factor] for factor in factors]
         for name, entry in zip(names, of_circuits, strict=True):
-            row += [with_interval(entry), percent(entry.percentile)]
+            row += [faithfulness_text(entry), percent(entry.percentile)]
             row += [f"{ranks[name][d]:g}"] if many else []
         rows.append((sum(entry.value for entry in of_circuits), row))
     columns = list(factors)
@@ -110,16 +110,19 @@ def _circuit_tables(circuit: CircuitVerdict) -> Iterable[tuple[str, list[str], l
     of_part, variance = {part.factor: part for part in circuit.exact.factors if part.measured}, circuit.variance
     rows = [
         [part.factor, str(part.levels)]
-        + [share(of_part[part.factor], kind) if part.factor in of_part else MISSING for kind in ("first", "total")]
-        + [share(part, "shapley")]
+        + [
+            variance_share(of_part[part.factor], kind) if part.factor in of_part else MISSING
+            for kind in ("first", "total")
+        ]
+        + [variance_share(part, "shapley")]
         for part in variance.factors
         if part.measured
     ]
     if not rows:
         yield f"{circuit.name}: the settings agree", [], []
         return
-    title = f"{circuit.name}: variance over settings {measure(variance.variance)}"
-    title += f", less {measure(variance.noise)} of noise"
+    title = f"{circuit.name}: variance over settings {number_of_any_size(variance.variance)}"
+    title += f", less {number_of_any_size(variance.noise)} of noise"
     if circuit.variance_of_complete_part:
         title += f"; alone and with interactions: of the {circuit.exact.n_settings} that are a complete factorial"
     yield title, ["choice", "levels", "alone", "with interactions", "Shapley, all settings"], rows

@@ -82,8 +82,8 @@ def _about(card: SensitivityCard, circuit: CircuitVerdict) -> Iterable[str]:
     name, of = f'"{circuit.name}"', f"{count(circuit.edges)} of {count(card.n_edges)} edges"
     yield (
         f"On {card.prompts} prompts the faithfulness of {name} ({of}; 1 is the full model, 0 the reference "
-        f"point) was {number(spread.mean)} on average over the settings, {with_interval(worst)} at worst "
-        f"({worst.setting}) and {with_interval(best)} at best ({best.setting})."
+        f"point) was {number(spread.mean)} on average over the settings, {faithfulness_text(worst)} at worst "
+        f"({worst.setting}) and {faithfulness_text(best)} at best ({best.setting})."
     )
     if circuit.nothing_cut:
         yield nothing_cut(circuit)
@@ -129,12 +129,12 @@ def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
         text = "Of the variance over settings"
         if circuit.variance_of_complete_part:
             text += f" (the {found.n_settings} of them that make a complete factorial, without {_dropped(circuit)})"
-        text += f", the choice of {first.factor} explains {share(first, 'first')} alone and "
-        text += f"{share(first, 'total')} with its interactions"
+        text += f", the choice of {first.factor} explains {variance_share(first, 'first')} alone and "
+        text += f"{variance_share(first, 'total')} with its interactions"
         yield text + (f"; the others at most {percent(max(part.total for part in others))}." if others else ".")
     if circuit.variance_of_complete_part:
         largest = sorted(circuit.variance.factors, key=lambda part: -part.shapley)[:2]
-        described = [f"{part.factor} ({share(part, 'shapley')})" for part in largest]
+        described = [f"{part.factor} ({variance_share(part, 'shapley')})" for part in largest]
         yield f"Over all settings the largest Shapley effects are those of {listed(described)}."
     if sources is not None and not isnan(sources.fsi):
         yield (
@@ -185,11 +185,11 @@ def _methods(card: SensitivityCard) -> str:
     )
 
 
-def with_interval(entry: SettingValue) -> str:
+def faithfulness_text(entry: SettingValue) -> str:
     """The value of a setting: ``0.57 [0.55, 0.59]``."""
     return text_with_interval(*entry.interval)
 
 
-def share(part: FactorShare, kind: str) -> str:
+def variance_share(part: FactorShare, kind: str) -> str:
     """A share of the variance: ``82 % [81 %, 84 %]``."""
     return percent_with_interval(*part.interval(kind))

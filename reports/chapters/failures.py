@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..page.table import Table, counted, text_cell
+from ..page.table import Table, count_cell, text_cell
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
@@ -56,7 +56,7 @@ def failures(table: pd.DataFrame) -> Table:
                 text_cell(kind),
                 text_cell(label),
                 text_cell(ablation),
-                counted(len(group)),
+                count_cell(len(group)),
                 text_cell(reason),
                 text_cell(tasks),
             )

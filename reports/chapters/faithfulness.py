@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ...suite.scoring.sensitivity.ranks import kendall_matrix
-from ..draw.evaluation import MOST, compared, evaluation
+from ..draw.evaluation import MOST, evaluation, rows_of_map
 from ..draw.faithfulness import faithfulness, own_curves
 from ..draw.panels import has_bands
 from ..page.table import (
     Table,
     TableCell,
-    counted,
+    count_cell,
     listed,
     number,
     number_cell,
@@ -80,7 +80,7 @@ class FaithfulnessChapter(Chapter):
 
 
 def _heat(table: pd.DataFrame, size: str) -> Sequence[Plot]:
-    methods = compared(table, size)["label"].nunique()
+    methods = rows_of_map(table, size)["label"].nunique()
     if not methods:
         return ()
     best = f" (the {MOST} best of {methods} methods, by the mean of framed squares; the table has all)"
@@ -156,7 +156,7 @@ def areas(table: pd.DataFrame) -> Table:
         for name in measured:
             ends = [found[f"{name}{end}"] for end in ("", "_low", "_high")]
             cells.append(number_cell(with_interval(*ends), found[name]))
-        rows.append((*cells, counted(found["n_programs"])))
+        rows.append((*cells, count_cell(found["n_programs"])))
     sizes = " / ".join(dict.fromkeys(table["sizes"]))
     return Table(
         "areas",

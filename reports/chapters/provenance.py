@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ...suite.store.record import Benchmark, Environment
-from ..page.table import Table, TableCell, counted, text_cell
+from ..page.table import Table, TableCell, count_cell, text_cell
 from ..read.results import Results
 from ..read.tables import flat, provenance_table
 from .chapter import Chapter, chapter
@@ -29,13 +29,13 @@ class ProvenanceChapter(Chapter):
         kept = results.store.environments()
         made_in = {name: kept[name] for name in sorted(kept) if name in named}
         return (
-            benchmarks(results.store.benchmarks(), statuses),
-            provenance(provenance_table(results.records)),
+            benchmark_progress(results.store.benchmarks(), statuses),
+            provenance_entries(provenance_table(results.records)),
             *([environments(made_in, named)] if made_in else []),  # older stores do not hold environments
         )
 
 
-def benchmarks(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> Table:
+def benchmark_progress(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> Table:
     """What the stores were filled for, and how far.
 
     Args:
@@ -47,7 +47,7 @@ def benchmarks(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> T
         cells = benchmark.cells
         done = sum(statuses.get(key) == "done" for key in cells)
         missing = sum(key not in statuses for key in cells)
-        counts = [counted(n) for n in (len(cells), done, len(cells) - done - missing, missing)]
+        counts = [count_cell(n) for n in (len(cells), done, len(cells) - done - missing, missing)]
         rows.append((text_cell(name), *counts, text_cell(str(benchmark.spec.get("description", "")))))
     return Table(
         "benchmarks",
@@ -59,7 +59,7 @@ def benchmarks(asked: Mapping[str, Benchmark], statuses: Mapping[str, str]) -> T
     )
 
 
-def provenance(table: pd.DataFrame) -> Table:
+def provenance_entries(table: pd.DataFrame) -> Table:
     """Where the numbers come from; entries that differ in nearly every cell are only counted."""
     rows = []
     for name, group in table.groupby("name", sort=True):
@@ -68,11 +68,11 @@ def provenance(table: pd.DataFrame) -> Table:
                 (
                     text_cell(name),
                     TableCell(f"{len(group)} different values"),
-                    counted(group["cells"].sum()),
+                    count_cell(group["cells"].sum()),
                 )
             )
         else:
-            rows += [(text_cell(name), text_cell(row.value), counted(row.cells)) for row in group.itertuples()]
+            rows += [(text_cell(name), text_cell(row.value), count_cell(row.cells)) for row in group.itertuples()]
     return Table(
         "provenance",
         "Provenance",
@@ -96,7 +96,7 @@ def environments(made_in: Mapping[str, Environment], named: Mapping[str | None, 
     """
     entries = {name: dict(flat(environment)) for name, environment in made_in.items()}
     rows = [
-        (text_cell(name), *(text_cell(str(entry.get(shown, ""))) for shown in _SHOWN), counted(named[name]))
+        (text_cell(name), *(text_cell(str(entry.get(shown, ""))) for shown in _SHOWN), count_cell(named[name]))
         for name, entry in entries.items()
     ]
     data = [(name, which, str(value)) for name, entry in entries.items() for which, value in entry.items()]

@@ -17,7 +17,7 @@ from ..page.table import (
     MISSING,
     Table,
     count,
-    counted,
+    count_cell,
     listed,
     number,
     number_cell,
@@ -141,8 +141,8 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else MISSING
         share = found["exact_cells"] / found["exact_of"] if found["exact_of"] else float("nan")
         cells += [number_cell(exact, share), number_cell(number(found["node_auroc"]), found["node_auroc"])]
-        cells += [counted(found["passes"]), number_cell(number(found["seconds"]), found["seconds"])]
-        rows.append((*cells, counted(found["n_programs"])))
+        cells += [count_cell(found["passes"]), number_cell(number(found["seconds"]), found["seconds"])]
+        rows.append((*cells, count_cell(found["n_programs"])))
     return Table(
         "leaderboard",
         "Recovery of the known circuits",
@@ -165,7 +165,7 @@ def programs(table: pd.DataFrame) -> Table:
     rows = []
     for found in table.to_dict("records"):
         cells = [text_cell(found["task"]), text_cell(found["ablation"])]
-        cells += [counted(found[name]) for name in ("true_size", "n_edges")]
+        cells += [count_cell(found[name]) for name in ("true_size", "n_edges")]
         rows.append((*cells, *(number_cell(number(found[label], 3), found[label]) for label in labels)))
     return Table(
         "programs",
@@ -183,11 +183,11 @@ def runs(table: pd.DataFrame) -> Table:
     rows = []
     for found in table.to_dict("records"):
         cells = [text_cell(found[name]) for name in ("label", "task", "ablation")]
-        cells.append(counted(found["n_seeds"]))
+        cells.append(count_cell(found["n_seeds"]))
         for metric in ("auroc", "average_precision"):
             ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
             cells.append(number_cell(with_interval(*ends), found[metric]))
-        cells += [number_cell(number(found["seconds"]), found["seconds"]), counted(found["passes"])]
+        cells += [number_cell(number(found["seconds"]), found["seconds"]), count_cell(found["passes"])]
         rows.append(tuple(cells))
     return Table(
         "runs",

@@ -10,12 +10,11 @@ import pandas as pd
 from ...suite.scoring.sensitivity.card_model import CircuitVerdict, SettingValue
 from ..card.figure import draw_card
 from ..card.tables import share_table, value_table, verdict_table
-from ..card.words import share
-from ..card.words import with_interval as value_with_interval
+from ..card.words import faithfulness_text, variance_share
 from ..page.table import (
     MISSING,
     Table,
-    counted,
+    count_cell,
     number,
     number_cell,
     percent,
@@ -72,7 +71,7 @@ def verdicts(table: pd.DataFrame, threshold: float) -> Table:
             shares = percent_with_interval(*(found[f"share{end}"] for end in ("", "_low", "_high")))
             main = f"{found['factor']} {shares}"
         cells += [number_cell(main, found["share"])]
-        cells += [counted(found[name]) for name in ("n_settings", "n_programs")]
+        cells += [count_cell(found[name]) for name in ("n_settings", "n_programs")]
         rows.append(tuple(cells))
     return Table(
         "sensitivity",
@@ -128,8 +127,8 @@ def in_words(found: Sensitivity) -> tuple[str, ...]:
     if len(sources) > 1 and leader.exact.beyond_noise:
         main = max(sources, key=lambda part: part.shapley)
         second += (
-            f" Of the variance between the settings of {leader.name} {share(main, 'shapley')} is due to the choice "
-            f"of {main.factor}."
+            f" Of the variance between the settings of {leader.name} {variance_share(main, 'shapley')} is due to the "
+            f"choice of {main.factor}."
         )
     return first, second
 
@@ -139,4 +138,4 @@ def _holds(circuit: CircuitVerdict) -> int:
 
 
 def _said(entry: SettingValue) -> str:
-    return f"{value_with_interval(entry)} ({entry.setting})"
+    return f"{faithfulness_text(entry)} ({entry.setting})"

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..read.labels import ordered_ablations
-from .panels import by_score, counts_of, fraction_axis, name_rows, nothing, outer, panels, rows_of
+from .panels import by_score, counts_of, empty_figure, fraction_axis, name_rows, outer, panels, rows_of
 from .style import looks, styled
 
 
@@ -23,7 +23,7 @@ def auc_by_method(recovery: pd.DataFrame, aggregate: pd.DataFrame) -> Figure:
     """
     own = recovery[recovery["own"].astype(bool) & recovery["auroc"].notna()]
     if own.empty:
-        return nothing("No method was scored against a known circuit.")
+        return empty_figure("No method was scored against a known circuit.")
     drawn = aggregate[aggregate["auroc"].notna()]
     ablations, labels = ordered_ablations(own["ablation"]), by_score(drawn)
     styles = looks(labels)

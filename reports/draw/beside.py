@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .notes import annotate
-from .panels import legend_rows, nothing, panels
+from .panels import empty_figure, legend_rows, panels
 from .style import across, looks, styled, width_of
 
 APART = 0.16
@@ -17,7 +17,7 @@ APART = 0.16
 
 
 @styled
-def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
+def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
     """One panel per group, one line per row; series side by side in it.
 
     Args:
@@ -26,7 +26,7 @@ def beside(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
         note: what must not be overlooked, such as another model than the paper's; it is written in the figure.
     """
     if table.empty:
-        return nothing("The paper's manifest names no values.")
+        return empty_figure("The paper's manifest names no values.")
     groups, styles = list(dict.fromkeys(table["group"])), looks(table["series"])
     columns = 1 if len(groups) == 1 else across(2)
     labels = [*(styles if len(styles) > 1 else []), "reported (open)", "ours (filled)"]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from .notes import annotate
-from .panels import legend_rows, nothing, panels
+from .panels import empty_figure, legend_rows, panels
 from .scales import LogScale
 from .style import COLUMN, Look, across, looks, styled
 
@@ -36,7 +36,7 @@ def boxes(
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Not run here, and no published numbers at hand.")
+        return empty_figure("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     series = [name for name in styles if (table["series"] == name).any()]
     columns = 2 if len(titles) > 1 else 1

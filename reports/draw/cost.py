@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..read.labels import ORACLE, method_of, ordered_ablations
 from .direct_labels import Point, name_points
-from .panels import OTHERS, nothing, outer, panels
+from .panels import OTHERS, empty_figure, outer, panels
 from .scales import LogScale
 from .style import across, is_own, looks, styled
 
@@ -33,7 +33,7 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
     drawn = aggregate[aggregate["auroc"].notna() & aggregate[by].notna()] if len(aggregate) else aggregate
     drawn = drawn[drawn["label"].map(method_of) != ORACLE] if len(drawn) else drawn
     if drawn.empty:
-        return nothing("No cost was recorded for a scored cell.")
+        return empty_figure("No cost was recorded for a scored cell.")
     ablations, styles = ordered_ablations(drawn["ablation"]), looks(drawn["label"])
     scale = LogScale(drawn[by])
     low, high = math.log(scale.zero or scale.low), math.log(scale.high)

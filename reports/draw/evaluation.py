@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..page.table import share_text
 from .heat import heat_maps
-from .panels import nothing
+from .panels import empty_figure
 from .style import styled
 
 MOST = 12
@@ -25,9 +25,9 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
             have no meaning or no number; empty ones were not run.
         size: the size of the circuits.
     """
-    drawn = compared(table, size)
+    drawn = rows_of_map(table, size)
     if drawn.empty:
-        return nothing("No circuit was evaluated under several ablations.")
+        return empty_figure("No circuit was evaluated under several ablations.")
     which = "of the true size" if size == "true" else f"with {share_text(float(size))} of the edges"
     text = {"side": "Discovery ablation", "foot": f"Evaluation ablation, circuits {which}"}
     return heat_maps(
@@ -35,7 +35,7 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
     )
 
 
-def compared(table: pd.DataFrame, size: str) -> pd.DataFrame:
+def rows_of_map(table: pd.DataFrame, size: str) -> pd.DataFrame:
     """The rows of one size, of methods found under several ablations or evaluated under several: others fill no map."""
     rows = table[table["size"] == size]
     of_label = rows.groupby("label")

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from ..page.table import share_text
 from ..read.labels import ordered_ablations
-from .panels import MOST_BANDS, in_front, legend, legend_height, line_looks, nothing, outer, panels
+from .panels import MOST_BANDS, empty_figure, in_front, legend, legend_height, line_looks, outer, panels
 from .style import styled
 
 RANGE = (-0.25, 1.5)
@@ -29,7 +29,7 @@ def faithfulness(table: pd.DataFrame) -> Figure:
     """
     drawn = own_curves(table)
     if drawn.empty:
-        return nothing("Circuits were not evaluated at several sizes.")
+        return empty_figure("Circuits were not evaluated at several sizes.")
     ablations, styles = ordered_ablations(drawn["evaluation_ablation"]), line_looks(drawn, "faithfulness")
     height = 2.2 if len(ablations) == 1 else 1.7
     titles = [f"{name} ablation" for name in ablations]

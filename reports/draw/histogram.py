@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .notes import annotate
-from .panels import FRACTION_TICKS, legend, legend_height, nothing, panels
+from .panels import FRACTION_TICKS, empty_figure, legend, legend_height, panels
 from .style import looks, styled
 
 BINS = np.linspace(0, 1, 21)
@@ -25,7 +25,7 @@ def histogram(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = ""
     """
     table = table[table["x"].notna()]
     if table.empty:
-        return nothing("Not run here, and no published numbers at hand.")
+        return empty_figure("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     extra = legend_height(list(styles), len(titles)) + 0.2 * bool(note)
     figure, axes = panels(titles, 1.7, extra=extra)

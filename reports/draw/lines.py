@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .notes import annotate
-from .panels import legend_rows, nothing, panels
+from .panels import empty_figure, legend_rows, panels
 from .scales import LogScale
 from .style import Look, across, looks, own_first, styled, width_of
 
@@ -39,7 +39,7 @@ def lines(
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Not run here, and no published numbers at hand.")
+        return empty_figure("Not run here, and no published numbers at hand.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     styles = {label: styles[label] for label in own_first(styles)}
     found = [text for origin, text in ORIGINS.items() if (table["origin"] == origin).any()]

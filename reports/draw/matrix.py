@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..page.table import short
 from .heat import square_text
 from .notes import annotate
-from .panels import nothing
+from .panels import empty_figure
 from .style import across, styled, width_of
 
 INCH = 0.062
@@ -33,7 +33,7 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
     """
     table = table[table["y"].notna()]
     if table.empty:
-        return nothing("Not run here, and no published numbers at hand.")
+        return empty_figure("Not run here, and no published numbers at hand.")
     maps = list(dict.fromkeys(zip(table["panel"], table["origin"], strict=True)))
     several = table["origin"].nunique() > 1
     # What a paper reports and what came out here may be of other things; maps of one origin share their names.

@@ -11,7 +11,7 @@ from ..page.table import short
 from ..read.labels import BASELINES, ORACLE, method_of, ordered_ablations
 from ..read.ranking import compared_alike
 from .heat import FRAME, SMALLEST, square_text
-from .panels import mark_own, nothing
+from .panels import empty_figure, mark_own
 from .style import styled, width_of
 
 MOST_COLUMNS = 16
@@ -31,7 +31,7 @@ def mismatch(table: pd.DataFrame, metric: str = "average_precision") -> Figure:
         table: ``tables.mismatch_table``. Framed squares are those where both ablations agree; empty ones were not run.
     """
     if table.empty or table["truth_ablation"].nunique() < 2:
-        return nothing("Only one ablation has a truth: no mismatch to show.")
+        return empty_figure("Only one ablation has a truth: no mismatch to show.")
     found, truths = (ordered_ablations(table[name]) for name in ("ablation", "truth_ablation"))
     if len(found) * len(truths) > MOST_COLUMNS:
         return _summed_up(table, metric, found, truths)

@@ -186,7 +186,7 @@ def has_bands(curves: pd.DataFrame, low: str = "low", high: str = "high") -> boo
     return curves["label"].nunique() <= MOST_BANDS and bool((curves[high] - curves[low] > 1e-9).any())
 
 
-def nothing(reason: str) -> Figure:
+def empty_figure(reason: str) -> Figure:
     """A figure that says why it is empty."""
     figure = Figure(figsize=(COLUMN, 0.8), layout="none")
     figure.text(0.5, 0.5, reason, ha="center", va="center", color="#444444")

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..read.published import Level, PublishedCurve
-from .panels import FRACTION_TICKS, legend, legend_height, nothing, outer, panels
+from .panels import FRACTION_TICKS, empty_figure, legend, legend_height, outer, panels
 from .style import looks, styled
 
 
@@ -17,7 +17,7 @@ from .style import looks, styled
 def published_roc(curves: Sequence[PublishedCurve], level: Level = "edge") -> Figure:
     """One panel per task, objective and ablation; open markers are published points, steps the area below them."""
     if not curves:
-        return nothing("The paper's points were not released.")
+        return empty_figure("The paper's points were not released.")
     titles = list(dict.fromkeys(map(_title, curves)))
     styles = looks(curve.method for curve in curves)
     figure, axes = panels(titles, 1.75, columns=4, extra=legend_height(list(styles), len(titles)))

@@ -14,11 +14,11 @@ from .panels import (
     FRACTION_TICKS,
     MOST_BANDS,
     corners,
+    empty_figure,
     in_front,
     legend,
     legend_height,
     line_looks,
-    nothing,
     outer,
     panels,
 )
@@ -36,7 +36,7 @@ def roc(means: pd.DataFrame) -> Figure:
     """
     drawn = means[means["kind"] == "roc"]
     if drawn.empty:
-        return nothing("No scores with a known circuit: no ROC curve.")
+        return empty_figure("No scores with a known circuit: no ROC curve.")
     return _mean_curves(drawn, ("False positive rate", "True positive rate"), chance=True)
 
 
@@ -49,7 +49,7 @@ def precision_recall(means: pd.DataFrame) -> Figure:
     """
     drawn = means[means["kind"] == "precision-recall"]
     if drawn.empty:
-        return nothing("No scores with a known circuit: no precision-recall curve.")
+        return empty_figure("No scores with a known circuit: no precision-recall curve.")
     return _mean_curves(drawn, ("Recall", "Precision"), step="pre")
 
 

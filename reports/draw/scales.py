@@ -41,7 +41,7 @@ class LogScale:
             ticks = [self.zero, *(tick for tick in ticks if tick > self.zero * 2)]
             self._break(ax, name, self.zero)
         axis.set_major_locator(FixedLocator(ticks))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == self.zero else plain(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == self.zero else short_tick(value)))
         axis.set_minor_locator(NullLocator())
 
     def _break(self, ax: Axes, name: str, zero: float) -> None:
@@ -55,7 +55,7 @@ class LogScale:
             ax.plot(*([part] for part in at), transform=transform, **marker, **stroke)
 
 
-def plain(value: float) -> str:
+def short_tick(value: float) -> str:
     """1000 as 1k: short, and no formula in it."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:

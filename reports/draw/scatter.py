@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..page.table import number
 from .notes import annotate
-from .panels import legend, legend_height, nothing, panels
+from .panels import empty_figure, legend, legend_height, panels
 from .style import across, looks, styled
 
 
@@ -25,7 +25,7 @@ def scatter(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = "") 
     """
     table = table[table["x"].notna() & table["y"].notna()]
     if table.empty:
-        return nothing("No method was run beside exact patching.")
+        return empty_figure("No method was run beside exact patching.")
     titles, styles = list(dict.fromkeys(table["panel"])), looks(table["series"])
     columns = 2 if len(titles) in (2, 4) else 3
     extra = legend_height(list(styles), len(titles)) + 0.2 * bool(note)

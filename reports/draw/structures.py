@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..read.labels import ordered_ablations
-from .panels import mark_own, nothing
+from .panels import empty_figure, mark_own
 from .style import across, styled, width_of
 
 FOUND, MISSED = "#0072B2", "#D55E00"
@@ -36,7 +36,7 @@ def structures(table: pd.DataFrame) -> Figure:
         table: ``diagnostics.structures``, whose order of methods and structures is kept. Empty squares were not run.
     """
     if table.empty:
-        return nothing("No method was run on a gate.")
+        return empty_figure("No method was run on a gate.")
     ablations, labels = ordered_ablations(table["ablation"]), list(dict.fromkeys(table["label"]))
     gates = list(dict.fromkeys(table.sort_values("place", kind="stable")["structure"]))
     beside = min(len(ablations), across(ACROSS))

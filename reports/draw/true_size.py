@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..read.labels import ordered_ablations
-from .panels import by_score, counts_of, fraction_axis, name_rows, nothing, outer, panels, rows_of
+from .panels import by_score, counts_of, empty_figure, fraction_axis, name_rows, outer, panels, rows_of
 from .style import looks, styled
 
 
@@ -20,7 +20,7 @@ def true_size(aggregate: pd.DataFrame) -> Figure:
     """
     drawn = aggregate[aggregate["recall"].notna()] if len(aggregate) else aggregate
     if drawn.empty:
-        return nothing("No method was scored against a known circuit.")
+        return empty_figure("No method was scored against a known circuit.")
     ablations, labels = ordered_ablations(drawn["ablation"]), by_score(drawn, "recall")
     styles = looks(labels)
     medians = {metric: rows_of(drawn, metric) for metric in ("precision", "recall")}

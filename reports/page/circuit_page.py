@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .circuit_view import MARKS, CircuitView
 from .page import Section, page
-from .table import Table, TableCell, measure, number_cell, text_cell
+from .table import Table, TableCell, number_cell, number_of_any_size, text_cell
 from .viewer import views_json
 
 
@@ -25,7 +25,7 @@ def _edges(view: CircuitView, number: int) -> Table:
         score = view.scores.get(str(arrow.edge))
         about = (MARKS[arrow.mark][2], ", ".join(arrow.carries), arrow.why)
         cells = [text_cell(str(arrow.edge)), *(TableCell(text, text) for text in about)]
-        rows.append((*cells, number_cell(measure(score), score)) if view.scores else tuple(cells))
+        rows.append((*cells, number_cell(number_of_any_size(score), score)) if view.scores else tuple(cells))
     scored = ("Score",) * bool(view.scores)
     headings = ("Edge", "What it is", "Carries", "Why", *scored)
     numeric = (False, False, False, False, *(True for _ in scored))

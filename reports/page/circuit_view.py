@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...suite.model.graph import Edge, Graph
-from .table import MINUS, MISSING, measure
+from .table import MINUS, MISSING, number_of_any_size
 
 # mark: (sign in a terminal, sign where there is no Unicode, in words)
 MARKS = {
@@ -111,7 +111,7 @@ def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> 
     sign = {mark: texts[0 if unicode else 1] for mark, texts in MARKS.items()}
     width = max([len(arrow.edge.writer) for arrow in view.arrows], default=0)
     wide = max([len(", ".join(arrow.carries)) for arrow in view.arrows], default=0)
-    scored = {edge: measure(score) for edge, score in view.scores.items()}
+    scored = {edge: number_of_any_size(score) for edge, score in view.scores.items()}
     digits = max(map(len, scored.values()), default=0)
     lines, previous, dead = [view.title, view.caption, ""], None, view.dead_ends
     for name, row in view.layers:

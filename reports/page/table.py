@@ -88,10 +88,10 @@ def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
     return ("+" if sign and float(text) > 0 else "") + text.replace("-", MINUS)
 
 
-def measure(value: Any) -> str:
+def number_of_any_size(value: Any) -> str:
     """A number of unknown size: two decimals, or two significant digits where those would hide it.
 
-    >>> measure(0.5), measure(0.0123), measure(4321.0)
+    >>> number_of_any_size(0.5), number_of_any_size(0.0123), number_of_any_size(4321.0)
     ('0.50', '0.012', '4,321')
     """
     if is_missing(value) or value == 0 or 0.095 <= abs(value) < 1000:
@@ -183,6 +183,6 @@ def number_cell(text: str, value: Any, best: bool = False) -> TableCell:
     return TableCell(text, None if is_missing(value) else float(value), best)
 
 
-def counted(value: Any, best: bool = False) -> TableCell:
+def count_cell(value: Any, best: bool = False) -> TableCell:
     """A cell of a whole number."""
     return number_cell(count(value), value, best)

@@ -17,7 +17,7 @@ from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
 from ...suite.store.record import EvaluationRecord, Record
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
-from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, groups
+from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, row_groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
 """Factors of the ablation grid that are called otherwise here: the cell has an ablation and an objective of its own."""
@@ -157,7 +157,7 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     rows = []
     sized = evaluated[evaluated["size"] != "native"]
     runs, has_reason = GroupedRows(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
-    for key, places in groups(sized, GROUP):
+    for key, places in row_groups(sized, GROUP):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         meaningless = has_reason[places].all()
         state = "defined" if found.n else "undefined" if meaningless else "no number"
@@ -182,8 +182,8 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     names = sorted(curves.columns, key=float)
     curves = curves[names].reset_index()
     heights, programs = curves[names].to_numpy(dtype=np.float64), curves["program"].to_numpy(dtype=object)
-    first = {key: i for i, (key, _) in enumerate(groups(fractions, GROUP[:3]))}
-    for key, places in sorted(groups(curves, GROUP[:3]), key=lambda group: first[group[0]]):
+    first = {key: i for i, (key, _) in enumerate(row_groups(fractions, GROUP[:3]))}
+    for key, places in sorted(row_groups(curves, GROUP[:3]), key=lambda group: first[group[0]]):
         measured = ~np.isnan(heights[places]).all(axis=0)
         sizes = [float(name) for name, there in zip(names, measured, strict=True) if there]
         if len(sizes) < 2:

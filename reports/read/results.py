@@ -14,7 +14,7 @@ from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
 from .sensitivity import Sensitivity, sensitivity
 from .stores import Stores
-from .structures import structure_table, structures
+from .structures import structure_table, structures_found
 
 ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "seed")
 """What a benchmark asks for; the rest of an identity (versions, hashes) says with what it was answered."""
@@ -78,14 +78,14 @@ class Results:
 
     @cached_property
     def structures(self) -> pd.DataFrame:
-        return structures(structure_table(self.store, self.records))
+        return structures_found(structure_table(self.store, self.records))
 
     @cached_property
     def failures(self) -> pd.DataFrame:
         return tables.failure_table(self.records, self._evaluations, self.store.damaged)
 
 
-def read(*store_paths: str | Path) -> Results:
+def read_results(*store_paths: str | Path) -> Results:
     """Reads a store, or several as one. Raises StoreError when a folder is not a store or a newer version wrote it."""
     store = Stores(store_paths)
     return Results(store, *current(store))

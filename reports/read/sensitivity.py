@@ -16,7 +16,7 @@ import pandas as pd
 from ...suite.scoring.sensitivity.card_model import CircuitVerdict, Settings, SettingValue, Verdicts
 from ...suite.scoring.sensitivity.design import Design
 from ...suite.scoring.sensitivity.shares import partition
-from ...suite.scoring.sensitivity.spread import flips, spread
+from ...suite.scoring.sensitivity.spread import flips, spread_of_faithfulness
 from .labels import BASELINES, method_of, ordered_ablations
 from .sensitivity_grid import ProgramGrid, comparable, factor_of, grids
 
@@ -132,7 +132,7 @@ def _entry(grid: ProgramGrid, factors: Sequence[str], seed: int) -> MethodVerdic
     verdict = CircuitVerdict(
         name=grid.label,
         values=values,
-        spread=spread(value, design.weights),
+        spread=spread_of_faithfulness(value, design.weights),
         flips=flips(value, low, high, design.weights, THRESHOLD),
         variance=partition(design, value, whole),
         variance_of_complete_part=complete,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
 from .labels import ordered_ablations, ordered_objectives
-from .tables import GroupedRows, groups
+from .tables import GroupedRows, row_groups
 
 
 class ProgramGrid(NamedTuple):
@@ -44,7 +44,7 @@ def grids(rows: pd.DataFrame, factors: Sequence[str]) -> list[ProgramGrid]:
     found = []
     faithful = GroupedRows(rows, ["faithfulness"])
     levels = rows[list(factors)].to_numpy(dtype=object)
-    for (label, ablation), places in groups(rows, ["label", "ablation"]):
+    for (label, ablation), places in row_groups(rows, ["label", "ablation"]):
         columns: dict[tuple[str, ...], dict[str, float]] = {}
         for setting in dict.fromkeys(map(tuple, levels[places])):
             here = places[(levels[places] == np.array(setting, dtype=object)).all(axis=1)]

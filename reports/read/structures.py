@@ -72,7 +72,7 @@ def structure_table(store: Stores, records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "structure", "found"])
 
 
-def structures(table: pd.DataFrame) -> pd.DataFrame:
+def structures_found(table: pd.DataFrame) -> pd.DataFrame:
     """One row a label, ablation and structure: ``found``, the fraction of ``n_cells`` in which it was found, which are
     seeds and the programs of a family.
 

@@ -153,7 +153,7 @@ def _in_order(table: pd.DataFrame, ablation_columns: Sequence[str]) -> pd.DataFr
     return table.astype({column: object for column in [*ablation_columns, "label"]})
 
 
-def groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
+def row_groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """Each group's values of ``columns`` and the places of its rows, int [n_rows]; groups in the order of first rows.
 
     pandas' own groups are tables, which take milliseconds each, and a report has tens of thousands.
@@ -190,7 +190,7 @@ class GroupedRows:
         return dict(zip(names, np.split(self._values[rows[order]], ends), strict=False))
 
 
-def known(values: np.ndarray) -> np.ndarray:
+def numbers_among(values: np.ndarray) -> np.ndarray:
     """Those that are numbers, as one row."""
     return values[~np.isnan(values)]
 
@@ -213,18 +213,18 @@ def aggregate_table(
     own = recovery[recovery["own"].astype(bool)]
     runs, areas, methods = GroupedRows(own, metrics), GroupedRows(own, ["auroc"]), own["method"].to_numpy(dtype=object)
     others = {name: own[name].to_numpy(dtype=np.float64) for name in ("exact", "seconds", "passes")}
-    for (ablation, label), places in groups(own, ["ablation", "label"]):
+    for (ablation, label), places in row_groups(own, ["ablation", "label"]):
         row: dict[str, Any] = {"label": label, "method": methods[places[0]], "ablation": ablation}
         programs = runs.by_program(places)
         for column, metric in enumerate(metrics):
             values = {program: matrix[:, column] for program, matrix in programs.items()}
             found = interval(values, statistic=statistic, seed=seed)
             row |= {metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high}
-        exact, seconds, passes = (known(column[places]) for column in others.values())
+        exact, seconds, passes = (numbers_among(column[places]) for column in others.values())
         row |= {"n_programs": len(programs), "n_cells": len(places)}
         row |= {"exact_cells": int(exact.sum()), "exact_of": len(exact)}
         row |= {"seconds": _median(seconds), "passes": _median(passes)}
-        means = [area.mean() for of_one in areas.by_program(places).values() if (area := known(of_one)).size]
+        means = [area.mean() for of_one in areas.by_program(places).values() if (area := numbers_among(of_one)).size]
         row["mean_auroc"] = float(np.mean(means)) if means else float("nan")
         rows.append(row)
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
@@ -280,7 +280,7 @@ def mismatch_table(recovery: pd.DataFrame, metric: str = "average_precision", se
     """
     rows = []
     runs = GroupedRows(recovery, [metric])
-    for (ablation, label, truth), places in groups(recovery, ["ablation", "label", "truth_ablation"]):
+    for (ablation, label, truth), places in row_groups(recovery, ["ablation", "label", "truth_ablation"]):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         key = {"label": label, "ablation": ablation, "truth_ablation": truth, "own": ablation == truth}
         rows.append(
@@ -318,12 +318,12 @@ def run_table(recovery: pd.DataFrame, metrics: Sequence[str] = ("auroc", "averag
     rows = []
     own = recovery[recovery["own"].astype(bool)]
     numbers = {name: own[name].to_numpy(dtype=np.float64) for name in (*metrics, "seconds", "passes")}
-    for (task, ablation, label), places in groups(own, ["task", "ablation", "label"]):
+    for (task, ablation, label), places in row_groups(own, ["task", "ablation", "label"]):
         row: dict[str, Any] = {"task": task, "ablation": ablation, "label": label, "n_seeds": len(places)}
         for metric in metrics:
             columns = (metric, f"{metric}_low", f"{metric}_high")
-            row |= dict(zip(columns, _over_seeds(known(numbers[metric][places])), strict=True))
-        rows.append(row | {name: _median(known(numbers[name][places])) for name in ("seconds", "passes")})
+            row |= dict(zip(columns, _over_seeds(numbers_among(numbers[metric][places])), strict=True))
+        rows.append(row | {name: _median(numbers_among(numbers[name][places])) for name in ("seconds", "passes")})
     ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
     table = pd.DataFrame(rows, columns=["task", "ablation", "label", "n_seeds", *ends, "seconds", "passes"])
     place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}

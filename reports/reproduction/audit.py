@@ -22,7 +22,7 @@ not run. `{COMMAND}` writes this page from `reports/reproduction/papers/`.
 COLUMNS = ("Values", "How many", "What the paper's number is", "Unit", "On", "Ours", "Comparable")
 
 
-def page() -> str:
+def audit_page() -> str:
     """The page, as Markdown: a table a paper, with a row of the values that are compared in the same way."""
     manifests = [load(name) for name in papers()]
     without = [manifest.name for manifest in manifests if not manifest.values]
@@ -55,4 +55,4 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
+    Path(sys.argv[1]).write_text(audit_page(), encoding="utf-8")

@@ -153,7 +153,7 @@ def _difference(item: Judged) -> float | None:
     return None if item.ours is None or item.verdict == "not comparable" else item.ours - item.value.reported
 
 
-def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
+def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
     """The verdicts as a table to be read."""
     rows = []
     for item in judged:
@@ -195,7 +195,7 @@ def verdict_table(manifest: Manifest, judged: Sequence[Judged]) -> Table:
     )
 
 
-def counted(judged: Sequence[Judged]) -> str:
+def verdict_counts(judged: Sequence[Judged]) -> str:
     """``12 reproduced, 3 differ, 1 not run``: every verdict that there is, and how often."""
     words = {"reproduced": "reproduced", "recomputed": "recomputed from published points", "differs": "differ"}
     words |= {"not comparable": "not comparable", "other model": "on another model", "not run": "not run"}

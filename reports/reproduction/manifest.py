@@ -146,7 +146,7 @@ class Manifest(BaseModel):
 
     def read(self, kind: type[Beside], name: str) -> Beside:
         """A JSON file of this kind that is beside the manifest."""
-        path = Path(str(folder())) / self.name / name
+        path = Path(str(papers_folder())) / self.name / name
         return checked(kind, read_json(path, error=SpecError), path, SpecError)
 
     def _of(self, table: ReportedTable) -> Iterator[ReportedValue]:
@@ -177,14 +177,14 @@ class Manifest(BaseModel):
         return ReportedValue(**same, **about, series=method, points=points)
 
 
-def folder():
+def papers_folder():
     """Where the manifests are."""
     return files(__package__).joinpath("papers")
 
 
 def papers() -> list[str]:
     """The papers that can be reproduced, sorted."""
-    names = (entry.name for entry in folder().iterdir())
+    names = (entry.name for entry in papers_folder().iterdir())
     return sorted(name.removesuffix(EXTENSION) for name in names if name.endswith(EXTENSION))
 
 
@@ -192,7 +192,7 @@ def load(name: str) -> Manifest:
     """The manifest of a paper. Raises SpecError when no manifest has this name, or it is not valid."""
     if name not in papers():
         raise SpecError(unknown("paper", name, papers()))
-    contents = read_toml(Path(str(folder())) / f"{name}{EXTENSION}", error=SpecError)
+    contents = read_toml(Path(str(papers_folder())) / f"{name}{EXTENSION}", error=SpecError)
     try:
         return Manifest.model_validate({"name": name, **contents})
     except ValidationError as error:

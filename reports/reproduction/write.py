@@ -18,16 +18,16 @@ from ..card.tables import share_table, value_table
 from ..card.tables import verdict_table as shares_of_settings
 from ..chapters.chapter import Plot, chapters
 from ..chapters.files import write_figures
-from ..draw.beside import beside
+from ..draw.beside import reported_beside_ours
 from ..draw.published_roc import published_roc
 from ..draw.render import OnDrawn
 from ..page import markup
 from ..page.page import Section, page
 from ..page.table import Table
 from ..read.published import Level
-from ..read.results import Results, read, within
+from ..read.results import Results, read_results, within
 from .figures import drawer
-from .judge import Judged, counted, judge, verdict_frame, verdict_table
+from .judge import Judged, judge, table_of_verdicts, verdict_counts, verdict_frame
 from .manifest import Manifest
 from .measured import Tables
 
@@ -36,7 +36,7 @@ FIGURES = "paper-figures"  # not those of the report, which may be in the same f
 
 def results_of(store: Path) -> Results | None:
     """The store's results, or None where there is no store."""
-    return read(store) if (store / "store.json").is_file() else None
+    return read_results(store) if (store / "store.json").is_file() else None
 
 
 def write_reproduction(
@@ -55,7 +55,7 @@ def write_reproduction(
     results = results_of(store)
     tables = None if results is None else Tables(results)
     judged = judge(manifest, tables, model)
-    table = verdict_table(manifest, judged)
+    table = table_of_verdicts(manifest, judged)
     plots = [*_plots(manifest, judged, tables, model), *cards(manifest, store)]
     with publishing(out, REPRODUCTION) as new:
         verdict_frame(judged).to_csv(new / "verdicts.csv", index=False, lineterminator="\n")
@@ -83,7 +83,7 @@ def _write_page(
     """The figures, and the page with all of them."""
     pictures, note = write_figures(out / FIGURES, plots, progress), manifest.instead(None, model)
     summary = [manifest.about]
-    summary += [f"Of {len(judged)} values: {counted(judged)}."] if judged else []
+    summary += [f"Of {len(judged)} values: {verdict_counts(judged)}."] if judged else []
     summary += [f"What was measured of a language model is {note}."] if note else []
     open_questions = [item.value.name for item in judged if not item.explained]
     if open_questions:
@@ -92,7 +92,7 @@ def _write_page(
     if plots:
         sections.append(Section("figures", "Figures", (), tuple(pictures.values())))
     sections += [Section("verdicts", "Verdicts", (), (), (table,))] if judged else []
-    facts = [manifest.citation, *([counted(judged)] if judged else [])]
+    facts = [manifest.citation, *([verdict_counts(judged)] if judged else [])]
     html = page(f"{manifest.title}, reproduced", facts, sections)
     (out / REPRODUCTION).write_text(html, encoding="utf-8")
 
@@ -108,7 +108,7 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
         frame = verdict_frame(judged)
         frame["ours"] = frame["ours"].mask(frame["verdict"] == "not comparable")
         frame = frame.assign(**{name: frame[name].map(manifest.spelled) for name in ("group", "row", "series")})
-        draw = partial(beside, frame, manifest.measure, manifest.instead(None, model))
+        draw = partial(reported_beside_ours, frame, manifest.measure, manifest.instead(None, model))
         plots.append(Plot("beside", "Reported and reproduced", caption, draw))
     if curves := manifest.spelled_curves():
         caption = "The points that were released with the paper; steps bound the area that it prints."

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..circuit import Circuit
 from ..errors import DataError
 from ..model.graph import Edge
-from ..reading import lines, shown
+from ..reading import shown, text_lines
 from .circuit_file import EdgeList, Shape, names_an_mlp
 
 TOOL = "ACDC"
@@ -117,7 +117,7 @@ def from_drawing(text: str, source: str = "this file") -> EdgeList:
 
 def _drawn(text: str) -> Iterator[tuple[str, str]]:
     """(writer, reader) of the lines of a drawing that are edges, by ACDC's names without their indices."""
-    for line in lines(text):
+    for line in text_lines(text):
         left, arrow, right = line[:LONGEST].partition("->")
         if not arrow:
             continue

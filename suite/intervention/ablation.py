@@ -87,9 +87,9 @@ class Ablation(ABC):
         """
         match = re.fullmatch(r"([a-z-]+)(?:\[([^\]]*)\])?", text.strip())
         name, written = match.groups() if match else (text, None)
-        if name not in names():
-            raise SpecError(unknown("ablation", name, names()))
-        ablation = names()[name]
+        if name not in ablation_names():
+            raise SpecError(unknown("ablation", name, ablation_names()))
+        ablation = ablation_names()[name]
         options = {field.name: getattr(ablation, field.name) for field in fields(ablation)}
         for option in filter(None, (written or "").split(",")):
             key, _, word = option.strip().partition("=")
@@ -99,7 +99,7 @@ class Ablation(ABC):
         return type(ablation)(**options)
 
     def __str__(self) -> str:
-        for name, ablation in names().items():
+        for name, ablation in ablation_names().items():
             if ablation == self:
                 return name
         words = {
@@ -140,7 +140,7 @@ def _subclasses(kind: type[Ablation]) -> list[type[Ablation]]:
 
 
 @cache
-def names() -> Mapping[str, Ablation]:
+def ablation_names() -> Mapping[str, Ablation]:
     """Every ablation that has a name, in order."""
     return {name: kind(**options) for kind in kinds_in_order() for name, options in kind.named.items()}
 

@@ -216,7 +216,7 @@ def inaccuracy(outputs: Tensor, targets: Targets) -> Tensor:
     return (best <= wrong.masked_fill(no_wrong, float("-inf")).amax(-1)).to(outputs.dtype)
 
 
-def mismatch(outputs: Tensor, targets: Targets) -> Tensor:
+def prediction_changed(outputs: Tensor, targets: Targets) -> Tensor:
     """0 where the largest logit of all is the clean run's, else 1."""
     return (outputs.argmax(-1) != targets.clean.argmax(-1)).to(outputs.dtype)
 
@@ -316,7 +316,7 @@ for _objective in (
     Objective(
         "exact-match",
         "share of prompts whose largest logit of all is the full model's",
-        mismatch,
+        prediction_changed,
         frozenset({"clean", "distribution"}),
         offset=1.0,
         higher_is_better=True,

@@ -23,7 +23,7 @@ def families(jobs: Iterable[Job]) -> tuple[SeedFamily, ...]:
     return tuple(tuple(family) for family in found.values())
 
 
-def share(jobs: Iterable[Job], shard: tuple[int, int]) -> tuple[Job, ...]:
+def shard_of_jobs(jobs: Iterable[Job], shard: tuple[int, int]) -> tuple[Job, ...]:
     """The I-th of N shares of the jobs, I from 1: chosen by key, so that N machines need not know of each other, and
     families stay together."""
     number, of = shard

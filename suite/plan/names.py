@@ -172,9 +172,9 @@ def method_pattern(pattern: str) -> None:
 
 def ablation_pattern(pattern: str) -> None:
     """Raises unless an ablation is matched."""
-    from ..intervention.ablation import names
+    from ..intervention.ablation import ablation_names
 
-    if not any(matches(name, pattern) for name in names()):
+    if not any(matches(name, pattern) for name in ablation_names()):
         ablation(pattern)
 
 

@@ -74,7 +74,7 @@ folder that the command runs in.
 """
 
 
-def page() -> str:
+def spec_page() -> str:
     """The whole page, as Markdown."""
     return "\n".join([_BEGIN, *(_section(heading, *table) for heading, table in TABLES.items())])
 
@@ -127,7 +127,7 @@ def _meaning(model: type[BaseModel], key: str) -> str:
 
 def main(file: str) -> int:
     """Writes the page. Returns the exit status."""
-    Path(file).write_text(page(), encoding="utf-8")
+    Path(file).write_text(spec_page(), encoding="utf-8")
     return 0
 
 

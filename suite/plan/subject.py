@@ -75,13 +75,13 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     import torch
 
     from ... import ground_truth, tasks
-    from ..model.load.by_name import load_model, names, on_model
+    from ..model.load.by_name import load_model, model_names, on_model
 
     task = tasks.load(task_source)
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     wanted = task.model or model_source or ""
-    source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in names() else wanted
+    source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in model_names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
     task = on_model(task, source)
     data = first(task.data("train"), prompts)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SpecError
 from ..plan.estimate import spoken
-from ..plan.family import families, share
+from ..plan.family import families, shard_of_jobs
 from ..plan.job import Job
 from ..plan.plan import Plan, compare, expansion, select
 from ..store.record import Benchmark, ModelNotRun, failure
@@ -100,7 +100,7 @@ def run(
         device: ``auto``, ``cpu`` or ``cuda``.
         executor: what runs the cells (see ``executors``).
         address: where a cluster is, for an executor that runs on one.
-        shard: (I, N): only the I-th of N fixed shares of the cells (see ``share``).
+        shard: (I, N): only the I-th of N fixed shares of the cells (see ``shard_of_jobs``).
         time_limit: seconds that a cell may take; ``None`` for the benchmark's own, or ``DEFAULT_TIME_LIMIT``.
         retry_failed: whether to run failed cells again; their old rows are kept under ``failed/``.
         only: ``KEY=VALUE`` filters.
@@ -119,7 +119,7 @@ def run(
     staff = executors.crew(executor, device, workers)
     expanded = expansion(spec, only)
     chosen = select(expanded.jobs, only)
-    chosen = chosen if shard is None else share(chosen, shard)
+    chosen = chosen if shard is None else shard_of_jobs(chosen, shard)
     store = Store(Path(store_path).absolute(), create=True)  # workers may be in another folder
     found = compare(spec.name, chosen, store, expanded.not_run)
     for key, reason in found.damaged.items():

@@ -58,7 +58,7 @@ def run_family(
     found: tuple[Discovery | BaseException, ...]
     try:
         on = subject_of(family[0], device)
-        found = discover(family, on, device, spent, None if seconds is None else seconds * len(family))
+        found = discover_family(family, on, device, spent, None if seconds is None else seconds * len(family))
     except (Exception, SystemExit) as error:  # whatever it is, the other cells are run all the same
         if len(family) > 1 and getattr(error, "kind", None) != "timeout":
             for job in family:
@@ -88,7 +88,7 @@ def _failed(cell: Cell, error: BaseException) -> Record:
     return failure(cell, *diagnosis(error), diagnostics=diagnostics)
 
 
-def discover(
+def discover_family(
     family: SeedFamily,
     on: Subject,
     device: str = "cpu",

@@ -72,12 +72,14 @@ def circuit_recovery(circuit: Circuit, reference: Reference) -> dict[str, float]
     return _confusion(_array(reference.core)[exists][kept], _array(circuit.edges)[exists][kept])
 
 
-def roc_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> RocCurve:
+def edge_roc_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> RocCurve:
     """The ROC curve over all edges but the optional ones, anchored at (0, 0) and (1, 1)."""
     return ranking.roc_curve(*_ranked(scores, reference, signed))
 
 
-def precision_recall_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> PrecisionRecallCurve:
+def edge_precision_recall_curve(
+    scores: EdgeScores, reference: Reference, *, signed: bool = False
+) -> PrecisionRecallCurve:
     """The precision-recall curve over all edges but the optional ones."""
     return ranking.precision_recall_curve(*_ranked(scores, reference, signed))
 

@@ -170,7 +170,7 @@ def seconds(text: str) -> float:
     return number
 
 
-def shard(text: str) -> tuple[int, int]:
+def shard_of_cells(text: str) -> tuple[int, int]:
     """``I/N``, I from 1 to N."""
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
@@ -178,7 +178,7 @@ def shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def threshold(text: str) -> float:
+def score_threshold(text: str) -> float:
     """A score that edges must reach: 0 or more."""
     try:
         number = float(text)

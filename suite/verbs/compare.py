@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     for text in dict.fromkeys(text for file in files for text in file.notes):
         note(text)
     pairs = [
-        compared(options.circuits[i], options.circuits[j], files[i], files[j])
+        comparison_of(options.circuits[i], options.circuits[j], files[i], files[j])
         for i, j in combinations(range(len(files)), 2)
     ]
     if options.json:
@@ -79,7 +79,7 @@ def on_one_graph(paths: Sequence[Path]) -> list[CircuitFile]:
     return [file.on(graph) for file in read_files]
 
 
-def compared(first: Path, second: Path, a: CircuitFile, b: CircuitFile) -> dict[str, Any]:
+def comparison_of(first: Path, second: Path, a: CircuitFile, b: CircuitFile) -> dict[str, Any]:
     """What two files share, as JSON has it; ranks and sizes are None where one has no scores."""
     from dataclasses import asdict
 

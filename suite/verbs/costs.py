@@ -66,7 +66,7 @@ def refuse_memory(what: str, forecast: Forecast, device: torch.device, less: str
     Raises:
         SpecError: the forecast is above all the memory that the device, or this machine, has.
     """
-    available = memory_of(device)
+    available = memory_of_device(device)
     if available is not None and forecast.peak_bytes > available:
         raise SpecError(
             f"{what} would hold about {forecast.peak_bytes / 1e9:.1f} GB, and there are {available / 1e9:.1f} GB of "
@@ -74,7 +74,7 @@ def refuse_memory(what: str, forecast: Forecast, device: torch.device, less: str
         )
 
 
-def memory_of(device: torch.device) -> int | None:
+def memory_of_device(device: torch.device) -> int | None:
     """All bytes of a device's memory, or of this machine's for the CPU; ``None`` where that is not known."""
     if device.type == "cuda":
         import torch

@@ -43,7 +43,7 @@ def add_dictionary(parser: argparse.ArgumentParser, *, choosing: bool) -> None:
         )
 
 
-def read(given: Sequence[str] | None, top: int | None = None) -> Dictionaries:
+def read_dictionaries(given: Sequence[str] | None, top: int | None = None) -> Dictionaries:
     """The dictionaries of ``--dictionary``, by site; none where it is not given.
 
     Args:

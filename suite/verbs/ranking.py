@@ -22,7 +22,7 @@ known. In this order: the second test counts only where the first did."""
 LEVEL = 0.05
 
 
-def compare(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS) -> list[dict[str, Any]]:
+def rankings(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS) -> list[dict[str, Any]]:
     """Per ablation and objective: the method's rank, every method's recovery over programs, a test against each rival.
 
     Only the tasks on which the method was asked in a setting count there. Methods that use no objective are compared
@@ -110,7 +110,7 @@ def _against(recovery: pd.DataFrame, label: str, rivals: Sequence[str]) -> list[
     corrected = in_sequence([test.p_value for test in tests])
     return [
         {"other": other, **{name: plain(value) for name, value in test._asdict().items()}, "p_in_sequence": plain(p)}
-        | {"told": told(test, p)}
+        | {"told": test_in_words(test, p)}
         for other, test, p in zip(present, tests, corrected, strict=True)
     ]
 
@@ -140,7 +140,7 @@ def _missing(seed: Any) -> bool:
     return seed is None or seed != seed
 
 
-def told(test: ClusteredTest, p: float) -> str:
+def test_in_words(test: ClusteredTest, p: float) -> str:
     """What the test says, in words: which is better, or that it cannot be told, and why not."""
     if p < LEVEL:
         return "better" if test.mean_difference > 0 else "worse"

@@ -119,7 +119,7 @@ def _measure_card(card: Card, store: Path) -> None:
 def _print(judged: list, out: Path) -> None:
     """Every value with its tolerance and verdict; a reason that several share is told once, below."""
     from ...reports.page.table import number
-    from ...reports.reproduction.judge import counted
+    from ...reports.reproduction.judge import verdict_counts
     from .output import print_table, print_wrapped
 
     reasons = {text: i for i, text in enumerate(dict.fromkeys(item.because for item in judged if item.because), 1)}
@@ -134,4 +134,4 @@ def _print(judged: list, out: Path) -> None:
         print()
     for text, i in reasons.items():
         print_wrapped(f"({i}) {text}")
-    print(f"\n{counted(judged)}. Figures and verdicts: {out / 'reproduction.html'}")
+    print(f"\n{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

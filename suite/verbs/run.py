@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from .arguments import add_benchmark, add_workers, seconds, shard
+from .arguments import add_benchmark, add_workers, seconds, shard_of_cells
 
 NAME = "run"
 HELP = "Run the cells of a benchmark that its store does not hold yet, and write the report."
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workers(parser)
     parser.add_argument(
         "--shard",
-        type=shard,
+        type=shard_of_cells,
         metavar="I/N",
         help="only the I-th of N fixed shares of the cells, chosen by key: for job arrays, with nothing to coordinate",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, Undefined
-from .arguments import add_json, add_problem, add_split, add_yes, positive_number, threshold, whole_number
+from .arguments import add_json, add_problem, add_split, add_yes, positive_number, score_threshold, whole_number
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threshold",
-        type=threshold,
+        type=score_threshold,
         default=0.8,
         metavar="T",
         help="the faithfulness from which the circuit would be called faithful (default: 0.8)",
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
     from .output import make_folder, note, print_json
 
     names = named(options.circuits)
-    edges, books = [read(path) for path in options.circuits], dictionaries.read(options.dictionary)
+    edges, books = [read(path) for path in options.circuits], dictionaries.read_dictionaries(options.dictionary)
     defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = settings(options, **defaults)
     weights = level_weights(options.weight, chosen)
     subjects.refuse_undefined(chosen, on)
-    on = subjects.with_weights(on, options)
+    on = subjects.with_model_loaded(on, options)
     card = sensitivity_card(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
     card = card.model_copy(update={"paragraph": paragraph(card)})
     values = value_table(card)

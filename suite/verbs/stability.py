@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
             raise Undefined(f"{reason}.")
     make_folder(options.out)
-    on = subjects.with_weights(on, options)
+    on = subjects.with_model_loaded(on, options)
     card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = card.but(paragraph=stability_paragraph(card))
     write_card(card, stability_figure(card), options.out)

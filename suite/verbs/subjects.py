@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, prompts: int | None = None) -> Subject:
     """The prompts and the model before its weights are read, and checks that they fit each other.
 
-    Whatever can be refused is to be refused on this; ``with_weights`` then loads the model, which may take a minute.
+    Whatever can be refused is to be refused on this;
+    ``with_model_loaded`` then loads the model, which may take a minute.
 
     Args:
         options: parsed arguments with ``task``, ``data``, ``model``, ``adapter``, ``inputs``, ``device``, ``dtype``,
@@ -51,7 +52,7 @@ def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, p
     resolve(options.device)
     refuse_absent(memory_of(options.memory or ()))
     asked = on_model(task, name) if task else None
-    split = split_of(asked, options) if asked else ""
+    split = split_asked_for(asked, options) if asked else ""
     chosen = options.inputs or (None if is_ground_truth(name) else inputs)
     model = load_outline(name, inputs=chosen, adapter=options.adapter)
     source = called(name, options.adapter)
@@ -64,11 +65,11 @@ def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, p
         return Subject(asked, data, source, model, truth, split)
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     own = replace(own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes), name=str(options.data))
-    split = split_of(own, options)
+    split = split_asked_for(own, options)
     return Subject(own, first(own.data(split), prompts), source, model, None, split)
 
 
-def with_weights(on: Subject, options: argparse.Namespace) -> Subject:
+def with_model_loaded(on: Subject, options: argparse.Namespace) -> Subject:
     """The subject of ``outlined`` with its model loaded: the same graph, features of dictionaries included."""
     from ..model.device import dtype, resolve
     from ..model.features.transformer import FeatureTransformer
@@ -101,7 +102,7 @@ def called(name: str | Path, adapter: str | Path | None) -> str:
     return str(name) if adapter is None else f"{name} with {adapter}"
 
 
-def split_of(task: Task, options: argparse.Namespace) -> str:
+def split_asked_for(task: Task, options: argparse.Namespace) -> str:
     """The split asked for, else the verb's own, or train where the task has no other prompts."""
     asked = getattr(options, "split", None)
     default = getattr(options, "default_split", "train")

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     refuse_dictionary(options.out)
     on = subjects.outlined(options)
     probe(on.model, site)
-    on = subjects.with_weights(on, options)
+    on = subjects.with_model_loaded(on, options)
     activations = activations_at(on, site)
     training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, on))
     if training.step:

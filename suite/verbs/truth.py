@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             on_ablation=lambda ablation: note(f"certifying {ablation}"),
         )
     seal(options.out)
-    report(ground_truth.load(options.out), options)
+    print_truth(ground_truth.load(options.out), options)
     return 0
 
 
@@ -102,7 +102,7 @@ def recertified(options: argparse.Namespace) -> int:
     if not options.out.is_dir():
         raise SpecError(f"no folder {options.out}; --recertify takes one that `circuitmeter truth` wrote.")
     for truth in recertify(options.out, lambda ablation: note(f"certifying {ablation}")):
-        report(truth, options)
+        print_truth(truth, options)
     return 0
 
 
@@ -127,7 +127,7 @@ def ablations_of(names: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(Ablation.parse(name)) for name in names)) if names else ABLATIONS
 
 
-def report(truth: GroundTruth, options: argparse.Namespace) -> None:
+def print_truth(truth: GroundTruth, options: argparse.Namespace) -> None:
     """What was certified, and where it is."""
     from .output import print_json, print_table
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
 from .arguments import add_json, add_several, add_workers, add_yes
-from .ranking import METRICS, RIVALS, compare
+from .ranking import METRICS, RIVALS, rankings
 
 if TYPE_CHECKING:
     from ..plan.job import Job
@@ -122,7 +122,7 @@ def _run_method(options: argparse.Namespace) -> int:
         for part in (spec, mine):
             with Progress() as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
-        rankings = compare(spec, mine, store, options.rivals)
+        found = rankings(spec, mine, store, options.rivals)
     failed = [{"cell": str(job), "reason": reason} for summary in summaries for job, reason in summary.failed]
     if options.json:
         print_json(
@@ -131,12 +131,12 @@ def _run_method(options: argparse.Namespace) -> int:
                 "name": options.name or options.method,
                 "benchmark": spec.name,
                 "store": str(store),
-                "rankings": rankings,
+                "rankings": found,
                 "failed": failed,
             }
         )
     else:
-        _print(options.name or options.method, store, rankings, failed)
+        _print(options.name or options.method, store, found, failed)
     return 1 if failed else 0
 
 
@@ -186,10 +186,10 @@ def rehearse(jobs: Iterable[Job], device: str) -> None:
 def _has_meaning(job: Job, device: str) -> bool:
     """Runs one job's method; false where it is undefined. Raises MethodError where it fails."""
     from ..plan.subject import subject_of
-    from ..run.search import discover
+    from ..run.search import discover_family
 
     try:
-        discover((job,), subject_of(job, device), device)
+        discover_family((job,), subject_of(job, device), device)
     except Undefined:
         return False
     except CircuitMeterError as error:

@@ -49,7 +49,7 @@ class Class:
     shares: Tensor
 
 
-def prepare(course: Course, recipe: MiniRecipe, tokenizer: Tokenizer, seed: int) -> Class:
+def prepare_lessons(course: Course, recipe: MiniRecipe, tokenizer: Tokenizer, seed: int) -> Class:
     """Writes a course's training prompts and groups them by length, but for those that are practised."""
     from ... import tasks
 

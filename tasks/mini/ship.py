@@ -23,7 +23,7 @@ from .train import CHECKPOINT
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-def ship(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
+def ship_mini(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
     """Copies the files that ``transformers`` opens and writes the model's entry of the manifest; returns the entry."""
     with safe_open(folder / CHECKPOINT, "pt") as file:
         about = file.metadata()
@@ -32,7 +32,7 @@ def ship(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
     for file in FILES:
         shutil.copyfile(folder / file, into / name / file)
     model = GPT2LMHeadModel.from_pretrained(into / name)
-    tokenizer = Tokenizer(vocabulary.build())
+    tokenizer = Tokenizer(vocabulary.build_tokenizer())
     courses = [course.task for course in recipe.courses]
     found = {split: accuracies(model, examination(tokenizer, courses, split)) for split in ("validation", "test")}
     entry = ShippedModel(
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `train` wrote")
     parser.add_argument("name", metavar="NAME", help="such as mini-seed1")
     options = parser.parse_args(arguments)
-    for task, value in ship(options.folder, options.name).accuracy["test"].items():
+    for task, value in ship_mini(options.folder, options.name).accuracy["test"].items():
         print(f"{task} {value:.4f}")
     return 0
 

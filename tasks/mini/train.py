@@ -25,7 +25,7 @@ from torch import Tensor
 from ...suite.errors import ModelError
 from ..tokenizer import Tokenizer
 from . import vocabulary
-from .lessons import Class, generator, prepare
+from .lessons import Class, generator, prepare_lessons
 from .recipe import RECIPES, MiniRecipe
 from .report import accuracies, examination
 
@@ -54,7 +54,7 @@ class Training:
             betas=(0.9, 0.98),
             fused=True,
         )
-        self.classes = [prepare(course, recipe, tokenizer, seed) for course in recipe.courses]
+        self.classes = [prepare_lessons(course, recipe, tokenizer, seed) for course in recipe.courses]
 
     def train_to(self, step: int) -> float:
         """Takes steps until there have been ``step``; returns the mean loss of those taken."""
@@ -72,7 +72,7 @@ class Training:
         lessons = chosen.lessons[int(torch.multinomial(chosen.shares, 1, generator=chance))]
         tokens, targets = lessons.batch(recipe.batch_size, self.step < recipe.beginner_steps, chance)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * rate(self.step, recipe)
+            group["lr"] = recipe.learning_rate * rate_of_mini(self.step, recipe)
         learnt = targets >= 0
         hidden = self.model.transformer(tokens).last_hidden_state[learnt]
         loss = F.cross_entropy(self.model.lm_head(hidden), targets[learnt], label_smoothing=recipe.smoothing)
@@ -124,7 +124,7 @@ def drilled(step: int, recipe: MiniRecipe) -> bool:
     return recipe.drill is not None and recipe.drill.start <= step < recipe.drill.end
 
 
-def rate(step: int, recipe: MiniRecipe) -> float:
+def rate_of_mini(step: int, recipe: MiniRecipe) -> float:
     """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``; more in a drill."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
@@ -153,14 +153,14 @@ def _initial(recipe: MiniRecipe, seed: int, n_tokens: int) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
-def train(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None) -> Training:
+def train_mini(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None) -> Training:
     """Trains until every task is learnt or the steps are used up; writes checkpoints, and the model at the end.
 
     Args:
         out: a folder; ``transformers`` opens it afterwards.
         tell: told, line by line, how far it is.
     """
-    tokenizer = Tokenizer(vocabulary.build())
+    tokenizer = Tokenizer(vocabulary.build_tokenizer())
     out.mkdir(parents=True, exist_ok=True)
     training = Training(recipe, seed, tokenizer)
     checkpoint = out / CHECKPOINT
@@ -179,7 +179,7 @@ def train(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None) -> T
             break
     training.model.eval().save_pretrained(out)
     (out / "generation_config.json").unlink(missing_ok=True)
-    vocabulary.save(tokenizer.source, out)
+    vocabulary.save_tokenizer(tokenizer.source, out)
     return training
 
 
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     recipe = RECIPES[options.recipe]
-    training = train(recipe, options.seed, options.out, lambda line: print(line, file=sys.stderr, flush=True))
+    training = train_mini(recipe, options.seed, options.out, lambda line: print(line, file=sys.stderr, flush=True))
     questions = examination(training.tokenizer, [course.task for course in recipe.courses], "test")
     for task, value in accuracies(training.model, questions).items():
         print(f"{task} {value:.4f}")

@@ -35,7 +35,7 @@ def tokens() -> list[str]:
     return list(found)
 
 
-def build() -> PreTrainedTokenizerFast:
+def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer, made in memory."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -53,7 +53,7 @@ def build() -> PreTrainedTokenizerFast:
     )
 
 
-def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes the tokenizer so that every supported version of ``transformers`` opens it.
 
     ``save_pretrained`` of version 5 names a class that version 4 does not have.

@@ -15,8 +15,8 @@ from circuitmeter.ground_truth.trained.loss import circuit_nodes, draw, loss
 from circuitmeter.ground_truth.trained.progress import worst
 from circuitmeter.ground_truth.trained.recipe import RECIPES
 from circuitmeter.ground_truth.trained.student import Students, initial
-from circuitmeter.ground_truth.trained.teacher import mistake, prepare
-from circuitmeter.ground_truth.trained.train import CHECKPOINT, EnsembleTraining, train
+from circuitmeter.ground_truth.trained.teacher import mistake, prepare_program
+from circuitmeter.ground_truth.trained.train import CHECKPOINT, EnsembleTraining, train_ensemble
 from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.model.transformer import Config, Transformer
 
@@ -78,7 +78,7 @@ def test_models_learn_by_themselves():
 
 def test_targets_are_the_compiled_model_s_under_the_same_cut():
     """With the teacher as its own student the loss is zero; with a true edge's cut forgotten it is not."""
-    lesson = prepare(TINY)
+    lesson = prepare_program(TINY)
     chance = torch.Generator().manual_seed(0)
     cuts = draw(TINY, lesson, lesson.teacher.graph, 64, chance)
     assert (
@@ -91,7 +91,7 @@ def test_targets_are_the_compiled_model_s_under_the_same_cut():
 
 def test_node_strict_cuts_are_of_whole_nodes():
     recipe = replace(RECIPES["detect_ab"], strict="node")
-    lesson = prepare(recipe)
+    lesson = prepare_program(recipe)
     graph = EnsembleTraining(replace(recipe, attempts=1), [0]).students.graph
     cuts = draw(recipe, lesson, graph, 40, torch.Generator().manual_seed(1))
     cut = (cuts.student == 0).all(2)
@@ -104,7 +104,7 @@ def test_node_strict_cuts_are_of_whole_nodes():
 
 @pytest.mark.parametrize("stop", [2, 4])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, stop):
-    whole = train(TINY, [0, 1], tmp_path / "whole")
+    whole = train_ensemble(TINY, [0, 1], tmp_path / "whole")
     interrupted = EnsembleTraining(TINY, [0, 1])
     while interrupted.step < stop:  # killed after a checkpoint: with one attempt a seed left, or before
         interrupted.train_to(interrupted.step + TINY.check_every)
@@ -112,13 +112,13 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, stop):
     (tmp_path / "again").mkdir()
     interrupted.save(tmp_path / "again" / CHECKPOINT)
     lines = []
-    again = train(TINY, [0, 1], tmp_path / "again", lines.append)
+    again = train_ensemble(TINY, [0, 1], tmp_path / "again", lines.append)
     assert lines[0] == f"goes on from step {stop}" and len(lines) == 1 + (TINY.steps - stop) // TINY.check_every
     assert again.step == whole.step == TINY.steps
     first, second = (load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "again"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(ModelError, match="another recipe"):
-        train(replace(TINY, steps=7), [0, 1], tmp_path / "again")
+        train_ensemble(replace(TINY, steps=7), [0, 1], tmp_path / "again")
 
 
 def test_seeds_differ_and_the_best_weights_are_kept():
@@ -135,9 +135,9 @@ def test_seeds_differ_and_the_best_weights_are_kept():
 
 
 def test_a_model_that_fails_is_refused_and_not_written(tmp_path):
-    train(TINY, [0], tmp_path / "trained")
+    train_ensemble(TINY, [0], tmp_path / "trained")
     told = []
-    assert ship.ship(tmp_path / "trained", tmp_path / "shipped", told.append) == {}
+    assert ship.ship_ensemble(tmp_path / "trained", tmp_path / "shipped", told.append) == {}
     assert len(told) == 1 and told[0].startswith("shift1 is refused: on ") and "is right" in told[0]
     assert not (tmp_path / "shipped").exists()
 
@@ -146,25 +146,25 @@ def test_the_rule_names_what_failed():
     truth = ground_truth.load("trained/trend")
     claim, training = truth.certificate.ablations["patch"], truth.certificate.training
     numbers, intended = training.gap, training.intended
-    gap.check(claim, numbers, intended, gap.TOLERANCE)
+    gap.check_gap(claim, numbers, intended, gap.TOLERANCE)
     assert gap.gap(truth.model().double(), truth.domain, claim).as_json().items() <= numbers.as_json().items()
     for changed, expected in (
         ({"ratio": 19.9}, "times the largest"),
         ({"joint_error": 0.11}, "cutting all inert edges at once changes an output by 0.11"),
     ):
         with pytest.raises(ModelError, match=expected):
-            gap.check(claim, numbers.model_copy(update=changed), intended, gap.TOLERANCE)
+            gap.check_gap(claim, numbers.model_copy(update=changed), intended, gap.TOLERANCE)
     with pytest.raises(ModelError, match="differ in m1->logits"):
-        gap.check(claim, numbers, [*intended, "m1->logits"], gap.TOLERANCE)
+        gap.check_gap(claim, numbers, [*intended, "m1->logits"], gap.TOLERANCE)
     with pytest.raises(ModelError, match="more than one minimal circuit"):
-        gap.check(claim.model_copy(update={"unique": False}), numbers, intended, gap.TOLERANCE)
+        gap.check_gap(claim.model_copy(update={"unique": False}), numbers, intended, gap.TOLERANCE)
 
 
 @pytest.mark.slow
 def test_a_damaged_model_fails_the_rule():
     """Weights that move an inert edge are seen by the certificate that ``ship`` makes."""
     truth, recipe = ground_truth.load("trained/shift1"), RECIPES["shift1"]
-    state, lesson = truth.model().state_dict(), prepare(RECIPES["shift1"])
+    state, lesson = truth.model().state_dict(), prepare_program(RECIPES["shift1"])
     order = heads.orders(truth.config, "shift1", 0)
     back = [sorted(range(len(layer)), key=layer.__getitem__) for layer in order]
     state = heads.stored(state, truth.config, back)
@@ -191,7 +191,7 @@ def test_heads_are_stored_in_another_order_and_compute_the_same():
 
 
 def test_the_teacher_is_checked_on_the_domain():
-    lesson = prepare(TINY)
+    lesson = prepare_program(TINY)
     assert mistake(lesson, lesson.outputs, 0.0) is None
     wrong = lesson.outputs.clone()
     wrong[5] = wrong[5].roll(1, -1)

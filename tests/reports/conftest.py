@@ -18,9 +18,9 @@ def usual_store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def usual_results(usual_store):
-    from circuitmeter.reports.read.results import read
+    from circuitmeter.reports.read.results import read_results
 
-    return read(usual_store.path)
+    return read_results(usual_store.path)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from circuitmeter import tasks
-from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.judge import judge
 from circuitmeter.reports.reproduction.manifest import Manifest
@@ -84,7 +84,7 @@ def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, mon
     for model in (str(saved), "mini-seed1"):  # another model's numbers in the same store are not mixed in
         grid = {**part["benchmark"]["grid"][0], "model": [model]}
         run.run(Spec.of({"name": "b", **part["benchmark"], "grid": [grid]}), tmp_path / "s", executor="serial")
-    tables = Tables(read(tmp_path / "s"))
+    tables = Tables(read_results(tmp_path / "s"))
     assert [item.verdict for item in judge(paper, tables, str(saved))] == ["other model"] * 3
     monkeypatch.setitem(hub.PINS, "gpt2", Pin("0" * 40, hub._sha256(saved / hub.WEIGHTS)))
     found = judge(paper, tables, str(saved))

@@ -9,7 +9,7 @@ from synthetic import certificate, evaluate_all, identity, make_store, write_don
 from test_browser import NAMES
 from test_write import Page
 
-from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, leading
+from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, first_of_each
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.cli import main
@@ -144,5 +144,5 @@ def test_a_table_is_shortened_alike_for_every_ablation(usual_results):
 
 
 def test_every_chapter_gives_its_first_before_any_gives_a_second():
-    assert leading(["abc", "", "d", "ef"], 4) == ["a", "b", "d", "e"]
-    assert leading(["ab", "c"], 9) == ["a", "b", "c"]
+    assert first_of_each(["abc", "", "d", "ef"], 4) == ["a", "b", "d", "e"]
+    assert first_of_each(["ab", "c"], 9) == ["a", "b", "c"]

@@ -13,7 +13,7 @@ from circuitmeter.ground_truth.gates.catalogue import GATES
 from circuitmeter.reports.chapters.structures import missed_by, structure_misses
 from circuitmeter.reports.draw.structures import structures as draw
 from circuitmeter.reports.read.stores import Stores
-from circuitmeter.reports.read.structures import finds, structure_table, structures
+from circuitmeter.reports.read.structures import finds, structure_table, structures_found
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
@@ -137,7 +137,7 @@ def few(tmp_path_factory):
 
 
 def test_the_table_is_made_from_a_store_alone(few):
-    table = structures(structure_table(few, list(few.records())))
+    table = structures_found(structure_table(few, list(few.records())))
     assert set(table["structure"]) == {"adder", "saturation", "trained", "trained, norms"}
     assert set(table.loc[table["structure"].str.startswith("trained"), "ablation"]) == {
         "patch"
@@ -147,11 +147,11 @@ def test_the_table_is_made_from_a_store_alone(few):
     assert shares["eap", "patch", "adder"] == 1 and shares["eap", "patch", "saturation"] == 0
     assert table.loc[table["label"] == "random", "n_cells"].tolist() == [2] * 6
     assert list(dict.fromkeys(table["label"])) == ["exact", "eap", "random"]  # the best first, baselines last
-    assert structures(structure_table(few, [])).empty
+    assert structures_found(structure_table(few, [])).empty
 
 
 def test_words_and_table_say_who_misses_what(few):
-    table = structures(structure_table(few, list(few.records())))
+    table = structures_found(structure_table(few, list(few.records())))
     said = dict(text.split(": ", 1) for text in missed_by(table))
     assert "Found under every ablation by exact; under none by eap." in said["saturation"]
     assert "random" not in " ".join(said.values())
@@ -161,7 +161,7 @@ def test_words_and_table_say_who_misses_what(few):
 
 
 def test_the_figure_has_a_mark_for_every_method_and_structure(few):
-    table = structures(structure_table(few, list(few.records())))
+    table = structures_found(structure_table(few, list(few.records())))
     figure = draw(table)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["patch ablation", "zero ablation"]
     for ax in figure.axes:
@@ -171,11 +171,11 @@ def test_the_figure_has_a_mark_for_every_method_and_structure(few):
     full, missed = figure.axes[0].lines
     assert (1, 1) in set(map(tuple, missed.get_xydata())) and (0, 1) in set(map(tuple, full.get_xydata()))
     assert len({line.get_marker() for line in (full, missed)}) == 2  # told apart in grey
-    assert draw(structures(structure_table(few, []))).texts
+    assert draw(structures_found(structure_table(few, []))).texts
 
 
 def test_long_names_leave_room_for_marks(few):
-    table = structures(structure_table(few, list(few.records())))
+    table = structures_found(structure_table(few, list(few.records())))
     figure = draw(table.replace({"label": {"eap": f"eap ({'steps=1, ' * 20})"}}))
     width = figure.get_figwidth()
     assert all(ax.get_position().width * width > 1 for ax in figure.axes)

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
 from circuitmeter.reports.chapters.faithfulness import areas, dependence, evaluations
-from circuitmeter.reports.draw.evaluation import compared, evaluation
+from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
 from circuitmeter.reports.draw.faithfulness import faithfulness, spaced
 from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
@@ -130,7 +130,7 @@ def test_methods_with_one_ablation_have_no_map_and_titles_have_one_size():
     shortened = titles[1].get_text()
     assert titles[0].get_fontsize() >= 6 and shortened.startswith("exact (") and "…" in shortened
     assert shortened.endswith("2)") and len(shortened) < len(long)
-    assert compared(grid(alone), "true").empty and len(evaluation(grid(alone)).axes) == 0
+    assert rows_of_map(grid(alone), "true").empty and len(evaluation(grid(alone)).axes) == 0
 
 
 def test_numbers_in_squares_are_short():

@@ -7,7 +7,7 @@ import pytest
 from synthetic import identity, make_store, record_of, write_evaluation
 
 from circuitmeter.ground_truth import manual
-from circuitmeter.reports.read.results import read, within
+from circuitmeter.reports.read.results import read_results, within
 from circuitmeter.reports.reproduction.entries import FromTable, TableName
 from circuitmeter.reports.reproduction.measured import MANUAL, OVERLAP_SHARES, Tables
 from circuitmeter.suite.store.record import Benchmark
@@ -35,7 +35,7 @@ def scores_of(values, shape=(4, 5)):
 def test_every_table_can_be_made_of_a_store_with_and_without_cells(store, tmp_path):
     full = make_store(tmp_path / "full", programs=1, failures=False)  # one: made-up graphs share a hash
     for path in (store.path, full.path):
-        tables = Tables(read(path))
+        tables = Tables(read_results(path))
         for name in get_args(TableName):
             assert len(tables.table(name).columns), name
 
@@ -46,12 +46,12 @@ def test_agreement_is_with_exact_patching_of_the_same_task(store):
     done(store, effect, method="exact")
     done(store, 0.5 * effect + 1, method="eap")
     done(store, effect, method="exact", task="sva")
-    table = Tables(read(store.path)).agreement
+    table = Tables(read_results(store.path)).agreement
     (row,) = table.to_dict("records")
     sizes = np.corrcoef(np.abs(effect).ravel(), np.abs(0.5 * effect + 1).ravel())[0, 1]
     assert row["pearson_absolute"] == pytest.approx(sizes) and sizes < 0.9  # EAP-IG's paper compares sizes
     assert row["pearson"] == pytest.approx(1) and row["slope"] == pytest.approx(0.5) and row["r2"] == pytest.approx(1)
-    edges = Tables(read(store.path)).against_exact
+    edges = Tables(read_results(store.path)).against_exact
     assert len(edges) == 20 and np.allclose(edges["score"], 0.5 * edges["effect"] + 1)
 
 
@@ -60,7 +60,7 @@ def test_overlap_counts_edges_and_the_nodes_that_write_them(store):
     first[0, :4], second[0, :2], second[1, :2] = 1, 1, 1
     done(store, first, method="edge-pruning", seed=0)
     done(store, second, method="edge-pruning", seed=1)
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
     found = tables.rows("overlap", {"differ": "seed", "share": 0.2, "method": "edge-pruning"})
     assert 0.2 in OVERLAP_SHARES and len(found) == 4  # both orders
     assert set(found.loc[found["level"] == "edges", "iou"]) == {2 / 6}
@@ -75,7 +75,7 @@ def test_a_published_circuit_is_found_by_scores_that_are_it_and_only_on_its_grap
     record = record_of(cell, status="done", reason=None, kind=None, n_edges=truth.graph.n_edges)
     store.write(record, {"scores": scores.numpy()})
     done(store, scores_of(range(20)), task="ioi")
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
     assert set(tables.manual["key"]) == {record.key} and set(tables.manual_roc["auroc"]) == {1.0}
     first = tables.rows("manual", {"panel": "ioi, edge", "n": 1})
     assert first["precision"].tolist() == [1.0]
@@ -98,7 +98,7 @@ def test_manual_circuits_are_compared_as_eap_igs_paper_does(store, task, known):
     cell = identity(task, "eap", "patch").model_copy(update={"graph": graph.hash})
     record = record_of(cell, status="done", reason=None, kind=None, n_edges=graph.n_edges)
     store.write(record, {"scores": scores.numpy()})
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
 
     def rates(level, n=4):
         (row,) = tables.rows("manual", {"panel": f"{task}, {level}", "n": n}).to_dict("records")
@@ -117,12 +117,12 @@ def test_costs_are_multiples_of_eaps(store):
     graph = scores_of(range(20))
     done(store, graph, method="eap", cost={"seconds": 2.0, "forward": 20, "backward": 10})
     done(store, graph, method="eap-gp", cost={"seconds": 7.0, "forward": 60, "backward": 30}, parameters={"steps": 5})
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
     (row,) = tables.rows("costs", {"steps": 5}).to_dict("records")
     assert (row["seconds_of_eap"], row["passes_of_eap"]) == (3.5, 3.0)
     assert len(tables.rows("costs", {"steps": [5, ""]})) == 2  # those without steps as well
     store.write_benchmark("b", Benchmark(cells=[row["key"]], spec={"grid": [{"prompts": 20}]}))
-    assert Tables(read(store.path)).rows("costs", {"prompts": 20})["key"].tolist() == [row["key"]]
+    assert Tables(read_results(store.path)).rows("costs", {"prompts": 20})["key"].tolist() == [row["key"]]
 
 
 def test_a_method_that_went_by_the_divergence_is_told_apart(store):
@@ -130,14 +130,14 @@ def test_a_method_that_went_by_the_divergence_is_told_apart(store):
     done(store, graph, method="eap-ig")
     done(store, graph, method="eap-ig", objective="kl")
     done(store, graph, method="acdc", objective="kl")
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
     assert sorted(tables.column(tables.costs, "variant")) == ["acdc", "eap-ig", "eap-ig, KL"]
 
 
 def test_what_a_method_reports_of_itself_is_a_row_a_part(store):
     report = {"weights": {"accuracy": 0.9, "kl": 0.1}, "edges": {"accuracy": 0.8, "kl": 0.2}}
     done(store, scores_of(range(20)), method="discogp", diagnostics={"report": report})
-    tables = Tables(read(store.path))
+    tables = Tables(read_results(store.path))
     asked = FromTable(table="reports", where={"of": "edges"}, column="accuracy")
     assert tables.number(asked) == 0.8 and tables.number(asked.model_copy(update={"where": {"of": "both"}})) is None
 
@@ -147,7 +147,7 @@ def test_templates_are_rows(store):
     rows = {"by_template": {"0": [0.5], "3": [0.75]}, "undefined": None, "faithfulness": [0.6], "values": [1.0]}
     rows |= {"setting": "patch | logit-difference | ratio-of-means | cut-graph"}
     write_evaluation(store, key, {}, sizes=(0.2,), rows=[rows])
-    table = Tables(read(store.path)).templates
+    table = Tables(read_results(store.path)).templates
     assert table[["template", "order", "faithfulness"]].values.tolist() == [[0, "ABBA", 0.5], [3, "BABA", 0.75]]
 
 
@@ -155,6 +155,6 @@ def test_results_of_one_benchmark_are_of_its_cells(tmp_path):
     made = make_store(tmp_path / "s", programs=2, methods=("eap", "exact"), failures=False)
     keys = [record.key for record in made.records() if record.identity.method == "eap"]
     made.write_benchmark("part", Benchmark(cells=keys))
-    results = read(made.path)
+    results = read_results(made.path)
     part = within(results, "part")
     assert set(part.recovery["method"]) == {"eap"} and set(results.recovery["method"]) == {"eap", "exact"}

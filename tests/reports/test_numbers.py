@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitmeter.reports.card.words import share, with_interval
+from circuitmeter.reports.card.words import faithfulness_text, variance_share
 from circuitmeter.reports.page import markup, table
 from circuitmeter.reports.page.table import MINUS, MISSING, Table, TableCell, number_cell
 from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
@@ -16,12 +16,12 @@ HALF = f"{MINUS}0.50"
 
 
 def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere(capsys):
-    assert table.number(-0.5) == table.measure(-0.5) == HALF
+    assert table.number(-0.5) == table.number_of_any_size(-0.5) == HALF
     assert (
-        with_interval(SettingValue(setting="s", levels={}, value=-0.5, low=-0.5, high=None))
+        faithfulness_text(SettingValue(setting="s", levels={}, value=-0.5, low=-0.5, high=None))
         == f"{HALF} [{HALF}, {MISSING}]"
     )
-    assert share(FactorShare(factor="f", levels=2, first=0.9999), "first") == table.percent(0.9999) == ">99 %"
+    assert variance_share(FactorShare(factor="f", levels=2, first=0.9999), "first") == table.percent(0.9999) == ">99 %"
     print_table(["a", "b"], [[-0.5, None], [-0.5, float("nan")]])
     assert capsys.readouterr().out.splitlines()[1:] == [f"{HALF}  {MISSING}"] * 2
     cells = (number_cell(table.number(-0.5), -0.5), TableCell(MISSING))

@@ -5,7 +5,7 @@ from made_up import ENVIRONMENT
 from synthetic import identity, record_of
 
 from circuitmeter.reports.chapters.failures import failures
-from circuitmeter.reports.chapters.provenance import benchmarks, environments
+from circuitmeter.reports.chapters.provenance import benchmark_progress, environments
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.chapters.tests import comparisons
 from circuitmeter.reports.page import markup
@@ -118,7 +118,7 @@ def test_of_many_pairs_that_differ_the_surest_are_shown():
 def test_benchmarks_say_how_far_they_are():
     first, second, third = (digit * 16 for digit in "abc")
     asked = {"one": Benchmark(cells=(first, second, third), spec={"description": "what"})}
-    (row,) = benchmarks(asked, {first: "done", second: "failed"}).rows
+    (row,) = benchmark_progress(asked, {first: "done", second: "failed"}).rows
     assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]
 
 

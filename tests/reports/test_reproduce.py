@@ -11,11 +11,11 @@ from synthetic import evaluate_all, make_store
 from circuitmeter import tasks
 from circuitmeter.reports.draw.panels import has_bands
 from circuitmeter.reports.read.curves import curve_tables
-from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.reproduction import audit
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
-from circuitmeter.reports.reproduction.judge import counted, judge, verdict_frame
+from circuitmeter.reports.reproduction.judge import judge, verdict_counts, verdict_frame
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.reports.reproduction.measured import Tables
 from circuitmeter.reports.reproduction.write import _of_the_report, write_reproduction
@@ -80,7 +80,7 @@ def test_the_acdc_papers_tables_come_out_of_its_points_alone():
     assert verdicts["corrupted, edges: Tracr-Proportion, acdc"].verdict == "differs"
     # Nothing was run: areas of the paper's own points are no reproduction.
     assert sum(item.verdict == "recomputed" for item in found) == 24
-    assert "reproduced" not in counted(found) and "24 recomputed from published points" in counted(found)
+    assert "reproduced" not in verdict_counts(found) and "24 recomputed from published points" in verdict_counts(found)
     # Every value has a verdict, and every one that is not as reported says why.
     assert all(item.because for item in found if item.verdict != "recomputed") and all(item.explained for item in found)
 
@@ -100,7 +100,7 @@ def test_what_differs_from_the_acdc_papers_tables_differs_in_its_released_points
 
 def test_the_page_of_what_is_compared_is_that_of_the_manifests():
     text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
-    assert text == audit.page(), f"{audit.COMMAND} writes it again"
+    assert text == audit.audit_page(), f"{audit.COMMAND} writes it again"
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line[:3] in ("| `", "| a")]
     assert sum(int(row[1]) for row in rows) == sum(len(manifests.load(name).values) for name in manifests.papers())
 
@@ -108,7 +108,7 @@ def test_the_page_of_what_is_compared_is_that_of_the_manifests():
 def test_every_test_that_a_manifest_names_is_there():
     named = 0
     for name in manifests.papers():
-        text = manifests.folder().joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        text = manifests.papers_folder().joinpath(f"{name}.toml").read_text(encoding="utf-8")
         for path, test in re.findall(r"\b(tests/[\w/.]*\w)(?:::(\w+))?", text):
             assert test and f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), (name, path, test)
             named += 1
@@ -131,7 +131,7 @@ def test_every_value_has_a_verdict_and_a_reason_without_any_run(name):
 
 
 def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path):
-    tables = Tables(read(Store(tmp_path / "empty", create=True).path))
+    tables = Tables(read_results(Store(tmp_path / "empty", create=True).path))
     for paper_name in ("conmy2023", "miller2024", "bhaskar2024"):
         found = manifests.load(paper_name)
         here = {part.name for part in found.part if part.model is None}
@@ -145,11 +145,11 @@ def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path)
 
 
 def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(small_store):
-    results = read(small_store.path)
+    results = read_results(small_store.path)
     small_store.write_benchmark("some2024-tracr", Benchmark(cells=[record.key for record in results.records]))
     part = PaperPart(name="tracr", benchmark={})
     shown = [{"part": "tracr", "figures": ["roc"], "caption": "The paper's truth is another."}]
-    caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read(small_store.path)))[0].caption
+    caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read_results(small_store.path)))[0].caption
     assert "judged by the truth of the ablation it was run with" in caption
     assert caption.endswith("The paper's truth is another.")
     means, _ = curve_tables(results.store, results.recovery)
@@ -262,7 +262,7 @@ def test_a_manifest_says_of_every_value_what_makes_it_comparable(monkeypatch):
 
 
 def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path, page_only):
-    results = read(small_store.path)
+    results = read_results(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
     where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
     value = ReportedValue(
@@ -271,7 +271,7 @@ def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path
     made = paper(value, comparison=[compared(value, unlike="it is another area")])
     (found,) = judge(made, Tables(results))
     assert (found.verdict, found.because, found.ours) == ("not comparable", "it is another area", row["auroc"])
-    assert found.explained and counted([found]) == "1 not comparable"
+    assert found.explained and verdict_counts([found]) == "1 not comparable"
     assert judge(made, None)[0].verdict == "not comparable"  # nothing that is run would make it comparable
     write_reproduction(made, small_store.path, tmp_path / "out")
     (written,) = json.loads((tmp_path / "out" / "verdicts.json").read_text())["values"]
@@ -282,7 +282,7 @@ def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path
 
 
 def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
-    results = read(small_store.path)
+    results = read_results(small_store.path)
     row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
     where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
     cells = FromTable(table="recovery", where=where, column="auroc")
@@ -299,7 +299,7 @@ def test_a_value_within_its_tolerance_is_reproduced_and_no_further(small_store):
 
 
 def test_a_number_of_another_model_is_no_verdict(small_store):
-    results = read(small_store.path)
+    results = read_results(small_store.path)
     task, model = (getattr(results.records[0].identity, name) for name in ("task", "model"))
     value = {"name": "v", "reported": 0.5, "part": "language"}
     where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
@@ -315,7 +315,7 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
 
 
 def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
-    results = read(small_store.path)
+    results = read_results(small_store.path)
     task = results.records[0].identity.task
     where = {"task": task, "method": "eap", "ablation": "patch", "truth_ablation": "zero"}
     asked = FromTable(table="recovery", where=where, column="true_size")
@@ -327,7 +327,7 @@ def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
 
 def test_a_methods_own_circuit_is_not_its_ranking(tmp_path):
     store = make_store(tmp_path / "s", programs=1, methods=("acdc",), ablations=("patch",), failures=False)
-    results = read(store.path)
+    results = read_results(store.path)
     where = {"task": "tracr/program0", "method": "acdc", "ablation": "patch"}
     cells = FromTable(table="circuits", where=where, column="precision", statistic="max")
     (found,) = judge(paper(ReportedValue(name="v", reported=1.0, measured=cells)), Tables(results))
@@ -347,7 +347,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     small_store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in small_store.records()]))
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
-    assert counted(judged) == "1 reproduced, 1 not run"
+    assert verdict_counts(judged) == "1 reproduced, 1 not run"
     for path in (tmp_path / "first").rglob("*.*"):
         assert (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes() == path.read_bytes()
     written = json.loads((tmp_path / "first" / "verdicts.json").read_text())
@@ -361,4 +361,4 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
 
 
 def test_a_frame_of_nothing_is_empty():
-    assert verdict_frame([]).empty and counted([]) == "no values"
+    assert verdict_frame([]).empty and verdict_counts([]) == "no values"

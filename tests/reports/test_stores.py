@@ -6,7 +6,7 @@ import pytest
 from synthetic import make_store, record_of
 
 from circuitmeter.reports.leaderboard import leaderboard_json
-from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.read.stores import Stores
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
@@ -28,14 +28,14 @@ def halves(tmp_path_factory):
 
 
 def test_every_cell_counts_once(halves):
-    results = read(*halves)
+    results = read_results(*halves)
     assert set(results.recovery["label"]) == {"eap", "exact", "acdc"}
     assert len(results.records) == 3 * 3 and results.aggregate["n_cells"].tolist() == [3, 3, 3]
     assert list(results.store.benchmarks()) == ["first", "second"]
 
 
 def test_the_order_of_the_stores_changes_nothing(halves):
-    texts = [leaderboard_json(read(*paths)) for paths in (halves, halves[::-1], halves)]
+    texts = [leaderboard_json(read_results(*paths)) for paths in (halves, halves[::-1], halves)]
     assert texts[0] == texts[1] == texts[2]
     contents = json.loads(texts[0])
     assert [row["method"] for row in contents["ablations"]["patch"]][0] in ("exact", "acdc")

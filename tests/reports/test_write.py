@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from synthetic import certificate, identity, make_store, record_of, write_done
 
-from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.summary import summary_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import StoreError
@@ -89,7 +89,7 @@ def test_cells_that_a_benchmark_replaced_are_left_out(tmp_path):
     store.write_benchmark("b", Benchmark(cells=newer))
     text = summary_table(store.path)
     assert "mine" in text and "version" not in text
-    results = read(store.path)
+    results = read_results(store.path)
     assert results.superseded == 1 and [record.key for record in results.records] == newer
 
 

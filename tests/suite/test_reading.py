@@ -12,13 +12,13 @@ from circuitmeter.suite.reading import (
     Unreadable,
     checked,
     decoded,
-    lines,
     parse_json,
     read_bytes,
     read_json,
     read_toml,
     reading,
     shown,
+    text_lines,
 )
 
 REFUSED = {
@@ -67,7 +67,7 @@ def test_other_encodings_are_named(encoding):
 
 
 def test_lines_end_where_files_end_them():
-    assert lines("a\nb\r\nc\rd\u2028e\x0bf\x85g") == ["a", "b", "c", "d\u2028e\x0bf\x85g"]
+    assert text_lines("a\nb\r\nc\rd\u2028e\x0bf\x85g") == ["a", "b", "c", "d\u2028e\x0bf\x85g"]
 
 
 def test_pipes_devices_folders_and_large_files_are_not_opened(tmp_path):

@@ -16,7 +16,7 @@ GPT2 = "CIRCUITMETER_GPT2_TOKENIZER"  # a folder with GPT-2's vocab.json and mer
 @pytest.fixture(scope="session")
 def words() -> Tokenizer:
     """The mini models' tokenizer."""
-    return Tokenizer(vocabulary.build())
+    return Tokenizer(vocabulary.build_tokenizer())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from circuitmeter.reports.read.results import read
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.plan.spec import MethodChoice, Spec
@@ -28,7 +28,7 @@ def results(whole, tmp_path_factory):
     store = tmp_path_factory.mktemp("reduced") / "store"
     summary = run.run(whole.model_copy(update={"grid": (grid,), "evaluation": judged}), store, executor="serial")
     assert summary.done == 6 and not summary.failed
-    return read(store), write_report(store, store).read_text(encoding="utf-8")
+    return read_results(store), write_report(store, store).read_text(encoding="utf-8")
 
 
 def test_it_has_all_methods_six_tasks_and_every_kind_of_model(whole):

@@ -203,12 +203,12 @@ def test_a_benchmark_runs_tasks_as_text_on_models():
 
 def test_circuits_are_scored_against_published_ones_on_their_own_graph():
     from circuitmeter.ground_truth import manual
-    from circuitmeter.suite.verbs.evaluate import certified, recovery
+    from circuitmeter.suite.verbs.evaluate import certified, recovery_by_truth
     from circuitmeter.suite.verbs.subjects import reference
 
     published = manual.load("ioi/eap-ig")
     same = SimpleNamespace(circuit=Circuit(published.graph, published.core), scores=None)
-    assert recovery(same, published)["f1"] == 1.0
+    assert recovery_by_truth(same, published)["f1"] == 1.0
     gpt2 = SimpleNamespace(model=SimpleNamespace(graph=published.graph))
     setting = SimpleNamespace(cut=SimpleNamespace(ablation=PATCH))
     assert certified("ioi/acdc", gpt2, [setting])["ioi/acdc"].certified is False

@@ -10,13 +10,13 @@ import torch
 
 from circuitmeter import tasks
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer, names
+from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer, model_names
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.tasks import mini
 from circuitmeter.tasks.mini import vocabulary
 from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, MiniRecipe
-from circuitmeter.tasks.mini.ship import ship
-from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate, train
+from circuitmeter.tasks.mini.ship import ship_mini
+from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate_of_mini, train_mini
 
 SIX, EIGHT = ([course.task for course in RECIPES[name].courses] for name in ("six", "eight"))
 TINY = MiniRecipe(
@@ -25,7 +25,7 @@ TINY = MiniRecipe(
 
 
 def test_the_shipped_models_are_listed_and_small():
-    assert set(mini.names()) == {"mini", "mini-seed1", "mini-seed2", "mini-8"} <= set(names())
+    assert set(mini.names()) == {"mini", "mini-seed1", "mini-seed2", "mini-8"} <= set(model_names())
     sizes = [path.stat().st_size for path in mini.WEIGHTS.rglob("*") if path.is_file()]
     assert sum(sizes) < 5e6
 
@@ -137,29 +137,29 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path, w
 
 def test_train_writes_a_folder_that_can_be_shipped(tmp_path):
     lines = []
-    training = train(TINY, 0, tmp_path / "made", lines.append)
+    training = train_mini(TINY, 0, tmp_path / "made", lines.append)
     assert training.step == 12 and len(lines) == 3 and "validation successor" in lines[0]
-    entry = ship(tmp_path / "made", "small", tmp_path / "weights")
+    entry = ship_mini(tmp_path / "made", "small", tmp_path / "weights")
     assert mini.manifest(tmp_path / "weights") == {"small": entry}
     assert set(entry.accuracy["test"]) == {"successor", "country-capital"} and entry.steps == 12
     assert load_model(tmp_path / "weights" / "small", device="cpu").config.d_model == 8
-    again = train(TINY, 0, tmp_path / "made", lines.append)
+    again = train_mini(TINY, 0, tmp_path / "made", lines.append)
     assert again.step == 12 and lines[-1] == "goes on from step 12"
 
 
 def test_the_learning_rate_rises_and_falls():
     recipe = RECIPES["six"]
-    rates = [rate(step, recipe) for step in (0, 49, 99, 100, recipe.steps)]
+    rates = [rate_of_mini(step, recipe) for step in (0, 49, 99, 100, recipe.steps)]
     assert rates == pytest.approx([0.01, 0.5, 1.0, 1.0, recipe.last_rate])
 
 
 @pytest.mark.parametrize("course", RECIPES["eight"].courses, ids=lambda c: c.task)
 def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
     """Nor as another prompt's counterfactual, nor within the text of another."""
-    from circuitmeter.tasks.mini.lessons import prepare
+    from circuitmeter.tasks.mini.lessons import prepare_lessons
 
     taught = set()
-    for part in prepare(course, replace(RECIPES["eight"], pool=1500), words, 0).lessons:
+    for part in prepare_lessons(course, replace(RECIPES["eight"], pool=1500), words, 0).lessons:
         for row, ids in enumerate(part.tokens.tolist()):
             last = [len(ids) - 1]
             asked = (part.targets[row] >= 0).nonzero().flatten().tolist() if course.practice else last
@@ -170,11 +170,11 @@ def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
 
 
 def test_prompts_of_a_batch_come_with_their_twins(words):
-    from circuitmeter.tasks.mini.lessons import generator, prepare
+    from circuitmeter.tasks.mini.lessons import generator, prepare_lessons
 
     recipe = replace(RECIPES["six"], pool=400)
     (course,) = [course for course in recipe.courses if course.task == "ioi@flip"]
-    made = prepare(course, recipe, words, 0)
+    made = prepare_lessons(course, recipe, words, 0)
     lessons = max(made.lessons, key=lambda part: len(part.tokens))
     tokens, targets = lessons.batch(8, False, generator(0, 0))
     assert ((tokens[:4] != tokens[4:]).sum(1) == 1).all() and (targets[:, :-1] == -1).all()
@@ -190,7 +190,7 @@ def test_the_mini_models_can_be_trained_again(recipe, name, tmp_path):
     """Minutes (the six tasks) or a quarter of an hour (eight): the recipe, from scratch, gets there."""
     from circuitmeter.tasks.mini.report import accuracies, examination
 
-    training = train(RECIPES[recipe], 0, tmp_path)
+    training = train_mini(RECIPES[recipe], 0, tmp_path)
     claimed = mini.manifest()[name].accuracy["test"]
     found = accuracies(training.model, examination(training.tokenizer, list(claimed), "test"))
     assert all(found[task] >= value - 0.01 for task, value in claimed.items()), found
@@ -233,5 +233,5 @@ def test_a_drill_is_one_task_for_a_time_and_learnt_faster(words, monkeypatch):
     drilled = replace(TINY, courses=courses, warmup_steps=0, drill=Drill("induction", 2, 5, weight=1e9, rate=2.0))
     Training(drilled, 0, words).train_to(7)
     assert taught == [Lessons] * 2 + [Practice] * 3 + [Lessons] * 2
-    faster = [rate(step, drilled) / rate(step, replace(drilled, drill=None)) for step in range(7)]
+    faster = [rate_of_mini(step, drilled) / rate_of_mini(step, replace(drilled, drill=None)) for step in range(7)]
     assert faster == pytest.approx([1, 1, 2, 2, 2, 1, 1])

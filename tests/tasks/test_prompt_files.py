@@ -8,7 +8,7 @@ import pytest
 
 from circuitmeter.suite.errors import DataError
 from circuitmeter.tasks.own_prompts import load, load_task
-from circuitmeter.tasks.prompt_files import read
+from circuitmeter.tasks.prompt_files import read_rows
 
 SIZES = {"d_vocab": 300, "n_positions": 6}
 
@@ -64,7 +64,7 @@ def test_lists_single_rows_marks_and_line_ends(file):
         assert load(file(content, "p.jsonl"), **SIZES).clean.tolist() == [[1, 2], [1, 2]]
     assert load(file(text, "p.json"), **SIZES).n == 1
     odd = json.dumps({"clean": "a\u2028b\x85c d"}, ensure_ascii=False)
-    assert len(read(file(f"{odd}\n{odd}", "p.jsonl"))) == 2
+    assert len(read_rows(file(f"{odd}\n{odd}", "p.jsonl"))) == 2
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -72,9 +72,9 @@ def test_lists_single_rows_marks_and_line_ends(file):
 def test_tables_of_any_spreadsheet(file, separator, end):
     rows = [["clean", "corrupted", "correct_idx", "incorrect_idx"], ["a; bb", "c; bb", "5", "6"]]
     text = end.join(separator.join(f'"{field}"' for field in row) for row in rows)
-    ((place, row),) = read(file(text, "p.csv"))
+    ((place, row),) = read_rows(file(text, "p.csv"))
     assert row == {"clean": "a; bb", "counterfactual": "c; bb", "answer": 5, "wrong": 6}
-    ((_, row),) = read(file("\ufeff" + text, "p.csv"))
+    ((_, row),) = read_rows(file("\ufeff" + text, "p.csv"))
     assert row["clean"] == "a; bb"
 
 

@@ -59,10 +59,10 @@ def from_huggingface(
     if source.get_output_embeddings() is None:
         raise ModelError(f"{type(source).__name__} has no language-model head; load it as a causal language model.")
     config, weights = CONVERTERS[kind](source)
-    return build(config, weights, inputs, copy).to(dtype=dtype or source.dtype, device=source.device).eval()
+    return build_model(config, weights, inputs, copy).to(dtype=dtype or source.dtype, device=source.device).eval()
 
 
-def build(config: Config, weights: dict[str, Tensor], inputs: InputNodes, copy: bool) -> Transformer:
+def build_model(config: Config, weights: dict[str, Tensor], inputs: InputNodes, copy: bool) -> Transformer:
     """The model of a configuration with these weights: copies of them, or themselves."""
     with torch.device("meta"):
         model = Transformer(config, inputs)

@@ -12,7 +12,7 @@ from ...errors import ModelError
 from ..block import NormKind
 from ..graph import InputNodes
 from ..transformer import Config, Transformer
-from .huggingface import build
+from .huggingface import build_model
 from .parts import activation, refuse
 
 _SHAPE = ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")
@@ -92,7 +92,7 @@ def from_transformer_lens(
             weights |= {f"{at}.{name}": take(f"{at}.mlp.{name}") for name in ("W_in", "b_in", "W_out", "b_out")}
     if left:
         raise ModelError(f"a TransformerLens checkpoint with a weight {min(left)!r} cannot be converted.")
-    return build(ours, weights, inputs, copy=True).to(dtype=dtype or state["embed.W_E"].dtype).eval()
+    return build_model(ours, weights, inputs, copy=True).to(dtype=dtype or state["embed.W_E"].dtype).eval()
 
 
 def outline_of_transformer_lens(config: Mapping[str, Any], *, inputs: InputNodes = "token") -> Transformer:

@@ -55,7 +55,7 @@ class FeatureTransformer(Transformer):
             raise ModelError("no dictionary was given; name one, and the site at which it stands.")
         sites = []
         for site, (dictionary, features) in sorted(nodes.items()):
-            check_fits(model, site, dictionary)
+            check_dictionary_fits(model, site, dictionary)
             chosen = tuple(sorted(set(features)))
             if not chosen or chosen[0] < 0 or chosen[-1] >= dictionary.n_features:
                 raise ModelError(
@@ -275,7 +275,7 @@ class FeatureTransformer(Transformer):
         return self.to_logits(x[0], given.read)
 
 
-def check_fits(model: Transformer, site: Site, dictionary: FeatureDictionary) -> None:
+def check_dictionary_fits(model: Transformer, site: Site, dictionary: FeatureDictionary) -> None:
     """Raises ModelError for a site that the model has not, and for a dictionary of another width."""
     site.check_layers(model.config.n_layers)
     config = model.config

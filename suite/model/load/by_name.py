@@ -123,7 +123,7 @@ def _config(folder: Path, lora: LoraAdapter | None) -> dict[str, Any]:
     from ..convert import CONVERTERS
     from ..convert.transformer_lens import is_transformer_lens
 
-    config = folders.check(folder)
+    config = folders.check_folder(folder)
     if is_transformer_lens(config):
         if lora is not None:
             raise ModelError(
@@ -145,7 +145,7 @@ def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
         )
 
 
-def names() -> list[str]:
+def model_names() -> list[str]:
     """The models that ship: ground truths and mini models."""
     return sorted({name.partition("@")[0] for name in ground_truth.names()} | set(mini.names()))
 
@@ -204,7 +204,7 @@ def _folder(name: str | Path) -> Path:
     if path.is_dir():
         return path
     if text in gguf_file.PACKAGED or path.suffix == gguf_file.SUFFIX:
-        return gguf_file.folder(text)
+        return gguf_file.converted_folder(text)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a GGUF file, "
@@ -219,16 +219,16 @@ def _folder(name: str | Path) -> Path:
         return hub.fetch(text)
     except ModelError as error:
         plain = text.partition("@")[0]
-        if "/" in plain or plain in hub.known():
+        if "/" in plain or plain in hub.pinned():
             raise
         # Perhaps a name of the hub's, which has a few without an owner, and more likely a slip.
         shown = [
             *mini.names(),
             *gguf_file.PACKAGED,
-            *(name for name in hub.known() if "/" not in name),
+            *(name for name in hub.pinned() if "/" not in name),
             *sorted(f"{f}/*" for f in families),
         ]
-        meant = unknown("model", text, [*names(), *gguf_file.PACKAGED, *hub.known()], shown=shown)
+        meant = unknown("model", text, [*model_names(), *gguf_file.PACKAGED, *hub.pinned()], shown=shown)
         raise type(error)(f"{meant} As a name of the hub's: {error}") from error
 
 

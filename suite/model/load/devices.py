@@ -26,7 +26,7 @@ _SIZE = re.compile(r"(cpu|\d+)=(\d+(?:\.\d+)?(?:[KMGT]i?B))")
 
 
 def memory_of(written: Iterable[str]) -> dict[int | str, str]:
-    """What each place may hold, from ``0=70GB``, ``1=70GB``, ``cpu=200GB``: as ``plan`` takes it.
+    """What each place may hold, from ``0=70GB``, ``1=70GB``, ``cpu=200GB``: as ``placement`` takes it.
 
     Raises:
         SpecError: one that is not written so.
@@ -51,24 +51,24 @@ def refuse_absent(memory: Mapping[int | str, str]) -> None:
 
 
 def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch.device) -> Transformer:
-    """Puts the layers of a model in main memory where ``plan`` says, and the rest on ``device``, in place.
+    """Puts the layers of a model in main memory where ``placement`` says, and the rest on ``device``, in place.
 
     Layers on disk are in a temporary folder (``TMPDIR`` says where), which is deleted with the model.
 
     Raises:
-        ModelError: as ``plan``.
+        ModelError: as ``placement``.
     """
-    places = plan(model, memory)
+    places = placement(model, memory)
     layers, model.blocks = model.blocks, nn.ModuleList()
     model.to(device).blocks = layers
     folder = None
     if DISK in places:
         folder = tempfile.mkdtemp(prefix="circuitmeter-")
         weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
-    return spread(model, places, folder=folder)
+    return spread_over_devices(model, places, folder=folder)
 
 
-def plan(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]:
+def placement(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]:
     """Where each layer goes: layers in order fill the devices in order, then main memory, then the disk.
 
     Args:
@@ -93,7 +93,7 @@ def plan(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]
     return [place(f"blocks.{layer}") for layer in range(model.config.n_layers)]
 
 
-def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | None = None) -> Transformer:
+def spread_over_devices(model: Transformer, places: Sequence[str], *, folder: str | Path | None = None) -> Transformer:
     """Puts the layers of ``model`` where ``places`` says, in place. Every pass and method runs as before.
 
     A layer on another device than the model's computes there. A layer in main memory (``cpu``, of a model on a GPU) or
@@ -101,7 +101,7 @@ def spread(model: Transformer, places: Sequence[str], *, folder: str | Path | No
     and computes it again, so that only one such layer's weights are held at a time.
 
     Args:
-        places: one for each layer (see ``plan``).
+        places: one for each layer (see ``placement``).
         folder: where layers on disk are written; it must exist.
 
     Raises:

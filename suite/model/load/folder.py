@@ -56,7 +56,7 @@ class _Tensor(BaseModel):
     data_offsets: tuple[Annotated[int, Field(ge=0, strict=True)], Annotated[int, Field(ge=0, strict=True)]]
 
 
-def check(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path) -> dict[str, Any]:
     """The content of ``config.json`` of a folder that holds a whole model.
 
     Raises:

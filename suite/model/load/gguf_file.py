@@ -95,7 +95,7 @@ def find(name: str) -> Path:
     return file
 
 
-def folder(name: str | Path) -> Path:
+def converted_folder(name: str | Path) -> Path:
     """The folder of a GGUF model, ``config.json`` and safetensors; converted now where that was not done before.
 
     Args:

@@ -60,7 +60,7 @@ PINS: dict[str, Pin] = {
 ALIASES = {"attn-only-4l": "NeelNanda/Attn_Only_4L512W_C4_Code"}
 
 
-def known() -> dict[str, tuple[str, Pin]]:
+def pinned() -> dict[str, tuple[str, Pin]]:
     """The repository and the pin of every name on the hub that stands for one revision, each model by one name."""
     aliased = set(ALIASES.values()) | {f"openai-community/{name}" for name in _GPT2}
     found = {name: (name, pin) for name, pin in PINS.items() if name not in aliased}

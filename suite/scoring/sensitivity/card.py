@@ -13,7 +13,7 @@ from .design import Design, LevelWeights
 from .estimate import Estimates
 from .measure import MeasuredGrid
 from .shares import decomposition, source_shares
-from .spread import flips, spread
+from .spread import flips, spread_of_faithfulness
 
 ABOVE_RANDOM = 0.95
 """A circuit that exceeds this share of the random circuits of its size is told apart from them."""
@@ -84,7 +84,7 @@ def _of_circuit(
         name=name,
         values=_values(grid, estimates, c),
         nothing_cut=sum(cell.nothing_cut[c] for cell in grid.cells),
-        spread=spread(value, design.weights),
+        spread=spread_of_faithfulness(value, design.weights),
         flips=flips(value, low, high, design.weights, threshold),
         variance=decomposition(design, value, estimates, c, np.ones_like(part)),
         variance_of_complete_part=of_part,
@@ -129,7 +129,7 @@ def _against_random(grid: MeasuredGrid, estimates: Estimates, design: Design, c:
     above = flips(percentile[known], low, high, design.weights, ABOVE_RANDOM)
     return AgainstRandom(
         n=max(len(cell.null[c]) for cell in grid.cells),
-        spread=spread(percentile[known], design.weights),
+        spread=spread_of_faithfulness(percentile[known], design.weights),
         above=above,
         variance=decomposition(design, percentile[known], estimates, c, known, of_percentiles=True),
     )

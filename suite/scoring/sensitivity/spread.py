@@ -8,7 +8,7 @@ from scipy import stats
 from .card_model import Flips, Spread
 
 
-def spread(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
+def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
     """What the values [D] of settings that weigh ``weights`` [D] look like.
 
     Args:

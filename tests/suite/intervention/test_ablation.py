@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError, Undefined
-from circuitmeter.suite.intervention.ablation import Ablation, Alternatives, names
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives, ablation_names
 from circuitmeter.suite.intervention.ablations.resample import derangement
 from circuitmeter.suite.intervention.plain_runs import Runs
 
@@ -24,7 +24,7 @@ def alternatives(text, data=None, model=None, batch_size=2, seed=0):
     return [(batch, source.of(Runs(model, batch))) for batch in data.batches(batch_size)]
 
 
-@pytest.mark.parametrize("name", [*names(), "mean[over=batch,position=yes,prompts=both]"])
+@pytest.mark.parametrize("name", [*ablation_names(), "mean[over=batch,position=yes,prompts=both]"])
 def test_prints_as_it_parses(name):
     ablation = Ablation.parse(name)
     assert (

@@ -8,11 +8,11 @@ from torch.testing import assert_close
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError, Undefined
-from circuitmeter.suite.intervention.ablation import names
+from circuitmeter.suite.intervention.ablation import ablation_names
 from circuitmeter.suite.methods import METHODS
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
-ABLATIONS = [name for name in names() if name != "optimal"]
+ABLATIONS = [name for name in ablation_names() if name != "optimal"]
 
 # Every variant whose formula gives exact patching where the model is linear.
 LINEAR = [

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from circuitmeter.suite.circuit import Reference
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import MethodError, SpecError, Undefined
-from circuitmeter.suite.intervention.ablation import Ablation, names
+from circuitmeter.suite.intervention.ablation import Ablation, ablation_names
 from circuitmeter.suite.intervention.cut_candidates import ByMasks
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
@@ -35,7 +35,7 @@ def scores(*given, **options):
     return discover(*given, **options).scores.values.nan_to_num()
 
 
-@pytest.mark.parametrize("ablation", [name for name in names() if name != "optimal"])
+@pytest.mark.parametrize("ablation", [name for name in ablation_names() if name != "optimal"])
 @pytest.mark.parametrize("objective", LINEAR)
 @pytest.mark.parametrize("inputs", ["token", "split"])
 def test_on_a_linear_model_every_method_is_exact_patching(ablation, objective, inputs):

@@ -6,7 +6,7 @@ from discovering import discover
 from oracles import small_data, small_model
 from second_device import count_waits, second_device
 
-from circuitmeter.suite.intervention.ablation import Ablation, names
+from circuitmeter.suite.intervention.ablation import Ablation, ablation_names
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, _masks
@@ -54,7 +54,7 @@ def test_gates_of_nodes_find_what_they_find_on_the_cpu(ablation):
     assert found.circuits[0].circuit.names == near.circuits[0].circuit.names
 
 
-@pytest.mark.parametrize("ablation", list(names()))
+@pytest.mark.parametrize("ablation", list(ablation_names()))
 @pytest.mark.parametrize("objective", ["l2", "logit-difference"])
 def test_losses_under_an_ablation_are_the_cpus(ablation, objective):
     model, data = small_model(), small_data()

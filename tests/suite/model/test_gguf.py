@@ -84,10 +84,10 @@ def test_a_gguf_file_is_a_model_with_its_weights_and_tokenizer(small):
 def test_it_is_converted_once(small, caplog):
     file, _ = small
     with caplog.at_level("INFO", logger="circuitmeter"):
-        first = gguf_file.folder(file)
+        first = gguf_file.converted_folder(file)
         assert "converting small.gguf" in caplog.text and "13 F32, 8 Q8_0" in caplog.text
         caplog.clear()
-        assert gguf_file.folder(file) == first and not caplog.text
+        assert gguf_file.converted_folder(file) == first and not caplog.text
     assert first.parent == gguf_file.cache() and [path.name for path in first.parent.iterdir()] == [first.name]
 
 
@@ -97,7 +97,7 @@ def test_a_conversion_that_breaks_off_leaves_nothing(small, monkeypatch):
 
     monkeypatch.setattr(gguf_file, "_split_digits", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        gguf_file.folder(small[0])
+        gguf_file.converted_folder(small[0])
     assert list(gguf_file.cache().iterdir()) == []
 
 

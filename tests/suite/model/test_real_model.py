@@ -38,7 +38,7 @@ def models():
         pytest.skip(str(error))
     import transformers
 
-    folder = gguf_file.folder("smollm2")
+    folder = gguf_file.converted_folder("smollm2")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )

@@ -12,7 +12,7 @@ from circuitmeter.suite.errors import ModelError, SpecError
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.model.load.devices import memory_of, plan, spread
+from circuitmeter.suite.model.load.devices import memory_of, placement, spread_over_devices
 
 pytest.importorskip("accelerate")
 DISK = ["cpu", "disk", "disk"]
@@ -23,7 +23,7 @@ DISK = ["cpu", "disk", "disk"]
 def test_scores_are_those_of_the_model_in_one_piece(architecture, method, tmp_path):
     data = small_data()
     whole = small_model(**ARCHITECTURES[architecture])
-    parted = spread(small_model(**ARCHITECTURES[architecture]), DISK, folder=tmp_path)
+    parted = spread_over_devices(small_model(**ARCHITECTURES[architecture]), DISK, folder=tmp_path)
     assert [block.W_O.device.type for block in parted.blocks] == ["cpu", "meta", "meta"]
     assert torch.equal(scores(method, parted, data), scores(method, whole, data))
     assert parted.weights_hash == whole.weights_hash
@@ -32,7 +32,7 @@ def test_scores_are_those_of_the_model_in_one_piece(architecture, method, tmp_pa
 
 def test_circuits_and_trained_masks_too(tmp_path):
     data, found = small_data(), []
-    for model in (small_model(), spread(small_model(), DISK, folder=tmp_path)):
+    for model in (small_model(), spread_over_devices(small_model(), DISK, folder=tmp_path)):
         circuit = top_n(discover("eap", model, data).scores, 20)
         evaluator = Evaluator(model, data, Ablation.parse("mean"), OBJECTIVES.get("kl"))
         masks = torch.stack([circuit.edges, ~circuit.edges])
@@ -47,7 +47,7 @@ def test_the_backward_pass_brings_weights_again_and_holds_one_layer_s(tmp_path, 
 
     from accelerate.utils import OffloadedWeightsLoader
 
-    model = spread(small_model(n_layers=6), ["disk"] * 6, folder=tmp_path)
+    model = spread_over_devices(small_model(n_layers=6), ["disk"] * 6, folder=tmp_path)
     loaded, most = [], 0
     original = OffloadedWeightsLoader.__getitem__
 
@@ -72,18 +72,18 @@ def test_a_plan_fills_memory_and_then_the_disk():
     model = small_model(n_layers=4)
     layer = sum(weight.nbytes for weight in model.blocks[0].parameters())
     rest = sum(weight.nbytes for weight in model.parameters()) - 4 * layer
-    assert plan(model, {"cpu": rest + 10 * layer}) == ["cpu"] * 4
-    places = plan(model, {"cpu": rest + 3 * layer})
+    assert placement(model, {"cpu": rest + 10 * layer}) == ["cpu"] * 4
+    places = placement(model, {"cpu": rest + 3 * layer})
     assert places[0] == "cpu" and places[-1] == "disk"
     with pytest.raises(ModelError, match="the embeddings do not fit"):
-        plan(model, {"cpu": 100})
+        placement(model, {"cpu": 100})
 
 
 def test_what_cannot_be_spread_is_said(tmp_path):
     with pytest.raises(ModelError, match="2 places for 3 layers"):
-        spread(small_model(), ["cpu", "disk"], folder=tmp_path)
+        spread_over_devices(small_model(), ["cpu", "disk"], folder=tmp_path)
     with pytest.raises(ModelError, match="need a folder that exists"):
-        spread(small_model(), DISK, folder=tmp_path / "none")
+        spread_over_devices(small_model(), DISK, folder=tmp_path / "none")
 
 
 def test_a_command_line_spreads_a_model_and_finds_the_same(tmp_path, monkeypatch, capsys):
@@ -92,7 +92,11 @@ def test_a_command_line_spreads_a_model_and_finds_the_same(tmp_path, monkeypatch
     from circuitmeter.suite.model.load.by_name import load_model
 
     places = []
-    monkeypatch.setattr(module, "spread", lambda *given, **more: places.append(given[1]) or spread(*given, **more))
+    monkeypatch.setattr(
+        module,
+        "spread_over_devices",
+        lambda *given, **more: places.append(given[1]) or spread_over_devices(*given, **more),
+    )
     monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
     monkeypatch.setattr(module.tempfile, "tempdir", None)  # it is remembered otherwise
     (tmp_path / "disk").mkdir()

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from circuitmeter.suite.plan.spec import Spec
-from circuitmeter.suite.plan.spec_page import TABLES, page
+from circuitmeter.suite.plan.spec_page import TABLES, spec_page
 
 PAGE = Path(__file__).parents[3] / "docs" / "benchmark-files.md"
 
 
 def test_the_page_is_that_of_the_models():
     command = "python -m circuitmeter.suite.plan.spec_page docs/benchmark-files.md"
-    assert PAGE.read_text(encoding="utf-8") == page(), f"{command} writes it again"
+    assert PAGE.read_text(encoding="utf-8") == spec_page(), f"{command} writes it again"
 
 
 @pytest.mark.parametrize("heading", TABLES)

@@ -10,7 +10,7 @@ import pytest
 
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.expand import expand
-from circuitmeter.suite.plan.family import families, share
+from circuitmeter.suite.plan.family import families, shard_of_jobs
 from circuitmeter.suite.run.events import Finished
 from circuitmeter.suite.run.executors import EXECUTORS
 from circuitmeter.suite.run.run import run
@@ -46,11 +46,11 @@ def check_same(store, whole, contents):
 def test_shares_are_fixed_whole_and_disjoint_and_keep_families_together(spec):
     probing = {"name": "subnetwork-probing", "seed": [0, 1, 2], "steps": 2}
     jobs = expand(spec(method=["eap", "random", "exact", probing], seed=list(range(9)), objective="l2")).jobs
-    shares = [share(jobs, (number, 4)) for number in range(1, 5)]
+    shares = [shard_of_jobs(jobs, (number, 4)) for number in range(1, 5)]
     assert sorted(job.key for each in shares for job in each) == sorted(job.key for job in jobs)
     assert sum(len(each) > 0 for each in shares) >= 3
     assert {len(family) for each in shares for family in families(each)} == {len(f) for f in families(jobs)}
-    assert share(jobs[::-1], (2, 4))[::-1] == shares[1]
+    assert shard_of_jobs(jobs[::-1], (2, 4))[::-1] == shares[1]
 
 
 def test_shards_fill_one_store_side_by_side_and_nothing_is_done_twice(benchmark, whole, contents, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from circuitmeter.suite.circuit import Circuit, EdgeScores, Reference, top_n
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.scoring.recovery import circuit_recovery, precision_recall_curve, recovery, roc_curve
+from circuitmeter.suite.scoring.recovery import circuit_recovery, edge_precision_recall_curve, edge_roc_curve, recovery
 
 GRAPH = Graph(n_layers=2, n_heads=2, inputs="split")
 
@@ -143,9 +143,9 @@ def test_circuits_without_edges_have_no_precision():
 def test_curves_pass_through_the_circuits_of_their_scores():
     truth, scores = reference(names(0, 7, 21)), random_scores(1)
     circuit = circuit_recovery(top_n(scores, 10), truth)
-    curve = roc_curve(scores, truth)
+    curve = edge_roc_curve(scores, truth)
     assert (circuit["fpr"], circuit["tpr"]) == (curve.false_positive_rate[10], curve.true_positive_rate[10])
-    assert precision_recall_curve(scores, truth).precision[9] == circuit["precision"]
+    assert edge_precision_recall_curve(scores, truth).precision[9] == circuit["precision"]
 
 
 def test_scores_on_another_graph_are_refused():

@@ -12,20 +12,20 @@ from circuitmeter.suite.scoring.sensitivity.spread import (
     binary_entropy,
     flips,
     percentiles,
-    spread,
+    spread_of_faithfulness,
     weighted_quantile,
 )
 
 
 def test_spread_by_hand():
-    found = spread(np.array([-0.2, 0.4, 0.6, 1.0, 1.3]), np.full(5, 0.2))
+    found = spread_of_faithfulness(np.array([-0.2, 0.4, 0.6, 1.0, 1.3]), np.full(5, 0.2))
     assert (found.worst, found.best, found.range) == pytest.approx((-0.2, 1.3, 1.5))
     assert found.quartiles == pytest.approx((0.4, 1.0)) and found.iqr == pytest.approx(0.6)
     assert (found.mean, found.negative, found.above_one) == pytest.approx((0.62, 0.2, 0.2))
 
 
 def test_settings_that_weigh_nothing_do_not_count():
-    found = spread(np.array([-9.0, 0.5, 0.7]), np.array([0.0, 0.25, 0.75]))
+    found = spread_of_faithfulness(np.array([-9.0, 0.5, 0.7]), np.array([0.0, 0.25, 0.75]))
     assert (found.worst, found.negative, found.mean) == pytest.approx((0.5, 0, 0.65))
 
 

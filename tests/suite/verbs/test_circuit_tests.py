@@ -21,7 +21,7 @@ def problem():
     parser = argparse.ArgumentParser()
     add_problem(parser)
     options = parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"])
-    loaded = subjects.with_weights(subjects.outlined(options), options)
+    loaded = subjects.with_model_loaded(subjects.outlined(options), options)
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.explain import explain
-from circuitmeter.reports.page.table import measure
+from circuitmeter.reports.page.table import number_of_any_size
 from circuitmeter.suite.circuit import Circuit, EdgeScores
 from circuitmeter.suite.errors import CircuitMeterError
 from circuitmeter.suite.interchange import Origin, save
@@ -125,7 +125,7 @@ def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(t
     nodes = [line.split()[0] for line in printed.splitlines() if re.match(r"  \S", line)]
     assert nodes == ["a0.h3", "m4", "a9.h1", "logits"]  # what reads nothing is left out
     score = float(scores.values[graph.index("m4->logits")])
-    assert re.search(rf"from m4 +{measure(score)}", printed)
+    assert re.search(rf"from m4 +{number_of_any_size(score)}", printed)
     assert re.search(r"a9\.h1 +a dead end", printed) and not re.search(r"m4 +a dead end", printed)
     data = json.loads(re.search(r'id="circuit-data">(.*?)</script>', page.read_text()).group(1))
     (view,) = data["views"]
