@@ -37,7 +37,7 @@ def test_batches_are_of_one_length_and_hold_every_row_once():
         ({"counterfactual": torch.zeros(6, 4, dtype=torch.long)}, "same length"),
         ({"read": torch.zeros(6, 5, dtype=torch.bool)}, "read"),
         ({"lengths": torch.full((6,), 4)}, "within its own length"),
-        ({"answers": torch.zeros(5, 1, dtype=torch.long)}, "one a prompt"),
+        ({"answers": torch.zeros(5, 1, dtype=torch.long)}, "one per prompt"),
         ({"clean": torch.zeros(0, 5, dtype=torch.long)}, "at least one row"),
     ],
 )

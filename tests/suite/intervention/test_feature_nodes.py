@@ -52,5 +52,5 @@ def test_the_best_features_of_all_sites_are_nodes_and_one_of_each_at_least():
     one, two = Site.parse("mlp_out.0"), Site.parse("mlp_out.1")
     scores = {one: torch.tensor([0.1, -5.0, 2.0, 2.0]), two: torch.tensor([0.0, 0.01, 0.0, 0.0])}
     assert choose_features(scores, 3) == {one: [1, 2], two: [1]}
-    with pytest.raises(SpecError, match="one a site"):
+    with pytest.raises(SpecError, match="at least one per site"):
         choose_features(scores, 1)

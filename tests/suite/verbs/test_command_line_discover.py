@@ -297,7 +297,7 @@ def test_what_takes_long_is_said_and_waits_for_yes(command, tmp_path, monkeypatc
 def test_what_would_fill_the_memory_is_refused_even_with_yes(command, tmp_path, monkeypatch):
     from circuitmeter.suite.verbs import costs
 
-    monkeypatch.setattr(costs, "memory_of", lambda device: 1_000_000_000)
+    monkeypatch.setattr(costs, "memory_of_device", lambda device: 1_000_000_000)
     asked = ["discover", "--task", "ioi", "--model", "mini", "--objective", "kl", "--yes", "--out", tmp_path / "c.json"]
     status, out, error = command(*asked, "--method", "edge-pruning", "--set", "batch_size=128")
     assert status == 2 and not out and not (tmp_path / "c.json").exists()
