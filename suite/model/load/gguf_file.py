@@ -119,6 +119,7 @@ def converted_folder(name: str | Path) -> Path:
         )
     made = _made(file, digest)
     if not (made / _DONE).is_file():
+        read_header(file)  # what is wrong with the file is said before what is missing here
         if not _gguf_is_here():
             raise ModelError(f"reading a GGUF file needs the package gguf: {INSTALL}.")
         _convert(file, digest, made)
