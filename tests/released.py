@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from oracles import small_data, small_model
+from oracles import ARCHITECTURES, small_data, small_model
 from torch import Tensor
 
 from circuitmeter.suite.circuit import EdgeScores
@@ -20,15 +20,7 @@ from circuitmeter.suite.model.transformer import Transformer
 
 CONFIGS = {
     "gpt2": {"n_heads": 3, "activation": "gelu_tanh"},
-    "llama": {
-        "n_heads": 4,
-        "n_kv_heads": 2,
-        "norm": "rms",
-        "positions": "rotary",
-        "rotary_dims": 4,
-        "gated": True,
-        "activation": "silu",
-    },
+    "llama": ARCHITECTURES["llama"],
 }
 # How RelP was run, and what is the same here.
 RELP = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
@@ -45,6 +46,27 @@ def wait_for(device: torch.device) -> None:
 
     if device.type != "cpu":
         torch.get_device_module(device).synchronize(device)
+
+
+def memory_of_device(device: torch.device) -> int | None:
+    """All bytes of a device's memory, or of this machine's for the CPU; ``None`` where that is not known."""
+    import torch
+
+    if device.type != "cpu":
+        properties = getattr(torch.get_device_module(device), "get_device_properties", None)
+        return properties(device).total_memory if properties else None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def free_unused(device: torch.device) -> None:
+    """Gives back the memory that torch keeps of a device for later; the CPU's it does not keep."""
+    import torch
+
+    if device.type != "cpu":
+        getattr(torch.get_device_module(device), "empty_cache", lambda: None)()
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

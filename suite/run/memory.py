@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from ..intervention.evaluator import default_batch_size, less_at_once
+from ..model.device import free_unused
 from ..plan.subject import Subject
 
 _NO_MEMORY = "can't allocate memory"  # torch raises a bare RuntimeError when the CPU's is used up
@@ -45,7 +46,6 @@ def with_less(work: Callable[[int], Result], on: Subject, what: str, batch_size:
         # Behind the block, so that no traceback holds what is to be freed.
         at_once, part = before // 2, 2 * part
         gc.collect()
-        if on.model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused(on.model.device)
         prompts = f"{at_once} prompts" if at_once > 1 else "one prompt"
         print(f"{what}: out of memory; done again with {prompts} at a time", file=sys.stderr, flush=True)

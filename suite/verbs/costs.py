@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
+from ..model.device import memory_of_device
 
 if TYPE_CHECKING:
     import torch
@@ -72,18 +72,6 @@ def refuse_memory(what: str, forecast: Forecast, device: torch.device, less: str
             f"{what} would hold about {forecast.peak_bytes / 1e9:.1f} GB, and there are {available / 1e9:.1f} GB of "
             f"memory; {less} would need less."
         )
-
-
-def memory_of_device(device: torch.device) -> int | None:
-    """All bytes of a device's memory, or of this machine's for the CPU; ``None`` where that is not known."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_properties(device).total_memory
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def cost_of(chosen: Sequence[Setting], on: Subject, circuits: int, *, random: int = 0, pairings: int = 1) -> Cost:

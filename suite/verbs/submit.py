@@ -12,7 +12,10 @@ from ..errors import DataError, SpecError, StoreError, unknown
 from .arguments import add_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..model.graph import Graph
+    from ..store.reading import StoreReader
     from ..store.record import Cell
 
 NAME = "submit"
@@ -44,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.read.labels import method_labels
     from ..interchange import mib
     from ..store.reading import StoreReader
     from .output import note, print_json
@@ -56,34 +58,13 @@ def run(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise SpecError(f"{options.out} is there already; name a new folder with --out.")
     reader = StoreReader(options.store)
-    done = {record.key: record.identity for record in reader.records() if record.done}
-    labels = method_labels(done)
-    for label in options.method or ():
-        if label not in labels.values():
-            raise SpecError(unknown("method in this store", label, sorted(set(labels.values()))))
-    chosen: dict[tuple[str, str], dict[tuple[str, str], str]] = {}  # (label, ablation) -> (task, model) -> key
-    for key, cell in sorted(done.items(), key=lambda item: (str(item[1]), item[0])):
-        task, model = mib.task_of(cell.task, tasks), mib.model_of(cell.model, models)
-        if task is None or model is None or model not in mib.TASKS[task]:
-            continue
-        if options.method is None or labels[key] in options.method:
-            chosen.setdefault((labels[key], cell.ablation), {}).setdefault((task, model), key)  # the first seed
-    if not chosen:
-        there = sorted({f"{cell.task} on {cell.model}" for cell in done.values()})
-        raise StoreError(
-            f"{options.store} has no finished cell of a task and a model of MIB's ({', '.join(mib.all_names())}); "
-            f"it has "
-            f"{', '.join(there[:5]) or 'none at all'}{f' and {len(there) - 5} more' if len(there) > 5 else ''}. "
-            f"--models and --tasks say what MIB calls them."
-        )
-    graphs = _graphs([done[key] for keys in chosen.values() for key in keys.values()], models, places)
+    chosen = _chosen(reader, options.method, tasks, models)
+    graphs = _graphs([cell for cells in chosen.values() for cell in cells.values()], models, places)
     written: dict[str, list[str]] = {}
-    for (label, ablation), keys in chosen.items():
+    for (label, ablation), cells in chosen.items():
         folder = options.out / f"{_plain(label)}_{_plain(ablation)}_edge_abs-{not options.signed}"
-        for (task, model), key in keys.items():
-            cell = done[key]
-            graph, d_model, positions = graphs[cell.model, cell.graph]
-            _write(folder / f"{task}_{model}", reader.scores(key), cell, graph, d_model, positions)
+        for name, cell in cells.items():
+            _write(folder / name, reader.scores(cell.key), cell, *graphs[cell.model, cell.graph])
         written[str(folder)] = mib.check_submission(folder)
     for path, names in written.items():
         if not options.json:
@@ -94,6 +75,42 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(written)
     return 0
+
+
+def _chosen(
+    reader: StoreReader, methods: Sequence[str] | None, tasks: Mapping[str, str], models: Mapping[str, str]
+) -> dict[tuple[str, str], dict[str, Cell]]:
+    """(label of a method, ablation) -> the folder of a task on a model -> the finished cell, of the first seed.
+
+    Args:
+        methods: labels; all when omitted.
+        tasks, models: as of ``mib.task_of`` and ``mib.model_of``.
+
+    Raises:
+        SpecError: a label that the store does not have.
+        StoreError: no finished cell is of a task and a model of the leaderboard.
+    """
+    from ...reports.read.labels import method_labels
+    from ..interchange import mib
+
+    done = {record.key: record.identity for record in reader.records() if record.done}
+    labels = method_labels(done)
+    for label in methods or ():
+        if label not in labels.values():
+            raise SpecError(unknown("method in this store", label, sorted(set(labels.values()))))
+    found: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in sorted(done.values(), key=lambda cell: (str(cell), cell.key)):
+        task, model, label = mib.task_of(cell.task, tasks), mib.model_of(cell.model, models), labels[cell.key]
+        if task and model in mib.TASKS[task] and (methods is None or label in methods):
+            found.setdefault((label, cell.ablation), {}).setdefault(f"{task}_{model}", cell)
+    if not found:
+        there = sorted({f"{cell.task} on {cell.model}" for cell in done.values()})
+        more = f" and {len(there) - 5} more" if len(there) > 5 else ""
+        raise StoreError(
+            f"{reader.name} has no finished cell of a task and a model of MIB's ({', '.join(mib.all_names())}); it has "
+            f"{', '.join(there[:5]) or 'no finished cell'}{more}. --models and --tasks say what MIB calls them."
+        )
+    return found
 
 
 def _pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
@@ -117,23 +134,23 @@ def _graphs(
         if (cell.model, cell.graph) in found:
             continue
         where = places.get(cell.model, cell.model)
-        outline = load_outline(where)
+        choices = [load_outline(where, inputs=inputs) for inputs in ("token", "sum", "split")]
+        outline = choices[0]
         theirs = mib.model_of(cell.model, renamed)
         assert theirs is not None
         mib.check_graph(outline.graph, theirs, cell.model)
-        choices = [load_outline(where, inputs=inputs).graph for inputs in ("token", "sum", "split")]
-        graph = next((graph for graph in choices if graph.hash == cell.graph), None)
+        graph = next((each.graph for each in choices if each.graph.hash == cell.graph), None)
         learned = outline.config.positions == "learned"
         if graph is None or not are_one({graph.inputs, "token"}, learned):
             raise DataError(
                 f"the cells on {cell.model} are not of the graph that MIB's scores are of, with one input node that "
                 f"position embeddings are not part of; run them with inputs = token."
             )
-        found[cell.model, cell.graph] = (choices[0], outline.config.d_model, outline.config.positions)
+        found[cell.model, cell.graph] = (outline.graph, outline.config.d_model, outline.config.positions)
     return found
 
 
-def _write(folder: Path, scores, cell: Cell, graph: Graph, d_model: int, positions: str) -> None:
+def _write(folder: Path, scores: np.ndarray, cell: Cell, graph: Graph, d_model: int, positions: str) -> None:
     """Writes the scores of a cell, all edges in the circuit."""
     import torch
 

@@ -30,11 +30,7 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
         activation=activation(given.hidden_act, name),
         qk_norms=normed,
     )
-    weights = {
-        "embed": body.embed_tokens.weight,
-        "unembed": source.get_output_embeddings().weight.T,
-        "norm_final.weight": body.norm.weight,
-    }
+    weights = ends(source)
     for layer, block in enumerate(body.layers):
         own = projections(block) | {
             "norm_attention.weight": block.input_layernorm.weight,
@@ -44,6 +40,15 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
             own |= {f"norm_{part}.weight": getattr(block.self_attn, f"{part}_norm").weight for part in "qk"}
         weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
     return config, weights
+
+
+def ends(source: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights before the first layer and behind the last that the Llama family, OLMo-2 and Phi-3 share."""
+    return {
+        "embed": source.model.embed_tokens.weight,
+        "unembed": source.get_output_embeddings().weight.T,
+        "norm_final.weight": source.model.norm.weight,
+    }
 
 
 def shape(source: PreTrainedModel) -> dict[str, Any]:

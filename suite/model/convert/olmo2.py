@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..block import Config
-from .llama import projections, shape
+from .llama import ends, projections, shape
 from .parts import activation, refuse, rotations
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ def convert(source: Olmo2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
         qk_norms=True,
         joint_qk_norms=True,
     )
-    weights = {
-        "embed": body.embed_tokens.weight,
-        "unembed": source.get_output_embeddings().weight.T,
-        "norm_final.weight": body.norm.weight,
-    }
+    weights = ends(source)
     for layer, block in enumerate(body.layers):
         own = projections(block) | {
             "norm_after_attention.weight": block.post_attention_layernorm.weight,

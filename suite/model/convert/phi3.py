@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..block import Config
-from .llama import shape
+from .llama import ends, shape
 from .parts import activation, rotations
 
 if TYPE_CHECKING:
@@ -24,11 +24,7 @@ def convert(source: Phi3ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     config = Config(
         **shape(source), **rotations(body.rotary_emb, "Phi-3"), activation=activation(given.hidden_act, "Phi-3")
     )
-    weights = {
-        "embed": body.embed_tokens.weight,
-        "unembed": source.get_output_embeddings().weight.T,
-        "norm_final.weight": body.norm.weight,
-    }
+    weights = ends(source)
     for layer, block in enumerate(body.layers):
         attention, mlp = block.self_attn, block.mlp
         gate, up = mlp.gate_up_proj.weight.chunk(2)

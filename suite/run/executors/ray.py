@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
+from ...model.device import memory_of_device
 from ...plan.family import SeedFamily
 from ...plan.forecast import job_bytes
 from ...plan.job import Job
@@ -173,7 +174,7 @@ def _gpu_bytes() -> int:
     """On a node: memory of its smallest GPU."""
     import torch
 
-    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    return min(memory_of_device(torch.device("cuda", i)) or 0 for i in range(torch.cuda.device_count()))
 
 
 def _known(family: SeedFamily, store: Store) -> dict[str, tuple[str, bytes]]:
