@@ -14,7 +14,7 @@ from .panels import OTHERS, empty_figure, outer, panels
 from .scales import LogScale
 from .style import across, is_own, looks, styled
 
-_AXIS = {"passes": "Passes a cell (log scale)", "seconds": "Seconds a cell (log scale)"}
+_AXIS = {"passes": "Passes per cell (log scale)", "seconds": "Seconds per cell (log scale)"}
 HEIGHT = 1.9
 MARGIN = 0.06
 """Room around the points, as a fraction of a panel."""

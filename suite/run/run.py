@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_TIME_LIMIT", "Summary", "run", "run_cell"]
 
-DEFAULT_TIME_LIMIT = 6 * 3600.0  # seconds a cell: what hangs costs a worker a quarter of a day, not a week
+DEFAULT_TIME_LIMIT = 6 * 3600.0  # seconds per cell: what hangs costs a worker a quarter of a day, not a week
 
 
 @dataclass(frozen=True, eq=False)
