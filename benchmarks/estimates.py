@@ -9,6 +9,7 @@ import argparse
 import time
 
 import torch
+from measuring import SMALL
 
 from circuitmeter import tasks
 from circuitmeter.suite.methods import METHODS
@@ -16,15 +17,6 @@ from circuitmeter.suite.model.load.by_name import load_model, on_model
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.names import ablation, objective
 from circuitmeter.suite.plan.speed import Speed
-
-# Trained masks and thresholds in small: the estimate is a product of these numbers whatever they are.
-SMALL = {
-    "acdc": {"thresholds": [0.01, 0.05]},
-    "edge-pruning": {"steps": 20, "targets": [0.9, 0.95]},
-    "subnetwork-probing": {"steps": 20, "regularisations": [0.1, 0.01]},
-    "ugs": {"steps": 10, "samples": 3, "regularisations": [1e-3, 1e-2]},
-    "discogp": {"weight_epochs": 5, "edge_epochs": 5},
-}
 
 
 def main() -> None:

@@ -12,6 +12,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitmeter.suite.data import Data
 
+# Parameters of trained masks and thresholds in small: what they cost is a product of these numbers whatever they are.
+SMALL = {
+    "acdc": {"thresholds": [0.01, 0.05]},
+    "edge-pruning": {"steps": 20, "targets": [0.9, 0.95]},
+    "subnetwork-probing": {"steps": 20, "regularisations": [0.1, 0.01]},
+    "ugs": {"steps": 10, "samples": 3, "regularisations": [1e-3, 1e-2]},
+    "discogp": {"weight_epochs": 5, "edge_epochs": 5},
+}
+
 
 def in_turn(pieces: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
     """Medians over the repeats of CPU and wall seconds and page faults of each piece, and the memory in MB by which its
