@@ -5,9 +5,9 @@
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
 ``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``acdc_masks.json``, ``cd_t_tol0.safetensors``,
 ``edge_pruning.json``, ``discogp.json``; ``discogp_grouped.json`` and ``.safetensors`` are of ``llama-2x4``, whose four
-heads share keys and values by twos). It is not part of the repository. What RelP and UGS gave is: tests/released.py has
-their models and prompts. Prints the rows of docs/parity.md that are computed; differences are absolute, in the units of
-the quantity.
+heads share keys and values by twos). It is not part of the repository. What RelP, UGS and the start of Edge Pruning
+gave is: tests/released.py has their models and prompts. Prints the rows of docs/parity.md that are computed;
+differences are absolute, in the units of the quantity.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.methods.cd_t import decompose
+from circuitmeter.suite.methods.edge_pruning import start_from_scores
 from circuitmeter.suite.methods.ugs import read_out
 from circuitmeter.suite.model.attention import Rotation
 from circuitmeter.suite.model.load.by_name import load_model
@@ -72,6 +73,7 @@ def main() -> None:
             show(compare(folder))
         except FileNotFoundError as missing:  # one code's outputs are no condition of another's
             print(f"{compare.__name__}: no {missing.filename}; its rows are left out.", file=sys.stderr)
+    show(of_edge_pruning_start())
     show(of_relp())
     show(of_ugs())
 
@@ -282,6 +284,16 @@ def of_grouped_discogp(folder: Path) -> Iterator[Row]:
     masked = with_weights(twin, kept)(data.clean)[:, -1]
     theirs = torch.tensor(reference["weights_logits"], dtype=torch.float64)
     yield "discogp", code, "logits of masked weights, grouped=copies", float((masked - theirs).abs().max())
+
+
+def of_edge_pruning_start() -> Iterator[Row]:
+    difference = (start_from_scores(released.start_scores(), 0.8, 0.2) - released.start(0.8)).abs().max()
+    yield (
+        "edge-pruning",
+        "MIB-circuit-track c18eb53 (float32)",
+        "log alphas from scores, sparsity 0.8",
+        float(difference),
+    )
 
 
 def of_relp() -> Iterator[Row]:

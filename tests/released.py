@@ -1,7 +1,8 @@
 """What released codes gave on small models of tests/oracles.py: numbers that were recorded once, in float64.
 
-RelP (FarnoushRJ/RelP, aa0e228) and uniform gradient sampling (maxtli/optimalablation, ac02e85) ran outside of the
-project on the weights, prompts and random numbers of the functions below. Only these numbers are kept.
+RelP (FarnoushRJ/RelP, aa0e228), uniform gradient sampling (maxtli/optimalablation, ac02e85) and the start of Edge
+Pruning from scores (cisnlp/MIB-circuit-track, c18eb53, float32) ran outside of the project on the weights, prompts and
+random numbers of the functions below. Only these numbers are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ UGS_RUNS = [(ablation, clip) for ablation in ("patch", "optimal", "zero", "mean-
 
 @cache
 def record(name: str) -> dict:
-    """The recorded numbers of ``relp`` or ``ugs``."""
+    """The recorded numbers of ``relp``, ``ugs``, ``edge_pruning_start``."""
     return json.loads((Path(__file__).parent / "released_records" / f"{name}.json").read_text())
 
 
@@ -68,3 +69,15 @@ def ugs_run(ablation: str, clip: float) -> tuple[list[float], Tensor]:
     """Losses of the steps, and the gates' logits [E] after them, in the order of the graph's edges."""
     found = record("ugs")[f"{ablation}, gradients clipped at {clip:g}"]
     return found["losses"], torch.tensor(found["logits"], dtype=torch.float64)
+
+
+def start_scores() -> EdgeScores:
+    """The scores from which the released code put the gates where ``start`` has them."""
+    graph = small_model("split", n_layers=1, n_heads=1).graph
+    values = {name: ((7 * i) % 13 - 6) / 10 + 0.01 * i for i, name in enumerate(graph.named(graph.exists))}
+    return EdgeScores.from_mapping(graph, values)
+
+
+def start(sparsity: float) -> Tensor:
+    """Log alphas [E] that the released code makes of ``start_scores``, with a spread of 0.2."""
+    return torch.tensor(record("edge_pruning_start")[f"sparsity {sparsity:g}"], dtype=torch.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -119,6 +119,11 @@ class Prompts:
     def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
         """<difference (damage unless given), gradient at the run from ``inputs``>, summed over examples: [W, R]."""
         return self.contract(self.gradients(inputs, rules=rules), difference)
+
+    def integrated(self, shares: Sequence[float]) -> Tensor:
+        """``products`` averaged over runs from alternative + a (clean - alternative), a in ``shares``: EAP-IG."""
+        clean, far = self.clean.inputs, self.far
+        return sum(self.products(far + a * (clean - far)) for a in shares) / len(shares)
 
     def contract(self, found: Gradients, difference: Tensor | None = None, writers: slice = slice(None)) -> Tensor:
         """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero but for ``writers``."""

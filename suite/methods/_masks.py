@@ -233,22 +233,25 @@ class TrainingBatches:
 class Lagrangian:
     """lambda1 (s - t) + lambda2 (s - t)^2 with multipliers that ascend: holds a sparsity s at the target t.
 
-    Wang, Wohlwend and Lei 2020, arXiv:1910.04732. The target rises linearly from zero while it warms up.
+    Wang, Wohlwend and Lei 2020, arXiv:1910.04732. The target rises linearly while it warms up.
 
     Args:
         targets: [M], the sparsity each mask is to reach; more than one presses on after the last edge.
         warmup: steps until the target is the full one.
+        first: the target of the first step.
     """
 
     targets: Tensor
     warmup: int
+    first: float = 0.0
 
     def multipliers(self) -> Tensor:
         """Zeros [2, M], to be trained with ``maximize``."""
         return torch.zeros(2, len(self.targets), device=self.targets.device, requires_grad=True)
 
     def __call__(self, sparsity: Tensor, multipliers: Tensor, step: int) -> Tensor:
-        gap = sparsity - self.targets * min(1.0, step / max(self.warmup, 1))
+        target = self.first + (self.targets - self.first) * min(1.0, step / max(self.warmup, 1))
+        gap = sparsity - target
         return multipliers[0] * gap + multipliers[1] * gap.square()
 
 

@@ -118,9 +118,8 @@ def points_of_path(steps: int, endpoint: str) -> list[float]:
 
 def along_path(prompts: Prompts, path: str, shares: list[float]) -> Tensor:
     """Scores of the edges of a batch [W, R] (or of each prompt), averaged over the points of the path."""
-    clean, far = prompts.clean.inputs, prompts.far
     if path in ("inputs", "clean-corrupted"):
-        return sum(prompts.products(far + a * (clean - far)) for a in shares) / len(shares)
+        return prompts.integrated(shares)
     if path == "masks":
         return sum(_at_masks(prompts, a) for a in shares) / len(shares)
     return _along_activations(prompts, shares, own=path == "activations")

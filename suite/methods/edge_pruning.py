@@ -1,9 +1,9 @@
-"""Edge Pruning: Bhaskar, Wettig, Friedman and Chen 2024, arXiv:2406.16778."""
+"""Edge Pruning: Bhaskar, Wettig, Friedman and Chen 2024, arXiv:2406.16778. From EAP-IG: Mondorf et al. 2025."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,11 @@ from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Transformer
+from ._attribution import check_choices, mean_scores
 from ._masks import (
+    BETA,
+    GAMMA,
+    ZETA,
     Lagrangian,
     Loss,
     Seeds,
@@ -30,10 +34,12 @@ from ._masks import (
     train,
     warm_up_and_decay,
 )
-from .cost import trained_masks
+from .cost import Cost, trained_masks
 from .registry import method
 
 NODES = ("targeted", "free", "none")
+STARTS = ("open", "eap-ig")
+LARGEST_START = 10.0  # of log alpha, either way, where scores are where it starts
 FINAL_GATES = ("soft", "released")
 # run_scripts/ioi_sweep.sh of the released code.
 IOI = (0.94, 0.945, 0.95, 0.955, 0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 1.0, 1.01, 1.02, 1.05, 1.1)
@@ -77,6 +83,8 @@ COMPILED = {
     "initial": 4.0,
     "divergence_weight": 50.0,
 }
+# The middle of the sweep of Mondorf et al. (sweeps/ep_gpt2_ioi_warmstart.yaml), and its three targets.
+FROM_EAP_IG = {"start": "eap-ig", "targets": (0.975, 0.99, 1.05), "steps": 1000, "warmup": 250, "batch_size": 20}
 QUICK = COMPILED | {
     "steps": 250,
     "warmup": 100,
@@ -89,9 +97,16 @@ QUICK = COMPILED | {
 }
 
 
+def _cost(prompts: int, given: Mapping[str, Any]) -> Cost:
+    training = trained_masks(prompts, len(given["targets"]), given["steps"], given["batch_size"])
+    if given["start"] == "open":
+        return training
+    return Cost(forward=2 * prompts, gradient=given["start_steps"] * prompts) + training
+
+
 @method(
     "edge-pruning",
-    paper="Bhaskar et al. 2024, arXiv:2406.16778",
+    paper="Bhaskar et al. 2024, arXiv:2406.16778; from EAP-IG: Mondorf et al. 2025, arXiv:2510.06811",
     needs={"gradients"},
     objectives="divergence",
     presets={
@@ -99,11 +114,12 @@ QUICK = COMPILED | {
         "tracr-reverse": REVERSE,
         "compiled": COMPILED,
         "reference-code": {"multiplier_weight_decay": 0.01, "final_gates": "released"},
+        "from-eap-ig": FROM_EAP_IG,
         "quick": QUICK,
     },
-    cost="steps x batch prompts x targets (1 forward, 1 backward)",
+    cost="steps x batch prompts x targets (1 forward, 1 backward); with start eap-ig as much as that method besides",
     stochastic=True,
-    passes=lambda graph, n, given: trained_masks(n, len(given["targets"]), given["steps"], given["batch_size"]),
+    passes=lambda graph, n, given: _cost(n, given),
 )
 def discover(
     model: Transformer,
@@ -122,6 +138,10 @@ def discover(
     node_target: float = 0.68,
     threshold: float = 0.0,
     initial: float = 10.0,
+    start: str = "open",
+    start_steps: int = 5,
+    start_sparsity: float = 0.9,
+    start_spread: float = 0.2,
     divergence_weight: float = 1.0,
     weight_decay: float = 0.01,
     multiplier_weight_decay: float = 0.0,
@@ -141,6 +161,11 @@ def discover(
             pressed (``--disable_node_loss``); ``none``.
         threshold: of the circuits; 0 finds the one at which the circuit is as sparse as the gates are on average.
         initial: log alpha at the start, plus noise of deviation 0.01.
+        start: where the gates on edges start: all ``open``, at ``initial``; or where the sizes of the scores of
+            ``eap-ig`` put them (see ``start_from_scores``), under the same ablation and objective, and then the
+            target rises from ``start_sparsity``.
+        start_steps, start_sparsity, start_spread: of ``start=eap-ig``: the points of its path, the sparsity of the
+            gates, and how far apart the ranks put them.
         divergence_weight: what the divergence, a mean over prompts and read positions, is multiplied by. The released
             script for the reversal program sums over both instead.
         weight_decay, multiplier_weight_decay: of AdamW. The released code decays the multipliers as well
@@ -151,27 +176,41 @@ def discover(
         batch_size: prompts a step.
 
     Raises:
-        SpecError: no targets, or unknown ``nodes`` or ``final_gates``.
+        SpecError: no targets, a start without sparsity or spread, or unknown ``nodes``, ``start`` or ``final_gates``.
         MethodError: a mask that training has not moved.
     """
-    if not targets or nodes not in NODES or final_gates not in FINAL_GATES:
+    check_choices("edge-pruning", nodes=(nodes, NODES), start=(start, STARTS), final_gates=(final_gates, FINAL_GATES))
+    if not targets:
+        raise SpecError("edge-pruning: targets is empty; give sparsities.")
+    if not 0 < start_sparsity < 1 or start_spread <= 0:
         raise SpecError(
-            f"edge-pruning: targets={targets!r}, nodes={nodes!r}, final_gates={final_gates!r}; give targets, nodes one "
-            f"of {', '.join(NODES)}, and final_gates {' or '.join(FINAL_GATES)}."
+            f"edge-pruning: start_sparsity={start_sparsity}, start_spread={start_spread}; give a share of the edges "
+            f"between 0 and 1, and a spread above 0."
         )
     graph = model.graph
     chance = Seeds(seeds, model, masks=len(targets))
     prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
-    start = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
-    gates = [each.clone().requires_grad_() for each in start]
-    pressure = Pressure(chance.every(targets), node_target if nodes == "targeted" else None, warmup)
+    first = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
+    if start == "eap-ig":
+        shares = [(k + 1) / start_steps for k in range(start_steps)]
+        attributed = mean_scores(
+            model, data, ablation, objective, seed=seeds[0], batch_size=0, of_batch=lambda each: each.integrated(shares)
+        )
+        first[0] = start_from_scores(attributed, start_sparsity, start_spread).to(first[0]).expand_as(first[0])
+    gates = [each.clone().requires_grad_() for each in first]
+    pressure = Pressure(
+        chance.every(targets),
+        node_target if nodes == "targeted" else None,
+        warmup,
+        first=start_sparsity if start == "eap-ig" else 0.0,
+    )
     share = warm_up_and_decay(rate_warmup, steps)
     groups = [
         {"params": gates, "lr": rate, "weight_decay": weight_decay},
         pressure.ascent(multiplier_rate, multiplier_weight_decay),
     ]
     curve = train(groups, lagrangian_loss(prompts, chance, gates, pressure, divergence_weight), steps=steps, rate=share)
-    check_moved(start[0], gates[0].detach())
+    check_moved(first[0], gates[0].detach())
     trained = [each.detach().cpu().double() for each in gates]
     if final_gates == "released":
         # Where no edge exists there is no gradient, and weight decay alone moves the released code's gates.
@@ -181,6 +220,34 @@ def discover(
         soft = [soft_gate(each) for each in trained]
     of_seeds = zip(zip(*(chance.split(each) for each in soft), strict=True), chance.curves(curve), strict=True)
     return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in of_seeds]
+
+
+def start_from_scores(scores: EdgeScores, sparsity: float, spread: float) -> Tensor:
+    """Log alphas [E] at which edges of larger scores are more open; apart for the readers of each layer.
+
+    An edge of rank q (0 the smallest |score| of its readers' layer, 1 the largest) has a gate whose median is
+    sigmoid((q - b) / spread), with b such that the mean over the layer's edges is 1 - ``sparsity`` (Mondorf et al.
+    2025, scores_to_logalphas.py). Their code looks for b between 0 and 1 alone, where it finds none for a sparsity
+    above 1 - spread x log 2; here it is found.
+    """
+    graph, found = scores.graph, torch.full(scores.values.shape, float("nan"), dtype=torch.float64)
+    for layer in dict.fromkeys(group.layer for group in graph.groups if group.reads):
+        edges = torch.zeros_like(graph.exists)
+        for group in graph.groups:
+            if group.reads and group.layer == layer:
+                edges[:, group.readers] = graph.exists[:, group.readers]
+        sizes = scores.values[edges].abs()
+        rank = sizes.argsort(stable=True).argsort().double() / max(len(sizes) - 1, 1)
+        low, high = -40 * spread, 1 + 40 * spread
+        for _ in range(60):
+            middle = (low + high) / 2
+            if float(((rank - middle) / spread).sigmoid().mean()) > 1 - sparsity:
+                low = middle
+            else:
+                high = middle
+        median = ((rank - low) / spread).sigmoid()
+        found[edges] = (BETA * ((median - GAMMA) / (ZETA - GAMMA)).logit()).clamp(-LARGEST_START, LARGEST_START)
+    return found[graph.exists]
 
 
 def lagrangian_loss(
@@ -208,10 +275,11 @@ class Pressure:
 
     Args:
         targets: of the edges [M]. node_target: of the nodes; None leaves them free. warmup: as of ``Lagrangian``.
+        first: the edges' target at the first step.
     """
 
-    def __init__(self, targets: Tensor, node_target: float | None, warmup: int) -> None:
-        self._limits = [Lagrangian(targets, warmup)]
+    def __init__(self, targets: Tensor, node_target: float | None, warmup: int, first: float = 0.0) -> None:
+        self._limits = [Lagrangian(targets, warmup, first)]
         if node_target is not None:
             self._limits.append(Lagrangian(torch.full_like(targets, node_target), warmup))
         self.multipliers = [limit.multipliers() for limit in self._limits]
