@@ -15,7 +15,8 @@ from .block import Config
 def content_hash(model: nn.Module) -> str:
     """16 hex digits of a transformer's configuration and of its weights' names, dtypes, shapes and bytes, read now.
 
-    ``Transformer.weights_hash`` is this, remembered; asking again tells whether somebody has changed the model since.
+    ``Transformer.content_hash`` is this, with the dictionaries where features are nodes; asked again, it tells whether
+    somebody has changed the model since.
     """
     digest = hashlib.sha256(_written(model.config))
     for name, tensor in sorted(model.state_dict().items()):

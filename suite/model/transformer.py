@@ -115,7 +115,11 @@ class Transformer(nn.Module):
 
     @cached_property
     def weights_hash(self) -> str:
-        """16 hex digits of the configuration and of the weights as they are stored, remembered (see content.py)."""
+        """``content_hash``, remembered."""
+        return self.content_hash()
+
+    def content_hash(self) -> str:
+        """16 hex digits of the configuration and of the weights as they are stored, read now (see content.py)."""
         return content_hash(self)
 
     def with_inputs(self, inputs: InputNodes) -> Transformer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import CircuitMeterError, DataError, MethodError, NotFinite, Undefined, one_line
-from ..model.content import content_hash
 from ..plan import names
 from ..plan.family import SeedFamily
 from ..plan.subject import Subject, forget_subjects
@@ -57,7 +56,7 @@ def discover_here(family: SeedFamily, on: Subject, device: str, spent: Spent) ->
 def _check_unchanged(cell: Cell, on: Subject) -> None:
     """Raises MethodError when the bytes of the model or of the data are not those that the cell is about."""
     changed = []
-    if content_hash(on.model) != cell.weights:
+    if on.model.content_hash() != cell.weights:
         changed.append("the model's weights")
     if on.data.content_hash() != cell.data:
         changed.append("the prompts")

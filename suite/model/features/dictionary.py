@@ -103,7 +103,11 @@ class FeatureDictionary:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of everything that changes what a feature computes (labels do not)."""
+        """``content_hash``, remembered."""
+        return self.content_hash()
+
+    def content_hash(self) -> str:
+        """16 hex digits of everything that changes what a feature computes (labels do not), read now."""
         digest = hashlib.sha256(f"{self.activation},{self.k},{self.centred}".encode())
         for name, tensor in sorted(self._tensors.items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())

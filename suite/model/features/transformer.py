@@ -16,7 +16,6 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -76,12 +75,11 @@ class FeatureTransformer(Transformer):
         """What ``of`` made it with: for each site its dictionary, and which of its features are nodes."""
         return {at.site: (self.dictionaries[str(at.site)], at.features) for at in self.graph.sites}
 
-    @cached_property
-    def weights_hash(self) -> str:
-        """16 hex digits of the model's weights and of the dictionaries at their sites."""
+    def content_hash(self) -> str:
+        """16 hex digits of the model's weights and of the dictionaries at their sites, read now."""
         digest = hashlib.sha256(content_hash(self).encode())
         for at in self.graph.sites:
-            digest.update(f"{at.site}:{at.dictionary}:{at.features}".encode())
+            digest.update(f"{at.site}:{self.dictionaries[str(at.site)].content_hash()}:{at.features}".encode())
         return digest.hexdigest()[:16]
 
     def site_of(self, group: NodeGroup) -> Site:

@@ -290,3 +290,11 @@ def test_what_a_site_holds_is_what_features_and_error_add_up_to(site):
         active = book.encode(read, torch.tensor(at.features))
         (error,) = (part for key, part in run.items() if key[0].endswith("error"))
         torch.testing.assert_close(error[0], whole - book.b_dec - active @ book.W_dec[list(at.features)])
+
+
+def test_a_change_of_a_dictionary_is_seen():
+    model = feature_model(small_model(), ["mlp_out.1"])
+    before = model.content_hash()
+    assert model.weights_hash == before == feature_model(small_model(), ["mlp_out.1"]).weights_hash
+    model.dictionaries["mlp_out.1"].W_dec[0, 0] += 1
+    assert model.content_hash() != before

@@ -54,6 +54,14 @@ def test_a_record_holds_everything_that_is_promised(spec, tmp_path):
     assert set(store.benchmarks()["small"].cells) == set(store.keys())
 
 
+def test_cells_on_features_have_a_result(spec, tmp_path):
+    task = ["tracr-features/fraction_a", "tracr-rotated-features/fraction_a"]
+    run(spec(method="truth", task=task, ablation=["patch"]), tmp_path / "store", executor="serial")
+    records = list(Store(tmp_path / "store").records())
+    assert [(record.status, record.reason) for record in records] == [("done", None)] * 2
+    assert all(record.own_recovery.auroc == 1 for record in records)
+
+
 def test_the_truth_is_found_by_the_truth(spec, tmp_path, rows):
     run(spec(method="truth"), tmp_path / "store", executor="serial")
     found = rows(tmp_path / "store", None)
