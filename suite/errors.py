@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 LONGEST_LINE, LONGEST_WORD = 4000, 200  # characters of a message; what a user's file or code says may be longer
+MOST_NAMES = 40  # so many are listed where a name is unknown
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
 
 
@@ -61,7 +62,8 @@ class Undefined(CircuitMeterError):
 
 
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: Iterable[str] = ()) -> str:
-    """One sentence for a name that does not exist: what was given, the nearest name, all names (or those ``shown``).
+    """One sentence for a name that does not exist: what was given, the nearest name, the names there are (or those
+    ``shown``), of many the first.
 
     >>> unknown("method", "eapig", ["acdc", "eap-ig"])
     "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
@@ -69,7 +71,10 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
-    return f"no {kind} {given!r}.{nearest} Known: {', '.join(shown or names) or 'none'}.{' ' + hint if hint else ''}"
+    listed = list(shown or names)
+    further = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
+    known = ", ".join(listed[:MOST_NAMES]) or "none"
+    return f"no {kind} {given!r}.{nearest} Known: {known}{further}.{' ' + hint if hint else ''}"
 
 
 def one_line(error: object, at_most: int = LONGEST_LINE) -> str:

@@ -221,3 +221,17 @@ def test_tables_hold_every_setting_from_worst_to_best():
     assert undefined[2] == [["4", "zero/denoising | kl", "zero has no direction"]]
     several = {title: rows for title, _, rows in card_tables(CARDS["three"])}
     assert len(several["rank reversals between settings"]) == 3
+
+
+@pytest.mark.parametrize("place", ["the grid", "a value", "a share"])
+def test_a_factor_that_is_none_of_the_grids_is_refused(place):
+    card = CARDS["three"].as_json()
+    value = card["circuits"][0]["values"][3]
+    if place == "the grid":
+        card["settings"]["levels"]["abc"] = card["settings"]["levels"].pop("ablation")
+    elif place == "a value":
+        value["levels"].pop("ablation")
+    else:
+        card["circuits"][0]["variance"]["factors"][0]["factor"] = "abc"
+    with pytest.raises(ValueError, match="does not say its ablation" if place == "a value" else "no factor 'abc'"):
+        SensitivityCard.model_validate(card)

@@ -5,10 +5,12 @@ The names of its fields are a promise to scripts. A number that is not known is 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
 
+from ...errors import unknown
+from ...intervention.levels import FACTORS
 from ...json_model import File, Kept, plain
 
 FORMAT = 1
@@ -20,6 +22,15 @@ def _or_nan(value: Any) -> Any:
 
 Real = Annotated[float, BeforeValidator(_or_nan), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 NAN = float("nan")
+
+
+def _is_factor(name: str) -> str:
+    if name not in FACTORS:
+        raise ValueError(unknown("factor", name, FACTORS))
+    return name
+
+
+Factor = Annotated[str, AfterValidator(_is_factor)]
 
 
 class Spread(Kept):
@@ -59,7 +70,7 @@ class FactorShare(Kept):
     The shares are given where there is a variance to be shared.
     """
 
-    factor: str
+    factor: Factor
     levels: int
     first: Real = NAN
     first_low: Real = NAN
@@ -84,7 +95,7 @@ class FactorShare(Kept):
 class Interaction(Kept):
     """The share of what several choices do together."""
 
-    factors: tuple[str, ...]
+    factors: tuple[Factor, ...]
     share: Real
 
 
@@ -97,7 +108,7 @@ class VarianceDecomposition(Kept):
 
     n_settings: int
     complete: bool
-    levels: dict[str, tuple[str, ...]]
+    levels: dict[Factor, tuple[str, ...]]
     naive: Real
     noise: Real
     variance: Real
@@ -127,7 +138,7 @@ class SettingValue(Kept):
     """
 
     setting: str
-    levels: dict[str, str]
+    levels: dict[Factor, str]
     value: Real
     low: Real
     high: Real
@@ -181,7 +192,7 @@ class Settings(Kept):
     """The grid: how many settings have a value, their levels, and what a level weighs among those of its factor."""
 
     n: int
-    levels: dict[str, tuple[str, ...]]
+    levels: dict[Factor, tuple[str, ...]]
     complete: bool = False
     weights: dict[str, dict[str, Real]] = {}
     level_weights: dict[str, dict[str, Real]] = {}
@@ -236,6 +247,13 @@ class Verdicts(Kept):
     settings: Settings
     circuits: tuple[CircuitVerdict, ...]
     comparison: CircuitComparison | None = None
+
+    @model_validator(mode="after")
+    def _every_value_has_the_grids_levels(self) -> Self:
+        for value in (value for circuit in self.circuits for value in circuit.values):
+            if missing := set(self.settings.levels) - set(value.levels):
+                raise ValueError(f"{value.setting!r} does not say its {', '.join(sorted(missing))}")
+        return self
 
 
 class GridVerdicts(Verdicts):
