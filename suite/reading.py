@@ -128,9 +128,12 @@ def decoded(content: bytes) -> str:
         if content.startswith(mark):
             raise Unreadable(f"not UTF-8 but {encoding} text; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise Unreadable(f"not UTF-8 text ({problem.reason} at byte {problem.start}); save it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise Unreadable("text that begins with more than one byte order mark; save it as UTF-8 without any")
+    return text
 
 
 def read_text(path: str | Path, *, at_most: int = LARGEST_TEXT, error: type[CircuitMeterError] = DataError) -> str:

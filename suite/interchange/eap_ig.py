@@ -51,13 +51,18 @@ class _Edge(BaseModel):
 class _Node(BaseModel):
     in_graph: _Flag = True
     neurons: list[_Flag] | None = None
+    neurons_in_graph: list[_Flag] | None = None
+
+
+_Neurons = dict[str, list[_Flag]] | list[list[_Flag]]  # by node, or in the order of the nodes
 
 
 class _File(BaseModel):
     cfg: _Shape
     edges: dict[str, _Edge]
     nodes: dict[str, Annotated[_Node, BeforeValidator(_node)]] = {}
-    neurons: dict[str, list[_Flag]] | list[list[_Flag]] | None = None
+    neurons: _Neurons | None = None
+    neurons_in_graph: _Neurons | None = None  # as EAP-IG calls them in its graphs and its torch files
 
 
 def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: Origin) -> dict[str, Any]:
@@ -139,15 +144,18 @@ def _shape(file: _File) -> Shape:
 
 def _refuse_neurons(file: _File, kept: tuple[str, ...], source: str) -> None:
     """Raises DataError for a node that is in the circuit with some of its neurons, or with none of them."""
-    by_name = {name: node.neurons for name, node in file.nodes.items() if node.neurons is not None}
-    listed = file.neurons if isinstance(file.neurons, dict) else dict(enumerate(file.neurons or ()))
-    for name, neurons in [*by_name.items(), *listed.items()]:
+    listed: list[tuple[str | int, list[bool]]] = []
+    for name, entry in file.nodes.items():
+        listed += [(name, neurons) for neurons in (entry.neurons, entry.neurons_in_graph) if neurons is not None]
+    for of_all in (file.neurons, file.neurons_in_graph):
+        listed += of_all.items() if isinstance(of_all, dict) else enumerate(of_all or ())
+    for node, neurons in listed:
         if any(neurons) and not all(neurons):
             raise DataError(
-                f"{source} keeps some neurons of {name} and cuts others; circuits here consist of whole edges. Apply "
+                f"{source} keeps some neurons of {node} and cuts others; circuits here consist of whole edges. Apply "
                 f"the scores at the level of edges in the tool that wrote it."
             )
-        if neurons and not any(neurons) and any(edge.startswith(f"{name}->") for edge in kept):
+        if neurons and not any(neurons) and any(edge.startswith(f"{node}->") for edge in kept):
             raise DataError(
-                f"{source} keeps edges out of {name} and none of its neurons; leave the edges out, or keep the neurons."
+                f"{source} keeps edges out of {node} and none of its neurons; leave the edges out, or keep the neurons."
             )

@@ -59,6 +59,13 @@ def test_a_byte_order_mark_is_read(mark, tmp_path):
     assert read_toml(tmp_path / "a.toml", error=SpecError) == {"a": 1}
 
 
+def test_a_second_byte_order_mark_is_refused():
+    mark = "\ufeff".encode()
+    assert decoded(mark + b"{}") == "{}"
+    with pytest.raises(Unreadable, match="more than one byte order mark"):
+        decoded(mark + mark + b"{}")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "latin-1"])
 def test_other_encodings_are_named(encoding):
     marked = {"utf-16-be": b"\xfe\xff"}.get(encoding, b"")

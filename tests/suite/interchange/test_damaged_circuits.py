@@ -31,10 +31,10 @@ def changed(edge, **entry):
     return found
 
 
-def neurons(**nodes):
+def neurons(key="neurons", **nodes):
     found = content()
     for name, value in nodes.items():
-        found["nodes"][name] = {"in_graph": True, "neurons": value}
+        found["nodes"][name] = {"in_graph": True, key: value}
     return found
 
 
@@ -63,6 +63,10 @@ REFUSED = {
     "neurons that are a number": (neurons(m0=3), "neurons"),
     "neurons at the top": (content(neurons={"m1": [False, True]}), "keeps some neurons of m1"),
     "neurons at the top, as a matrix": (content(neurons=[[True, True], [True, False]]), "keeps some neurons of 1"),
+    "some neurons of a node, by EAP-IG's name": (neurons("neurons_in_graph", m0=[True, False]), "some neurons of m0"),
+    "neurons by that name at the top": (content(neurons_in_graph={"m1": [False, True]}), "keeps some neurons of m1"),
+    "neurons by that name, as a matrix": (content(neurons_in_graph=[[True], [True, False]]), "some neurons of 1"),
+    "neurons by that name, as text": (content(neurons_in_graph="all"), "neurons_in_graph"),
     "neurons at the top, as text": (content(neurons="all"), "neurons"),
     "our key as a list": (content(circuitmeter=[1]), "key 'circuitmeter': it is .* JSON object"),
     "our key of a newer version": (content(circuitmeter={"format": 2}), "format is 2"),
