@@ -6,14 +6,17 @@ gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..suite.errors import SpecError
 from ..suite.store.published import publishing
 from .brief import brief_sections
-from .chapters.chapter import Chapter, Plot, chapters
+from .chapters.chapter import Chapter, Plot, by_order, chapters
 from .chapters.files import write_data, write_figures, write_tables
+from .chapters.foreign import ForeignChapter, foreign_chapters
 from .leaderboard import leaderboard_json
 from .page.page import Picture, Section, page
 from .page.table import Table
@@ -23,8 +26,15 @@ from .read.stores import Stores
 BRIEF = "brief.html"
 
 
+_Named = TypeVar("_Named", Plot, Table)
+
+
 def write_report(
-    store_path: str | Path, out: str | Path | None = None, *others: str | Path, brief: bool = False
+    store_path: str | Path,
+    out: str | Path | None = None,
+    *others: str | Path,
+    brief: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes ``report.html``, ``leaderboard.json``, ``tables/`` (CSV, Markdown, LaTeX), ``figures/`` (PDF, SVG, PNG).
 
@@ -33,41 +43,70 @@ def write_report(
         out: the folder to write to; the store's own when None.
         others: more stores, reported together with the first.
         brief: write ``brief.html`` as well, two pages for an e-mail (``brief.py``).
+        tell: is told in one line of each part of another package's chapter that is left out, and why; the page says
+            the same.
+
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when two figures, or
-    two tables, have one name: one would stand in the other's place.
+    two tables, of this package's chapters have one name: one would stand in the other's place.
     """
-    results, parts = read_results(store_path, *others), chapters()
+    results, own, foreign = read_results(store_path, *others), chapters(), foreign_chapters()
+    parts = sorted([*own, *foreign], key=by_order)
     folder = Path(store_path if out is None else out)
     with publishing(folder) as new:
-        plots = {part.name: part.figures(results) for part in parts}
-        _each_once("figure", plots)
-        pictures = write_figures(new / "figures", [plot for of_part in plots.values() for plot in of_part])
-        shown = {part.name: [table for table in part.tables(results) if table.rows] for part in parts}
-        _each_once("table", shown)
-        write_tables(new / "tables", [table for of_part in shown.values() for table in of_part])
-        for part in parts:
+        plots = _each_once("figure", {part: part.figures(results) for part in [*own, *foreign]})
+        failed = {
+            plot.name: partial(part.leave_out, f"figure {plot.name!r}") for part in foreign for plot in plots[part]
+        }
+        pictures = write_figures(new / "figures", [plot for part in parts for plot in plots[part]], failed=failed)
+        tables = {part: [table for table in part.tables(results) if table.rows] for part in [*own, *foreign]}
+        tables = _each_once("table", tables)
+        write_tables(new / "tables", [table for part in parts for table in tables[part]])
+        for part in own:
             write_data(new / "tables", part.data(results))
+        for part in foreign:
+            _write_foreign_data(new / "tables", part, results)
         summary = Section("summary", "Summary", tuple(_summary(results, parts)))
-        sections = [summary, *(_section(part, results, pictures, plots[part.name], shown[part.name]) for part in parts)]
+        sections = [summary, *(_section(part, results, pictures, plots[part], tables[part]) for part in parts)]
         _write_page(new / "report.html", results, sections)
         if brief:
             _write_page(new / BRIEF, results, brief_sections(sections, results, parts), brief=True)
         (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")
+    for fault in (fault for part in foreign for fault in part.faults.values()):
+        if tell is not None:
+            tell(fault)
     return folder / "report.html"
 
 
-def _each_once(kind: str, named: Mapping[str, Sequence[Plot] | Sequence[Table]]) -> None:
-    """Raises SpecError when two things of a kind, by chapter, have one name."""
+def _each_once(kind: str, things: Mapping[Chapter, Sequence[_Named]]) -> dict[Chapter, list[_Named]]:
+    """The figures, or the tables, of each chapter, of which no two have one name.
+
+    Where two have, the one of another package's chapter is left out. Raises SpecError when both are of this package.
+    """
+    kept: dict[Chapter, list[_Named]] = {part: [] for part in things}
     seen: dict[str, str] = {}
-    for part, things in named.items():
-        for thing in things:
-            if thing.name in seen:
+    for part, of_part in things.items():
+        for thing in of_part:
+            if thing.name not in seen:
+                seen[thing.name] = part.name
+                kept[part].append(thing)
+            elif isinstance(part, ForeignChapter):
+                taken = f"the chapter {seen[thing.name]!r} has a {kind} of this name; rename one of them"
+                part.leave_out(f"{kind} {thing.name!r}", taken)
+            else:
                 raise SpecError(
                     f"two {kind}s of the report are called {thing.name!r}, in the chapters {seen[thing.name]!r} and "
-                    f"{part!r}; rename one of them."
+                    f"{part.name!r}; rename one of them."
                 )
-            seen[thing.name] = part
+    return kept
+
+
+def _write_foreign_data(folder: Path, part: ForeignChapter, results: Results) -> None:
+    for name, table in part.data(results).items():
+        if (folder / f"{name}.csv").exists():
+            part.leave_out(f"data {name!r}", "the report has a table of this name; rename it")
+        else:
+            write_data(folder, {name: table})
 
 
 def _write_page(path: Path, results: Results, sections: Sequence[Section], *, brief: bool = False) -> None:
@@ -78,9 +117,12 @@ def _write_page(path: Path, results: Results, sections: Sequence[Section], *, br
 def _section(
     part: Chapter, results: Results, pictures: Mapping[str, Picture], plots: Sequence[Plot], tables: Sequence[Table]
 ) -> Section:
-    """A chapter as it stands in the page."""
-    drawn = tuple(pictures[plot.name] for plot in plots)
-    return Section(part.name, part.title, tuple(part.words(results)), drawn, tuple(tables), part.viewer(results))
+    """A chapter as it stands in the page, with what is left out of it."""
+    words, viewer = tuple(part.words(results)), part.viewer(results)
+    if isinstance(part, ForeignChapter):
+        words += tuple(part.faults.values())
+    drawn = tuple(pictures[plot.name] for plot in plots if plot.name in pictures)
+    return Section(part.name, part.title, words, drawn, tuple(tables), viewer)
 
 
 def _summary(results: Results, parts: Sequence[Chapter]) -> list[str]:

@@ -13,12 +13,12 @@ PACKAGES = {"suite": "suite", "tasks": "tasks", "ground_truth": "ground_truth", 
 # Lower rooms first; a room may import itself and what is above it in this list. A longer name wins over a shorter one.
 ROOMS = (
     "suite.errors",
+    "suite.users_line",
     "suite.registry",
     "suite.reading",
     "suite.json_model",
     "suite.fork_server",
     "suite.process",
-    "suite.users_line",
     "suite.users_file",
     "suite.data",
     "suite.model",

@@ -3,7 +3,7 @@
 A chapter is a class in a file of its own: its tables, its figures and its words, all of them made from ``Results``. The
 report goes through the registry in order; whatever a chapter gives is in the page and in the files. A chapter in this
 folder is registered when it is imported; another package adds one through the entry-point group
-``circuitmeter.chapters``.
+``circuitmeter.chapters``, and ``foreign.py`` asks it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -42,9 +42,9 @@ class Chapter:
     ``order``: chapters come in this order; those of the same by name. ``title`` is its heading.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    order: ClassVar[int]
+    name: str
+    title: str
+    order: int
 
     def tables(self, results: Results) -> Sequence[Table]:
         """The tables to be read; each is written as Markdown and LaTeX, and its ``data`` as CSV. Empty ones are not."""
@@ -75,7 +75,7 @@ class Chapter:
         return ""
 
 
-CHAPTERS: Registry[type[Chapter]] = Registry("chapter", "circuitmeter.chapters")
+CHAPTERS: Registry[type[Chapter]] = Registry("chapter", "circuitmeter.chapters", required=False)
 
 
 def chapter(kind: type[Chapter]) -> type[Chapter]:
@@ -83,10 +83,20 @@ def chapter(kind: type[Chapter]) -> type[Chapter]:
     return CHAPTERS.add(kind.name, kind)
 
 
+def is_own_chapter(kind: type[Chapter]) -> bool:
+    """Whether a chapter is this package's and not another's."""
+    return kind.__module__.startswith(f"{__package__}.")
+
+
 def chapters() -> list[Chapter]:
-    """One of each chapter, in order."""
+    """One of each chapter of this package, in order."""
     package = import_module(__package__)
     for module in iter_modules(package.__path__):
         import_module(f"{__package__}.{module.name}")
-    kinds = [CHAPTERS.get(name) for name in CHAPTERS]
-    return [kind() for kind in sorted(kinds, key=lambda kind: (kind.order, kind.name))]
+    kinds = [kind for kind in map(CHAPTERS.get, CHAPTERS) if is_own_chapter(kind)]
+    return sorted((kind() for kind in kinds), key=by_order)
+
+
+def by_order(part: Chapter) -> tuple[int, str]:
+    """What chapters are sorted by."""
+    return part.order, part.name

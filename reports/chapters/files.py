@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..draw import style
-from ..draw.render import NARROW, OnDrawn, rendered
+from ..draw.render import NARROW, OnDrawn, OnFailed, rendered
 from ..page import markup
 from ..page.page import Picture
 from ..page.table import Table
@@ -18,12 +18,20 @@ FORMATS = (*style.FORMATS, NARROW)
 """What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
-def write_figures(folder: Path, plots: Sequence[Plot], progress: OnDrawn | None = None) -> dict[str, Picture]:
-    """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name."""
+def write_figures(
+    folder: Path,
+    plots: Sequence[Plot],
+    progress: OnDrawn | None = None,
+    failed: Mapping[str, OnFailed] | None = None,
+) -> dict[str, Picture]:
+    """Draws each figure and writes it as PDF, SVG and PNG; returns what the page shows of them, by name.
+
+    ``progress`` and ``failed`` are those of ``rendered``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress)
+    files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress, failed)
     pictures = {}
-    for plot in plots:
+    for plot in (plot for plot in plots if plot.name in files):
         of_plot = files[plot.name]
         for file_format in style.FORMATS:
             if file_format in of_plot:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from ...suite.users_line import raised
 from .style import narrow, render
 
 MOST_PROCESSES = 8
@@ -19,34 +21,55 @@ NARROW = "narrow"
 
 DrawFigure = Callable[[], Figure]
 OnDrawn = Callable[[int, int], None]
+OnFailed = Callable[[str], None]
+
+
+class _Failed(NamedTuple):
+    reason: str
 
 
 def rendered(
-    draws: Mapping[str, DrawFigure], formats: Sequence[str], progress: OnDrawn | None = None
+    draws: Mapping[str, DrawFigure],
+    formats: Sequence[str],
+    progress: OnDrawn | None = None,
+    failed: Mapping[str, OnFailed] | None = None,
 ) -> dict[str, dict[str, bytes]]:
     """Name -> format -> content, in the order of ``draws``. The same bytes however many processes draw.
 
     Args:
         formats: ``pdf``, ``svg``, ``png``, or ``narrow``: an SVG with one column of panels.
         progress: is told how many drawings are done, and of how many.
+        failed: for figures that may fail, by name: is told in one line why the figure cannot be drawn, and the figure
+            is not among those returned. What any other figure raises is raised.
     """
-    tell = progress or (lambda done, of: None)
-    jobs = [(name, draw, kinds) for name, draw in draws.items() for kinds in _batches(formats)]
+    tell, failed = progress or (lambda done, of: None), failed or {}
+    jobs = [(draw, kinds, name in failed) for name, draw in draws.items() for kinds in _batches(formats)]
+    names = [name for name in draws for _ in _batches(formats)]
     found: dict[str, dict[str, bytes]] = {name: {} for name in draws}
+    for done, (name, files) in enumerate(zip(names, _outcomes(jobs), strict=True), 1):
+        if isinstance(files, _Failed):
+            found.pop(name, None)
+            failed[name](files.reason)
+        elif name in found:
+            found[name] |= files
+        tell(done, len(jobs))
+    return found
+
+
+_Job = tuple[DrawFigure, tuple[str, ...], bool]
+
+
+def _outcomes(jobs: Sequence[_Job]) -> Iterable[dict[str, bytes] | _Failed]:
+    """What each job comes to, in order."""
     processes = min(len(jobs), os.cpu_count() or 1, MOST_PROCESSES)
     if processes < 2 or not _can_fork():
-        for done, (name, draw, kinds) in enumerate(jobs, 1):
-            found[name] |= _files(draw, kinds)
-            tell(done, len(jobs))
-        return found
+        yield from map(_outcome, jobs)
+        return
     # Forked, not spawned: a new interpreter's imports would take longer than the figures.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-            for done, ((name, _, _), files) in enumerate(zip(jobs, pool.map(_job, jobs), strict=True), 1):
-                found[name] |= files
-                tell(done, len(jobs))
-    return found
+            yield from pool.map(_outcome, jobs)
 
 
 def _batches(formats: Sequence[str]) -> list[tuple[str, ...]]:
@@ -60,8 +83,14 @@ def _can_fork() -> bool:
     return "fork" in get_all_start_methods() and threading.active_count() == 1
 
 
-def _job(job: tuple[str, DrawFigure, tuple[str, ...]]) -> dict[str, bytes]:
-    return _files(*job[1:])
+def _outcome(job: _Job) -> dict[str, bytes] | _Failed:
+    draw, formats, may_fail = job
+    try:
+        return _files(draw, formats)
+    except Exception as problem:
+        if not may_fail:
+            raise
+        return _Failed(raised(problem))
 
 
 def _files(draw: DrawFigure, formats: Sequence[str]) -> dict[str, bytes]:

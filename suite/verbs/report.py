@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..store.folder import is_address
     from ..store.store import Store
+    from .output import note
 
     if len(options.store) > 1 and options.out is None:
         raise SpecError(f"{len(options.store)} stores make one report; say where it goes with --out DIR.")
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.write import BRIEF, write_report
 
     first, *others = sorted(options.store)
-    report = write_report(first, options.out or first, *others, brief=options.brief)
+    report = write_report(first, options.out or first, *others, brief=options.brief, tell=note)
     print(report)
     if options.brief:
         print(report.with_name(BRIEF))

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.write import write_report
 
     print(summary_table(summary.store))
-    print(f"\n{summary}. Report: {write_report(summary.store, summary.store)}")
+    print(f"\n{summary}. Report: {write_report(summary.store, summary.store, tell=note)}")
     return summary.exit_status
 
 
