@@ -13,6 +13,7 @@ from . import tables
 from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
 from .sensitivity import Sensitivity, sensitivity
+from .stability import prediction_table, stability_summary, stability_table
 from .stores import Stores
 from .structures import structure_table, structures_found
 
@@ -75,6 +76,18 @@ class Results:
     @cached_property
     def sensitivity(self) -> Sensitivity:
         return sensitivity(self.evaluated)
+
+    @cached_property
+    def stability(self) -> pd.DataFrame:
+        return stability_table(self.records, self._evaluations)
+
+    @cached_property
+    def stability_summary(self) -> pd.DataFrame:
+        return stability_summary(self.stability)
+
+    @cached_property
+    def stability_prediction(self) -> pd.DataFrame:
+        return prediction_table(self.stability)
 
     @cached_property
     def structures(self) -> pd.DataFrame:

@@ -38,6 +38,11 @@ def prompts_kept_apart() -> Iterator[list[tuple[Tensor, Tensor]]]:
         _KEPT.reset(token)
 
 
+def keep_prompts_apart() -> list[tuple[Tensor, Tensor]] | None:
+    """The list of ``prompts_kept_apart``, for a method that does not go through ``mean_scores``; else ``None``."""
+    return _KEPT.get()
+
+
 class Prompts:
     """One batch as a gradient method sees it; each run is made when it is first asked for.
 

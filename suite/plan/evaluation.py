@@ -8,7 +8,7 @@ from typing import Any
 
 from ..intervention.setting import Setting
 from ..selection import Selection
-from ..store.record import EvaluationIdentity
+from ..store.record import EvaluationIdentity, StabilityAsked
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
 SIZES = ("true", "native")
@@ -29,6 +29,7 @@ class Evaluation:
             over the batch: such a number is another one with other batches, and its row says of how many prompts.
         prompts: the first how many of the split, ``None`` for all. Not in the identity: ``data`` says it.
         by_template: whether the faithfulness on each template's prompts is told as well. In the identity where it is.
+        stability: what is resampled to see whether circuits stay, or ``None``. In the identity where it is asked for.
         undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
     """
 
@@ -41,6 +42,7 @@ class Evaluation:
     batch_size: int | None = None
     prompts: int | None = None
     by_template: bool = False
+    stability: StabilityAsked | None = None
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def identity(self, cell_key: str) -> EvaluationIdentity:
@@ -50,6 +52,8 @@ class Evaluation:
             told["batch_size"] = self.batch_size
         if self.by_template:
             told["by_template"] = True
+        if self.stability is not None:
+            told["stability"] = self.stability
         return EvaluationIdentity(
             evaluation_version=VERSION,
             cell=cell_key,

@@ -19,6 +19,9 @@
     ablation = ["patch", "zero"]             # and any other factor of the ablation grid (setting.py)
     size     = ["true", 0.01, 0.1]
 
+    [evaluation.stability]                   # do circuits stay when prompts are resampled? Left out: not asked
+    resamples = 300
+
 Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
 matched only by a glob that has an ``@`` itself. A task may be a prompt file (``prompts.jsonl``, EAP-IG's CSV,
 auto-circuit's JSON), with a ``model``. Paths are relative to the folder that the command runs in.
@@ -40,6 +43,7 @@ from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names
 from .evaluation import SIZES, Evaluation
+from .structure_choice import StabilityChoice
 from .subject import first
 
 if TYPE_CHECKING:
@@ -220,6 +224,8 @@ class EvaluationChoice(BaseModel):
     """Prompts at a time; made from the model's size where left out."""
     prompts: _PromptCount | None = None
     """The first of the split's; as many as the grid takes where left out."""
+    stability: StabilityChoice | None = None
+    """Whether circuits stay when prompts change; a table of its own, not asked where left out."""
 
     def of(self, task: Task, prompts: int | None = None) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one.
@@ -233,7 +239,8 @@ class EvaluationChoice(BaseModel):
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
         limit = self.prompts or prompts
         data = first(task.data(split), limit)
-        return Evaluation(*chosen, split, data.hash, self.batch_size, limit, self.by_template)
+        stability = None if self.stability is None else self.stability.asked()
+        return Evaluation(*chosen, split, data.hash, self.batch_size, limit, self.by_template, stability)
 
 
 class Spec(BaseModel):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ..intervention.levels import LEVELS
 from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
+from .structure_choice import StabilityChoice
 
 TABLES: dict[str, tuple[type[BaseModel], str]] = {
     "The top level": (Spec, "Keys above the first table."),
@@ -36,6 +37,11 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
         EvaluationChoice,
         "What is measured of every circuit that is found: all factors crossed, at every size. Without this table only "
         "recovery of the truth is.",
+    ),
+    "`[evaluation.stability]`": (
+        StabilityChoice,
+        "Of methods whose scores are means over prompts: how alike circuits are that resamples of the prompts give, at "
+        "the sizes of `[evaluation]`.",
     ),
 }
 """Heading -> the model of the table, and what the table is."""
@@ -81,7 +87,9 @@ def spec_page() -> str:
 
 def _section(heading: str, model: type[BaseModel], about: str) -> str:
     schema = Spec.model_json_schema()["$defs"].get(model.__name__) or Spec.model_json_schema()
-    required = set(schema["required"]) - ({"name"} if model is Spec else set())  # a file's name is the benchmark's
+    required = set(schema.get("required", ())) - (
+        {"name"} if model is Spec else set()
+    )  # a file's name is the benchmark's
     rows = [
         f"| `{key}` | {_kind(part)} | {'required' if key in required else _default(part)} | {_meaning(model, key)} |"
         for key, part in schema["properties"].items()

@@ -19,6 +19,7 @@ from ..plan.subject import first
 from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
 from .environment import provenance
 from .memory import with_less
+from .structure import stability_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,8 @@ def evaluate(
 
     Returns:
         The record: ``circuits`` (size asked for, edges, label), and one of ``rows`` a setting: the full model's value,
-        the reference's, each circuit's and its faithfulness; or the reason for which the setting has no meaning.
+        the reference's, each circuit's and its faithfulness; or the reason for which the setting has no meaning. And
+        the stability of the circuits, where it is asked for.
     """
     start = time.perf_counter()
     evaluation = _evaluation(job)
@@ -60,8 +62,12 @@ def evaluate(
 
         fixed = evaluation.batch_size or any(setting.cut.ablation.over_batch for setting in alike)
         rows += measure_all(0) if fixed else with_less(measure_all, on, f"evaluating {job}")
+    stability = {}
+    if evaluation.stability is not None:
+        sizes = [circuit.n_edges for circuit in described if circuit.size != "native"]
+        stability = stability_of(job, on, evaluation.stability, sizes)
     identity = evaluation.identity(job.key)
-    return EvaluationRecord(
+    record = EvaluationRecord(
         key=identity.key,
         identity=identity,
         status="done",
@@ -73,6 +79,7 @@ def evaluate(
         cost=RecordedCost(total_seconds=time.perf_counter() - start),
         provenance=provenance(device),
     )
+    return record.but(stability=stability) if stability else record
 
 
 def failed_evaluation(job: Job, kind: str, reason: str) -> EvaluationRecord:

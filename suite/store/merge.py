@@ -149,7 +149,14 @@ def _agree(ours: EvaluationRecord, theirs: EvaluationRecord) -> bool:
         a, b = (np.array(row.values or (), dtype=float) for row in (mine, other))
         if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=CLOSE, equal_nan=True):
             return False
-    return True
+    mine, other = (np.array(_stable(found), dtype=float) for found in (ours, theirs))
+    return mine.shape == other.shape and np.allclose(mine, other, rtol=1e-5, atol=CLOSE, equal_nan=True)
+
+
+def _stable(found: EvaluationRecord) -> list[tuple[float | None, ...]]:
+    """The numbers of an evaluation's stability, a row a kind of resample and size."""
+    changes = [found.stability[over] for over in sorted(found.stability)]
+    return [(point.size, point.jaccard, point.rank) for change in changes for point in change.points]
 
 
 def _benchmark(source: Store, target: Store, name: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from ..errors import one_line
 from ..json_model import File, Kept, Number, Values, json_hash, plain
+from ..scoring.structure.stability_card import CircuitChange
 from .keys import key_of
 
 __all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure"]
@@ -265,8 +266,16 @@ class Record(ResultFile):
         return self.recovery.get(self.identity.ablation)
 
 
+class StabilityAsked(Kept):
+    """What is resampled to see whether circuits stay, ``prompts`` or ``templates``, and how often."""
+
+    over: tuple[str, ...]
+    resamples: int
+
+
 class EvaluationIdentity(Identity):
-    """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes."""
+    """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes; and what
+    is asked of their stability, where it is."""
 
     evaluation_version: int
     cell: ResultKey
@@ -277,6 +286,7 @@ class EvaluationIdentity(Identity):
     absolute: bool
     batch_size: int | None = None
     by_template: bool = False
+    stability: StabilityAsked | None = None
 
 
 class EvaluatedCircuit(Kept):
@@ -307,13 +317,17 @@ class SettingRow(Kept):
 
 
 class EvaluationRecord(ResultFile):
-    """The record of an evaluation of a cell's circuits."""
+    """The record of an evaluation of a cell's circuits.
+
+    stability: by what is resampled, what it does to the circuits of each size.
+    """
 
     format: Literal[1] = 1
     identity: EvaluationIdentity
     split: str
     circuits: tuple[EvaluatedCircuit, ...] = ()
     rows: tuple[SettingRow, ...] = ()
+    stability: dict[str, CircuitChange] = {}
 
     @model_validator(mode="after")
     def _own(self) -> Self:

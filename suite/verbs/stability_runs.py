@@ -12,16 +12,13 @@ import numpy as np
 from ..errors import CircuitMeterError, Undefined
 
 if TYPE_CHECKING:
-    from ..circuit import EdgeScores, Reference
+    from ..circuit import EdgeScores
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
     from ..plan.subject import Subject
     from ..scoring.structure.stability import Stability
-    from ..scoring.structure.stability_card import CircuitChange, MethodStability, PairOfMethods, PromptByPrompt
-
-ALWAYS, NEVER = 0.95, 0.05
-"""An edge is always in when at least this share of circuits has it, and never when at most the other share has it."""
+    from ..scoring.structure.stability_card import MethodStability, PairOfMethods, PromptByPrompt
 
 
 def method_stability(
@@ -42,33 +39,44 @@ def method_stability(
         amounts: resamples, runs, seed.
     """
     from ..json_model import plain
-    from ..scoring.structure.stability import stability
+    from ..scoring.structure.circuit_change import (
+        area_of,
+        circuit_change,
+        over_resamples,
+        precision_of,
+        scores_from_flat,
+    )
+    from ..scoring.structure.stability import stability, top_edges
     from ..scoring.structure.stability_card import CircuitChange, MethodStability
 
     sizes, main = size
     resamples, runs, seed = amounts
     by_prompt, whole = _scores(on, method, parameters, search, over, seed)
-    truth = on.reference(search[0])
+    truth, graph = on.reference(search[0]), on.model.graph
+    templates = None if on.data.templates is None else on.data.templates.numpy()
     changes: dict[str, CircuitChange] = {}
     kept = None
     for what in over:
         try:
-            if what in ("prompts", "templates"):
-                variants, counts = _resampled(on, by_prompt, what, resamples, seed)
+            if by_prompt is not None and what in ("prompts", "templates"):
+                found, counts = over_resamples(by_prompt, templates, sizes, over=what, resamples=resamples, seed=seed)
+                kept = (found, counts) if what == "prompts" else kept
             else:
-                variants, counts = _rerun(on, method, parameters, search, what, runs, seed), None
+                found = stability(_rerun(on, method, parameters, search, what, runs, seed), whole, sizes)
         except CircuitMeterError as error:
             changes[what] = CircuitChange(undefined=str(error))
             continue
-        found = stability(variants, whole, sizes, counts)
-        kept = (found, counts) if what == "prompts" else kept
-        changes[what] = _change(found, on, main, truth)
+        changes[what] = circuit_change(found, graph, main, truth)
+    own = {}
+    if truth is not None:
+        chosen = top_edges(np.abs(whole)[None], main)[0]
+        own = {"auroc": area_of(graph, whole, truth), "precision": precision_of(chosen, truth)}
     entry = MethodStability(
         method=name,
         parameters=plain(parameters),
         over=changes,
-        **({} if truth is None else _own_recovery(on, whole, main, truth)),
-        prompt_by_prompt=prompt_by_prompt(on, _scores_of(on, whole), main, search),
+        **own,
+        prompt_by_prompt=prompt_by_prompt(on, scores_from_flat(graph, whole), main, search),
     )
     return entry, kept
 
@@ -89,16 +97,6 @@ def _scores(
         return by_prompt, by_prompt.mean(0)
     truth = on.reference(ablation)
     return None, method.discover(on.model, on.data, truth=truth, **given).scores.flat()
-
-
-def _resampled(
-    on: Subject, by_prompt: np.ndarray, what: str, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    from ..scoring.structure.stability import prompt_counts, resampled
-
-    templates = None if on.data.templates is None else on.data.templates.numpy()
-    counts = prompt_counts(on.data.n, templates, resamples, over=what, seed=seed)
-    return resampled(by_prompt, counts), counts
 
 
 def _rerun(
@@ -142,71 +140,6 @@ def _rerun(
     if len(found) < 2:
         raise Undefined(f"{method.name} has one {'set of parameters' if what == 'parameters' else 'run'} here")
     return np.stack(found)
-
-
-def _change(found: Stability, on: Subject, main: int, truth: Reference | None) -> CircuitChange:
-    """The numbers by size, how often each edge is in the circuit of the card's size, and how well that recovers."""
-    from ..scoring.structure.stability_card import AtSize, CircuitChange
-
-    names = on.model.graph.named(on.model.graph.exists)
-    curves = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank")
-    points = []
-    for i, size in enumerate(found.sizes.tolist()):
-        inclusion = found.inclusion[i]
-        point = AtSize(
-            size=size,
-            **{name: float(getattr(found, name)[i]) for name in curves},
-            always=int((inclusion >= ALWAYS).sum()),
-            sometimes=int(((inclusion > NEVER) & (inclusion < ALWAYS)).sum()),
-        )
-        points.append(point)
-    at = found.inclusion[found.sizes.tolist().index(main)]
-    order = np.argsort(-at, kind="stable")
-    return CircuitChange(
-        points=tuple(points),
-        inclusion={names[e]: float(at[e]) for e in order if at[e] > 0},
-        **({} if truth is None else _recovery_of_inclusion(on, at, truth)),
-    )
-
-
-def _recovery_of_inclusion(on: Subject, inclusion: np.ndarray, truth: Reference) -> dict[str, Any]:
-    """The area under the ROC curve of how often edges are included, and the precision of those that always are."""
-    return {
-        "auroc_of_inclusion": _auroc(on, inclusion, truth),
-        "precision_of_always": _precision(on, inclusion >= ALWAYS, truth),
-    }
-
-
-def _own_recovery(on: Subject, whole: np.ndarray, main: int, truth: Reference) -> dict[str, Any]:
-    """The same two of the method's own scores, and of its circuit of the card's size."""
-    from ..scoring.structure.stability import top_edges
-
-    chosen = top_edges(np.abs(whole)[None], main)[0]
-    return {"auroc": _auroc(on, whole, truth), "precision": _precision(on, chosen, truth)}
-
-
-def _auroc(on: Subject, scores: np.ndarray, truth: Reference) -> float:
-    from ..scoring.recovery import recovery
-
-    return recovery(_scores_of(on, scores), truth)["auroc"]
-
-
-def _precision(on: Subject, chosen: np.ndarray, truth: Reference) -> float:
-    """Of the edges chosen that are not optional, the share that are true; NaN where there are none."""
-    exists = on.model.graph.exists
-    counted = chosen & ~truth.optional[exists].numpy()
-    return float(truth.core[exists].numpy()[counted].mean()) if counted.any() else float("nan")
-
-
-def _scores_of(on: Subject, values: np.ndarray) -> EdgeScores:
-    import torch
-
-    from ..circuit import EdgeScores
-
-    graph = on.model.graph
-    scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    scores[graph.exists] = torch.from_numpy(np.asarray(values, dtype=np.float64))
-    return EdgeScores(graph, scores)
 
 
 def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]) -> PromptByPrompt:

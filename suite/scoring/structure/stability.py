@@ -34,6 +34,7 @@ class Stability:
         with_whole: the mean Jaccard index of a variant's circuit with that of all prompts.
         rank: the mean Spearman correlation, among the edges of the circuit of all prompts, of a variant's absolute
             scores with those of all; NaN with fewer than two edges.
+        rank_low, rank_high: the 2.5 % and 97.5 % quantiles of that correlation over variants.
         inclusion: [S, E], the share of variants whose circuit has the edge.
         pairs: [S, B, B], the Jaccard index of each two variants.
     """
@@ -46,6 +47,8 @@ class Stability:
     chance: np.ndarray
     with_whole: np.ndarray
     rank: np.ndarray
+    rank_low: np.ndarray
+    rank_high: np.ndarray
     inclusion: np.ndarray
     pairs: np.ndarray
 
@@ -106,13 +109,17 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
     mean = off.mean()
     error = np.nan if counts is None else sampling_error(pairs, counts)
     shared = (chosen & reference).sum(1)
+    ranks = _rank_correlations(variants[:, reference], whole[reference])
+    low, high = np.quantile(ranks, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {
         "jaccard": mean,
         "low": np.clip(mean - _Z * error, 0, 1),
         "high": np.clip(mean + _Z * error, 0, 1),
         "lowest": np.quantile(off, (1 - LEVEL) / 2),
         "with_whole": (shared / (2 * n - shared)).mean(),
-        "rank": _rank_correlation(variants[:, reference], whole[reference]),
+        "rank": ranks.mean(),
+        "rank_low": low,
+        "rank_high": high,
         "inclusion": chosen.mean(0),
         "pairs": pairs,
     }
@@ -164,17 +171,16 @@ def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[
     return found
 
 
-def _rank_correlation(variants: np.ndarray, whole: np.ndarray) -> float:
-    """The mean over rows of Spearman's correlation with ``whole``; NaN when no row has one.
+def _rank_correlations(variants: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each row with ``whole``: float64 [B]; NaN where there is none.
 
     Scores no further apart than a millionth of the largest are tied: the rest is rounding.
     """
+    nothing = np.full(len(variants), np.nan)
     if variants.shape[1] < 2 or not whole.max() > 0:
-        return float("nan")
+        return nothing
     variants, whole = np.round(variants / whole.max(), 6), np.round(whole / whole.max(), 6)
     ranks, reference = rankdata(variants, axis=1), rankdata(whole)
     ranks, reference = ranks - ranks.mean(1, keepdims=True), reference - reference.mean()
     norm = np.linalg.norm(ranks, axis=1) * np.linalg.norm(reference)
-    if not norm.all():
-        return float("nan")
-    return float(((ranks @ reference) / norm).mean())
+    return (ranks @ reference) / norm if norm.all() else nothing

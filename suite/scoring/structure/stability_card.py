@@ -26,6 +26,8 @@ class AtSize(Kept):
     rank: Number
     always: int
     sometimes: int
+    rank_low: Number = None
+    rank_high: Number = None
 
 
 class CircuitChange(Kept):

@@ -53,6 +53,20 @@ def test_rounding_is_no_contradiction(halves, tmp_path):
     assert merge([halves[0], other.path], tmp_path / "c").clean
 
 
+def test_stability_contradicts_too(tmp_path):
+    def stable(jaccard):
+        numbers = dict.fromkeys(("low", "high", "lowest", "chance", "with_whole", "rank"), 0.5)
+        return {"prompts": {"points": [{"size": 2, "jaccard": jaccard, **numbers, "always": 1, "sometimes": 1}]}}
+
+    record = evaluation(cell())
+    ours, other = Store(tmp_path / "ours", create=True), Store(tmp_path / "other", create=True)
+    for each in (ours, other):
+        each.write(done(cell()), scores())
+    ours.write_evaluation(record.but(stability=stable(0.5)))
+    other.write_evaluation(record.but(stability=stable(0.6)))
+    assert list(merge([ours.path, other.path], tmp_path / "c").contradictions) == [f"evaluations/{record.key}.json"]
+
+
 def test_evaluations_contradict_each_other_too(halves, tmp_path):
     other = Store(tmp_path / "other", create=True)
     other.write(done(cell()), scores())
