@@ -1,4 +1,4 @@
-"""Attention on queries, keys and values that are given: positions rotated, scores capped where the model does it.
+"""Attention, from queries, keys and values; rotary positions and capped scores where the model has them.
 
 Letters in the shape comments as in transformer.py: P positions, E d_head.
 """
@@ -12,19 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Queries of up to so many numbers a head and example: one small product each would be nearly all overhead.
+# Up to so many numbers (P * E) of a head's queries, all heads and examples are multiplied at once: one product for each
+# would spend most of its time on being started.
 SMALL = 256
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """How the scores of queries and keys whose positions are in them become a pattern.
+    """The attention pattern: which positions a query sees, and how scores become weights.
 
     Args:
         scale: multiplies q.k.
-        causal: a query sees no later position.
+        causal: whether a query sees no later position.
         window: how many positions a query sees, its own and those just before it; None for all.
-        cap: c makes every score s into c tanh(s / c).
+        cap: c, which turns every score s into c tanh(s / c); None leaves scores as they are.
     """
 
     scale: float
@@ -33,7 +34,7 @@ class Pattern:
     cap: float | None = None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What [..., P, E] queries, keys and values mix, [..., P, E]."""
+        """The values that each query attends to, averaged: [..., P, E] from queries, keys and values [..., P, E]."""
         if self.cap is not None:
             return self.scores(q, k).softmax(-1) @ v
         if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL:
@@ -44,7 +45,7 @@ class Pattern:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=~unseen, scale=self.scale)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
+        """Scores [..., P, P], minus infinity where a query does not see a key: ``attend`` before the softmax."""
         found = q @ k.transpose(-1, -2) * self.scale
         if self.cap is not None:
             found = self.cap * (found / self.cap).tanh()
@@ -52,7 +53,7 @@ class Pattern:
         return found if unseen is None else found.masked_fill(unseen, float("-inf"))
 
     def unseen(self, n_positions: int, device: torch.device) -> Tensor | None:
-        """bool [P, P], where a query (row) must not look; None where it may everywhere."""
+        """bool [P, P], true where a query (row) does not see a key (column); None when every query sees every key."""
         window = None if self.window is None or self.window >= n_positions else self.window
         if not self.causal and window is None:
             return None
@@ -61,7 +62,7 @@ class Pattern:
         return unseen if window is None else unseen | every.tril(-window)
 
     def _attend_small(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """``attend`` with the many small problems innermost: several times faster backwards on a CPU."""
+        """``attend`` with heads and examples as the last axis: on a CPU its backward pass is several times faster."""
         many = q.shape[:-2]
         q, k, v = (part.flatten(0, -3).permute(1, 2, 0).contiguous() for part in (q * self.scale, k, v))  # [P, E, N]
         found = (q.unsqueeze(1) * k.unsqueeze(0)).sum(2)  # [P, P, N]
@@ -76,7 +77,7 @@ class Rotation:
     """The rotary embedding of queries and keys.
 
     Args:
-        frequencies: in radians a position, one for each pair of rotated dimensions.
+        frequencies: in radians per position, one for each pair of rotated dimensions.
         scale: multiplies cosine and sine.
     """
 
@@ -84,13 +85,13 @@ class Rotation:
     scale: float = 1.0
 
     def __call__(self, *parts: Tensor) -> tuple[Tensor, ...]:
-        """The same [..., P, E] with their positions in them."""
+        """The given queries or keys [..., P, E], each rotated by its position."""
         cos, sin = _table(self, parts[0].shape[-2], parts[0].dtype, parts[0].device)
         return tuple(_rotate(x, cos, sin) for x in parts)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The first dims of [..., P, E], as many as the table [P, dims] has, in the half-split layout."""
+    """x [..., P, E] with its first dimensions, as many as the table [P, dims] has, rotated in the half-split layout."""
     turned, still = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     first, second = turned.chunk(2, -1)
     return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, still], -1)
@@ -98,7 +99,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _table(rotation: Rotation, n_positions: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every angle [P, dims]; taken in float32 or wider, as transformers does."""
+    """Cosine and sine of every angle [P, dims]; computed in float32 or wider, as the transformers library does."""
     wide = torch.promote_types(dtype, torch.float32)
     frequency = torch.tensor(rotation.frequencies, dtype=wide, device=device)
     angle = torch.arange(n_positions, dtype=wide, device=device)[:, None] * frequency

@@ -1,4 +1,4 @@
-"""One layer's weights, and what they compute from inputs that are given: nothing here knows of edges.
+"""One layer: its weights, and what they compute from given inputs. Nothing here knows of edges.
 
 Letters in the shape comments as in transformer.py: B examples, P positions, D d_model, E d_head, H query heads.
 """
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-# What an architecture may have that a method must have a rule for. A method says for which of these it is exact.
+# The features of architectures that a method needs a rule for. A method declares for which of them it is exact.
 FEATURES = ("layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows")
 
 
@@ -35,34 +35,35 @@ FEATURES = ("layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm",
 class Config:
     """The architecture: everything about a model that is not a weight.
 
-    ``d_mlp = 0`` is attention only; ``n_kv_heads`` fewer than ``n_heads`` is grouped queries; ``positions`` are
-    ``learned`` embeddings, ``rotary`` (the first ``rotary_dims`` of each head) or ``none``; ``attention_scale``
+    ``d_mlp = 0``: the model has attention alone. ``n_kv_heads`` below ``n_heads``: queries are grouped. ``positions``
+    are ``learned`` embeddings, ``rotary`` (the first ``rotary_dims`` of each head) or ``none``; ``attention_scale``
     multiplies q.k and is 1/sqrt(d_head) unless given.
 
-    ``rotary_frequencies``, in radians a position, one for each pair of rotated dimensions, stand in for the powers of
+    ``rotary_frequencies``, in radians per position, one for each pair of rotated dimensions, replace the powers of
     ``rotary_base`` where a model scales them; cosine and sine are multiplied by ``rotary_scale``. ``score_cap`` c
-    makes every attention score s into c tanh(s / c); ``logit_cap`` does so to the logits. ``n_positions`` is the
-    longest prompt on which all of this is the model.
+    turns every attention score s into c tanh(s / c); ``logit_cap`` does the same to the logits. ``n_positions`` is
+    the length in tokens of the longest prompt for which this configuration describes the model.
 
-    ``layer_frequencies``, one tuple a layer, stand in for ``rotary_frequencies`` where layers differ (Gemma-3).
-    ``qk_norms`` (Qwen-3, Gemma-3): a root-mean-square norm of each head's query and key stands before the rotation. It
-    belongs to attention: what a query or key reader passes on is its projection, before that norm. With
-    ``joint_qk_norms`` (OLMo-2) it has one scale for the queries of all heads of a layer, and one for their keys: that
-    of the run at hand, as of ``post_norms``. Where each head has a view of a key of its own, because an edge into it is
-    cut, the keys' scale is taken over all these views; in the plain model they are equal in a group of grouped queries,
-    and it is the model's own. Hence every head of a layer takes part in the patterns of all.
+    ``layer_frequencies``, one tuple per layer, replace ``rotary_frequencies`` where layers differ (Gemma-3).
+    ``qk_norms`` (Qwen-3, Gemma-3): a root-mean-square norm of each head's query and key stands before the rotation.
+    This norm belongs to attention: what a query or key reader passes on is its projection, before the norm. With
+    ``joint_qk_norms`` (OLMo-2) the queries of all heads of a layer are normed by one scale, and their keys by another:
+    the scale of the run at hand, as with ``post_norms``. Under grouped queries, a cut edge gives the heads of a group
+    different versions of the key that they share; the keys' scale is then taken over all versions. In the plain model
+    the versions are equal, and the scale is the model's own. So every head of a layer takes part in the attention
+    patterns of all its heads.
 
-    ``windows``: for each layer, how many positions a query sees there, its own and those just before it; None for all.
+    ``windows``: for each layer, how many positions a query sees, its own and those just before it; None for all.
 
-    ``pre_norms``: a norm stands before attention and before the MLP, and belongs to the reader; without it (OLMo-2)
-    they read the residual stream as it is.
+    ``pre_norms``: a norm stands before attention and another before the MLP; each belongs to the reader. Without them
+    (OLMo-2) attention and MLP read the residual stream as it is.
 
     ``post_norms`` (Gemma-2): a norm stands behind attention and another behind the MLP. They belong to the writers:
     what a node writes is what arrives in the residual stream. The norm behind attention has one scale for all heads
-    of its layer. With it given, heads add up as ever, so the heads' outputs are defined as their shares of the normed
-    sum: head h writes (z_h W_h * gain) / rms(sum over heads of z_h W_h). The scale is that of the run at hand, in a cut
-    pass that of the heads as the pass computes them. Hence a head, even one that no kept edge leads out of, still
-    takes part in its layer's scale, and cutting all edges out of a node is still replacing what it writes.
+    of its layer. For a fixed scale the heads add up, so each head's output is defined as its share of the normed sum:
+    head h writes (z_h W_h * gain) / rms(sum over heads of z_h W_h). The scale is that of the run at hand; in a cut pass
+    it is computed from the heads of that pass. So a head takes part in its layer's scale even when no kept edge leads
+    out of it, and cutting all edges out of a node still means replacing what the node writes.
     """
 
     n_layers: int
@@ -126,19 +127,19 @@ class Config:
 
     @property
     def frequencies(self) -> tuple[float, ...]:
-        """Of the rotary embedding, in radians a position."""
+        """The frequencies of the rotary embedding, in radians per position."""
         if self.rotary_frequencies is not None:
             return self.rotary_frequencies
         return tuple(self.rotary_base ** (-2 * i / self.rotary_dims) for i in range(self.rotary_dims // 2))
 
     @property
     def heads_together(self) -> bool:
-        """Whether what one head of a layer computes depends on its other heads: none can be left out."""
+        """Whether what a head computes depends on the other heads of its layer, so that no head can be left out."""
         return self.post_norms or self.joint_qk_norms
 
     @property
     def features(self) -> frozenset[str]:
-        """Of ``FEATURES``, those that this model has."""
+        """Those of ``FEATURES`` that this model has."""
         windows = self.windows or ()
         found = {
             "layer norm": self.norm == "layer",
@@ -153,7 +154,7 @@ class Config:
 
 
 class Norm(nn.Module):
-    """Layer norm, root-mean-square norm, or nothing. Part of the reader that it stands before."""
+    """Layer norm, root-mean-square norm, or no norm. It is a part of the reader that it stands before."""
 
     def __init__(self, config: Config, kind: str | None = None, width: int | None = None) -> None:
         super().__init__()
@@ -171,7 +172,7 @@ class Norm(nn.Module):
         return x
 
     def standardised(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x before gain and bias, one over its scale [..., 1]): what the backward pass of the norm needs."""
+        """(the normed x before gain and bias, one over the scale [..., 1]): what the norm's backward pass needs."""
         centred = x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
         inverse = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return centred * inverse, inverse
@@ -180,10 +181,10 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """One layer: its weights, and how it attends.
 
-    Columns of W_QKV: all q heads, all k heads, all v heads; rows of W_O: head by head.
+    The columns of W_QKV are all q heads, then all k heads, then all v heads; the rows of W_O are head by head.
 
     Args:
-        layer: which layer of the model this is; windows may differ from layer to layer.
+        layer: the layer's number in the model, since windows and frequencies may differ from layer to layer.
     """
 
     def __init__(self, config: Config, layer: int = 0) -> None:
@@ -221,7 +222,7 @@ class Block(nn.Module):
         return compute(self, *given)
 
     def attending(self, compute: Callable, *given):
-        """``compute(self, *given)`` of attention from queries, keys and values, which has weights in some models."""
+        """``compute(self, *given)`` for attention from queries, keys and values, which has weights in some models."""
         return self(compute, *given) if self.config.qk_norms else compute(self, *given)
 
     def mlp(self, x: Tensor) -> Tensor:
@@ -266,19 +267,20 @@ class Block(nn.Module):
         return projected.unflatten(1, normed.shape[1:-1])
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What [..., P, E] queries, keys and values mix, rotated first where positions are rotary: [..., P, E].
+        """Each query's average of the values, [..., P, E], after rotation where positions are rotary.
 
-        Where all heads are normed together they are [..., H, P, E], of every head.
+        Queries, keys and values are [..., P, E]; they are those of all heads, [..., H, P, E], where the model norms all
+        heads together.
         """
         q, k = self._placed(q, k)
         return self.pattern.attend(q, k, v)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Attention scores [..., P, P], minus infinity where a query must not look: ``attend`` up to the softmax."""
+        """Attention scores [..., P, P], minus infinity where a query sees no key: ``attend`` before the softmax."""
         return self.pattern.scores(*self._placed(q, k))
 
     def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
-        """Queries and keys [..., P, E], normed where the model does it, with their positions in them."""
+        """Queries and keys [..., P, E], normed where the model norms them, and rotated where positions are rotary."""
         if self.config.joint_qk_norms:
             q, k = self._normed_together(self.norm_q, q), self._normed_together(self.norm_k, k)
         elif self.config.qk_norms:
@@ -286,16 +288,16 @@ class Block(nn.Module):
         return (q, k) if self.rotation is None else self.rotation(q, k)
 
     def _normed_together(self, norm: Norm, x: Tensor) -> Tensor:
-        """Queries or keys [..., H, P, E], normed over all heads at once; the gain is that of each head's own key."""
+        """Queries or keys [..., H, P, E], normed over all heads at once; each head has the gain of its own key."""
         gain = norm.weight.unflatten(0, (-1, self.config.d_head))
         gain = gain.repeat_interleave(self.config.n_heads // len(gain), 0).flatten()  # [H * E]
         together = x.movedim(-3, -2).flatten(-2)  # [..., P, H * E]
         return F.rms_norm(together, gain.shape, gain, norm.eps).unflatten(-1, x.shape[-3::2]).movedim(-2, -3)
 
     def shares(self, z: Tensor) -> Tensor:
-        """Head outputs [H, ..., E], scaled such that ``W_write`` makes of them what arrives in the residual stream.
+        """Head outputs [H, ..., E], scaled such that ``W_write`` turns them into what arrives in the residual stream.
 
-        They are the heads' shares of the norm behind attention, and z itself in a model without one (see Config).
+        They are the heads' shares of the norm behind attention, or z itself in a model without that norm (see Config).
         """
         return z * self.inverse_scale(z) if self.config.post_norms else z
 

@@ -28,11 +28,16 @@ Written = Callable[[str, int, Tensor], Tensor]
 class Gradients:
     """The gradient of a loss, summed over examples, at everything that a plain pass computes.
 
-    q, k, v: per layer [B, H, P, E], behind the projection. mlp: per layer [B, P, D], at the MLP's input before its
-    norm. logits: [B, P, D], at the final residual stream. z, m: per layer, at what heads [B, H, P, E] and MLPs
-    [B, P, D] write, and mixed, at z before a norm behind attention; filled only when asked for. taps: the values at
-    those places (see ``Transformer.run``). readers: where nodes read inputs of their own (a graph of features), the
-    gradient at each reader's input instead of all of these, by group [r, B, P, D].
+    Args:
+        taps: the values at the places of ``layers`` (see ``Transformer.run``).
+        run: what every writer wrote.
+        layers: one dict per layer. ``q``, ``k``, ``v`` [B, H, P, E], behind the projection; ``mlp`` [B, P, D], at the
+            MLP's input before its norm. Only when asked for: ``z`` [B, H, P, E] and ``m`` [B, P, D], at what heads and
+            MLPs write, and ``mixed``, at z before a norm behind attention.
+        logits: [B, P, D], at the final residual stream.
+        rules: how gradients were carried back.
+        readers: in a graph of features, whose nodes read inputs of their own: the gradient [r, B, P, D] at each
+            reader's input, by group, in place of ``layers`` and ``logits``.
     """
 
     taps: list[dict[str, Tensor]]
@@ -58,15 +63,15 @@ def gradients(
     """One forward and one backward pass.
 
     Args:
-        inputs: what the input nodes write, [n_inputs, B, P, D]; need not be a clean prompt's (integrated gradients).
+        inputs: what the input nodes write, [n_inputs, B, P, D]; integrated gradients take others than a prompt's.
         loss: logits (at ``read`` positions) to a scalar, summed over examples.
-        read: bool [B, P].
+        read: bool [B, P], the positions whose logits are wanted.
         rules, written: as in ``Transformer.run``.
-        through_inputs: false when ``written`` starts the differentiated part itself, and what lies before it does not
-            matter: gradients there are zero.
+        through_inputs: false when ``written`` starts the differentiated part itself. Gradients before that part are
+            then zero.
         of_writers: whether the gradients at ``z`` and ``m`` are wanted too.
-        ran: told the logits and what writers wrote, before the loss is taken: a loss that compares with this very run
-            needs no other.
+        ran: called with the logits and with what writers wrote, before the loss is taken, so that a loss that compares
+            with this very run needs no second one.
     """
     if model.reads_apart:
         if written is not None or of_writers:
@@ -85,7 +90,7 @@ def gradients(
     wanted = [tap[name] for tap in taps[:-1] for name in names] + [taps[-1]["logits"]]
     reached = [part for part in wanted if part.requires_grad]
     spend(backward=inputs.shape[1])
-    # A part that the loss does not depend on (values of an attention-free path, say) has no gradient: it is zero.
+    # Where the loss does not depend on a part, autograd gives no gradient; it is zero.
     found = iter(torch.autograd.grad(value, reached, allow_unused=True, materialize_grads=True))
     every = [next(found) if part.requires_grad else torch.zeros_like(part) for part in wanted]
     parts = iter(every)
@@ -107,12 +112,12 @@ def _at_readers(
     rules: Rules,
     ran: Callable[[Tensor, Activations], None] | None,
 ) -> Gradients:
-    """The gradient at every reader's own input, [r, B, P, D] a group: that of zeros added to it."""
+    """The gradient [r, B, P, D] at every reader's own input, by group, taken at zeros that are added to the input."""
     groups = [group for group in model.graph.groups if group.reads]
     shape = inputs.shape[1:]
     with torch.enable_grad():
         moved = {g.key: inputs.new_zeros(g.readers.stop - g.readers.start, *shape).requires_grad_() for g in groups}
-        plain: Callable[..., tuple[Tensor, Activations]] = model.run  # of a model whose nodes read apart: takes moved
+        plain: Callable[..., tuple[Tensor, Activations]] = model.run  # a model whose nodes read apart takes ``moved``
         logits, run = plain(inputs.detach(), read=read, rules=rules, moved=moved)
         if ran is not None:
             ran(logits.detach(), run.map(Tensor.detach))
@@ -129,11 +134,11 @@ def contract(
     """The products of the writers' ``difference`` [W, B, P, D] with the gradient at every reader that sees them.
 
     Args:
-        writers: those whose rows are wanted; the others' are zero.
-        by_example: keeps the examples apart.
+        writers: the writers whose rows are wanted; the rows of others are zero.
+        by_example: whether to keep the examples apart.
 
     Returns:
-        Scores [W, R], summed over examples, or [B, W, R]; in float32 or wider; zero where no edge exists.
+        Scores [W, R], summed over examples, or [B, W, R] by example; in float32 or wider; zero where no edge exists.
     """
     graph, batch = model.graph, difference.shape[1]
     wide = torch.promote_types(model.dtype, torch.float32)
@@ -171,7 +176,13 @@ def contract(
 def input_gradient(
     model: Transformer, inputs: Tensor, loss: Callable[[Tensor], Tensor], read: Tensor | None = None
 ) -> Tensor:
-    """Gradient [n_inputs, B, P, D] of ``loss`` of the logits at ``read`` at what the input nodes write."""
+    """The gradient [n_inputs, B, P, D] of a loss, with respect to what the input nodes write.
+
+    Args:
+        inputs: what the input nodes write, [n_inputs, B, P, D].
+        loss: logits (at ``read`` positions) to a scalar.
+        read: bool [B, P], the positions whose logits the loss takes; all when omitted.
+    """
     with torch.enable_grad():
         start = inputs.detach().requires_grad_()
         value = loss(model.run(start, read=read)[0])
@@ -183,9 +194,9 @@ def _through_norm(model: Transformer, layer: int, tap: dict[str, Tensor], gradie
     """Gradients at q, k, v, [3, B, H, P, E], carried back to each reader's residual input: [3H, n, D].
 
     The backward pass of a norm at x is linear in the gradient g behind its gain, with y the standardised x:
-    (g - mean(g) - y mean(y g)) / scale. mean(g) vanishes when the weights are centred over d_model (layer norm only),
-    1 / scale is applied while still d_head wide, and mean(y g) is g.q / d_model, with q less all of its biases.
-    The last term comes from the scale, which a frozen norm holds.
+    (g - mean(g) - y mean(y g)) / scale. mean(g) vanishes when the weights are centred over d_model (layer norm only);
+    1 / scale is applied while the gradient is still d_head wide; mean(y g) is g.q / d_model, with q without its biases.
+    The last term is the scale's gradient, which a frozen norm leaves out.
     """
     wide = torch.promote_types(model.dtype, torch.float32)
     values = {name: tap[name].to(wide) for name in ("residual", "q", "k", "v")}

@@ -1,4 +1,4 @@
-"""What a model is, as 16 hex digits of its bytes: its whole configuration, and every weight as it is stored."""
+"""The hash that identifies a model: of its whole configuration, and of every weight as it is stored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .block import Config
 def content_hash(model: nn.Module) -> str:
     """16 hex digits of a transformer's configuration and of its weights' names, dtypes, shapes and bytes, read now.
 
-    ``Transformer.content_hash`` is this, with the dictionaries where features are nodes; asked again, it tells whether
-    somebody has changed the model since.
+    ``Transformer.content_hash`` calls this, and adds the dictionaries where features are nodes. Computed again later,
+    it tells whether somebody has changed the model in between.
     """
     digest = hashlib.sha256(_written(model.config))
     for name, tensor in sorted(model.state_dict().items()):
@@ -26,7 +26,7 @@ def content_hash(model: nn.Module) -> str:
 
 
 def _written(config: Config) -> bytes:
-    """Every field that does not have its default, by name: a field that is added with a default renames no model."""
+    """Every field that differs from its default, by name: a new field with a default then changes no model's hash."""
     stated = {field.name: getattr(config, field.name) for field in fields(config)}
     own = {field.name: stated[field.name] for field in fields(config) if stated[field.name] != _default(field)}
     return json.dumps(own, sort_keys=True, allow_nan=False, default=str).encode()

@@ -1,17 +1,17 @@
-"""Candidates that cut a few more edges of a circuit, computed on the nodes that these edges lead to alone.
+"""Runs of candidates, which cut a few more edges of a circuit: only the nodes that these edges lead to are computed.
 
-Why: a search that tries edge after edge runs thousands of circuits that differ from the one before in the edges into
-one node. A pass by mask (``run_cut``, the plain version) computes every node above that node, each from an input of its
-own. Here the circuit's own run is kept, of every node what it writes and of every head its queries, keys and values,
-and a candidate computes those nodes only to which a path of kept edges leads from the node whose edges are cut. Three
-things make it cheaper still: readers that keep the same edges share one input; the candidates into one group of nodes
-share the sum over all writers that they leave as they are; and behind the attention of the last layer only the read
-positions are computed. The run of a candidate that is taken becomes the circuit's run.
+Why: a search that tries edge after edge runs thousands of circuits, each of which differs from the one before only in
+the edges into one node. A pass by mask (``run_cut``, the plain version) computes every node above that node, each from
+an input of its own. Here the circuit's own run is kept: what every node writes, and the queries, keys and values of
+every head. A candidate then computes only the nodes to which a path of kept edges leads from the node whose edges are
+cut. Three things make it cheaper still: readers that keep the same edges share one input; the candidates that cut edges
+into one group of nodes share the sum over all writers that they do not change; and behind the attention of the last
+layer only the read positions are computed. When a search accepts a candidate, its run becomes the circuit's run.
 
-Inputs are summed anew from what writers wrote, never added to: rounding does not pile up over thousands of cuts.
+Inputs are summed anew from what writers wrote each time, so that rounding errors do not pile up over thousands of cuts.
 
-Letters in the shape comments as in transformer.py; besides S slots, U the circuits of one call, K changed writers, G
-distinct inputs, m positions at hand: all n, or behind the last layer's attention those that are read.
+The letters in the shape comments are those of transformer.py, and S slots, U circuits of one call, K changed writers,
+G distinct inputs, m positions: all n of them, or the read ones behind the attention of the last layer.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .passes import spend
 from .stream import slice_or_index
 from .transformer import Alternative, Transformer
 
-_SEPARATE = 4  # so many readers to a distinct input, at least, make a product for each input worth its call
+_SEPARATE = 4  # from so many readers of each distinct input on, one product for each input is faster than one for all
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What is computed of a group: readers that read something new, and the nodes that they belong to."""
+    """What is computed in a group: the readers whose inputs have changed, and the nodes that they belong to."""
 
     group: NodeGroup
     readers: list[int]
@@ -47,11 +47,12 @@ class CircuitRuns:
     """Runs of one batch under several circuits, in slots, and of candidates that cut edges of them.
 
     Args:
-        model: whose nodes share their inputs in the plain run (not ``reads_apart``).
-        alternative, inputs, difference, read: as ``Transformer.run_cut`` has them; the difference is its ``prefix``.
+        model: one whose nodes share their inputs in the plain run (not ``reads_apart``).
+        alternative, read: as in ``Transformer.run_cut``.
+        difference: the ``prefix`` of ``Transformer.run_cut``.
         slots: how many circuits are held.
 
-    Circuits are bool [W, R] arrays. In a call all edges into groups below the one that is cut into are kept.
+    Circuits are bool [W, R] arrays. When a call cuts edges into a group, all edges into the groups below it are kept.
     """
 
     @torch.no_grad()
@@ -63,7 +64,7 @@ class CircuitRuns:
         self.shape = tuple(read.shape)
         self.plain = difference.expand(-1, *self.shape, -1).flatten(1)  # [W, n * D]
         self.moved = (difference != 0).flatten(1).any(1).cpu().numpy()
-        """Of each writer, whether a cut edge carries anything else than it writes: bool [W]."""
+        """Whether a cut edge carries something else than its writer writes, for each writer: bool [W]."""
         where = read.flatten().nonzero().flatten()
         self.read = None if len(where) == read.numel() else send(where, model.device)
         self.written = self.plain.new_empty(slots, *self.plain.shape)
@@ -82,7 +83,7 @@ class CircuitRuns:
 
     @torch.no_grad()
     def enter(self, layer: int) -> None:
-        """From here on edges are cut into nodes of this layer, too; all circuits have kept them so far."""
+        """Prepares for cuts of edges into this layer's nodes. Until now all circuits have kept these edges."""
         for below in range(layer, self._lowest):
             base = self.alternative.before["head", below].expand(*self.shape, -1)
             total = self.plain[: self.model.graph.visible(below)].sum(0).unflatten(0, base.shape)
@@ -92,7 +93,7 @@ class CircuitRuns:
 
     @torch.no_grad()
     def build(self, slots: Sequence[int], circuits: np.ndarray) -> None:
-        """Runs circuits [U, W, R] in so many slots, from the lowest layer that was entered."""
+        """Runs circuits [U, W, R], one in each of ``slots``, from the lowest layer that was entered."""
         for slot in slots:
             self.written[slot] = self.plain
         live = self._live(circuits)
@@ -109,7 +110,7 @@ class CircuitRuns:
 
     @torch.no_grad()
     def copy(self, source: int, target: int) -> None:
-        """The run in one slot in another slot, too."""
+        """Copies the run in one slot to another slot."""
         self.written[target], self.qkv[target] = self.written[source], self.qkv[source]
 
     @torch.no_grad()
@@ -168,7 +169,7 @@ class CircuitRuns:
         return steps
 
     def _live(self, circuits: np.ndarray) -> np.ndarray:
-        """Of each circuit [U, W, R] the writers that a path of kept edges leads from to the logits: bool [U, W]."""
+        """For each circuit [U, W, R], the writers from which a path of kept edges leads to the logits: bool [U, W]."""
         return np.stack([self.model.live_writers(torch.from_numpy(kept)).numpy() for kept in circuits])
 
     # ---- one pass ----------------------------------------------------------------------------------------------------
@@ -176,10 +177,10 @@ class CircuitRuns:
     def _run(
         self, slots: list[int], circuits: np.ndarray, steps: list[_Step], own: np.ndarray | None, n_candidates: int
     ) -> _Values:
-        """Computes the steps' nodes of so many candidates for each circuit.
+        """Computes the steps' nodes, for ``n_candidates`` candidates of each circuit.
 
         Args:
-            own: what the first step's readers keep, [U, C, W, r]; what the circuit keeps, when omitted.
+            own: the edges that the first step's readers keep, [U, C, W, r]; when omitted, those of the circuit.
         """
         config = self.model.config
         n_changed = sum(len(step.nodes) for step in steps if not self._is_late(step.group))
@@ -223,13 +224,13 @@ class CircuitRuns:
         return self.read is not None and group.layer == self.model.config.n_layers - 1
 
     def _own_inputs(self, values: _Values, group: NodeGroup, own: np.ndarray, readers: list[int]) -> Tensor:
-        """Inputs [U, r, C, m * D] of readers that each keep something else in each candidate, [U, C, W, r]."""
+        """Inputs [U, r, C, m * D] of readers whose kept edges ``own`` [U, C, W, r] differ between candidates."""
         columns = own[..., readers].transpose(0, 3, 1, 2)  # [U, r, C, W]
         x = self._sum(values, group, columns.reshape(len(own), -1, columns.shape[-1]), values.none_changed)
         return x.unflatten(1, columns.shape[1:3])
 
     def _inputs(self, values: _Values, group: NodeGroup, columns: np.ndarray) -> Tensor:
-        """Inputs [U, G, C, m * D] of readers that keep ``columns`` [U, G, W] in all candidates."""
+        """Inputs [U, G, C, m * D] of readers that keep the edges ``columns`` [U, G, W] in all candidates."""
         shared = self._sum(values, group, columns, values.changed_mask).unsqueeze(2)
         kept = columns[:, :, values.changed]  # [U, G, K]
         if not kept.any():
@@ -244,7 +245,7 @@ class CircuitRuns:
         return self._number(kept).bmm(new.flatten(2)).unflatten(2, (values.n_candidates, -1)).add_(shared)
 
     def _sum(self, values: _Values, group: NodeGroup, columns: np.ndarray, without: np.ndarray) -> Tensor:
-        """What the writers that no candidate changes write to readers that keep [U, X, W]: [U, X, m * D]."""
+        """The sum of what unchanged writers write to readers that keep ``columns`` [U, X, W]: [U, X, m * D]."""
         kept = columns & ~without
         used = kept.any((0, 1)).nonzero()[0].tolist()
         key = group.key
@@ -265,16 +266,16 @@ class CircuitRuns:
         return send(torch.from_numpy(np.ascontiguousarray(kept)).to(self.model.dtype), self.model.device)
 
     def _rows(self, values: _Values, constant: Tensor) -> Tensor:
-        """[B or 1, P or 1, D] at all positions [B, P, D], or at the read ones [n_read, D]."""
+        """A constant [B or 1, P or 1, D], expanded to all positions [B, P, D], or to the read ones [n_read, D]."""
         every = constant.expand(*self.shape, -1)
         return self._at_read(every.flatten(0, 1)) if values.late and self.read is not None else every
 
     def _at_read(self, rows: Tensor) -> Tensor:
-        """[..., n, D] at the read positions: [..., n_read, D]."""
+        """The rows [..., n, D] at the read positions: [..., n_read, D]."""
         return rows if self.read is None else rows.index_select(-2, self.read)
 
     def _parts(self, values: _Values, step: _Step, new: Tensor) -> Tensor:
-        """Queries, keys and values [3h, U, C, B, P, E] of the nodes: new ones, and the circuits' own."""
+        """Queries, keys and values [3h, U, C, B, P, E] of the nodes: the new ones, and else the circuits' own."""
         heads = len(step.group.nodes)
         wanted = [part * heads + node for part in range(3) for node in step.nodes]
         if wanted == step.readers:
@@ -300,7 +301,7 @@ class CircuitRuns:
 
 
 class _Values:
-    """What the changed writers write in a call's candidates, in the order in which they run."""
+    """What the changed writers write in the candidates of a call, in the order in which the writers run."""
 
     def __init__(self, runs: CircuitRuns, slots: list[int], n_candidates: int, n_changed: int) -> None:
         self.where = slice_or_index(slots, runs.model.device)
@@ -309,14 +310,14 @@ class _Values:
         self.changed_mask = self.none_changed.copy()
         shape = (len(slots), n_changed, n_candidates, runs.plain.shape[1])
         size = int(np.prod(shape))
-        if runs._kept_buffer.numel() < size:  # kept from call to call: memory that is new is dear to touch
+        if runs._kept_buffer.numel() < size:  # kept from call to call, because the first writes to new memory are slow
             runs._kept_buffer = runs.plain.new_empty(size)
         self.early = runs._kept_buffer[:size].view(shape)
         self.late_values: Tensor = self.early[:, :0]
         self.projections: list[tuple[NodeGroup, list[int], Tensor]] = []
 
     def be_late(self, runs: CircuitRuns) -> None:
-        """From here on only the read positions are wanted."""
+        """Drops the positions that are not read; from here on nobody asks for them."""
         if self.late or runs.read is None:
             return
         self.late, n = True, len(self.changed)
@@ -324,7 +325,7 @@ class _Values:
         self.late_values = rows.index_select(3, runs.read).flatten(3)
 
     def add(self, group: NodeGroup, nodes: list[int], out: Tensor) -> None:
-        """What nodes of a group write, [U, h, C, m * D]."""
+        """Appends what nodes of a group write, [U, h, C, m * D]."""
         n = len(self.changed)
         self.changed += [group.writers.start + node for node in nodes]
         self.changed_mask[self.changed[n:]] = True
@@ -335,12 +336,12 @@ class _Values:
             self.early[:, n : n + len(nodes)] = out
 
     def new(self) -> Tensor:
-        """[U, K, C, m * D]."""
+        """What the changed writers so far write, [U, K, C, m * D]."""
         return self.late_values if self.late else self.early[:, : len(self.changed)]
 
 
 def _distinct(columns: np.ndarray) -> tuple[list[int], list[int]]:
-    """Of each of r readers [U, r, W] the number of its input among the distinct ones, and a reader of each of these."""
+    """The number of each reader's input [U, r, W] among the distinct inputs, and one reader of each of these."""
     found: dict[bytes, int] = {}
     first, of = [], []
     for i in range(columns.shape[1]):
@@ -383,7 +384,7 @@ def _mixed(block: Block, parts: Tensor, nodes: list[int], cut: Tensor) -> Tensor
 
 
 def _share(config, heads: int = 0, mlps: int = 0) -> float:
-    """Which share of a plain pass over the layers so many heads and MLPs are, by their weights."""
+    """The share of a plain pass that some heads and MLPs cost, by the number of their weights."""
     head = 4 * config.d_model * config.d_head
     mlp = (3 if config.gated else 2) * config.d_model * config.d_mlp
     return (heads * head + mlps * mlp) / (config.n_layers * (config.n_heads * head + mlp))

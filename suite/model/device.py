@@ -1,4 +1,4 @@
-"""The one place that knows what devices and dtypes are called."""
+"""Devices and dtypes: their names, and what depends on which device there is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dtype(name: str) -> torch.dtype:
 
 
 def wait_for(device: torch.device) -> None:
-    """Returns when the device has done all that it was given, so that a clock says how long that took."""
+    """Returns when the device has done all that it was given, so that a clock can tell how long it took."""
     import torch
 
     if device.type != "cpu":
@@ -49,7 +49,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def memory_of_device(device: torch.device) -> int | None:
-    """All bytes of a device's memory, or of this machine's for the CPU; ``None`` where that is not known."""
+    """The size of a device's memory in bytes, for the CPU that of this machine's; ``None`` where it is not known."""
     import torch
 
     if device.type != "cpu":
@@ -62,7 +62,7 @@ def memory_of_device(device: torch.device) -> int | None:
 
 
 def free_unused(device: torch.device) -> None:
-    """Gives back the memory that torch keeps of a device for later; the CPU's it does not keep."""
+    """Gives back the memory of a device that torch keeps for later use. On the CPU torch keeps no memory."""
     import torch
 
     if device.type != "cpu":
@@ -73,4 +73,4 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device. From the CPU to a GPU it goes through pinned memory, and nothing waits for it."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=tensor.device.type == "cpu")  # to the CPU it must wait: it is read there
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu")  # the CPU reads it next, and must wait

@@ -1,12 +1,13 @@
-"""The residual stream of a cut pass that gradients go back through, in one buffer.
+"""The residual stream of a cut pass with gradients, in one buffer.
 
-Why: a tensor that autograd records is never changed in place. So the plain way (``ConcatenatedStream``) copies at every
-write all that was written before, and keeps each copy for the backward pass: memory quadratic in the layers, and a
-fifth of a training step. Here what is written goes into one buffer, and its gradients are gathered in another.
+Why: a tensor that autograd records is never changed in place. So the plain version (``ConcatenatedStream``) copies, at
+every write, all that was written before, and keeps each copy for the backward pass. This takes memory that is quadratic
+in the number of layers, and a fifth of the time of a training step. Here what is written goes into one buffer, and its
+gradients are gathered in a second one.
 
-Autograd sees two functions, one that writes and one that reads. A token of no size goes from each to the next, so that
-the backward pass undoes every later read before an earlier write. The values are those of the plain way; the gradients
-are the same sums in another order.
+Autograd sees two functions, one that writes and one that reads. Each hands an empty token to the next, so that the
+backward pass handles every read before the writes that preceded it. The values are those of the plain version; the
+gradients are the same sums in another order.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from .stream import Stream, slice_or_index
 
 
 class BufferedStream(Stream):
-    """As ``ConcatenatedStream``. What the shared writers (``prefix``) write has no gradient here."""
+    """Replaces ``ConcatenatedStream``; gradients do not go back to what the shared writers (``prefix``) write."""
 
     def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:
         self.by_reader = masks.transpose(1, 2)  # [C, R, W]
         self.n_written = self.n_shared
         self.buffer = shared.new_empty(len(masks), len(live), shared.shape[1])  # [C, W, n * D]
         self.buffer[:, : self.n_shared] = shared
-        self.gradient: Tensor | None = None  # of what is behind the shared writers, while a backward pass runs
+        self.gradient: Tensor | None = None  # of what the other writers wrote, while a backward pass runs
         self.token = masks.new_zeros((), requires_grad=True)
 
     def write(self, difference: Tensor) -> None:
@@ -58,13 +59,13 @@ class _Write(torch.autograd.Function):
         stream, own = ctx.stream, None
         if stream.gradient is not None and ctx.needs_input_grad[1]:
             own = stream.gradient[:, ctx.start - stream.n_shared : ctx.stop - stream.n_shared]
-        if ctx.start == stream.n_shared:  # no read before the first write needs it
+        if ctx.start == stream.n_shared:  # reads before the first write do not need it
             stream.gradient = None
         return token, own, None
 
 
 class _Read(torch.autograd.Function):
-    """What the weights [C, r, w] let through of the first w writers, on top of a base: [C, r, n * D]."""
+    """The base plus what the weights [C, r, w] let through of the first w writers: [C, r, n * D]."""
 
     @staticmethod
     def forward(ctx, token: Tensor, weights: Tensor, base: Tensor, stream: BufferedStream) -> Tensor:

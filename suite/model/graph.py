@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 InputNodes = Literal["token", "sum", "split"]
 Key = tuple[str, int]
-"""Kind and layer: what names a group of nodes."""
+"""The kind and the layer of a group of nodes, which together name the group."""
 _READER = re.compile(r"^(a\d+\.h\d+)<[qkv]>$")
 
 
@@ -50,16 +50,17 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """The nodes of one kind in one layer: what runs as one, and the unit of loops over a graph.
+    """The nodes of one kind in one layer. They are computed together, and loops over a graph go from group to group.
 
     Args:
-        kind: ``input``, ``head``, ``mlp``, or ``logits``, the one that writes nothing.
+        kind: ``input``, ``head``, ``mlp``, or ``logits``, which write nothing.
         layer: 0 for the input nodes, ``n_layers`` for the logits.
-        nodes: their names.
-        writers: the indices of what they write, one per node; empty for the logits.
-        readers: the indices of what they read; empty for the input nodes.
-        parts: what each node reads apart: ``q``, ``k``, ``v`` of a head. Readers are ordered by part, then by node.
-        sees: the writers that its readers can read.
+        nodes: the nodes' names.
+        writers: the indices of the nodes as writers, one per node; empty for the logits.
+        readers: the indices of the nodes' readers; empty for the input nodes.
+        parts: the readers that each node has: ``q``, ``k`` and ``v`` of a head. Readers are ordered by part, then by
+            node.
+        sees: the writers from which edges lead to these readers.
     """
 
     kind: str
@@ -88,7 +89,7 @@ class NodeGroup:
         return slice(start, start + len(self.nodes))
 
     def by_node(self, values: Tensor) -> Tensor:
-        """What belongs to the group's readers [..., r] as [..., parts, nodes]."""
+        """Values of the group's readers [..., r], as [..., parts, nodes]."""
         return values.unflatten(-1, (len(self.parts), len(self.nodes)))
 
 
@@ -158,7 +159,7 @@ class Graph:
     def groups(self) -> tuple[NodeGroup, ...]:
         """All nodes, by kind and layer, in the order in which they run: the input nodes first, the logits last.
 
-        Whoever loops over a graph loops over these, so that a new kind of node is met everywhere.
+        Loops over a graph go over these, so that they meet a new kind of node without being changed.
         """
         layers, n = self.n_layers, len(self.writers)
         inputs = slice(0, len(self.input_nodes))
@@ -181,7 +182,7 @@ class Graph:
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes, in the order in which they write; the logits, which do not, are the last."""
+        """All nodes, in the order in which they write; last the logits, which write nothing."""
         found = []
         for group in self.groups:
             for i, name in enumerate(group.nodes):
@@ -200,7 +201,7 @@ class Graph:
                 owners[reader] = node.writers.start if node.writers.stop > node.writers.start else -1
         return tuple(owners)
 
-    # Where things are. Only the rooms of the model count with these; others loop over the groups.
+    # Index arithmetic. Only code in ``suite/model`` uses it; all other code loops over the groups.
 
     def heads(self, layer: int) -> slice:
         """Writer indices of the heads of ``layer``."""
@@ -221,9 +222,9 @@ class Graph:
         return self.qkv(layer).stop
 
     def visible(self, layer: int, to_mlp: bool = False) -> int:
-        """How many writers (the first so many) the attention, or the MLP, of ``layer`` can read.
+        """The number n such that the attention, or the MLP, of ``layer`` can read the first n writers.
 
-        ``layer = n_layers`` is the logits, which read every writer.
+        ``layer = n_layers`` stands for the logits, which can read every writer.
         """
         before = self.heads(layer).start if layer < self.n_layers else len(self.writers)
         return before + self.n_heads if to_mlp and not self.parallel else before
@@ -233,20 +234,20 @@ class Graph:
         return min(reader // self.readers_a_layer, self.n_layers)
 
     def node_of_reader(self, reader: str) -> str:
-        """The node that a reader belongs to: ``a2.h3`` for ``a2.h3<q>``; itself for ``m2`` and ``logits``."""
+        """The node that a reader belongs to: ``a2.h3`` for ``a2.h3<q>``; ``m2`` and ``logits`` are their own."""
         head = _READER.match(reader)
         return head.group(1) if head else reader
 
     @cached_property
     def exists(self) -> Tensor:
-        """Which edges there are: bool [n_writers, n_readers]."""
+        """Which edges exist: bool [n_writers, n_readers]."""
         import torch  # only here and in ``matrix``: reports read graphs without it
 
         return torch.from_numpy(self.existing.copy())
 
     @cached_property
     def existing(self) -> np.ndarray:
-        """``exists`` as an array, for those who need no tensor: bool [n_writers, n_readers]."""
+        """``exists`` as a numpy array, for code that does not import torch: bool [n_writers, n_readers]."""
         exists = np.zeros((len(self.writers), len(self.readers)), dtype=bool)
         for group in self.groups:
             exists[group.sees, group.readers] = True
@@ -284,7 +285,7 @@ class Graph:
         return torch.from_numpy(self.array(edges))
 
     def array(self, edges) -> np.ndarray:
-        """``matrix`` as an array, for those who need no tensor."""
+        """``matrix`` as a numpy array, for code that does not import torch."""
         chosen = np.zeros_like(self.existing)
         for edge in edges:
             chosen[self.index(edge)] = True

@@ -1,4 +1,4 @@
-"""What a method spends, counted by the engine: one plain pass over one example is the unit."""
+"""The passes that a method runs, counted by the engine. The unit is one plain pass over one example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Passes:
-    """Forward and backward passes, in plain passes over one example; a pass from the middle layer counts one half."""
+    """Numbers of forward and backward passes over one example; a pass from the middle layer on counts one half."""
 
     forward: float = 0.0
     backward: float = 0.0
@@ -31,7 +31,7 @@ def count_passes() -> Iterator[Passes]:
 
 
 def spend(*, forward: float = 0.0, backward: float = 0.0) -> None:
-    """Called by the engine for each pass it runs."""
+    """Adds to the counts. The engine calls it for each pass that it runs."""
     for passes in _counters.get():
         passes.forward += forward
         passes.backward += backward

@@ -1,8 +1,8 @@
 """How a gradient is carried back through the parts of the model that are not linear.
 
 Some methods replace a derivative by another coefficient: a norm whose scale is held, a softmax at another temperature.
-The forward pass is that of the plain model when gradients are recorded, bit for bit: each rule computes the plain
-value, and hangs on it the gradient of another expression.
+The values are those of the plain model with gradients recorded, bit for bit: each rule computes the plain value and
+gives it the gradient of another expression.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from .block import ACTIVATIONS, Block, Norm
 
-# An activation's ratio act(x) / x has a limit at zero and no value: nearer than this, it is taken here.
+# The ratio act(x) / x of an activation is not defined at zero. For x nearer to zero than this, it is taken at this x.
 _NEAR_ZERO = 1e-6
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The backward pass of one method; the defaults are the derivative itself.
+    """The backward pass of one method; with the defaults it gives the derivative.
 
     Args:
         freeze_norm: the scale of every norm is a constant (LN-rule of RelP; GIM).
@@ -99,7 +99,7 @@ class Rules:
         q, k, v = (_share(x, s) for x, s in ((q, self.query_share), (k, self.key_share), (v, self.value_share)))
         if not self.freeze_attention and self.softmax_temperature == 1:
             return block.attend(q, k, v)
-        value = block.attend(q, k, v)  # recorded like the plain pass's: without a record, another kernel would run
+        value = block.attend(q, k, v)  # gradients are recorded: without them torch would choose another kernel
         with torch.no_grad():
             pattern = block.scores(q, k).softmax(-1)
         if not self.freeze_attention:

@@ -1,9 +1,9 @@
 """Edges cut one at a time, each in a run whose other edges are all kept.
 
-Why: under a mask every reader has an input of its own. Where one edge alone is cut, one node alone reads something else
-than the residual stream. Every node above it reads one stream again, and those below it, and the other nodes of its
-layer, do as in the whole model. So a cut costs one node and the plain layers above it: a third of a plain pass on
-average, and no more than the unembedding for an edge into the logits. ``run_cut`` is the plain version.
+Why: under a mask every reader has an input of its own. When only one edge is cut, only one node reads something else
+than the residual stream. All nodes above it share one changed stream, and the nodes below it and beside it in its layer
+write what they write in the whole model. So a cut costs one node and the plain layers above it: a third of a plain pass
+on average, and only the unembedding for an edge into the logits. ``run_cut`` is the plain version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .passes import spend
 from .transformer import Transformer
 
 SingleCut = tuple[int, int]
-"""Writer and reader of an edge."""
+"""The indices of an edge's writer and reader."""
 
 
 class SingleCuts:
@@ -38,14 +38,15 @@ class SingleCuts:
         self.taps: list[dict[str, Tensor]] = []
         self.plain = model.run(inputs, read=read, taps=self.taps)[0]  # [n_read, d_out]
         self.moved = (difference != 0).flatten(1).any(1).tolist()
-        """Of each writer, whether a cut edge carries anything else than it writes."""
+        """For each writer, whether a cut edge carries something else than the writer writes."""
 
     @torch.no_grad()
     def outputs(self, group: NodeGroup, cuts: Sequence[SingleCut]) -> Tensor:
-        """Logits [C, n_read, d_out] with each of some edges into a group's nodes cut alone.
+        """Logits [C, n_read, d_out] of C runs, in each of which one edge into a node of the group is cut.
 
         Args:
-            cuts: those into one reader stand together.
+            group: the group that all these edges lead into.
+            cuts: the edges, ordered by reader.
         """
         model = self.model
         by_reader: dict[int, list[int]] = {}
@@ -63,9 +64,9 @@ class SingleCuts:
         return model.to_logits(flat.unflatten(0, (-1, examples)), self.read)
 
     def _after(self, group: NodeGroup, reader: int, writers: list[int]) -> Tensor:
-        """The residual stream [C, B, P, D] behind a group one of whose readers lacks each of the writers in turn.
+        """The residual stream [C, B, P, D] behind a group, when one of its readers lacks one of C writers.
 
-        Where an MLP stands behind the heads it is not in it yet.
+        Behind the heads of a sequential layer, the stream is taken before the MLP has written.
         """
         model, missing = self.model, self.difference[writers]
         if group.kind == "logits":
@@ -89,7 +90,7 @@ def _whole_layer(block: Block, x: Tensor) -> Tensor:
 
 
 def _heads_change(block: Block, tap: dict[str, Tensor], missing: Tensor, reader: int) -> Tensor:
-    """What the heads of a layer write [C, B, P, D] more when one reader (of 3H) lacks ``missing`` [C, B, P, D]."""
+    """The change [C, B, P, D] in what a layer's heads write when one of 3H readers lacks ``missing`` [C, B, P, D]."""
     part, head = divmod(reader, block.config.n_heads)
     index = send(torch.tensor([reader]), missing.device)
     own = block.project_apart((tap["residual"] - missing)[None], index)[0]  # [C, B, P, E]
@@ -99,6 +100,6 @@ def _heads_change(block: Block, tap: dict[str, Tensor], missing: Tensor, reader:
     every = [tap[name].expand(len(own), -1, -1, -1, -1) for name in "qkv"]  # [C, B, H, P, E]
     every[part] = every[part].clone()
     every[part][:, :, head] = own
-    mixed = block.attend(*every).movedim(2, 0)  # [H, C, B, P, E]; all heads take part in the scale of a norm
+    mixed = block.attend(*every).movedim(2, 0)  # [H, C, B, P, E]; one norm scales all heads
     change = block.shares(mixed) - tap["z"].transpose(0, 1).unsqueeze(1)  # [H, C, B, P, E]
     return block.write_apart(change).sum(0)

@@ -1,4 +1,4 @@
-"""A graph as JSON files state it: in a circuit file, and in a certificate."""
+"""A graph as circuit files and certificates state it in JSON."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class StatedGraph(Kept):
 
     @classmethod
     def of(cls, graph: Graph) -> StatedGraph:
-        """What a file states of a graph."""
+        """The graph in the form that files have."""
         return cls(**asdict(graph), hash=graph.hash)
 
     def build(self) -> Graph:
-        """The graph itself."""
+        """The graph that is stated."""
         fields = (self.n_layers, self.n_heads, self.inputs, self.mlps, self.parallel)
         sites = tuple(site.nodes for site in self.sites)
         return FeatureGraph(*fields, sites) if sites else Graph(*fields)

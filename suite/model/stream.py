@@ -1,6 +1,7 @@
 """The residual stream of a cut pass: what was written, and what the masks let through to each reader.
 
-Letters in the shape comments as in transformer.py: C masks, B examples, P positions, n = B * P, D d_model, r readers.
+The letters in the shape comments are those of transformer.py: C masks, B examples, P positions, n = B * P, D d_model,
+r readers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .device import send
 
 
 def slice_or_index(indices: Sequence[int], device: torch.device) -> slice | Tensor:
-    """Consecutive indices as a slice, which copies nothing; others as a tensor on the device, which waits for none."""
+    """Consecutive indices as a slice, which copies nothing; others as a tensor on the device, sent without waiting."""
     consecutive = not indices or indices[-1] - indices[0] + 1 == len(indices)
     if consecutive:
         return slice(indices[0], indices[-1] + 1) if indices else slice(0)
@@ -35,7 +36,7 @@ class Stream:
         cut_at: Tensor | None,
     ) -> None:
         self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
-        # Writers before the first cut are the same under every mask, so they have no mask axis: [W0, n * D]
+        # What writers before the first cut write is the same under every mask, so it has no mask axis: [W0, n * D]
         self.n_shared = len(shared)
         self._begin(masks, shared.expand(-1, *shape, -1).flatten(1), live)
 
@@ -66,7 +67,7 @@ class Stream:
         return self.finished(x, whole, readers)
 
     def finished(self, x: Tensor, whole: Tensor | None, readers: Sequence[int]) -> Tensor:
-        """The readers' inputs from ``x`` [r, C, n * D], and from ``whole`` [C, n * D], uncut, where nothing is cut."""
+        """The readers' inputs: ``x`` [r, C, n * D]; where no edge is cut, those without cuts, ``whole`` [C, n * D]."""
         x = x.unflatten(2, (*self.shape, -1))
         if self.offset is not None:
             x = x + self.offset[:, slice_or_index(readers, x.device)].transpose(0, 1)[:, :, None, None]
@@ -76,10 +77,10 @@ class Stream:
 
 
 class ConcatenatedStream(Stream):
-    """The same for a pass that gradients go back through: every writer, in a tensor that is never changed in place.
+    """A stream for passes with gradients: it holds every writer, in tensors that are never changed in place.
 
-    The plain way, for passes under ``torch.vmap``, which knows no buffer that is written in place. gradient_stream.py
-    has the fast one.
+    It is the plain version, for passes under ``torch.vmap``, which does not allow a buffer that is written in place.
+    gradient_stream.py has the fast version.
     """
 
     def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:

@@ -1,12 +1,12 @@
-"""The transformer that can be cut: the engine. block.py holds a layer's weights; the rest is here.
+"""The engine: a transformer whose edges can be cut. block.py holds a layer's weights; the rest is here.
 
-A plain decoder, and beside it the same decoder in which every reader has an input of its own:
+It is a plain decoder, and also the same decoder with an input of its own for every reader:
 
     x[reader] = constant + sum over writers of  alternative[w] + mask[w, reader] * (out[w] - alternative[w])
 
-A mask of ones is the plain model; a mask of zeros carries the ablation's activations on every edge. Letters in the
-shape comments: C masks, B examples, P positions, n = B * P, D d_model, E d_head, H query heads, G key-value heads,
-W writers, R readers, r the readers or heads at hand.
+A mask of ones gives the plain model; under a mask of zeros every edge carries the ablation's activations. The letters
+in the shape comments: C masks, B examples, P positions, n = B * P, D d_model, E d_head, H query heads, G key-value
+heads, W writers, R readers, r some of the readers or heads.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Activations(dict[Key, Tensor]):
     """What every writer wrote in one run, by kind and layer of node: ``run["mlp", 3]``.
 
     Each is [nodes, B, P, d]. d is d_model for input nodes and MLPs, and d_head for heads, which are held before the
-    output projection and, where a norm follows attention, as shares of it (see Config). Batch and position axes of size
-    1 stand for all (means, zeros).
+    output projection and, where a norm follows attention, as shares of the normed sum (see Config). A batch or position
+    axis of size 1 stands for all examples or positions (means, zeros).
     """
 
     @property
@@ -50,11 +50,11 @@ class Activations(dict[Key, Tensor]):
         return self["input", 0]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Activations:
-        """The same function applied to every tensor."""
+        """``function`` of every tensor."""
         return Activations({key: function(part) for key, part in self.items()})
 
     def with_each(self, function: Callable[..., Tensor], *others: Activations) -> Activations:
-        """``function`` of the parts of several activations that belong together."""
+        """``function`` of each tensor and its counterparts in the other activations."""
         return Activations({key: function(part, *(other[key] for other in others)) for key, part in self.items()})
 
 
@@ -62,7 +62,10 @@ class Activations(dict[Key, Tensor]):
 class Alternative:
     """What cut edges carry, and the residual stream when every edge is cut.
 
-    before: what a group of nodes then reads, by kind and layer of the readers, the logits among them: [B, P, D].
+    Args:
+        activations: what cut edges carry.
+        before: what each group of nodes, the logits among them, reads when every edge is cut: [B, P, D], by kind and
+            layer.
     """
 
     activations: Activations
@@ -71,7 +74,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class CutPass:
-    """What a pass with cut edges runs on, whatever the masks; ``Transformer.run_cut`` says what each part is."""
+    """The arguments of ``Transformer.run_cut``, which explains them, without the masks."""
 
     alternative: Alternative
     inputs: Tensor
@@ -83,14 +86,14 @@ class CutPass:
 
 
 class Transformer(nn.Module):
-    """A decoder whose every edge can be cut.
+    """A decoder each of whose edges can be cut.
 
     Args:
         config: the architecture.
-        inputs: which input nodes the graph has (see Graph). The same weights under another choice: ``with_inputs``.
+        inputs: which input nodes the graph has (see Graph). ``with_inputs`` gives the same model with another choice.
     """
 
-    reads_apart = False  # whether every node computes from an input of its own, in the plain run as well
+    reads_apart = False  # whether every node has an input of its own in the plain run, too
 
     def __init__(self, config: Config, inputs: InputNodes = "token") -> None:
         super().__init__()
@@ -115,7 +118,7 @@ class Transformer(nn.Module):
 
     @cached_property
     def weights_hash(self) -> str:
-        """``content_hash``, remembered."""
+        """``content_hash``, computed once."""
         return self.content_hash()
 
     def content_hash(self) -> str:
@@ -135,8 +138,8 @@ class Transformer(nn.Module):
 
         Args:
             tokens: long [B, P].
-            read: bool [B, P] on the CPU (elsewhere it is waited for), the positions whose logits are wanted; all when
-                omitted.
+            read: bool [B, P], the positions whose logits are wanted; all when omitted. It should be on the CPU: to read
+                it from another device takes a wait.
 
         Returns:
             [B, P, d_out], or [n_read, d_out] in row-major order of ``read``.
@@ -147,7 +150,7 @@ class Transformer(nn.Module):
         """What the input nodes write: [n_inputs, B, P, D]. Raises DataError for prompts longer than the model takes."""
         if tokens.shape[1] > self.config.n_positions:
             raise DataError(
-                f"a prompt of {tokens.shape[1]} tokens, and the model takes {self.config.n_positions}; shorten it."
+                f"a prompt has {tokens.shape[1]} tokens, and the model takes {self.config.n_positions}; shorten it."
             )
         token = F.embedding(tokens, self.embed)
         if self.graph.inputs == "token" or self.config.positions != "learned":
@@ -158,7 +161,7 @@ class Transformer(nn.Module):
         return torch.stack([token, position]) if self.graph.inputs == "split" else (token + position)[None]
 
     def constant(self, n_positions: int) -> Tensor:
-        """What is in the residual stream before any writer and on no edge: [P, D]."""
+        """What is in the residual stream before any node writes, and so belongs to no edge: [P, D] or [1, D]."""
         if self.graph.inputs == "token" and self.config.positions == "learned":
             return self.pos_embed[:n_positions]
         return self.embed.new_zeros(1, self.config.d_model)
@@ -178,15 +181,16 @@ class Transformer(nn.Module):
         Args:
             inputs: [n_inputs, B, P, D] (see ``input_nodes``).
             read: as in ``forward``.
-            taps: a list to which one dict a layer is appended, and one for the logits, with the readers' inputs
+            taps: a list to which one dict per layer is appended, and one for the logits. It has the readers' inputs
                 (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
-                each of them a tensor whose gradient is the reader's own; and with what the layer computed before
-                ``written`` saw it: ``z`` [B, H, P, E] and ``m`` [B, P, D]; ``mixed`` is z before the norm behind
-                attention, the same in a model without that norm.
+                each a tensor whose gradient is that of this reader alone. It also has what the layer computed, before
+                ``written`` changes it: ``z`` [B, H, P, E] and ``m`` [B, P, D]. ``mixed`` is z before the norm behind
+                attention, and equal to z in a model without that norm.
             rules: how gradients are carried back; the values do not depend on them.
-            written: (kind, layer, what its nodes write as in Activations) to what goes into the residual stream
-                instead; not asked of the input nodes.
-            projected: (layer, its q, k and v) to those that attend instead; ``taps`` have the former.
+            written: called with the kind and layer of a group and with what its nodes write (as in Activations);
+                returns what goes into the residual stream instead. It is not called for the input nodes.
+            projected: called with a layer and its q, k and v; returns those that attend instead. ``taps`` hold the
+                former.
 
         Returns:
             The logits, and what every writer wrote.
@@ -218,7 +222,7 @@ class Transformer(nn.Module):
         return self.to_logits(residual, read, rules), run
 
     def to_logits(self, residual: Tensor, read: Tensor | None = None, rules: Rules = EXACT) -> Tensor:
-        """Final norm and unembedding of [..., B, P, D], at the positions ``read`` only when given: [..., n_read, O]."""
+        """Logits of the last residual stream [..., B, P, D]: [..., B, P, d_out], or [..., n_read, d_out]."""
         if read is not None:
             where = send(read.flatten().nonzero().flatten(), residual.device)
             residual = residual.flatten(-3, -2).index_select(-2, where)
@@ -229,7 +233,7 @@ class Transformer(nn.Module):
     # ---- what writers wrote, in the residual stream ------------------------------------------------------------------
 
     def outputs(self, activations: Activations, n_writers: int | None = None) -> Tensor:
-        """The first ``n_writers`` writers' outputs (all when omitted), a copy: [W, B, P, D]."""
+        """A copy of what the first ``n_writers`` writers (all when omitted) write: [W, B, P, D]."""
         n_writers = len(self.graph.writers) if n_writers is None else n_writers
         batch, positions = (max(activations.inputs.shape[i], activations["head", 0].shape[i]) for i in (1, 2))
         out = activations.inputs.new_empty(n_writers, batch, positions, self.config.d_model)
@@ -244,7 +248,7 @@ class Transformer(nn.Module):
         return self.outputs(run.with_each(torch.sub, other))
 
     def alternative(self, activations: Activations, n_positions: int) -> Alternative:
-        """What cut edges carry, together with the residual stream that it adds up to over ``n_positions``."""
+        """``activations`` as what cut edges carry, with the residual streams of ``n_positions`` that they add up to."""
         residual, before = activations.inputs.sum(0) + self.constant(n_positions), {}
         for layer, block in enumerate(self.blocks):
             after = residual + block(Block.write, activations["head", layer])
@@ -270,15 +274,15 @@ class Transformer(nn.Module):
         cut_at: Tensor | None = None,
         gradient_stream: type[Stream] = BufferedStream,
     ) -> Tensor:
-        """Logits under many masks at once. Differentiable in the masks, at zero and one as well as between.
+        """Logits under many masks at once. They are differentiable in the masks, also where a mask is zero or one.
 
         Args:
-            masks: [C, W, R], one where an edge is kept and zero where it is cut; values between mix, and what stands
-                where no edge exists is ignored. Without gradients, masks on the CPU spare a wait for the device.
+            masks: [C, W, R], one where an edge is kept and zero where it is cut. A value between mixes the two; values
+                where no edge exists are ignored. Without gradients, masks on the CPU avoid a wait for the device.
             alternative: what a cut edge carries (see ``alternative``).
             inputs: what the input nodes write, [n_inputs, B, P, D].
-            prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. With it the pass starts at the
-                first layer that a cut can change.
+            prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. When it is given, the pass starts
+                at the first layer that a cut can change.
             read: as in ``forward``.
             offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges).
             cut_at: bool [B, P], the positions at which edges are cut; all when omitted.
@@ -287,13 +291,13 @@ class Transformer(nn.Module):
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
 
-        Layers before the first cut reader, and nodes from which no kept edge leads to the logits, are not computed,
-        unless gradients are wanted: an edge that is wholly kept or cut has one, too.
+        Layers before the first cut reader, and nodes from which no path of kept edges leads to the logits, are not
+        computed. With gradients they are, because edges that are wholly kept or cut have gradients, too.
         """
         return self._run_cut(masks, CutPass(alternative, inputs, prefix, read, offset, cut_at, gradient_stream))
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
-        """What ``run_cut`` returns; what kinds of transformers do differently."""
+        """What ``run_cut`` returns. Other kinds of transformers override this."""
         graph, config, alternative, prefix = self.graph, self.config, given.alternative, given.prefix
         masks = masks.to(self.dtype)
         if torch.is_grad_enabled():
@@ -341,19 +345,19 @@ class Transformer(nn.Module):
         return block(Block.shares, z) if self.config.post_norms else z
 
     def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:
-        """The lowest layer with a reader that some mask cuts an edge into; n_layers when only the logits' are."""
+        """The lowest layer with a reader into which some mask cuts an edge; ``n_layers`` where that is the logits."""
         cut = ((masks != 1) & exists).flatten(0, 1).any(0).nonzero()
         return self.graph.reader_layer(int(cut[0])) if len(cut) else self.config.n_layers
 
     def live_writers(self, kept: Tensor) -> Tensor:
-        """Which writers [W] a path of kept edges [W, R] leads from to the logits, so that they must be computed."""
+        """Which writers a path of kept edges [W, R] connects with the logits, so that they are computed: bool [W]."""
         graph, kept = self.graph, kept.cpu()
         live = kept[:, -1].clone()
         for layer in reversed(range(graph.n_layers)):
             if graph.mlps and live[graph.mlp(layer)]:
                 live |= kept[:, graph.mlp_reader(layer)]
             into_heads = kept[:, graph.qkv(layer)].unflatten(1, (3, -1)).any(1)
-            if self.config.heads_together:  # all heads of a layer take part in the scale of a norm
+            if self.config.heads_together:  # one norm scales all heads of a layer
                 live[graph.heads(layer)] = live[graph.heads(layer)].any()
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live

@@ -1,6 +1,6 @@
-"""From other libraries' models to the transformer that can be cut, exactly: float64 logits agree to 1e-10.
+"""Conversion of other libraries' models to the transformer that can be cut. Logits in float64 agree to 1e-10.
 
-One file an architecture; each gives the configuration and the weights under the names of this project.
+Each architecture has a file, which gives the configuration and the weights under this project's names.
 """
 
 from .check import check_logits

@@ -1,4 +1,4 @@
-"""Whether a converted model is its source: logits side by side on a few tokens, when it is loaded."""
+"""The check that a converted model computes what its source computes: their logits are compared when it is loaded."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from ..transformer import Transformer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Largest difference of logits, in root mean squares of the source's. transformers takes norms, softmax and rotations in
-# float32 whatever the dtype, so float64 is no closer; half precision rounds in another order in every layer.
+# The largest difference of logits that is allowed, in root mean squares of the source's logits. transformers computes
+# norms, softmax and rotations in float32 whatever the dtype, so float64 comes no nearer than float32; in half precision
+# every layer rounds in another order.
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.4}
 _TOKENS = 32
 
 
 @torch.no_grad()
 def check_logits(model: Transformer, source: PreTrainedModel) -> float:
-    """Compares the logits of one seeded random prompt, and catches any option that the conversion has overlooked.
+    """Compares the logits of one seeded random prompt, to find any option that the conversion has overlooked.
 
     Returns:
         The largest difference, in root mean squares of the source's logits.
 
     Raises:
-        ModelError: it is larger than the dtype explains (see TOLERANCE).
+        ModelError: the difference is larger than the dtype explains (see TOLERANCE).
     """
     length = min(_TOKENS, model.config.n_positions)
     tokens = torch.randint(model.config.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
-"""Gemma-2: norms before and behind attention and MLP, capped scores and logits, every second layer windowed.
+"""Gemma-2: norms before and behind attention and MLP, capped scores and logits, windows in every second layer.
 
-What an edge means there is said in Config (block.py): the norm behind attention or an MLP belongs to the writer, and
-heads are their shares of the normed sum.
+Config (block.py) says what an edge means under a norm behind attention or an MLP: the norm belongs to the writer, and
+each head writes its share of the normed sum.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _NORMS = {
 def convert(source: Gemma2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a Gemma-2 with a language-model head.
 
-    The scale of the embedding and the one that is added to every norm's gain are in the weights.
+    The weights contain the factor by which Gemma scales the embedding, and the one that it adds to every norm's gain.
     """
     given: Gemma2Config = source.config
     refuse(
         "Gemma-2",
-        attention_bias=given.attention_bias,  # an output bias would be inside the norm behind attention, on no edge
+        attention_bias=given.attention_bias,  # the norm behind attention would scale this bias, which is on no edge
         use_bidirectional_attention=getattr(given, "use_bidirectional_attention", None),
     )
     config = Config(

@@ -1,4 +1,4 @@
-"""Gemma-3 (text): Gemma-2 with norms of queries and keys, and rotations that differ with the layer's kind."""
+"""Gemma-3 (text): Gemma-2 with norms of queries and keys, and with different rotations in windowed and other layers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MODEL_TYPES = ("gemma3_text",)
 
 
 def convert(source: Gemma3ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
-    """(Config, weights) of a Gemma-3 with a language-model head, without its eyes."""
+    """(Config, weights) of a Gemma-3 with a language-model head, without its image encoder."""
     given: Gemma3TextConfig = source.config
     refuse(
         "Gemma-3",
-        attn_logit_softcapping=given.attn_logit_softcapping,  # which transformers names and does not apply
-        attention_bias=given.attention_bias,  # an output bias would be inside the norm behind attention, on no edge
+        attn_logit_softcapping=given.attn_logit_softcapping,  # transformers has this option and does not apply it
+        attention_bias=given.attention_bias,  # the norm behind attention would scale this bias, which is on no edge
         use_bidirectional_attention=getattr(given, "use_bidirectional_attention", None),
     )
     body = source.model
@@ -54,7 +54,7 @@ def convert(source: Gemma3ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
 
 
 def _rotation(body: nn.Module, kind: str) -> tuple[tuple[float, ...], float]:
-    """(frequencies, scale) of the layers of a kind; transformers 4 has a second module for the windowed layers."""
+    """(frequencies, scale) of the layers of one kind. transformers 4 has a second module for windowed layers."""
     rotary = body.rotary_emb
     if hasattr(rotary, f"{kind}_inv_freq"):
         kinds, scale = rotary.rope_type[kind], getattr(rotary, f"{kind}_attention_scaling")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("gpt2",)
 
 
-# GPT-2's Conv1D stores [in, out], as here; its c_attn packs all q heads, then k, then v, as here.
+# As in this project, GPT-2's Conv1D stores weights as [in, out], and c_attn packs all q heads, then all k, then all v.
 LAYER = {
     "norm_attention.weight": "ln_1.weight",
     "norm_attention.bias": "ln_1.bias",

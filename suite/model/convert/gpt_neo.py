@@ -1,4 +1,4 @@
-"""GPT-Neo: GPT-2 without a scale on its scores, every second layer seeing a window alone."""
+"""GPT-Neo: GPT-2 with scores that are not scaled, and with windows in every second layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX: Pythia and GPT-NeoX-20B. Attention and MLP side by side, a part of each head rotated."""
+"""GPT-NeoX: Pythia and GPT-NeoX-20B. Attention and MLP read the same stream; a part of each head is rotated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def convert(source: GPTNeoXForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     }
 
     def by_part(packed: Tensor) -> Tensor:
-        """Rows in the order head, part, d_head, as NeoX has them, to part, head, d_head."""
+        """NeoX's rows, ordered by head, part and d_head, in the order part, head, d_head."""
         return packed.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
     for layer, block in enumerate(body.layers):

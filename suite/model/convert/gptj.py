@@ -1,4 +1,4 @@
-"""GPT-J: attention and MLP side by side behind one norm; rotated pairs lie next to each other in each head."""
+"""GPT-J: attention and MLP read the same stream through one norm; rotated pairs are neighbours in each head."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def convert(source: GPTJForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a GPT-J with a language-model head."""
     given: GPTJConfig = source.config
     heads, width, body = given.n_head, given.n_embd // given.n_head, source.transformer
-    refuse("GPT-J", rotary_dim=None if given.rotary_dim else "no")  # it would rotate the whole embedding
-    # In float32, as the source has them.
+    refuse("GPT-J", rotary_dim=None if given.rotary_dim else "no")  # it would rotate the whole width
+    # In float32, as the source computes them.
     frequencies = 1.0 / (10000 ** (torch.arange(0, given.rotary_dim, 2, dtype=torch.int64) / given.rotary_dim))
     config = Config(
         n_layers=given.n_layer,
@@ -49,7 +49,7 @@ def convert(source: GPTJForCausalLM) -> tuple[Config, dict[str, Tensor]]:
         "norm_final.weight": body.ln_f.weight,
         "norm_final.bias": body.ln_f.bias,
     }
-    # Pairs (0, 1), (2, 3), ... of each head become (0, n/2), (1, n/2 + 1), ..., as the engine rotates them.
+    # The pairs (0, 1), (2, 3), ... of each head become (0, n/2), (1, n/2 + 1), ..., which the engine rotates.
     turned = torch.arange(given.rotary_dim)
     order = torch.cat([turned[::2], turned[1::2], torch.arange(given.rotary_dim, width)])
 
@@ -69,7 +69,7 @@ def convert(source: GPTJForCausalLM) -> tuple[Config, dict[str, Tensor]]:
             "W_out": mlp.fc_out.weight.T,
             "b_out": mlp.fc_out.bias,
         }
-        for norm in ("norm_attention", "norm_mlp"):  # one norm in the source, of which each reader has its own
+        for norm in ("norm_attention", "norm_mlp"):  # the source has one norm; here each reader has a copy
             own |= {f"{norm}.weight": block.ln_1.weight, f"{norm}.bias": block.ln_1.bias}
         weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
     return config, weights

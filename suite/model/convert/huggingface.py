@@ -1,4 +1,4 @@
-"""Loaded Hugging Face models: which converter takes them, and how its weights become a model."""
+"""Loaded Hugging Face models: the choice of a converter, and the model made of what it returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Converter = Callable[[Any], tuple[Config, dict[str, Tensor]]]
 
 
 def _converters() -> dict[str, Converter]:
-    """Of every file beside this one that has ``MODEL_TYPES``, its ``convert``, under each of those types.
+    """The ``convert`` of each file in this folder that has ``MODEL_TYPES``, under each of those types.
 
     ``convert`` maps the source model to (Config, state dict); the weights may be the source's own tensors.
     """
@@ -41,17 +41,17 @@ CONVERTERS = _converters()
 def from_huggingface(
     source: PreTrainedModel, *, inputs: InputNodes = "token", dtype: torch.dtype | None = None, copy: bool = True
 ) -> Transformer:
-    """Converts a loaded causal language model; dropout is left out.
+    """Converts a loaded causal language model, without dropout.
 
     Args:
         source: a ``transformers`` model with a language-model head.
         inputs: which input nodes the graph has.
         dtype: of the result; the source's when omitted.
-        copy: whether the result has weights of its own. Without, it shares those that need no new layout, which halves
-            the memory at the peak where the source is thrown away.
+        copy: whether the result has weights of its own. Otherwise it shares those that keep their layout, which halves
+            the largest memory use when the source is thrown away afterwards.
 
     Raises:
-        ModelError: an architecture or option that is not converted, with those that are.
+        ModelError: an architecture or an option that cannot be converted; the message has those that can.
     """
     kind = source.config.model_type
     if kind not in CONVERTERS:
@@ -63,7 +63,7 @@ def from_huggingface(
 
 
 def build_model(config: Config, weights: dict[str, Tensor], inputs: InputNodes, copy: bool) -> Transformer:
-    """The model of a configuration with these weights: copies of them, or themselves."""
+    """The model with this configuration and these weights, or copies of them."""
     with torch.device("meta"):
         model = Transformer(config, inputs)
     weights = {name: weight.detach().clone() if copy else weight.detach() for name, weight in weights.items()}

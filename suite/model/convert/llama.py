@@ -1,4 +1,4 @@
-"""The Llama family: Llama 1, 2 and 3, Mistral, Qwen-2.5 and Qwen-3, one block with or without biases and q/k norms."""
+"""The Llama family: Llama 1, 2 and 3, Mistral, Qwen-2.5 and Qwen-3. Some have biases, some norms of q and k."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of a Llama, Mistral, Qwen-2 or Qwen-3 with a language-model head."""
     given, body, name = source.config, source.model, type(source).__name__
-    # The gate would have a bias of its own; no released model sets it.
+    # With this option the gate would have a bias of its own. No released model sets it.
     refuse(name, mlp_bias=getattr(given, "mlp_bias", False))
     normed = hasattr(body.layers[0].self_attn, "q_norm")
     config = Config(

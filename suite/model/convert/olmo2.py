@@ -1,4 +1,4 @@
-"""OLMo-2: norms behind attention and MLP alone, and one norm for the queries of all heads, another for their keys."""
+"""OLMo-2: norms behind attention and MLP, none before them; one norm for the queries of all heads, one for keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def convert(source: Olmo2ForCausalLM) -> tuple[Config, dict[str, Tensor]]:
     """(Config, weights) of an OLMo-2 with a language-model head."""
     given: Olmo2Config = source.config
     body = source.model
-    # An output bias would be inside the norm behind attention, on no edge.
+    # The norm behind attention would scale an output bias, which is on no edge.
     refuse("OLMo-2", attention_bias=given.attention_bias)
     config = Config(
         **shape(source),

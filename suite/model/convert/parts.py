@@ -1,4 +1,4 @@
-"""What several architectures have in common: names of activations, rotary frequencies, a refusal."""
+"""What the conversions of several architectures share: activations, rotary frequencies, refused options."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
     "linear": "identity",
 }
-# Their frequencies change with the length of the prompt, so that no fixed model is theirs.
+# Kinds whose frequencies change with the length of the prompt, so that no one configuration describes them.
 _CHANGING_ROTATIONS = ("dynamic", "longrope")
 
 
 def activation(name: str, model: str) -> Activation:
-    """The engine's name of an activation. Raises ModelError when it has none."""
+    """The engine's name of an activation. Raises ModelError for one that the engine lacks."""
     if name not in _ACTIVATIONS:
         raise ModelError(f"{model} with activation {name!r} cannot be converted; {', '.join(_ACTIVATIONS)} can.")
     return _ACTIVATIONS[name]
 
 
 def refuse(model: str, **options: Any) -> None:
-    """Raises ModelError that names the first option that is set and is not converted."""
+    """Raises ModelError for the first option that is set: none of them can be converted."""
     for name, value in options.items():
         if value:
             raise ModelError(f"{model} with {name}={value!r} cannot be converted.")
 
 
 def rotations(embedding: nn.Module, model: str) -> dict[str, Any]:
-    """The rotary fields of a Config, from the source's own rotary embedding: every fixed kind of scaling is in them.
+    """The rotary fields of a Config, from the source's own rotary embedding. They cover every fixed kind of scaling.
 
     Raises:
         ModelError: a kind whose frequencies change with the prompt's length.

@@ -1,4 +1,4 @@
-"""Phi-3: a Llama whose queries, keys and values are one matrix, and gate and input of its MLP another."""
+"""Phi-3: a Llama that packs queries, keys and values in one matrix, and its MLP's gate and input in another."""
 
 from __future__ import annotations
 

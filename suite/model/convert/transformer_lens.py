@@ -1,4 +1,4 @@
-"""Checkpoints of TransformerLens, such as the attention-only models that the docstring task runs on."""
+"""Checkpoints of TransformerLens, such as the attention-only models of the docstring task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .parts import activation, refuse
 
 _SHAPE = ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab")
 _NORMS: dict[str | None, NormKind] = {"LN": "layer", "LNPre": "layer", "RMS": "rms", "RMSPre": "rms", None: "none"}
-# What changes the computation and is not converted; the released checkpoints of this kind set none of it.
+# Options that change the computation and cannot be converted. No released checkpoint of this kind sets one.
 _REFUSED = (
     "final_rms",
     "gated_mlp",
@@ -44,8 +44,8 @@ def from_transformer_lens(
     """Converts a checkpoint, with or without MLPs, with learned positions.
 
     Args:
-        config: its config.json: of a released checkpoint, or of ``HookedTransformerConfig.to_dict``.
-        state: its weights by TransformerLens' names.
+        config: the content of its config.json, or of ``HookedTransformerConfig.to_dict``.
+        state: its weights, by TransformerLens's names.
         inputs: which input nodes the graph has.
         dtype: of the result; the weights' own when omitted.
 
@@ -61,7 +61,7 @@ def from_transformer_lens(
         return left.pop(name)
 
     def norm(theirs: str) -> dict[str, Tensor]:
-        """Gain and bias of a norm; those that are folded into the weights behind it are one and zero."""
+        """Gain and bias of a norm: one and zero where they are folded into the weights behind it."""
         like = state["embed.W_E"].new_ones(ours.d_model)
         gain = {} if kind is None else {"weight": like if kind.endswith("Pre") else take(f"{theirs}.w")}
         bias = (
@@ -96,7 +96,11 @@ def from_transformer_lens(
 
 
 def outline_of_transformer_lens(config: Mapping[str, Any], *, inputs: InputNodes = "token") -> Transformer:
-    """The model of a checkpoint's config.json, its weights on the meta device. Raises ModelError as above."""
+    """The model of a checkpoint's config.json, with weights on the meta device.
+
+    Raises:
+        ModelError: an option that is not converted.
+    """
     with torch.device("meta"):
         return Transformer(_config(config), inputs).eval()
 
@@ -138,7 +142,7 @@ def _config(config: Mapping[str, Any]) -> Config:
 
 
 def _given(config: Mapping[str, Any], name: str, otherwise: Any) -> Any:
-    """A number that TransformerLens writes as -1 when it is not given. ``attn_scale`` divides there."""
+    """A number that TransformerLens writes as -1 when it is not given. Its ``attn_scale`` is a divisor."""
     value = config.get(name, -1)
     if value is None or value < 0:
         return otherwise

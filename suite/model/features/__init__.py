@@ -1,1 +1,1 @@
-"""Dictionaries of features in the place of components, and the transformer whose features are nodes."""
+"""Dictionaries of features, and the transformer whose nodes are features in place of components."""

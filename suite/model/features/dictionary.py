@@ -1,8 +1,8 @@
-"""A dictionary of features: what a sparse autoencoder or a transcoder makes of an activation.
+"""Dictionaries of features: sparse autoencoders and transcoders, which reconstruct an activation from features.
 
     activations = f(x @ W_enc + b_enc),   reconstruction = activations @ W_dec + b_dec (+ x @ W_skip)
 
-Letters in the shape comments: D_in what is read, D what is written, K features.
+The letters in the shape comments: D_in the width of the input, D the width of the output, K features.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ FeatureActivation = Literal["relu", "jumprelu", "topk", "gated", "identity"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureDictionary:
-    """Features by their weights.
+    """The weights of a dictionary, and what its features compute.
 
     Args:
         W_enc, b_enc: [D_in, K] and [K], the encoder.
-        W_dec, b_dec: [K, D] and [D], the decoder; a feature writes its activation times its row.
+        W_dec, b_dec: [K, D] and [D], the decoder; a feature writes its activation times its row of W_dec.
         activation: ``relu``; ``jumprelu``: the pre-activation where it exceeds ``threshold`` [K], else 0; ``topk``:
-            the ``k`` largest of the rectified; ``gated``: see ``gate``; ``identity``: a linear dictionary, such as the
-            directions of a compiled model.
-        centred: whether ``b_dec`` is taken off what is read (a sparse autoencoder's input, in some conventions).
+            the ``k`` largest of the rectified pre-activations; ``gated``: see ``gate``; ``identity``: a linear
+            dictionary, such as the directions of a compiled model.
+        centred: whether ``b_dec`` is subtracted from the input, as some conventions of sparse autoencoders have it.
         gate: for ``gated``, (b_gate, r_mag), both [K]: relu(x @ (W_enc * exp(r_mag)) + b_enc) where
             x @ W_enc + b_gate > 0 (Rajamanoharan et al. 2024, arXiv:2404.16014).
-        W_skip: [D_in, D], what a transcoder adds of its input unfactored (Paulo et al. 2025, arXiv:2501.18823).
+        W_skip: [D_in, D], a transcoder's linear path past its features (Paulo et al. 2025, arXiv:2501.18823).
         labels: names of the features, for drawings.
 
     Raises:
-        ModelError: shapes that do not belong together, numbers that are not finite, an unknown activation.
+        ModelError: shapes that do not fit together, numbers that are not finite, or an unknown activation.
     """
 
     W_enc: Tensor
@@ -103,7 +103,7 @@ class FeatureDictionary:
 
     @cached_property
     def hash(self) -> str:
-        """``content_hash``, remembered."""
+        """``content_hash``, computed once."""
         return self.content_hash()
 
     def content_hash(self) -> str:
@@ -115,18 +115,18 @@ class FeatureDictionary:
         return digest.hexdigest()[:16]
 
     def to(self, like: Tensor) -> FeatureDictionary:
-        """On the device and in the dtype of ``like``."""
+        """The dictionary on the device and in the dtype of ``like``."""
         moved = {name: part.to(like) for name, part in self._tensors.items() if name not in ("b_gate", "r_mag")}
         return replace(self, **moved, gate=None if self.gate is None else tuple(part.to(like) for part in self.gate))
 
     def encode(self, x: Tensor, features: Tensor | slice = slice(None)) -> Tensor:
         """Activations of ``features`` (all unless given) on [..., D_in]: [..., k]."""
-        if self.activation == "topk":  # which are largest depends on all
+        if self.activation == "topk":  # which are the largest depends on all features
             return self._largest(x)[..., features]
         return self._activated(self._read(x) @ self.W_enc[:, features], features)
 
     def encode_each(self, x: Tensor, features: Tensor) -> Tensor:
-        """Activation of each of ``features`` [k] on an input of its own [k, ..., D_in]: [k, ...]."""
+        """Activations [k, ...] of ``features`` [k], each on an input of its own, x [k, ..., D_in]."""
         if self.activation == "topk":
             index = features.view(-1, *[1] * (x.ndim - 1)).expand(*x.shape[:-1], 1)
             return self._largest(x).gather(-1, index)[..., 0]
@@ -155,10 +155,10 @@ class FeatureDictionary:
                 return before + bias
 
     def decode(self, activations: Tensor, features: Tensor | slice = slice(None)) -> Tensor:
-        """What ``features`` together write, without the bias: [..., D] of [..., k]."""
+        """What ``features`` together write, without the bias: [..., D] from activations [..., k]."""
         return activations @ self.W_dec[features]
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """[..., D] of [..., D_in], bias and skip included."""
+        """The reconstruction [..., D] of an input [..., D_in], with the bias and the linear path."""
         skip = 0 if self.W_skip is None else x @ self.W_skip
         return self.decode(self.encode(x)) + self.b_dec + skip

@@ -1,4 +1,4 @@
-"""The graph of a transformer in which features stand in the place of components."""
+"""The graph of a transformer in which features replace components as nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SiteNodes:
     """The nodes at one site: some features of a dictionary, and an error node that writes all the rest.
 
     Args:
-        site: where; ``resid_post`` of a layer is ``resid_pre`` of the next one.
-        features: which of the dictionary's features are nodes, ascending.
-        dictionary: its hash.
+        site: the site; ``resid_post`` of a layer is ``resid_pre`` of the next one.
+        features: the numbers of the dictionary's features that are nodes, ascending.
+        dictionary: the dictionary's hash.
     """
 
     site: Site
@@ -26,7 +26,7 @@ class SiteNodes:
 
     @property
     def stem(self) -> str:
-        """What the names of the nodes begin with: ``a3``, ``m3``, or ``r3``, the stream that enters block 3."""
+        """The beginning of the nodes' names: ``a3``, ``m3``, or ``r3`` for the stream that enters block 3."""
         letter = {"attn_out": "a", "z": "a", "mlp_out": "m", "transcoder": "m"}.get(self.site.place, "r")
         return f"{letter}{self.site.layer + (self.site.place == 'resid_post')}"
 
@@ -39,13 +39,13 @@ class SiteNodes:
 class FeatureGraph(Graph):
     """A graph with features and error nodes at some sites.
 
-    A feature ``m3.f17`` reads the residual stream with one reader of its own, as the component whose place it takes
-    would; what it activates to there it writes. ``m3.error`` writes what the component does and the features that are
-    nodes do not. At a site of the residual stream, ``r3.f17`` reads it, and every later reader sees features and error
-    instead of the writers before.
+    A feature ``m3.f17`` reads the residual stream with a reader of its own, as the component that it replaces would,
+    and writes its activation times its decoder row. ``m3.error`` writes the difference between what the component
+    writes and what the features that are nodes write. At a site of the residual stream, ``r3.f17`` reads the stream,
+    and every later reader sees features and error instead of the writers before them.
 
     Raises:
-        ModelError: a layer that is not there, two dictionaries at one place, an MLP site of a model without MLPs.
+        ModelError: a layer that does not exist, two dictionaries at one place, an MLP site of a model without MLPs.
     """
 
     sites: tuple[SiteNodes, ...] = ()

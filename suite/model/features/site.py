@@ -1,4 +1,4 @@
-"""Where a dictionary stands: the activation it reads, and so which nodes its features take the place of."""
+"""Sites of dictionaries: the activation that a dictionary decomposes, which decides what nodes its features replace."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Site:
 
     ``resid_pre`` and ``resid_post``: the residual stream before and behind the block; features hide every earlier
     writer from every later reader. ``attn_out`` and ``z``: what the attention of the layer writes, behind and before
-    the output projection; ``mlp_out``: what its MLP writes; the features take the place of these nodes. ``transcoder``:
-    the same as ``mlp_out``, but features read the MLP's normed input instead of its output.
+    the output projection; ``mlp_out``: what its MLP writes; the features replace these nodes. ``transcoder``: the same
+    as ``mlp_out``, but the features read the MLP's normed input instead of its output.
 
     >>> str(Site.parse("blocks.3.hook_mlp_out")), Site.parse("resid_pre.0")
     ('mlp_out.3', Site(layer=0, place='resid_pre'))
@@ -54,6 +54,6 @@ class Site:
         return f"{self.place}.{self.layer}"
 
     def check_layers(self, n_layers: int) -> None:
-        """Raises ModelError for a layer that a model of ``n_layers`` has not."""
+        """Raises ModelError for a layer that a model of ``n_layers`` layers lacks."""
         if self.layer >= n_layers:
             raise ModelError(f"site {self}: the model has the layers 0 to {n_layers - 1}.")

@@ -1,9 +1,9 @@
-"""Trains a sparse autoencoder on activations. Seeded; what it needs to go on is a dict of tensors.
+"""Trains a sparse autoencoder on activations, with a seed. A dict of tensors holds all that is needed to continue.
 
     loss = mean over rows of |x - reconstruction|^2 / D  +  sparsity * mean over rows of sum_f activation_f |decoder_f|
 
-``topk`` has no second term: its sparsity is k (Gao et al. 2024, arXiv:2406.04093). Dead features are not revived; their
-number is a score of the dictionary. Decoder rows keep norm 1.
+``topk`` has no second term, because k sets its sparsity (Gao et al. 2024, arXiv:2406.04093). Dead features are not
+revived; how many there are is one of the dictionary's scores. Decoder rows keep norm 1.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ class TrainingRecipe:
     """How a dictionary is trained.
 
     Args:
-        n_features: K.
-        k: features active at once, for ``topk``; 0 trains a ``relu`` dictionary with ``sparsity``.
+        n_features: how many features the dictionary has.
+        k: how many features are active at once, for ``topk``; 0 trains a ``relu`` dictionary with ``sparsity``.
         sparsity: weight of the L1 term of a ``relu`` dictionary.
-        steps, rows, rate, seed: of Adam, on ``rows`` random activations a step; the rate falls linearly to zero in the
-            last fifth.
+        steps: steps of Adam.
+        rows: how many random activations each step takes.
+        rate: learning rate, which falls linearly to zero in the last fifth of the steps.
+        seed: of the first weights and of the choice of activations.
 
     Raises:
-        SpecError: a number that means nothing.
+        SpecError: a number that is out of its range.
     """
 
     n_features: int
@@ -55,10 +57,10 @@ class TrainingRecipe:
 
 
 class DictionaryTraining:
-    """Training that can be stopped and gone on with: ``state`` is all that it needs."""
+    """Training that can be stopped and continued: ``state`` holds all that is needed for that."""
 
     def __init__(self, activations: Tensor, recipe: TrainingRecipe, state: dict[str, Tensor] | None = None) -> None:
-        """Takes activations [N, D], and the ``state`` of an earlier training on the same ones to go on from."""
+        """Takes activations [N, D], and the ``state`` of an earlier training on the same activations to continue it."""
         self.activations, self.recipe = activations.float(), recipe
         self.state = dict(state) if state else self._fresh()
 
@@ -79,7 +81,7 @@ class DictionaryTraining:
         return weights | moments | {"step": torch.zeros((), dtype=torch.int64)}
 
     def run(self) -> Iterator[tuple[int, float]]:
-        """The remaining steps, one by one: (steps done, loss before the step). ``state`` moves with them."""
+        """Takes the remaining steps one by one and yields (steps done, loss before the step). ``state`` follows."""
         recipe, names = self.recipe, ("W_enc", "b_enc", "W_dec", "b_dec")
         while self.step < recipe.steps:
             step = self.step
@@ -97,7 +99,7 @@ class DictionaryTraining:
 
     @property
     def _form(self) -> tuple:
-        """The arguments of FeatureDictionary behind the weights: activation, threshold, k, centred."""
+        """The arguments of FeatureDictionary after the weights: activation, threshold, k, centred."""
         return ("topk", None, self.recipe.k, True) if self.recipe.k else ("relu", None, 0, True)
 
     def _loss(self, dictionary: FeatureDictionary, x: Tensor) -> Tensor:
@@ -115,5 +117,5 @@ class DictionaryTraining:
         self.state[name] = self.state[name] - rate * first / (1 - _BETAS[0] ** step) / scale
 
     def dictionary(self) -> FeatureDictionary:
-        """The dictionary as it stands."""
+        """The dictionary after the steps taken so far."""
         return FeatureDictionary(*(self.state[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")), *self._form)

@@ -1,13 +1,13 @@
-"""The transformer whose features are nodes: the engine of transformer.py with dictionaries in the place of components.
+"""The transformer whose nodes are features: the engine of transformer.py with dictionaries in place of components.
 
-Plain and exact: every feature reads an input of its own, from which its component is computed anew,
+It is the plain, exact version. Every feature reads an input of its own, from which its component is computed anew:
 
     x[f] = constant + sum over writers it sees of  alternative[w] + mask[w, f] * (out[w] - alternative[w])
     out[f] = activation_f(component(x[f])) * decoder_f,
     out[error] = component(x[error]) - decoder bias - sum over the features that are nodes of what they make of x[error]
 
-so that with every edge kept the output is the model's own, whatever the dictionary. Letters as in transformer.py; k
-features of a site, S the width of what a dictionary decomposes (D, or H * E before the output projection).
+So with every edge kept the output is the model's own, whatever the dictionary. The letters are those of transformer.py,
+and k features of a site, S the width of what a dictionary decomposes (D, or H * E before the output projection).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .site import Site
 
 
 class FeatureTransformer(Transformer):
-    """A transformer (weights shared with the one that it is made of) with features and error nodes at some sites."""
+    """A transformer with features and error nodes at some sites. It shares its weights with the one it is made from."""
 
     graph: FeatureGraph
     reads_apart = True
@@ -45,10 +45,10 @@ class FeatureTransformer(Transformer):
         """The model with nodes for some features of a dictionary at each site.
 
         Args:
-            nodes: for each site its dictionary, and which of its features are nodes; the others are in the error.
+            nodes: for each site the dictionary, and which of its features are nodes; the error holds the others.
 
         Raises:
-            ModelError: no site, a site or a feature that does not exist, a dictionary of another width.
+            ModelError: no site is given, a site or a feature does not exist, or a dictionary has another width.
         """
         if not nodes:
             raise ModelError("no dictionary was given; name one, and the site at which it stands.")
@@ -72,7 +72,7 @@ class FeatureTransformer(Transformer):
 
     @property
     def nodes(self) -> dict[Site, tuple[FeatureDictionary, tuple[int, ...]]]:
-        """What ``of`` made it with: for each site its dictionary, and which of its features are nodes."""
+        """The argument of ``of``: for each site its dictionary, and which of its features are nodes."""
         return {at.site: (self.dictionaries[str(at.site)], at.features) for at in self.graph.sites}
 
     def content_hash(self) -> str:
@@ -83,7 +83,7 @@ class FeatureTransformer(Transformer):
         return digest.hexdigest()[:16]
 
     def site_of(self, group: NodeGroup) -> Site:
-        """The site that a group of features, or an error node, stands at."""
+        """The site of a group of features, or of an error node."""
         return self._at(group)[0].site
 
     def dictionary_at(self, group: NodeGroup) -> FeatureDictionary:
@@ -103,7 +103,7 @@ class FeatureTransformer(Transformer):
     # ---- what nodes compute ------------------------------------------------------------------------------------------
 
     def _compute(self, group: NodeGroup, x: Tensor, rules: Rules = EXACT) -> Tensor:
-        """What a group's nodes make of their inputs, as Activations hold it: [n, ..., P, d].
+        """What a group's nodes compute from their inputs, in the form that Activations hold: [n, ..., P, d].
 
         Args:
             x: [r, ..., P, D], one per reader, or [1, ..., P, D], one for all of them.
@@ -123,7 +123,7 @@ class FeatureTransformer(Transformer):
         return dictionary.encode_each(read, features)[..., None]
 
     def _heads(self, block: Block, x: Tensor, rules: Rules) -> Tensor:
-        """Head outputs [H, ..., P, E] of inputs [3H, ..., P, D] or of a shared one [1, ..., P, D]."""
+        """Head outputs [H, ..., P, E] from inputs [3H, ..., P, D], or from one shared input [1, ..., P, D]."""
         if len(x) == 1:
             q, k, v = block(rules.qkv, x[0].flatten(0, -3))
         else:
@@ -149,7 +149,7 @@ class FeatureTransformer(Transformer):
         return out, out
 
     def _into_stream(self, at: SiteNodes, block: Block | None, values: Tensor) -> Tensor:
-        """[..., S] as it arrives in the residual stream, [..., D]; the output bias is not part of it."""
+        """Values [..., S] as they arrive in the residual stream, [..., D], without the output bias."""
         return values if block is None or at.site.place != "z" else values @ block.W_write
 
     def _written(self, group: NodeGroup, part: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class FeatureTransformer(Transformer):
         return part * rows.view(len(rows), *[1] * (part.ndim - 2), -1)
 
     def _together(self, group: NodeGroup, part: Tensor) -> Tensor:
-        """What the nodes of a group write together, [..., D]; features' outputs are not held apart."""
+        """The sum of what the nodes of a group write, [..., D]; it never holds each feature's output."""
         if not group.kind.endswith("feature"):
             return self._written(group, part).sum(0)
         at, dictionary, features = self._at(group)
@@ -172,7 +172,7 @@ class FeatureTransformer(Transformer):
         return self._into_stream(at, block, dictionary.decode(part[..., 0].movedim(0, -1), features))
 
     def constants(self, n_positions: int) -> dict[Key, Tensor]:
-        """What is in each group's input and on no edge, [P or 1, D]: position embedding, output and decoder biases."""
+        """What each group's input holds on no edge, [P or 1, D]: position embedding, output and decoder biases."""
         constant = entering = self.constant(n_positions)
         found = {}
         for group in self.graph.groups:
@@ -206,18 +206,20 @@ class FeatureTransformer(Transformer):
         """As ``Transformer.run``; the logits are the model's own to rounding.
 
         Args:
-            moved: for each group that reads, [r, B, P, D] that is added to its readers' inputs, to each its own: zeros
-                whose gradients are the readers'. Without it the nodes of a group share their input.
-            record: filled with what each group reads, [1 or r, B, P, D].
+            moved: for each group that reads, a tensor [r, B, P, D] that is added to its readers' inputs, one part to
+                each: zeros, whose gradients are those of the readers. Without it the nodes of a group share an input.
+            record: a dict to be filled with what each group reads, [1 or r, B, P, D].
 
         Raises:
-            ModelError: ``taps``, ``written`` or ``projected`` is given: they are places in components.
+            ModelError: ``taps``, ``written`` or ``projected`` is given; they need components.
         """
         if taps is not None or written is not None or projected is not None:
             raise ModelError("this graph has features in the place of components, which have no taps.")
         spend(forward=inputs.shape[1])
         run, constants = Activations({("input", 0): inputs}), self.constants(inputs.shape[2])
-        sums = [(self.graph.groups[0].writers.start, inputs.sum(0))]  # of each group so far: its first writer, its sum
+        sums = [
+            (self.graph.groups[0].writers.start, inputs.sum(0))
+        ]  # the first writer and the sum of each group so far
         for group in self.graph.groups[1:]:
             seen = [total for first, total in sums if group.sees.start <= first < group.sees.stop]
             x = (sum(seen) + constants[group.key])[None]
@@ -230,7 +232,7 @@ class FeatureTransformer(Transformer):
         return self.to_logits(x[0], read, rules), run
 
     def values_at(self, site: Site, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What is read at a site [B, P, D_in] and what is decomposed [B, P, S], in the run from ``inputs``."""
+        """What a site's dictionary reads [B, P, D_in] and what it decomposes [B, P, S], in the run from ``inputs``."""
         record: dict[Key, Tensor] = {}
         self.run(inputs, record=record)
         for group in self.graph.groups:
@@ -255,7 +257,7 @@ class FeatureTransformer(Transformer):
         return Alternative(activations, {g.key: constants[g.key] + out[g.sees].sum(0) for g in reading})
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
-        """Every node is computed, whatever the mask, without prefix or stream."""
+        """Computes every node, whatever the mask; it uses no ``prefix`` and no ``Stream``."""
         masks, alternative, inputs = masks.to(device=self.device, dtype=self.dtype), given.alternative, given.inputs
         spend(forward=len(masks) * inputs.shape[1])
         change = (inputs - alternative.activations.inputs).expand(len(masks), *inputs.shape).transpose(0, 1)
@@ -274,7 +276,7 @@ class FeatureTransformer(Transformer):
 
 
 def check_dictionary_fits(model: Transformer, site: Site, dictionary: FeatureDictionary) -> None:
-    """Raises ModelError for a site that the model has not, and for a dictionary of another width."""
+    """Raises ModelError for a site that the model lacks, and for a dictionary of another width."""
     site.check_layers(model.config.n_layers)
     config = model.config
     wide = config.n_heads * config.d_head if site.place == "z" else config.d_model

@@ -1,9 +1,10 @@
 """LoRA adapters in the layout of PEFT, added to a model's weights when it is loaded.
 
-``adapter_config.json`` and ``adapter_model.safetensors`` are read here and checked before any weight of the model is.
+``adapter_config.json`` and ``adapter_model.safetensors`` are read and checked before any weight of the model is read.
 The weight W of each adapted module becomes W + s B A (Hu et al. 2021, https://arxiv.org/abs/2106.09685, equation 3),
 with s = lora_alpha / r, or lora_alpha / sqrt(r) for rank-stabilised LoRA (Kalajdzievski 2023,
-https://arxiv.org/abs/2312.03732). Whatever else a configuration asks for is refused: the sum would be another model.
+https://arxiv.org/abs/2312.03732). A configuration that asks for anything else is refused, because the sum would be
+another model.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 _WEIGHT = re.compile(r"base_model\.model\.(?P<module>.+)\.(lora_(?P<half>[AB])\.weight|lora_embedding_(?P<of>[AB]))")
 _MERGE = "merge it where it was trained, with merge_and_unload() and save_pretrained(folder), and give that folder"
-# Keys that change nothing about weights that are trained: where they come from, how they were trained, what is off.
+# Keys that do not change what trained weights mean: where they come from, how they were trained, what is switched off.
 _HARMLESS = frozenset(
     "auto_mapping base_model_name_or_path revision inference_mode task_type peft_version lora_dropout eva_config "
     "megatron_config megatron_core qalora_group_size runtime_config loftq_config corda_config lora_ga_config "
     "exclude_modules layers_pattern ensure_weight_tying".split()
 )
-# Ways to draw the first A and B that leave the model's own weights as they are; PiSSA, OLoRA and others change them.
+# Initialisations of A and B that leave the model's own weights as they are. PiSSA, OLoRA and others change them.
 _DRAWN = (True, False, None, "gaussian", "eva", "orthogonal")
 _MOST_CHOICES = 3
 
 
 def _simple(pattern: str) -> str:
-    """A regular expression whose search takes no time to speak of: few groups and repetitions, none of a group."""
+    """The pattern, when its search is sure to be fast: it has few groups and repetitions, and repeats no group."""
     if len(pattern) > 200 or "{" in pattern or re.search(r"\)[*+?]", pattern):
         raise ValueError("is longer than 200 characters, or repeats a group")
     if sum(map(pattern.count, "(*+?")) > _MOST_CHOICES:
         raise ValueError(f"has more than {_MOST_CHOICES} groups and repetitions")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of what another version of Python would read otherwise
+            warnings.simplefilter("error")  # about syntax that another version of Python reads differently
             re.compile(pattern)
     except (re.error, Warning) as problem:
         raise ValueError(f"is no regular expression: {problem}") from None
@@ -83,7 +84,7 @@ class LoraConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_plain_lora(cls, content: Any) -> Any:
-        """Says that it is another kind of adapter, before anything is missed in it."""
+        """Refuses another kind of adapter by its kind, before keys are found to be missing."""
         if not isinstance(content, dict):
             return content
         if (kind := content.get("peft_type")) != "LORA":
@@ -100,18 +101,18 @@ class LoraConfig(BaseModel):
         return content
 
     def rank(self, module: str) -> int:
-        """r of a module."""
+        """The rank r of a module's A and B."""
         return _of_pattern(self.rank_pattern, module, self.r)
 
     def scale(self, module: str) -> float:
-        """What B A is multiplied with in a module."""
+        """The factor s of a module's B A."""
         rank = self.rank(module)
         return _of_pattern(self.alpha_pattern, module, self.lora_alpha) / (math.sqrt(rank) if self.use_rslora else rank)
 
     def targets(self, module: str, otherwise: bool) -> bool:
-        """Whether ``target_modules`` name a module, wholly or by its last parts; ``otherwise`` where they are no list.
+        """Whether ``target_modules`` name a module, wholly or by its last parts; ``otherwise`` when they are no list.
 
-        A regular expression over all of a model's names is not run: the weights say which modules are adapted.
+        They may be a regular expression. It is not run, because the weights say which modules are adapted.
         """
         if not isinstance(self.target_modules, list):
             return otherwise
@@ -134,8 +135,8 @@ class LoraAdapter:
     """A LoRA adapter that was read and is whole.
 
     Args:
-        names: of the tensors A and B of each module.
-        shapes: of each tensor.
+        names: the names of the tensors A and B, by module.
+        shapes: the shape of each tensor.
     """
 
     folder: Path
@@ -150,7 +151,7 @@ class LoraAdapter:
         The product and the sum are taken in float32 or wider; the weight keeps its dtype.
 
         Raises:
-            ModelError: it belongs to another model, or adapts a weight that two modules share.
+            ModelError: the adapter belongs to another model, or adapts a weight that two modules share.
         """
         from safetensors.torch import load_file
 
@@ -167,7 +168,7 @@ class LoraAdapter:
             weight.data = (weight.to(wide) + (product.T if _transposed(module) else product)).to(weight.dtype)
 
     def fitting(self, source: PreTrainedModel) -> dict[str, Any]:
-        """The adapted modules by name. Raises ModelError for what does not fit; no weight's values are needed."""
+        """The adapted modules, by name. Raises ModelError when the adapter does not fit. No weight is read."""
         from transformers.pytorch_utils import Conv1D
 
         kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
@@ -203,10 +204,10 @@ _ANOTHER = "the adapter was trained on another model, or its two files are of tw
 
 
 def read_adapter(folder: str | Path) -> LoraAdapter:
-    """The adapter in a folder, checked as far as can be without its model; no weight is read yet.
+    """The adapter in a folder, checked as far as this is possible without its model. No weight is read yet.
 
     Raises:
-        ModelError: a file is missing or damaged, it is no plain LoRA adapter, or half of a pair is missing.
+        ModelError: a file is missing or damaged, the adapter is not plain LoRA, or a module's A or B is missing.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -242,14 +243,14 @@ def read_adapter(folder: str | Path) -> LoraAdapter:
 def _transposed(module: nn.Module) -> bool:
     """Whether a module keeps its weight as [in, out].
 
-    ``fan_in_fan_out`` says it of all modules alike, and is wrong where GPT-2's Conv1D and its Linear are both adapted;
-    PEFT, too, goes by the module.
+    PEFT's ``fan_in_fan_out`` is one answer for all modules, and wrong when GPT-2's Conv1D and its Linear are both
+    adapted; PEFT itself asks the module, too.
     """
     return not isinstance(module, torch.nn.Linear)
 
 
 def _shared(source: PreTrainedModel) -> set[str]:
-    """The modules whose weight is also another's."""
+    """The modules whose weight another module shares."""
     owners: dict[int, list[str]] = {}
     for name, parameter in source.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name.rpartition(".")[0])

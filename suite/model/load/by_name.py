@@ -1,6 +1,6 @@
 """Models by name: ground truths, the mini models, Hugging Face folders, names on the Hugging Face hub.
 
-Weights are read from safetensors only: a pickled checkpoint can run code when it is opened, so it is refused.
+Weights are read from safetensors only. A pickled checkpoint is refused, because it can run code when it is opened.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def load_model(
             TransformerLens (``config.json`` and safetensors), a GGUF file or ``smollm2`` (see gguf_file.py), or a name
             on the Hugging Face hub (``gpt2``; see hub.py).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
-        dtype: of the weights; scores are float32 or wider whatever it is.
-        inputs: which input nodes the graph has; ``None`` for the model's own (``token`` for language models).
+        dtype: of the weights. Scores are float32 or wider under every dtype.
+        inputs: which input nodes the graph has; ``None`` takes the model's own (``token`` for language models).
         adapter: a folder with a LoRA adapter of PEFT, which is merged into the weights (see adapter.py).
 
     Raises:
-        ModelError: nothing has this name, files are missing or damaged, the architecture is not supported, its logits
-            are not those of the source, or the adapter is not the model's.
+        ModelError: no model has this name, files are missing or damaged, the architecture is not supported, the
+            converted model's logits are not those of the source, or the adapter belongs to another model.
         SpecError: the device does not exist.
     """
     device = resolve(device) if isinstance(device, str) else device
@@ -80,14 +80,13 @@ def load_outline(
     """The model called ``name`` before its weights are read: its configuration and its graph.
 
     A language model's weights are on torch's ``meta`` device, where nothing can be computed; a ground truth is small
-    and is there whole. It takes a fraction of a second, so that whatever can be refused is refused before a large
-    model is loaded.
+    and is loaded whole. This takes a fraction of a second, so a request can be refused before a large model is loaded.
 
     Args:
-        name, inputs, adapter: as of ``load_model``.
+        name, inputs, adapter: as in ``load_model``.
 
     Raises:
-        ModelError: as ``load_model`` does, but for what is seen in the weights alone.
+        ModelError: what ``load_model`` raises, except for faults that only the weights show.
     """
     lora = None if adapter is None else read_adapter(adapter)
     if is_ground_truth(name):
@@ -119,7 +118,7 @@ def _ground_truth(
 
 
 def _config(folder: Path, lora: LoraAdapter | None) -> dict[str, Any]:
-    """The content of a folder's config.json, of a kind that can be converted, with the adapter that is asked for."""
+    """The content of a folder's config.json. Raises ModelError when it, or it with the adapter, cannot be converted."""
     from ..convert import CONVERTERS
     from ..convert.transformer_lens import is_transformer_lens
 
@@ -137,7 +136,7 @@ def _config(folder: Path, lora: LoraAdapter | None) -> dict[str, Any]:
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Raises ModelError for weights that are NaN or infinite: the model's own logits are, too."""
+    """Raises ModelError for weights that are NaN or infinite, which make the model's own logits NaN or infinite."""
     if (name := folders.first_not_finite(weights)) is not None:
         raise ModelError(
             f"{folder}: the model's own logits are NaN or infinite: its weights ({name}) are not finite; its "
@@ -151,10 +150,11 @@ def model_names() -> list[str]:
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer | None:
-    """The tokenizer of a language model; ``None`` for a model that has none.
+    """The tokenizer of a language model; ``None`` for a model without a tokenizer.
 
     Raises:
-        ModelError, DataError: it cannot be read, or does not tell where its tokens are.
+        ModelError: the tokenizer cannot be read.
+        DataError: the tokenizer does not say where in a text its tokens are.
     """
     if is_ground_truth(name):
         return None
@@ -168,15 +168,15 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
     with reading(f"the tokenizer in {folder}", ModelError):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         found = Tokenizer(tokenizer)
-        found.tokens(["a"]), found("a", special=True)  # settings of another type are found out when they are used
+        found.tokens(["a"]), found("a", special=True)  # settings of a wrong type raise only when they are used
     return found
 
 
 def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:
-    """A task with its prompts in a model's tokens; the task itself when it has its prompts.
+    """A task with its prompts in a model's tokens; the task itself when its prompts are tokens already.
 
     Raises:
-        DataError: a task as text, and a model that has no tokenizer or whose tokenizer lacks the task's words.
+        DataError: the task is text, and the model has no tokenizer, or its tokenizer lacks the task's words.
     """
     if isinstance(task, PromptFile):
         return task.on(load_tokenizer(name))
@@ -210,7 +210,7 @@ def _folder(name: str | Path) -> Path:
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a GGUF file, "
             f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
-    if text.split("-")[0] == mini.FAMILY:  # no name of the hub's, and no reason to ask it
+    if text.split("-")[0] == mini.FAMILY:  # no model of the hub is called so, and it need not be asked
         raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
@@ -221,7 +221,7 @@ def _folder(name: str | Path) -> Path:
         plain = text.partition("@")[0]
         if "/" in plain or plain in hub.pinned():
             raise
-        # Perhaps a name of the hub's, which has a few without an owner, and more likely a slip.
+        # Some names on the hub have no owner, but more likely the name of a ground truth is misspelt.
         shown = [
             *mini.names(),
             *gguf_file.PACKAGED,
@@ -246,7 +246,7 @@ def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtyp
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are told below, with both sizes
+            ignore_mismatched_sizes=True,  # reported below, with both sizes
             attn_implementation="eager",  # fused kernels of older versions leave out Gemma-2's cap on scores
         )
     for name, stored, asked in sorted(map(tuple, info["mismatched_keys"])):
@@ -265,7 +265,7 @@ def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtyp
 
 
 def _without_weights(folder: Path) -> Any:
-    """The transformers model of a folder's config.json, its parameters on the meta device."""
+    """The transformers model of a folder's config.json, with its parameters on the meta device."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -275,14 +275,14 @@ def _without_weights(folder: Path) -> Any:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Modules that are made inside have parameters without values; their buffers, such as rotations, are computed.
+    """Modules that are made inside have parameters without values; their buffers, such as rotations, have values.
 
-    ``torch.device("meta")`` would leave the buffers without values, too, and converters read them.
+    Under ``torch.device("meta")`` the buffers would have no values, and converters read them.
     """
     register = torch.nn.Module.register_parameter
 
     def on_meta(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:  # one that is tied is there already, and stays the same
+        if parameter is not None and not parameter.is_meta:  # a tied one is there, and stays the same object
             parameter = torch.nn.Parameter(parameter.to("meta"))
         register(module, name, parameter)
 

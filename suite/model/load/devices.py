@@ -1,6 +1,7 @@
-"""A model larger than one device: its layers on several devices, in main memory or on disk, with accelerate.
+"""Models larger than one device: accelerate puts their layers on several devices, in main memory or on disk.
 
-Activations and scores stay on the model's own device; a layer's inputs go to its weights, or its weights come to them.
+Activations and scores stay on the model's own device. For each use a layer's inputs are sent to its weights, or its
+weights to the inputs.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _SIZE = re.compile(r"(cpu|\d+)=(\d+(?:\.\d+)?(?:[KMGT]i?B))")
 
 
 def memory_of(written: Iterable[str]) -> dict[int | str, str]:
-    """What each place may hold, from ``0=70GB``, ``1=70GB``, ``cpu=200GB``: as ``placement`` takes it.
+    """How much each place may hold, from texts such as ``0=70GB`` and ``cpu=200GB``, in the form ``placement`` takes.
 
     Raises:
-        SpecError: one that is not written so.
+        SpecError: a text that is not of this form.
     """
     found: dict[int | str, str] = {}
     for item in written:
@@ -42,7 +43,7 @@ def memory_of(written: Iterable[str]) -> dict[int | str, str]:
 
 
 def refuse_absent(memory: Mapping[int | str, str]) -> None:
-    """Raises SpecError for a GPU that is not there."""
+    """Raises SpecError for a GPU that this machine does not have."""
     n_gpus = torch.cuda.device_count()
     for place, size in memory.items():
         if isinstance(place, int) and place >= n_gpus:
@@ -51,12 +52,12 @@ def refuse_absent(memory: Mapping[int | str, str]) -> None:
 
 
 def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch.device) -> Transformer:
-    """Puts the layers of a model in main memory where ``placement`` says, and the rest on ``device``, in place.
+    """Puts each layer of a model in main memory to where ``placement`` says, and the rest to ``device``, in place.
 
     Layers on disk are in a temporary folder (``TMPDIR`` says where), which is deleted with the model.
 
     Raises:
-        ModelError: as ``placement``.
+        ModelError: what ``placement`` raises.
     """
     places = placement(model, memory)
     layers, model.blocks = model.blocks, nn.ModuleList()
@@ -72,10 +73,11 @@ def placement(model: Transformer, memory: Mapping[int | str, int | str]) -> list
     """Where each layer goes: layers in order fill the devices in order, then main memory, then the disk.
 
     Args:
-        memory: what each may hold, as accelerate takes it: ``{0: "70GB", 1: "70GB", "cpu": "200GB"}``; GPUs by number.
+        memory: how much each place may hold, in accelerate's form: ``{0: "70GB", 1: "70GB", "cpu": "200GB"}``, with
+            GPUs by number.
 
     Returns:
-        One place a layer: ``cuda:0``, ``cpu`` or ``disk``.
+        One place per layer: ``cuda:0``, ``cpu`` or ``disk``.
 
     Raises:
         ModelError: accelerate is not installed, or the embeddings do not fit the first device.
@@ -96,9 +98,9 @@ def placement(model: Transformer, memory: Mapping[int | str, int | str]) -> list
 def spread_over_devices(model: Transformer, places: Sequence[str], *, folder: str | Path | None = None) -> Transformer:
     """Puts the layers of ``model`` where ``places`` says, in place. Every pass and method runs as before.
 
-    A layer on another device than the model's computes there. A layer in main memory (``cpu``, of a model on a GPU) or
-    on ``disk`` is brought to the model's device for each use and dropped behind it; the backward pass brings it again
-    and computes it again, so that only one such layer's weights are held at a time.
+    A layer on another GPU than the model's computes there. A layer in main memory (``cpu``, of a model on a GPU) or on
+    ``disk`` is copied to the model's device for each use and dropped afterwards. The backward pass copies it again and
+    repeats its forward pass, so that the device holds only one such layer's weights at a time.
 
     Args:
         places: one for each layer (see ``placement``).
@@ -112,7 +114,7 @@ def spread_over_devices(model: Transformer, places: Sequence[str], *, folder: st
         raise ModelError(f"{len(places)} places for {model.config.n_layers} layers; give one for each layer.")
     if DISK in places and not (folder and Path(folder).is_dir()):
         raise ModelError(f"layers on disk need a folder that exists, and {folder!r} is not a folder.")
-    _ = model.weights_hash  # remembered: it cannot be taken of weights that are elsewhere
+    _ = model.weights_hash  # computed now and kept, because weights that are elsewhere cannot be hashed
     main = model.device
     for layer, (block, place) in enumerate(zip(model.blocks, places, strict=True)):
         here = {"io_same_device": True, "place_submodules": True}
@@ -132,12 +134,12 @@ def spread_over_devices(model: Transformer, places: Sequence[str], *, folder: st
 
 
 def _again_backwards(forward):
-    """``forward`` that keeps nothing for the backward pass, which runs it again: what it kept would be the weights."""
+    """``forward``, run again in the backward pass and not recorded in between: a record would hold the weights."""
 
     def run(block: Block, *given):
         if not torch.is_grad_enabled():
             return forward(*given)
-        # To its end: stopping early would skip the hook behind it, which drops the weights.
+        # No early stop: it would skip the hook after ``forward``, which drops the weights.
         with set_checkpoint_early_stop(False):
             return checkpoint(forward, *given, use_reentrant=False, preserve_rng_state=False)
 

@@ -21,7 +21,7 @@ from ..features.site import Site
 from .folder import header
 
 WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
-_LARGEST_SETTINGS = 1_000_000  # bytes: a cfg.json of SAELens has some two thousand
+_LARGEST_SETTINGS = 1_000_000  # bytes; a cfg.json of SAELens has about 2,000
 _OTHER_NAMES = {
     "encoder.weight": "W_enc",
     "encoder.bias": "b_enc",
@@ -46,14 +46,14 @@ class _Metadata(BaseModel):
 
 
 class _Arguments(BaseModel):
-    """Of the activation function."""
+    """The arguments of the activation function."""
 
     model_config = ConfigDict(extra="ignore")
     k: int = Field(default=0, ge=0, strict=True)
 
 
 class _Settings(BaseModel):
-    """What of SAELens's ``cfg.json`` changes what a feature computes."""
+    """The keys of SAELens's ``cfg.json`` that change what a feature computes."""
 
     model_config = ConfigDict(extra="ignore")
     architecture: str = "standard"
@@ -82,10 +82,10 @@ _ARCHITECTURES: dict[str, Literal["relu", "jumprelu", "topk", "gated", "identity
 
 
 def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
-    """A dictionary, and the site that its files name (``None`` where they name none).
+    """A dictionary, and the site that its files name, or ``None`` when they name no site.
 
     Raises:
-        ModelError: no such file, a damaged or pickled one, weights that are missing or do not fit, an architecture or
+        ModelError: no such file, a damaged or pickled file, weights that are missing or do not fit, an architecture or
             a normalisation that cannot be computed here.
     """
     path = Path(path)
@@ -108,7 +108,7 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
 
 
 def save_dictionary(dictionary: FeatureDictionary, folder: Path, site: Site) -> None:
-    """Writes a dictionary as SAELens does, so that it can be read with that library, too."""
+    """Writes a dictionary in the format of SAELens, which can read it, too."""
     names = {"relu": "standard"}
     settings = {
         "architecture": names.get(dictionary.activation, dictionary.activation),
@@ -198,6 +198,6 @@ def _dictionary(state: dict[str, Tensor], settings: _Settings | None, path: Path
 
 
 def _oriented(matrix: Tensor, axis: int, length: int, other: int, width: int | None) -> Tensor:
-    """A matrix with ``length`` on ``axis``: libraries store either way round. A square one stays as it is."""
+    """The matrix, transposed where needed to have ``length`` on ``axis``: libraries differ. A square one is kept."""
     right = matrix.shape[axis] == length and (width is None or matrix.shape[other] == width)
     return matrix if right or matrix.shape[other] != length else matrix.T.contiguous()

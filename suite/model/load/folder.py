@@ -1,8 +1,8 @@
-"""Whether a folder holds a model, told from its small parts before any weight is read.
+"""The check that a folder holds a model, made on its small parts before any weight is read.
 
-``config.json``, the index of shards and the header of every safetensors file are read here: what is missing, damaged,
-no weights at all (a Git LFS pointer, an adapter), quantised, or too large to be what the files hold, is refused in one
-line. Only then is the folder given to a library.
+These are ``config.json``, the index of shards and the header of every safetensors file. Files that are missing or
+damaged, that hold no weights (a Git LFS pointer, an adapter) or quantised ones, and sizes that the files cannot hold,
+are refused in one line. Only then is the folder given to a library.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .hub import INDEX, WEIGHTS
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LARGEST_HEADER = 64 * MEBIBYTE
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-# Masks and the like, which hold no weights and are not read: of GPT-2, GPT-NeoX and TransformerLens.
+# Tensors that are no weights, such as masks, and are not read: those of GPT-2, GPT-NeoX and TransformerLens.
 _BUFFERS = ("attn.bias", "attention.bias", "masked_bias", "attn.mask", "attn.IGNORE", "position_ids", "inv_freq")
-# Sizes that some weight has a side of, by their names in config.json: one far beyond every side is not this model's.
+# Sizes in config.json that are a side of some weight. One far larger than every side belongs to another model.
 _SIDES = (
     "vocab_size",
     "hidden_size",
@@ -38,7 +38,7 @@ _SIDES = (
 _HEADS = ("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "d_head")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
 _POSITIONS = ("n_positions", "n_ctx", "max_position_embeddings")
-_MOST_POSITIONS = 1 << 24  # of rotary models, which hold no weight for them
+_MOST_POSITIONS = 1 << 24  # of rotary models, which have no weights for positions
 _MARGIN = 16
 
 
@@ -86,7 +86,7 @@ def _without_config(folder: Path) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder. Raises ModelError where one is missing, or all are of another kind."""
+    """The safetensors files of a folder. Raises ModelError when one is missing, or when it has other files only."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
@@ -115,7 +115,7 @@ def header(file: Path) -> dict[str, _Tensor]:
     """The tensors that a safetensors file holds, by name.
 
     Raises:
-        ModelError: a Git LFS pointer, a header that is damaged, a file that is cut off, weights that are no floats.
+        ModelError: a Git LFS pointer, a damaged header, a file that was cut off, or weights that are not floats.
     """
     size = check_file(file, error=ModelError).st_size
     refuse_pointer(file, ModelError)
@@ -141,7 +141,7 @@ def header(file: Path) -> dict[str, _Tensor]:
 
 
 def _check_sizes(config: Mapping[str, Any], sizes: Mapping[str, list[int]], folder: Path) -> None:
-    """Raises ModelError for a size in config.json that is far beyond all that the weights have."""
+    """Raises ModelError for a size in config.json that is far larger than every side of the weights."""
     largest = max((side for shape in sizes.values() for side in shape), default=0)
     embedded = any("wpe" in name or "pos_embed" in name for name in sizes)
     bounds = dict.fromkeys(_SIDES + _HEADS, _MARGIN * largest) | dict.fromkeys(_LAYERS, len(sizes))
@@ -163,12 +163,12 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def first_not_finite(weights: Mapping[str, Any]) -> str | None:
-    """The name of the first weight that holds a NaN or an infinite number; None where all are finite."""
+    """The name of the first weight that holds a NaN or an infinite number; None when all numbers are finite."""
     return next(
         (
             name
             for name, weight in weights.items()
-            # The sum is finite where all are and none is too large: most weights are looked at once.
+            # Most weights are read once: when the sum is finite, all are. Large weights may add up to infinity.
             if weight.is_floating_point() and not weight.sum().isfinite() and not weight.isfinite().all()
         ),
         None,

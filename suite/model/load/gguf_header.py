@@ -1,7 +1,7 @@
-"""What a GGUF file says of itself, read with every length compared with the file before it is believed.
+"""The header of a GGUF file. Each length in it is compared with the size of the file before it is used.
 
-The layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package gguf, which reads the weights, takes
-lengths as they are, and would count to 2^64 in a file that is damaged.
+The layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package gguf, which reads the weights, does
+not check lengths, and would count to 2^64 in a damaged file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ...errors import ModelError
 from ...reading import check_file, reading, refuse_pointer, shown
 
 _MAGIC = b"GGUF"
-_SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}  # type number -> what struct calls it
+_SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}  # type number -> struct's letter
 _TEXT, _LIST = 8, 9
 _LONGEST_NAME, _LONGEST_TEXT = 1 << 16, 1 << 24
 _MOST_SIDES = 4
 _LEAST_ENTRY = 8 + 4 + 1  # bytes: the length of a key, a type and a value
 _LEAST_TENSOR = 8 + 4 + 8 + 4 + 8  # the length of a name, the number of sides, one side, a type and an offset
-_LEAST_BLOCK = 1 / 8  # bytes: no quantisation has less than a bit for a weight
+_LEAST_BLOCK = 1 / 8  # bytes per weight: at least one bit
 _MARGIN = 16
 _SIDES = ("embedding_length", "feed_forward_length", "vocab_size", "attention.head_count", "attention.head_count_kv",
           "attention.key_length", "attention.value_length", "rope.dimension_count")  # fmt: skip
@@ -31,12 +31,12 @@ _MOST_POSITIONS = 1 << 24
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """What is before the weights.
+    """The part of a GGUF file before the weights.
 
     Args:
-        values: its numbers and texts, by key; of lists only the length.
-        shapes: of every tensor, by name.
-        kinds: the number of every tensor's quantisation.
+        values: numbers and texts, by key; for a list its length.
+        shapes: the shape of every tensor, by name.
+        kinds: the number of the quantisation of every tensor.
     """
 
     values: dict[str, Any]
@@ -48,7 +48,7 @@ def read_header(file: Path) -> GGUFHeader:
     """The header of a GGUF file.
 
     Raises:
-        ModelError: it is none, was cut off, or asks for more than it holds.
+        ModelError: the file is not a GGUF file, was cut off, or states more than it holds.
     """
     size = check_file(file, error=ModelError).st_size
     refuse_pointer(file, ModelError)
@@ -59,7 +59,7 @@ def read_header(file: Path) -> GGUFHeader:
 
 
 class _Source:
-    """A file from which numbers and texts are taken, none longer than what is left of it."""
+    """A file that is read piece by piece; no piece may be longer than the rest of the file."""
 
     def __init__(self, opened: BinaryIO, size: int, name: Path) -> None:
         self._opened, self._left, self._name, self._order = opened, size, name, "<"
@@ -68,7 +68,7 @@ class _Source:
         if self._bytes(4) != _MAGIC:
             raise self._damaged("it does not begin as one")
         version = self._number("I")
-        if not version & 0xFFFF:  # written by a machine of the other byte order
+        if not version & 0xFFFF:  # written by a machine with the other byte order
             self._order, version = ">", struct.unpack(">I", struct.pack("<I", version))[0]
         if version not in (2, 3):
             raise self._damaged(f"its version is {version}, and 2 and 3 are read")
@@ -93,7 +93,7 @@ class _Source:
         return GGUFHeader(values, shapes, tuple(kinds))
 
     def _value(self, kind: int) -> Any:
-        """A number, a text, or the length of a list, which is passed over."""
+        """A number, a text, or the length of a list, whose content is skipped."""
         if kind in _SCALARS:
             return self._number(_SCALARS[kind])
         if kind == _TEXT:
@@ -140,7 +140,7 @@ class _Source:
 
 
 def _check_sizes(found: GGUFHeader, file: Path) -> None:
-    """Raises ModelError for a size that is far beyond all that the tensors have: a model of it would be built first."""
+    """Raises ModelError for a size far larger than every side of the tensors, before a model of that size is built."""
     largest = max((side for shape in found.shapes.values() for side in shape), default=0)
     kind = found.values.get("general.architecture")
     bounds = dict.fromkeys(_SIDES, _MARGIN * largest)

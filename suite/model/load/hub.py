@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: which revision a name stands for, what its weights hash to, and how they get here."""
+"""Models on the Hugging Face hub: the revision that a name stands for, the hash of its weights, and the download."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ...errors import ModelAbsent, ModelError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Everything a model folder needs and nothing that can run code.
+# All files that a model folder needs, and no file that can run code.
 _WANTED = ["config.json", "*.safetensors", INDEX, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What a name on the hub stands for here, so that it stands for the same weights tomorrow.
+    """The revision that a name on the hub stands for here, so that it always stands for the same weights.
 
     Args:
         revision: the commit on the hub.
         sha256: of ``model.safetensors`` at that commit, where it is known.
         pickled: the file of weights, where the hub has them as a pickle only.
-        layers, heads: of the model; heads in each layer.
+        layers, heads: the model's layers, and heads per layer.
     """
 
     revision: str | None = None
@@ -61,7 +61,7 @@ ALIASES = {"attn-only-4l": "NeelNanda/Attn_Only_4L512W_C4_Code"}
 
 
 def pinned() -> dict[str, tuple[str, Pin]]:
-    """The repository and the pin of every name on the hub that stands for one revision, each model by one name."""
+    """The repository and the pin of each pinned model, by one of its names."""
     aliased = set(ALIASES.values()) | {f"openai-community/{name}" for name in _GPT2}
     found = {name: (name, pin) for name, pin in PINS.items() if name not in aliased}
     return found | {alias: (repository, PINS[repository]) for alias, repository in ALIASES.items()}
@@ -71,12 +71,12 @@ def fetch(name: str) -> Path:
     """The snapshot folder of a model on the hub, from this machine's cache where it is there.
 
     Args:
-        name: as on the hub, ``gpt2``; ``NAME@REVISION`` for another revision than the pinned one, or than the newest
-            where none is pinned.
+        name: the name on the hub, such as ``gpt2``, for the pinned revision or, without a pin, the newest;
+            ``NAME@REVISION`` for another revision.
 
     Raises:
-        ModelAbsent: it is not here and the hub cannot be reached, with what is missing and both ways to provide it.
-        ModelError: it is not on the hub, its weights are a pickle, or not those that are pinned.
+        ModelAbsent: the model is not cached and the hub cannot be reached; the message has two ways to provide it.
+        ModelError: the model is not on the hub, its weights are a pickle, or they are not the pinned ones.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -110,7 +110,7 @@ def fetch(name: str) -> Path:
 
 
 def is_pinned(folder: Path, name: str) -> bool:
-    """Whether a folder holds the weights that a name is pinned to; False where their hash is not known."""
+    """Whether a folder holds the weights to which a name is pinned; False when their hash is not known."""
     pin, weights = PINS.get(name, Pin()), folder / WEIGHTS
     return pin.sha256 is not None and weights.is_file() and _sha256(weights) == pin.sha256
 
@@ -121,7 +121,7 @@ def _sha256(file: Path) -> str:
 
 
 def _check(folder: Path, name: str, pin: Pin) -> None:
-    """Raises ModelError when the weights are not those that are pinned."""
+    """Raises ModelError when the weights are not the pinned ones."""
     weights = folder / WEIGHTS
     if pin.sha256 is None or not weights.is_file():
         return

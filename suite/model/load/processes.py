@@ -1,8 +1,9 @@
-"""A model whose layers' weights are sharded over processes (FSDP2), for training masks on models larger than a GPU.
+"""Models whose layers' weights are sharded over processes (FSDP2), to train masks on models larger than a GPU.
 
-Weights are sharded; masks, embeddings and prompts' activations are whole in every process. A cut pass is shared out by
-prompts, and its outputs are gathered, so that every process computes the same loss, gets the same gradient and trains
-the same masks: methods run as they are, once in each process, and all return the same.
+The layers' weights are sharded; every process holds all masks, the embeddings and the activations. In a cut pass each
+process runs its share of the prompts, and the outputs are gathered. So every process computes the same loss, gets the
+same gradient and trains the same masks. A method needs no change: it runs in every process and returns the same result
+in each.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def shard(model: Transformer) -> Transformer:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    _ = model.weights_hash  # remembered: it cannot be taken of shards
+    _ = model.weights_hash  # computed now and kept, because shards cannot be hashed
     mesh = init_device_mesh(model.device.type, (dist.get_world_size(),))
     for block in model.blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
@@ -45,13 +46,13 @@ def shard(model: Transformer) -> Transformer:
 
 
 class ShardedTransformer(Transformer):
-    """A transformer whose cut passes are shared out by prompts among processes."""
+    """A transformer whose cut passes are divided among processes, each of which runs some of the prompts."""
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """Each process runs its share of the prompts and returns all outputs."""
         world, rank, examples = dist.get_world_size(), dist.get_rank(), given.inputs.shape[1]
         share = math.ceil(examples / world)
-        # A process without prompts runs one for nothing: the others wait for its shards.
+        # A process without prompts runs one and drops the result, because the others wait for its shards.
         rows = slice(rank * share, (rank + 1) * share) if rank * share < examples else slice(0, 1)
         outputs = (
             torch.ones(examples, dtype=torch.long) if given.read is None else given.read.sum(1).cpu()
@@ -95,7 +96,7 @@ class _SumBackwards(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' pieces side by side along axis 1, in every process; a piece's gradient is its own part."""
+    """The pieces of all processes, joined along axis 1 in every process; each piece gets its part of the gradient."""
 
     @staticmethod
     def forward(ctx, piece: Tensor, sizes: list[int]) -> Tensor:

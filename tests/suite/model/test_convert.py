@@ -232,7 +232,7 @@ def test_windows_shorter_than_the_prompt_are_computed(name):
 @torch.no_grad()
 def test_a_prompt_longer_than_the_model_takes_is_refused():
     ours = from_huggingface(source("mistral"))
-    with pytest.raises(DataError, match="a prompt of 70 tokens, and the model takes 64"):
+    with pytest.raises(DataError, match="a prompt has 70 tokens, and the model takes 64"):
         ours(prompts(70))
 
 
