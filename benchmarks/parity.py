@@ -5,8 +5,8 @@
 The folder has what released codes gave on one small GPT-2: ``gpt2-2x3`` (a Hugging Face folder),
 ``prompts.json``, one file per code (``eapig.json``, ``acdc.json``, ``acdc_masks.json``, ``cd_t_tol0.safetensors``,
 ``edge_pruning.json``, ``discogp.json``; ``discogp_grouped.json`` and ``.safetensors`` are of ``llama-2x4``, whose four
-heads share keys and values by twos). It is not part of the repository. What RelP, UGS and the start of Edge Pruning
-gave is: tests/released.py has their models and prompts. Prints the rows of docs/parity.md that are computed;
+heads share keys and values by twos). It is not part of the repository. What RelP, UGS, IBCircuit and the start of Edge
+Pruning gave is: tests/released.py has their models and prompts. Prints the rows of docs/parity.md that are computed;
 differences are absolute, in the units of the quantity.
 """
 
@@ -76,6 +76,7 @@ def main() -> None:
     show(of_edge_pruning_start())
     show(of_relp())
     show(of_ugs())
+    show(of_ibcircuit())
 
 
 def show(rows: Iterator[Row]) -> None:
@@ -310,6 +311,21 @@ def of_relp() -> Iterator[Row]:
             ).scores.values.nan_to_num()
             theirs = released.relp_scores(name, run)
             yield "relp", "RelP aa0e228", f"edges, {name}, {run}", float((found - theirs).abs().max())
+
+
+def of_ibcircuit() -> Iterator[Row]:
+    method, record = METHODS.get("ibcircuit"), released.record("ibcircuit")
+    given = {name: value for name, value in released.IBCIRCUIT.items() if name != "preset"}
+    found = method.discover(
+        released.model("gpt2"),
+        released.relp_prompts(),
+        ablation=Ablation.parse("mean"),
+        objective=OBJECTIVES.get("kl"),
+        **method.resolve(given, released.IBCIRCUIT["preset"]),
+    )
+    gates = [gate for name, gate in found.diagnostics["masks"][0]["gates"].items() if ".h" in name]
+    difference = max(abs(ours - theirs) for ours, theirs in zip(gates, record["gates"], strict=True))
+    yield "ibcircuit", "IBCircuit e143899 (its 1e-7 taken as 0)", "gates after 6 steps, `reference-code`", difference
 
 
 def of_ugs() -> Iterator[Row]:

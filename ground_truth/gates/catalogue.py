@@ -40,6 +40,9 @@ class Gate:
     Args:
         specification: bits -> the outputs at their positions and at the answer token; None where it is not read.
         known: ablation -> its circuit.
+        kinds: edges -> the kind of gate that they lead into ("and", "or", "adder"), where each bit is on in the clean
+            run and off in the corrupted one: what an edge alone destroys ("and"), restores ("or"), or both, at least
+            in part ("adder", or no gate at all). Edges that do neither alone are in none.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Gate:
     wiring: Wiring
     specification: Callable[[Bits], list[float | None]]
     known: Mapping[str, Known]
+    kinds: Mapping[str, str]
 
 
 def edges(text: str) -> frozenset[str]:
@@ -67,6 +71,11 @@ def _edge(short: str) -> str:
     return f"a0.h{head}->{'m0' if kind == 'm' else 'logits'}"
 
 
+def _kinds(**by_kind: str) -> dict[str, str]:
+    """Edge -> kind, of the short names of the edges of each kind (``and_``: "and")."""
+    return {edge: kind.rstrip("_") for kind, text in by_kind.items() for edge in edges(text)}
+
+
 def _clear(content: str, heads: Sequence[int]) -> dict[str, Known]:
     """Every edge of ``content`` is needed under every ablation, and q and k of ``heads`` where those are."""
     q, k = (" ".join(f"{part}{head}" for head in heads) for part in "qk")
@@ -82,29 +91,41 @@ def _at_answer(function: Callable[[int, int, int], float]) -> Callable[[Bits], l
     return lambda x: [None, None, None, float(function(*x))]
 
 
-def _two_inputs(name: str, description: str, units: Sequence[Unit], function: Callable[[int, int, int], float]) -> Gate:
+def _two_inputs(
+    name: str,
+    description: str,
+    units: Sequence[Unit],
+    function: Callable[[int, int, int], float],
+    kinds: Mapping[str, str],
+) -> Gate:
     """A function of x0 and x1 that the MLP computes from a head each."""
     wiring = Wiring([Copy(0, {"a": 1}), Copy(1, {"b": 1})], {"y": 1}, units)
-    return Gate(name, description, wiring, _at_answer(function), _clear("v0 v1 m0 m1 out", (0, 1)))
+    return Gate(name, description, wiring, _at_answer(function), _clear("v0 v1 m0 m1 out", (0, 1)), kinds)
 
 
 _SUM = {"a": 1, "b": 1}
 _THREE = {"a": 1, "b": 1, "c": 1}
 
 AND = _two_inputs(
-    "and", "x0 and x1: restoring one input alone restores nothing", [Unit(_SUM, -1, {"y": 1})], lambda a, b, _: a and b
+    "and",
+    "x0 and x1: restoring one input alone restores nothing",
+    [Unit(_SUM, -1, {"y": 1})],
+    lambda a, b, _: a and b,
+    _kinds(and_="v0 v1 m0 m1", adder="out"),
 )
 OR = _two_inputs(
     "or",
     "x0 or x1: each input alone is enough, and destroying one destroys nothing while the other stands",
     [Unit(_SUM, 0, {"y": 1}), Unit(_SUM, -1, {"y": -1})],
     lambda a, b, _: a or b,
+    _kinds(or_="v0 v1 m0 m1", adder="out"),
 )
 XOR = _two_inputs(
     "xor",
     "x0 xor x1: an input's effect has the sign that the other one gives it, and none on average",
     [Unit(_SUM, 0, {"y": 1}), Unit(_SUM, -1, {"y": -2})],
     lambda a, b, _: a ^ b,
+    {},  # both bits turn, and the output stays
 )
 ADDER = Gate(
     "adder",
@@ -112,6 +133,7 @@ ADDER = Gate(
     Wiring([Copy(0, {"a": 1}), Copy(1, {"b": 1})], {"a": 1, "b": 1}),
     _at_answer(lambda a, b, _: a + b),
     _clear("v0 v1 o0 o1", (0, 1)),
+    _kinds(adder="v0 v1 o0 o1"),
 )
 
 # The MLP clamps p + b to [-1, 1], both of them the sign of x0. One that is 0 is not missed; one of the wrong sign is.
@@ -132,6 +154,7 @@ BACKUP = Gate(
         "mean": Known(edges("out"), edges("k0 v0 m0 k1 v1 m1"), 2),
         "mean-positional": Known(edges("out"), edges("v0 m0 v1 m1"), 2),
     },
+    _kinds(adder="v0 m0 v1 m1 out"),  # a sign against the other's is half of the way
 )
 
 # The MLP takes the majority of three copies. Two of them decide it, so each is inert alone and no two together.
@@ -151,6 +174,7 @@ REDUNDANT = Gate(
         "mean": Known(edges("out"), edges("k0 v0 m0 k1 v1 m1 k2 v2 m2"), 3),
         "mean-positional": Known(edges("out"), edges("v0 m0 v1 m1 v2 m2"), 3),
     },
+    _kinds(adder="out"),  # one copy of three neither destroys nor restores anything
 )
 
 # Heads 1 and 2 add x1 and take it away again. Cutting one edge of theirs shows; cutting both heads' does not.
@@ -165,6 +189,7 @@ CANCELLING = Gate(
         "mean": Known(edges("k0 v0 o0"), edges("k1 v1 o1 k2 v2 o2")),
         "mean-positional": Known(edges("v0 o0"), edges("v1 o1 v2 o2")),
     },
+    _kinds(adder="v0 o0 v1 o1 v2 o2"),
 )
 
 # The MLP clamps 3 x0 - 1 to [0, 1]: flat at x0 = 0 and at x0 = 1, steep between.
@@ -178,6 +203,7 @@ SATURATION = Gate(
     ),
     _at_answer(lambda x, y, _: x + y),
     _clear("v0 m0 out v1 o1", (0, 1)),
+    _kinds(adder="v0 m0 out v1 o1"),
 )
 
 DISTRACTORS = Gate(
@@ -190,6 +216,7 @@ DISTRACTORS = Gate(
     ),
     _at_answer(lambda x, *_: x),
     _clear("v0 o0", (0,)),
+    _kinds(adder="v0 o0"),
 )
 
 POSITION = Gate(
@@ -203,6 +230,7 @@ POSITION = Gate(
         "mean": Known(frozenset({"tok_embed->logits", "pos_embed->logits", "pos_embed->m0", "m0->logits"})),
         "mean-positional": Known(frozenset({"tok_embed->logits"})),
     },
+    {"tok_embed->logits": "adder"},
 )
 
 GATES: dict[str, Gate] = {

@@ -80,6 +80,8 @@ KNOWN = {
     "subnetwork-probing": Look("#44AA99", "s", "-"),
     "ugs": Look("#999933", "D", _DASH),
     "discogp": Look("#6699CC", ">", "-"),
+    "ibcircuit": Look("#00798C", "<", _DASHDOT),
+    "gate-aware": Look("#8F2D56", "h", _LONG),
     "truth": Look("#000000", "*", _DOT),
     "magnitude": Look("#666666", "X", _DASH),
     "random": Look("#999999", "P", _DOT),

@@ -58,6 +58,10 @@ class Seeds:
         """Uniform numbers inside (0, 1): [M, *shape]."""
         return self._drawn(torch.rand, shape, lambda drawn: drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN))
 
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers: [M, *shape]."""
+        return self._drawn(torch.randn, shape, lambda drawn: drawn)
+
     def starting_at(self, value: float, *shape: int) -> Tensor:
         """Gates to train, at a value plus noise of deviation 0.01: [M, *shape]."""
         return self._drawn(torch.randn, shape, lambda drawn: drawn.mul_(0.01).add_(value))

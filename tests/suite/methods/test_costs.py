@@ -20,7 +20,20 @@ from circuitmeter.suite.plan.names import ablation, objective
 from circuitmeter.suite.plan.speed import Speed
 
 # Exactly what runs. The others run what is needed to decide (acdc), or as many prompts as share a length (masks).
-EXACT = ("eap", "eap-gp", "eap-ig", "eap-path", "exact", "gim", "hisp", "ifr", "magnitude", "random", "relp")
+EXACT = (
+    "eap",
+    "eap-gp",
+    "eap-ig",
+    "eap-path",
+    "exact",
+    "gate-aware",
+    "gim",
+    "hisp",
+    "ifr",
+    "magnitude",
+    "random",
+    "relp",
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +108,7 @@ def test_a_forecast_is_the_declared_passes_at_the_speed_of_the_model(problem, mo
     assert speed.forecast(Cost(stacks=1000)).peak_bytes > found.peak_bytes
 
 
-@pytest.mark.parametrize("name", ["edge-pruning", "subnetwork-probing", "ugs", "discogp"])
+@pytest.mark.parametrize("name", ["edge-pruning", "ibcircuit", "subnetwork-probing", "ugs", "discogp"])
 def test_a_trained_mask_declares_what_a_step_holds(name, problem):
     """More masks or more prompts a step hold more, in proportion; the number of steps does not matter."""
     model, data = problem
@@ -108,7 +121,8 @@ def test_a_trained_mask_declares_what_a_step_holds(name, problem):
 
     fixed = held(batch_size=1) - (held(batch_size=2) - held(batch_size=1))
     assert held(batch_size=16) - fixed == pytest.approx(16 * (held(batch_size=1) - fixed), rel=1e-3)
-    several = {"edge-pruning": "targets", "subnetwork-probing": "regularisations", "ugs": "regularisations"}.get(name)
+    strengths = dict.fromkeys(("subnetwork-probing", "ugs"), "regularisations")
+    several = {"edge-pruning": "targets", "ibcircuit": "strengths", **strengths}.get(name)
     if several:
         one, three = (held(**{several: [0.5] * n}) - fixed for n in (1, 3))
         assert three == pytest.approx(3 * one, rel=1e-3)

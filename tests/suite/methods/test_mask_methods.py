@@ -22,10 +22,11 @@ from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.recovery import circuit_recovery, recovery
 
 PATCH = Ablation.parse("patch")
-TRAINED = ("edge-pruning", "subnetwork-probing", "ugs", "discogp")
+TRAINED = ("edge-pruning", "ibcircuit", "subnetwork-probing", "ugs", "discogp")
 # A few steps of each: enough to move every mask.
 SHORT = {
     "edge-pruning": {"steps": 12, "warmup": 8, "rate_warmup": 2, "targets": [0.3, 0.7], "initial": 2.0},
+    "ibcircuit": {"steps": 10, "strengths": [0.1, 1.0], "gated": "heads-mlps"},
     "subnetwork-probing": {"steps": 10, "regularisations": [0.01, 1.0]},
     "ugs": {"steps": 8, "regularisations": [0.01, 0.001], "samples": 3},
     "discogp": {"weight_epochs": 2, "edge_epochs": 4, "weight_temperature": 1.0},
@@ -92,7 +93,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(name):
 
 @pytest.mark.parametrize(
     ("name", "sweep"),
-    [("edge-pruning", "targets"), ("subnetwork-probing", "regularisations"), ("ugs", "regularisations")],
+    [
+        ("edge-pruning", "targets"),
+        ("ibcircuit", "strengths"),
+        ("subnetwork-probing", "regularisations"),
+        ("ugs", "regularisations"),
+    ],
 )
 def test_masks_trained_together_come_out_as_each_alone(name, sweep):
     model, data = small_model(n_layers=2), small_data()
@@ -102,7 +108,9 @@ def test_masks_trained_together_come_out_as_each_alone(name, sweep):
     average = sum(found.scores.values.nan_to_num() for found in alone) / len(alone)
     assert_close(together.scores.values.nan_to_num(), average, rtol=1e-9, atol=1e-12)
     for i, found in enumerate(alone):
-        assert torch.equal(together.circuits[i].circuit.edges, found.circuits[0].circuit.edges)
+        n = len(found.circuits)
+        for mine, its in zip(together.circuits[n * i : n * i + n], found.circuits, strict=True):
+            assert torch.equal(mine.circuit.edges, its.circuit.edges)
         assert [row[i] for row in together.diagnostics["curve"]["loss"]] == pytest.approx(
             [row[0] for row in found.diagnostics["curve"]["loss"]], rel=1e-5
         )

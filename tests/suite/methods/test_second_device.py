@@ -16,10 +16,11 @@ OPTIONS = {
     "acdc": {"thresholds": [0.01]},
     "discogp": {"weight_epochs": 2, "edge_epochs": 2},
     "edge-pruning": {"steps": 4, "targets": [0.5]},
+    "ibcircuit": {"steps": 4},
     "subnetwork-probing": {"steps": 4},
     "ugs": {"steps": 4},
 }
-STEPPED = {"edge-pruning": {"targets": [0.5], "rate_warmup": 1}, "subnetwork-probing": {}, "ugs": {}}
+STEPPED = {"edge-pruning": {"targets": [0.5], "rate_warmup": 1}, "ibcircuit": {}, "subnetwork-probing": {}, "ugs": {}}
 
 
 def masks(model, n=3, seed=0):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from feature_models import dictionary, feature_model
@@ -226,6 +227,20 @@ def test_methods_search_feature_graphs_under_every_ablation(method, ablation):
     )
     assert bool(found.scores.values[model.graph.exists].isfinite().all())
     assert bool(found.scores.values[model.graph.exists].any())
+
+
+def test_noising_and_denoising_search_feature_graphs_by_cuts_and_by_gradients():
+    from circuitmeter.suite.methods import METHODS
+
+    model, data = feature_model(small_model(n_layers=2), ["mlp_out.0", "resid_pre.1"], nodes=(0, 3)), small_data()
+    given = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
+    by_cuts, by_gradients = (
+        METHODS.get("gate-aware").discover(model, data, **given, by=by) for by in ("exact", "gradient")
+    )
+    exact = METHODS.get("exact").discover(model, data, **given).scores.flat()
+    larger = np.abs(by_cuts.scores.flat()) >= np.abs(exact) - 1e-12
+    assert larger.all() and not np.allclose(by_cuts.scores.flat(), exact)
+    assert np.corrcoef(by_cuts.scores.flat(), by_gradients.scores.flat())[0, 1] > 0.5
 
 
 def test_what_does_not_fit_is_one_line():

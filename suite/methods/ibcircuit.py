@@ -1,0 +1,224 @@
+"""IBCircuit: Bian et al. 2025, arXiv:2602.22581."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..circuit import Circuit, Discovery, NativeCircuit, NodeScores
+from ..data import Data
+from ..errors import SpecError, Undefined
+from ..intervention.ablation import Ablation
+from ..intervention.objective import Objective
+from ..intervention.prepared_batch import PreparedBatch
+from ..model.device import send
+from ..model.graph import Graph, Key, NodeGroup
+from ..model.passes import spend
+from ..model.transformer import Transformer
+from ._attribution import check_choices
+from ._masks import Seeds, TrainingBatches, check_moved, train
+from .cost import trained_masks
+from .registry import NODE_KINDS, method
+
+GATED = {"heads": ("head",), "heads-mlps": ("head", "mlp")}
+GATES = ("prompt", "shared")
+MOMENTS = ("ablation", "run")
+
+
+@method(
+    "ibcircuit",
+    paper="Bian et al. 2025, arXiv:2602.22581",
+    needs={"gradients"},
+    objectives="divergence",
+    nodes=NODE_KINDS,
+    presets={
+        "reference-code": {"moments": "run"},
+        "quick": {
+            "gated": "heads-mlps",
+            "gates": "shared",
+            "strengths": (0.003, 0.03),
+            "steps": 200,
+            "initial": 2.0,
+            "batch_size": 32,
+        },
+    },
+    cost="steps x batch prompts x strengths (1 forward, 1 backward)",
+    stochastic=True,
+    passes=lambda graph, n, given: trained_masks(n, len(given["strengths"]), given["steps"], given["batch_size"]),
+)
+def discover(
+    model: Transformer,
+    data: Data,
+    *,
+    ablation: Ablation,
+    objective: Objective,
+    seeds: Sequence[int],
+    gated: str = "heads",
+    gates: str = "prompt",
+    moments: str = "ablation",
+    strengths: tuple[float, ...] = (1.0,),
+    thresholds: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2),
+    steps: int = 1300,
+    rate: float = 0.05,
+    initial: float = 5.0,
+    batch_size: int = 100,
+) -> list[Discovery]:
+    """Noise in what nodes write, trained to be as loud as the model's outputs allow: an information bottleneck.
+
+    z' = l z + (1 - l) m + (1 - l) s e, e standard normal, l = sigmoid(w) the node's gate;
+    loss = divergence from the whole model + strength x mean of KL(N(l z + (1 - l) m, ((1 - l) s)^2) || N(m, s^2))
+
+    m is what the ablation carries and s^2 the mean square of z - m over the prompts of the batch (their number less
+    one): what passes a gate is what tells z from the ablation. Under a mean over the prompts these are the mean and
+    the deviation of the paper, which knows no other ablation. A node's score is its gate, averaged over prompts and
+    strengths; an edge has the smaller one of its two ends, and nodes without a gate count as open. A node that writes
+    what the ablation carries on every prompt has nothing to pass and scores zero.
+
+    Args:
+        gated: the nodes with gates: ``heads``, as in the paper; or ``heads-mlps``. Heads have their noise before the
+            output projection.
+        gates: one for each ``prompt`` and node, as in the paper; or one for all prompts (``shared``).
+        moments: m and s are those of the ``ablation``, from the clean runs; or those of the ``run`` at hand, in which
+            lower nodes are noisy already, its mean and deviation over the batch (released code; for ablations to a
+            mean, or a mean with noise).
+        strengths: of the information term; one set of gates each, all trained in one run.
+        thresholds: for each a circuit, the edges between nodes whose gates are above it.
+        steps, rate: of Adam.
+        initial: w at the start, plus noise of deviation 0.01.
+        batch_size: prompts a step. They share a step's noise.
+
+    Raises:
+        SpecError: no strengths, or an unknown choice.
+        Undefined: moments of the run at hand under an ablation that is no mean of it.
+        MethodError: gates that training has not moved.
+    """
+    check_choices("ibcircuit", gated=(gated, tuple(GATED)), gates=(gates, GATES), moments=(moments, MOMENTS))
+    if not strengths:
+        raise SpecError("ibcircuit: strengths is empty; give weights of the information term.")
+    if moments == "run" and ablation.value not in ("mean", "noise"):
+        raise Undefined(
+            f"ibcircuit: moments=run are a batch's mean and deviation, and {ablation} carries another value."
+        )
+    graph, chance = model.graph, Seeds(seeds, model, masks=len(strengths))
+    groups = [group for group in graph.groups if group.kind in GATED[gated]]
+    n_nodes = sum(len(group.nodes) for group in groups)
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    rows = data.n if gates == "prompt" else 1
+    first = chance.starting_at(initial, rows * n_nodes)
+    trained = first.clone().requires_grad_()
+    weight = chance.every(strengths)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        ready = prompts.draw()
+        of_rows = trained.unflatten(1, (rows, n_nodes))
+        if gates == "prompt":
+            of_runs = ready.batch.rows[ready.batch.example]
+            of_rows = of_rows.index_select(1, send(of_runs, model.device))
+        outputs, information = bottleneck(model, ready, groups, of_rows, chance, from_run=moments == "run")
+        divergence = prompts.weigh(ready, objective.loss(outputs, ready.targets))
+        information = prompts.weigh(ready, information[:, None].expand(-1, len(ready.batch.rows)))
+        return divergence + weight * information, {"divergence": divergence, "information": information}
+
+    curve = train([{"params": [trained], "lr": rate}], loss, steps=steps)
+    check_moved(first, trained.detach())
+    opened = trained.detach().sigmoid().unflatten(1, (rows, n_nodes)).mean(1).cpu().double()
+    nodes = torch.ones(len(opened), len(graph.writers), dtype=torch.float64)
+    nodes[:, [w for group in groups for w in range(group.writers.start, group.writers.stop)]] = opened
+    if moments == "ablation":
+        nodes = nodes * _moved(prompts.batches, graph)
+    found = zip(chance.split(nodes), chance.curves(curve), strict=True)
+    return [read_out(graph, strengths, thresholds, *own) for own in found]
+
+
+def bottleneck(
+    model: Transformer,
+    ready: PreparedBatch,
+    groups: Sequence[NodeGroup],
+    logits: Tensor,
+    chance: Seeds,
+    *,
+    from_run: bool,
+) -> tuple[Tensor, Tensor]:
+    """Outputs [M, n_read, d_out] of a run with noise in what nodes write, and the information that passes: [M].
+
+    Args:
+        groups: the nodes with gates.
+        logits: of the gates, [M, runs of the batch, N], or [M, 1, N] for all runs together; nodes as in ``groups``.
+        chance: draws the noise, which the prompts of a batch share.
+        from_run: whether mean and deviation are those of this run.
+
+    Information, in nats, is the mean over nodes, runs, positions and dimensions of the divergence from noise alone.
+    Where every prompt writes what the ablation carries, nothing can pass and none is counted.
+    """
+    m, runs = len(logits), ready.inputs.shape[1]
+    gated: dict[Key, tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = {}
+    start = 0
+    for group in groups:
+        of_group = logits[:, :, start : start + len(group.nodes)].permute(2, 0, 1)[..., None, None]  # [r, M, S, 1, 1]
+        start += len(group.nodes)
+        wrote = ready.runs.clean[1][group.key]
+        noise = chance.normal(len(group.nodes), *wrote.shape[2:]).transpose(0, 1).unsqueeze(2)  # [r, M, 1, P, d]
+        centre = spread = None
+        if not from_run:
+            carried = ready.alternative.activations[group.key]
+            square = (wrote - carried).square().sum(1, keepdim=True) / max(runs - 1, 1)
+            centre, spread = carried.unsqueeze(1), square.sqrt().unsqueeze(1)
+        gated[group.key] = of_group, noise, centre, spread
+    passed: list[Tensor] = []
+
+    def written(kind: str, layer: int, value: Tensor) -> Tensor:
+        if (kind, layer) not in gated:
+            return value
+        of_group, noise, centre, spread = gated[kind, layer]
+        apart = value.unflatten(1, (m, -1))  # [r, M, S, P, d]
+        if centre is None or spread is None:
+            spread, centre = torch.std_mean(apart, 2, keepdim=True)
+        passed.append(_information(of_group, apart - centre, spread).mean((2, 3, 4)).sum(0))
+        gate = of_group.sigmoid()
+        return (centre + gate * (apart - centre) + (1 - gate) * spread * noise).flatten(1, 2)
+
+    spend(backward=m * runs)
+    outputs, _ = model.run(ready.inputs.repeat(1, m, 1, 1), read=ready.runs.read.repeat(m, 1), written=written)
+    return outputs.unflatten(0, (m, -1)), torch.stack(passed).sum(0) / start
+
+
+def _information(logits: Tensor, deviation: Tensor, spread: Tensor) -> Tensor:
+    """KL(N(l x, ((1 - l) s)^2) || N(0, s^2)) in nats, l = sigmoid(logits), of deviations x and a spread s."""
+    gate = logits.sigmoid()
+    silent = spread == 0
+    ratio = deviation / spread.masked_fill(silent, 1.0)
+    found = 0.5 * ((1 - gate).square() + (gate * ratio).square() - 1) - F.logsigmoid(-logits)
+    return found.masked_fill(silent, 0.0)
+
+
+def _moved(batches: Sequence[PreparedBatch], graph: Graph) -> Tensor:
+    """Whether a writer ever writes anything but what the ablation carries: bool [W], on the CPU."""
+    moved = torch.zeros(len(graph.writers), dtype=torch.bool)
+    for ready in batches:
+        for group in graph.groups:
+            if group.writes:
+                differs = ready.runs.clean[1][group.key] != ready.alternative.activations[group.key]
+                moved[group.writers] |= differs.flatten(1).any(1).cpu()
+    return moved
+
+
+def read_out(
+    graph: Graph,
+    strengths: Sequence[float],
+    thresholds: Sequence[float],
+    nodes: Tensor,
+    curve: Mapping[str, list],
+) -> Discovery:
+    """Scores, and a circuit for each strength and threshold, from what each writer has [M, W], gates or 1 or 0."""
+    circuits, gates = [], []
+    for strength, values in zip(strengths, nodes, strict=True):
+        edges = NodeScores(graph, values).edges().values
+        for threshold in thresholds:
+            label = {"strength": strength, "threshold": threshold}
+            circuits.append(NativeCircuit(label, Circuit(graph, edges > threshold)))
+        gates.append({"strength": strength, "gates": dict(zip(graph.writers, values.tolist(), strict=True))})
+    scores = NodeScores(graph, nodes.mean(0)).edges()
+    return Discovery(scores, tuple(circuits), {"masks": gates, "curve": curve})
