@@ -12,7 +12,7 @@ from ..suite.model.stated_graph import Flag, StatedGraph
 Count = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Edges = list[str]
-FORMAT = 1
+_FORMAT = 1
 
 
 class Claim(Kept):
@@ -129,7 +129,7 @@ class Certificate(Findings):
         basis: the seed of the basis that the model is rotated to when it is loaded; such certificates are on no disk.
     """
 
-    format: int = FORMAT
+    format: int = _FORMAT
     domain: StatedDomain
     weights: str
     training: TrainedFrom | None = None
@@ -151,7 +151,7 @@ class CertifiedOf(Kept):
 class FeatureCertificate(Findings):
     """The content of a file in ``features/certificates``: what holds of a program's features, on its default domain."""
 
-    format: int = FORMAT
+    format: int = _FORMAT
     of: CertifiedOf
 
     def about(self, base: Certificate) -> Certificate:

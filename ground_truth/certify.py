@@ -27,8 +27,8 @@ from .pairs import EXHAUSTIVE, all_pairs, choose_pairs
 from .rasp.domain import Domain
 from .structure import constant, structural
 
-ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional", "noise")
-TOLERANCE = 0.02  # largest change of a raw output that counts as none
+CERTIFIED_ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional", "noise")
+_TOLERANCE = 0.02  # largest change of a raw output that counts as none
 N_DRAWS = 3  # of noise, for every input
 DELETION_SAMPLE = 256  # pairs that deletion begins with, where every pair of inputs is tried
 
@@ -37,8 +37,8 @@ def certify(
     model: Transformer,
     domain: Domain,
     *,
-    ablations: Sequence[str] = ABLATIONS,
-    tolerance: float = TOLERANCE,
+    ablations: Sequence[str] = CERTIFIED_ABLATIONS,
+    tolerance: float = _TOLERANCE,
     seed: int = 0,
     at_once: int = 1,
     every_pair: bool = False,

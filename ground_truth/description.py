@@ -10,7 +10,7 @@ from ..suite.model.graph import InputNodes
 from ..suite.model.stated_graph import Flag
 
 Token = int | float | str | bool
-FORMAT = 1
+_FORMAT = 1
 
 
 class Vocabulary(Kept):
@@ -39,7 +39,7 @@ class ModelDescription(Kept):
         dimensions: what each dimension of the residual stream holds; None in a trained model, whose are mixed.
     """
 
-    format: int = FORMAT
+    format: int = _FORMAT
     family: str
     program: str
     description: str

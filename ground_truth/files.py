@@ -27,7 +27,7 @@ from .certificate import Certificate, Findings, StatedDomain, TrainedFrom
 from .description import ModelDescription
 from .rasp.domain import Domain
 
-FORMAT = 1
+TRUTH_FORMAT = 1
 LARGEST_WEIGHTS = 1 << 30  # bytes; ground truths are small models
 
 
@@ -48,7 +48,7 @@ def write_model(directory: Path, state: Mapping[str, torch.Tensor], description:
     directory.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(dict(sorted(state.items())))
     (directory / "model.safetensors").write_bytes(weights)
-    write_json(directory / "model.json", {"format": FORMAT} | description.as_json())
+    write_json(directory / "model.json", {"format": TRUTH_FORMAT} | description.as_json())
     return hashlib.sha256(weights).hexdigest()
 
 
@@ -68,7 +68,7 @@ def write_certificate(
         hash=domain.hash,
     )
     trained = {} if training is None else {"training": training}
-    certificate = Certificate(format=FORMAT, **dict(found), domain=about, weights=weights, **trained)
+    certificate = Certificate(format=TRUTH_FORMAT, **dict(found), domain=about, weights=weights, **trained)
     write_json(directory / file_name("certificate", variant, "json"), certificate.as_json())
     return certificate
 
@@ -106,8 +106,8 @@ def read_weights(directory: Path, sha256: str) -> dict[str, torch.Tensor]:
 def read_truth_json(path: Path) -> dict[str, Any]:
     """Raises ModelError when it is missing, no JSON, or written by a newer version."""
     content = parsed_file(path, error=ModelError)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"{path} has not format {FORMAT}, the one that this version reads.")
+    if not isinstance(content, dict) or content.get("format") != TRUTH_FORMAT:
+        raise ModelError(f"{path} has not format {TRUTH_FORMAT}, the one that this version reads.")
     return content
 
 
@@ -120,7 +120,7 @@ def write_manifest(root: Path, source: str) -> None:
     """The SHA-256 of every file in the folders under ``root``, and what they were made by."""
     files = sorted(path for path in root.glob("*/*") if path.is_file())
     names = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-    write_json(root / "manifest.json", {"format": FORMAT, "compiler": source, "files": names})
+    write_json(root / "manifest.json", {"format": TRUTH_FORMAT, "compiler": source, "files": names})
 
 
 def file_hash(path: Path) -> str:

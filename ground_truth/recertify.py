@@ -13,7 +13,7 @@ from .files import file_name, variants
 from .sealed import seal
 from .truth import GroundTruth, load
 
-CLOSE = 1e-4  # of effects and errors: how much other machines may round otherwise
+_CLOSE = 1e-4  # of effects and errors: how much other machines may round otherwise
 
 
 def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablation: None) -> list[GroundTruth]:
@@ -58,5 +58,5 @@ def _difference(said: Any, computed: Any, where: str = "") -> str | None:
                 return found
         return None
     number = isinstance(computed, float) and isinstance(said, (int, float))
-    same = math.isclose(said, computed, rel_tol=CLOSE, abs_tol=CLOSE) if number else said == computed
+    same = math.isclose(said, computed, rel_tol=_CLOSE, abs_tol=_CLOSE) if number else said == computed
     return None if same else f"{where}it says {str(said)[:60]}, and {str(computed)[:60]} was computed"

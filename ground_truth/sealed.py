@@ -8,13 +8,13 @@ from pathlib import Path
 from ..suite.errors import ModelError
 from .files import file_hash, file_name, read_truth_json
 
-SUMS = "SHA256SUMS"  # readable by sha256sum -c
+_SUMS = "SHA256SUMS"  # readable by sha256sum -c
 
 
 def seal(directory: Path) -> None:
     """Writes the checksums of what was certified: model, domains and certificates."""
     names = sorted(path.name for path in directory.iterdir() if path.suffix in (".json", ".safetensors"))
-    (directory / SUMS).write_text("".join(f"{file_hash(directory / name)}  {name}\n" for name in names))
+    (directory / _SUMS).write_text("".join(f"{file_hash(directory / name)}  {name}\n" for name in names))
 
 
 def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -> None:
@@ -24,7 +24,7 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
         shipped: gives the SHA-256 of every shipped file; a copy of one needs no seal.
     """
     try:
-        lines = (directory / SUMS).read_text().splitlines()
+        lines = (directory / _SUMS).read_text().splitlines()
     except (OSError, ValueError):
         lines = []
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -33,7 +33,7 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
         if sums.get(name) == digest or (name not in sums and digest in shipped()):
             continue
         how = "was edited: its SHA-256 is not the one that" if name in sums else "is not covered: no line for it is in"
-        says = f"{SUMS} says" if name in sums else SUMS
+        says = f"{_SUMS} says" if name in sums else _SUMS
         raise ModelError(
             f"{directory / name} {how} {says}. `circuitmeter truth {directory} --recertify` computes whether it holds."
         )

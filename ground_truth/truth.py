@@ -16,7 +16,7 @@ from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
 from .certificate import Certificate, FeatureCertificate
 from .description import ModelDescription
-from .features.directions import CERTIFICATES, PROGRAMS, with_directions
+from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 from .files import file_hash, file_name, read_domain, read_truth_json, read_weights, variants
 from .rasp.domain import Domain
 from .read import read_certificate, read_description
@@ -32,7 +32,7 @@ SHIPPED = {
 ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from another's when they are loaded
 BASIS = 0  # the seed of the basis that they are rotated to
 # Families whose nodes are features: the directions of another family's programs, with certificates of their own.
-FEATURES = {"tracr-features": "tracr", "tracr-rotated-features": "tracr-rotated"}
+_FEATURES_OF = {"tracr-features": "tracr", "tracr-rotated-features": "tracr-rotated"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ def names() -> list[str]:
     for family, root in SHIPPED.items():
         for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
-    found += [f"{family}/{program}" for family in FEATURES for program in PROGRAMS]
+    found += [f"{family}/{program}" for family in _FEATURES_OF for program in FEATURE_PROGRAMS]
     for family, source in ROTATED.items():
         found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
     return found
@@ -159,8 +159,8 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
     family, _, program = base.partition("/")
     folder = SHIPPED.get(ROTATED.get(family, family), Path()) / program
-    if family in FEATURES and program in PROGRAMS and not variant:
-        return _of_features(str(name), load(f"{FEATURES[family]}/{program}"))
+    if family in _FEATURES_OF and program in FEATURE_PROGRAMS and not variant:
+        return _of_features(str(name), load(f"{_FEATURES_OF[family]}/{program}"))
     shipped = family in (*SHIPPED, *ROTATED) and (folder / "model.json").is_file() and variant in variants(folder)
     if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)

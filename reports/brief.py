@@ -19,7 +19,7 @@ from .read.results import Results
 
 MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
 """What of the summary, the figures and the table's rows two pages hold."""
-MOST_NAMES, MOST_VALUES = 16, 6
+_MOST_NAMES, _MOST_VALUES = 16, 6
 """Names of one family, and values of one parameter, that are listed; more are counted."""
 
 _Part = TypeVar("_Part")
@@ -96,7 +96,7 @@ def _families(names: Iterable[str]) -> str:
         found[family].append(own if slash else "")
     texts = []
     for family, members in found.items():
-        inside = ", ".join(filter(None, members)) if len(members) <= MOST_NAMES else f"{len(members)} of them"
+        inside = ", ".join(filter(None, members)) if len(members) <= _MOST_NAMES else f"{len(members)} of them"
         texts.append(f"{family} ({inside})" if inside else family)
     return "; ".join(texts)
 
@@ -107,7 +107,7 @@ def _truths(done: Sequence[Record]) -> str:
         return "No true circuit is known for them."
     under = listed(ordered_ablations({record.identity.ablation for record in done if record.own_recovery is not None}))
     names = sorted(name[:8] for name in known)
-    which = f": {', '.join(names)}" if len(names) <= MOST_NAMES else ""
+    which = f": {', '.join(names)}" if len(names) <= _MOST_NAMES else ""
     word = "certificate" if len(names) == 1 else "certificates"
     circuits = f"certified circuits ({len(names)} {word}{which})"
     return f"Truths are {circuits}; a circuit is judged by the one of the ablation that it was found under ({under})."
@@ -127,7 +127,7 @@ def _methods(done: Sequence[Record]) -> str:
 
 
 def _values(values: set[str]) -> str:
-    return " or ".join(sorted(values)) if len(values) <= MOST_VALUES else f"{len(values)} values"
+    return " or ".join(sorted(values)) if len(values) <= _MOST_VALUES else f"{len(values)} values"
 
 
 def _settings(done: Sequence[Record]) -> str:
@@ -145,6 +145,6 @@ def _seeds(done: Sequence[Record]) -> str:
     together = defaultdict(list)
     for method, seeds in sorted(of_method.items()):
         shown = [str(seed) for seed in sorted(seeds)]
-        together[listed(shown) if len(shown) <= MOST_VALUES else f"{len(shown)} seeds"].append(method)
+        together[listed(shown) if len(shown) <= _MOST_VALUES else f"{len(shown)} seeds"].append(method)
     texts = [f"{seeds} ({', '.join(methods)})" for seeds, methods in together.items()]
     return f"Seeds: {'; '.join(texts)}; the other methods draw nothing." if texts else ""

@@ -10,7 +10,7 @@ import pandas as pd
 from .read.ranking import best_of, rivals
 from .read.results import Results
 
-METRICS = ("auroc", "average_precision", "precision", "recall")
+_METRICS = ("auroc", "average_precision", "precision", "recall")
 
 
 def leaderboard_json(results: Results) -> str:
@@ -44,7 +44,7 @@ def _ranked(group: pd.DataFrame) -> list[dict[str, Any]]:
         )
         rank = 1 + int(better.sum()) if found["label"] in set(ranked["label"]) else None
         row: dict[str, Any] = {"method": found["label"], "rank": rank, "level_with_the_best": found["label"] in level}
-        for metric in METRICS:
+        for metric in _METRICS:
             row[metric] = {
                 end or "median": _plain(found[f"{metric}{end and '_' + end}"]) for end in ("", "low", "high")
             }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MEBIBYTE = 1 << 20
 LARGEST_TEXT = 256 * MEBIBYTE  # the graph of a model of 8 billion parameters is about 100
 DEEPEST = 50  # brackets within brackets; no format here needs ten
-SHOWN = 3  # faults told of a file; the others are counted
+_SHOWN = 3  # faults told of a file; the others are counted
 _OTHER_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -254,8 +254,8 @@ def checked(model: type[Model], content: Any, source: object, error: type[Circui
         return model.model_validate(content)
     except ValidationError as problem:
         found = problem.errors(include_url=False)
-        more = f" ({len(found) - SHOWN} more like it)" if len(found) > SHOWN else ""
-        raise error(f"{source}: {'; '.join(map(_fault, found[:SHOWN]))}{more}.") from None
+        more = f" ({len(found) - _SHOWN} more like it)" if len(found) > _SHOWN else ""
+        raise error(f"{source}: {'; '.join(map(_fault, found[:_SHOWN]))}{more}.") from None
     except RecursionError:
         raise error(f"{source} is nested too deeply to be read.") from None
 

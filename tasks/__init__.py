@@ -39,7 +39,7 @@ from .own_prompts import PromptFile
 from .task import Task
 
 TASKS: Registry[Callable[[], Task | TextTask]] = Registry("task", "circuitmeter.tasks")
-FAMILIES: Registry[Family] = Registry("task")
+TEXT_FAMILIES: Registry[Family] = Registry("task")
 PROMPT_FILES = (".jsonl", ".json", ".csv")
 for _module in (
     ioi,
@@ -55,14 +55,14 @@ for _module in (
     acronyms,
     colored_objects,
 ):
-    FAMILIES.add(_module.FAMILY.name, _module.FAMILY)
+    TEXT_FAMILIES.add(_module.FAMILY.name, _module.FAMILY)
 for _family in (*blimp.FAMILIES, *pararel.FAMILIES, *mib.FAMILIES):
-    FAMILIES.add(_family.name, _family)
+    TEXT_FAMILIES.add(_family.name, _family)
 
 
 def names() -> list[str]:
     """Every task, shipped or registered."""
-    texts = [name for family in FAMILIES for name in FAMILIES.get(family).names]
+    texts = [name for family in TEXT_FAMILIES for name in TEXT_FAMILIES.get(family).names]
     return sorted({*ground_truth.names(), *texts, *TASKS})
 
 
@@ -82,12 +82,12 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
     if text in TASKS:
         return TASKS.get(text)()
     family, _, options = text.partition("@")
-    if family in FAMILIES:
-        return FAMILIES.get(family).task(options)
+    if family in TEXT_FAMILIES:
+        return TEXT_FAMILIES.get(family).task(options)
     directory = text if Path(text).is_dir() else family
     if text in ground_truth.names() or (Path(directory) / "model.json").is_file():
         truth = ground_truth.load(name)
-        return (gates if truth.description.family == gates.FAMILY else tracr).task(truth)
+        return (gates if truth.description.family == gates.FAMILY_NAME else tracr).task(truth)
     if is_prompt_file(text):
         return PromptFile(Path(text))
     raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too.", groups()))
@@ -98,4 +98,4 @@ def groups() -> list[str]:
     return sorted({f"{name.split('/')[0]}/*" if "/" in name else name.split("@")[0] for name in names()})
 
 
-__all__ = ["FAMILIES", "TASKS", "PromptFile", "Task", "TextTask", "load", "names"]
+__all__ = ["TASKS", "TEXT_FAMILIES", "PromptFile", "Task", "TextTask", "load", "names"]

@@ -15,7 +15,7 @@ from .family import Family, split_of
 from .prompt import Prompt, Text
 from .tokenizer import Tokenizer
 
-REPOSITORY = "nyu-mll/blimp"
+_REPOSITORY = "nyu-mll/blimp"
 PARADIGMS = (
     "adjunct_island anaphor_gender_agreement anaphor_number_agreement animate_subject_passive animate_subject_trans "
     "causative complex_NP_island coordinate_structure_constraint_complex_left_branch "
@@ -42,7 +42,7 @@ VARIANTS = {"none": "none (zero, mean and resample ablations only)"}
 
 
 def prompts(paradigm: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
-    rows = list(hub.rows("blimp", REPOSITORY, paradigm, "train", ("sentence_good", "sentence_bad")))
+    rows = list(hub.rows("blimp", _REPOSITORY, paradigm, "train", ("sentence_good", "sentence_bad")))
     for row in draw.shuffled(rows):
         good, bad = row["sentence_good"], row["sentence_bad"]
         right, wrong = tokenizer.tokens([good, bad])

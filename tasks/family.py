@@ -24,8 +24,8 @@ from .task import Task
 from .tokenizer import Tokenizer
 
 T = TypeVar("T")
-SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
-BOS = "bos"
+_SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
+_BOS = "bos"
 PAPER = "paper"
 _SEED = re.compile(r"seed(\d+)")
 _MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
@@ -80,13 +80,13 @@ class Family:
         """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos+seed1``. Raises SpecError for one it has not."""
         asked = [option for option in options.split("+") if option]
         seeds = [option for option in asked if _SEED.fullmatch(option)]
-        switches = [PAPER, BOS] if self.papers_templates else [BOS]
+        switches = [PAPER, _BOS] if self.papers_templates else [_BOS]
         variant = [option for option in asked if option not in (*switches, *seeds)] or [next(iter(self.variants))]
         if len(variant) > 1 or len(seeds) > 1 or variant[0] not in self.variants or len(set(asked)) < len(asked):
             hint = "Join several with '+'; seed1, seed2, ... draw other prompts."
             raise SpecError(unknown(f"variant of {self.name}", options, [*self.variants, *switches], hint))
         seed = int(_SEED.fullmatch(seeds[0])[1]) if seeds else 0
-        return TextTask(self, variant[0], BOS in asked, seed, PAPER in asked)
+        return TextTask(self, variant[0], _BOS in asked, seed, PAPER in asked)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class TextTask:
     @property
     def name(self) -> str:
         first = next(iter(self.family.variants))
-        options = [self.variant] * (self.variant != first) + [PAPER] * self.paper + [BOS] * self.bos
+        options = [self.variant] * (self.variant != first) + [PAPER] * self.paper + [_BOS] * self.bos
         options += [f"seed{self.seed}"] * (self.seed > 0)
         return f"{self.family.name}@{'+'.join(options)}" if options else self.family.name
 
@@ -132,7 +132,7 @@ class TextTask:
 
     def on(self, tokenizer: Tokenizer) -> Task:
         """The task in a model's tokens."""
-        splits = {split: partial(self._data, tokenizer, split) for split in SPLITS}
+        splits = {split: partial(self._data, tokenizer, split) for split in _SPLITS}
         return Task(self.name, self.description, None, None, self.objective, splits)
 
     def vocabulary(self, tokenizer: Tokenizer) -> dict[str, tuple[int, int]]:
@@ -174,7 +174,7 @@ class TextTask:
         return not self.paper or prompt.template in self.family.papers_templates
 
     def _data(self, tokenizer: Tokenizer, split: str) -> Data:
-        prompts = self.prompts(tokenizer, split, SPLITS[split], self.seed)
+        prompts = self.prompts(tokenizer, split, _SPLITS[split], self.seed)
         return pack(prompts, tokenizer, self.family.positions, bos=self.bos)
 
 

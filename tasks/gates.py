@@ -16,12 +16,12 @@ from ..ground_truth import GroundTruth
 from ..suite.data import Data
 from .task import Task
 
-FAMILY = "gates"
+FAMILY_NAME = "gates"
 
 
 def names() -> list[str]:
     """The shipped gates, each of which is a task."""
-    return [name for name in ground_truth.names() if name.startswith(f"{FAMILY}/")]
+    return [name for name in ground_truth.names() if name.startswith(f"{FAMILY_NAME}/")]
 
 
 def load(name: str | Path) -> Task:

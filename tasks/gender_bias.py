@@ -13,11 +13,11 @@ from .family import Family, split_of, usable
 from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
-SHE = (
+SHE_PROFESSIONS = (
     "nurse secretary teacher librarian dancer model maid nanny housekeeper hostess stylist therapist receptionist "
     "counselor waitress actress cleaner nun assistant designer psychologist aide volunteer"
 ).split()
-HE = (
+HE_PROFESSIONS = (
     "captain soldier doctor lawyer engineer pilot driver farmer boss colonel priest mechanic carpenter guard sheriff "
     "commander detective banker coach manager president professor scientist surgeon judge architect singer drummer "
     "butcher barber builder miner sailor ranger warrior magician athlete hunter"
@@ -40,7 +40,10 @@ _PRONOUNS, _OPPOSITE = (" she", " he"), ("man", "woman")
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
-    professions = (tokenizer.words(SHE, 1, "her professions"), tokenizer.words(HE, 1, "his professions"))
+    professions = (
+        tokenizer.words(SHE_PROFESSIONS, 1, "her professions"),
+        tokenizer.words(HE_PROFESSIONS, 1, "his professions"),
+    )
     templates = usable(TEMPLATES, tokenizer, person="man")
     # As many of either: the shorter list decides, so that always answering one pronoun is right half the time.
     n = min(map(len, professions))

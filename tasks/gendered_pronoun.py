@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .draw import Draw
 from .family import Family, split_of, usable
-from .names import HE, SHE
+from .names import HE_NAMES, SHE_NAMES
 from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
@@ -39,7 +39,7 @@ _PRONOUNS = (" she", " he")
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    names = (tokenizer.words(SHE, 1, "her names"), tokenizer.words(HE, 1, "his names"))
+    names = (tokenizer.words(SHE_NAMES, 1, "her names"), tokenizer.words(HE_NAMES, 1, "his names"))
     templates = usable(TEMPLATES, tokenizer, so="So", name=names[0][0])
     if variant == "that-person":
         templates = usable(TEMPLATES, tokenizer, so="That", name="person")

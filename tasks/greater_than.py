@@ -18,7 +18,7 @@ from .family import Family, required, split_of, usable
 from .prompt import Prompt, Text, fill
 from .tokenizer import Tokenizer
 
-NOUNS = (
+EVENTS = (
     "war battle siege conflict rebellion revolt uprising revolution riot strike protest crisis famine drought flood "
     "plague epidemic outbreak blockade embargo boycott occupation invasion conquest campaign crusade expedition voyage "
     "journey pilgrimage tour trip trek exile migration exodus reign rule regime dynasty empire monarchy presidency "
@@ -71,7 +71,7 @@ def splits_digits(tokenizer: Tokenizer) -> bool:
 
 def by_digit(tokenizer: Tokenizer, split: str, draw: Draw) -> Iterator[Prompt | None]:
     """Prompts that end before the decade's digit."""
-    nouns = tokenizer.words(NOUNS, 1, "nouns")
+    nouns = tokenizer.words(EVENTS, 1, "nouns")
     if not splits_digits(tokenizer):
         raise TaskUnaskable(
             "this model's tokenizer does not split a year into digits; ask greater-than without @digit."
@@ -102,7 +102,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
         yield from by_digit(tokenizer, split, draw)
         return
     pool = [(str(century), rest) for century in CENTURIES for rest in years(tokenizer, century) if rest > _FIRST]
-    nouns = tokenizer.words(NOUNS, 1, "nouns")
+    nouns = tokenizer.words(EVENTS, 1, "nouns")
     tokenizer.asked("years", len(pool), len(CENTURIES) * (len(DIGITS) - 2))
     if not pool and splits_digits(tokenizer):
         raise TaskUnaskable("this model's tokenizer splits years into digits; ask greater-than@digit instead.")

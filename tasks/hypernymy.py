@@ -13,7 +13,7 @@ from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
 # Names of a kind -> things of that kind.
-KINDS = {
+HYPERNYMS = {
     "animals creatures": "dogs cats horses cows pigs sheep wolves bears lions tigers elephants monkeys deer rabbits",
     "fruits fruit": "apples oranges bananas grapes lemons peaches cherries strawberries pears plums",
     "vegetables": "carrots onions potatoes tomatoes cabbage beans peas mushrooms spinach lettuce",
@@ -43,9 +43,9 @@ VARIANTS = {"kind": "a thing of another kind and of as many tokens"}
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
-    names = {kind: tuple(f" {name}" for name in tokenizer.words(kind.split())) for kind in KINDS}
-    things = [(thing, kind) for kind, listed in KINDS.items() if names[kind] for thing in listed.split()]
-    tokenizer.asked("kinds", sum(map(bool, names.values())), len(KINDS))
+    names = {kind: tuple(f" {name}" for name in tokenizer.words(kind.split())) for kind in HYPERNYMS}
+    things = [(thing, kind) for kind, listed in HYPERNYMS.items() if names[kind] for thing in listed.split()]
+    tokenizer.asked("kinds", sum(map(bool, names.values())), len(HYPERNYMS))
     length = {thing: len(tokenizer(f" {thing}")) for thing, _ in things}
     # A thing of two kinds, or one that is a kind's name, would be ambiguous.
     things = [(thing, kind) for thing, kind in things if sum(thing == other for other, _ in things) == 1]

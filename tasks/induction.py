@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from .draw import Draw
 from .family import Family, split_of, usable
-from .greater_than import NOUNS
+from .greater_than import EVENTS
 from .prompt import Prompt, Text
 from .tokenizer import Tokenizer
 
@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    words = tokenizer.words(NOUNS, _LONGEST + 1, "nouns")
+    words = tokenizer.words(EVENTS, _LONGEST + 1, "nouns")
     usable(TEMPLATES, tokenizer, word=words[0])
     while True:
         n = _SHORTEST + draw.below(_LONGEST - _SHORTEST + 1)

@@ -13,12 +13,12 @@ NAMES = (
 ).split()
 
 # Names that go with either pronoun (Jamie, Shannon, ...), and place names (Christina's Courtney), are in neither.
-SHE = (
+SHE_NAMES = (
     "Jessica Ashley Jennifer Amanda Sarah Stephanie Nicole Heather Elizabeth Megan Melissa Christina Rachel Laura "
     "Lauren Amber Brittany Danielle Kimberly Amy Crystal Michelle Tiffany Emily Rebecca Erin Samantha Sara Angela "
     "Katherine Erica Mary Lisa Kristen Katie Vanessa Christine Alicia Allison"
 ).split()
-HE = (
+HE_NAMES = (
     "Michael Christopher Matthew Joshua Daniel David James Robert John Joseph Andrew Ryan Brandon Jason Justin William "
     "Jonathan Brian Nicholas Anthony Eric Adam Kevin Steven Thomas Timothy Kyle Richard Jeffrey Jeremy Benjamin Mark "
     "Aaron Charles Jacob Stephen Patrick Nathan Paul"

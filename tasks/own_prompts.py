@@ -30,7 +30,7 @@ from .prompt_files import KEYS, read_rows
 from .task import Task
 from .tokenizer import Tokenizer
 
-SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 LARGEST_ID = 1 << 31
 LONGEST_ANSWER = 100  # tokens; characters of a text that may be meant to be one token
 # What a tokenizer must do: text -> token ids, with (for prompts) or without (for answers) the model's special tokens.
@@ -72,7 +72,7 @@ def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tok
     """A prompt file as a task on one model: its splits, and the objective that its answers allow. Arguments and errors
     are those of ``load``."""
     rows = _rows(path, d_vocab, n_positions, tokenize)
-    splits = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    splits = {split: [row for row in rows if row.split == split] for split in _SPLITS}
     splits = {split: chosen for split, chosen in splits.items() if chosen} or {"train": rows}
     return Task(
         name=Path(path).name,
@@ -154,8 +154,8 @@ def _row(line: dict[str, Any], d_vocab: int, n_positions: int, tokenize: Tokeniz
         raise DataError("'answer' and 'wrong' go together; give both or neither.")
     if not isinstance(line.get("template", ""), str):
         raise DataError(f"'template' is a name, not {shown(line['template'])}.")
-    if line.get("split", "train") not in SPLITS:
-        raise DataError(f"'split' is {' or '.join(SPLITS)}, not {shown(line['split'])}.")
+    if line.get("split", "train") not in _SPLITS:
+        raise DataError(f"'split' is {' or '.join(_SPLITS)}, not {shown(line['split'])}.")
     clean, counterfactual = _prompts(line, d_vocab, tokenize)
     for prompt in (clean, counterfactual or []):
         if len(prompt) > n_positions:

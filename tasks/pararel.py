@@ -16,7 +16,7 @@ from .family import Family, split_of
 from .prompt import Prompt, Text
 from .tokenizer import Tokenizer
 
-REPOSITORY = "coastalcph/pararel_patterns"
+_REPOSITORY = "coastalcph/pararel_patterns"
 # The relations of DiscoGP, by their Wikidata numbers.
 RELATIONS = {
     "P19": "born in",
@@ -49,7 +49,7 @@ VARIANTS = {"none": "none (zero, mean and resample ablations only)"}
 def prompts(relation: str, tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt]:
     found = [
         (_MASK.sub("", row["query"]).rstrip(), row["subject"], row["object"].strip())
-        for row in hub.rows("pararel", REPOSITORY, None, "train", ("relation", "query", "subject", "object"))
+        for row in hub.rows("pararel", _REPOSITORY, None, "train", ("relation", "query", "subject", "object"))
         if row["relation"].removesuffix(".jsonl") == relation
     ]
     first = {thing: tokenizer(f" {thing}")[0] for thing in {thing for _, _, thing in found}}

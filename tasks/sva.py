@@ -14,14 +14,14 @@ from .prompt import Prompt, fill
 from .tokenizer import Tokenizer
 
 # singular, plural
-NOUNS = [
+NOUN_FORMS = [
     (word, word + "s")
     for word in (
         "key boy girl friend teacher doctor car book dog cat bird tree picture letter table window door chair "
         "student lawyer driver author manager officer painting building report cabinet"
     ).split()
 ]
-VERBS = [
+VERB_FORMS = [
     ("is", "are"), ("was", "were"), ("has", "have"), ("does", "do"), ("goes", "go"), ("makes", "make"),
     ("seems", "seem"), ("looks", "look"), ("comes", "come"), ("stands", "stand"), ("needs", "need"), ("gets", "get"),
     ("takes", "take"), ("gives", "give"), ("shows", "show"), ("moves", "move"), ("runs", "run"), ("falls", "fall"),
@@ -39,9 +39,9 @@ VARIANTS = {"number": "the subject in the other number, so that the answer flips
 
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
-    tokenizer.words([noun for pair in NOUNS for noun in pair], 6, "nouns")
-    nouns = [pair for pair in NOUNS if len(tokenizer.words(pair)) == 2]
-    verbs = [pair for pair in VERBS if len(tokenizer.words(pair)) == 2]
+    tokenizer.words([noun for pair in NOUN_FORMS for noun in pair], 6, "nouns")
+    nouns = [pair for pair in NOUN_FORMS if len(tokenizer.words(pair)) == 2]
+    verbs = [pair for pair in VERB_FORMS if len(tokenizer.words(pair)) == 2]
     prepositions = tokenizer.words(PREPOSITIONS, 1, "prepositions")
     by_number = [tuple(f" {pair[number]}" for pair in verbs) for number in (0, 1)]
     first, prep = nouns[0][0], prepositions[0]

@@ -18,13 +18,13 @@ from ..ground_truth import GroundTruth
 from ..suite.data import Data
 from .task import Task
 
-FAMILIES = ("tracr/", "tracr-rotated/", "tracr-features/", "tracr-rotated-features/", "trained/", "trained-node/")
+_PREFIXES = ("tracr/", "tracr-rotated/", "tracr-features/", "tracr-rotated-features/", "trained/", "trained-node/")
 MAX_ROWS = 256
 
 
 def names() -> list[str]:
     """The shipped compiled programs and trained models, each of which is a task."""
-    return [name for name in ground_truth.names() if name.startswith(FAMILIES)]
+    return [name for name in ground_truth.names() if name.startswith(_PREFIXES)]
 
 
 def load(name: str | Path) -> Task:

@@ -46,6 +46,9 @@ SAME_PART = {
     "convert": "suite.model.convert", "discover": "suite.methods", "read_out": "suite.methods",
     "execute": "suite.run.executors", "family": "tasks", "prompts": "tasks", "task": "tasks", "main": "",
     "load": "", "names": "", "method": "suite",  # by name: ``tasks.load``, ``manual.names``, ``names.method``
+    "NAME": "suite.verbs", "HELP": "suite.verbs", "EPILOG": "suite.verbs", "RENAMED": "suite.verbs",
+    "FAMILY": "tasks", "FAMILIES": "tasks", "FAMILY_NAME": "tasks", "TEMPLATES": "tasks", "VARIANTS": "tasks",
+    "MODEL_TYPES": "suite.model.convert",
 }  # fmt: skip
 
 
@@ -65,9 +68,14 @@ def test_no_public_name_stands_for_two_things():
 
 
 def defined(node: ast.stmt) -> list[str]:
-    """The public functions and types that a statement defines; aliases of types are written LikeThis."""
-    names = [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
-    if isinstance(node, ast.Assign):
-        aliases = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        names += [name for name in aliases if name[0].isupper() and any(letter.islower() for letter in name)]
+    """The public functions, types and constants that a statement defines; variables of types are none of them."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        names = [node.name]
+    elif isinstance(node, ast.Assign) and not ast.unparse(node.value).startswith("TypeVar("):
+        targets = [part for target in node.targets for part in ast.walk(target)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        names = [node.target.id]
+    else:
+        names = []
     return [name for name in names if not name.startswith("_")]

@@ -21,7 +21,7 @@ from ..rotation import rotation
 from ..structure import component_writes
 
 CERTIFICATES = Path(__file__).parent / "certificates"
-PROGRAMS = (
+FEATURE_PROGRAMS = (
     "count_a",
     "detect_ab",
     "fraction_a",

@@ -21,8 +21,8 @@ from ..rasp.domain import Domain
 from .catalogue import GATES, Gate
 from .wiring import ANSWER, N_BITS, TOKENS
 
-WEIGHTS = Path(__file__).parent / "weights"
-AT_ONCE = 2  # edges that are deleted together, which is what takes a cancelling pair apart
+_WEIGHTS = Path(__file__).parent / "weights"
+DELETED_TOGETHER = 2  # edges that are deleted together, which is what takes a cancelling pair apart
 
 
 def model(gate: Gate) -> Transformer:
@@ -50,7 +50,7 @@ def main() -> None:
     """Builds all gates."""
     for gate in GATES.values():
         where, made = domain(gate), model(gate)
-        certificate = certify(made, where, at_once=AT_ONCE)
+        certificate = certify(made, where, at_once=DELETED_TOGETHER)
         description = ModelDescription(
             family="gates",
             program=gate.name,
@@ -64,10 +64,10 @@ def main() -> None:
             writers=gate.wiring.writers,
             dimensions=list(gate.wiring.dimensions),
         )
-        directory = WEIGHTS / gate.name
+        directory = _WEIGHTS / gate.name
         write_certificate(directory, "", where, certificate, write_model(directory, made.state_dict(), description))
         print(gate.name, flush=True)
-    write_manifest(WEIGHTS, "written by hand: catalogue.py")
+    write_manifest(_WEIGHTS, "written by hand: catalogue.py")
 
 
 if __name__ == "__main__":

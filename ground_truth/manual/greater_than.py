@@ -6,7 +6,7 @@ from ...suite.model.graph import Graph
 from .edges import Head, between, mlps, readers, writers
 
 FIRST: list[Head] = [(0, 1)]
-OTHERS: list[Head] = [(0, 3), (0, 5)]
+_OTHERS: list[Head] = [(0, 3), (0, 5)]
 EARLY_MLPS, LATE_MLPS = (0, 1, 2, 3), (8, 9, 10, 11)
 # The heads between, in ACDC's list; EAP-IG's has two more that the paper's code has and ACDC's lacks.
 ACDC_HEADS: list[Head] = [(5, 5), (6, 1), (6, 9), (7, 10), (8, 11), (9, 1)]
@@ -30,9 +30,9 @@ def _groups(graph: Graph, heads: list[Head]) -> set[str]:
     """The paper's groups, all of one joined with all of the next."""
     early, late = mlps(EARLY_MLPS), mlps(LATE_MLPS)
     into_heads = readers(heads, "qkv")
-    found = between(graph, ["input"], [*readers(FIRST + OTHERS, "qkv"), *early])
+    found = between(graph, ["input"], [*readers(FIRST + _OTHERS, "qkv"), *early])
     found |= between(graph, writers(FIRST), early)
-    found |= between(graph, [*writers(FIRST + OTHERS), *early], into_heads)
+    found |= between(graph, [*writers(FIRST + _OTHERS), *early], into_heads)
     found |= between(graph, early, early) | between(graph, late, late)
     found |= between(graph, writers(heads), late)
     return found | between(graph, [*writers(heads), *late], ["logits"])

@@ -30,7 +30,7 @@ POSITIONS = {
 
 _INPUT, _OUTPUT = "input", "output"
 # (from, to, which inputs of the heads that are read into): ACDC's and auto-circuit's.
-GROUPS = [
+_GROUPS = [
     (_INPUT, "previous token", "qkv"),
     (_INPUT, "duplicate token", "qkv"),
     (_INPUT, "s2 inhibition", "q"),
@@ -57,7 +57,7 @@ def acdc(graph: Graph) -> set[str]:
     found = between(graph, ["input", *every_mlp], [*every_mlp, "logits"])
     found |= between(graph, every_mlp, readers(heads, "qkv"))
     found |= between(graph, writers(heads), every_mlp)
-    for source, target, parts in GROUPS:
+    for source, target, parts in _GROUPS:
         sources = ["input"] if source == _INPUT else writers(HEADS[source])
         targets = ["logits"] if target == _OUTPUT else readers(HEADS[target], parts)
         found |= between(graph, sources, targets)
@@ -82,7 +82,7 @@ def _auto_circuit(graph: Graph, output_layer: int) -> set[str]:
             0 when positions are not told apart.
     """
     found: set[str] = set()
-    for source, target, parts in GROUPS:
+    for source, target, parts in _GROUPS:
         first = 0 if source == _INPUT else min(layer for layer, _ in HEADS[source])
         last = output_layer if target == _OUTPUT else max(layer for layer, _ in HEADS[target])
         between_them = mlps(range(first, last))

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ...suite.errors import CircuitMeterError, SpecError, unknown
-from ..certify import ABLATIONS, certify
+from ..certify import CERTIFIED_ABLATIONS, certify
 from ..description import ModelDescription, Outputs, Vocabulary
 from ..files import write_certificate, write_manifest, write_model
 from .check import check_port, check_specification
@@ -23,7 +23,7 @@ from .compile import Compiled, compile_program
 from .domain import Domain, enumerate_domain
 from .programs import PROGRAMS, Program, Value
 
-WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 def domains(program: Program, compiled: Compiled) -> dict[str, Domain]:
@@ -47,7 +47,7 @@ def write_ground_truth(
     program: str,
     description: str,
     max_len: int,
-    ablations: Sequence[str] = ABLATIONS,
+    ablations: Sequence[str] = CERTIFIED_ABLATIONS,
 ) -> None:
     """Checks a compiled program, certifies it on every domain and writes its directory.
 
@@ -74,7 +74,7 @@ def write_checked(
     program: str,
     description: str,
     max_len: int,
-    ablations: Sequence[str] = ABLATIONS,
+    ablations: Sequence[str] = CERTIFIED_ABLATIONS,
     on_ablation: Callable[[str], None] = lambda ablation: None,
 ) -> None:
     """Certifies a compiled program that is known to be right on every domain and writes its directory.
@@ -117,7 +117,7 @@ def main(names: Sequence[str]) -> int:
             program, start = PROGRAMS[name], time.monotonic()
             compiled = compile_program(program)
             write_ground_truth(
-                WEIGHTS / name,
+                _WEIGHTS / name,
                 compiled,
                 domains(program, compiled),
                 program.specification,
@@ -126,7 +126,7 @@ def main(names: Sequence[str]) -> int:
                 max_len=program.max_len,
             )
             print(f"{name}: {time.monotonic() - start:.0f} seconds", flush=True)
-        write_manifest(WEIGHTS, "tracr-pypi 1.0.0")
+        write_manifest(_WEIGHTS, "tracr-pypi 1.0.0")
     except CircuitMeterError as mistake:
         print(mistake, file=sys.stderr)
         return 2

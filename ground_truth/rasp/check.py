@@ -19,7 +19,7 @@ PORT_TOLERANCE = 2e-6  # largest difference of an output from that of Tracr's ow
 # The same in any residual dimension. A selector width adds up hidden values of up to 83, where float32 steps by 7.6e-6,
 # and processors add in different orders: JAX itself is 8.4e-6 from float64 there (sort_freq).
 RESIDUAL_TOLERANCE = 1e-5
-OUTPUT_TOLERANCE = 1e-5  # of numerical outputs from the specification
+_OUTPUT_TOLERANCE = 1e-5  # of numerical outputs from the specification
 
 
 def check_port(compiled: Compiled, tokens: np.ndarray) -> float:
@@ -67,7 +67,7 @@ def check_specification(
         for position in read.nonzero()[0]:
             given = decode(row[position], compiled.output_labels)
             expected = wanted[position]
-            right = given == expected if compiled.output_labels else abs(given - expected) <= OUTPUT_TOLERANCE
+            right = given == expected if compiled.output_labels else abs(given - expected) <= _OUTPUT_TOLERANCE
             if not right:
                 raise ModelError(
                     f"on {sequence} the compiled model outputs {given!r} at position {position} "

@@ -24,7 +24,7 @@ from ...suite.errors import ModelError
 from ...suite.model.transformer import Config, Transformer
 from .programs import Program, Value
 
-BOS, PAD = "compiler_bos", "compiler_pad"
+_BOS, PAD = "compiler_bos", "compiler_pad"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
 
     try:
         assembled = compiling.compile_rasp_to_model(
-            sop, set(vocabulary), max_len, causal=causal, compiler_bos=BOS, compiler_pad=PAD
+            sop, set(vocabulary), max_len, causal=causal, compiler_bos=_BOS, compiler_pad=PAD
         )
     except (NotImplementedError, ValueError, TypeError, AttributeError, KeyError) as problem:
         raise ModelError(f"Tracr cannot compile this program: {_reason(problem)}") from problem
@@ -109,7 +109,7 @@ def compile_rasp(sop: Any, vocabulary: Sequence[Value], max_len: int, *, causal:
         config=_config(assembled.model_config, parameters, len(columns)),
         state=_state_dict(parameters, assembled.model_config.num_layers, columns),
         tokens=tuple(sorted(encoding, key=encoding.get)),
-        bos=encoding[BOS],
+        bos=encoding[_BOS],
         pad=encoding[PAD],
         output_labels=labels,
         writers=_writers(parameters, assembled.model_config, assembled.residual_labels),

@@ -12,7 +12,6 @@ import numpy as np
 
 from .programs import Value
 
-KINDS = ("variable", "fixed", "permutations")
 SHORTEST = 2  # a sequence of one token has no structure to compute on
 
 

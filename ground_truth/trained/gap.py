@@ -15,10 +15,10 @@ from ..certificate import Claim, Gap, Inherited
 from ..cuts import CutTest
 from ..rasp.domain import Domain
 
-TOLERANCE = 0.1  # largest change of a raw output that counts as none: between the inert edges' and the true ones'
+OUTPUT_CHANGE = 0.1  # largest change of a raw output that counts as none: between the inert edges' and the true ones'
 RATIO = 20  # the smallest effect of a true edge over the largest of an inert one
 NUMBER_TOLERANCE = 0.02  # of outputs that are numbers, from the specified ones; these differ by 1/12 or more
-DIGITS = 9  # of effects, fewer than machines agree on
+_DIGITS = 9  # of effects, fewer than machines agree on
 
 
 def gap(model: Transformer, domain: Domain, claim: Claim) -> Gap:
@@ -63,8 +63,8 @@ def inherited(model: Transformer, domain: Domain, claim: Claim, intended: Collec
     return Inherited(
         not_needed=sorted(set(intended) - set(claim.necessary)),
         missed=missed,
-        smallest_intended_effect=round(smallest, DIGITS),
-        largest_other_effect=round(largest, DIGITS),
+        smallest_intended_effect=round(smallest, _DIGITS),
+        largest_other_effect=round(largest, _DIGITS),
         ratio=round(smallest / max(largest, 1e-12), 3),
     )
 

@@ -23,14 +23,14 @@ from ..certificate import Certificate, TrainedFrom
 from ..certify import certify
 from ..description import ModelDescription
 from ..files import write_certificate, write_manifest, write_model
-from .gap import NUMBER_TOLERANCE, TOLERANCE, check_gap, gap, inherited
+from .gap import NUMBER_TOLERANCE, OUTPUT_CHANGE, check_gap, gap, inherited
 from .heads import orders, renamed, stored
 from .recipe import Recipe
 from .teacher import ProgramLesson, mistake, prepare_program
-from .train import CHECKPOINT
+from .train import ENSEMBLE_CHECKPOINT
 
-WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
-FAMILIES = {"edge": "trained", "node": "trained-node"}
+_WEIGHTS = {"edge": Path(__file__).parent / "weights", "node": Path(__file__).parent / "weights_node"}
+_FAMILY_OF_LEVEL = {"edge": "trained", "node": "trained-node"}
 REMARKS = {  # added to the program's description
     "edge": "Trained: dense weights{norm}.",
     "node": "Trained, node-strict, for comparison: dense weights{norm}; more edges matter than the program has.",
@@ -48,12 +48,12 @@ def ship_ensemble(folder: Path, into: Path | None = None, tell=lambda line: None
     Returns:
         The certificates of the shipped ones by name.
     """
-    with safe_open(folder / CHECKPOINT, "pt") as file:
+    with safe_open(folder / ENSEMBLE_CHECKPOINT, "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
         best = {name[len("best.") :]: file.get_tensor(name) for name in file.keys() if name.startswith("best.")}
     about["recipe"] |= {key: tuple(about["recipe"][key]) for key in ("vocabulary", "betas")}
     recipe, shipped = Recipe(**about["recipe"]), {}
-    into, lesson = into or WEIGHTS[recipe.strict], prepare_program(recipe)
+    into, lesson = into or _WEIGHTS[recipe.strict], prepare_program(recipe)
     for model, seed in enumerate(about["seeds"]):
         name = recipe.name(seed)
         state = {part: weight[model] for part, weight in best.items()}
@@ -91,11 +91,11 @@ def write(
         raise ModelError(problem)
     true = lesson.edges(model.graph)
     intended = [renamed(name, heads) for name in model.graph.named(true)]
-    found = certify(model, lesson.domain, ablations=["patch", "resample"], tolerance=TOLERANCE, every_pair=True)
+    found = certify(model, lesson.domain, ablations=["patch", "resample"], tolerance=OUTPUT_CHANGE, every_pair=True)
     claim = found.ablations["patch"]
     numbers = gap(model.double(), lesson.domain, claim)
     if recipe.strict == "edge":
-        check_gap(claim, numbers, intended, TOLERANCE)
+        check_gap(claim, numbers, intended, OUTPUT_CHANGE)
     behaviour = (outputs - lesson.outputs).abs()[lesson.read].max()
     training = TrainedFrom(
         teacher=lesson.source.name,
@@ -109,7 +109,7 @@ def write(
         training = training.model_copy(update={"inherited": inherited(model, lesson.domain, claim, intended)})
     source = lesson.source.description
     description = ModelDescription(
-        family=FAMILIES[recipe.strict],
+        family=_FAMILY_OF_LEVEL[recipe.strict],
         program=recipe.program,
         description=f"{source.description} {REMARKS[recipe.strict].format(norm=', layer norm' * recipe.norm)}",
         config=config,
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `train` wrote")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # sums in one order, so that certificates are the same bytes every time
-    with safe_open(options.folder / CHECKPOINT, "pt") as file:
+    with safe_open(options.folder / ENSEMBLE_CHECKPOINT, "pt") as file:
         wanted = json.loads(file.metadata()["seeds"])
     shipped = ship_ensemble(options.folder, tell=lambda line: print(line, file=sys.stderr, flush=True))
     return 0 if len(shipped) == len(wanted) else 1

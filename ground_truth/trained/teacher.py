@@ -16,7 +16,7 @@ from ..truth import GroundTruth, load
 from .recipe import Recipe
 from .student import Students
 
-OUTPUT_TOLERANCE = 1e-3  # of a compiled program's outputs, whose attention is not infinitely sharp
+_OUTPUT_TOLERANCE = 1e-3  # of a compiled program's outputs, whose attention is not infinitely sharp
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def prepare_program(recipe: Recipe) -> ProgramLesson:
     with torch.no_grad():
         outputs, written = teacher.run(tokens)
     lesson = ProgramLesson(source, domain, teacher, teacher.graph.matrix(claim.core), tokens, read, outputs[0], written)
-    problem = mistake(lesson, outputs[0], OUTPUT_TOLERANCE)
+    problem = mistake(lesson, outputs[0], _OUTPUT_TOLERANCE)
     if problem:
         raise ModelError(f"{source.name} is no teacher on this domain: {problem}")
     return lesson

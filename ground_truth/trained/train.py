@@ -28,7 +28,7 @@ from .recipe import RECIPES, Recipe, recipe_of
 from .student import Students, initial
 from .teacher import prepare_program
 
-CHECKPOINT = "checkpoint.safetensors"
+ENSEMBLE_CHECKPOINT = "checkpoint.safetensors"
 _TRIAL_ROWS = 1024  # on which attempts are compared
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -159,7 +159,7 @@ def train_ensemble(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda 
     Args:
         tell: told, line by line, how far it is.
     """
-    training, checkpoint = EnsembleTraining(recipe, seeds), out / CHECKPOINT
+    training, checkpoint = EnsembleTraining(recipe, seeds), out / ENSEMBLE_CHECKPOINT
     out.mkdir(parents=True, exist_ok=True)
     if checkpoint.is_file():
         training.load(checkpoint)

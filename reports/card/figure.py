@@ -21,11 +21,11 @@ from ..draw.style import PAGE, Look, looks, styled
 LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
 
-LONGEST = 24
+_LONGEST = 24
 """Letters of a circuit's name that are shown: the last ones, which tell files apart; the first of a method's label."""
 
 DARK = " (dark: first)"
-ROW = 0.115
+_ROW = 0.115
 """Height of a level's row, inches."""
 
 VERDICTS = (
@@ -56,7 +56,7 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
     levels = [(factor, level) for factor in factors for level in dict.fromkeys(values[factor])]
     ranked, random = len(names) > 1, values["percentile"].notna().any()
     upper = {"curve": 1.8, "percentile": 0.75 * random, "ranks": 0.15 * len(names) * ranked}
-    upper |= {"levels": ROW * max(len(levels), 1)}
+    upper |= {"levels": _ROW * max(len(levels), 1)}
     lower = max(0.26 * len(factors), 0.42 * len(verdicts) * (1 + random))
     figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, names, levels)
     placed = values.assign(x=values["setting"].map({setting: x for x, setting in enumerate(order)}))
@@ -115,9 +115,9 @@ def _layout(
 
 
 def _short(name: str) -> str:
-    if len(name) <= LONGEST:
+    if len(name) <= _LONGEST:
         return name
-    return f"{name[: LONGEST - 1]}\u2026" if " (" in name else f"\u2026{name[1 - LONGEST :]}"
+    return f"{name[: _LONGEST - 1]}\u2026" if " (" in name else f"\u2026{name[1 - _LONGEST :]}"
 
 
 def _shift(i: int, n: int) -> float:

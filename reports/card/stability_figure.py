@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from ...suite.scoring.structure.stability_card import AtSize, MethodStability, StabilityCard
 from ..draw.style import PAGE, Look, looks, styled
 
-SHOWN = ("prompts", "templates", "seeds", "order", "parameters")
+_SHOWN = ("prompts", "templates", "seeds", "order", "parameters")
 
 
 @styled
@@ -23,7 +23,7 @@ def stability_figure(card: StabilityCard) -> Figure:
     figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
     agreement, inclusion, prompts = figure.subplots(1, 3)
     for name, entry in entries.items():
-        change = next((entry.over[what] for what in SHOWN if what in entry.over and entry.over[what].points), None)
+        change = next((entry.over[what] for what in _SHOWN if what in entry.over and entry.over[what].points), None)
         if change is not None:
             _agreement(agreement, change.points, styles[name])
             _inclusion(inclusion, change.inclusion, styles[name])

@@ -28,7 +28,7 @@ from ..read.labels import BASELINES, ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
-LEVEL = 0.05
+_LEAST_CHANGE = 0.05
 """Medians no further apart than this are not told apart in words."""
 
 
@@ -192,8 +192,10 @@ def dependence(table: pd.DataFrame) -> str | None:
         return None
     circuits = "circuits of the true size" if size == "true" else f"circuits with {size_of_circuit(size)}"
     moves = grid.max(axis=1) - grid.min(axis=1)
-    if moves.max() < LEVEL:
-        return f"Evaluating {circuits} under another ablation changes no median faithfulness by {LEVEL:g} or more."
+    if moves.max() < _LEAST_CHANGE:
+        return (
+            f"Evaluating {circuits} under another ablation changes no median faithfulness by {_LEAST_CHANGE:g} or more."
+        )
     label, ablation = moves.idxmax()
     best, worst = grid.loc[(label, ablation)].idxmax(), grid.loc[(label, ablation)].idxmin()
     ends = {
@@ -223,7 +225,7 @@ def _order(grid: pd.DataFrame) -> str:
             continue
         tau = kendall_matrix(methods.to_numpy())
         correlations += list(tau[np.triu_indices(len(tau), 1)])
-        first = {frozenset(methods.index[methods[name] >= methods[name].max() - LEVEL]) for name in methods}
+        first = {frozenset(methods.index[methods[name] >= methods[name].max() - _LEAST_CHANGE]) for name in methods}
         leaders += [ablation] if not frozenset.intersection(*first) else []
     known = [value for value in correlations if not np.isnan(value)]
     if not known:
@@ -234,4 +236,4 @@ def _order(grid: pd.DataFrame) -> str:
     )
     if leaders:
         return f"{text}; of circuits found under {' and '.join(leaders)} no method is the best under all of them."
-    return f"{text}; some method is the best, or within {LEVEL:g} of it, under all of them."
+    return f"{text}; some method is the best, or within {_LEAST_CHANGE:g} of it, under all of them."

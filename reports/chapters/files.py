@@ -14,7 +14,7 @@ from ..page.page import Picture
 from ..page.table import Table
 from .chapter import Plot
 
-FORMATS = (*style.FORMATS, NARROW)
+DRAWN_FORMATS = (*style.FIGURE_FORMATS, NARROW)
 """What is drawn of a figure: the files, and what the page shows in narrow windows."""
 
 
@@ -29,11 +29,11 @@ def write_figures(
     ``progress`` and ``failed`` are those of ``rendered``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = rendered({plot.name: plot.draw for plot in plots}, FORMATS, progress, failed)
+    files = rendered({plot.name: plot.draw for plot in plots}, DRAWN_FORMATS, progress, failed)
     pictures = {}
     for plot in (plot for plot in plots if plot.name in files):
         of_plot = files[plot.name]
-        for file_format in style.FORMATS:
+        for file_format in style.FIGURE_FORMATS:
             if file_format in of_plot:
                 (folder / f"{plot.name}.{file_format}").write_bytes(of_plot[file_format])
         narrow = of_plot.get(NARROW, of_plot["svg"])

@@ -14,7 +14,7 @@ from ..read.ranking import compared_alike
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
-SMALL = 0.01
+_SMALL = 0.01
 """A change of the median average precision up to which the truth's ablation makes no difference in words."""
 
 
@@ -94,7 +94,7 @@ def largest_drop(table: pd.DataFrame) -> str | None:
     if not drops:
         return None
     size, row = max(drops, key=lambda pair: pair[0])
-    if size < SMALL:
+    if size < _SMALL:
         return "Scoring against another ablation's truth changes no median average precision by more than 0.01."
     own_value, other_value = number(own[row.label, row.ablation]), number(row.average_precision)
     return (

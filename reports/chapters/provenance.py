@@ -13,7 +13,7 @@ from ..read.results import Results
 from ..read.tables import flat, provenance_table
 from .chapter import Chapter, chapter
 
-MOST_VALUES = 6
+_MOST_VALUES = 6
 """Different values of one entry that are listed; more are counted."""
 
 
@@ -63,7 +63,7 @@ def provenance_entries(table: pd.DataFrame) -> Table:
     """Where the numbers come from; entries that differ in nearly every cell are only counted."""
     rows = []
     for name, group in table.groupby("name", sort=True):
-        if len(group) > MOST_VALUES:
+        if len(group) > _MOST_VALUES:
             rows.append(
                 (
                     text_cell(name),

@@ -30,7 +30,7 @@ from ..read.ranking import SAME, best_of, bold, rivals
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
-METRICS = {
+_METRICS = {
     "auroc": "AUC",
     "auroc_structural": "AUC (hard)",
     "average_precision": "Avg. precision",
@@ -130,12 +130,12 @@ class RecoveryChapter(Chapter):
 
 def leaderboard(aggregate: pd.DataFrame) -> Table:
     """The main table: each method under each ablation, best first."""
-    best = {metric: bold(aggregate, metric) for metric in METRICS}
+    best = {metric: bold(aggregate, metric) for metric in _METRICS}
     rows = []
     for found in aggregate.to_dict("records"):
         key = (found["ablation"], found["label"])
         cells = [text_cell(found["label"]), text_cell(found["ablation"])]
-        for metric in METRICS:
+        for metric in _METRICS:
             ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
             cells.append(number_cell(with_interval(*ends), found[metric], key in best[metric]))
         exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else MISSING
@@ -151,8 +151,8 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         "the circuit of the true size; exact: runs in which it is the true circuit. Bold: the best, and all that lie "
         "within the best one's interval, where that sets them apart from others (truth is given the answer and takes "
         "no part, nor do methods that were run on fewer programs).",
-        ("Method", "Ablation", *METRICS.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
-        (False, False, *[True] * (len(METRICS) + 5)),
+        ("Method", "Ablation", *_METRICS.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
+        (False, False, *[True] * (len(_METRICS) + 5)),
         tuple(rows),
         aggregate,
         by=1,

@@ -11,7 +11,7 @@ from ..read.labels import ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
-LEVEL = 0.05
+_ALPHA = 0.05
 MOST_TESTS = 30
 """Rows of paired tests under an ablation: of 25 methods there are 300 pairs, and nobody reads them all."""
 
@@ -29,13 +29,13 @@ class TestsChapter(Chapter):
         table = results.pairwise
         if table.empty:
             return ()
-        differ = set(table.loc[table["p_holm"] < LEVEL, "ablation"])
+        differ = set(table.loc[table["p_holm"] < _ALPHA, "ablation"])
         none = [name for name in ordered_ablations(table["ablation"]) if name not in differ]
         if not none:
             return ()
         pairs = len(table[table["ablation"].isin(none)])
         return (
-            f"Under {listed(none)} ablation no two methods differ at p < {LEVEL} in a paired test over programs "
+            f"Under {listed(none)} ablation no two methods differ at p < {_ALPHA} in a paired test over programs "
             f"(Wilcoxon, Holm-corrected): {pairs:,} pairs, all in comparisons.csv.",
         )
 
@@ -53,7 +53,7 @@ class TestsChapter(Chapter):
 
 def comparisons(table: pd.DataFrame) -> Table:
     """The pairs of methods that differ: under each ablation the surest, up to ``MOST_TESTS``."""
-    differ = table[table["p_holm"] < LEVEL].sort_values(["p_holm", "p_value"], kind="stable")
+    differ = table[table["p_holm"] < _ALPHA].sort_values(["p_holm", "p_value"], kind="stable")
     surest = differ.groupby("ablation", sort=False).head(MOST_TESTS)
     place = {ablation: i for i, ablation in enumerate(ordered_ablations(table["ablation"]))}
     kept = surest.sort_values("ablation", kind="stable", key=lambda column: column.map(place))
@@ -73,7 +73,7 @@ def comparisons(table: pd.DataFrame) -> Table:
         "comparisons",
         "Methods that differ",
         "Wilcoxon signed-rank test of the areas, program by program; p (Holm) is corrected for all pairs under an "
-        f"ablation, and below {LEVEL}. A12 above one half: the first is better. The other {len(table) - len(kept):,} "
+        f"ablation, and below {_ALPHA}. A12 above one half: the first is better. The other {len(table) - len(kept):,} "
         "pairs are in comparisons.csv.",
         ("Ablation", "First", "Second", "Programs that differ", "Median difference", "A12", "p (Holm)", "p"),
         (False, False, False, *[True] * 5),

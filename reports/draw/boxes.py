@@ -14,7 +14,7 @@ from .panels import empty_figure, legend_rows, panels
 from .scales import LogScale
 from .style import COLUMN, Look, across, looks, styled
 
-ROW = 0.2
+_ROW = 0.2
 """Height of a box and the room around it, inches."""
 
 FAR = 3
@@ -45,7 +45,7 @@ def boxes(
     middle, far = table["y"].median(), max(FAR * (table["y"].quantile(0.9) - table["y"].quantile(0.1)), 1.0)
     ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
     extra = 0.3 + 0.26 * reported + 0.2 * bool(note)
-    figure, axes = panels(titles, ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
+    figure, axes = panels(titles, _ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
     columns = across(columns)
     scale = LogScale(table["y"]) if log else None
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):

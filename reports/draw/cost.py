@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from ..read.labels import ORACLE, method_of, ordered_ablations
 from .direct_labels import Point, name_points
-from .panels import OTHERS, empty_figure, outer, panels
+from .panels import OTHERS_LOOK, empty_figure, outer, panels
 from .scales import LogScale
 from .style import across, is_own, looks, styled
 
 _AXIS = {"passes": "Passes per cell (log scale)", "seconds": "Seconds per cell (log scale)"}
 HEIGHT = 1.9
-MARGIN = 0.06
+_MARGIN = 0.06
 """Room around the points, as a fraction of a panel."""
 
 
@@ -38,7 +38,7 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
     scale = LogScale(drawn[by])
     low, high = math.log(scale.zero or scale.low), math.log(scale.high)
     wide = max(high - low, 1.0)
-    ends = math.exp(low - MARGIN * wide), math.exp(high + MARGIN * wide)
+    ends = math.exp(low - _MARGIN * wide), math.exp(high + _MARGIN * wide)
     bottom_of = max(-0.03, math.floor((drawn[["auroc", "auroc_low"]].min().min() - 0.02) * 10) / 10)
     figure, axes = panels([f"{name} ablation" for name in ablations], HEIGHT)
     beside = min(across(3), len(ablations))
@@ -50,12 +50,12 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
         points = []
         for found in here.sort_values("auroc", ascending=False, kind="stable").itertuples():
             told = found.label in named
-            look = styles[found.label] if told else OTHERS._replace(marker=styles[found.label].marker)
+            look = styles[found.label] if told else OTHERS_LOOK._replace(marker=styles[found.label].marker)
             order = 4 if told else 2
             ax.plot([found.x] * 2, [found.auroc_low, found.auroc_high], color=look.color, lw=1.0, zorder=order)
             dot = {"color": look.color, "mec": "white", "mew": 0.4, "ms": 6 if told else 4.5, "clip_on": False}
             ax.plot(found.x, found.auroc, look.marker, **dot, zorder=order + 1)
-            x = (math.log(found.x) - low + MARGIN * wide) / (wide * (1 + 2 * MARGIN))
+            x = (math.log(found.x) - low + _MARGIN * wide) / (wide * (1 + 2 * _MARGIN))
             y = (found.auroc - bottom_of) / (1.03 - bottom_of)
             text = found.label if told else ""
             points.append(Point(x, y, text, look.color, is_own(found.label)))

@@ -17,7 +17,7 @@ from .style import styled, width_of
 MOST_COLUMNS = 16
 """Pairs of ablations drawn side by side; of more the methods are summed up in one square map."""
 
-ROW = 0.165
+_ROW = 0.165
 """Height of a method's row, inches."""
 
 
@@ -45,7 +45,7 @@ def _by_method(table: pd.DataFrame, metric: str, found: list[str], truths: list[
     values = table.pivot_table(index="label", columns=["ablation", "truth_ablation"], values=metric, aggfunc="first")
     values = values.reindex(index=labels, columns=pd.MultiIndex.from_tuples(pairs)).to_numpy(dtype=float)
     names = 0.065 * max(map(len, truths)) * 0.75
-    figure = Figure(figsize=(width_of(2), ROW * len(labels) + names + 0.62))
+    figure = Figure(figsize=(width_of(2), _ROW * len(labels) + names + 0.62))
     ax = figure.subplots()
     image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     room = (figure.get_figwidth() - 0.07 * max(map(len, labels)) - 0.7) / len(pairs)

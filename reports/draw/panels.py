@@ -23,7 +23,7 @@ MOST_LINES = 14
 """Methods up to which every curve is told apart; of more only the ``LEADING`` best are, and the others are grey."""
 
 LEADING = 8
-OTHERS = Look("#c4c4c4", "", "-")
+OTHERS_LOOK = Look("#c4c4c4", "", "-")
 
 FRACTION_TICKS = {"ticks": [0, 0.25, 0.5, 0.75, 1], "labels": ["0", ".25", ".5", ".75", "1"]}
 """Short labels: those of neighbouring panels meet otherwise."""
@@ -84,7 +84,7 @@ def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:
     """A look for each of the ``leading`` labels, and one for all others together; what a legend lists."""
     labels, chosen = ordered_labels(curves["label"]), leading(curves, value)
     of_all = looks(labels)
-    others = {f"the other {len(labels) - len(chosen)} methods": OTHERS} if len(chosen) < len(labels) else {}
+    others = {f"the other {len(labels) - len(chosen)} methods": OTHERS_LOOK} if len(chosen) < len(labels) else {}
     return {label: of_all[label] for label in chosen} | others
 
 
@@ -93,7 +93,7 @@ def in_front(ax: Axes, curves: pd.DataFrame, styles: dict[str, Look], x: str, y:
     behind = ~curves["label"].isin(styles)
     for _, curve in curves[behind].groupby("label", sort=False):
         curve = curve.sort_values(x, kind="stable")
-        ax.plot(curve[x], curve[y], color=OTHERS.color, lw=0.7, zorder=1.5, **line)
+        ax.plot(curve[x], curve[y], color=OTHERS_LOOK.color, lw=0.7, zorder=1.5, **line)
     return curves[~behind]
 
 

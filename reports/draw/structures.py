@@ -13,17 +13,17 @@ from ..read.labels import ordered_ablations
 from .panels import empty_figure, mark_own
 from .style import across, styled, width_of
 
-FOUND, MISSED = "#0072B2", "#D55E00"
-ROW = 0.155
+_FOUND, MISSED = "#0072B2", "#D55E00"
+_ROW = 0.155
 """Height of a method's row, inches."""
 
 ACROSS = 3
-LONGEST = 36
+_LONGEST = 36
 """Letters of a label that are shown; the table has all."""
 
-KINDS = (
-    ("found", {"marker": "s", "color": FOUND, "ms": 5.5}),
-    ("in some of the runs", {"marker": "s", "color": FOUND, "ms": 5.5, "fillstyle": "left", "mfcalt": "white"}),
+_KINDS = (
+    ("found", {"marker": "s", "color": _FOUND, "ms": 5.5}),
+    ("in some of the runs", {"marker": "s", "color": _FOUND, "ms": 5.5, "fillstyle": "left", "mfcalt": "white"}),
     ("missed", {"marker": "x", "color": MISSED, "ms": 4, "mew": 1.1}),
 )
 
@@ -46,7 +46,7 @@ def structures(table: pd.DataFrame) -> Figure:
         _marks(ax, table[table["ablation"] == ablation], labels, gates)
         ax.tick_params(length=0, labelbottom=i + beside >= len(ablations), labelleft=i % beside == 0)
     figure = axes[0].figure
-    handles = [Line2D([], [], ls="", label=words, **look) for words, look in KINDS]
+    handles = [Line2D([], [], ls="", label=words, **look) for words, look in _KINDS]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), handletextpad=0.3)
     return figure
 
@@ -58,7 +58,7 @@ def _panels(n: int, labels: Sequence[str], gates: Sequence[str]) -> list[Axes]:
     down = -(-n // beside)
     left = 0.12 + 0.057 * max(len(_short(label)) for label in labels)
     below = 0.35 + 0.045 * max(map(len, gates))  # slanted names, and the legend
-    width, tall = (page - left - 0.05) / beside, ROW * len(labels) + 0.08
+    width, tall = (page - left - 0.05) / beside, _ROW * len(labels) + 0.08
     height = down * (tall + 0.3) + below
     figure = Figure(figsize=(page, height), layout="none")
     places = [(i % beside, i // beside) for i in range(n)]
@@ -76,13 +76,13 @@ def _panels(n: int, labels: Sequence[str], gates: Sequence[str]) -> list[Axes]:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}\u2026"
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}\u2026"
 
 
 def _marks(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], gates: Sequence[str]) -> None:
     """One panel."""
     chosen = (rows["found"] >= 1, (rows["found"] > 0) & (rows["found"] < 1), rows["found"] <= 0)
-    for kind, (_, look) in zip(chosen, KINDS, strict=True):
+    for kind, (_, look) in zip(chosen, _KINDS, strict=True):
         x = [gates.index(name) for name in rows.loc[kind, "structure"]]
         y = [labels.index(name) for name in rows.loc[kind, "label"]]
         if x:

@@ -25,7 +25,7 @@ from ..read.labels import method_of, ordered_labels
 COLUMN, PAGE = 3.3, 6.9
 """Widths of one column and of two, inches."""
 
-FORMATS = ("pdf", "svg", "png")
+FIGURE_FORMATS = ("pdf", "svg", "png")
 
 _NARROW: ContextVar[bool] = ContextVar("narrow", default=False)
 

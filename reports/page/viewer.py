@@ -22,7 +22,7 @@ from .circuit_view import IN_CIRCUIT, MARKS, CircuitView
 BUDGET = 1_500_000
 """Bytes of a page's circuits: more would make it slow to open. What is over is left out, and the page says so."""
 
-SMALLEST, TIMES = 60, 3
+_SMALLEST, TIMES = 60, 3
 """A method's best edges are kept: so many, or so many times the true ones."""
 
 MOST_EDGES = 4000
@@ -125,7 +125,7 @@ def _truth(graph: Graph, truth: Claim) -> dict[str, list[int]]:
 
 def _methods(store: Stores, graph: Graph, cells: pd.DataFrame, true_size: int) -> Iterator[dict[str, Any]]:
     """Each method's best edges, ``writer * n_readers + reader``, with their scores, in the order of circuits."""
-    keep = min(graph.n_edges, max(SMALLEST, TIMES * true_size))
+    keep = min(graph.n_edges, max(_SMALLEST, TIMES * true_size))
     for label, runs in cells.groupby("label", sort=False):
         scores = store.scores(runs["key"].iloc[0])
         if scores.shape != tuple(graph.existing.shape):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MEAN_COLUMNS = ["ablation", "label", "kind", "x", "mean", "low", "high", "n"]
 PROGRAM_COLUMNS = ["ablation", "label", "program", "kind", "x", "y"]
-KINDS = ("roc", "precision-recall")
+_KINDS = ("roc", "precision-recall")
 
 
 def curve_tables(store: Stores, recovery: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -34,7 +34,7 @@ def curve_tables(store: Stores, recovery: pd.DataFrame) -> tuple[pd.DataFrame, p
     means, programs = [], []
     own = recovery[recovery["own"].astype(bool)]
     for (ablation, label), cells in own.groupby(["ablation", "label"], sort=False):
-        curves: dict[str, dict[str, list]] = {kind: defaultdict(list) for kind in KINDS}
+        curves: dict[str, dict[str, list]] = {kind: defaultdict(list) for kind in _KINDS}
         for key, program in zip(cells["key"], cells["program"], strict=True):
             labels, values = truths.ranked(key, ablation)
             if labels.any() and not labels.all():

@@ -27,8 +27,8 @@ USUAL = {**USUAL_LEVELS, "selection": "top-n"}
 
 SETTING_COLUMNS = ["evaluation_ablation", *list(USUAL)[:5], "evaluation_objective", *list(USUAL)[5:]]
 MEASURED = ["full", "nothing", "value", "faithfulness", "uncertain"]
-COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "circuit_edges", "undefined", *MEASURED]
-GROUP = ["label", "ablation", "evaluation_ablation", "size"]
+_COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "circuit_edges", "undefined", *MEASURED]
+_GROUP = ["label", "ablation", "evaluation_ablation", "size"]
 
 
 def evaluation_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
@@ -44,11 +44,11 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
     circuit's, its ``faithfulness`` (1: the full model; NaN: not defined), ``uncertain``.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
-    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    columns: dict[str, list] = {name: [] for name in _COLUMNS}
     done = [found for found in evaluations if found.done and found.identity.cell in cells]
     for found in sorted(done, key=lambda found: (found.identity.evaluation_version, found.key)):
         _add(columns, cells[found.identity.cell], found)
-    table = pd.DataFrame(columns, columns=COLUMNS)
+    table = pd.DataFrame(columns, columns=_COLUMNS)
     which = ["key", *SETTING_COLUMNS, "split", "size", "circuit_label"]
     return _in_order(table.drop_duplicates(which, keep="last"))
 
@@ -157,15 +157,15 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     rows = []
     sized = evaluated[evaluated["size"] != "native"]
     runs, has_reason = GroupedRows(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
-    for key, places in row_groups(sized, GROUP):
+    for key, places in row_groups(sized, _GROUP):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
         meaningless = has_reason[places].all()
         state = "defined" if found.n else "undefined" if meaningless else "no number"
         ends = {"faithfulness": found.estimate, "faithfulness_low": found.low, "faithfulness_high": found.high}
         share = float("nan") if key[3] == "true" else float(key[3])
         counted = {"share": share, **ends, "n_programs": found.n, "state": state}
-        rows.append(dict(zip(GROUP, key, strict=True)) | counted)
-    columns = [*GROUP, "share", "faithfulness", "faithfulness_low", "faithfulness_high", "n_programs", "state"]
+        rows.append(dict(zip(_GROUP, key, strict=True)) | counted)
+    columns = [*_GROUP, "share", "faithfulness", "faithfulness_low", "faithfulness_high", "n_programs", "state"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -178,19 +178,19 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
     measures = ("cpr", "cmd", "cpr_log", "cmd_log")
     rows = []
-    curves = fractions.pivot_table(index=[*GROUP[:3], "program", "key"], columns="size", values="faithfulness")
+    curves = fractions.pivot_table(index=[*_GROUP[:3], "program", "key"], columns="size", values="faithfulness")
     names = sorted(curves.columns, key=float)
     curves = curves[names].reset_index()
     heights, programs = curves[names].to_numpy(dtype=np.float64), curves["program"].to_numpy(dtype=object)
-    first = {key: i for i, (key, _) in enumerate(row_groups(fractions, GROUP[:3]))}
-    for key, places in sorted(row_groups(curves, GROUP[:3]), key=lambda group: first[group[0]]):
+    first = {key: i for i, (key, _) in enumerate(row_groups(fractions, _GROUP[:3]))}
+    for key, places in sorted(row_groups(curves, _GROUP[:3]), key=lambda group: first[group[0]]):
         measured = ~np.isnan(heights[places]).all(axis=0)
         sizes = [float(name) for name, there in zip(names, measured, strict=True) if there]
         if len(sizes) < 2:
             continue
         of_group = heights[places][:, measured]
         whole = ~np.isnan(of_group).any(axis=1)  # an area over fewer sizes is another measure
-        row: dict[str, Any] = dict(zip(GROUP[:3], key, strict=True)) | {
+        row: dict[str, Any] = dict(zip(_GROUP[:3], key, strict=True)) | {
             "sizes": " ".join(f"{size:g}" for size in sizes)
         }
         for name, areas in zip(measures, _areas(sizes, of_group[whole]), strict=True):
@@ -201,7 +201,7 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high, "n_programs": found.n}
         rows.append(row)
     ends = [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*GROUP[:3], "sizes", *ends, "n_programs"])
+    return pd.DataFrame(rows, columns=[*_GROUP[:3], "sizes", *ends, "n_programs"])
 
 
 def _areas(sizes: Sequence[float], heights: np.ndarray) -> tuple[np.ndarray, ...]:

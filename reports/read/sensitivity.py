@@ -23,13 +23,13 @@ from .sensitivity_grid import ProgramGrid, comparable, factor_of, grids
 THRESHOLD = 0.8
 """The faithfulness from which somebody would call a circuit faithful; the same as the command's."""
 
-RESAMPLES = 500
+_RESAMPLES = 500
 MOST_CIRCUITS = 4
 """Methods in one figure: more cannot be told apart at one setting."""
 
-COLUMNS = ["label", "ablation", "n_programs", "n_settings", "worst_setting", "worst", "worst_low", "worst_high"]
-COLUMNS += ["best_setting", "best", "best_low", "best_high", "range", "range_low", "range_high"]
-COLUMNS += ["hold", "surely", "surely_not", "factor", "share", "share_low", "share_high"]
+_COLUMNS = ["label", "ablation", "n_programs", "n_settings", "worst_setting", "worst", "worst_low", "worst_high"]
+_COLUMNS += ["best_setting", "best", "best_low", "best_high", "range", "range_low", "range_high"]
+_COLUMNS += ["hold", "surely", "surely_not", "factor", "share", "share_low", "share_high"]
 _NO_RANDOM: dict[str, Any] = dict.fromkeys(
     ("percentile", "percentile_low", "percentile_high", "random_5", "random_50", "random_95"), float("nan")
 )
@@ -78,7 +78,7 @@ def sensitivity(evaluated: pd.DataFrame, seed: int = 0) -> Sensitivity:
     """
     factors, rows, size = comparable(evaluated)
     found = [_entry(grid, factors, seed) for grid in grids(rows, factors)] if factors else []
-    table = pd.DataFrame([_row(entry) for entry in found], columns=COLUMNS)
+    table = pd.DataFrame([_row(entry) for entry in found], columns=_COLUMNS)
     chosen, subject = _leading(found)
     if not chosen:
         return Sensitivity(table, None, size)
@@ -107,7 +107,7 @@ def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _entry(grid: ProgramGrid, factors: Sequence[str], seed: int) -> MethodVerdict:
     n = len(grid.values)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
     value = medians(grid.values, np.ones((1, n), dtype=int))[0]
     draws = medians(grid.values, counts)
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)

@@ -20,14 +20,14 @@ CERTIFIED, UNCERTIFIED = "certified circuit", "no known circuit"
 OF_POINT = ["jaccard", "low", "high", "lowest", "chance", "with_whole", "rank", "rank_low", "rank_high"]
 COUNTS = ["always", "sometimes"]
 OF_CELL = ["auroc", "precision", "auroc_of_inclusion", "precision_of_always"]
-COLUMNS = [*CELL_COLUMNS, "truth", "over", "size", "edges", "share", "main", *OF_POINT, *COUNTS, *OF_CELL, "undefined"]
-GROUP = ["truth", "ablation", "over", "label", "size"]
+_COLUMNS = [*CELL_COLUMNS, "truth", "over", "size", "edges", "share", "main", *OF_POINT, *COUNTS, *OF_CELL, "undefined"]
+_GROUP = ["truth", "ablation", "over", "label", "size"]
 SUMMED = ("jaccard", "rank")
 
-FEWEST = 4
+_FEWEST = 4
 """Methods on a program, or programs of a method, below which no rank correlation is taken."""
 
-RESAMPLES = 1000
+_RESAMPLES = 1000
 
 
 def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
                 share = circuit.n_edges / record.n_edges if record.n_edges else None
                 about = {"size": str(circuit.size), "edges": circuit.n_edges, "share": share, "main": i == 0}
                 rows.append(of_cell | about | numbers)
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
     table = table.astype({name: float for name in ("edges", "share", *OF_POINT, *COUNTS, *OF_CELL)})
     table = table.drop_duplicates(["key", "over", "size"], keep="last")
     return _in_order(table)
@@ -79,8 +79,8 @@ def stability_summary(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     sized = table[table["undefined"].isna()]
     runs, rows = GroupedRows(sized, list(SUMMED)), []
-    for key, places in row_groups(sized, GROUP):
-        row: dict[str, Any] = dict(zip(GROUP, key, strict=True))
+    for key, places in row_groups(sized, _GROUP):
+        row: dict[str, Any] = dict(zip(_GROUP, key, strict=True))
         programs = runs.by_program(places)
         for column, name in enumerate(SUMMED):
             found = interval({program: values[:, column] for program, values in programs.items()}, seed=seed)
@@ -89,7 +89,7 @@ def stability_summary(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         row |= {name: float(here[name].median()) for name in ("share", "chance", *COUNTS)}
         rows.append(row | {"n_programs": len(programs)})
     ends = [f"{name}{end}" for name in SUMMED for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*GROUP, *ends, "share", "chance", *COUNTS, "n_programs"])
+    return pd.DataFrame(rows, columns=[*_GROUP, *ends, "share", "chance", *COUNTS, "n_programs"])
 
 
 QUESTIONS = {
@@ -119,7 +119,7 @@ def prediction_table(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         labels, programs = sorted(set(cells["label"])), sorted(set(cells["program"]))
         of = {name: each.reindex(index=labels, columns=programs).to_numpy() for name, each in matrix.items()}
         everything = np.arange(len(programs))[None]
-        drawn = np.random.default_rng(seed).integers(len(programs), size=(RESAMPLES, len(programs)))
+        drawn = np.random.default_rng(seed).integers(len(programs), size=(_RESAMPLES, len(programs)))
         values, draws = _answers(of, everything), _answers(of, drawn)
         for name, words in QUESTIONS.items():
             known = draws[name][~np.isnan(draws[name])]
@@ -152,12 +152,12 @@ def _answers(of: Mapping[str, np.ndarray], drawn: np.ndarray) -> dict[str, np.nd
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation along the last axis: float64 [...]; of the pairs that are numbers.
 
-    NaN where they are fewer than ``FEWEST``, or one of the two does not vary.
+    NaN where they are fewer than ``_FEWEST``, or one of the two does not vary.
     """
     known = ~np.isnan(x) & ~np.isnan(y)
     ranks = [_centred_ranks(values, known) for values in (x, y)]
     size = np.sqrt(np.square(ranks[0]).sum(-1) * np.square(ranks[1]).sum(-1))
-    enough = (known.sum(-1) >= FEWEST) & (size > 0)
+    enough = (known.sum(-1) >= _FEWEST) & (size > 0)
     return np.where(enough, (ranks[0] * ranks[1]).sum(-1) / np.where(enough, size, 1), np.nan)
 
 

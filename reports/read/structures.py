@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ...suite.model.graph import Graph
     from ...suite.store.record import Record
 
-GATES = "gates/"
-FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
+_GATES_PREFIX = "gates/"
+_NAMES_OF_FAMILIES = {"tracr-rotated/": "random basis", "trained/": "trained"}
 NORMS = "trained, norms"
-TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
+_TIE = 1e-6  # of the largest score: nearer than this, two scores are equal
 
 
 def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -> bool:
@@ -39,7 +39,7 @@ def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -
     size = min(map(len, circuits))
     strength = np.abs(scores[graph.existing] if scores.ndim == 2 else scores)
     order = np.argsort(-strength, kind="stable")
-    if size < len(order) and strength[order[size - 1]] - strength[order[size]] <= TIE * strength.max():
+    if size < len(order) and strength[order[size - 1]] - strength[order[size]] <= _TIE * strength.max():
         return False
     names = [str(edge) for edge in graph.edges]
     return {names[i] for i in order[:size]} in [set(circuit) for circuit in circuits]
@@ -47,9 +47,9 @@ def finds(scores: np.ndarray, graph: Graph, circuits: Sequence[Sequence[str]]) -
 
 def structure_of(task: str) -> str | None:
     """The structure that a task stands for; None for one that is made to show none."""
-    if task.startswith(GATES):
-        return task.removeprefix(GATES)
-    family = next((name for prefix, name in FAMILIES.items() if task.startswith(prefix)), None)
+    if task.startswith(_GATES_PREFIX):
+        return task.removeprefix(_GATES_PREFIX)
+    family = next((name for prefix, name in _NAMES_OF_FAMILIES.items() if task.startswith(prefix)), None)
     return NORMS if family == "trained" and "-norm" in task else family
 
 
@@ -88,7 +88,7 @@ def structures_found(table: pd.DataFrame) -> pd.DataFrame:
     keys: dict[str, dict[str, Any]] = {
         "label": {name: (method_of(name) in BASELINES, -share, name) for name, share in by_label.items()},
         "structure": {
-            name: (name in (*FAMILIES.values(), NORMS), -share, name) for name, share in by_structure.items()
+            name: (name in (*_NAMES_OF_FAMILIES.values(), NORMS), -share, name) for name, share in by_structure.items()
         },
         "ablation": place,
     }

@@ -21,7 +21,7 @@ from ...suite.store.record import CircuitRecovery, EvaluationRecord, Record
 from .labels import ORACLE, method_labels, ordered_ablations, ordered_labels, program_of
 
 COST_COLUMNS = ["seconds", "forward", "backward", "passes", "peak_memory_bytes"]
-METRICS = [
+_METRICS = [
     *["auroc", "auroc_structural", "auroc_signed", "auroc_signed_structural"],
     *[
         "average_precision",
@@ -97,7 +97,7 @@ def recovery_table(records: Sequence[Record]) -> pd.DataFrame:
             truth = {"truth_ablation": truth_ablation, "own": truth_ablation == cell.ablation}
             truth["certificate"] = record.identity.truth
             rows.append({**cell._asdict(), **truth, "n_edges": record.n_edges, **scores, **_cost(record)})
-    columns = [*CELL_COLUMNS, "truth_ablation", "own", "certificate", "n_edges", *METRICS, *COST_COLUMNS]
+    columns = [*CELL_COLUMNS, "truth_ablation", "own", "certificate", "n_edges", *_METRICS, *COST_COLUMNS]
     table = pd.DataFrame(rows, columns=columns if not rows else None)
     extra = [name for name in table.columns if name not in columns]
     return _in_order(table[columns + extra], ["ablation", "truth_ablation"])
@@ -200,7 +200,7 @@ def _median(values: np.ndarray) -> float:
 
 
 def aggregate_table(
-    recovery: pd.DataFrame, metrics: Iterable[str] = tuple(METRICS), statistic: Statistic = "median", seed: int = 0
+    recovery: pd.DataFrame, metrics: Iterable[str] = tuple(_METRICS), statistic: Statistic = "median", seed: int = 0
 ) -> pd.DataFrame:
     """One row per label and ablation: each metric over programs with a 95 % bootstrap interval.
 

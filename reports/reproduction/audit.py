@@ -19,7 +19,7 @@ on which model, task and prompts; what ours is; and why the two are comparable o
 comparable is never judged: its verdict is **not comparable**, whatever ours is. Values without a number of ours are
 not run. `{COMMAND}` writes this page from `reports/reproduction/papers/`.
 """
-COLUMNS = ("Values", "How many", "What the paper's number is", "Unit", "On", "Ours", "Comparable")
+_COLUMNS = ("Values", "How many", "What the paper's number is", "Unit", "On", "Ours", "Comparable")
 
 
 def audit_page() -> str:
@@ -35,8 +35,8 @@ def _section(manifest: Manifest) -> str:
     names: dict[Comparison, list[str]] = {each: [] for each in manifest.comparison}
     for value in manifest.values:
         names[manifest.compared(value.name)].append(value.name)
-    lines = [f"## {manifest.name}", "", f"{manifest.title} ({manifest.citation}).", "", _row(COLUMNS)]
-    lines.append(_row(("---",) * len(COLUMNS)))
+    lines = [f"## {manifest.name}", "", f"{manifest.title} ({manifest.citation}).", "", _row(_COLUMNS)]
+    lines.append(_row(("---",) * len(_COLUMNS)))
     for said, of in names.items():
         which = f"`{said.values}`" if said.values != "*" else "all others" if len(names) > 1 else "all"
         ours = said.ours or "nothing: not run"

@@ -22,7 +22,7 @@ from .entries import Drawing
 from .manifest import Manifest
 from .measured import Tables
 
-COLUMNS = ["panel", "series", "x", "y", "low", "high", "origin"]
+_COLUMNS = ["panel", "series", "x", "y", "low", "high", "origin"]
 
 
 def drawer(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: str = "") -> Callable[[], Figure]:
@@ -64,12 +64,12 @@ def _together(*frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured_frame(drawing: Drawing, tables: Tables | None) -> pd.DataFrame:
-    """What came out here, in ``COLUMNS``.
+    """What came out here, in ``_COLUMNS``.
 
     Of lines and matrices several rows of one place, such as seeds or tasks, are their mean, from the least to the most.
     """
     if tables is None or drawing.table is None:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=_COLUMNS)
     rows = tables.rows(drawing.table, drawing.where)
     found = pd.DataFrame(index=rows.index)
     for name in ("panel", "series"):
@@ -88,18 +88,18 @@ def measured_frame(drawing: Drawing, tables: Tables | None) -> pd.DataFrame:
         found = grouped.agg(y="mean", low="min", high="max", n="count").reset_index().assign(origin="ours")
         alone = (found["n"] < 2) | (found["low"] == found["high"])
         found.loc[alone, ["low", "high"]] = float("nan")
-    return _numeric(found[COLUMNS], drawing)
+    return _numeric(found[_COLUMNS], drawing)
 
 
 def reported_frame(manifest: Manifest, drawing: Drawing) -> pd.DataFrame:
-    """What the paper reports, in ``COLUMNS``: the rows of a file beside its manifest."""
+    """What the paper reports, in ``_COLUMNS``: the rows of a file beside its manifest."""
     if drawing.reported is None:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=_COLUMNS)
     rows = manifest.read(RowsFile, drawing.reported).rows
     found = pd.DataFrame(rows, columns=["panel", "series", "x", "y"])
     for name in ("panel", "series"):
         found[name] = found[name].map(lambda text: drawing.names.get(text, text))
-    return _numeric(found.assign(low=float("nan"), high=float("nan"), origin="reported")[COLUMNS], drawing)
+    return _numeric(found.assign(low=float("nan"), high=float("nan"), origin="reported")[_COLUMNS], drawing)
 
 
 def _numeric(found: pd.DataFrame, drawing: Drawing) -> pd.DataFrame:

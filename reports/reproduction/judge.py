@@ -18,7 +18,7 @@ from .manifest import Manifest
 from .measured import Tables
 
 Verdict = Literal["reproduced", "recomputed", "differs", "not comparable", "other model", "not run"]
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 COMPARED = {"quantity": "quantity", "unit": "unit", "on": "on", "ours": "ours_is", "but": "but"}
 """What a comparison says -> the column that has it."""
 
@@ -78,7 +78,7 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
             lacking = model is None if wanted else value.measured is not None
             because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
             verdict = "not run"
-        elif abs(ours - value.reported) <= value.tolerance + ROUNDING:
+        elif abs(ours - value.reported) <= value.tolerance + _ROUNDING:
             verdict, because = ("recomputed" if value.points else "reproduced"), ""
         else:
             verdict, because = "differs", manifest.because(value.name) or ""

@@ -53,7 +53,7 @@ from ...suite.reading import checked, read_json, read_toml, reading
 from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
 from .entries import Card, Comparison, Drawing, Note, PaperPart, Points, ReportedTable, ReportedValue, Shown
 
-EXTENSION = ".toml"
+_EXTENSION = ".toml"
 Beside = TypeVar("Beside", CurvesFile, RowsFile, TablesFile)
 
 
@@ -185,16 +185,16 @@ def papers_folder():
 def papers() -> list[str]:
     """The papers that can be reproduced, sorted."""
     names = (entry.name for entry in papers_folder().iterdir())
-    return sorted(name.removesuffix(EXTENSION) for name in names if name.endswith(EXTENSION))
+    return sorted(name.removesuffix(_EXTENSION) for name in names if name.endswith(_EXTENSION))
 
 
 def load(name: str) -> Manifest:
     """The manifest of a paper. Raises SpecError when no manifest has this name, or it is not valid."""
     if name not in papers():
         raise SpecError(unknown("paper", name, papers()))
-    contents = read_toml(Path(str(papers_folder())) / f"{name}{EXTENSION}", error=SpecError)
+    contents = read_toml(Path(str(papers_folder())) / f"{name}{_EXTENSION}", error=SpecError)
     try:
         return Manifest.model_validate({"name": name, **contents})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise SpecError(f"the manifest {name}{EXTENSION} is wrong: {one_line(problems, 1000)}.") from error
+        raise SpecError(f"the manifest {name}{_EXTENSION} is wrong: {one_line(problems, 1000)}.") from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...suite.model.graph import Graph
     from ...suite.store.record import Record
 
-CLOSE = 1e-9
+_CLOSE = 1e-9
 MEASURES_OF_AGREEMENT = ("pearson", "pearson_absolute", "spearman", "slope", "r2")
 OVERLAP_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Circuit sizes at which circuits are compared, as shares of all edges."""
@@ -355,7 +355,7 @@ def _prompts(results: Results) -> dict[str, int]:
 def _same(values: pd.Series, wanted: Any) -> np.ndarray:
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
         return (values == wanted).to_numpy()
-    return np.isclose(pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), wanted, rtol=0, atol=CLOSE)
+    return np.isclose(pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), wanted, rtol=0, atol=_CLOSE)
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

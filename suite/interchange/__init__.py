@@ -5,7 +5,7 @@ edges under the names of auto-circuit, of ACDC, or ours; and the graph drawings 
 """
 
 from .circuit_file import CircuitFile, EdgeList, exactly_on
-from .files import FORMATS, load, read, save, says_all
+from .files import CIRCUIT_FORMATS, load, read, save, says_all
 from .origin import Origin
 
-__all__ = ["FORMATS", "CircuitFile", "EdgeList", "Origin", "exactly_on", "load", "read", "save", "says_all"]
+__all__ = ["CIRCUIT_FORMATS", "CircuitFile", "EdgeList", "Origin", "exactly_on", "load", "read", "save", "says_all"]

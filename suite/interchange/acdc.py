@@ -20,7 +20,7 @@ from ..model.graph import Edge
 from ..reading import shown, text_lines
 from .circuit_file import EdgeList, Shape, names_an_mlp
 
-TOOL = "ACDC"
+_TOOL = "ACDC"
 _WRITERS = {"attn.hook_result": "a{}.h{}", "hook_mlp_out": "m{}"}
 _READERS = {
     "hook_q_input": "a{}.h{}<q>",
@@ -34,7 +34,7 @@ _INPUTS = {"blocks.0.hook_resid_pre": "input", "hook_embed": "tok_embed", "hook_
 _JOINED = re.compile(r"(\S+?)\s*(\[[^\]]*\])\s*(\S+?)\s*(\[[^\]]*\])")
 # One way to match each text, so that time grows with its length: a name takes all that it can, "_" before "[" too.
 _DRAWN_NODE = re.compile(r'"?<?([a-z_][a-zA-Z0-9_.]*)(?:\[[^\]"]*\])?>?"?\s*')
-LONGEST = 500  # characters of an edge or a line of a drawing that are looked at
+_LONGEST = 500  # characters of an edge or a line of a drawing that are looked at
 _DRAWN_INPUTS = {"embed": "input", "token_embeds": "tok_embed", "pos_embeds": "pos_embed"}
 
 
@@ -118,7 +118,7 @@ def from_drawing(text: str, source: str = "this file") -> EdgeList:
 def _drawn(text: str) -> Iterator[tuple[str, str]]:
     """(writer, reader) of the lines of a drawing that are edges, by ACDC's names without their indices."""
     for line in text_lines(text):
-        left, arrow, right = line[:LONGEST].partition("->")
+        left, arrow, right = line[:_LONGEST].partition("->")
         if not arrow:
             continue
         writer, reader = _DRAWN_NODE.fullmatch(left.lstrip()), _DRAWN_NODE.match(right.lstrip())
@@ -150,15 +150,15 @@ def _list(edges: Iterable[tuple[str, str]], n_layers: int | None, source: str, n
         raise DataError(f"{source} has token and position apart and together; ACDC's graph has one or the other.")
     names = tuple(dict.fromkeys(f"{writer}->{reader}" for writer, reader in edges))
     shape = Shape(n_layers=n_layers, mlps=True if any(map(names_an_mlp, names)) else None)
-    return EdgeList(TOOL, "split" if split else "sum", names, shape=shape, notes=notes, source=source)
+    return EdgeList(_TOOL, "split" if split else "sum", names, shape=shape, notes=notes, source=source)
 
 
 def _flat(item: Any) -> list[Any]:
     """child, index, parent, index and what follows, of an item whose first four may stand in a list of their own."""
     if isinstance(item, str):
-        match = _JOINED.fullmatch(item.strip()) if len(item) <= LONGEST else None
+        match = _JOINED.fullmatch(item.strip()) if len(item) <= _LONGEST else None
         return list(match.groups()) if match else []
-    if not isinstance(item, list | tuple) or not item or len(item) > LONGEST:
+    if not isinstance(item, list | tuple) or not item or len(item) > _LONGEST:
         return []
     return [*item[0], *item[1:]] if isinstance(item[0], list | tuple) else list(item)
 

@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..reading import shown
 from .circuit_file import EdgeList
 
-TOOL = "auto-circuit"
+_TOOL = "auto-circuit"
 _NODE = re.compile(r"(Resid Start|Resid End)|MLP ([0-9]{1,6})|A([0-9]{1,6})\.([0-9]{1,6})(?:\.([QKV]))?")
 
 
@@ -39,7 +39,7 @@ def from_names(names: Iterable[str] | Mapping[str, Any], source: str = "this fil
         kept += ours if value else []
         if len(ours) == 1 and not isinstance(value, bool):
             scores[ours[0]] = float(value)
-    return EdgeList(TOOL, "sum", tuple(dict.fromkeys(kept)), scores, source=source)
+    return EdgeList(_TOOL, "sum", tuple(dict.fromkeys(kept)), scores, source=source)
 
 
 def to_names(circuit: Circuit) -> list[str]:

@@ -16,7 +16,7 @@ from ..model.graph import Edge, Graph
 from ..model.stated_graph import StatedGraph
 from ..reading import checked, shown
 from .circuit_file import EdgeList, Shape, names_an_mlp
-from .origin import FORMAT, Origin, OurKey, Score
+from .origin import KEY_FORMAT, Origin, OurKey, Score
 
 
 def _flag(value: Any) -> bool:
@@ -92,7 +92,7 @@ def to_json(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: O
 def our_key(graph: Graph, origin: Origin, **more: Any) -> OurKey:
     """What we add to a file of any format: the graph, in full, and what is known about the circuit."""
     known = origin.model_dump(exclude_unset=True)
-    return OurKey(**{"format": FORMAT, "graph": StatedGraph.of(graph), **known, **more})
+    return OurKey(**{"format": KEY_FORMAT, "graph": StatedGraph.of(graph), **known, **more})
 
 
 def our_key_in(content: Mapping[str, Any], source: str) -> OurKey:

@@ -16,8 +16,8 @@ from ..model.block import Config
 from ..model.convert.gpt2 import LAYER as GPT2_LAYER
 from ..model.transformer import Transformer
 
-ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}
-NORMS = {"layer": "LN", "none": None}
+_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}
+_NORMS = {"layer": "LN", "none": None}
 
 
 def to_transformer_lens(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -27,7 +27,7 @@ def to_transformer_lens(model: Transformer) -> tuple[dict[str, Any], dict[str, T
         ModelError: an architecture that this format is not written for.
     """
     config, like = model.config, model.embed
-    _refuse(config, "a TransformerLens checkpoint", norms=tuple(NORMS))
+    _refuse(config, "a TransformerLens checkpoint", norms=tuple(_NORMS))
     given = {
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
@@ -37,11 +37,11 @@ def to_transformer_lens(model: Transformer) -> tuple[dict[str, Any], dict[str, T
         "d_vocab": config.d_vocab,
         "d_vocab_out": config.d_out,
         "n_ctx": config.n_positions,
-        "act_fn": ACTIVATIONS[config.activation] if config.d_mlp else None,
+        "act_fn": _ACTIVATIONS[config.activation] if config.d_mlp else None,
         "attn_only": not config.d_mlp,
         "attn_scale": 1 / config.scale,
         "attention_dir": "causal" if config.causal else "bidirectional",
-        "normalization_type": NORMS[config.norm],
+        "normalization_type": _NORMS[config.norm],
         "eps": config.norm_eps,
         "parallel_attn_mlp": config.parallel,
         "positional_embedding_type": "standard",
@@ -99,7 +99,7 @@ def to_gpt2(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "n_inner": config.d_mlp,
         "n_positions": config.n_positions,
         "vocab_size": config.d_vocab,
-        "activation_function": ACTIVATIONS[config.activation],
+        "activation_function": _ACTIVATIONS[config.activation],
         "layer_norm_epsilon": config.norm_eps,
         "scale_attn_weights": config.scale != 1.0,
         "tie_word_embeddings": False,
@@ -148,7 +148,7 @@ def export(model: Transformer, folder: Path, to: str) -> None:
 def _refuse(config: Config, kind: str, norms: tuple[str, ...]) -> None:
     unlike = {
         f"the norm {config.norm!r}": config.norm not in norms,
-        f"the activation {config.activation!r}": bool(config.d_mlp) and config.activation not in ACTIVATIONS,
+        f"the activation {config.activation!r}": bool(config.d_mlp) and config.activation not in _ACTIVATIONS,
         "rotary positions": config.positions == "rotary",
         "gated MLPs": config.gated,
         "grouped queries": config.kv_heads != config.n_heads,

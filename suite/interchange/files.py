@@ -15,7 +15,7 @@ from . import acdc, auto_circuit, eap_ig
 from .circuit_file import CircuitFile, EdgeList, Shape, are_one, exactly_on, names_an_mlp
 from .origin import Origin
 
-FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")  # mib's is eap-ig's
+CIRCUIT_FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")  # mib's is eap-ig's
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
 _PICKLED = (b"\x80", b"PK\x03\x04")  # a pickle, and the archive that torch.save makes of one
 
@@ -88,8 +88,8 @@ def save(
 
 def content(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: Origin, format: str) -> dict[str, Any]:
     """What ``save`` writes. Raises as it does."""
-    if format not in FORMATS:
-        raise SpecError(unknown("circuit file format", format, FORMATS))
+    if format not in CIRCUIT_FORMATS:
+        raise SpecError(unknown("circuit file format", format, CIRCUIT_FORMATS))
     if format in ("eap-ig", "mib"):
         return eap_ig.to_json(circuit, scores, d_model, origin)
     learned = origin.learned_positions

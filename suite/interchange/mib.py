@@ -26,7 +26,7 @@ MODELS: dict[str, tuple[frozenset[str], int, int]] = {
     "llama3": (frozenset({"meta-llama/Llama-3.1-8B"}), 32, 32),
 }
 # Task -> the models that it is asked of.
-TASKS: dict[str, tuple[str, ...]] = {
+MIB_TASKS: dict[str, tuple[str, ...]] = {
     "ioi": ("gpt2", "qwen2.5", "gemma2", "llama3"),
     "mcqa": ("qwen2.5", "gemma2", "llama3"),
     "arithmetic-addition": ("llama3",),
@@ -49,14 +49,14 @@ def model_of(name: str, renamed: Mapping[str, str]) -> str | None:
 def task_of(name: str, renamed: Mapping[str, str]) -> str | None:
     """What MIB calls a task; None for one that is not on its leaderboard. ``renamed`` as of ``model_of``, for tasks."""
     plain = name.replace("_", "-")
-    return renamed.get(name) or (plain if plain in TASKS else None)
+    return renamed.get(name) or (plain if plain in MIB_TASKS else None)
 
 
 def check_renamed(tasks: Mapping[str, str], models: Mapping[str, str]) -> None:
     """Raises SpecError for a task or a model that is not on the leaderboard."""
     for name in tasks.values():
-        if name not in TASKS:
-            raise SpecError(unknown("task of MIB's leaderboard", name, TASKS))
+        if name not in MIB_TASKS:
+            raise SpecError(unknown("task of MIB's leaderboard", name, MIB_TASKS))
     for name in models.values():
         if name not in MODELS:
             raise SpecError(unknown("model of MIB's leaderboard", name, MODELS))
@@ -85,7 +85,7 @@ def check_submission(folder: Path) -> list[str]:
         raise DataError(f"cannot read {folder}: {error.strerror}.") from None
     for name in names:
         task, _, model = name.partition("_")
-        if model not in TASKS.get(task, ()):
+        if model not in MIB_TASKS.get(task, ()):
             raise DataError(
                 f"{folder / name} is no folder of MIB's; name it TASK_MODEL, as in {', '.join(all_names())}."
             )
@@ -103,4 +103,4 @@ def check_submission(folder: Path) -> list[str]:
 
 def all_names() -> list[str]:
     """Every folder that the leaderboard knows: ``ioi_gpt2``, ..."""
-    return [f"{task}_{model}" for task, models in TASKS.items() for model in models]
+    return [f"{task}_{model}" for task, models in MIB_TASKS.items() for model in models]

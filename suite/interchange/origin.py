@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from ..json_model import Kept, Values
 from ..model.stated_graph import StatedGraph
 
-FORMAT = 1
+KEY_FORMAT = 1
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
@@ -51,7 +51,7 @@ class OurKey(Origin):
     """What we add to a file of any format: the graph in full, where the circuit comes from, and scores in a list of
     edges, which has no other place for them."""
 
-    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    format: int = Field(default=KEY_FORMAT, ge=1, le=KEY_FORMAT)
     graph: StatedGraph | None = None
     scores: dict[str, Score] | None = None
 

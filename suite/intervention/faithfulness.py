@@ -15,8 +15,8 @@ from .evaluator import Evaluator
 from .objective import DISTANCE, Objective
 from .setting import Aggregation, Cut, ReferencePoint
 
-SMALL = 2.0  # standard errors within which a mean cannot be told from zero
-ROUNDING = 1e-9
+_SMALL = 2.0  # standard errors within which a mean cannot be told from zero
+FAITHFULNESS_ROUNDING = 1e-9
 """A prompt on which the full model and the reference differ by less than this share of the largest difference has no
 ratio: what is there is rounding."""
 
@@ -82,7 +82,7 @@ class Measured:
             total, size = whole.mean(-1), (self.full.abs() + nothing.abs())[rows].mean(-1) / 2
             none = (total.abs() <= self.rounding * size) | equal.all(-1)
             return gained.mean(-1) / total.masked_fill(none, float("nan"))
-        none = equal | (whole.abs() <= ROUNDING * whole.abs().max())
+        none = equal | (whole.abs() <= FAITHFULNESS_ROUNDING * whole.abs().max())
         ratios = gained / whole.masked_fill(none, float("nan"))
         if aggregation == "mean-of-ratios":
             return ratios.nanmean(-1)
@@ -115,7 +115,7 @@ class Measured:
         """Whether full model and reference cannot be told apart, so that a share of their distance says little."""
         whole = self.full - self.reference(reference)
         error = float(whole.std(correction=1)) / len(whole) ** 0.5 if len(whole) > 1 else 0.0
-        return abs(float(whole.mean())) <= SMALL * error
+        return abs(float(whole.mean())) <= _SMALL * error
 
 
 def measure(

@@ -24,7 +24,7 @@ GRIDS = {"l2": (-5, -1, 21), "kl": (-6, 0, 31)}
 OTHER_GRID = (-4, 0, 21)
 # From so many edges on, gradients at so many points cost less than the wrong guesses that they spare.
 _GRADIENTS_PAY, _STEPS = 100, 3
-ORDERS = ("reverse", "forward", "random", "released")
+_ORDERS = ("reverse", "forward", "random", "released")
 
 
 @method(
@@ -75,8 +75,8 @@ def discover(
     Raises:
         SpecError: an unknown order.
     """
-    if order not in ORDERS:
-        raise SpecError(f"acdc: order={order!r}; it is one of {', '.join(ORDERS)}.")
+    if order not in _ORDERS:
+        raise SpecError(f"acdc: order={order!r}; it is one of {', '.join(_ORDERS)}.")
     low, high, count = GRIDS.get(objective.name, OTHER_GRID)
     sweep = sorted(thresholds) or (10 ** torch.linspace(low, high, count, dtype=torch.float64)).tolist()
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)

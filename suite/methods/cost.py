@@ -9,7 +9,7 @@ from typing import Any
 
 from ..model.graph import Graph
 
-KINDS = ("forward", "gradient", "cut", "trained")
+PASS_KINDS = ("forward", "gradient", "cut", "trained")
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """One after the other: passes add up, and what is held is the larger of the two."""
-        added = {kind: getattr(self, kind) + getattr(other, kind) for kind in KINDS}
-        held = [each.name for each in fields(self) if each.name not in KINDS]
+        added = {kind: getattr(self, kind) + getattr(other, kind) for kind in PASS_KINDS}
+        held = [each.name for each in fields(self) if each.name not in PASS_KINDS]
         return Cost(**added, **{name: max(getattr(self, name), getattr(other, name)) for name in held})
 
     def __mul__(self, times: float) -> Cost:
-        return replace(self, **{kind: times * getattr(self, kind) for kind in KINDS})
+        return replace(self, **{kind: times * getattr(self, kind) for kind in PASS_KINDS})
 
     def with_runs(self, runs_a_prompt: float) -> Cost:
         """The same where each prompt has so many runs, because its answers have several tokens."""

@@ -29,13 +29,13 @@ from .registry import method
 LABELS = ("prediction", "distribution", "answers")
 OUTPUT_BIAS = ("constant", "heads")
 GROUPED = ("shared", "copies")
-GATES = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
+GATE_KINDS = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
 # Ours, for compiled models. The paper's pressure is a mean over a language model's weights and edges; over these few it
 # is thousands of times stronger on each, and closes everything. Gates start nearly open, because all matter together,
 # and are relaxed, because hard ones have no gradient through saturated attention. The steps of the complement, which
 # Adam makes as long as the others whatever their share, close weights that are needed. Chosen while looking at the
 # truths of hist and reverse@fixed, and at how faithful the weights of majority_a are.
-COMPILED = {
+_COMPILED = {
     "weight_epochs": 300,
     "weight_sparsity": 0.02,
     "weight_schedule": (1.0, 1.0, 1, 1),
@@ -87,9 +87,9 @@ def _cost(graph: Graph, prompts: int, weight_epochs: int, edge_epochs: int, batc
     objectives="divergence",
     presets={
         "reference-code": {"keep_weight_masks": False, "output_bias": "heads", "grouped": "copies"},
-        "compiled": COMPILED,
+        "compiled": _COMPILED,
         "mini": MINI,
-        "quick": COMPILED | {"weight_epochs": 80, "edge_epochs": 100, "rate": 0.15},
+        "quick": _COMPILED | {"weight_epochs": 80, "edge_epochs": 100, "rate": 0.15},
     },
     cost="epochs x prompts x (2 forward, 2 backward), in each of two stages",
     stochastic=True,
@@ -213,10 +213,10 @@ class Stage:
     gates: str
 
     def __post_init__(self) -> None:
-        if self.labels not in LABELS or self.gates not in GATES or len(self.schedule) != 4:
+        if self.labels not in LABELS or self.gates not in GATE_KINDS or len(self.schedule) != 4:
             raise SpecError(
                 f"discogp: labels={self.labels!r}, gates={self.gates!r}, schedule={self.schedule!r}; labels are "
-                f"{' or '.join(LABELS)}, gates {' or '.join(GATES)}, and a schedule is four numbers."
+                f"{' or '.join(LABELS)}, gates {' or '.join(GATE_KINDS)}, and a schedule is four numbers."
             )
 
     def strength(self, epoch: int) -> float:
@@ -228,7 +228,7 @@ class Stage:
 
     def sample(self, logits: Tensor, u: Tensor) -> Tensor:
         """Gates of the uniform numbers ``u``."""
-        return GATES[self.gates](logits, u, self.temperature)
+        return GATE_KINDS[self.gates](logits, u, self.temperature)
 
     def faithfulness(self, outputs: Tensor, ready: PreparedBatch, objective: Objective) -> Tensor:
         """Loss [..., B] of outputs [..., n_read, d_out]."""

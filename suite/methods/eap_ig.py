@@ -21,8 +21,8 @@ from .registry import BY_GRADIENTS, method
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
 BOTH = "both"  # k/m for k = 0 .. m, both ends among them
-LEVELS = ("edge", "node")
-PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
+_LEVELS = ("edge", "node")
+_PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
 
 
 def _cost(graph: Graph, prompts: int, path: str, steps: int, endpoint: str, **_: object) -> Cost:
@@ -92,11 +92,11 @@ def discover(
     Raises:
         SpecError: no steps, an unknown path, endpoint or level.
     """
-    check_choices("eap-ig", level=(level, LEVELS))
-    if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in PATHS:
+    check_choices("eap-ig", level=(level, _LEVELS))
+    if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in _PATHS:
         raise SpecError(
-            f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*PATHS]}, steps of 1 or more, "
-            f"and one of {[*ENDPOINTS, BOTH]}."
+            f"eap-ig: path={path!r}, steps={steps}, endpoint={endpoint!r}; give one of {[*_PATHS]}, steps of 1 or "
+            f"more, and one of {[*ENDPOINTS, BOTH]}."
         )
     shares = [0.0, 1.0] if path == "clean-corrupted" else points_of_path(steps, endpoint)
 

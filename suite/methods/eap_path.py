@@ -24,7 +24,7 @@ from ._paths import gradient_path
 from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
-PATHS = ("straight", "gradient")
+_PATHS = ("straight", "gradient")
 
 
 def _cost(prompts: int, path: str, steps: int, **_: object) -> Cost:
@@ -72,7 +72,7 @@ def discover(
     Raises:
         SpecError: no steps, or an unknown path.
     """
-    check_choices("eap-path", path=(path, PATHS))
+    check_choices("eap-path", path=(path, _PATHS))
     if steps < 1:
         raise SpecError(f"eap-path: steps={steps}; give 1 or more.")
 

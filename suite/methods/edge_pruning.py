@@ -71,7 +71,7 @@ REVERSE = {
 # that they must stay open until the divergence tells them apart; then a pressure that closes the last gate left half
 # open. The circuit of the target 1.02 is the true one of reverse@fixed and xproportion@fixed under zero ablation with
 # every seed tried; chosen while looking at those two truths.
-COMPILED = {
+_COMPILED = {
     "targets": (0.8, 1.02),
     "steps": 800,
     "warmup": 300,
@@ -85,7 +85,7 @@ COMPILED = {
 }
 # The middle of the sweep of Mondorf et al. (sweeps/ep_gpt2_ioi_warmstart.yaml), and its three targets.
 FROM_EAP_IG = {"start": "eap-ig", "targets": (0.975, 0.99, 1.05), "steps": 1000, "warmup": 250, "batch_size": 20}
-QUICK = COMPILED | {
+QUICK = _COMPILED | {
     "steps": 250,
     "warmup": 100,
     "rate_warmup": 20,
@@ -112,7 +112,7 @@ def _cost(prompts: int, given: Mapping[str, Any]) -> Cost:
     presets={
         "tracr-xproportion": XPROPORTION,
         "tracr-reverse": REVERSE,
-        "compiled": COMPILED,
+        "compiled": _COMPILED,
         "reference-code": {"multiplier_weight_decay": 0.01, "final_gates": "released"},
         "from-eap-ig": FROM_EAP_IG,
         "quick": QUICK,

@@ -16,7 +16,7 @@ from ._attribution import Prompts, check_choices, induced, mean_scores, mean_val
 from .cost import Cost
 from .registry import BY_GRADIENTS, NODE_KINDS, method
 
-LEVELS = ("node", "edge")
+_LEVELS = ("node", "edge")
 COMPONENTS = ("readers", "heads")
 ALTERNATIVES = ("ablation", "zero")
 
@@ -80,7 +80,7 @@ def discover(
     """
     check_choices(
         "hisp",
-        level=(level, LEVELS),
+        level=(level, _LEVELS),
         components=(components, COMPONENTS),
         alternative=(alternative, ALTERNATIVES),
     )

@@ -24,7 +24,7 @@ from .cost import trained_masks
 from .registry import NODE_KINDS, method
 
 GATED = {"heads": ("head",), "heads-mlps": ("head", "mlp")}
-GATES = ("prompt", "shared")
+_GATES = ("prompt", "shared")
 MOMENTS = ("ablation", "run")
 
 
@@ -95,7 +95,7 @@ def discover(
         Undefined: moments of the run at hand under an ablation that is no mean of it.
         MethodError: gates that training has not moved.
     """
-    check_choices("ibcircuit", gated=(gated, tuple(GATED)), gates=(gates, GATES), moments=(moments, MOMENTS))
+    check_choices("ibcircuit", gated=(gated, tuple(GATED)), gates=(gates, _GATES), moments=(moments, MOMENTS))
     if not strengths:
         raise SpecError("ibcircuit: strengths is empty; give weights of the information term.")
     if moments == "run" and ablation.value not in ("mean", "noise"):

@@ -35,13 +35,13 @@ from ._masks import (
 from .cost import trained_masks
 from .registry import method
 
-LEVELS = ("edge", "node")
+_LEVELS = ("edge", "node")
 GATES_AT = ("inputs", "projections")
-SIZES = ("gates", "modules")
+_SIZES = ("gates", "modules")
 READ_OUTS = ("likely", "sampled")
 NOISE = 1e-4  # uniform numbers keep this far from zero and one, as in the released codes
 # 10^linspace(-3, 0, 11): the sweep over compiled models of Conmy et al. (launch_grid_fill.py).
-COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11).tolist())
+_COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11).tolist())
 
 
 @method(
@@ -75,7 +75,7 @@ def discover(
     gates_at: str = "inputs",
     size: str = "gates",
     read_out: str = "likely",
-    regularisations: tuple[float, ...] = COMPILED,
+    regularisations: tuple[float, ...] = _COMPILED,
     steps: int = 500,
     rate: float = 0.1,
     initial: float = 0.9,
@@ -115,9 +115,9 @@ def discover(
     """
     check_choices(
         "subnetwork-probing",
-        level=(level, LEVELS),
+        level=(level, _LEVELS),
         gates_at=(gates_at, GATES_AT),
-        size=(size, SIZES),
+        size=(size, _SIZES),
         read_out=(read_out, READ_OUTS),
     )
     if not regularisations:

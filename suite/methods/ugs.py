@@ -36,7 +36,7 @@ SLOWER = {"patch": 5.0, "resample": 2.0}
 CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller; a half-open edge would bias them
 # Of the released code (maxtli/optimalablation, ac02e85): a gate so near an end is not counted as inside its window, and
 # the first position in the means at which constants start.
-MARGIN, MEANS_FROM = 1e-3, 9
+_MARGIN, MEANS_FROM = 1e-3, 9
 
 
 @method(
@@ -153,7 +153,7 @@ def discover(
 
     def sampled(values: Tensor) -> Tensor:
         """Masks [M, S, W, R] drawn around the logits [M, E], without loose ends."""
-        noise, margin = chance.uniform(samples * drawn, graph.n_edges), MARGIN if gradients == "kind" else 0.0
+        noise, margin = chance.uniform(samples * drawn, graph.n_edges), _MARGIN if gradients == "kind" else 0.0
         drawn_masks = to_matrix(graph, averaged_gate(values.unsqueeze(1), noise, margin))
         return drawn_masks * connected(graph, drawn_masks.detach() > 0, shared_mlps=dangling == "batch")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 # Up to so many numbers (P * E) of a head's queries, all heads and examples are multiplied at once: one product for each
 # would spend most of its time on being started.
-SMALL = 256
+_SMALL = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Pattern:
         """The values that each query attends to, averaged: [..., P, E] from queries, keys and values [..., P, E]."""
         if self.cap is not None:
             return self.scores(q, k).softmax(-1) @ v
-        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= SMALL:
+        if q.requires_grad and q.device.type == "cpu" and q.shape[-2] * q.shape[-1] <= _SMALL:
             return self._attend_small(q, k, v)
         unseen = None if self.window is None or self.window >= q.shape[-2] else self.unseen(q.shape[-2], q.device)
         if unseen is None:

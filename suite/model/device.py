@@ -10,7 +10,7 @@ from ..errors import SpecError
 if TYPE_CHECKING:
     import torch
 
-CHOICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -22,8 +22,8 @@ def resolve(name: str) -> torch.device:
     """
     import torch  # here, so that the command line can name the choices without it
 
-    if name not in CHOICES:
-        raise SpecError(f"no device {name!r}; it is one of {', '.join(CHOICES)}.")
+    if name not in DEVICES:
+        raise SpecError(f"no device {name!r}; it is one of {', '.join(DEVICES)}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise SpecError("--device cuda: torch sees no CUDA device here; use --device cpu or --device auto.")
     if name == "auto":

@@ -50,7 +50,7 @@ def tasks(pattern: str) -> list[str]:
     known = registry.names()
     found = [name for name in known if matches(name, pattern)]
     folder, at, variant = pattern.partition("@")
-    if not found and folder in registry.FAMILIES:  # with options that are not listed, such as +bos
+    if not found and folder in registry.TEXT_FAMILIES:  # with options that are not listed, such as +bos
         return [registry.load(pattern).name]
     if not found and Path(folder).is_dir():
         return [f"{Path(folder).resolve()}{at}{variant}"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 State = Literal["done", "missing", "unevaluated", "undefined", "failed"]
-STATES: tuple[State, ...] = get_args(State)
+_STATES: tuple[State, ...] = get_args(State)
 ONLY = ("task", "model", "method", "ablation", "objective", "seed")
 
 
@@ -96,7 +96,7 @@ class Plan:
         """For ``plan --json``."""
         return {
             "benchmark": self.name,
-            "counts": {state: len(self.of(state)) for state in STATES},
+            "counts": {state: len(self.of(state)) for state in _STATES},
             "damaged": dict(self.damaged),
             "estimated_seconds": self.seconds,
             "undefined_evaluations": dict(self.undefined_evaluations),
@@ -110,7 +110,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Counts and estimate in a line, then a line for each reason, with how many cells it concerns."""
-        shown = [state for state in STATES if state != "unevaluated" or self.of(state)]
+        shown = [state for state in _STATES if state != "unevaluated" or self.of(state)]
         counts = ", ".join(f"{len(self.of(state))} {state}" for state in shown)
         known = self.seconds is not None
         time = f"about {spoken(self.seconds)} on one worker" if known else "time unknown: a method declares no cost"

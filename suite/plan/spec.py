@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     from ...tasks.task import Task
     from ..store.record import Cell
 
-EXTENSION = ".toml"
+_EXTENSION = ".toml"
 
 
 def benchmarks() -> list[str]:
     """Names of the built-in benchmarks, sorted."""
     folder = files("circuitmeter.suite.benchmarks")
-    return sorted(entry.name.removesuffix(EXTENSION) for entry in folder.iterdir() if entry.name.endswith(EXTENSION))
+    return sorted(entry.name.removesuffix(_EXTENSION) for entry in folder.iterdir() if entry.name.endswith(_EXTENSION))
 
 
 def _that_is(check: Callable[[Any], Any]) -> AfterValidator:
@@ -268,13 +268,13 @@ class Spec(BaseModel):
             SpecError: no such benchmark, no TOML, or everything that is wrong with it, in one line.
         """
         path = Path(source)
-        if path.suffix != EXTENSION and str(source) not in benchmarks():
-            raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {EXTENSION} file."))
-        if path.suffix != EXTENSION:
-            path = Path(str(files("circuitmeter.suite.benchmarks").joinpath(f"{source}{EXTENSION}")))
+        if path.suffix != _EXTENSION and str(source) not in benchmarks():
+            raise SpecError(unknown("benchmark", str(source), benchmarks(), f"Or give a {_EXTENSION} file."))
+        if path.suffix != _EXTENSION:
+            path = Path(str(files("circuitmeter.suite.benchmarks").joinpath(f"{source}{_EXTENSION}")))
         contents = read_toml(path, error=SpecError)
         with reading(f"the benchmark {path}", SpecError):
-            return cls.of({"name": path.name.removesuffix(EXTENSION), **contents})
+            return cls.of({"name": path.name.removesuffix(_EXTENSION), **contents})
 
     @classmethod
     def of(cls, contents: dict[str, Any]) -> Spec:

@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..data import Data
 from ..intervention.evaluator import default_batch_size
-from ..methods.cost import KINDS, Cost
+from ..methods.cost import PASS_KINDS, Cost
 from ..model.capture import contract, gradients
 from ..model.device import send, wait_for
 from ..model.passes import count_passes
@@ -60,14 +60,14 @@ class Speed:
         self._zeros: dict[tuple[int, ...], tuple[Tensor, Alternative]] = {}
 
     def kind(self, name: str) -> float:
-        """Seconds that a pass of one of ``KINDS`` takes over one example."""
+        """Seconds that a pass of one of ``PASS_KINDS`` takes over one example."""
         if name not in self._seconds:
             self._seconds[name] = self._timed(name)
         return self._seconds[name]
 
     def seconds(self, cost: Cost) -> float:
         """What a cost comes to here."""
-        return sum(getattr(cost, kind) * self.kind(kind) for kind in KINDS if getattr(cost, kind))
+        return sum(getattr(cost, kind) * self.kind(kind) for kind in PASS_KINDS if getattr(cost, kind))
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""

@@ -12,7 +12,7 @@ from ..plan.expand import expand
 from ..plan.job import Job
 from ..plan.spec import Spec
 from ..store.check import Check
-from ..store.merge import CLOSE
+from ..store.merge import EQUAL_SCORES
 from ..store.record import Record
 from ..store.store import Store
 from .environment import deterministic
@@ -72,7 +72,7 @@ def _compared(record: Record, tensors: Mapping[str, np.ndarray], job: Job) -> tu
     largest = float(np.nanmax(np.abs(new["scores"] - scores))) / (float(np.nanmax(np.abs(scores))) or 1.0)
     if _alike(record, again):
         return f"{job}: differs by {largest:.2g} of the largest score, on the same machine and versions", False
-    same = largest <= CLOSE
+    same = largest <= EQUAL_SCORES
     return f"{job}: {'the same up to rounding' if same else 'differs'} ({largest:.2g} of the largest score)", same
 
 

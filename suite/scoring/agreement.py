@@ -29,14 +29,14 @@ class PairedTest(NamedTuple):
     a12: float
 
 
-TOLERANCE = 1e-9
+TIE_TOLERANCE = 1e-9
 """Scores no further apart than this are equal: the rest is rounding."""
 
-MOST_EXACT = 100
+_MOST_EXACT = 100
 """Up to so many programs that differ the p-value is exact."""
 
 
-def vargha_delaney(first: Sequence[float], second: Sequence[float], tolerance: float = TOLERANCE) -> float:
+def vargha_delaney(first: Sequence[float], second: Sequence[float], tolerance: float = TIE_TOLERANCE) -> float:
     """A12: the chance that a value of ``first`` is larger than one of ``second``, ties counting half; NaN if either is
     empty.
 
@@ -51,13 +51,13 @@ def vargha_delaney(first: Sequence[float], second: Sequence[float], tolerance: f
     return float(np.mean((difference > tolerance) + 0.5 * (np.abs(difference) <= tolerance)))
 
 
-def paired_test(first: Sequence[float], second: Sequence[float], tolerance: float = TOLERANCE) -> PairedTest:
+def paired_test(first: Sequence[float], second: Sequence[float], tolerance: float = TIE_TOLERANCE) -> PairedTest:
     """Wilcoxon's signed-rank test of ``first`` against ``second``, program by program.
 
     Args:
         first, second: [n_programs], in the same order. Programs where either is NaN are left out.
         tolerance: differences up to this are rounding and count as none. Programs without a difference are dropped
-            (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``MOST_EXACT`` programs that
+            (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``_MOST_EXACT`` programs that
             differ; beyond them it is scipy's normal approximation.
     Raises ValueError when the two are not of one length.
     """
@@ -86,7 +86,7 @@ def _signed_rank_p(difference: np.ndarray) -> float:
     """
     if not difference.size:
         return float("nan")
-    if difference.size > MOST_EXACT:
+    if difference.size > _MOST_EXACT:
         return float(stats.wilcoxon(difference, method="asymptotic").pvalue)
     # Sizes that differ by rounding are tied; ties share their mean rank, and doubled ranks are whole numbers.
     ranks = np.rint(2 * stats.rankdata(np.round(np.abs(difference), 9))).astype(int)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .agreement import TOLERANCE
+from .agreement import TIE_TOLERANCE
 from .bootstrap import interval
 
 MOST_EXACT = 16
@@ -44,12 +44,12 @@ def clustered_test(differences: Mapping[str, Sequence[float]], *, seed: int = 0)
 
     Args:
         differences: cluster (a program) -> the differences of its pairs. NaN values are left out, and clusters with
-            nothing left. Differences up to ``TOLERANCE`` are rounding and count as none.
+            nothing left. Differences up to ``TIE_TOLERANCE`` are rounding and count as none.
         seed: of the bootstrap, and of the signs where there are too many to count.
     """
     kept = {name: found for name, each in differences.items() if (found := _finite(each)).size}
     means = np.array([found.mean() for found in kept.values()])
-    different = means[np.abs(means) > TOLERANCE]
+    different = means[np.abs(means) > TIE_TOLERANCE]
     estimate, low, high, _ = interval(kept, statistic="mean", seed=seed)
     return ClusteredTest(
         n_pairs=sum(map(len, kept.values())),
@@ -92,4 +92,4 @@ def _as_far(sums: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _finite(values: Sequence[float]) -> np.ndarray:
     values = np.asarray(list(values), dtype=np.float64)
     values = values[~np.isnan(values)]
-    return np.where(np.abs(values) <= TOLERANCE, 0.0, values)
+    return np.where(np.abs(values) <= TIE_TOLERANCE, 0.0, values)

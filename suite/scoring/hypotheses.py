@@ -28,7 +28,7 @@ from .agreement import holm
 from .hypotheses_statistics import ALPHA
 from .null import inflated_circuits, random_circuits, size_of
 
-TIE = 1e-3
+_TIE = 1e-3
 """Scores are the same when they differ by no more than this share of what cutting everything changes on average."""
 MOST_PROMPTS = 500
 """HSIC compares all pairs of prompts: of more prompts, so many are drawn by the seed."""
@@ -151,7 +151,7 @@ class _Scores:
             values.numpy() for values in (measured.full, measured.empty, measured.circuits[0])
         )
         self.scale = float(np.abs(self.full - self.empty).mean())
-        self.tie = TIE * self.scale
+        self.tie = _TIE * self.scale
 
     def of(self, circuits: list[Circuit], knocked_out: bool = False) -> np.ndarray:
         """Scores of circuits, or of what is left without them: [C, N]."""

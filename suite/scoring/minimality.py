@@ -17,13 +17,13 @@ from ..intervention.objective import Objective
 from ..intervention.setting import Cut
 from ..model.transformer import Transformer
 
-AT_ONCE = 256
+_AT_ONCE = 256
 """Most circuits evaluated in one call; it does not change the result."""
 
 ALL_SETS = 10
 """Circuits of so many edges are small enough to try all their subsets."""
 
-ROUNDING = 1e-6
+LOSS_ROUNDING = 1e-6
 """A change of this share of the scale, or a scale of this share of the scores, is rounding: kernels round otherwise for
 one circuit than for many at once, and otherwise on another processor."""
 
@@ -78,7 +78,7 @@ def minimality(
     whole, nothing = (Circuit(circuit.graph, edges) for edges in (circuit.graph.exists, circuit.graph.exists & False))
     full, empty, own = evaluator.per_example(cut.masks([whole, nothing, circuit]))
     scale = (full - empty).abs().mean()
-    if scale <= ROUNDING * full.abs().mean():
+    if scale <= LOSS_ROUNDING * full.abs().mean():
         raise Undefined(f"cutting every edge changes no {objective.name}, so no change can be called small.")
 
     def change(circuits: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ def all_sets(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
         circuits = torch.zeros(len(chosen), *circuit.edges.shape, dtype=torch.bool)
         for column in chosen.T:
             circuits[torch.arange(len(chosen)), where[column, 0], where[column, 1]] = True
-        changes = torch.cat([change(part) for part in circuits.split(AT_ONCE)])
+        changes = torch.cat([change(part) for part in circuits.split(_AT_ONCE)])
         evaluated += len(chosen)
-        if changes.min() <= tolerance + ROUNDING or size == len(where):
+        if changes.min() <= tolerance + LOSS_ROUNDING or size == len(where):
             break
     return _left(circuit, circuits[changes.argmin()], change, True, evaluated)
 
@@ -110,7 +110,7 @@ def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
     No edge can be added to what it removes. It can miss a larger set where edges stand in for each other or cancel.
     """
     kept, edges = circuit.edges.clone(), circuit.edges.nonzero()
-    alone = [change(_without(kept, part)) for part in edges.split(AT_ONCE)] if len(edges) else [torch.zeros(0)]
+    alone = [change(_without(kept, part)) for part in edges.split(_AT_ONCE)] if len(edges) else [torch.zeros(0)]
     order = [tuple(edge) for edge in edges[torch.cat(alone).argsort(stable=True)].tolist()]
     evaluated, went = len(edges), True
     while went:
@@ -122,14 +122,14 @@ def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
             together = kept.repeat(len(tried), 1, 1)
             for i, (writer, reader) in enumerate(tried):
                 together[i:, writer, reader] = False
-            fits = (change(together) <= tolerance + ROUNDING).tolist()
+            fits = (change(together) <= tolerance + LOSS_ROUNDING).tolist()
             evaluated += len(tried)
             accepted = fits.index(False) if False in fits else len(tried)
             if accepted:
                 kept, went = together[accepted - 1], True
             order += tried[accepted : accepted + 1]  # the one that was not accepted, if any: it has another chance
             waiting = waiting[accepted + (accepted < len(tried)) :]
-            speculate = max(1, speculate // 2) if accepted < len(tried) else min(2 * speculate, AT_ONCE)
+            speculate = max(1, speculate // 2) if accepted < len(tried) else min(2 * speculate, _AT_ONCE)
     return _left(circuit, kept, change, False, evaluated)
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ..circuit import Circuit, EdgeScores, top_n
 
-FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OverlapAtSize(Overlap):
 def by_size(first: EdgeScores, second: EdgeScores) -> list[OverlapAtSize]:
     """What the top edges (by absolute score) of two sets of scores share, at each of FRACTIONS that makes an edge."""
     n_edges = first.graph.n_edges
-    sizes = {round(fraction * n_edges): fraction for fraction in FRACTIONS if round(fraction * n_edges) >= 1}
+    sizes = {round(fraction * n_edges): fraction for fraction in _FRACTIONS if round(fraction * n_edges) >= 1}
     return [
         OverlapAtSize(**vars(overlap(top_n(first, n), top_n(second, n))), fraction=fraction)
         for n, fraction in sizes.items()

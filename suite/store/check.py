@@ -13,7 +13,7 @@ from .reading import RECORD, SCORES, SUMS, Damaged, StoreReader
 from .record import Benchmark, Record
 from .store import Store
 
-STATES = ("done", "undefined", "unevaluated", "failed", "damaged", "missing")
+_STATES = ("done", "undefined", "unevaluated", "failed", "damaged", "missing")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Check:
     Args:
         store: the folder or address.
         faults: path in the store -> what is wrong with it.
-        coverage: benchmark -> how many of its cells are in each of ``STATES``.
+        coverage: benchmark -> how many of its cells are in each of ``_STATES``.
         missing_truths: keys of the cells whose certificate is not in the store.
         not_run: benchmark -> what was not run of it because the model was not there: a line for each model.
         replayed: what computing cells anew gave, line by line; ``replay_differs``: whether some came out otherwise.
@@ -40,7 +40,7 @@ class Check:
     @property
     def whole(self) -> bool:
         """Whether everything is there, nothing was changed, no cell failed, and none came out otherwise anew."""
-        complete = all(not counts[state] for counts in self.coverage.values() for state in STATES[2:])
+        complete = all(not counts[state] for counts in self.coverage.values() for state in _STATES[2:])
         return complete and not (self.faults or self.missing_truths or self.replay_differs)
 
     def as_json(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Check:
     def __str__(self) -> str:
         lines = [f"{self.store}: {'whole' if self.whole else 'not whole'}"]
         for name, counts in self.coverage.items():
-            shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state] or state == "done")
+            shown = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state] or state == "done")
             lines.append(f"  {name}: {sum(counts.values())} cells: {shown}")
             lines += [f"  {name}: not run: {line}" for line in self.not_run.get(name, ())]
         lines += [f"  {path}: {reason}" for path, reason in self.faults.items()]
@@ -90,7 +90,7 @@ def check(path: str | Path) -> Check:
             continue
         benchmark = store.benchmark(name)
         found = [_state(key, benchmark, records, faults, evaluated) for key in benchmark.cells]
-        coverage[name] = {state: found.count(state) for state in STATES}
+        coverage[name] = {state: found.count(state) for state in _STATES}
         if benchmark.not_run:
             not_run[name] = [str(model) for model in benchmark.not_run]
     return Check(store.name, faults, coverage, tuple(orphans), not_run)

@@ -13,7 +13,7 @@ from ..errors import StoreError
 from .record import EvaluationRecord, Record
 from .store import Store
 
-CLOSE = 1e-6  # relative to the largest score: what other machines and versions may round otherwise
+EQUAL_SCORES = 1e-6  # relative to the largest score: what other machines and versions may round otherwise
 
 
 @dataclass
@@ -53,7 +53,7 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
     """Copies what ``into`` has not from every source, checked on the way.
 
     A finished result replaces a failed one. Results that are there twice are equal when they ended alike and their
-    scores differ by less than ``CLOSE``; time and provenance may differ.
+    scores differ by less than ``EQUAL_SCORES``; time and provenance may differ.
 
     Args:
         sources: folders or addresses of stores.
@@ -123,7 +123,7 @@ def _difference(
     scores, other = our_tensors["scores"], their_tensors["scores"]
     scale = float(np.nanmax(np.abs(scores), initial=0.0)) or 1.0
     largest = float(np.nanmax(np.abs(scores - other), initial=0.0))
-    if largest > CLOSE * scale or not np.array_equal(np.isnan(scores), np.isnan(other)):
+    if largest > EQUAL_SCORES * scale or not np.array_equal(np.isnan(scores), np.isnan(other)):
         return f"the scores of {what} differ by up to {largest / scale:.2g} of the largest"
     return None
 
@@ -147,10 +147,10 @@ def _agree(ours: EvaluationRecord, theirs: EvaluationRecord) -> bool:
         return False
     for mine, other in zip(ours.rows, theirs.rows, strict=True):
         a, b = (np.array(row.values or (), dtype=float) for row in (mine, other))
-        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=CLOSE, equal_nan=True):
+        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=EQUAL_SCORES, equal_nan=True):
             return False
     mine, other = (np.array(_stable(found), dtype=float) for found in (ours, theirs))
-    return mine.shape == other.shape and np.allclose(mine, other, rtol=1e-5, atol=CLOSE, equal_nan=True)
+    return mine.shape == other.shape and np.allclose(mine, other, rtol=1e-5, atol=EQUAL_SCORES, equal_nan=True)
 
 
 def _stable(found: EvaluationRecord) -> list[tuple[float | None, ...]]:

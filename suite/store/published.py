@@ -21,9 +21,9 @@ from ..reading import shown
 from .files import fsync_folder, process_lives, write_synced
 from .folder import Folder
 
-PAGE, REPRODUCTION = "report.html", "reproduction.html"
+_PAGE, REPRODUCTION = "report.html", "reproduction.html"
 # The page of what is published -> files of it by which it is known where its checksums are gone.
-_KNOWN_BY = {PAGE: {PAGE, "brief.html", "leaderboard.json"}, REPRODUCTION: {REPRODUCTION, "verdicts.json"}}
+_KNOWN_BY = {_PAGE: {_PAGE, "brief.html", "leaderboard.json"}, REPRODUCTION: {REPRODUCTION, "verdicts.json"}}
 _BEGUN = ".report-"  # folders of reports that are being written
 
 
@@ -33,7 +33,7 @@ def sums_name(page: str) -> str:
 
 
 @contextmanager
-def publishing(folder: Path, page: str = PAGE) -> Iterator[Path]:
+def publishing(folder: Path, page: str = _PAGE) -> Iterator[Path]:
     """Gives an empty folder to write to, and puts what is in it into ``folder`` when the block ends without an error.
 
     Files of the report before that the new one does not have are removed.
@@ -107,7 +107,7 @@ def published_faults(folder: Folder) -> dict[str, str]:
         if (sums := sums_name(page)) in top:
             found |= _unlike(folder, sums)
         elif top & known_by:
-            verb = "report" if page == PAGE else "reproduce"
+            verb = "report" if page == _PAGE else "reproduce"
             found[sums] = f"is missing: nothing covers {page}; `circuitmeter {verb}` writes it again"
     return found
 

@@ -17,13 +17,12 @@ from ..json_model import fault_of, json_hash
 from .files import encoded
 from .folder import folder_at
 from .older import Record1, renewed
-from .record import FORMAT as RECORD_FORMAT
-from .record import Benchmark, Environment, EvaluationRecord, Record, StoreFile
+from .record import RECORD_FORMAT, Benchmark, Environment, EvaluationRecord, Record, StoreFile
 
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 1
+STORE_FORMAT = 1
 RECORD, SCORES, SUMS = "record.json", "scores.safetensors", "SHA256SUMS"
 _Value = TypeVar("_Value")
 
@@ -186,12 +185,14 @@ class StoreReader:
             raise StoreError(f"cannot read {self.name}/store.json: {error.strerror or error}.") from error
         number = contents.get("format")
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise StoreError(f'{self.name}/store.json does not say its format; it should hold {{"format": {FORMAT}}}.')
-        if number > FORMAT:
+            raise StoreError(
+                f'{self.name}/store.json does not say its format; it should hold {{"format": {STORE_FORMAT}}}.'
+            )
+        if number > STORE_FORMAT:
             raise StoreError(
                 f"the store {self.name} has format {number}, written by circuitmeter {contents.get('version', '?')}; "
-                f"this is circuitmeter {version('circuitmeter')}, which reads up to format {FORMAT}: update it, or "
-                f"name another folder."
+                f"this is circuitmeter {version('circuitmeter')}, which reads up to format {STORE_FORMAT}: update it, "
+                f"or name another folder."
             )
 
     def store_file(self) -> StoreFile:

@@ -1,6 +1,6 @@
 """The results that a store holds, each defined once: the record of a cell, and that of an evaluation of its circuits.
 
-Both are read by attribute. A number that is not defined (NaN) is None. ``FORMAT`` rises when a field changes its
+Both are read by attribute. A number that is not defined (NaN) is None. ``RECORD_FORMAT`` rises when a field changes its
 meaning or is taken away; ``older.py`` has what reads the formats before.
 """
 
@@ -16,9 +16,9 @@ from ..json_model import File, Kept, Number, Values, json_hash, plain
 from ..scoring.structure.stability_card import CircuitChange
 from .keys import key_of
 
-__all__ = ["FAILURES", "FORMAT", "Record", "EvaluationRecord", "failure"]
+__all__ = ["FAILURES", "RECORD_FORMAT", "Record", "EvaluationRecord", "failure"]
 
-FORMAT = 2
+RECORD_FORMAT = 2
 Failure = Literal["undefined", "error", "nan", "memory", "timeout", "killed"]
 FAILURES: tuple[str, ...] = ("undefined", "error", "nan", "memory", "timeout", "killed")
 

@@ -29,7 +29,7 @@ from ...ground_truth.certificate import Certificate
 from ..errors import StoreError
 from .files import encoded, free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
-from .reading import FORMAT, RECORD, SCORES, SUMS, Damaged, StoreReader, digest, misfit, sums_of
+from .reading import RECORD, SCORES, STORE_FORMAT, SUMS, Damaged, StoreReader, digest, misfit, sums_of
 from .record import Benchmark, Environment, EvaluationRecord, Record
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Store(StoreReader):
                     f"{folder} is not a store: it has no store.json, and it is not empty; name another folder."
                 )
             if not present:
-                written = {"format": FORMAT, "version": version("circuitmeter")}
+                written = {"format": STORE_FORMAT, "version": version("circuitmeter")}
                 write_atomically(folder / "store.json", encoded({**written, "sha256": digest(written)}))
             for name in FOLDERS:
                 (folder / name).mkdir(exist_ok=True)

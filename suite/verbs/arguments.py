@@ -6,19 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.device import CHOICES, DTYPES
+from ..model.device import DEVICES, DTYPES
 
 if TYPE_CHECKING:
     from ..plan.spec import Spec
 
-SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 _SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": None}
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        choices=CHOICES,
+        choices=DEVICES,
         default="auto",
         help="where to compute; auto takes CUDA when present (default)",
     )
@@ -107,7 +107,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
-SELECTIONS = ("top-n", "greedy", "pnr", "ilp")
+SELECTION_NAMES = ("top-n", "greedy", "pnr", "ilp")
 """Rules that make a circuit of a size from scores (selection.py)."""
 
 SELECTION_HELP = (
@@ -119,7 +119,7 @@ SELECTION_HELP = (
 def add_split(parser: argparse.ArgumentParser, default: str) -> None:
     """Which prompts: those that methods search on, or others, so that faithfulness is not measured on the same."""
     other = "" if default == "train" else ", or train where the task has no other prompts"
-    parser.add_argument("--split", choices=SPLITS, help=f"which of the prompts (default: {default}{other})")
+    parser.add_argument("--split", choices=_SPLITS, help=f"which of the prompts (default: {default}{other})")
     parser.set_defaults(default_split=default)
 
 

@@ -30,7 +30,7 @@ def task_rows(model_name: str, pattern: str | None, adapter: Path | None = None)
     from .output import note
 
     tokenizer = _tokenizer(model_name)
-    first = [name for name in tasks.FAMILIES if "/" not in name] + [f"{greater_than.FAMILY.name}@digit"]
+    first = [name for name in tasks.TEXT_FAMILIES if "/" not in name] + [f"{greater_than.FAMILY.name}@digit"]
     wanted = [name for name in tasks.names() if fnmatchcase(name, pattern)] if pattern else sorted(first)
     loaded = [task for task in map(tasks.load, wanted) if isinstance(task, TextTask)]
     if not loaded:

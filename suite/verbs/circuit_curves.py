@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..plan.subject import Subject
     from ..selection import Selection
 
-COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "high")
+_COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "high")
 
 
 def circuit_curves(
@@ -46,7 +46,7 @@ def circuit_curves(
                 seed=seed,
             )
             columns = (curve.fractions, curve.edges, curve.pruned, curve.faithfulness, curve.low, curve.high)
-            entry["points"] = [dict(zip(COLUMNS, plain(point), strict=True)) for point in zip(*columns, strict=True)]
+            entry["points"] = [dict(zip(_COLUMNS, plain(point), strict=True)) for point in zip(*columns, strict=True)]
             entry["areas"] = plain(curve.areas)
         entries.append(entry)
     return entries
@@ -61,5 +61,5 @@ def print_circuit_curves(entries: Sequence[dict[str, Any]]) -> None:
         if entry["points"] is None:
             print(f"undefined: {entry['undefined']}")
             continue
-        print_table(COLUMNS, [list(point.values()) for point in entry["points"]])
+        print_table(_COLUMNS, [list(point.values()) for point in entry["points"]])
         print_table(("area", "value", "low", "high"), [(name, *area) for name, area in entry["areas"].items()])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..intervention.setting import Setting
     from ..plan.subject import Subject
 
-COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
+_COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
 
 
 def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def print_circuit_tests(entries: Sequence[dict[str, Any]]) -> None:
         if entry["hypotheses"] is None:
             print(f"undefined: {entry['undefined']}")
             continue
-        print_table(COLUMNS, [_row(test) for test in entry["hypotheses"]])
+        print_table(_COLUMNS, [_row(test) for test in entry["hypotheses"]])
         found, left = entry["minimality"], entry["completeness"]
         told = "; what is left answers the same whatever the prompt" if left["constant"] else ""
         print(f"completeness {_number(left['completeness'])}: 1 when nothing is left without the circuit{told}")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
     from ..interchange import EdgeList
 
-COLUMNS = ("ablation", "true edges", "precision", "recall", "F1", "percentile", "F1 of random circuits")
+_COLUMNS = ("ablation", "true edges", "precision", "recall", "F1", "percentile", "F1 of random circuits")
 
 
 def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int:
@@ -55,7 +55,7 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
         return 0
     print(f"{path}: {file.circuit.n_edges} of {truth.graph.n_edges} edges, against the truth {truth.name}")
     kept = ("precision", "recall", "f1", "percentile", "random_f1")
-    print_table(COLUMNS, [[name, true_edges[name], *(row[each] for each in kept)] for name, row in scores.items()])
+    print_table(_COLUMNS, [[name, true_edges[name], *(row[each] for each in kept)] for name, row in scores.items()])
     print(f"The percentile is of F1 among {N_RANDOM:,} random connected circuits of as many edges; ties count half.")
     return 0
 

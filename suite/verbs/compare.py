@@ -22,7 +22,18 @@ EPILOG = (
     "the second has; ranks are of absolute scores over all edges. Circuits whose graphs have other input nodes are "
     "compared with token and position apart."
 )
-COLUMNS = ("first", "second", "edges", "edges of second", "common", "IoU", "precision", "recall", "Spearman", "Kendall")
+_COLUMNS = (
+    "first",
+    "second",
+    "edges",
+    "edges of second",
+    "common",
+    "IoU",
+    "precision",
+    "recall",
+    "Spearman",
+    "Kendall",
+)
 SIZE_COLUMNS = ("fraction", "edges", "common", "IoU")
 
 
@@ -49,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({"n_edges": files[0].circuit.graph.n_edges, "pairs": pairs})
         return 0
     rows = [[pair["first"], pair["second"], *pair["overlap"].values(), *pair["ranks"].values()] for pair in pairs]
-    print_table(COLUMNS, rows)
+    print_table(_COLUMNS, rows)
     for pair in pairs:
         if pair["by_size"]:
             print(f"\ntop edges of {pair['first']} and {pair['second']}")

@@ -18,12 +18,14 @@ EPILOG = (
     "The circuit written cuts exactly what the one read does; where the other tool's graph has no equal, that is said "
     "and nothing is written. A list of edges that does not say of which graph it is needs --model."
 )
-FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")
+_FORMATS = ("eap-ig", "auto-circuit", "acdc", "mib")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("circuit", metavar="CIRCUIT.json", type=Path, help="a circuit file of any format")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="whose format; mib's graph JSON is that of eap-ig")
+    parser.add_argument(
+        "--to", required=True, choices=_FORMATS, help="whose format; mib's graph JSON is that of eap-ig"
+    )
     parser.add_argument("--inputs", choices=("token", "sum", "split"), help="input nodes of the graph that is written")
     parser.add_argument(
         "--model",

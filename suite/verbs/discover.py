@@ -13,7 +13,7 @@ from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
 from ..users_line import raised
 from .arguments import (
     SELECTION_HELP,
-    SELECTIONS,
+    SELECTION_NAMES,
     add_problem,
     add_prompts,
     add_several,
@@ -41,7 +41,7 @@ EPILOG = (
     "names; `circuitmeter evaluate` reads them all. Interrupted or killed, the same command of a gradient method goes "
     "on behind the last batch of prompts; the file beside --out that ends in .partial holds what is finished."
 )
-DEFAULT_FRACTION = 0.05
+_DEFAULT_FRACTION = 0.05
 BY_PROMPT = ("confident", "null")
 
 
@@ -80,14 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         metavar="F",
         help="keep this fraction of all edges; without any size: as many edges as the certified circuit has, where one "
-        f"is known, and else the fraction {DEFAULT_FRACTION}",
+        f"is known, and else the fraction {_DEFAULT_FRACTION}",
     )
     size.add_argument(
         "--threshold", type=score_threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
     parser.add_argument(
         "--selection",
-        choices=(*SELECTIONS, "confident", "null"),
+        choices=(*SELECTION_NAMES, "confident", "null"),
         default="top-n",
         help=f"how edges are chosen: {SELECTION_HELP}; or, without a size and from the scores of each prompt, "
         "confident (the bootstrap interval of the score excludes 0) or null (above what "
@@ -311,7 +311,7 @@ def circuit_asked_for(
     if options.fraction is None and reference is not None:
         size = int(reference.core.sum())
         return select(scores, size), f"{name} {size}, the size of the certified circuit"
-    share = DEFAULT_FRACTION if options.fraction is None else options.fraction
+    share = _DEFAULT_FRACTION if options.fraction is None else options.fraction
     size = max(1, round(share * n_edges))
     return select(scores, size), f"{name} {size}, a fraction of {share:g}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError
-from .arguments import SELECTION_HELP, SELECTIONS, add_json, add_problem, add_prompts, add_split, positive_number
+from .arguments import SELECTION_HELP, SELECTION_NAMES, add_json, add_problem, add_prompts, add_split, positive_number
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
@@ -27,7 +27,7 @@ EPILOG = (
     "circuit it is what is left without the circuit, and 0 is best. All levels of all factors are crossed."
 )
 RENAMED = {"--against": "--truth", "--set": "--cut"}
-ALWAYS = ("ablation", "objective")
+_ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
 NUMBERS = ("full", "nothing", "circuit", "faithfulness", "low", "high", "uncertain", "sign_changes")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--selection",
-        choices=SELECTIONS,
+        choices=SELECTION_NAMES,
         default="greedy",
         help=f"how --curve makes them: {SELECTION_HELP} (default: greedy)",
     )
@@ -236,7 +236,7 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | 
     from ..intervention.levels import FACTORS
     from .output import note, print_table
 
-    varied = [name for name in FACTORS if name in ALWAYS or len({row[name] for row in rows}) > 1]
+    varied = [name for name in FACTORS if name in _ALWAYS or len({row[name] for row in rows}) > 1]
     columns = [
         *varied,
         *NUMBERS[:6],

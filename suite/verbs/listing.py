@@ -24,7 +24,7 @@ EPILOG = (
     "parameters and what they cost."
 )
 
-FAMILY = 9  # more names than these before the same / are one line
+_MOST_OF_FAMILY = 9  # more names than these before the same / are one line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shown = []
     for family, group in groupby(rows, key=lambda row: _family(row["name"])):
         its = list(group)
-        if len(its) <= FAMILY:
+        if len(its) <= _MOST_OF_FAMILY:
             shown += its
             continue
         common = {key: value if all(row[key] == value for row in its) else "" for key, value in its[0].items()}

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ..plan.spec import Spec
     from ..scoring.clustered import ClusteredTest
 
-METRICS = ("auroc", "average_precision", "precision", "recall")
+RANKING_METRICS = ("auroc", "average_precision", "precision", "recall")
 UPPER_BOUND = "truth"  # shown, and not ranked
 RIVALS = ("random", "eap-ig")
 """With whom a method is compared unless told otherwise: chance, and one gradient method, named before any result is
 known. In this order: the second test counts only where the first did."""
-LEVEL = 0.05
+_ALPHA = 0.05
 
 
 def rankings(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _ranking(records: list[Any], jobs: Sequence[Job], rivals: Sequence[str]) -> 
 
     method = jobs[0].cell.method
     recovery = recovery_table(records)
-    rows = aggregate_table(recovery, METRICS).to_dict("records")
+    rows = aggregate_table(recovery, RANKING_METRICS).to_dict("records")
     label = next((row["label"] for row in rows if row["method"] == method), None)
     searching = set(recovery.loc[recovery["objective"].notna() | (recovery["method"] == method), "label"])
     # A median over fewer programs is over easier ones, perhaps: such methods are shown, and not ranked.
@@ -94,7 +94,7 @@ def _why_not(label: str | None, rows: list[Mapping[str, Any]], most: int, jobs: 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
     from ..json_model import plain
 
-    names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    names = [f"{metric}{end}" for metric in RANKING_METRICS for end in ("", "_low", "_high")]
     return {name: plain(row[name]) for name in [*names, "n_programs", "exact_cells", "exact_of", "seconds", "passes"]}
 
 
@@ -142,10 +142,10 @@ def _missing(seed: Any) -> bool:
 
 def test_in_words(test: ClusteredTest, p: float) -> str:
     """What the test says, in words: which is better, or that it cannot be told, and why not."""
-    if p < LEVEL:
+    if p < _ALPHA:
         return "better" if test.mean_difference > 0 else "worse"
-    if test.n_different and test.smallest_p >= LEVEL:
+    if test.n_different and test.smallest_p >= _ALPHA:
         return f"cannot be told: with {test.n_different} programs that differ no p is below {test.smallest_p:.2g}"
-    if test.p_value < LEVEL:
+    if test.p_value < _ALPHA:
         return "cannot be told: the test before this one found no difference"
     return "no difference found" if test.n_clusters else "cannot be told: no program in common"

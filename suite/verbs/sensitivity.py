@@ -27,7 +27,7 @@ EPILOG = (
     "so that 1 speaks for the circuit in every setting."
 )
 RENAMED = {"--set": "--cut"}
-ABLATIONS = ("patch", "resample", "mean", "mean-positional", "zero")
+_ABLATIONS = ("patch", "resample", "mean", "mean-positional", "zero")
 DEFAULTS = {
     "component": ("edge", "node"),
     "direction": ("noising", "denoising"),
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_split(parser, "test")
     add_factors(
         parser,
-        ablation=", ".join(ABLATIONS),
+        ablation=", ".join(_ABLATIONS),
         objective="the task's, and two of " + ", ".join(OBJECTIVES_AFTER),
         **{factor: " ".join(levels) for factor, levels in DEFAULTS.items()},
     )
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
 
     names = named(options.circuits)
     edges, books = [read(path) for path in options.circuits], dictionaries.read_dictionaries(options.dictionary)
-    defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": ABLATIONS, "objective": OBJECTIVES_AFTER}
+    defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": _ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     make_folder(out)

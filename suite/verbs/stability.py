@@ -26,8 +26,8 @@ EPILOG = (
     "edges that both have among those that either has."
 )
 OVER = ("prompts", "templates", "seeds", "order", "parameters")
-DEFAULT_FRACTION = 0.1
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_DEFAULT_FRACTION = 0.1
+_FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         metavar="F",
         help="the circuit's size as a share of all edges (default: the size of the certified circuit where one is "
-        f"known, else {DEFAULT_FRACTION})",
+        f"known, else {_DEFAULT_FRACTION})",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="where card.json, card.pdf, card.svg, card.png are put"
@@ -146,8 +146,8 @@ def sizes_of(on: Subject, ablation: Ablation, options: argparse.Namespace) -> tu
     main = options.top
     if main is None and options.fraction is None and truth is not None:
         main = int(truth.core.sum())
-    main = main or max(1, round((options.fraction or DEFAULT_FRACTION) * n_edges))
-    return sorted({main, *(max(1, round(share * n_edges)) for share in FRACTIONS)}), main
+    main = main or max(1, round((options.fraction or _DEFAULT_FRACTION) * n_edges))
+    return sorted({main, *(max(1, round(share * n_edges)) for share in _FRACTIONS)}), main
 
 
 def stability_card(

@@ -101,7 +101,7 @@ def _chosen(
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in sorted(done.values(), key=lambda cell: (str(cell), cell.key)):
         task, model, label = mib.task_of(cell.task, tasks), mib.model_of(cell.model, models), labels[cell.key]
-        if task and model in mib.TASKS[task] and (methods is None or label in methods):
+        if task and model in mib.MIB_TASKS[task] and (methods is None or label in methods):
             found.setdefault((label, cell.ablation), {}).setdefault(f"{task}_{model}", cell)
     if not found:
         there = sorted({f"{cell.task} on {cell.model}" for cell in done.values()})

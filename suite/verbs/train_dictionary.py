@@ -25,7 +25,7 @@ EPILOG = (
     "again goes on where it was stopped. Sites: resid_pre.L, resid_post.L, attn_out.L, z.L, mlp_out.L."
 )
 SAVE_EVERY = 200  # steps
-CHECKPOINT = "training.safetensors"
+_CHECKPOINT = "training.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     _train(training, options.out, recipe, site, on)
     dictionary = training.dictionary()
     save_dictionary(dictionary, options.out, site)
-    (options.out / CHECKPOINT).unlink(missing_ok=True)
+    (options.out / _CHECKPOINT).unlink(missing_ok=True)
     found = dictionary_scores(dictionary, activations)
     print(
         f"{dictionary.n_features} features of {len(activations):,} activations at {site} of {on.model_source}: "
@@ -122,9 +122,9 @@ def probe(model: Transformer, site: Site) -> FeatureTransformer:
 
 def refuse_dictionary(folder: Path) -> None:
     """Raises ModelError where the folder holds a dictionary already."""
-    from ..model.load.dictionary import WEIGHTS
+    from ..model.load.dictionary import DICTIONARY_WEIGHTS
 
-    if (folder / WEIGHTS).exists():
+    if (folder / DICTIONARY_WEIGHTS).exists():
         raise ModelError(f"{folder} holds a dictionary already; choose another --out, or remove it.")
 
 
@@ -154,10 +154,10 @@ def _save(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, si
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{CHECKPOINT}.new"
+    beside = folder / f"{_CHECKPOINT}.new"
     state = {name: part.contiguous() for name, part in training.state.items()}
     save_file(state, beside, metadata=_identity(recipe, site, on))
-    beside.replace(folder / CHECKPOINT)
+    beside.replace(folder / _CHECKPOINT)
 
 
 def _saved(folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> dict[str, Tensor] | None:
@@ -168,7 +168,7 @@ def _saved(folder: Path, recipe: TrainingRecipe, site: Site, on: Subject) -> dic
     """
     from safetensors import SafetensorError, safe_open
 
-    path = folder / CHECKPOINT
+    path = folder / _CHECKPOINT
     if not path.is_file():
         return None
     try:

@@ -19,7 +19,7 @@ EPILOG = (
     "written is a task, a model and a truth: `circuitmeter discover --task DIR`, `evaluate --truth DIR`, "
     "`show DIR`. Needs the [tracr] extra."
 )
-COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")
+_COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,14 +117,14 @@ def vocabulary_of(text: str) -> tuple[Any, ...]:
 
 def ablations_of(names: list[str] | None) -> tuple[str, ...]:
     """The ablations to certify. Raises SpecError for one that no certificate can be about."""
-    from ...ground_truth.certify import ABLATIONS
+    from ...ground_truth.certify import CERTIFIED_ABLATIONS
     from ..errors import unknown
     from ..intervention.ablation import Ablation
 
     for name in names or ():
-        if str(Ablation.parse(name)) not in ABLATIONS:
-            raise SpecError(unknown("ablation that can be certified", name, ABLATIONS))
-    return tuple(dict.fromkeys(str(Ablation.parse(name)) for name in names)) if names else ABLATIONS
+        if str(Ablation.parse(name)) not in CERTIFIED_ABLATIONS:
+            raise SpecError(unknown("ablation that can be certified", name, CERTIFIED_ABLATIONS))
+    return tuple(dict.fromkeys(str(Ablation.parse(name)) for name in names)) if names else CERTIFIED_ABLATIONS
 
 
 def print_truth(truth: GroundTruth, options: argparse.Namespace) -> None:
@@ -146,7 +146,7 @@ def print_truth(truth: GroundTruth, options: argparse.Namespace) -> None:
         ]
         for name, claim in certificate.ablations.items()
     ]
-    print_table(COLUMNS, rows)
+    print_table(_COLUMNS, rows)
     about = certificate.domain
     inputs = f"{'all' if about.enumerated else 'a sample of'} {about.n_inputs:,}"
     print(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
 from .arguments import add_json, add_several, add_workers, add_yes
-from .ranking import METRICS, RIVALS, rankings
+from .ranking import RANKING_METRICS, RIVALS, rankings
 
 if TYPE_CHECKING:
     from ..plan.job import Job
@@ -24,7 +24,7 @@ EPILOG = (
     "against the truth of its task under each certified ablation, and the percentile is of F1 among random connected "
     "circuits of as many edges (ties count half)."
 )
-COLUMNS = ("  method", "AUC", "95 % interval", "programs", "AP", "precision", "recall", "exact")
+_COLUMNS = ("  method", "AUC", "95 % interval", "programs", "AP", "precision", "recall", "exact")
 EXPLAINED = (
     "Tests pair runs on one task (of one seed, where both have seeds) and flip the signs of whole programs. The rivals "
     "were named beforehand and are tested in that order; a later p is never below an earlier one, and below .05 counts."
@@ -209,7 +209,7 @@ def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: lis
         setting = f"{found['ablation']}, {found['objective']}" if found["objective"] else found["ablation"]
         print(f"{method} under {setting}: {place}")
         if found["scores"]:
-            print_table(COLUMNS, [_row(label, found) for label in found["scores"]])
+            print_table(_COLUMNS, [_row(label, found) for label in found["scores"]])
         for test in found["comparison"]:
             print(f"  {_in_words(test)}")
         print()
@@ -221,7 +221,7 @@ def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: lis
 
 
 def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
-    """One method of a ranking, as ``COLUMNS`` says."""
+    """One method of a ranking, as ``_COLUMNS`` says."""
     scores = found["scores"][label]
     sure = scores["auroc_low"] is not None
     few = scores["n_programs"] < found["programs"]
@@ -230,7 +230,7 @@ def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
         scores["auroc"],
         f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if sure else "-",
         f"{scores['n_programs']} of {found['programs']}" if few else f"{scores['n_programs']}",
-        *(scores[metric] for metric in METRICS[1:]),
+        *(scores[metric] for metric in RANKING_METRICS[1:]),
         f"{scores['exact_cells']}/{scores['exact_of']}",
     ]
 

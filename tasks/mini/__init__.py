@@ -13,11 +13,11 @@ from ...suite.errors import ModelError, unknown
 from ...suite.reading import checked, read_json
 from .shipped import ShippedModel
 
-FAMILY = "mini"  # every name begins with it
-WEIGHTS = Path(__file__).parent / "weights"
+FAMILY_NAME = "mini"  # every name begins with it
+MINI_WEIGHTS = Path(__file__).parent / "weights"
 
 
-def manifest(weights: Path = WEIGHTS) -> dict[str, ShippedModel]:
+def manifest(weights: Path = MINI_WEIGHTS) -> dict[str, ShippedModel]:
     """What is said of every shipped model, by name."""
     path = weights / "manifest.json"
     contents = read_json(path, error=ModelError) if path.is_file() else {}
@@ -40,7 +40,7 @@ def folder(name: str) -> Path:
     if name not in known:
         raise ModelError(unknown("mini model", name, known))
     for file, expected in known[name].files.items():
-        path = WEIGHTS / name / file
+        path = MINI_WEIGHTS / name / file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ModelError(f"{path} is missing or damaged (its SHA-256 differs from the manifest); reinstall.")
-    return WEIGHTS / name
+    return MINI_WEIGHTS / name

@@ -91,7 +91,7 @@ _SIX = (
     Course("sva"),
     Course("successor"),
 )
-RECIPES = {
+MINI_RECIPES = {
     "six": MiniRecipe(_SIX, n_layers=2, n_heads=4, d_model=64, steps=4000),
     "eight": MiniRecipe(
         (

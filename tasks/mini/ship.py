@@ -14,22 +14,22 @@ from safetensors import safe_open
 from transformers import GPT2LMHeadModel
 
 from ..tokenizer import Tokenizer
-from . import WEIGHTS, manifest, vocabulary
+from . import MINI_WEIGHTS, manifest, vocabulary
 from .recipe import MiniRecipe
 from .report import accuracies, examination
 from .shipped import ShippedModel
-from .train import CHECKPOINT
+from .train import MINI_CHECKPOINT
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-def ship_mini(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
+def ship_mini(folder: Path, name: str, into: Path = MINI_WEIGHTS) -> ShippedModel:
     """Copies the files that ``transformers`` opens and writes the model's entry of the manifest; returns the entry."""
-    with safe_open(folder / CHECKPOINT, "pt") as file:
+    with safe_open(folder / MINI_CHECKPOINT, "pt") as file:
         about = file.metadata()
     recipe = TypeAdapter(MiniRecipe).validate_json(about["recipe"])
     (into / name).mkdir(parents=True, exist_ok=True)
-    for file in FILES:
+    for file in _FILES:
         shutil.copyfile(folder / file, into / name / file)
     model = GPT2LMHeadModel.from_pretrained(into / name)
     tokenizer = Tokenizer(vocabulary.build_tokenizer())
@@ -41,7 +41,7 @@ def ship_mini(folder: Path, name: str, into: Path = WEIGHTS) -> ShippedModel:
         parameters=model.num_parameters(),
         recipe=recipe,
         accuracy={split: {task: round(value, 4) for task, value in row.items()} for split, row in found.items()},
-        files={file: hashlib.sha256((into / name / file).read_bytes()).hexdigest() for file in FILES},
+        files={file: hashlib.sha256((into / name / file).read_bytes()).hexdigest() for file in _FILES},
     )
     whole = {each: shipped.as_json() for each, shipped in (manifest(into) | {name: entry}).items()}
     text = json.dumps(whole, indent=1, sort_keys=True)

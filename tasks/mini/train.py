@@ -26,13 +26,13 @@ from ...suite.errors import ModelError
 from ..tokenizer import Tokenizer
 from . import vocabulary
 from .lessons import Class, generator, prepare_lessons
-from .recipe import RECIPES, MiniRecipe
+from .recipe import MINI_RECIPES, MiniRecipe
 from .report import accuracies, examination
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-CHECKPOINT = "checkpoint.safetensors"
+MINI_CHECKPOINT = "checkpoint.safetensors"
 
 
 class Training:
@@ -163,7 +163,7 @@ def train_mini(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None)
     tokenizer = Tokenizer(vocabulary.build_tokenizer())
     out.mkdir(parents=True, exist_ok=True)
     training = Training(recipe, seed, tokenizer)
-    checkpoint = out / CHECKPOINT
+    checkpoint = out / MINI_CHECKPOINT
     if checkpoint.is_file():
         training.load(checkpoint)
         tell(f"goes on from step {training.step}")
@@ -185,12 +185,12 @@ def train_mini(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None)
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m circuitmeter.tasks.mini.train", description=__doc__)
-    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("recipe", choices=sorted(MINI_RECIPES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recipe = RECIPES[options.recipe]
+    recipe = MINI_RECIPES[options.recipe]
     training = train_mini(recipe, options.seed, options.out, lambda line: print(line, file=sys.stderr, flush=True))
     questions = examination(training.tokenizer, [course.task for course in recipe.courses], "test")
     for task, value in accuracies(training.model, questions).items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import country_capital, docstring, gendered_pronoun, greater_than, induction, ioi, successor, sva
-from ..names import HE, NAMES, SHE
+from ..names import HE_NAMES, NAMES, SHE_NAMES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -66,11 +66,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 def _texts() -> Iterator[str]:
     """Texts that hold every token."""
-    names = [name for name in NAMES if name in {*SHE[:N_NAMES], *HE[:N_NAMES]}]
-    nouns = greater_than.NOUNS[:N_NOUNS]
+    names = [name for name in NAMES if name in {*SHE_NAMES[:N_NAMES], *HE_NAMES[:N_NAMES]}]
+    nouns = greater_than.EVENTS[:N_NOUNS]
     capitals = list(country_capital.COUNTRIES.items())[:N_CAPITALS]
-    subjects = [word for pair in sva.NOUNS[:N_SUBJECTS] for word in pair]
-    verbs = [word for pair in sva.VERBS[:N_VERBS] for word in pair]
+    subjects = [word for pair in sva.NOUN_FORMS[:N_SUBJECTS] for word in pair]
+    verbs = [word for pair in sva.VERB_FORMS[:N_VERBS] for word in pair]
     members = [member for order in successor.ORDERS.values() for member in order]
     lists = [names, ioi.PLACES, ioi.OBJECTS, nouns, subjects, verbs, sva.PREPOSITIONS, members, ["she", "he"]]
     lists += [docstring.VARIABLES[:N_VARIABLES], docstring.DESCRIPTIONS[:N_DESCRIPTIONS]]

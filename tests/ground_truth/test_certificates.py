@@ -201,7 +201,7 @@ def test_deletion_that_begins_with_few_pairs_ends_at_the_same_circuits(name, fir
 
 def _certify_again(name):
     truth = ground_truth.load(name)
-    at_once = build.AT_ONCE if name.startswith("gates/") else 1
+    at_once = build.DELETED_TOGETHER if name.startswith("gates/") else 1
     again = certify(
         truth.model(),
         truth.domain,

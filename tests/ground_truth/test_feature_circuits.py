@@ -11,10 +11,10 @@ from plain_forward import weights_of
 
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.certificate import FeatureCertificate
-from circuitmeter.ground_truth.features.directions import CERTIFICATES, PROGRAMS, with_directions
+from circuitmeter.ground_truth.features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 
 SMALL = ("fraction_a", "hist", "seen_a", "xproportion")
-EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALL)) for name in PROGRAMS]
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALL)) for name in FEATURE_PROGRAMS]
 
 
 def attention(weights, config, layer, x):

@@ -10,7 +10,7 @@ from plain_forward import run, weights_of
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.cuts import CutTest
 from circuitmeter.ground_truth.rasp.programs import PROGRAMS
-from circuitmeter.ground_truth.trained.gap import NUMBER_TOLERANCE, RATIO, TOLERANCE
+from circuitmeter.ground_truth.trained.gap import NUMBER_TOLERANCE, OUTPUT_CHANGE, RATIO
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS
@@ -75,11 +75,11 @@ def test_behaviour_is_the_specification_on_the_whole_domain(name):
 def test_the_certificate_keeps_the_rule(name):
     truth = ground_truth.load(name)
     claim, training = truth.certificate.ablations["patch"], truth.certificate.training
-    assert truth.certificate.tolerance == TOLERANCE
+    assert truth.certificate.tolerance == OUTPUT_CHANGE
     assert claim.pairs == "exhaustive" and claim.n_pairs == len(truth.domain) * (len(truth.domain) - 1)
     assert claim.unique and claim.sufficient and sorted(claim.core) == training.intended
     assert training.gap.smallest_true_effect >= RATIO * training.gap.largest_inert_effect > 0
-    assert training.gap.joint_error <= TOLERANCE
+    assert training.gap.joint_error <= OUTPUT_CHANGE
     assert truth.certificate.n_structural == truth.certificate.n_edges  # dense: no edge is known by its weights
     assert ("layer norm" in truth.description.description) == (truth.config.norm == "layer") == ("-norm" in name)
 
@@ -104,7 +104,7 @@ def test_edge_for_edge_on_a_sample_of_pairs(name):
     sample = pairs[np.random.default_rng(7).permutation(len(pairs))[:N_PAIRS]]
     pairs = np.concatenate([sample, np.array(list(claim.witnesses.values()))])
     found = {str(edge): largest_change(truth, pairs, {str(edge)}) for edge in truth.graph.edges}
-    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim.core)
+    assert {edge for edge, effect in found.items() if effect > OUTPUT_CHANGE} == set(claim.core)
     assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
     inert = max(effect for edge, effect in found.items() if edge not in claim.core)
     assert inert <= claim.largest_inert_effect + 1e-9  # the sample may hold the very pair
@@ -119,7 +119,7 @@ def test_edge_for_edge_on_every_pair(name):
     edges = [str(edge) for edge in truth.graph.edges]
     found = {edge: largest_change(truth, pairs, {edge}) for edge in edges}
     inert = [edge for edge in edges if edge not in claim.core]
-    assert {edge for edge, effect in found.items() if effect > TOLERANCE} == set(claim.core)
+    assert {edge for edge, effect in found.items() if effect > OUTPUT_CHANGE} == set(claim.core)
     assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
     assert max(found[edge] for edge in inert) == pytest.approx(claim.largest_inert_effect, abs=1e-9)
     assert largest_change(truth, pairs, set(inert)) == pytest.approx(claim.error_of_necessary, abs=1e-9)
@@ -193,4 +193,4 @@ def test_a_model_with_layer_norm_is_a_gpt2(name):
     core = truth.graph.matrix(truth.certificate.ablations["patch"].core)
     assert converted.graph == truth.graph
     test = CutTest(converted, tasks.load(name).data("test"), Ablation.parse("patch"))
-    assert float(test.error(core[None])) < TOLERANCE
+    assert float(test.error(core[None])) < OUTPUT_CHANGE

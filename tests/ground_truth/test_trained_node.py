@@ -11,7 +11,7 @@ import pytest
 from test_trained import all_pairs, largest_change
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.ground_truth.trained.gap import RATIO, TOLERANCE, inherited
+from circuitmeter.ground_truth.trained.gap import OUTPUT_CHANGE, RATIO, inherited
 from circuitmeter.ground_truth.trained.recipe import RECIPES
 from circuitmeter.suite.circuit import Reference
 from circuitmeter.suite.intervention.ablation import Ablation
@@ -46,7 +46,7 @@ def test_the_inherited_truth_is_wrong(name):
     pairs = np.array(list(claim.witnesses.values()))
     effect = {edge: largest_change(truth, pairs, {edge}) for edge in [*intended, *found.missed]}
     smallest, largest = min(effect[edge] for edge in intended), max(effect[edge] for edge in found.missed)
-    assert all(effect[edge] > truth.certificate.tolerance == TOLERANCE for edge in found.missed)
+    assert all(effect[edge] > truth.certificate.tolerance == OUTPUT_CHANGE for edge in found.missed)
     assert largest == pytest.approx(found.largest_other_effect, abs=1e-8)
     assert smallest == pytest.approx(found.smallest_intended_effect, abs=1e-8)
     assert found.ratio == pytest.approx(smallest / largest, abs=1e-3) and found.ratio < RATIO / 4
@@ -86,7 +86,7 @@ def test_its_nodes_are_as_intended(name):
     }
     outside = max(effect[node] for node in effect if node not in circuit)
     inside = min(effect[node] for node in effect if node in circuit)
-    assert inside > 0.9 and outside < TOLERANCE
+    assert inside > 0.9 and outside < OUTPUT_CHANGE
     assert training.inherited.largest_other_effect > 2 * outside
 
 
@@ -108,7 +108,7 @@ def test_the_intended_edges_alone_do_not_suffice(name):
         truth, _, training = parts(each)
         others = {str(edge) for edge in truth.graph.edges} - set(training.intended)
         change = largest_change(truth, pairs, others)
-        assert change < TOLERANCE / 4 if enough else change > 2 * TOLERANCE
+        assert change < OUTPUT_CHANGE / 4 if enough else change > 2 * OUTPUT_CHANGE
 
 
 def test_two_edges_of_an_inert_node_cancel():
@@ -117,7 +117,7 @@ def test_two_edges_of_an_inert_node_cancel():
     worst = np.array([claim.witnesses[edge] for edge in edges])
     assert min(largest_change(truth, worst, {edge}) for edge in edges) > 0.8
     sample = pairs[np.random.default_rng(2).permutation(len(pairs))[:500]]
-    assert largest_change(truth, np.concatenate([worst, sample]), set(edges)) < TOLERANCE
+    assert largest_change(truth, np.concatenate([worst, sample]), set(edges)) < OUTPUT_CHANGE
 
 
 def test_exact_patching_is_judged_wrong_by_the_inherited_truth():

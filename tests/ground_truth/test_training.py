@@ -16,7 +16,7 @@ from circuitmeter.ground_truth.trained.progress import worst
 from circuitmeter.ground_truth.trained.recipe import RECIPES
 from circuitmeter.ground_truth.trained.student import Students, initial
 from circuitmeter.ground_truth.trained.teacher import mistake, prepare_program
-from circuitmeter.ground_truth.trained.train import CHECKPOINT, EnsembleTraining, train_ensemble
+from circuitmeter.ground_truth.trained.train import ENSEMBLE_CHECKPOINT, EnsembleTraining, train_ensemble
 from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.model.transformer import Config, Transformer
 
@@ -110,12 +110,12 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, stop):
         interrupted.train_to(interrupted.step + TINY.check_every)
         interrupted.check()
     (tmp_path / "again").mkdir()
-    interrupted.save(tmp_path / "again" / CHECKPOINT)
+    interrupted.save(tmp_path / "again" / ENSEMBLE_CHECKPOINT)
     lines = []
     again = train_ensemble(TINY, [0, 1], tmp_path / "again", lines.append)
     assert lines[0] == f"goes on from step {stop}" and len(lines) == 1 + (TINY.steps - stop) // TINY.check_every
     assert again.step == whole.step == TINY.steps
-    first, second = (load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "again"))
+    first, second = (load_file(tmp_path / name / ENSEMBLE_CHECKPOINT) for name in ("whole", "again"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(ModelError, match="another recipe"):
         train_ensemble(replace(TINY, steps=7), [0, 1], tmp_path / "again")
@@ -146,18 +146,18 @@ def test_the_rule_names_what_failed():
     truth = ground_truth.load("trained/trend")
     claim, training = truth.certificate.ablations["patch"], truth.certificate.training
     numbers, intended = training.gap, training.intended
-    gap.check_gap(claim, numbers, intended, gap.TOLERANCE)
+    gap.check_gap(claim, numbers, intended, gap.OUTPUT_CHANGE)
     assert gap.gap(truth.model().double(), truth.domain, claim).as_json().items() <= numbers.as_json().items()
     for changed, expected in (
         ({"ratio": 19.9}, "times the largest"),
         ({"joint_error": 0.11}, "cutting all inert edges at once changes an output by 0.11"),
     ):
         with pytest.raises(ModelError, match=expected):
-            gap.check_gap(claim, numbers.model_copy(update=changed), intended, gap.TOLERANCE)
+            gap.check_gap(claim, numbers.model_copy(update=changed), intended, gap.OUTPUT_CHANGE)
     with pytest.raises(ModelError, match="differ in m1->logits"):
-        gap.check_gap(claim, numbers, [*intended, "m1->logits"], gap.TOLERANCE)
+        gap.check_gap(claim, numbers, [*intended, "m1->logits"], gap.OUTPUT_CHANGE)
     with pytest.raises(ModelError, match="more than one minimal circuit"):
-        gap.check_gap(claim.model_copy(update={"unique": False}), numbers, intended, gap.TOLERANCE)
+        gap.check_gap(claim.model_copy(update={"unique": False}), numbers, intended, gap.OUTPUT_CHANGE)
 
 
 @pytest.mark.slow

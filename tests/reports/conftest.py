@@ -36,4 +36,4 @@ def report(usual_store, tmp_path_factory):
 @pytest.fixture
 def page_only(monkeypatch):
     """Figures as the page has them: the other files take most of a small report's time, and are looked at elsewhere."""
-    monkeypatch.setattr("circuitmeter.reports.chapters.files.FORMATS", ("svg",))
+    monkeypatch.setattr("circuitmeter.reports.chapters.files.DRAWN_FORMATS", ("svg",))

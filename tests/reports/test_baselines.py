@@ -86,7 +86,7 @@ def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, mon
         run.run(Spec.of({"name": "b", **part["benchmark"], "grid": [grid]}), tmp_path / "s", executor="serial")
     tables = Tables(read_results(tmp_path / "s"))
     assert [item.verdict for item in judge(paper, tables, str(saved))] == ["other model"] * 3
-    monkeypatch.setitem(hub.PINS, "gpt2", Pin("0" * 40, hub._sha256(saved / hub.WEIGHTS)))
+    monkeypatch.setitem(hub.PINS, "gpt2", Pin("0" * 40, hub._sha256(saved / hub.WEIGHTS_FILE)))
     found = judge(paper, tables, str(saved))
     assert [item.verdict for item in found] == ["reproduced", "reproduced", "differs"]
     assert expected["full"] > 1 > -1 > expected["nothing"]

@@ -48,7 +48,7 @@ def large(tmp_path_factory):
 def both(large):
     """The text of the report and of the short one."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("circuitmeter.reports.chapters.files.FORMATS", ("svg",))
+        patched.setattr("circuitmeter.reports.chapters.files.DRAWN_FORMATS", ("svg",))
         page = write_report(large.path, brief=True)
     return page.read_text(), page.with_name("brief.html").read_text()
 

@@ -9,7 +9,7 @@ import pytest
 from circuitmeter.reports.card.figure import draw_card
 from circuitmeter.reports.card.tables import card_tables, share_table, value_table, verdict_table
 from circuitmeter.reports.card.words import paragraph
-from circuitmeter.reports.draw.style import FORMATS, render
+from circuitmeter.reports.draw.style import FIGURE_FORMATS, render
 from circuitmeter.suite.scoring.sensitivity.card_model import SensitivityCard
 
 LEVELS = {
@@ -170,7 +170,7 @@ def _of_hidden_tick(text, found) -> bool:
     return any(text is label for label in hidden)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FIGURE_FORMATS)
 def test_drawn_again_it_is_identical(file_format):
     assert render(figure("one"), file_format) == render(figure("one"), file_format)
 

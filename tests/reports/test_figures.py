@@ -9,7 +9,7 @@ from circuitmeter.reports.draw import style
 from circuitmeter.reports.draw.auc_by_method import auc_by_method
 from circuitmeter.reports.draw.cost import cost
 from circuitmeter.reports.draw.mismatch import mismatch
-from circuitmeter.reports.draw.panels import OTHERS
+from circuitmeter.reports.draw.panels import OTHERS_LOOK
 from circuitmeter.reports.draw.ranking_curves import precision_recall, roc
 from circuitmeter.reports.draw.true_size import true_size
 from circuitmeter.reports.read import tables
@@ -75,7 +75,7 @@ def test_titles_and_labels_lie_inside_the_figure(draw, name):
     assert box.x0 >= -0.02 and box.y0 >= -0.02 and box.x1 <= width + 0.02 and box.y1 <= height + 0.02
 
 
-@pytest.mark.parametrize("file_format", style.FORMATS)
+@pytest.mark.parametrize("file_format", style.FIGURE_FORMATS)
 def test_drawn_again_every_file_is_identical(draw, file_format):
     assert style.render(draw["auc_by_method"](), file_format) == style.render(draw["auc_by_method"](), file_format)
 
@@ -127,5 +127,5 @@ def test_of_many_methods_the_highest_curves_are_told_apart(curves):
     assert texts[-1] == "the other 20 methods" and len(texts) == 9 and "eap-ig (steps=19)" in texts
     assert "eap-ig (steps=0)" not in texts
     assert "truth" not in texts  # always the highest, and no method
-    lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS.color]
+    lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS_LOOK.color]
     assert len(lines) == 20

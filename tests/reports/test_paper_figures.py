@@ -41,7 +41,7 @@ def table():
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_has_the_same_bytes_when_drawn_again_and_names_the_model(name, table):
     first, second = FIGURES[name](table, NOTE), FIGURES[name](table, NOTE)
-    for file_format in style.FORMATS:
+    for file_format in style.FIGURE_FORMATS:
         assert style.render(first, file_format) == style.render(second, file_format)
     assert NOTE.encode() in style.render(first, "svg") and NOTE.encode() not in style.render(
         FIGURES[name](table), "svg"

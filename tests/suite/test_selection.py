@@ -57,7 +57,7 @@ def test_the_integer_program_is_the_best_of_all_circuits():
 
 def test_names_on_the_command_line_are_those_of_the_rules():
     from circuitmeter.suite.selection import SELECTIONS, Selection
-    from circuitmeter.suite.verbs.arguments import SELECTIONS as IN_VERBS
+    from circuitmeter.suite.verbs.arguments import SELECTION_NAMES as IN_VERBS
 
     assert tuple(SELECTIONS) == get_args(Selection) == IN_VERBS
     assert by_program(scores_of(GRAPHS[0], 0), 0).n_edges == 0

@@ -17,7 +17,7 @@ from circuitmeter.tasks.tokenizer import Tokenizer
 @pytest.fixture(scope="module")
 def digits() -> Tokenizer:
     """Words by spaces, numbers by digits: a tokenizer like those of Llama-3's and SmolLM2's kind."""
-    texts = [*greater_than.TEMPLATES, *greater_than.NOUNS[:20]]
+    texts = [*greater_than.TEMPLATES, *greater_than.EVENTS[:20]]
     known = sorted({word for text in texts for word in text.replace("{", " ").replace("}", " ").split()})
     tokens = ["<unk>", "Ġ", *map(str, range(10)), "The", *(f"Ġ{word}" for word in known)]
     backend = Fast(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))

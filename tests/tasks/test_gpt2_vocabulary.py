@@ -7,10 +7,10 @@ import pytest
 from circuitmeter import tasks
 from circuitmeter.tasks import acronyms, country_capital, gender_bias, greater_than, hypernymy, ioi, sva
 from circuitmeter.tasks.greater_than import years
-from circuitmeter.tasks.names import HE, NAMES, SHE
+from circuitmeter.tasks.names import HE_NAMES, NAMES, SHE_NAMES
 
-FAMILIES = [name for name in tasks.FAMILIES if "/" not in name]
-VARIANTS = [name for family in FAMILIES for name in tasks.FAMILIES.get(family).names]
+FAMILIES = [name for name in tasks.TEXT_FAMILIES if "/" not in name]
+VARIANTS = [name for family in FAMILIES for name in tasks.TEXT_FAMILIES.get(family).names]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_ioi_names_are_single_tokens_only_with_their_space(gpt2):
     assert len(NAMES) == len(set(NAMES)) == 99
     assert len(gpt2.words(NAMES)) == 99
     assert sum(gpt2.one(name) is None for name in NAMES) == 46
-    assert not set(SHE) & set(HE) and set(SHE) | set(HE) <= set(NAMES)
+    assert not set(SHE_NAMES) & set(HE_NAMES) and set(SHE_NAMES) | set(HE_NAMES) <= set(NAMES)
 
 
 def test_ioi_templates_have_the_papers_lengths(gpt2):
@@ -44,7 +44,7 @@ def test_years_of_two_tokens(gpt2):
 
 
 def test_years_and_nouns_are_single_tokens(gpt2):
-    assert len(greater_than.NOUNS) == len(set(greater_than.NOUNS)) == len(gpt2.words(greater_than.NOUNS)) == 120
+    assert len(greater_than.EVENTS) == len(set(greater_than.EVENTS)) == len(gpt2.words(greater_than.EVENTS)) == 120
     assert all(gpt2.one(digits) is not None for digits in greater_than.DIGITS)
     assert [gpt2.one(digits) for digits in ("00", "01", "02", "99")] == [405, 486, 2999, 2079]
     # The counterfactual 01 is two tokens, too; 1901 is one, and no century's list has it.
@@ -57,13 +57,13 @@ def test_greater_than_has_the_papers_length(gpt2):
 
 
 def test_word_lists_are_usable(gpt2):
-    assert len(gpt2.words(gender_bias.SHE)) >= 12 and len(gpt2.words(gender_bias.HE)) >= 30
+    assert len(gpt2.words(gender_bias.SHE_PROFESSIONS)) >= 12 and len(gpt2.words(gender_bias.HE_PROFESSIONS)) >= 30
     assert len(gpt2.words(acronyms.WORDS)) == len(acronyms.WORDS)
-    assert len(gpt2.words([noun for pair in sva.NOUNS for noun in pair])) == 2 * len(sva.NOUNS)
-    assert len(gpt2.words([verb for pair in sva.VERBS for verb in pair])) == 2 * len(sva.VERBS)
+    assert len(gpt2.words([noun for pair in sva.NOUN_FORMS for noun in pair])) == 2 * len(sva.NOUN_FORMS)
+    assert len(gpt2.words([verb for pair in sva.VERB_FORMS for verb in pair])) == 2 * len(sva.VERB_FORMS)
     countries = list(country_capital.COUNTRIES.values())
     assert len(set(countries)) == len(countries)  # no two capitals have one answer
-    assert all(gpt2.words(kind.split()) for kind in hypernymy.KINDS)
+    assert all(gpt2.words(kind.split()) for kind in hypernymy.HYPERNYMS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -14,11 +14,11 @@ from circuitmeter.suite.model.load.by_name import load_model, load_tokenizer, mo
 from circuitmeter.suite.plan.subject import subject
 from circuitmeter.tasks import mini
 from circuitmeter.tasks.mini import vocabulary
-from circuitmeter.tasks.mini.recipe import RECIPES, Course, Drill, MiniRecipe
+from circuitmeter.tasks.mini.recipe import MINI_RECIPES, Course, Drill, MiniRecipe
 from circuitmeter.tasks.mini.ship import ship_mini
-from circuitmeter.tasks.mini.train import CHECKPOINT, Training, rate_of_mini, train_mini
+from circuitmeter.tasks.mini.train import MINI_CHECKPOINT, Training, rate_of_mini, train_mini
 
-SIX, EIGHT = ([course.task for course in RECIPES[name].courses] for name in ("six", "eight"))
+SIX, EIGHT = ([course.task for course in MINI_RECIPES[name].courses] for name in ("six", "eight"))
 TINY = MiniRecipe(
     (Course("successor"), Course("country-capital")), 1, 2, 8, steps=12, check_every=4, pool=60, enough=2.0
 )
@@ -26,7 +26,7 @@ TINY = MiniRecipe(
 
 def test_the_shipped_models_are_listed_and_small():
     assert set(mini.names()) == {"mini", "mini-seed1", "mini-seed2", "mini-8"} <= set(model_names())
-    sizes = [path.stat().st_size for path in mini.WEIGHTS.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in mini.MINI_WEIGHTS.rglob("*") if path.is_file()]
     assert sum(sizes) < 5e6
 
 
@@ -96,8 +96,8 @@ def test_the_tokenizer_has_the_shape_of_gpt2s(words):
 
 
 def test_a_damaged_file_is_not_loaded(tmp_path, monkeypatch):
-    shutil.copytree(mini.WEIGHTS, tmp_path / "weights")
-    monkeypatch.setattr(mini, "WEIGHTS", tmp_path / "weights")
+    shutil.copytree(mini.MINI_WEIGHTS, tmp_path / "weights")
+    monkeypatch.setattr(mini, "MINI_WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr(mini.manifest, "__defaults__", (tmp_path / "weights",))
     assert mini.folder("mini") == tmp_path / "weights" / "mini"
     path = tmp_path / "weights" / "mini" / "model.safetensors"
@@ -124,15 +124,15 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path, w
         return training
 
     whole = steps(6)
-    steps(3).save(tmp_path / CHECKPOINT)
-    resumed = steps(6, tmp_path / CHECKPOINT)
+    steps(3).save(tmp_path / MINI_CHECKPOINT)
+    resumed = steps(6, tmp_path / MINI_CHECKPOINT)
     for (name, a), b in zip(whole.model.named_parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b), name
     assert not torch.equal(whole.model.lm_head.weight, steps(5).model.lm_head.weight)
     with pytest.raises(ModelError, match="another recipe or seed"):
-        Training(TINY, 6, words).load(tmp_path / CHECKPOINT)
+        Training(TINY, 6, words).load(tmp_path / MINI_CHECKPOINT)
     with pytest.raises(ModelError, match="another recipe or seed"):
-        Training(replace(TINY, smoothing=0.0), 5, words).load(tmp_path / CHECKPOINT)
+        Training(replace(TINY, smoothing=0.0), 5, words).load(tmp_path / MINI_CHECKPOINT)
 
 
 def test_train_writes_a_folder_that_can_be_shipped(tmp_path):
@@ -148,18 +148,18 @@ def test_train_writes_a_folder_that_can_be_shipped(tmp_path):
 
 
 def test_the_learning_rate_rises_and_falls():
-    recipe = RECIPES["six"]
+    recipe = MINI_RECIPES["six"]
     rates = [rate_of_mini(step, recipe) for step in (0, 49, 99, 100, recipe.steps)]
     assert rates == pytest.approx([0.01, 0.5, 1.0, 1.0, recipe.last_rate])
 
 
-@pytest.mark.parametrize("course", RECIPES["eight"].courses, ids=lambda c: c.task)
+@pytest.mark.parametrize("course", MINI_RECIPES["eight"].courses, ids=lambda c: c.task)
 def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
     """Nor as another prompt's counterfactual, nor within the text of another."""
     from circuitmeter.tasks.mini.lessons import prepare_lessons
 
     taught = set()
-    for part in prepare_lessons(course, replace(RECIPES["eight"], pool=1500), words, 0).lessons:
+    for part in prepare_lessons(course, replace(MINI_RECIPES["eight"], pool=1500), words, 0).lessons:
         for row, ids in enumerate(part.tokens.tolist()):
             last = [len(ids) - 1]
             asked = (part.targets[row] >= 0).nonzero().flatten().tolist() if course.practice else last
@@ -172,7 +172,7 @@ def test_no_prompt_that_is_reported_or_stopped_on_is_taught(course, words):
 def test_prompts_of_a_batch_come_with_their_twins(words):
     from circuitmeter.tasks.mini.lessons import generator, prepare_lessons
 
-    recipe = replace(RECIPES["six"], pool=400)
+    recipe = replace(MINI_RECIPES["six"], pool=400)
     (course,) = [course for course in recipe.courses if course.task == "ioi@flip"]
     made = prepare_lessons(course, recipe, words, 0)
     lessons = max(made.lessons, key=lambda part: len(part.tokens))
@@ -190,7 +190,7 @@ def test_the_mini_models_can_be_trained_again(recipe, name, tmp_path):
     """Minutes (the six tasks) or a quarter of an hour (eight): the recipe, from scratch, gets there."""
     from circuitmeter.tasks.mini.report import accuracies, examination
 
-    training = train_mini(RECIPES[recipe], 0, tmp_path)
+    training = train_mini(MINI_RECIPES[recipe], 0, tmp_path)
     claimed = mini.manifest()[name].accuracy["test"]
     found = accuracies(training.model, examination(training.tokenizer, list(claimed), "test"))
     assert all(found[task] >= value - 0.01 for task, value in claimed.items()), found

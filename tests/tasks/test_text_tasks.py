@@ -14,7 +14,7 @@ from circuitmeter.tasks.tokenizer import BOUNDARY
 
 MINI = "ioi greater-than gendered-pronoun country-capital sva induction successor docstring".split()
 # But for the variant that is for tokenizers that split numbers into digits (test_any_tokenizer.py).
-NAMES = [name for family in MINI for name in tasks.FAMILIES.get(family).names if not name.endswith("@digit")]
+NAMES = [name for family in MINI for name in tasks.TEXT_FAMILIES.get(family).names if not name.endswith("@digit")]
 
 
 @pytest.fixture(scope="module")

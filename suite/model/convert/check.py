@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # The largest difference of logits that is allowed, in root mean squares of the source's logits. transformers computes
 # norms, softmax and rotations in float32 whatever the dtype, so float64 comes no nearer than float32; in half precision
 # every layer rounds in another order.
-TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.4}
+_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.4}
 _TOKENS = 32
 
 
@@ -33,9 +33,9 @@ def check_logits(model: Transformer, source: PreTrainedModel) -> float:
     tokens = torch.randint(model.config.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))
     theirs = source(tokens.to(source.device), use_cache=False).logits.double().cpu()
     apart = (model(tokens.to(model.device)).double().cpu() - theirs).abs().max() / theirs.square().mean().sqrt()
-    if not apart <= TOLERANCE[source.dtype]:  # NaN is not
+    if not apart <= _TOLERANCE[source.dtype]:  # NaN is not
         raise ModelError(
             f"the conversion of this {type(source).__name__} is wrong: its logits are {apart:.1e} of their size from "
-            f"the source's, and {source.dtype} explains {TOLERANCE[source.dtype]:.0e}; please report its config.json."
+            f"the source's, and {source.dtype} explains {_TOLERANCE[source.dtype]:.0e}; please report its config.json."
         )
     return float(apart)

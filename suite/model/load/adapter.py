@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-WEIGHTS = "adapter_model.safetensors"
+_WEIGHTS_FILE = "adapter_model.safetensors"
 _WEIGHT = re.compile(r"base_model\.model\.(?P<module>.+)\.(lora_(?P<half>[AB])\.weight|lora_embedding_(?P<of>[AB]))")
 _MERGE = "merge it where it was trained, with merge_and_unload() and save_pretrained(folder), and give that folder"
 # Keys that do not change what trained weights mean: where they come from, how they were trained, what is switched off.
@@ -156,10 +156,12 @@ class LoraAdapter:
         from safetensors.torch import load_file
 
         modules = self.fitting(source)
-        with reading(self.folder / WEIGHTS, ModelError):
-            halves = load_file(self.folder / WEIGHTS)
+        with reading(self.folder / _WEIGHTS_FILE, ModelError):
+            halves = load_file(self.folder / _WEIGHTS_FILE)
         if (name := first_not_finite(halves)) is not None:
-            raise ModelError(f"{self.folder / WEIGHTS}: {name} is not finite; its training or its copy went wrong.")
+            raise ModelError(
+                f"{self.folder / _WEIGHTS_FILE}: {name} is not finite; its training or its copy went wrong."
+            )
         for name, module in modules.items():
             weight = module.weight
             a, b = (halves[self.names[name][half]] for half in "AB")
@@ -215,23 +217,24 @@ def read_adapter(folder: str | Path) -> LoraAdapter:
     config = checked(
         LoraConfig, read_json(folder / CONFIG, at_most=MEBIBYTE, error=ModelError), folder / CONFIG, ModelError
     )
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / _WEIGHTS_FILE).is_file():
         raise ModelError(
-            f"{folder} holds no weights: {WEIGHTS} is missing; save the adapter again with save_pretrained(folder)."
+            f"{folder} holds no weights: {_WEIGHTS_FILE} is missing; save the adapter again with "
+            f"save_pretrained(folder)."
         )
-    shapes = {name: tensor.shape for name, tensor in header(folder / WEIGHTS).items()}
+    shapes = {name: tensor.shape for name, tensor in header(folder / _WEIGHTS_FILE).items()}
     names: dict[str, dict[str, str]] = {}
     for name in shapes:
         found = _WEIGHT.fullmatch(name)
         if found is None:
-            raise ModelError(f"{folder / WEIGHTS}: {shown(name, 160)} is no weight of plain LoRA; {_MERGE}.")
+            raise ModelError(f"{folder / _WEIGHTS_FILE}: {shown(name, 160)} is no weight of plain LoRA; {_MERGE}.")
         names.setdefault(found["module"], {})[found["half"] or found["of"]] = name
     if not names:
-        raise ModelError(f"{folder / WEIGHTS} holds no weights; save the adapter again.")
+        raise ModelError(f"{folder / _WEIGHTS_FILE} holds no weights; save the adapter again.")
     for module, halves in names.items():
         if len(halves) < 2:
             raise ModelError(
-                f"{folder / WEIGHTS}: {shown(module, 160)} has only one of lora_A and lora_B; copy it again."
+                f"{folder / _WEIGHTS_FILE}: {shown(module, 160)} has only one of lora_A and lora_B; copy it again."
             )
         if not config.targets(module, otherwise=True):
             raise ModelError(

@@ -207,10 +207,10 @@ def _folder(name: str | Path) -> Path:
         return gguf_file.converted_folder(text)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
-            f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS}, a GGUF file, "
+            f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS_FILE}, a GGUF file, "
             f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
-    if text.split("-")[0] == mini.FAMILY:  # no model of the hub is called so, and it need not be asked
+    if text.split("-")[0] == mini.FAMILY_NAME:  # no model of the hub is called so, and it need not be asked
         raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}
     if text.split("/")[0] in families:
@@ -298,7 +298,7 @@ def _read_transformer_lens(folder: Path, config: dict[str, Any], inputs: InputNo
 
     from ..convert import from_transformer_lens
 
-    with reading(folder / hub.WEIGHTS, ModelError):
-        state = load_file(folder / hub.WEIGHTS)
+    with reading(folder / hub.WEIGHTS_FILE, ModelError):
+        state = load_file(folder / hub.WEIGHTS_FILE)
     with reading(f"the model in {folder}", ModelError):
         return from_transformer_lens(config, state, inputs=inputs, dtype=dtype)

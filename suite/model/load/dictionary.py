@@ -20,7 +20,7 @@ from ..features.dictionary import FeatureDictionary
 from ..features.site import Site
 from .folder import header
 
-WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
+DICTIONARY_WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
 _LARGEST_SETTINGS = 1_000_000  # bytes; a cfg.json of SAELens has about 2,000
 _OTHER_NAMES = {
     "encoder.weight": "W_enc",
@@ -91,11 +91,13 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
     path = Path(path)
     if not path.exists():
         raise ModelError(f"{path} does not exist; give a folder of SAELens or a .safetensors file.")
-    weights = path / WEIGHTS if path.is_dir() else path
+    weights = path / DICTIONARY_WEIGHTS if path.is_dir() else path
     if path.is_dir() and not weights.is_file():
         found = sorted(path.glob("*.safetensors"))
         if len(found) != 1:
-            raise ModelError(f"{path}: {WEIGHTS} is missing; a dictionary's folder holds it beside {SETTINGS}.")
+            raise ModelError(
+                f"{path}: {DICTIONARY_WEIGHTS} is missing; a dictionary's folder holds it beside {SETTINGS}."
+            )
         weights = found[0]
     if weights.suffix != ".safetensors":
         raise ModelError(f"{path}: a dictionary is a folder of SAELens or a .safetensors file; pickles are never read.")
@@ -125,7 +127,9 @@ def save_dictionary(dictionary: FeatureDictionary, folder: Path, site: Site) -> 
     if dictionary.gate is not None:
         state |= {"b_gate": dictionary.gate[0], "r_mag": dictionary.gate[1], "b_mag": state.pop("b_enc")}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: part.contiguous() for name, part in state.items() if part is not None}, folder / WEIGHTS)
+    save_file(
+        {name: part.contiguous() for name, part in state.items() if part is not None}, folder / DICTIONARY_WEIGHTS
+    )
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from ...errors import ModelError
 from ...reading import MEBIBYTE, check_file, checked, decoded, parse_json, read_json, reading, refuse_pointer, shown
-from .hub import INDEX, WEIGHTS
+from .hub import INDEX, WEIGHTS_FILE
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LARGEST_HEADER = 64 * MEBIBYTE
@@ -87,8 +87,8 @@ def _without_config(folder: Path) -> str:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder. Raises ModelError when one is missing, or when it has other files only."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
     if (folder / INDEX).is_file():
         index = checked(_Index, read_json(folder / INDEX, error=ModelError), folder / INDEX, ModelError)
         shards = sorted(set(index.weight_map.values()))
@@ -104,11 +104,11 @@ def weight_files(folder: Path) -> list[Path]:
     if pickled:
         raise ModelError(
             f"{folder} holds its weights as {pickled[0]}, a pickle that can run code when opened; load it where you "
-            f"trust it and save it with model.save_pretrained(folder), which writes {WEIGHTS}."
+            f"trust it and save it with model.save_pretrained(folder), which writes {WEIGHTS_FILE}."
         )
     if (folder / ADAPTER).is_file():
         raise ModelError(_without_config(folder))
-    raise ModelError(f"{folder} holds no weights: {WEIGHTS} is missing; copy it there, beside config.json.")
+    raise ModelError(f"{folder} holds no weights: {WEIGHTS_FILE} is missing; copy it there, beside config.json.")
 
 
 def header(file: Path) -> dict[str, _Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ....tasks.hub import snapshot
 from ...errors import ModelAbsent, ModelError
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # All files that a model folder needs, and no file that can run code.
 _WANTED = ["config.json", "*.safetensors", INDEX, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
@@ -86,12 +86,12 @@ def fetch(name: str) -> Path:
     if pin.pickled:
         raise ModelError(
             f"the hub has the weights of {name!r} as {pin.pickled} only, a pickle that can run code when opened; where "
-            f"you trust it, save its state dict with safetensors.torch.save_file as {WEIGHTS} beside the config.json "
-            f"of {repository} and its tokenizer's files, and give `--model PATH`."
+            f"you trust it, save its state dict with safetensors.torch.save_file as {WEIGHTS_FILE} beside the "
+            f"config.json of {repository} and its tokenizer's files, and give `--model PATH`."
         )
     command = f"hf download {repository}" + (f" --revision {pin.revision}" if pin.revision else "")
     provide = (
-        f"Run `{command}` here, where the hub can be reached; or copy the model's folder (config.json, {WEIGHTS}, "
+        f"Run `{command}` here, where the hub can be reached; or copy the model's folder (config.json, {WEIGHTS_FILE}, "
         f"tokenizer files) to this machine and give `--model PATH`."
     )
     try:
@@ -102,7 +102,7 @@ def fetch(name: str) -> Path:
         raise ModelError(f"the Hugging Face hub does not give {name!r}: {_first_line(error)} {provide}") from error
     except (OSError, ValueError) as error:
         raise ModelAbsent(
-            f"no model {name!r} on this machine (config.json and {WEIGHTS} are missing), and the Hugging Face hub "
+            f"no model {name!r} on this machine (config.json and {WEIGHTS_FILE} are missing), and the Hugging Face hub "
             f"cannot be reached. {provide}"
         ) from error
     _check(folder, name, pin)
@@ -111,7 +111,7 @@ def fetch(name: str) -> Path:
 
 def is_pinned(folder: Path, name: str) -> bool:
     """Whether a folder holds the weights to which a name is pinned; False when their hash is not known."""
-    pin, weights = PINS.get(name, Pin()), folder / WEIGHTS
+    pin, weights = PINS.get(name, Pin()), folder / WEIGHTS_FILE
     return pin.sha256 is not None and weights.is_file() and _sha256(weights) == pin.sha256
 
 
@@ -122,7 +122,7 @@ def _sha256(file: Path) -> str:
 
 def _check(folder: Path, name: str, pin: Pin) -> None:
     """Raises ModelError when the weights are not the pinned ones."""
-    weights = folder / WEIGHTS
+    weights = folder / WEIGHTS_FILE
     if pin.sha256 is None or not weights.is_file():
         return
     if (found := _sha256(weights)) != pin.sha256:

@@ -13,7 +13,7 @@ from ...errors import unknown
 from ...intervention.levels import FACTORS
 from ...json_model import File, Kept, plain
 
-FORMAT = 1
+_FORMAT = 1
 
 
 def _or_nan(value: Any) -> Any:
@@ -268,7 +268,7 @@ class GridVerdicts(Verdicts):
 class SensitivityCard(GridVerdicts, File):
     """The content of ``card.json``: what was measured, on what, what came out, and a paragraph for a paper."""
 
-    format: int = FORMAT
+    format: int = _FORMAT
     version: str
     task: str
     model: str

@@ -12,7 +12,7 @@ from .design import Design
 from .estimate import Estimates
 from .ranks import kendall_matrix, kendall_w, pairs, reversals
 
-DIGITS = 6
+_DIGITS = 6
 """Values that agree to so many digits are tied: the rest is rounding."""
 
 
@@ -23,7 +23,7 @@ def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Ci
     sign; significant ones only those whose paired 95 % intervals exclude zero, setting by setting; simultaneous ones
     those whose intervals hold in all settings at once.
     """
-    value = np.round(estimates.value, DIGITS)
+    value = np.round(estimates.value, _DIGITS)
     pairwise = tuple(_pair(estimates, design, names, first, second) for first, second in pairs(len(names)))
     n = sum(pair.setting_pairs for pair in pairwise)
     above = (value[:, None] < value[None]).sum(1)
@@ -48,10 +48,10 @@ def _pair(estimates: Estimates, design: Design, names: Sequence[str], first: int
     draws = estimates.draws[:, first] - estimates.draws[:, second]
     influence = estimates.block_sums(estimates.influence[:, first] - estimates.influence[:, second])
     apart, together = (
-        [np.round(end, DIGITS) for end in ends]
+        [np.round(end, _DIGITS) for end in ends]
         for ends in (bca_interval(difference, draws, influence), simultaneous_interval(difference, draws))
     )
-    difference = np.round(difference, DIGITS)
+    difference = np.round(difference, _DIGITS)
     counted, strict = (reversals(difference[None], low[None], high[None]) for low, high in (apart, together))
     return PairOfCircuits(
         first=names[first],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import mstats
 
-from ...intervention.faithfulness import ROUNDING, Measured
+from ...intervention.faithfulness import FAITHFULNESS_ROUNDING, Measured
 from ...intervention.setting import Aggregation, Setting
 
 
@@ -51,7 +51,7 @@ class Scores:
 
     def ratios(self) -> tuple[np.ndarray, np.ndarray]:
         """(each circuit's ratio [C, N, S], 0 where it is undefined; whether it is defined [N, S])."""
-        known = np.abs(self.whole) > ROUNDING * np.abs(self.whole).max(initial=0.0)
+        known = np.abs(self.whole) > FAITHFULNESS_ROUNDING * np.abs(self.whole).max(initial=0.0)
         return self.gained / np.where(known, self.whole, np.inf), known
 
     def values(self, counts: np.ndarray | None = None) -> np.ndarray:
@@ -100,7 +100,7 @@ class Scores:
         return -found if self.knocked_out else found
 
     def _median_influence(self, deviation: np.ndarray, ratios: np.ndarray, known: np.ndarray) -> np.ndarray:
-        signs = np.sign(np.where(np.abs(deviation) > ROUNDING, deviation, 0.0))
+        signs = np.sign(np.where(np.abs(deviation) > FAITHFULNESS_ROUNDING, deviation, 0.0))
         found = np.zeros_like(signs)
         n = len(self.whole)
         for c, row in enumerate(signs):

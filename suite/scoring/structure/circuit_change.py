@@ -13,7 +13,7 @@ from ..recovery import recovery
 from .stability import Stability, prompt_counts, resampled, stability
 from .stability_card import AtSize, CircuitChange
 
-ALWAYS, NEVER = 0.95, 0.05
+_ALWAYS, NEVER = 0.95, 0.05
 """An edge is always in when at least this share of circuits has it, and never when at most the other share has it."""
 
 _CURVES = ("jaccard", "low", "high", "lowest", "chance", "with_whole", "rank", "rank_low", "rank_high")
@@ -52,8 +52,8 @@ def circuit_change(found: Stability, graph: Graph, main: int, truth: Reference |
         point = AtSize(
             size=size,
             **{name: float(getattr(found, name)[i]) for name in _CURVES},
-            always=int((inclusion >= ALWAYS).sum()),
-            sometimes=int(((inclusion > NEVER) & (inclusion < ALWAYS)).sum()),
+            always=int((inclusion >= _ALWAYS).sum()),
+            sometimes=int(((inclusion > NEVER) & (inclusion < _ALWAYS)).sum()),
         )
         points.append(point)
     at = found.inclusion[found.sizes.tolist().index(main)]
@@ -62,7 +62,7 @@ def circuit_change(found: Stability, graph: Graph, main: int, truth: Reference |
         points=tuple(points),
         inclusion={names[e]: float(at[e]) for e in order if at[e] > 0},
         auroc_of_inclusion=None if truth is None else area_of(graph, at, truth),
-        precision_of_always=None if truth is None else precision_of(at >= ALWAYS, truth),
+        precision_of_always=None if truth is None else precision_of(at >= _ALWAYS, truth),
     )
 
 

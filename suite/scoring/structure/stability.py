@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from ...errors import Undefined
 from ..bootstrap_prompts import resample_counts
 
-LEVEL = 0.95
+_CONFIDENCE = 0.95
 _Z = 1.959963984540054
 
 
@@ -110,12 +110,12 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
     error = np.nan if counts is None else sampling_error(pairs, counts)
     shared = (chosen & reference).sum(1)
     ranks = _rank_correlations(variants[:, reference], whole[reference])
-    low, high = np.quantile(ranks, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(ranks, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return {
         "jaccard": mean,
         "low": np.clip(mean - _Z * error, 0, 1),
         "high": np.clip(mean + _Z * error, 0, 1),
-        "lowest": np.quantile(off, (1 - LEVEL) / 2),
+        "lowest": np.quantile(off, (1 - _CONFIDENCE) / 2),
         "with_whole": (shared / (2 * n - shared)).mean(),
         "rank": ranks.mean(),
         "rank_low": low,

@@ -638,7 +638,7 @@ def test_hard_gates_have_no_gradient_through_saturated_attention_and_relaxed_one
     u = chance.uniform(400, graph.n_edges)[0]
     edge = [str(each) for each in graph.edges].index("tok_embed->a0.h0<q>")
     slopes = {}
-    for name, gate in discogp.GATES.items():
+    for name, gate in discogp.GATE_KINDS.items():
         logits = torch.full((400, graph.n_edges), 3.0, requires_grad=True)
         kept = gate(logits, u, 1.0)
         losses = prompts.loss(ready, to_matrix(graph, kept))

@@ -15,7 +15,7 @@ from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.scoring.minimality import ROUNDING, all_sets, greedily, minimality
+from circuitmeter.suite.scoring.minimality import LOSS_ROUNDING, all_sets, greedily, minimality
 
 PATCH, LOGITS = Cut(Ablation.parse("patch")), OBJECTIVES.get("logit-difference")
 
@@ -43,7 +43,7 @@ def plain_removal(circuit, change, tolerance):
     while True:
         before = kept
         for edge in edges:
-            if kept[edge] and float(change(without(kept, edge)[None])[0]) <= tolerance + ROUNDING:
+            if kept[edge] and float(change(without(kept, edge)[None])[0]) <= tolerance + LOSS_ROUNDING:
                 kept = without(kept, edge)
         if torch.equal(before, kept):
             return kept
@@ -58,8 +58,8 @@ def test_evaluating_many_at_once_decides_as_one_at_a_time(tolerance, seed):
     change = changes(circuit, model, data)
     found = greedily(circuit, change, tolerance)
     assert torch.equal(found.circuit.edges, plain_removal(circuit, change, tolerance))
-    assert found.change <= tolerance + ROUNDING and len(found.removed) == circuit.n_edges - found.circuit.n_edges
-    assert found.change == pytest.approx(float(change(found.circuit.edges[None])[0]), abs=ROUNDING)
+    assert found.change <= tolerance + LOSS_ROUNDING and len(found.removed) == circuit.n_edges - found.circuit.n_edges
+    assert found.change == pytest.approx(float(change(found.circuit.edges[None])[0]), abs=LOSS_ROUNDING)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -88,8 +88,8 @@ def test_all_sets_of_a_small_circuit_are_tried():
     removed = []
     for tolerance in (0.0, 0.1, 0.3, 0.6, 0.9, 1.1):
         found = all_sets(circuit, change, tolerance)
-        assert found.largest and found.change <= tolerance + ROUNDING
-        assert 8 - len(found.removed) == int(kept[far <= tolerance + ROUNDING].min())
+        assert found.largest and found.change <= tolerance + LOSS_ROUNDING
+        assert 8 - len(found.removed) == int(kept[far <= tolerance + LOSS_ROUNDING].min())
         assert len(greedily(circuit, change, tolerance).removed) <= len(found.removed)
         removed.append(len(found.removed))
     assert removed[0] == 0 and removed[-1] > removed[2] > 0
@@ -123,7 +123,7 @@ def test_what_is_added_to_a_certified_circuit_goes_and_nothing_else(ablation):
 def test_an_empty_circuit_has_nothing_to_remove():
     model, data = small_model(n_layers=1), small_data()
     found = minimality(model, data, Circuit(model.graph, model.graph.exists & False), PATCH, LOGITS)
-    assert found.removed == () and found.share == 0 and found.change <= ROUNDING
+    assert found.removed == () and found.share == 0 and found.change <= LOSS_ROUNDING
 
 
 def test_components_other_than_edges_are_refused():
