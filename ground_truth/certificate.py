@@ -141,11 +141,38 @@ class Certificate(Findings):
         return json_hash(self.as_json())
 
 
+class MinimalCircuits(Kept):
+    """All minimal circuits under one ablation (see minimal_circuits.py).
+
+    candidates: edges that may matter. largest: the circuits are those of at most so many edges; None: all. circuits:
+    by the names of their edges, the smallest first. largest_error: the largest change of an output that any of them
+    makes, on ``rows`` rows.
+    """
+
+    candidates: Count
+    largest: Count | None
+    circuits: list[Edges]
+    largest_error: float
+    rows: Positive
+
+
 class CertifiedOf(Kept):
     """Which weights and domain a certificate of features is about."""
 
     weights: str
     domain: StatedDomain
+
+
+class MinimalCircuitsFile(Kept):
+    """The content of a ``minimal.json``: the minimal circuits of a certified model, by ablation.
+
+    of: the weights and the domain that they are about. tolerance: the certificate's.
+    """
+
+    format: int = _FORMAT
+    of: CertifiedOf
+    tolerance: int | float
+    ablations: dict[str, MinimalCircuits]
 
 
 class FeatureCertificate(Findings):

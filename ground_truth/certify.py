@@ -64,7 +64,6 @@ def certify(
         raise ModelError(
             "the program's output is the same on every input of the domain, so no edge can be told to matter."
         )
-    inputs, mask = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
     possible = structural(model)
     if not possible.any():
         raise ModelError("no path of edges leads from the inputs to the outputs of this model.")
@@ -78,10 +77,8 @@ def certify(
             )
         else:
             ablation = Ablation.parse(name)
-            draws = N_DRAWS if ablation.stochastic else 1
-            test = CutTest(
-                model, Data(inputs.repeat(draws, 1), None, mask.repeat(draws, 1), reference=inputs), ablation
-            )
+            data, draws = every_input(domain, ablation)
+            test = CutTest(model, data, ablation)
             effects = test.effects(single_cuts(possible))
             rows = np.tile(np.arange(len(domain))[:, None], (draws, 1))
             how = "every input" + (f", {draws} draws each" if draws > 1 else "")
@@ -107,24 +104,41 @@ def _claim_patch(
 ) -> Claim:
     """Patching: constant edges are excluded by proof, every other edge is included by a pair that witnesses it."""
 
-    inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
-
     def test_on(pairs: np.ndarray) -> CutTest:
-        clean, other = torch.from_numpy(pairs.T.copy())
-        return CutTest(model, Data(inputs[clean], inputs[other], read[clean]), Ablation.parse("patch"))
+        return CutTest(model, paired_inputs(domain, pairs), Ablation.parse("patch"))
 
-    pairs, how = choose_pairs(domain.classes, seed, at_most=len(domain) ** 2 if every_pair else EXHAUSTIVE)
-    inert, cuts = constant(model, inputs) & possible, single_cuts(possible)
+    pairs, how = pairs_of(domain, every_pair, seed)
+    inert, cuts = constant(model, torch.from_numpy(domain.tokens)) & possible, single_cuts(possible)
     test = test_on(pairs)
     effects = test.effects(cuts)
     unseen = ((effects.amax(1) <= tolerance) & ~inert[possible]).nonzero().flatten()
     if len(unseen) and how != "exhaustive":
-        pairs = np.concatenate([pairs, _further_witnesses(test_on, cuts[unseen], len(inputs), tolerance, seed)])
+        pairs = np.concatenate([pairs, _further_witnesses(test_on, cuts[unseen], len(domain), tolerance, seed)])
         test = test_on(pairs)
         effects = test.effects(cuts)
     sample = DELETION_SAMPLE if every_pair else None
     made = claim(test, possible, effects, pairs, how, tolerance, seed, at_once, inert=inert, sample=sample)
     return made.model_copy(update={"excluded_by_proof": int(inert.sum())})
+
+
+def every_input(domain: Domain, ablation: Ablation) -> tuple[Data, int]:
+    """What is tried under an ablation that needs no pairs: every input, as often as something is drawn for it; and how
+    often that is."""
+    inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
+    draws = N_DRAWS if ablation.stochastic else 1
+    return Data(inputs.repeat(draws, 1), None, read.repeat(draws, 1), reference=inputs), draws
+
+
+def pairs_of(domain: Domain, every_pair: bool, seed: int = 0) -> tuple[np.ndarray, str]:
+    """The pairs of inputs that are tried under patch, int [n, 2], and how they were chosen (see ``certify``)."""
+    return choose_pairs(domain.classes, seed, at_most=len(domain) ** 2 if every_pair else EXHAUSTIVE)
+
+
+def paired_inputs(domain: Domain, pairs: np.ndarray) -> Data:
+    """What is tried under patch: the first input of each pair [n, 2], with the second as its counterfactual."""
+    clean, other = torch.from_numpy(pairs.T.copy())
+    inputs, read = torch.from_numpy(domain.tokens), torch.from_numpy(domain.read)
+    return Data(inputs[clean], inputs[other], read[clean])
 
 
 def _further_witnesses(

@@ -9,6 +9,7 @@ from ..suite.data import Data
 from ..suite.intervention.ablation import Ablation
 from ..suite.intervention.evaluator import Evaluator
 from ..suite.intervention.objective import OBJECTIVES
+from ..suite.intervention.prepared_batch import PreparedBatch
 from ..suite.model.transformer import Transformer
 
 _ROWS, _MASKS = 128, 16  # rows and masks at a time: what fits into a processor's cache; they change no number
@@ -35,6 +36,10 @@ class CutTest:
         )[order.argsort()]
         index = self._row_of_read.expand_as(moved)
         return moved.new_zeros(len(masks), self.data.n).scatter_reduce(1, index, moved, "amax").round(decimals=12)
+
+    def prepared(self, rows: Tensor) -> PreparedBatch:
+        """Some rows [B], all of one length, as one batch, with what cut edges carry in it."""
+        return self._evaluator.prepare(self.data.batch(rows))
 
     def error(self, masks: Tensor) -> Tensor:
         """Largest change of any output of any row, under each mask [C, W, R]: [C]."""

@@ -2,7 +2,7 @@
 
 ``model.safetensors`` (float32), ``model.json`` (architecture, vocabulary, output labels), and for every domain that
 it is certified on ``domain[.VARIANT].safetensors`` (tokens, read positions, output classes) and
-``certificate[.VARIANT].json``.
+``certificate[.VARIANT].json``; where its minimal circuits were enumerated, ``minimal[.VARIANT].json``.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 from ..suite.errors import ModelError
 from .certify import certify
 from .files import file_name, variants
+from .minimal_circuits import minimal_circuits
 from .sealed import seal
 from .truth import GroundTruth, load
 
@@ -41,6 +42,11 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         if difference:
             path = directory / file_name("certificate", truth.variant, "json")
             raise ModelError(f"{path} does not hold: {difference}. `circuitmeter truth` makes a new one.")
+        for name in said.ablations:
+            listed = truth.minimal(name)
+            if listed is not None and listed.circuits != minimal_circuits(truth, name, largest=listed.largest).circuits:
+                path = directory / file_name("minimal", truth.variant, "json")
+                raise ModelError(f"{path} does not hold: under {name} there are other minimal circuits.")
     seal(directory)
     return found
 

@@ -18,7 +18,7 @@ def seal(directory: Path) -> None:
 
 
 def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -> None:
-    """Raises ModelError when ``model.json`` or the variant's certificate is not what was certified.
+    """Raises ModelError when ``model.json``, the variant's certificate or its minimal circuits were edited.
 
     Args:
         shipped: gives the SHA-256 of every shipped file; a copy of one needs no seal.
@@ -28,7 +28,9 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
     except (OSError, ValueError):
         lines = []
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in ("model.json", file_name("certificate", variant, "json")):
+    minimal = file_name("minimal", variant, "json")
+    enumerated = (minimal,) if (directory / minimal).is_file() else ()
+    for name in ("model.json", file_name("certificate", variant, "json"), *enumerated):
         digest = file_hash(directory / name)
         if sums.get(name) == digest or (name not in sums and digest in shipped()):
             continue

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ..suite.circuit import Reference
+from ..suite.circuit import Circuit, Reference
 from ..suite.errors import ModelError, one_line, unknown
 from ..suite.intervention.ablation import Ablation
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
-from .certificate import Certificate, FeatureCertificate
+from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile
 from .description import ModelDescription
 from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 from .files import file_hash, file_name, read_domain, read_truth_json, read_weights, variants
@@ -118,13 +118,35 @@ class GroundTruth:
         """The ablations that a truth is certified for."""
         return tuple(self.certificate.ablations)
 
+    @cached_property
+    def _enumerated(self) -> MinimalCircuitsFile | None:
+        path = self.directory / file_name("minimal", self.variant, "json")
+        if self.features or not path.is_file():
+            return None
+        found = checked(MinimalCircuitsFile, read_truth_json(path), path, ModelError)
+        if (found.of.weights, found.of.domain) != (self.certificate.weights, self.certificate.domain):
+            raise ModelError(
+                f"{path} is not about the model beside it; `circuitmeter truth --enumerate` makes it anew."
+            )
+        return found
+
+    def minimal(self, ablation: str) -> MinimalCircuits | None:
+        """All minimal circuits under an ablation, as the truth's ``minimal.json`` has them; None where it has not.
+
+        Raises ModelError for a file that is damaged or about another model.
+        """
+        if self._enumerated is None or ablation not in self.certificate.ablations:
+            return None
+        known = self._enumerated.ablations
+        return known.get("patch" if ablation == "resample" else ablation)
+
     def reference(self, ablation: Ablation | str) -> Reference | None:
         """The truth under an ablation, as results are scored against it; None when none is certified."""
         ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
         claim = self.certificate.ablations.get(str(ablation.certified_as))
         if claim is None:
             return None
-        matrix = self.graph.matrix
+        matrix, minimal = self.graph.matrix, self.minimal(str(ablation.certified_as))
         return Reference(
             f"{self.name} under {ablation}",
             self.graph,
@@ -132,6 +154,9 @@ class GroundTruth:
             optional=matrix(claim.optional),
             structural=matrix(self.certificate.structural),
             certified=True,
+            minimal=None
+            if minimal is None or minimal.largest is not None
+            else tuple(Circuit.of(self.graph, names) for names in minimal.circuits),
         )
 
 

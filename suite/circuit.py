@@ -274,6 +274,7 @@ class Reference:
         optional: edges in some minimal circuits and not in others; left out of every score.
         structural: edges whose read and write subspaces meet (the hard negatives among them), where known.
         certified: false for published circuits, which are references and not truths.
+        minimal: every minimal circuit, where all of them were enumerated.
     """
 
     name: str
@@ -282,3 +283,4 @@ class Reference:
     optional: Tensor
     structural: Tensor | None = None
     certified: bool = True
+    minimal: tuple[Circuit, ...] | None = None

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from ...ground_truth.certificate import Certificate, FeatureCertificate
+from ...ground_truth.certificate import Certificate, FeatureCertificate, MinimalCircuitsFile
 from ...ground_truth.description import ModelDescription
 from ...tasks.mini.shipped import ShippedModel
 from ..interchange.origin import OurKey
@@ -28,6 +28,7 @@ FILES: dict[str, type[Kept]] = {
     "environment.1": Environment,
     "certificate.1": Certificate,
     "feature-certificate.1": FeatureCertificate,
+    "minimal-circuits.1": MinimalCircuitsFile,
     "model.1": ModelDescription,
     "mini-model.1": ShippedModel,
     "circuit-key.1": OurKey,

@@ -1,4 +1,5 @@
-"""``circuitmeter truth``: a RASP program of yours becomes a model with a certified circuit."""
+"""``circuitmeter truth``: a RASP program of yours becomes a model with a certified circuit; and how many circuits
+a certified model has."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from .arguments import add_json, add_several, positive_number
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
+    from ...ground_truth.certificate import MinimalCircuits
 
 NAME = "truth"
 HELP = "Compile a RASP program of yours and certify its circuit under every ablation."
@@ -20,12 +22,24 @@ EPILOG = (
     "`show DIR`. Needs the [tracr] extra."
 )
 _COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")
+_ENUMERATED = ("ablation", "edges that may matter", "minimal circuits", "sizes", "edges in all")
+_SHOWN = 12  # circuits that are listed; --json has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="FILE.py:FUNCTION", help="your RASP program; with --recertify, a folder")
+    parser.add_argument(
+        "program",
+        metavar="FILE.py:FUNCTION",
+        help="your RASP program; with --recertify, a folder; with --enumerate, a truth or a folder",
+    )
     parser.add_argument(
         "--recertify", action="store_true", help="compute whether the certificates of a folder hold, and seal it if so"
+    )
+    parser.add_argument(
+        "--enumerate", action="store_true", help="find all minimal circuits of a certified model, and not only some"
+    )
+    parser.add_argument(
+        "--largest", type=positive_number, metavar="N", help="with --enumerate: only those of at most N edges"
     )
     parser.add_argument("--vocab", metavar="a,b,c", help="its tokens; values that look like integers are integers")
     parser.add_argument("--max-len", type=positive_number, metavar="N", help="its longest sequence")
@@ -55,8 +69,12 @@ def run(options: argparse.Namespace) -> int:
     from ...ground_truth.sealed import seal
     from .output import note, stdout_kept_clean
 
+    if options.largest is not None and not options.enumerate:
+        raise SpecError("--largest says which minimal circuits are enumerated; give --enumerate with it.")
     if options.recertify:
         return recertified(options)
+    if options.enumerate:
+        return enumerated(options)
     absent = [flag for flag in ("vocab", "max_len", "out") if getattr(options, flag) is None]
     if absent:
         flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in absent)
@@ -103,6 +121,59 @@ def recertified(options: argparse.Namespace) -> int:
         raise SpecError(f"no folder {options.out}; --recertify takes one that `circuitmeter truth` wrote.")
     for truth in recertify(options.out, lambda ablation: note(f"certifying {ablation}")):
         print_truth(truth, options)
+    return 0
+
+
+def enumerated(options: argparse.Namespace) -> int:
+    """``--enumerate``: prints every minimal circuit of a truth, and writes them into a folder of the user's.
+
+    Raises ModelError where it is refused: for an ablation that was asked for, or for every one.
+    """
+    import torch
+
+    from ... import ground_truth
+    from ...ground_truth.minimal_circuits import minimal_circuits, write_minimal_circuits
+    from ...ground_truth.sealed import seal
+    from ..errors import ModelError
+    from .output import note, print_json, print_table
+
+    torch.set_num_threads(1)
+    truth = ground_truth.load(options.program)
+    asked = ablations_of(options.ablation) if options.ablation else tuple(truth.ablations)
+    if "patch" in asked:  # whose circuits are those of resample, too
+        asked = tuple(name for name in asked if name != "resample")
+    found: dict[str, MinimalCircuits] = {}
+    refused: list[ModelError] = []
+    for name in asked:
+        try:
+            found[name] = minimal_circuits(truth, name, largest=options.largest)
+        except ModelError as error:
+            if options.ablation:
+                raise
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for reason in refused:
+        note(str(reason))
+    if Path(options.program).is_dir() and options.largest is None:
+        write_minimal_circuits(truth, found)
+        seal(truth.directory)
+    if options.json:
+        print_json({"truth": truth.name, "ablations": {name: kept.as_json() for name, kept in found.items()}})
+        return 0
+    rows = []
+    for name, kept in found.items():
+        shared = set.intersection(*map(set, kept.circuits)) if kept.circuits else set()
+        sizes = ", ".join(str(len(circuit)) for circuit in kept.circuits[:_SHOWN])
+        sizes += ", ..." if len(kept.circuits) > _SHOWN else ""
+        rows.append([name, kept.candidates, len(kept.circuits), sizes, len(shared)])
+    print_table(_ENUMERATED, rows)
+    for name, kept in found.items():
+        if len(kept.circuits) > 1:
+            shared = set.intersection(*map(set, kept.circuits))
+            print(f"\n{name}: {len(kept.circuits)} circuits, which share {', '.join(sorted(shared)) or 'no edge'}")
+            for i, circuit in enumerate(kept.circuits[:_SHOWN], 1):
+                print(f"  {i}: {', '.join(edge for edge in circuit if edge not in shared)}")
     return 0
 
 

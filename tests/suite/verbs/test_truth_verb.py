@@ -226,3 +226,45 @@ def test_a_vocabulary_may_begin_with_a_minus_sign():
 
 def test_whole_numbers_are_numbers():
     assert truth.vocabulary_of("1, 2,-3,x") == (1, 2, -3, "x")
+
+
+def enumerated(*arguments):
+    parser = ArgumentParser()
+    truth.add_arguments(parser)
+    return truth.run(parser.parse_args([*map(str, arguments)]))
+
+
+def test_enumerate_prints_every_minimal_circuit(capsys):
+    assert enumerated("gates/backup", "--enumerate", "--ablation", "zero", "patch", "resample") == 0
+    printed = capsys.readouterr().out
+    assert "resample" not in printed  # the same as patch
+    assert "zero: 2 circuits, which share m0->logits" in printed and "patch:" not in printed
+    assert "  2: " in printed and "a0.h1->m0" in printed
+    assert enumerated("gates/backup", "--enumerate", "--ablation", "zero", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["ablations"]["zero"]
+    assert [len(circuit) for circuit in found["circuits"]] == [5, 5] and found["largest"] is None
+
+
+def test_enumerate_writes_into_a_folder_of_one_s_own_what_is_complete(tmp_path, capsys):
+    mine = shutil.copytree(ground_truth.load("gates/backup").directory, tmp_path / "mine")
+    (mine / "minimal.json").unlink()
+    assert enumerated(mine, "--enumerate", "--largest", "4") == 0
+    assert not (mine / "minimal.json").exists()
+    assert enumerated(mine, "--enumerate", "--ablation", "zero") == 0
+    assert len(ground_truth.load(mine).reference("zero").minimal) == 2
+    assert enumerated(mine, "--recertify") == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trained/count_a", "--enumerate"), "46 edges that may matter under patch"),
+        (("gates/backup", "--largest", "3"), "give --enumerate with it"),
+        (("gates/backpu", "--enumerate"), "Did you mean 'gates/backup'"),
+        (("trained/count_a", "--enumerate", "--ablation", "zero"), "not certified under zero"),
+    ],
+)
+def test_what_cannot_be_enumerated_is_refused_with_the_reason(arguments, message):
+    with pytest.raises(CircuitMeterError, match=message):
+        enumerated(*arguments)
