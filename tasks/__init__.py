@@ -1,10 +1,10 @@
-"""What models are asked to do: ``names()`` lists the tasks, ``load(name)`` gives one.
+"""The tasks: what models are asked to do. ``names()`` lists them, and ``load(name)`` returns one.
 
-A task of a compiled program is a ``Task``, with its prompts. A task as text is a ``TextTask`` that runs on any model
-whose tokenizer knows its words; ``.on(tokenizer)`` makes it a ``Task``.
+The task of a compiled program is a ``Task``, whose prompts are tokens. A task whose prompts are text is a ``TextTask``;
+it runs on any model whose tokenizer knows its words, and ``.on(tokenizer)`` makes it a ``Task``.
 
-A task of your own: ``TASKS.add("mine", lambda: Task(...))``, or the same as an entry point ``circuitmeter.tasks`` of
-your package.
+To add a task of your own, call ``TASKS.add("mine", lambda: Task(...))``, or name the function in your package's entry
+point ``circuitmeter.tasks``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def names() -> list[str]:
 
 
 def is_prompt_file(name: str | Path) -> bool:
-    """Whether a task's name is that of a file of prompts."""
+    """Whether a task's name is the path of a prompt file."""
     return Path(name).suffix in PROMPT_FILES and Path(name).is_file()
 
 
@@ -75,8 +75,8 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
     """The task of this name, of a prompt file, or of a directory with a certified model (``circuitmeter truth``).
 
     Raises:
-        SpecError: nothing has this name.
-        ModelError: the model that the task is about is damaged.
+        SpecError: no task has this name.
+        ModelError: the model of the task is damaged.
     """
     text = str(name)
     if text in TASKS:
@@ -94,7 +94,7 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
 
 
 def groups() -> list[str]:
-    """The tasks in few words: without their variants, and ``tracr/*`` for all that begin so."""
+    """A short list of the tasks: without variants, and with ``tracr/*`` in place of all names that begin so."""
     return sorted({f"{name.split('/')[0]}/*" if "/" in name else name.split("@")[0] for name in names()})
 
 

@@ -1,8 +1,8 @@
 """Acronyms (Garcia-Carrasco et al. 2024, arXiv 2405.04156): the last letter of a three-letter acronym.
 
-"The Central Data Office (CD" goes on with "O". Words begin with their capital, the acronym's letters are tokens of
-their own, forced by a boundary where the vocabulary would join them. The answer
-continues the acronym, so it has no leading space. A split is of the three letters.
+"The Central Data Office (CD" continues with "O". Each word begins with its capital. Each letter of the acronym is a
+token of its own; where the vocabulary would join them, they are tokenized apart. The answer continues the acronym, so
+it has no leading space. Prompts go to splits by the three letters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""BLiMP (Warstadt et al. 2020, arXiv 1912.00582; DiscoGP): of two next words, the grammatical one.
+"""BLiMP (Warstadt et al. 2020, arXiv 1912.00582; DiscoGP): the model chooses the grammatical one of two next words.
 
-A pair of sentences is cut where their tokens first differ; what comes before is the prompt. Pairs that differ in the
-first token have none. There is no counterfactual.
+The prompt is what a pair of sentences has in common before their tokens first differ. Pairs that differ in the first
+token are left out. There is no counterfactual.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Colored objects (Merullo et al. 2024, arXiv 2310.08744): the color of one of three things on a table.
 
-GPT-2 small fails on it; the paper uses GPT-2 medium. Own word lists and templates. Wrong are the colors of the other
-two things. A split is of (thing, color).
+GPT-2 small fails on this task; the paper uses GPT-2 medium. Word lists and templates are our own. Wrong answers are the
+colors of the other two things. Prompts go to splits by (thing, color).
 """
 
 from __future__ import annotations

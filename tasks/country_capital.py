@@ -1,6 +1,6 @@
 """Country of a capital (Hanna et al. 2024, EAP-IG, arXiv 2403.17806).
 
-The answer is the country's first token. A split is of (capital, template).
+The answer is the country's first token. Prompts go to splits by (capital, template).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNTRIES = {
     "Canberra": "Australia", "Wellington": "New", "Zagreb": "Croatia", "Belgrade": "Serbia", "Tbilisi": "Georgia",
     "Yerevan": "Armenia", "Kampala": "Uganda", "Harare": "Zimbabwe", "Doha": "Qatar",
 }  # fmt: skip
-# The first is the paper's form.
+# The first is the paper's template.
 TEMPLATES = [
     " {capital}, the capital of",
     " {capital} is the capital of",

@@ -1,8 +1,9 @@
 """Docstring (Heimersheim and Janiak 2023; ACDC): the next parameter that a docstring documents.
 
-A Python function has parameters, its docstring documents the first two of the three that matter; the next token is the
-third's name. How many parameters stand before and after, and how long the descriptions are, changes from prompt to
-prompt. Wrong are all other names, of the counterfactual too. A split is of (second name, third name).
+The prompt is a Python function whose docstring documents the first two of three parameters; the next token is the name
+of the third. The numbers of other parameters before and after these, and the lengths of the descriptions, change from
+prompt to prompt. Wrong answers are all other names, those of the counterfactual included. Prompts go to splits by
+(second name, third name).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DESCRIPTIONS = (
     "old new big small good first last main local final open extra real simple common fast long full empty single "
     "thing part view case set form use call change step place side way group copy link point place"
 ).split()
-# The prompt ends where the third name is to come.
+# The prompt ends where the third name follows.
 TEMPLATES = [
     'def f(self,{before} {A}, {B}, {C}{after}):\n    """{about}\n'
     "    :param {A2}:{one}\n    :param {B2}:{two}\n    :param",

@@ -1,4 +1,4 @@
-"""Chance that is the same in every process and Python version: only ``random()`` itself promises that."""
+"""Random choices that are the same in every process and Python version. Python promises this of ``random()`` alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def fingerprint(*key: object) -> int:
 
 
 class Draw:
-    """A stream of random choices, named by whatever it is given.
+    """A stream of random choices, which depends on ``key`` alone.
 
     >>> Draw("ioi", 0).below(1000) == Draw("ioi", 0).below(1000)
     True
@@ -39,7 +39,7 @@ class Draw:
         return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
 
     def some(self, items: Sequence[T], n: int) -> list[T]:
-        """``n`` different items, in random order; the items are to be distinct."""
+        """``n`` different items, in random order; the items must be distinct."""
         chosen: dict[int, None] = {}
         while len(chosen) < n:
             chosen[self.below(len(items))] = None

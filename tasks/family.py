@@ -1,10 +1,10 @@
-"""A task that is written as text, with its named variants; a model's tokenizer makes it a ``Task``.
+"""Tasks that are written as text, with named variants; a model's tokenizer makes a ``Task`` of one.
 
-ioi            the default counterfactual
-ioi@flip       another one
-ioi@flip+bos   the same with the token that begins a text put first
-ioi@seed1      other prompts of the same kind: another draw, of the same split
-greater-than@paper  only the templates that the paper has; for tasks that have others, too
+ioi                 the default counterfactual
+ioi@flip            another counterfactual
+ioi@flip+bos        the same, with the token that begins a text before each prompt
+ioi@seed1           other prompts of the same kind and split, from another draw
+greater-than@paper  only the templates that the paper has, for tasks that have more
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ _SPLITS = {"train": 200, "validation": 200, "test": 1000}  # rows at most
 _BOS = "bos"
 PAPER = "paper"
 _SEED = re.compile(r"seed(\d+)")
-_MISSES = 3000  # draws in a row that give nothing new, after which a split has all that there is
+_MISSES = 3000  # so many draws without a new prompt in succession end a split
 
-# (tokenizer, variant, split, draw) to prompts, without end or each once; None for a draw that belongs to another split.
+# (tokenizer, variant, split, draw) to prompts: an endless stream, or each prompt once. None is a prompt of another
+# split.
 PromptMaker = Callable[[Tokenizer, str, str, Draw], Iterator[Prompt | None]]
 
 
 def split_of(key: str) -> str:
-    """Which split the prompts of a key belong to: 8 of 10 keys are for ``train``, 1 each for the others.
+    """The split of the prompts with this key: ``train`` for 8 of 10 keys, each of the others for 1 of 10.
 
-    The mini models are trained on ``train``, stopped on ``validation`` and reported on ``test``, so that the three
-    splits of a task are three different sets for them, too.
+    The mini models are trained on ``train``, training stops by ``validation``, and accuracies are reported on ``test``.
+    So the three splits of a task are three different sets for them, too.
     """
     return ("validation", "test")[remainder] if (remainder := fingerprint("split", key) % 10) < 2 else "train"
 
@@ -48,16 +49,15 @@ class Family:
     """A task as text, in all its variants.
 
     Args:
-        name: ``ioi``.
-        description: one line: what is asked.
-        paper: where it comes from.
-        variants: name -> what its counterfactual is; the first is the default one.
-        objective: used when none is asked for.
-        prompts: ``(tokenizer, variant, split, draw)`` to prompts, of the split asked for or of all; None for what is
-            passed over.
+        name: such as ``ioi``.
+        description: what is asked, in one line.
+        paper: the paper that the task comes from.
+        variants: name -> description of the counterfactual; the first variant is the default.
+        objective: the objective of a search that names no other.
+        prompts: ``(tokenizer, variant, split, draw)`` to prompts, of this split or of all; None is skipped.
         positions: name -> (field, shift), the tokens that have a name in every prompt.
-        models: which models do it well enough, in words.
-        papers_templates: the numbers of the templates that the paper has, where there are others; none otherwise.
+        models: which models do the task well enough, in words.
+        papers_templates: the numbers of the paper's templates, when there are others; empty otherwise.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Family:
         return [self.name, *(f"{self.name}@{variant}" for variant in others)]
 
     def task(self, options: str = "") -> TextTask:
-        """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos+seed1``. Raises SpecError for one it has not."""
+        """The task of a variant: ``""``, ``flip``, ``bos``, ``flip+bos+seed1``. Raises SpecError for an unknown one."""
         asked = [option for option in options.split("+") if option]
         seeds = [option for option in asked if _SEED.fullmatch(option)]
         switches = [PAPER, _BOS] if self.papers_templates else [_BOS]
@@ -94,11 +94,11 @@ class TextTask:
     """A variant of a family: a task that runs on every model whose tokenizer knows its words.
 
     Args:
-        family: what it is a variant of.
-        variant: which counterfactual.
-        bos: whether the token that begins a text is put first; it changes the hash.
-        seed: which draw of prompts.
-        paper: whether prompts are of the paper's templates alone.
+        family: the family that this is a variant of.
+        variant: the name of the counterfactual.
+        bos: whether each prompt begins with the token that begins a text; this changes the hash.
+        seed: the number of the draw of prompts.
+        paper: whether prompts come from the paper's templates alone.
     """
 
     family: Family
@@ -123,7 +123,7 @@ class TextTask:
 
     @property
     def models(self) -> str:
-        """Which models do it well enough, in words."""
+        """Which models do the task well enough, in words."""
         return self.family.models
 
     @property
@@ -136,10 +136,10 @@ class TextTask:
         return Task(self.name, self.description, None, None, self.objective, splits)
 
     def vocabulary(self, tokenizer: Tokenizer) -> dict[str, tuple[int, int]]:
-        """How many of its words the task could use with a tokenizer: what -> (usable, of how many).
+        """How many of its words the task can use with a tokenizer: kind of word -> (usable, of how many).
 
         Raises:
-            TaskUnaskable, DataError: too few.
+            TaskUnaskable, DataError: the tokenizer knows too few of them.
         """
         own = Tokenizer(tokenizer.source)
         next(iter(self.family.prompts(own, self.variant, "train", Draw(self.family.name))))
@@ -170,7 +170,7 @@ class TextTask:
         return list(found.values())
 
     def _has(self, prompt: Prompt) -> bool:
-        """Whether a prompt is of a template that is asked for."""
+        """Whether the task has the template of a prompt."""
         return not self.paper or prompt.template in self.family.papers_templates
 
     def _data(self, tokenizer: Tokenizer, split: str) -> Data:
@@ -179,7 +179,7 @@ class TextTask:
 
 
 def required(items: Sequence[T], what: str) -> Sequence[T]:
-    """The items. Raises TaskUnaskable where there are none, because the tokenizer knows no ``what``."""
+    """The items. Raises TaskUnaskable when the list is empty, because the tokenizer knows no ``what``."""
     if not items:
         raise TaskUnaskable(f"this model's tokenizer has no {what} in single tokens; choose another model.")
     return items
@@ -192,7 +192,7 @@ def usable(templates: Sequence[str], tokenizer: Tokenizer, **words: str) -> Sequ
         words: a known word for every field.
 
     Raises:
-        TaskUnaskable: it knows none.
+        TaskUnaskable: the tokenizer knows the words of no template.
     """
     known = [(i, template) for i, template in enumerate(templates) if tokenizer.knows(template.format(**words))]
     return required(known, "template of this task")

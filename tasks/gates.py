@@ -1,7 +1,7 @@
-"""The tasks of hand-wired gates: every pair of different inputs, in both splits, so that no structure can be missed.
+"""The tasks of hand-wired gates. Both splits have every pair of different inputs, so that no structure can be missed.
 
-A gate has eight inputs and 56 ordered pairs of them. Among them are each gate's telling ones: both inputs of AND on
-and both off, or a saturated clean run with a saturated counterfactual.
+A gate has eight inputs and 56 ordered pairs of them. They include the pairs that show how a gate works: both inputs of
+AND on and then both off, or a saturated clean run with a saturated counterfactual.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load(name: str | Path) -> Task:
 
 
 def task(truth: GroundTruth) -> Task:
-    """The task of a gate that is loaded."""
+    """The task of a gate that has been loaded."""
     return Task(
         name=truth.name,
         description=truth.description.description,

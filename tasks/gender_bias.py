@@ -1,7 +1,7 @@
 """Gender bias (Vig et al. 2020, arXiv 2004.12265; Chintam et al. 2023; EAP-IG): which pronoun a profession is given.
 
-The answer is the stereotype's pronoun: what is measured is a bias, not a skill. Own list of professions, of one token.
-A split is of (profession, template).
+The answer is the stereotype's pronoun, so the task measures a bias and not a skill. The list of professions, each of
+one token, is our own. Prompts go to splits by (profession, template).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
         tokenizer.words(HE_PROFESSIONS, 1, "his professions"),
     )
     templates = usable(TEMPLATES, tokenizer, person="man")
-    # As many of either: the shorter list decides, so that always answering one pronoun is right half the time.
+    # Both lists are cut to the length of the shorter, so that one pronoun for all is right half the time.
     n = min(map(len, professions))
     balanced = [(gender, word) for gender in (0, 1) for word in draw.shuffled(professions[gender])[:n]]
     for (gender, profession), (number, template) in draw.shuffled([(p, t) for p in balanced for t in templates]):

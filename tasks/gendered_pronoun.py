@@ -1,6 +1,6 @@
-"""Gendered pronoun (Mathwin 2023; Edge Pruning, arXiv 2406.16778): the tag question takes up a name.
+"""Gendered pronoun (Mathwin 2023; Edge Pruning, arXiv 2406.16778): a tag question refers to a name.
 
-Own templates. A split is of (name, template).
+The templates are our own. Prompts go to splits by (name, template).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Greater-Than (Hanna et al. 2023, arXiv 2305.00586): a span of years ends after it began.
 
-A year is two tokens, the century and the rest, so that the next token is compared with the one before. Right are all
-later years of the century, wrong the year itself and all earlier ones. A split is of years.
+A year is two tokens, the century and the rest, and the next token is the rest of the final year. Right answers are all
+later years of the century; wrong are the first year itself and all earlier ones. Prompts go to splits by year.
 
-Where a tokenizer splits numbers into digits, the variant ``digit`` asks for the decade's digit: right are the larger
-ones, wrong the smaller ones, and the year's own is neither, because the digit behind it would decide.
+For tokenizers that split numbers into digits, the variant ``digit`` asks for the decade's digit. Larger digits are
+right and smaller ones wrong; the same digit is neither, because the digit after it would decide.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ EVENTS = (
     "ceasefire peace"
 ).split()
 CENTURIES = range(11, 18)
-# The first is the paper's form; the others say the same in other words.
+# The first is the paper's template; the others say the same in other words.
 TEMPLATES = [
     "The {noun} lasted from the year {century}{year} to the year {end}",
     "The {noun} began in the year {century}{year} and ended in the year {end}",
     "The {noun} went on from {century}{year} to {end}",
 ]
-_FIRST = "01"  # what the counterfactual has; every prompt's year is later
+_FIRST = "01"  # the counterfactual's year; the year of every prompt is later
 DIGITS = [f"{year:02}" for year in range(100)]
 
 VARIANTS = {
@@ -49,7 +49,7 @@ VARIANTS = {
 
 @lru_cache
 def years(tokenizer: Tokenizer, century: int) -> list[str]:
-    """The last two digits of the years that are two tokens, century and rest; the first and last of them left out."""
+    """The last two digits of all years but the first and last that are two tokens, century and rest."""
     texts = [f" {century}{rest}" for rest in DIGITS]
     first = len(f" {century}")
     found = [

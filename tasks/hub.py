@@ -1,6 +1,6 @@
 """Rows of a data set on the Hugging Face hub, or of its copy in a local folder.
 
-The local folder is what the environment variable ``CIRCUITMETER_DATA`` names. In it, a data set is a folder: as
+The environment variable ``CIRCUITMETER_DATA`` names the local folder. Each data set is a folder in it, either as
 ``hf download --repo-type dataset`` writes it, or with JSON Lines files ``CONFIG.jsonl`` or ``CONFIG/SPLIT.jsonl``.
 """
 
@@ -16,7 +16,7 @@ from ..suite.reading import Unreadable, parse_json, read_text, shown, text_lines
 
 FOLDER = "CIRCUITMETER_DATA"
 DEFAULT = "default"
-# Data and what describes it; nothing that could run.
+# Data and descriptions; no file that could run.
 _FROM_HUB = ["README.md", "*.parquet", "*.json", "*.jsonl", "*.csv"]
 _HUB_SECONDS = 5.0
 
@@ -29,12 +29,12 @@ def rows(
     Args:
         name: the data set's folder in the local folder.
         repository: its name on the hub.
-        config: which part of it; None where it has one only.
-        split: as the hub calls it.
-        columns: what every row has.
+        config: the part of the data set; None when it has only one.
+        split: the split's name on the hub.
+        columns: the columns that every row must have.
 
     Raises:
-        DataError: it is neither here nor can be fetched; or it has no such part or columns.
+        DataError: the data set is not here and cannot be fetched, or it lacks the part or a column.
     """
     for row in _rows(name, repository, config, split):
         lacking = [column for column in columns if column not in row]
@@ -80,9 +80,9 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def snapshot(repository: str, patterns: Sequence[str], *, revision: str | None = None, kind: str = "model") -> Path:
-    """The folder of a repository of the hub: fetched where the hub answers, else what the cache of this machine has.
+    """The folder of a repository on the hub. It is fetched when the hub answers; otherwise it is that of the cache.
 
-    The hub is asked once first, because its own client tries for half a minute where there is no connection.
+    The hub is asked once first, because its own client tries for half a minute when there is no connection.
 
     Args:
         patterns: the files that are wanted.
@@ -90,7 +90,7 @@ def snapshot(repository: str, patterns: Sequence[str], *, revision: str | None =
         kind: ``model`` or ``dataset``.
 
     Raises:
-        OSError, ValueError: it is not in the cache and cannot be fetched; the hub's client has several of either kind.
+        OSError, ValueError: it is not in the cache and cannot be fetched. The hub's client raises several of each kind.
     """
     from huggingface_hub import snapshot_download
 
@@ -100,7 +100,7 @@ def snapshot(repository: str, patterns: Sequence[str], *, revision: str | None =
 
 
 def _answers(repository: str, **where: str | None) -> bool:
-    """Whether the hub can be reached; what it says of the repository is left to who asks next."""
+    """Whether the hub can be reached. Whether it has the repository is for the next request to tell."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -108,7 +108,7 @@ def _answers(repository: str, **where: str | None) -> bool:
         get_hf_file_metadata(hf_hub_url(repository, "README.md", **where), timeout=_HUB_SECONDS)
     except (HfHubHTTPError, HFValidationError):
         return True
-    except Exception:  # no connection: each version of the client has its own kinds of error for it
+    except Exception:  # no connection: the errors for it differ between versions of the client
         return False
     return True
 

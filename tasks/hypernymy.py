@@ -1,6 +1,7 @@
 """Hypernymy (Hanna et al. 2024, EAP-IG, arXiv 2403.17806): the kind that a list of things belongs to.
 
-A kind may have several names, all of which are right. Own word lists. A split is of (thing, template).
+A kind may have several names, all of which are right answers. The word lists are our own. Prompts go to splits by
+(thing, template).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ HYPERNYMS = {
     "relatives": "uncles aunts cousins brothers sisters parents grandparents",
     "furniture": "tables chairs desks beds couches shelves",
 }
-# A leading comma or word makes the first thing a word after a space. The first is the paper's form.
+# A comma or a word comes first, so that a space precedes the thing. The first is the paper's template.
 TEMPLATES = [", {thing} and other", " They had {thing} and other", " There was talk of {thing}, and of other"]
 
 VARIANTS = {"kind": "a thing of another kind and of as many tokens"}
@@ -47,7 +48,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
     things = [(thing, kind) for kind, listed in HYPERNYMS.items() if names[kind] for thing in listed.split()]
     tokenizer.asked("kinds", sum(map(bool, names.values())), len(HYPERNYMS))
     length = {thing: len(tokenizer(f" {thing}")) for thing, _ in things}
-    # A thing of two kinds, or one that is a kind's name, would be ambiguous.
+    # A thing of two kinds, or a thing that is also the name of a kind, would be ambiguous.
     things = [(thing, kind) for thing, kind in things if sum(thing == other for other, _ in things) == 1]
     templates = usable(TEMPLATES, tokenizer, thing=required(things, "kind of things")[0][0])
     for (number, template), (thing, kind) in draw.shuffled([(t, pair) for t in templates for pair in things]):

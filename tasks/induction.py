@@ -1,8 +1,8 @@
-"""Induction (Olsson et al. 2022, arXiv 2209.11895; the task of ACDC): a word came before; what followed it?
+"""Induction (Olsson et al. 2022, arXiv 2209.11895; the task of ACDC): repeat the word that followed a word before.
 
-A list of different words, and one of them again: the next token is the word that followed it. Where the list begins
-and how long it is changes from prompt to prompt, so that no absolute position gives the answer. A split is of (word,
-the word that follows it).
+A prompt is a list of different words, and then one of them again; the next token is the word that followed it in the
+list. The beginning and the length of the list change from prompt to prompt, so that no absolute position gives the
+answer. Prompts go to splits by (word, word that follows it).
 """
 
 from __future__ import annotations

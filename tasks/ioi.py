@@ -1,7 +1,7 @@
 """Indirect object identification (Wang et al. 2022, arXiv 2211.00593): who of two people is given the object.
 
-The subject S is named twice and the indirect object IO once; the next token is IO. Fifteen templates of our own, of
-the token lengths of the paper's, each with either name first. A split is of pairs of names.
+The subject S is named twice and the indirect object IO once; the next token is IO. Fifteen templates of our own have
+the token lengths of the paper's, each with either name first. Prompts go to splits by pairs of names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEMPLATES = [
     "When {X} and {Y} found a {object} at the {place}, {S2} handed it to",
     "Today, {X} and {Y} drove to the {place}. {S2} passed the {object} to",
 ]
-# The templates of the test split under `fresh`; that paper (Edge Pruning) tests on templates of their own, too.
+# The templates of the test split under `fresh`. Edge Pruning, too, is tested on templates that are not searched on.
 HELD_OUT = (3, 11)
 
 VARIANTS = {
@@ -78,7 +78,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
 
 
 def _written(template: str, order: tuple[str, str], people: Sequence[str], scene: Mapping[str, str]) -> Text:
-    """A template with its people: the indirect object, the subject, and who is named last."""
+    """A template filled with people: the indirect object, the subject, and the person named last."""
     named = dict(zip(("IO", "S1", "S2"), people, strict=True))
     renamed = template.replace("{X}", f"{{{order[0]}}}").replace("{Y}", f"{{{order[1]}}}")
     return fill(renamed, **named, **scene)

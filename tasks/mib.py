@@ -1,6 +1,6 @@
 """The tasks of MIB's circuit track (Mueller et al. 2025, arXiv 2504.13151), with its splits and counterfactuals.
 
-Kept are the rows whose clean and counterfactual prompts have as many tokens, and whose answers are one token each.
+Only rows are kept whose clean and counterfactual prompts have equally many tokens and whose answers are one token each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class MibSet:
-    """One data set: its name on the hub, its config, its counterfactual columns (the default first), who does it."""
+    """One data set: its name on the hub, its config, its counterfactual columns (the default first), able models."""
 
     repository: str
     config: str | None
@@ -76,7 +76,7 @@ def prompts(part: MibSet, name: str, tokenizer: Tokenizer, variant: str, split: 
 
 
 def answer(row: Mapping[str, Any]) -> str:
-    """The right answer of a row, or of its counterfactual: a label, or one of the choices."""
+    """The right answer of a row or of its counterfactual, which is a label or one of the choices."""
     if row.get("choices") is None:
         return str(row["label"])
     choices = row["choices"]
@@ -84,7 +84,7 @@ def answer(row: Mapping[str, Any]) -> str:
 
 
 def _after(prompt: str, word: str) -> str:
-    """The word as it follows the prompt: with a leading space, unless the prompt ends with one."""
+    """The word as it continues the prompt: with a leading space, unless the prompt ends with a space."""
     return word if prompt[-1:].isspace() else f" {word.strip()}"
 
 

@@ -1,4 +1,4 @@
-"""First names. The 99 of the indirect-object-identification paper (Wang et al. 2022), and which pronoun most take."""
+"""First names: the 99 of Wang et al. (2022) for indirect object identification, and those that go with one pronoun."""
 
 from __future__ import annotations
 

@@ -1,16 +1,18 @@
-"""Prompts of your own: the rows of a file (see ``prompt_files.py`` for its formats) become ``Data``.
+"""Prompts of your own: ``Data`` from the rows of a file (``prompt_files.py`` has its formats).
 
     {"clean": [5, 6, 7], "counterfactual": [5, 9, 7], "answer": 3, "wrong": [4, 8]}
 
-``clean`` and ``counterfactual`` are both text or both lists of token ids. Where they differ in token length, what pairs
-positions is undefined (patch, for one); zero, and means and noise over all positions, are not. ``answer`` and ``wrong``
-are a string, a token id, or a list of either. An answer of several tokens is a text of several, or a list of ids in
-that list (``[[5, 6]]``); it is scored by the sum of its tokens' log-probabilities. ``position``
-(default: the last token; negative counts from the end) is where the output is read, ``template`` names the template
-that a prompt was made from: prompts of one are resampled together where intervals are computed. ``split`` (train,
-validation or test) says what a prompt is for: methods search on train, circuits are measured on test; without it every
-prompt is for both. ``counterfactual``, ``template``, ``split``, and ``answer`` with ``wrong``, may be left out of every
-row, never of some: what needs them is then undefined.
+``clean`` and ``counterfactual`` are both text or both lists of token ids. When they differ in token length, ablations
+that pair positions (such as patch) are undefined; zero ablation, and means and noise over all positions, are defined.
+
+``answer`` and ``wrong`` are a string, a token id, or a list of either. An answer of several tokens is a text, or a list
+of ids inside that list (``[[5, 6]]``); it is scored by the sum of its tokens' log-probabilities. ``position`` is where
+the output is read (default: the last token; negative numbers count from the end). ``template`` names the template that
+a prompt was made from; intervals are computed by resampling the prompts of a template together. ``split`` is train,
+validation or test: methods search on train, and circuits are measured on test; without it every prompt is for both.
+
+``counterfactual``, ``template``, ``split``, and ``answer`` with ``wrong``, may be left out of all rows, but not of
+some. What needs them is then undefined.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from .tokenizer import Tokenizer
 _SPLITS = ("train", "validation", "test")
 LARGEST_ID = 1 << 31
 LONGEST_ANSWER = 100  # tokens; characters of a text that may be meant to be one token
-# What a tokenizer must do: text -> token ids, with (for prompts) or without (for answers) the model's special tokens.
+# (text, special) -> token ids: with the model's special tokens, as for prompts, or without them, as for answers.
 Tokenize = Callable[[str, bool], list[int]]
 
 
@@ -51,26 +53,28 @@ class Row:
 
 
 def load(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize | None = None) -> Data:
-    """The prompts of a file, those of all splits.
+    """The prompts of a file, of all splits together.
 
     Args:
         path: the file.
         d_vocab: size of the model's vocabulary; every token id is below it.
-        n_positions: the longest prompt the model takes, in tokens.
-        tokenize: ``(text, special) -> token ids`` for files that hold text; ``None`` where the model has no tokenizer.
+        n_positions: length in tokens of the longest prompt that the model takes.
+        tokenize: ``(text, special) -> token ids`` for files that hold text; ``None`` for a model without a tokenizer.
 
     Returns:
-        ``Data`` with one row a prompt, in the file's order, padded on the right with token 0.
+        ``Data`` with one row per prompt, in the file's order, padded on the right with token 0.
 
     Raises:
-        DataError: for the first row that is wrong, with its place and how many others are wrong too.
+        DataError: a row is wrong; the message has the place of the first one and the number of the others.
     """
     return _pack(_rows(path, d_vocab, n_positions, tokenize))
 
 
 def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tokenize | None = None) -> Task:
-    """A prompt file as a task on one model: its splits, and the objective that its answers allow. Arguments and errors
-    are those of ``load``."""
+    """A prompt file as a task on one model, with its splits and the objective that its answers allow.
+
+    The arguments and errors are those of ``load``.
+    """
     rows = _rows(path, d_vocab, n_positions, tokenize)
     splits = {split: [row for row in rows if row.split == split] for split in _SPLITS}
     splits = {split: chosen for split, chosen in splits.items() if chosen} or {"train": rows}
@@ -86,7 +90,7 @@ def load_task(path: str | Path, *, d_vocab: int, n_positions: int, tokenize: Tok
 
 @dataclass(frozen=True)
 class PromptFile:
-    """A prompt file as a task of a benchmark, on any model that takes its tokens or whose tokenizer takes its text."""
+    """A prompt file as a task of a benchmark, for any model that takes its tokens or whose tokenizer takes its text."""
 
     path: Path
     model: None = None
@@ -102,7 +106,7 @@ class PromptFile:
 
     @property
     def objective(self) -> str:
-        """The one that its answers allow, as far as is known without a tokenizer."""
+        """The objective that the answers allow, as far as this is known without a tokenizer."""
         answers = [
             content["answer"]
             for _, content in read_rows(self.path)
@@ -113,10 +117,10 @@ class PromptFile:
         return "logit-difference" if answers else "kl"
 
     def on(self, tokenizer: Tokenizer | None) -> Task:
-        """The task in a model's tokens. Whether they fit the model is checked where the two meet.
+        """The task in a model's tokens. Whether they fit the model is checked when the task is run on it.
 
         Raises:
-            DataError: text, and a model without a tokenizer; whatever is wrong with the file.
+            DataError: the file is wrong, or it holds text and the model has no tokenizer.
         """
         return load_task(self.path, d_vocab=LARGEST_ID, n_positions=LARGEST_ID, tokenize=tokenizer)
 
@@ -242,7 +246,7 @@ def _encoded(tokenize: Tokenize | None, text: str, special: bool) -> list[int]:
         )
     try:
         return tokenize(text, special)
-    except Exception as error:  # whatever a tokenizer raises, the text is what it cannot take
+    except Exception as error:  # whatever a tokenizer raises, it cannot take this text
         raise DataError(f"{shown(text)} cannot be tokenized: {one_line(error, 200)}.") from error
 
 
@@ -255,7 +259,7 @@ def _position(value: Any, length: int) -> int:
 
 
 def _optional(rows: Sequence[Row]) -> list[tuple[str, list[bool]]]:
-    """For each key that is in every line or in none: which rows have it."""
+    """For each key that must be in all lines or in no line: which rows have it."""
     return [
         ("counterfactual", [row.counterfactual is not None for row in rows]),
         ("answer", [bool(row.answers) for row in rows]),
@@ -277,7 +281,11 @@ def _objective(rows: Sequence[Row]) -> str:
 
 
 def _pack(rows: Sequence[Row], several: bool = False) -> Data:
-    """``several``: whether answers are given token by token although all of these rows' have one."""
+    """The rows as ``Data``.
+
+    Args:
+        several: whether answers are lists of tokens even when each answer of these rows has one token.
+    """
     lengths = [len(row.clean) for row in rows]
     read = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
     read[torch.arange(len(rows)), torch.tensor([row.position for row in rows])] = True
@@ -299,7 +307,7 @@ def _pack(rows: Sequence[Row], several: bool = False) -> Data:
 
 
 def _answers(rows: Sequence[list[list[int]]], several: bool) -> torch.Tensor | None:
-    """long [N, A], or [N, A, T] token by token, padded with -1; ``None`` without answers."""
+    """The answers, long [N, A], or [N, A, T] token by token, padded with -1; ``None`` when the rows have no answers."""
     if not any(rows):
         return None
     if not several:
@@ -311,7 +319,7 @@ def _answers(rows: Sequence[list[list[int]]], several: bool) -> torch.Tensor | N
 
 
 def _padded(lists: Sequence[list[int]], padding: int) -> torch.Tensor | None:
-    """long [n_lists, longest], padded on the right; ``None`` when there is nothing in them."""
+    """The lists as long [n_lists, longest], padded on the right; ``None`` when all are empty."""
     if not any(lists):
         return None
     longest = max(map(len, lists))

@@ -1,4 +1,4 @@
-"""From prompts as text to ``Data``: token ids of equal length a row, single-token answers, positions, templates."""
+"""``Data`` from prompts that are text: padded token ids, answers of one token, named positions, templates."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def pack(
     """Tokenizes prompts; the output is read at the last token of each.
 
     Args:
-        positions: name -> (field, shift): the named position is the last token of the field, plus the shift. Fields
-            that a template lacks are nowhere in its prompts. ``end`` is always the last token.
-        bos: whether the token that begins a text is put first.
+        positions: name -> (field, shift): the named position is the last token of the field, plus the shift. A prompt
+            whose template lacks the field has no such position. ``end`` is always the last token.
+        bos: whether each prompt begins with the token that begins a text.
 
     Raises:
-        DataError: a counterfactual of another length, an answer that is not one token, one that is right and wrong.
+        DataError: a counterfactual has another length, an answer is not one token, or is both right and wrong.
     """
     first = [tokenizer.bos] if bos else []
     clean = tokenizer.tokens([prompt.clean.text for prompt in prompts])
@@ -53,7 +53,7 @@ def pack(
 
 
 def padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """long [n_lists, longest], padded on the right."""
+    """The lists as long [n_lists, longest], padded on the right."""
     longest = max(map(len, lists))
     return torch.tensor([[*ids, *[padding] * (longest - len(ids))] for ids in lists])
 
@@ -68,7 +68,7 @@ def _check_lengths(prompts: Sequence[Prompt], clean: Sequence[Tokens], others: S
 
 
 def _place(text: Text, tokens: Tokens, field: str, shift: int, first: int) -> int:
-    """Index of a named position; -1, which no token has, where the template lacks the field."""
+    """The index of a named position, or -1 when the template lacks the field."""
     return first + tokens.last(*text.fields[field]) + shift if field in text.fields else -1
 
 

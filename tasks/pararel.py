@@ -1,7 +1,8 @@
 """PARArel (Elazar et al. 2021, arXiv 2102.01017; DiscoGP): the object of a fact, in several wordings.
 
-Wordings that end with the object become prompts; the answer is the object's first token, wrong are those of all other
-objects of the relation. There is no counterfactual. DiscoGP keeps the facts that its model knows; here all are kept.
+Wordings that end with the object become prompts. The answer is the object's first token; wrong answers are the first
+tokens of all other objects of the relation. There is no counterfactual. DiscoGP keeps only the facts that its model
+knows; here all are kept.
 """
 
 from __future__ import annotations

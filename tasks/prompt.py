@@ -1,4 +1,4 @@
-"""One prompt of a task as text, and the template that it is written by."""
+"""One prompt of a task as text, and templates to write prompts with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from string import Formatter
 
 @dataclass(frozen=True)
 class Text:
-    """A text, and where in it each filled field is: name -> (first character, one after the last)."""
+    """A text, and the place of each filled field in it: name -> (first character, one after the last)."""
 
     text: str
     fields: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -21,10 +21,11 @@ class Prompt:
     """A prompt and its counterfactual.
 
     Args:
-        clean, counterfactual: of equal token length; the counterfactual is None for tasks without one.
-        answers, wrong: what is right and wrong as the next token: text with its leading space, or a token id.
-        split: the split that the prompt is in, by ``split_of`` something that no two splits share; None for none.
-        template: number of the template.
+        clean, counterfactual: texts with equally many tokens; the counterfactual is None for tasks without one.
+        answers, wrong: right and wrong next tokens: text with its leading space, or a token id.
+        split: the split of the prompt, chosen by ``split_of`` of something that no two splits share; None when the task
+            assigns no splits.
+        template: the number of the template.
         then: the right next tokens of the counterfactual, for tasks whose counterfactual has an answer.
     """
 

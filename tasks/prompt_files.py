@@ -1,13 +1,13 @@
-"""The prompt files of the field, as rows with our keys: a JSON object a line, EAP-IG's CSV, auto-circuit's JSON.
+"""Prompt files of several formats, read as rows with our keys: JSON Lines, EAP-IG's CSV, auto-circuit's JSON.
 
     JSON Lines     {"clean": ..., "counterfactual": ..., "answer": ..., "wrong": ..., "position": ..., "template": ...,
-                   "split": ...} a line; a JSON list of such objects is read, too
+                   "split": ...} on each line; a JSON list of such objects is read, too
     EAP-IG's CSV   clean, corrupted, correct_idx, incorrect_idx (token ids, or lists of them); or clean, corrupted,
-                   label, where label is the two-digit year of its Greater-Than data: right are the years after it,
-                   wrong those up to it, each as the token of its two digits; between columns , or ; or | or a tab
+                   label, where label is the two-digit year of its Greater-Than data: later years are right, this year
+                   and earlier ones wrong, each as the token of its two digits; columns are separated by , ; | or tabs
     auto-circuit   {"prompts": [{"clean": ..., "corrupt": ..., "answers": [...], "wrong_answers": [...]}, ...]}
 
-They are told apart by their content.
+The content of a file shows which format it has.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ FileRow = tuple[str, dict[str, Any] | DataError]
 
 
 def read_rows(path: str | Path) -> list[FileRow]:
-    """The rows of a prompt file, in its order; a row that cannot be read is there as the error that says why.
+    """The rows of a prompt file, in its order. In place of a row that cannot be read stands the error that says why.
 
     Raises:
-        DataError: no such file, one that is empty or no text, or a format that none of these is.
+        DataError: no such file, a file that is empty or not text, or an unknown format.
     """
     with reading(path):
         text = read_text(path)
@@ -53,7 +53,7 @@ def read_rows(path: str | Path) -> list[FileRow]:
 
 
 def _is_object(line: str) -> bool:
-    """Whether a line is a whole JSON object, or a damaged one: it ends as one does."""
+    """Whether a line is a JSON object, perhaps a damaged one, as its end shows."""
     return line.rstrip().endswith("}")
 
 
@@ -87,7 +87,7 @@ def _document(text: str, path: str | Path, number: int) -> list[FileRow]:
 
 
 def _renamed(value: Any, names: dict[str, str], tool: str) -> dict[str, Any] | DataError:
-    """A row of another tool under our keys."""
+    """Another tool's row with our keys."""
     row = _row(value)
     if isinstance(row, DataError):
         return row
@@ -99,7 +99,7 @@ def _renamed(value: Any, names: dict[str, str], tool: str) -> dict[str, Any] | D
 
 
 def _separator(header: str) -> str:
-    """What stands between the columns: a comma, or what a spreadsheet writes instead of it in some countries."""
+    """The separator of the columns: a comma, or what spreadsheets write instead in some countries."""
     for separator in _SEPARATORS:
         try:
             names = next(csv.reader([header[:10_000]], delimiter=separator), [])
@@ -111,7 +111,7 @@ def _separator(header: str) -> str:
 
 
 def _csv(text: str, path: str | Path, separator: str) -> list[FileRow]:
-    """The rows of EAP-IG's CSV; columns of other names are passed over, as its reader does."""
+    """The rows of EAP-IG's CSV. Columns of other names are ignored, as EAP-IG's reader does."""
     csv.field_size_limit(_LONGEST_FIELD)
     found: list[FileRow] = []
     table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)

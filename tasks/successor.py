@@ -1,6 +1,6 @@
-"""Successor (Lan et al. 2023, arXiv 2311.04131; Gould et al. 2023): what comes next in an order everybody knows.
+"""Successor (Lan et al. 2023, arXiv 2311.04131; Gould et al. 2023): the next member of a well-known order.
 
-Number words, months, days and letters. A split is of (run, template).
+The orders are number words, months, days and letters. Prompts go to splits by (run, template).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VARIANTS = {
 
 def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Iterator[Prompt | None]:
     orders = {name: tokenizer.words(order, what=f"{name}s") for name, order in ORDERS.items()}
-    # An order of which a member is missing has no next member.
+    # In an order that lacks a member, the member after a gap would be wrong.
     whole = [order for name, order in orders.items() if len(order) == len(ORDERS[name])]
     first, second, third, *_ = required(whole, "order")[0]
     templates = usable(TEMPLATES, tokenizer, first=first, second=second, third=third)

@@ -1,7 +1,7 @@
 """Subject-verb agreement (Linzen et al. 2016; Newman et al. 2021; EAP-IG): the verb agrees with the first noun.
 
-Own words. Up to two prepositional phrases stand between, whose nouns attract the wrong number. A split is of
-(subject, first phrase's noun).
+The words are our own. Up to two prepositional phrases stand between noun and verb; their nouns suggest the wrong
+number. Prompts go to splits by (subject, noun of the first phrase).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def prompts(tokenizer: Tokenizer, variant: str, split: str, draw: Draw) -> Itera
     first, prep = nouns[0][0], prepositions[0]
     templates = usable(TEMPLATES, tokenizer, subject=first, prep1=prep, noun1=first, prep2=prep, noun2=first)
     while True:
-        # Most prompts have one phrase or two: without any there are few to tell apart.
+        # Most prompts have one phrase or two, because there are only few different prompts without a phrase.
         number, template = draw.one([*templates, *templates[1:], *templates[1:]])
         subject, *between = draw.some(nouns, 3)
         if split_of(f"{subject[0]} {between[0][0] if number else ''}") != split:

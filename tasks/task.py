@@ -1,4 +1,4 @@
-"""What a model is asked to do: prompts with their counterfactuals, and the objective that goes with them."""
+"""A task: prompts with their counterfactuals, and the objective that goes with them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Task:
     """A task.
 
     Args:
-        name: ``tracr/reverse``, or the directory of a ground truth.
+        name: such as ``tracr/reverse``, or the directory of a ground truth.
         description: one line.
-        model: name or directory of the model that it runs on; None when it runs on any.
+        model: name or directory of the model that the task runs on; None when it runs on any model.
         truth: name or directory of the ground truth that is known of that model, or None.
-        objective: the objective used when none is asked for.
-        splits: ``split -> Data``, each made when first asked for and then kept.
+        objective: the objective of a search that names no other.
+        splits: split -> function that makes its ``Data``; it is called once, when the split is first asked for.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Task:
     splits: dict[str, Callable[[], Data]]
 
     def data(self, split: str = "train") -> Data:
-        """The prompts of a split. Raises SpecError for a split that the task has not."""
+        """The prompts of a split. Raises SpecError for a split that the task lacks."""
         if split not in self.splits:
             raise SpecError(unknown(f"split of {self.name}", split, self.splits))
         if split not in self._made:
@@ -56,12 +56,12 @@ class Task:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def dataset(self, split: str = "train") -> Dataset:
-        """A split as a Hugging Face dataset, one row a prompt.
+        """A split as a Hugging Face dataset with one row per prompt, without padding.
 
-        Columns ``clean`` and ``counterfactual`` are token ids, of equal length where positions are paired, ``read``
-        says at which of them outputs are compared; ``answer`` and ``wrong`` are lists of token ids, or of lists of them
-        where answers have several tokens, ``template`` a number, ``positions`` token indices by name, where the task
-        has them. Padding is left out.
+        The columns ``clean`` and ``counterfactual`` are token ids, of equal length where positions are paired; ``read``
+        holds the positions at which outputs are compared. Where the task has them, ``answer`` and ``wrong`` are lists
+        of token ids, or lists of such lists for answers of several tokens, ``template`` is a number, and ``positions``
+        are token indices by name.
         """
         import datasets
 

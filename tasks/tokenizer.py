@@ -1,4 +1,4 @@
-"""A model's tokenizer, as tasks use it: where each token lies in the text, and which words are one token."""
+"""Tokenizers as tasks use them: the place of each token in the text, and the words that are one token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..suite.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BOUNDARY = "\x1f"  # in a prompt: the text before and after it is tokenized apart
+BOUNDARY = "\x1f"  # in a prompt: the texts before and after it are tokenized apart
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """What tasks ask of a Hugging Face tokenizer.
+    """A Hugging Face tokenizer, with what tasks need of it.
 
     Args:
-        source: a fast tokenizer, which knows where in the text each token is.
+        source: a fast tokenizer, which knows the place of each token in the text.
 
     Raises:
         DataError: a slow tokenizer.
@@ -52,7 +52,7 @@ class Tokenizer:
         return self.source.encode(text, add_special_tokens=special)
 
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        """Each text's tokens, without special ones; ``BOUNDARY`` parts are tokenized apart and it is left out."""
+        """Each text's tokens, without special ones. Parts divided by ``BOUNDARY`` are tokenized apart, without it."""
         parts = [text.split(BOUNDARY) for text in texts]
         flat = [part for split in parts for part in split]
         encoded = self.source(flat, add_special_tokens=False, return_offsets_mapping=True)
@@ -70,11 +70,11 @@ class Tokenizer:
         """Those of the words that are one token after a space.
 
         Args:
-            least: how many the task needs.
-            what: what they are (``names``); how many of them are known is then told by ``vocabulary``.
+            least: how many such words the task needs.
+            what: the kind of word, such as ``names``, under which ``vocabulary`` lists how many are known.
 
         Raises:
-            DataError: fewer than ``least``.
+            DataError: the tokenizer knows fewer than ``least``.
         """
         known = [word for word in words if self.one(f" {word}") is not None]
         if what is not None:
@@ -94,9 +94,9 @@ class Tokenizer:
         return found
 
     def knows(self, text: str) -> bool:
-        """Whether every token of the text is a known one."""
+        """Whether every token of the text is known."""
         unknown = self.source.unk_token_id
-        # A byte-level vocabulary names its end of text as the unknown token, and has no unknown text.
+        # Byte-level vocabularies name the end of a text as the unknown token, but know every text.
         return unknown is None or unknown not in self(text.replace(BOUNDARY, ""))
 
     @property
@@ -112,7 +112,7 @@ class Tokenizer:
 
     @cached_property
     def vocabulary(self) -> dict[str, tuple[int, int]]:
-        """What tasks asked for by name: how many of how many words are known."""
+        """Kind of word -> (known, of how many), for the kinds that tasks have asked for."""
         return {}
 
     @cached_property
@@ -121,7 +121,7 @@ class Tokenizer:
 
 
 def _joined(parts: list[str], encoded: list[tuple[list[int], list[tuple[int, int]]]]) -> Tokens:
-    """One text of several that were tokenized apart; spans count characters of the text with its boundaries."""
+    """Parts that were tokenized apart, joined to one text; spans count characters, boundaries included."""
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     start = 0

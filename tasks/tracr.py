@@ -1,9 +1,9 @@
-"""The tasks of compiled programs, and of models trained to have their edges: inputs, each paired with another one.
+"""The tasks of compiled programs, and of models trained to have their edges. Each input is paired with another one.
 
-``train`` is what methods search on: every input when the domain has at most 256, else 256 drawn evenly over the
-different outputs; and, so that no true edge is beyond finding, the witness pairs and inputs of the certificate, one
-for each edge that is necessary under some ablation. ``test`` is the whole domain. Means are taken over the whole
-domain in both.
+Methods search on ``train``: it has every input when the domain has at most 256, and otherwise 256 inputs drawn evenly
+over the different outputs. It also has the certificate's witnesses, a pair or an input for each edge that is necessary
+under some ablation, so that every true edge can be found. ``test`` is the whole domain. In both, means are taken over
+the whole domain.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load(name: str | Path) -> Task:
 
 
 def task(truth: GroundTruth) -> Task:
-    """The task of a ground truth that is loaded."""
+    """The task of a ground truth that has been loaded."""
     return Task(
         name=truth.name,
         description=truth.description.description,
@@ -49,10 +49,10 @@ def _train(truth: GroundTruth, seed: int = 0) -> Data:
     partner = _partners(len(truth.domain), seed)
     pairs = [(row, partner[row]) for row in chosen]
     for ablation, claim in truth.certificate.ablations.items():
-        if ablation == "noise":  # its witnesses depend on what was drawn
+        if ablation == "noise":  # its witnesses depend on the noise that was drawn
             continue
         for witness in claim.witnesses.values():
-            # One number is an input whose own run shows the edge (zero, mean), two a pair that does (patch).
+            # A witness is one input, whose own run shows the edge (zero, mean), or a pair of inputs (patch).
             paired = len(witness) == 2
             known = pairs if paired else [clean for clean, _ in pairs]
             if (tuple(witness) if paired else witness[0]) not in known:
@@ -80,20 +80,21 @@ def _partners(n: int, seed: int) -> list[int]:
 
 
 def _stratified(classes: list[int], at_most: int, seed: int) -> list[int]:
-    """Indices, in order, of all inputs or of ``at_most`` that are spread evenly over the classes."""
+    """Indices, in order, of all inputs, or of ``at_most`` inputs spread evenly over the classes."""
     if len(classes) <= at_most:
         return list(range(len(classes)))
     generator = random.Random(seed)
     members: dict[int, list[int]] = {}
     for index, number in enumerate(classes):
         members.setdefault(number, []).append(index)
-    # Round by round, one input of every class that has any left; the classes in random order, for the last round.
+    # Each round takes one input of every class that has inputs left. The order of classes is random: the last round may
+    # not reach all.
     queues = _shuffled([_shuffled(queue, generator) for queue in members.values()], generator)
     rounds = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     return sorted(rounds[:at_most])
 
 
 def _shuffled(items: list, generator: random.Random) -> list:
-    """A random order that is the same in every Python version, which only ``random()`` itself promises."""
+    """A random order that is the same in every Python version. Python promises this of ``random()`` alone."""
     keys = [generator.random() for _ in items]
     return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]

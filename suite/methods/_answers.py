@@ -1,4 +1,4 @@
-"""Outputs over a task's candidate answers alone: what is right and what is wrong in each prompt."""
+"""Outputs restricted to candidate answers, which are each prompt's right and wrong answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import Undefined
 
 
 def check_answers(method: str, data: Data) -> None:
-    """Raises Undefined where a prompt has fewer than two candidate answers, or answers have several tokens."""
+    """Raises Undefined when a prompt has fewer than two candidate answers, or answers have several tokens."""
     if data.several_tokens:
         raise Undefined(
             f"{method}: labels='answers' compares single tokens, and answers have several; use 'prediction'."
@@ -22,7 +22,7 @@ def check_answers(method: str, data: Data) -> None:
 
 
 def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
-    """Outputs [..., n_read, d_out] with all but each prompt's candidate answers at minus infinity."""
+    """Outputs [..., n_read, d_out], minus infinity wherever a unit is no candidate answer of its prompt."""
     candidates = _candidates(batch.answers, batch.wrong)[batch.example_of_read].to(outputs.device)  # [n_read, K]
     is_candidate = torch.zeros(outputs.shape[-2:], dtype=torch.bool, device=outputs.device)
     rows = torch.arange(len(candidates), device=outputs.device)[:, None].expand_as(candidates)
@@ -31,7 +31,7 @@ def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def mean_where_finite(values: Tensor) -> Tensor:
-    """Mean over the last axis of the values that are not minus infinity; gradients of those alone."""
+    """The mean over the last axis of the finite values. Only these have gradients."""
     finite = values.isfinite()
     return values.where(finite, 0).sum(-1) / finite.sum(-1)
 

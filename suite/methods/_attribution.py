@@ -29,7 +29,7 @@ _KEPT: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("scores of ea
 
 @contextmanager
 def prompts_kept_apart() -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """While it lasts, ``mean_scores`` adds each batch's rows [B] and scores of each prompt [B, W, R] to the list."""
+    """Inside the block, ``mean_scores`` adds each batch's rows [B] and its scores by prompt [B, W, R] to the list."""
     kept: list[tuple[Tensor, Tensor]] = []
     token = _KEPT.set(kept)
     try:
@@ -44,10 +44,13 @@ def keep_prompts_apart() -> list[tuple[Tensor, Tensor]] | None:
 
 
 class Prompts:
-    """One batch as a gradient method sees it; each run is made when it is first asked for.
+    """One batch of prompts for a gradient method. Each run is made when it is first needed.
 
-    clean: what every writer wrote on the clean prompts. cut: what cut edges carry instead (see Alternatives).
-    by_example: whether ``contract``, ``products`` and ``products_at_clean`` keep the examples apart, [B, W, R].
+    Args:
+        runs: the plain runs of the batch.
+        alternatives: what cut edges carry.
+        objective: whose loss has the gradients.
+        by_example: whether ``contract``, ``products`` and ``products_at_clean`` keep the examples apart, [B, W, R].
     """
 
     def __init__(self, runs: Runs, alternatives: Alternatives, objective: Objective, by_example: bool = False) -> None:
@@ -56,10 +59,12 @@ class Prompts:
 
     @property
     def clean(self) -> Activations:
+        """What every writer wrote on the clean prompts."""
         return self.runs.clean[1]
 
     @cached_property
     def cut(self) -> Activations:
+        """What cut edges carry instead (see Alternatives)."""
         return self._alternatives.of(self.runs)
 
     @cached_property
@@ -93,7 +98,7 @@ class Prompts:
         through_inputs: bool = True,
         of_writers: bool = False,
     ) -> Gradients:
-        """Gradients of the loss at the run from ``inputs`` [n_inputs, B, P, D]."""
+        """Gradients of the loss in the run from ``inputs`` [n_inputs, B, P, D] (see ``capture.gradients``)."""
         return gradients(
             self.model,
             inputs,
@@ -106,7 +111,7 @@ class Prompts:
         )
 
     def gradients_at_clean(self, *, rules: Rules = EXACT, of_writers: bool = False) -> Gradients:
-        """Gradients of the loss at the clean run, which is made here and, if it is asked for later, not again."""
+        """Gradients of the loss in the clean run. The run is kept, so that ``clean`` does not repeat it."""
         return gradients(
             self.model,
             self.model.input_nodes(send(self.runs.batch.clean, self.model.device)),
@@ -118,11 +123,11 @@ class Prompts:
         )
 
     def products_at_clean(self, *, rules: Rules = EXACT) -> Tensor:
-        """<damage, gradient at the clean run>, summed over examples: [W, R]."""
+        """<damage, gradient in the clean run>, summed over examples: [W, R]."""
         return self.contract(self.gradients_at_clean(rules=rules))
 
     def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
-        """<difference (damage unless given), gradient at the run from ``inputs``>, summed over examples: [W, R]."""
+        """<difference (damage unless given), gradient in the run from ``inputs``>, summed over examples: [W, R]."""
         return self.contract(self.gradients(inputs, rules=rules), difference)
 
     def integrated(self, shares: Sequence[float]) -> Tensor:
@@ -131,7 +136,7 @@ class Prompts:
         return sum(self.products(far + a * (clean - far)) for a in shares) / len(shares)
 
     def contract(self, found: Gradients, difference: Tensor | None = None, writers: slice = slice(None)) -> Tensor:
-        """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero but for ``writers``."""
+        """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero except for ``writers``."""
         difference = self.damage if difference is None else difference
         return contract(self.model, found, difference, writers=writers, by_example=self.by_example)
 
@@ -146,11 +151,12 @@ def mean_scores(
     batch_size: int,
     of_batch: Callable[[Prompts], Tensor],
 ) -> EdgeScores:
-    """Edge scores [W, R] that ``of_batch`` gives, summed over the examples of a batch: their mean over all examples.
+    """Edge scores [W, R], averaged over all examples.
 
     Args:
         batch_size: prompts at a time; 0 chooses it from the model's size. It does not change the scores.
-        of_batch: gives [W, R], or [B, W, R] where the prompts are ``by_example``.
+        of_batch: returns the sum of the scores over a batch's examples, [W, R]; for prompts that are ``by_example``, it
+            may return the scores of each, [B, W, R].
     """
     values = mean_values(model, data, ablation, objective, seed, batch_size, of_batch, _KEPT.get())
     return EdgeScores(model.graph, values)
@@ -166,10 +172,10 @@ def mean_values(
     of_batch: Callable[[Prompts], Tensor],
     kept: list[tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """As ``mean_scores``, for values of any shape: float64, on the CPU.
+    """``mean_scores`` for values of any shape; they are float64, on the CPU.
 
     Args:
-        kept: where the values of each example are added, batch by batch; ``None`` for nowhere.
+        kept: a list to which the values of each example are added, batch by batch; ``None`` keeps only their sum.
     """
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
@@ -186,14 +192,14 @@ def mean_values(
 
 
 def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
-    """Edge scores of a method that scores nodes: an edge lives as long as both of its ends.
+    """Edge scores of a method that scores nodes: an edge stays in the circuit as long as both of its ends do.
 
     Args:
-        nodes: at least zero, one for each reader [R]; the logits' is not looked at. A node lives, as a writer, as long
-            as any of its readers does. Nodes that read nothing, and the logits, are never removed.
+        nodes: scores of zero or more, one for each reader [R]; that of the logits is ignored. As a writer, a node stays
+            as long as any of its readers does. Nodes that read nothing, and the logits, always stay.
 
     Returns:
-        The smaller of the two ends' scores; for an edge between two ends that are never removed, the largest of all.
+        The smaller score of the two ends; for an edge between two ends that always stay, the largest score of all.
     """
     infinite = float("inf")
     readers = nodes.double().clone()
@@ -207,7 +213,7 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
 
 
 def check_choices(method: str, **given: tuple[str, tuple[str, ...]]) -> None:
-    """Raises SpecError for a parameter whose value is not one of its choices: name=(value, choices)."""
+    """Raises SpecError for a parameter, given as name=(value, choices), whose value is not one of the choices."""
     for name, (value, choices) in given.items():
         if value not in choices:
             raise SpecError(f"{method}: {name}={value!r}; it is one of {', '.join(choices)}.")

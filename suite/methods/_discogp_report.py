@@ -1,4 +1,4 @@
-"""What DiscoGP says of its circuit: density, faithfulness and completeness of weights, edges, and both."""
+"""DiscoGP's report on its circuit: density, faithfulness and completeness of weights, edges, and both."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ def report(
 ) -> dict[str, dict[str, float]]:
     """Density, faithfulness and completeness of the weights found, the edges found, and both.
 
-    The complement of weights is all other weights; of edges, and of both, all other edges.
+    The complement of the weights is all other weights; that of the edges, and of both, is all other edges.
 
     Args:
-        flip_both: as the released code does it: no edge beside all other weights; other weights beside other edges.
+        judge: compares masked models with the whole one.
+        kept_weights: ones and zeros, by the weight's name.
+        circuit: the edges found.
+        flip_both: whether complements are those of the released code: for weights, the other weights without any edge;
+            for both, the other weights and the other edges.
     """
     model = judge.model
     every, kept, closed = model.graph.exists, circuit.edges, model.graph.exists & ~circuit.edges
@@ -53,9 +57,9 @@ class Judge:
     """Compares masked models with the whole one.
 
     Args:
+        model, data, ablation, seed, batch_size: as in ``Evaluator``.
         among_answers: whether outputs are compared over each prompt's right and wrong answers alone.
         bias_on_heads: whether an edge cut to zero loses its share of the output bias.
-        The others are those of ``Evaluator``; outputs of all prompts are taken in the same order.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Judge:
         return torch.cat(found)
 
     def faithful(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """How near a model with only ``edges`` [W, R] kept is to the whole one."""
+        """How near a model that keeps only ``edges`` [W, R] is to the whole model: accuracy and divergence."""
         outputs = self._outputs(model, edges)
         log_whole, log_found = (F.log_softmax(each.double(), -1) for each in (self.whole, outputs))
         return {
@@ -97,7 +101,7 @@ class Judge:
         }
 
     def complete(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """How much a complement still knows, each prediction of the whole model counting the same."""
+        """The accuracy of a complement, averaged over the whole model's predictions with equal weights, and chance."""
         right = (self._outputs(model, edges).argmax(-1) == self.prediction).double()
         classes, which = self.prediction.unique(return_inverse=True)
         by_class = torch.zeros(len(classes), dtype=torch.float64, device=right.device).index_add(0, which, right)

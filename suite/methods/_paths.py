@@ -27,15 +27,16 @@ def gradient_path(
 ) -> Iterator[Tensor]:
     """GradPath: the points [n_inputs, B, P, D] after 1 .. ``steps`` steps of length 1.
 
-    Args:
-        start: the end that the path leaves, ``clean`` or ``alternative``; it heads for the other.
-        direction: each step descends ``squared-distance``, that of the logits from those at the other end; or
-            ``gradient-difference``: it goes against (gradient of the loss here - at the other end).
-        normalise: steps have length 1 for each ``example``, over nodes, positions and units; or over the ``batch``.
-        positions: whose logits the squared distance compares: ``all``, ``last``, or those that are ``read``.
+    An input node that the ablation does not change (the position embedding, under patch) stays where it is, and so does
+    an example whose two ends are equal. Each step costs a forward and a backward pass.
 
-    An input node that the ablation leaves as it is (the position embedding, under patch) stays, and so does an
-    example whose two ends are the same. Each step costs a forward and a backward pass.
+    Args:
+        steps: how many points.
+        start: the end at which the path begins, ``clean`` or ``alternative``; it leads to the other end.
+        direction: with ``squared-distance``, each step descends the squared distance of the logits from those at the
+            other end; with ``gradient-difference``, it goes against (gradient of the loss here - at the other end).
+        normalise: steps have length 1 for each ``example``, over nodes, positions and units; or over the ``batch``.
+        positions: the positions whose logits the squared distance compares: ``all``, ``last``, or those ``read``.
     """
     clean, far = prompts.clean.inputs, prompts.far
     here, there = (clean, far) if start == "clean" else (far, clean)

@@ -1,13 +1,14 @@
-"""Greedy sweeps at several thresholds: each cut in turn, for good when it changes the loss by less than the threshold.
+"""Greedy sweeps at several thresholds. A sweep tries one cut after the other, and keeps a cut that changes the loss by
+less than the threshold.
 
-Why this file: one cut at a time is one small call at a time, and each threshold would pay for itself. Three things save
-both, and every decision stays that of the plain loop:
+Why this file: a plain loop makes one small call for each cut, and repeats all of them for each threshold. Three things
+save calls and repetitions, without changing any decision of the plain loop:
 
-* Guesses. The losses after the next cuts are asked for at once, as if decisions were as expected, and used up to and
-  including the first wrong guess. What is expected of a cut is the change that another threshold's sweep found, or a
-  score given for its edge; without either, that it is cut.
-* Thresholds whose decisions have all been the same have the same circuit: they are one sweep, which splits where they
-  differ. Sweeps in the same group of nodes ask together.
+* Guesses. The losses after the next cuts are computed in one call, under the assumption that decisions are as expected,
+  and used up to and including the first wrong guess. The expected change of a cut is the one that another threshold's
+  sweep has found, or else a score given for its edge; without either, the cut is expected to be kept.
+* Thresholds whose decisions have all been the same have the same circuit. They share one sweep, which splits where
+  decisions differ. Sweeps that are in the same group of nodes share calls.
 * A cut that cannot change any output (see cut_candidates.py) is decided without a run.
 """
 
@@ -24,16 +25,16 @@ from ..intervention.cut_candidates import CutCandidates, HeldCircuit, candidates
 from ..intervention.evaluator import Evaluator
 from ..model.graph import Graph, NodeGroup
 
-# What is cut at once: an edge (writer, reader), or all edges into a reader (a slice of writers, reader).
+# The edges that one cut removes: one edge (writer, reader), or all edges into a reader (a slice of writers, reader).
 TriedCut = tuple[int | slice, int]
-_AT_FIRST = 4  # guesses at a time
-_FEWEST = 4  # guesses in a call, of all its sweeps together, where a call costs more than its candidates
-_A_READER = 8  # guesses at a time after which another reader waits, where runs cost more than calls
+_AT_FIRST = 4  # guesses in the first call
+_FEWEST = 4  # guesses in a call, of all its sweeps together, when a call costs more than its candidates
+_A_READER = 8  # guesses after which no further reader is added to a call, when runs cost more than calls
 
 
 @dataclass
 class _Tried:
-    """A cut on a guess: the circuit without its edges, and which candidate that is (None: outputs stay the same)."""
+    """A guessed cut: the circuit without its edges, and its number as a candidate (None: outputs stay the same)."""
 
     cut: TriedCut
     accept: bool
@@ -58,7 +59,7 @@ class _Sweep:
         return [tried.kept for tried in self.tried if tried.candidate is not None]
 
     def start(self, graph: Graph, cuts: list[TriedCut], candidates: CutCandidates) -> None:
-        """What there is to try of a group's cuts; what leads nowhere is cut unseen."""
+        """Lists the cuts of a group to try. Edges into nodes that write to no kept edge are cut without a run."""
         kept = self.circuit.kept
         owners = {r: graph.owners[r] for _, r in cuts}
         dead = [r for r, owner in owners.items() if owner >= 0 and not kept[owner].any()]
@@ -72,10 +73,10 @@ class _Sweep:
         """Makes the next guesses.
 
         Args:
-            known: by how much a cut is expected to change the loss.
+            known: the expected change of the loss, by cut.
             idle: the edges into the group's readers whose cut has no effect, [W, r].
-            most: how many guesses at a time.
-            wide: whether a call is dearer than its candidates.
+            most: the largest number of guesses.
+            wide: whether a call costs more than its candidates.
         """
         base, tau, n_candidates = self.circuit.kept, self.thresholds[len(self.thresholds) // 2], 0
         self.tried = []
@@ -94,9 +95,9 @@ class _Sweep:
         """What each threshold decides, up to and including its first decision that was not guessed.
 
         Args:
-            losses: of the first candidates.
-            absolute: whether changes count whatever their sign.
-            known: is given the changes that were found.
+            losses: the losses of the first candidates.
+            absolute: whether the size of a change counts, whatever its sign.
+            known: a dict to which the changes that were found are added.
         """
         found, here = [], _Outcome(self.thresholds, None, None, self.loss, 0)
         for i, tried in enumerate(self.tried):
@@ -120,8 +121,15 @@ class _Sweep:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Where some thresholds of a sweep stand after its guesses: the last cut they made (None: they made none), the
-    candidate whose run it has (None: the circuit's own), the loss, and how many guesses they used."""
+    """The state of some thresholds of a sweep after its guesses.
+
+    Args:
+        thresholds: those whose decisions were the same.
+        kept: the circuit after their last cut; None when they made no cut.
+        candidate: the candidate whose run this is; None for the run of the sweep's circuit.
+        loss: the loss after the last cut.
+        used: how many guesses these thresholds have decided.
+    """
 
     thresholds: list[float]
     kept: np.ndarray | None
@@ -146,13 +154,12 @@ def sweep_thresholds(
     """The edges [W, R] that each threshold keeps, and how many circuits were evaluated, the whole model not counted.
 
     Args:
-        groups: the cuts into a group of nodes' readers, in the order in which they are tried, the groups from the
-            logits down.
-        thresholds: each sweep's.
-        masks_at_once: how many candidates are evaluated in one call, at most.
-        absolute: compares the size of a change, whatever its sign.
-        expected: by how much a cut is expected to change the loss. It spares work where it is right, and decides
-            nothing.
+        groups: for each group of nodes the cuts of edges into its readers, in the order in which they are tried. The
+            groups are ordered from the logits down.
+        thresholds: one for each sweep.
+        masks_at_once: the largest number of candidates in one call.
+        absolute: whether the size of a change is compared with the threshold, whatever its sign.
+        expected: the expected change of the loss, by cut. Good expectations save runs; no decision depends on them.
     """
     graph, known = evaluator.model.graph, dict(expected or {})
     candidates = candidates_of(evaluator, len(set(thresholds)))
@@ -186,12 +193,12 @@ def sweep_thresholds(
 
 
 def _parted(sweeps: list[_Sweep]) -> tuple[list[_Sweep], list[_Sweep]]:
-    """Those that have tried all of a group, and those that have not."""
+    """The sweeps that have tried all cuts of a group, and the others."""
     return [sweep for sweep in sweeps if not sweep.waiting], [sweep for sweep in sweeps if sweep.waiting]
 
 
 def _after(sweep: _Sweep, outcomes: list[_Outcome], candidates: CutCandidates, fewest: int) -> list[_Sweep]:
-    """The sweeps that a sweep becomes: one for each outcome, the largest of which takes over its run."""
+    """The sweeps into which a sweep splits, one for each outcome. That with most thresholds keeps the sweep's run."""
     outcomes = sorted(outcomes, key=lambda outcome: -len(outcome.thresholds))
     circuits = [sweep.circuit, *(candidates.split(sweep.circuit) for _ in outcomes[1:])]
     following = []

@@ -1,4 +1,4 @@
-"""Gates on weights: models that differ in the weights they keep, one per seed, run together along an axis of theirs."""
+"""Gates on weights: models that differ in the weights they keep, one per seed, which run together along a new axis."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ._masks import TrainingBatches
 
 
 def is_masked(name: str) -> bool:
-    """Whether a parameter has gates: weights and biases of attention and MLPs; not embeddings, not norms."""
+    """Whether a parameter has gates. Weights and biases of attention and MLPs have; embeddings and norms have not."""
     return name.startswith("blocks.") and ".norm_" not in name
 
 
 def run_masked(model: Transformer, gates: Mapping[str, Tensor], ready: PreparedBatch) -> Tensor:
-    """Outputs [M, n_read, d_out] with weights multiplied by gates [M, ...]; differentiable in the gates."""
+    """Outputs [M, n_read, d_out] of M models, whose weights are multiplied by gates [M, ...] that get gradients."""
     weights = {name: gate * model.get_parameter(name) for name, gate in gates.items()}
     n, tokens = len(next(iter(weights.values()))), send(ready.batch.clean, model.device)
-    spend(forward=(n - 1) * len(tokens), backward=n * len(tokens))  # the engine sees one of the models
+    spend(forward=(n - 1) * len(tokens), backward=n * len(tokens))  # the engine counts one of the models
     return _together(lambda own: functional_call(model, own, (tokens,), {"read": ready.runs.read}), weights)
 
 
@@ -43,7 +43,7 @@ def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer
 
 
 def ungrouped(model: Transformer) -> Transformer:
-    """The same model in which each head has keys and values of its own: copies of the weights that it shared."""
+    """The same model without grouped queries: each head has copies of the key and value weights that it shared."""
     config = model.config
     if config.kv_heads == config.n_heads:
         return model
@@ -64,9 +64,9 @@ def ungrouped(model: Transformer) -> Transformer:
 
 
 def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
-    """What readers lose of the biases behind attention [C, R, D] where edges are cut to zero by masks [C, W, R].
+    """What readers lose of the output biases of attention [C, R, D] when masks [C, W, R] cut edges to zero.
 
-    Each head of a layer has an equal share of its bias.
+    Each head of a layer has an equal share of the layer's bias.
     """
     graph = model.graph
     shares = model.embed.new_zeros(len(graph.writers), model.config.d_model)
@@ -81,7 +81,7 @@ class ModelsTogether:
     """Models that differ in the weights of their blocks, one per seed, each cut by its own masks in one pass.
 
     Args:
-        prompts: of each model: the same batches in the same order.
+        prompts: one for each model, with the same batches in the same order.
         bias_on_heads: whether a cut edge loses its head's share of the output bias (see ``cut_output_bias``).
     """
 
@@ -101,14 +101,14 @@ class ModelsTogether:
         ]
 
     def draw(self) -> tuple[int, PreparedBatch]:
-        """The next batch, and its number."""
+        """The number of the next batch, and the batch."""
         ready = self._prompts.draw()
         return next(i for i, each in enumerate(self.batches) if each is ready), ready
 
     def outputs(self, batch: int, masks: Tensor) -> Tensor:
         """Outputs [M, C, n_read, d_out] of a batch under masks [M, C, W, R], those of model m under masks[m]."""
         ready, n = self.batches[batch], masks.shape[0] * masks.shape[1] * len(self.batches[batch].batch.rows)
-        spend(forward=n - n // len(masks), backward=n)  # the engine sees one of the models
+        spend(forward=n - n // len(masks), backward=n)  # the engine counts one of the models
 
         def run(weights: dict[str, Tensor], own: Tensor, alternative: dict[str, Any]) -> Tensor:
             return functional_call(self._cut, weights, (own, alternative, ready.inputs, ready.runs.read))
@@ -117,7 +117,7 @@ class ModelsTogether:
 
 
 def _together(run: Callable[..., Tensor], *of_models: Any) -> Tensor:
-    """``run`` of each model's part. Torch's fused attention knows no axis of models."""
+    """``run`` for each model's part, without torch's fused attention, which does not support an axis of models."""
     with sdpa_kernel(SDPBackend.MATH):
         return vmap(run)(*of_models)
 
@@ -132,12 +132,12 @@ class _Cut(nn.Module):
     def forward(self, masks: Tensor, parts: Mapping[str, Any], inputs: Tensor, read: Tensor) -> Tensor:
         alternative = Alternative(Activations(parts["activations"]), parts["before"])
         offset = cut_output_bias(self.model, masks) if self.bias_on_heads else None
-        options = {"read": read, "offset": offset, "gradient_stream": ConcatenatedStream}  # vmap's axis of models
+        options = {"read": read, "offset": offset, "gradient_stream": ConcatenatedStream}  # for vmap
         return self.model.run_cut(masks, alternative, inputs=inputs, **options)
 
 
 def _parts(alternative: Alternative) -> dict[str, Any]:
-    """An alternative as the dicts of tensors that ``vmap`` knows."""
+    """An alternative as dicts of tensors, which ``vmap`` takes."""
     return {"activations": dict(alternative.activations), "before": alternative.before}
 
 

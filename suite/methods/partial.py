@@ -1,7 +1,7 @@
-"""What is finished of a search, batch by batch: kept by whoever wants to go on after an interruption.
+"""Sums over batches that a search can keep, to continue after an interruption.
 
-A method adds batches up through ``summed``; a caller that keeps sums sets a keeper for the block (``kept_by``), and the
-same search, started again with the same keeper, begins behind the last batch that was kept.
+A method adds batches up with ``summed``. A caller that keeps the sums runs the search inside ``kept_by`` with a keeper.
+The same search, started again with the same keeper, continues after the last batch that was kept.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Keeper(Protocol):
-    """Holds sums over the first so many batches, one for each time that a search adds batches up."""
+    """Holds sums over the first batches. A search that adds batches up several times has a sum for each, a part."""
 
     def load(self, part: int) -> tuple[int, Tensor | None]:
-        """How many batches are in the sum, and the sum; ``(0, None)`` before the first is kept."""
+        """How many batches are in a part's sum, and the sum; ``(0, None)`` when no batch has been kept."""
 
     def save(self, part: int, batches: int, total: Tensor) -> None:
         """Keeps the sum over the first ``batches`` batches."""
@@ -41,7 +41,7 @@ def kept_by(keeper: Keeper) -> Iterator[None]:
 
 
 def summed(batches: Iterable[T], of_batch: Callable[[T], Tensor]) -> Tensor:
-    """The sum of ``of_batch`` over batches, in their order; on the CPU in float64."""
+    """The sum of ``of_batch`` over the batches, added in their order, on the CPU in float64."""
     keeping = _keeping.get()
     keeper, part = (None, 0) if keeping is None else (keeping[0], next(keeping[1]))
     done, total = (0, None) if keeper is None else keeper.load(part)

@@ -1,4 +1,4 @@
-"""What a method is: one function, what it needs, and the check of what it returns."""
+"""Methods: a function, what it declares, and the check of what it returns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .cost import Cost, PassesOf
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows"})
 NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
 SEARCHABLE = searchable()
-LARGEST = 2**31 - 1  # of a method's parameters
+LARGEST = 2**31 - 1  # the largest number that a parameter may be
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
 
@@ -45,21 +45,22 @@ class Method:
         needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit),
             ``one run a prompt`` (no answers of several tokens).
         ablations: the ablation values for which the method has a meaning.
-        objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, whose gradient
-            there is zero; ``divergence``, which excludes all others, because they have no floor that a faithful
-            circuit is at; or None for methods that use no objective.
-        presets: named parameter sets, beside the paper's values, which are the signature's defaults.
-        cost: in words, in passes.
-        passes: the same as a function (see cost.py); None where it is not known, as of a user's function.
+        objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, because their
+            gradient there is zero; ``divergence``, which excludes all others, because they have no minimum at faithful
+            circuits; or None for methods that use no objective.
+        presets: named sets of parameters. The paper's values are the defaults of the signature.
+        cost: the cost in words, in passes.
+        passes: the cost as a function (see cost.py); None when it is not known, as for a user's function.
         stochastic: whether the seed changes the scores.
-        exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has its rule; ``any`` for
-            one that only runs the model, cut or whole, and so needs no rule of its own. A model with another feature is
-            undefined for it.
-        nodes: the kinds of nodes that it can score; ``any`` for one that takes nodes as they come.
+        exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has a rule; ``any`` for a
+            method that only runs the model, cut or whole, and so needs no rules. On a model with another feature the
+            method is undefined.
+        nodes: the kinds of nodes that the method can score; ``any`` for a method that scores every kind alike.
         may_be_zero: parameters that count something and may be 0 although their default is not.
-        per_prompt: whether its scores are means over prompts of scores that it can give for each prompt apart.
-        cost_only: parameters that change what a run costs and no number, such as how many prompts go in a batch.
-        version: 16 hex digits of its source, so that an edited method's results are not taken for the old one's.
+        per_prompt: whether the scores are means over prompts of scores that the method can also give by prompt.
+        cost_only: parameters that change what a run costs but no score, such as how many prompts go in a batch.
+        version: 16 hex digits of the method's source, so that results of an edited method are not taken for those of
+            the old one.
     """
 
     name: str
@@ -86,19 +87,19 @@ class Method:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The method's own parameters with their defaults; ``...`` for one without a default."""
+        """The method's own parameters with their defaults; ``...`` for a parameter without a default."""
         own = [p for name, p in inspect.signature(self.function).parameters.items() if name not in _FIXED]
         return {p.name: ... if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD}
 
     def runs_together(self, ablation: Ablation) -> bool:
-        """Whether several seeds run at once: an ablation that draws by the seed is another one for each."""
+        """Whether several seeds run at once; they cannot under an ablation that draws by the seed."""
         return "seeds" in inspect.signature(self.function).parameters and not ablation.stochastic
 
     def resolve(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
         """All parameters: the defaults, overridden by the preset's, overridden by ``given``.
 
         Raises:
-            SpecError: an unknown preset or parameter, a value of another type than the default's, or a missing one.
+            SpecError: an unknown preset or parameter, a value of another type than the default, or a missing value.
         """
         presets = {"paper": {}, **self.presets}
         if preset is not None and preset not in presets:
@@ -118,11 +119,11 @@ class Method:
         return resolved
 
     def cost_of(self, graph: Graph, prompts: int, parameters: Mapping[str, Any]) -> Cost | None:
-        """What a search on a model of this graph will cost; ``None`` where the method does not declare it."""
+        """The cost of a search on a model with this graph; ``None`` when the method declares no cost."""
         return None if self.passes is None else self.passes(graph, prompts, {**self.parameters, **parameters})
 
     def cost_only_under(self, ablation: Ablation) -> frozenset[str]:
-        """The parameters that change no number: those declared so, unless the ablation is a mean over the batch."""
+        """``cost_only``; empty under an ablation that is a mean over the batch, where the batch size changes scores."""
         return frozenset() if ablation.over_batch else self.cost_only
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
@@ -135,7 +136,7 @@ class Method:
         return value
 
     def _check_number(self, name: str, value: Any, default: Any) -> None:
-        """Raises SpecError for a number that no parameter can be: not finite, huge, or fewer than one of a count."""
+        """Raises SpecError for a number that is not finite or too large, and for a count below its least value."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
         least = -LARGEST
@@ -145,7 +146,7 @@ class Method:
             raise SpecError(f"{self.name}: {name} = {shown(value)} is not between {least:,} and {LARGEST:,}.")
 
     def undefined(self, ablation: Ablation, objective: Objective | None, data: Data, config: Config) -> str | None:
-        """Why the method has no meaning for this ablation, objective, task and model; None when it has one."""
+        """Why the method is undefined for this ablation, objective, task and model; None when it is defined."""
         if ablation.value not in self.ablations:
             return f"{self.name} does not define the {ablation} ablation (it has: {', '.join(sorted(self.ablations))})"
         if reason := ablation.undefined(data):
@@ -207,12 +208,14 @@ class Method:
         seed: int = 0,
         **parameters: Any,
     ) -> torch.Tensor:
-        """The scores of each prompt alone, float64 [N, E], E the edges of ``graph.edges``: their mean over prompts is
-        what ``discover`` finds. What an ablation takes from other prompts (means) is taken from all of ``data``.
+        """The scores of each prompt alone, float64 [N, E], with the E edges in the order of ``graph.edges``.
+
+        Their mean over prompts is what ``discover`` finds. An ablation that uses other prompts (means) uses all of
+        ``data``.
 
         Raises:
-            Undefined: a method without them; with these parameters (nodes scored in place of edges); and what
-                ``discover`` raises.
+            Undefined: a method that has no scores by prompt, or has none with these parameters (when it scores nodes in
+                place of edges); and for the reasons for which ``discover`` raises it.
         """
         from ._attribution import prompts_kept_apart
 
@@ -238,7 +241,7 @@ class Method:
         truth: Reference | None = None,
         **parameters: Any,
     ) -> tuple[Discovery, ...]:
-        """What ``discover`` finds with each seed, at once where the method runs them together. Raises as it does."""
+        """What ``discover`` finds with each seed; the seeds run together where the method can. Raises as it does."""
         if reason := self.undefined(ablation, objective, data, model.config):
             raise Undefined(f"{reason}.")
         other = sorted({group.kind for group in model.graph.groups} - self.nodes) if self.nodes != "any" else []
@@ -333,10 +336,10 @@ def method(
 
 
 def load_user_method(where: str) -> Method:
-    """The method ``FILE.py:FUNCTION``; one decorated with ``@method`` keeps its declarations.
+    """The method ``FILE.py:FUNCTION``; a function decorated with ``@method`` keeps its declarations.
 
     Raises:
-        MethodError: no such file or function, or a file that cannot be imported, with the reason.
+        MethodError: no such file or function, or a file that cannot be imported; the message has the reason.
     """
     path, name = file_and_name(where, "method", MethodError)
     version = source_hash(path)
@@ -356,7 +359,7 @@ def load_user_method(where: str) -> Method:
 
 
 def source_hash(path: Path) -> str:
-    """16 hex digits of a method's file and of the private files beside it that it shares with other methods."""
+    """16 hex digits of the content of a method's file and of the private files beside it that the file imports."""
     digest, waiting, seen = hashlib.sha256(), [path], set()
     while waiting:
         file = waiting.pop(0)

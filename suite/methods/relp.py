@@ -50,14 +50,15 @@ def discover(
     The paper scores nodes; its coefficients at each reader's input give edges.
 
     Args:
-        at: the run at which coefficients are taken: ``clean``, as EAP, or ``alternative``, the run from the ablation's
-            inputs, as in the authors' demonstration (preset ``demo``).
-        norm_rule: the scale of every norm is held (LN-rule).
-        identity_rule: an activation's slope is act(x) / x. In the released code the switch that its README documents
-            comes too late and leaves derivatives exact (preset ``reference-code``); set before the model is made, it
-            adds 1e-6 to each denominator, which is not done here.
-        half_rule: the product of a gated MLP hands half of its relevance to each factor.
-        attention_rule: attention patterns are held, and queries and keys get nothing (AH-rule, optional).
+        at: the run in which coefficients are taken: ``clean``, as in EAP, or ``alternative``, the run from the
+            ablation's inputs, as in the authors' demonstration (preset ``demo``).
+        norm_rule: whether the scale of every norm is held constant (LN-rule).
+        identity_rule: whether the slope of an activation is act(x) / x. In the released code, the switch that its
+            README documents takes effect too late and leaves derivatives exact (preset ``reference-code``). Set before
+            the model is made, the switch also adds 1e-6 to each denominator, which is not done here.
+        half_rule: whether the product in a gated MLP gives half of its relevance to each factor.
+        attention_rule: whether attention patterns are held constant, so that queries and keys get no relevance
+            (AH-rule, optional).
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:

@@ -39,8 +39,8 @@ _LEVELS = ("edge", "node")
 GATES_AT = ("inputs", "projections")
 _SIZES = ("gates", "modules")
 READ_OUTS = ("likely", "sampled")
-NOISE = 1e-4  # uniform numbers keep this far from zero and one, as in the released codes
-# 10^linspace(-3, 0, 11): the sweep over compiled models of Conmy et al. (launch_grid_fill.py).
+NOISE = 1e-4  # the distance of uniform numbers from zero and one, as in the released code
+# 10^linspace(-3, 0, 11): the strengths that Conmy et al. swept over on compiled models (launch_grid_fill.py).
 _COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11).tolist())
 
 
@@ -81,37 +81,37 @@ def discover(
     initial: float = 0.9,
     batch_size: int = 32,
 ) -> list[Discovery]:
-    """Hard-concrete gates on edges or nodes, trained to keep the loss low and few gates open.
+    """Hard-concrete gates on edges or nodes, trained to keep the loss low with few open gates.
 
     loss = objective + regularisation x mean P(gate > 0). An edge's score is sigmoid(log alpha), averaged over the
-    regularisations: an edge that survives a stronger one ranks higher. A circuit for each has the gates more likely
-    open than not.
+    regularisations, so that an edge that stays under stronger ones ranks higher. Each regularisation gives a circuit:
+    the gates that are more likely open than not.
 
-    Any objective will do, as in Conmy et al.: one without a floor (a logit difference) asks for the circuit on which it
-    is largest, not for the one most like the whole model.
+    As in Conmy et al., any objective can be used. One without a minimum at the whole model (a logit difference) leads
+    to the circuit for which it is largest, and not to the one most like the whole model.
 
     Args:
-        level: ``edge``; or ``node``: a gate on each head's q, k and v and on each MLP's output, an edge being kept when
-            both its ends are (a head is, when one of its three gates is).
-        gates_at: where the gates of q, k and v stand: at their ``inputs``, so that a closed one is a reader whose every
-            edge is cut; or at the ``projections``, behind norm and weights: there a closed gate carries zero under
-            ``zero``, and what such a reader would project under other ablations. For ``node`` alone.
-        size: the mean over all ``gates``; or over ``modules``, a layer's queries, its keys, its values and its MLP,
-            each with its own mean, so that an MLP is charged as much as all queries of a layer. Four are counted a
-            layer, MLP or none. For ``node`` alone.
-        read_out: the gates of a circuit: those ``likely`` open; or those that one more draw opens by half or more
-            (``sampled``), which differs from seed to seed.
-        regularisations: strengths, one mask each, all trained in one run.
-        steps, rate: of Adam, by default those of auto-circuit for compiled models. The preset ``reference-code`` is
-            Conmy et al.'s ``train.py`` in all but the strengths, of which each run is given one; its sweeps took 10,000
-            steps.
-        initial: the gates' value without noise at the start.
-        batch_size: prompts a step.
+        level: ``edge``, a gate on each edge; or ``node``, a gate on each head's q, k and v and on each MLP's output.
+            With ``node`` an edge is kept when both of its ends are; a head is kept when one of its three gates is.
+        gates_at: where the gates of q, k and v stand. At ``inputs``, a closed gate cuts all edges into its reader. At
+            ``projections``, behind norm and weights, a closed gate carries zero under ``zero`` ablation, and under
+            others what a reader with all edges cut would project. For ``level=node`` alone.
+        size: the mean of P(gate > 0) over all ``gates``; or the mean of the means over ``modules``, which are a layer's
+            queries, its keys, its values and its MLP, so that an MLP weighs as much as all queries of a layer. Each
+            layer counts as four modules, with or without an MLP. For ``level=node`` alone.
+        read_out: the gates of a circuit: those that are ``likely`` open; or those whose value is a half or more in one
+            more draw (``sampled``), which differs from seed to seed.
+        regularisations: strengths. Each has one mask, and all masks are trained in one run.
+        steps, rate: steps and learning rate of Adam, by default those of auto-circuit for compiled models. The preset
+            ``reference-code`` is Conmy et al.'s ``train.py`` but for the strengths, of which each of its runs has one;
+            their sweeps took 10,000 steps.
+        initial: the value of the gates at the start, without noise.
+        batch_size: prompts per step.
 
     Raises:
         SpecError: no regularisation, or an unknown choice.
-        Undefined: projections, of features in the place of components.
-        MethodError: a mask that training has not moved.
+        Undefined: gates at projections, in a model with features in place of components.
+        MethodError: training has not moved a mask.
     """
     check_choices(
         "subnetwork-probing",
@@ -181,12 +181,12 @@ def as_discovery(
 
 
 def node_gates(graph: Graph) -> list[str]:
-    """What has a gate at node level: every reader but the logits; an MLP's stands for its output."""
+    """The readers that have a gate at node level: all but the logits. An MLP's gate is on its output."""
     return [reader for reader in graph.readers if reader != "logits"]
 
 
 def node_masks(graph: Graph, gates: Tensor) -> Tensor:
-    """Node gates [M, N] as masks [M, W, R]: q, k and v gates on what is read there, others on what is written."""
+    """Node gates [M, N] as masks [M, W, R]. Gates of q, k and v act on what is read, others on what is written."""
     ones = gates.new_ones(len(gates), 1)
     readers, writers = [ones] * len(graph.readers), [ones] * len(graph.writers)
     for node in (node for node in graph.nodes if node.kind != "logits"):
@@ -200,7 +200,7 @@ def node_masks(graph: Graph, gates: Tensor) -> Tensor:
 
 
 def node_edges(graph: Graph, likely: Tensor) -> Tensor:
-    """Edge values [M, E]: the lesser of what the two ends have; input nodes and the logits are always kept."""
+    """Edge values [M, E]: the smaller value of the two ends, of which input nodes and the logits have one."""
     names = node_gates(graph)
     of_reader = {name: likely[:, i] for i, name in enumerate(names)} | {"logits": torch.ones_like(likely[:, 0])}
     always = torch.ones_like(likely[:, 0])
@@ -212,7 +212,7 @@ def node_edges(graph: Graph, likely: Tensor) -> Tensor:
 
 
 def module_weights(graph: Graph) -> Tensor:
-    """What each node gate counts [N] in a mean over modules of the mean in each."""
+    """The weight of each node gate [N] in the mean over modules of the means over their gates."""
     weights = torch.zeros(len(node_gates(graph)), dtype=torch.float64)
     for group in graph.groups:
         if group.kind in ("head", "mlp"):
@@ -224,8 +224,8 @@ def run_gated(model: Transformer, gates: Tensor, ready: PreparedBatch, *, to_zer
     """Outputs [M, n_read, d_out] with node gates [M, N] on what heads project and on what MLPs write.
 
     Args:
-        to_zero: whether closed gates of q, k and v carry zero, and not what the ablation's residual stream makes of
-            them.
+        to_zero: whether closed gates of q, k and v carry zero, and not what they project from the ablation's residual
+            stream.
     """
     graph, alternative, (m, examples) = model.graph, ready.alternative, (len(gates), ready.inputs.shape[1])
     of_group = {group.key: group for group in graph.groups}

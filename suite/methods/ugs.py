@@ -30,12 +30,12 @@ CHOICES = {
     "constants": ("outputs", "values"),
     "gradients": ("mask", "kind"),
 }
-# Learning rates by regularisation, and what they are divided by under an ablation (section D of the paper; its code).
+# Learning rates by regularisation, and their divisors under some ablations (section D of the paper, and its code).
 RATES = ((1e-4, 0.15), (5e-4, 0.1), (float("inf"), 0.05))
 SLOWER = {"patch": 5.0, "resample": 2.0}
-CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller; a half-open edge would bias them
-# Of the released code (maxtli/optimalablation, ac02e85): a gate so near an end is not counted as inside its window, and
-# the first position in the means at which constants start.
+CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller, because a half-open edge would bias them
+# From the released code (maxtli/optimalablation, ac02e85): a gate so near an end of its window does not count as
+# inside, and the means at which constants start begin at this position.
 _MARGIN, MEANS_FROM = 1e-3, 9
 
 
@@ -80,37 +80,44 @@ def discover(
 ) -> list[Discovery]:
     """Gates that are uniform in a window around their threshold, so that each sampled gradient is a partial derivative.
 
-    loss = divergence + regularisation x sum theta + node term, theta = sigmoid(logit) the gates' mean. Edges that hang
-    loose in a sample are cut in it. A gate's gradient is averaged over the samples in which it is inside its window. An
-    edge's score is theta, averaged over the regularisations; each gives a circuit.
+    loss = divergence + regularisation x sum theta + node term, with theta = sigmoid(logit) the mean of a gate. In each
+    sample, edges on no path from an input to the logits (loose ends) are cut. A gate's gradient is averaged over the
+    samples in which the gate is inside its window. An edge's score is theta, averaged over the regularisations; each
+    regularisation gives a circuit.
 
-    Under the optimal ablation each mask learns constants of its own on the way, and its circuit's are learned anew
-    wherever it is evaluated. The released code differs in what the last five arguments choose (``reference-code`` has
-    all of its ways), trains for 6000 steps under the optimal ablation, and takes 0 for ``threshold`` under others.
+    Under the optimal ablation each mask learns constants of its own during training; when its circuit is evaluated,
+    constants are learned anew. The released code differs in what the last five arguments choose (the preset
+    ``reference-code`` takes the released choice of each), trains for 6000 steps under the optimal ablation, and has
+    ``threshold`` 0 under other ablations.
 
     Args:
-        regularisations: strengths lambda, one mask each, all trained in one run.
-        samples: masks drawn a step for each strength; with ``masks=prompt``, for each prompt as well.
-        rate: learning rate; 0 takes the paper's, by strength and ablation.
-        node_regularisation: at most; half of lambda where that is less. On heads, by tanh of their gates' sum.
+        regularisations: strengths lambda. Each has one mask, and all masks are trained in one run.
+        steps: training steps.
+        samples: how many masks a step draws for each strength; with ``masks=prompt``, for each prompt as well.
+        batch_size: prompts per step.
+        initial: the logits at the start.
+        rate: learning rate; 0 takes the paper's, which depends on strength and ablation.
+        node_regularisation: largest strength of the node term, which is half of lambda where that is less. The term
+            presses on heads, by tanh of the sum of their gates.
         constant_rate: learning rate of the optimal ablation's constants.
-        threshold: on the logit, above which a circuit keeps an edge; loose ends are then cut.
-        clip: largest gradient norm (see ``gradients``) of gates; constants' are not clipped.
-        masks: whether a ``batch`` shares the sampled masks, or each ``prompt`` has masks of its own (as many
-            derivatives an evaluation; batches are drawn anew in each epoch, across lengths).
-        dangling: how loose ends are found: in each ``sample``, or with the released code's error, over the ``batch``
-            (see ``connected``).
+        threshold: a circuit keeps edges whose logit is larger; its loose ends are then cut.
+        clip: largest gradient norm (see ``gradients``) of gates. Gradients of constants are not clipped.
+        masks: whether a ``batch`` shares the sampled masks, or each ``prompt`` has masks of its own. With ``prompt`` an
+            evaluation gives as many derivatives, and batches are drawn anew in each epoch, across lengths.
+        dangling: how loose ends are found: in each ``sample``, or over the ``batch``, which is an error of the released
+            code (see ``connected``).
         first_position: ``cut`` like the others, or left ``whole``, as the released code leaves its
-            beginning-of-sequence token. Under patching nothing depends on it where counterfactuals begin alike.
-        constants: of a head: any vector for its ``outputs``, or one for its ``values``, which its output matrix then
-            writes. With ``values`` they start at the means from the tenth position on, where a prompt is so long.
-        gradients: clipped in each ``mask``, and averaged over the samples inside the window; or clipped in each
-            ``kind`` of edges (from heads or not, to heads or not), where samples within 0.001 of the window's ends
-            add to the sum and are not counted.
+            beginning-of-sequence token. Under patching it makes no difference where counterfactuals begin alike.
+        constants: a head's constants: any vector in place of its ``outputs``, or a vector in place of its ``values``,
+            which its output matrix then projects. With ``values`` they start at means from the tenth position on, if
+            any prompt is that long.
+        gradients: with ``mask``, they are clipped in each mask, and averaged over the samples inside the window; with
+            ``kind``, they are clipped in each kind of edges (from heads or not, to heads or not), and samples within
+            0.001 of the window's ends add to the sum but not to the count.
 
     Raises:
-        SpecError: no regularisation, no samples, or a choice that is none.
-        MethodError: a mask that training has not moved.
+        SpecError: no regularisation, no samples, or an unknown choice.
+        MethodError: training has not moved a mask.
     """
     if not regularisations or samples < 1:
         raise SpecError(
@@ -177,11 +184,11 @@ def regularised_loss(
     """The loss of a step: divergence under sampled masks + strength x sum theta + the node term.
 
     Args:
-        drawn: batches a step; the masks of one are every ``drawn``-th sample.
-        logits: of the gates, one [seeds, E] a strength.
+        drawn: batches per step; every ``drawn``-th sample is a mask of the same batch.
+        logits: of the gates, one tensor [seeds, E] for each strength.
         sampled: logits [M, E] -> masks [M, S, W, R].
         strengths: lambda of each mask [M].
-        constants: what cut edges carry, where that is learned.
+        constants: what cut edges carry, when it is learned.
     """
     model = prompts.model
     graph, exists = model.graph, model.graph.exists.to(model.device)
@@ -205,7 +212,7 @@ def regularised_loss(
 def read_out(
     graph: Graph, regularisations: Sequence[float], logits: Tensor, threshold: float, curve: dict[str, list]
 ) -> Discovery:
-    """Scores, and a circuit for each strength without loose ends, from trained logits [M, E]."""
+    """Scores, and for each strength a circuit without loose ends, from trained logits [M, E]."""
     circuits, found = [], []
     for strength, values in zip(regularisations, logits, strict=True):
         kept = circuit_of(graph, values > threshold)
@@ -222,19 +229,19 @@ def read_out(
 
 
 def learning_rate(regularisation: float, ablation: Ablation) -> float:
-    """The paper's rate for a strength, slower under patching and resampling."""
+    """The paper's learning rate for a strength, which is lower under patching and resampling."""
     return next(rate for limit, rate in RATES if regularisation <= limit) / SLOWER.get(ablation.value, 1.0)
 
 
 def averaged_gate(logits: Tensor, u: Tensor, margin: float = 0.0) -> Tensor:
     """``uniform_gate`` [M, S, E] whose gradient in theta is the average over the samples inside the window.
 
-    The gate's own is 1 / width in a share ``width`` of the samples: its mean over all samples is this average times the
-    share found over the share expected. That ratio is taken out.
+    The gate's own gradient is 1 / width in an expected share ``width`` of the samples, and zero in the others. Its mean
+    over all samples is the average wanted times (share found / share expected); this ratio is divided out.
 
     Args:
-        margin: gates so near zero or one are not counted, though their gradients are added; where none is counted,
-            there is no gradient (the released code).
+        margin: gates so near zero or one are not counted, though their gradients are added. Where no gate is counted,
+            there is no gradient (as in the released code).
     """
     gate = uniform_gate(logits.detach(), u)
     inside = ((gate > 0) & (gate < 1)).to(gate.dtype)
@@ -245,12 +252,12 @@ def averaged_gate(logits: Tensor, u: Tensor, margin: float = 0.0) -> Tensor:
 
 
 def connected(graph: Graph, kept: Tensor, shared_mlps: bool = False) -> Tensor:
-    """Of bool [..., W, R], the edges on a path of kept edges from an input node to the logits, each mask by itself.
+    """The edges of each mask, bool [..., W, R], that are on a path of kept edges from an input node to the logits.
 
     Args:
-        shared_mlps: the released code's error: an MLP counts as fed when it is in any of the masks along the last
-            of the dots, the samples of one step. Under patching it changes nothing: an MLP that reads nothing writes
-            what a cut edge carries.
+        shared_mlps: whether to repeat an error of the released code: an MLP counts as having an input when it has one
+            in any mask along the last of the leading axes, the samples of one step. Under patching it makes no
+            difference, because an MLP that reads nothing writes what a cut edge carries.
     """
     kept = kept & send(graph.exists, kept.device)
     reaches = torch.zeros_like(kept[..., :, 0])  # [..., W]: a path to the logits
@@ -281,7 +288,7 @@ def _with_column(kept: Tensor, reader: int, column: Tensor) -> Tensor:
 
 
 def node_size(graph: Graph, theta: Tensor) -> Tensor:
-    """(heads / 2) tanh(2 x gates into and out of a head / heads), summed over heads: [...] of [..., W, R]."""
+    """Sum over heads of (heads / 2) tanh(2 x sum of gates into and out of the head / heads): [...] of [..., W, R]."""
     degrees = []
     for group in graph.groups:
         if group.kind == "head":
@@ -293,7 +300,7 @@ def node_size(graph: Graph, theta: Tensor) -> Tensor:
 
 
 def kinds(graph: Graph, device: torch.device) -> list[Tensor]:
-    """Indices [n] of the edges of each kind: from heads or other writers, into heads or other readers."""
+    """Indices [n] of the edges of each kind. Kinds are: from heads or other writers, into heads or other readers."""
     from_heads, to_heads = (
         torch.zeros(len(graph.writers), dtype=torch.bool),
         torch.zeros(len(graph.readers), dtype=torch.bool),
@@ -307,13 +314,13 @@ def kinds(graph: Graph, device: torch.device) -> list[Tensor]:
 
 
 class Constants:
-    """What cut edges carry under the optimal ablation, while it is learned: one set for each mask.
+    """The constants that cut edges carry under the optimal ablation, while they are learned: a set for each mask.
 
     Args:
-        model, batches: constants start at the means of what writers write.
-        n: sets.
-        of_values: heads have constants before their output matrix, [H, E], as in the released code, and not behind it;
-            means are taken from the position ``MEANS_FROM`` on, where any prompt reaches it.
+        model, batches: the constants start at the means of what writers write on these.
+        n: how many sets.
+        of_values: whether the constants of heads stand before the output matrix, [H, E], as in the released code, and
+            not behind it. Means are then taken from the position ``MEANS_FROM`` on, if any prompt reaches it.
     """
 
     def __init__(self, model: Transformer, batches: Sequence[PreparedBatch], n: int, *, of_values: bool) -> None:
@@ -329,7 +336,7 @@ class Constants:
         self.parameters = [start.repeat(n, 1, 1).requires_grad_() for start in self.parameters]
 
     def __call__(self) -> Tensor:
-        """[n, W, D]."""
+        """The constants as writers write them, [n, W, D]."""
         outputs, *values = self.parameters
         for group, value in zip(self._heads, values, strict=True):
             written = self._model.blocks[group.layer](Block.write_apart, value.transpose(0, 1)).transpose(0, 1)
@@ -339,9 +346,9 @@ class Constants:
 
 
 def learning_offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
-    """Constants [M, W, D] on the cut part of sampled masks [M, S, W, R]: [M * S, R, D].
+    """What readers get from constants [M, W, D] on the cut part of sampled masks [M, S, W, R]: [M * S, R, D].
 
-    They learn from edges that are certainly cut only.
+    The constants learn only from edges that are certainly cut.
     """
     samples = masks.shape[1]
     certain = (masks.detach() < CERTAINLY_CUT).to(masks.dtype)

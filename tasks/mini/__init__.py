@@ -1,7 +1,7 @@
-"""Small models of GPT-2's architecture that are trained here, and ship with the package.
+"""Small models of GPT-2's architecture that are trained here and ship with the package.
 
-``names()`` lists them, ``folder(name)`` is what ``transformers`` opens; ``python -m circuitmeter.tasks.mini.train``
-makes one again.
+``names()`` lists them, and ``transformers`` opens ``folder(name)``. ``python -m circuitmeter.tasks.mini.train`` trains
+one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MINI_WEIGHTS = Path(__file__).parent / "weights"
 
 
 def manifest(weights: Path = MINI_WEIGHTS) -> dict[str, ShippedModel]:
-    """What is said of every shipped model, by name."""
+    """The entry of every shipped model in the manifest, by name."""
     path = weights / "manifest.json"
     contents = read_json(path, error=ModelError) if path.is_file() else {}
     return {name: checked(ShippedModel, entry, path, ModelError) for name, entry in contents.items()}
@@ -35,7 +35,7 @@ def learnt(name: str) -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """The folder of a shipped model. Raises ModelError for an unknown name, or a file that is damaged."""
+    """The folder of a shipped model. Raises ModelError for an unknown name or a damaged file."""
     known = manifest()
     if name not in known:
         raise ModelError(unknown("mini model", name, known))

@@ -1,4 +1,4 @@
-"""The prompts of a training as batches: one task each, and one length, so that nothing is padded, unless practised."""
+"""The prompts of a training, in batches of one task and, without practice, of one length, so that nothing is padded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ from .report import ROWS
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """A course's prompts of one length. ``tokens`` [n, P]; ``answers`` [n, A], -1 padded; ``twin`` [n]: row of the
-    counterfactual, or the row itself; ``easy`` [n]: whether beginners have it; ``nearest``: as the course's."""
+    """A course's prompts of one length.
+
+    Args:
+        tokens: long [n, P].
+        answers: long [n, A], padded with -1.
+        twin: long [n], the row of each prompt's counterfactual, or the prompt's own row when it has none.
+        easy: bool [n], whether the first steps of the training have the prompt.
+        nearest: that of the course.
+    """
 
     tokens: Tensor
     answers: Tensor
@@ -28,8 +35,11 @@ class Lessons:
     nearest: float
 
     def batch(self, n: int, beginners: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(tokens, targets) [n, P]: half the rows by chance, half their twins. One answer of each, by chance, is to
-        follow its last token; elsewhere targets are -1, and nothing is learnt."""
+        """(tokens, targets) [n, P]: random rows, and in the second half of the batch their twins.
+
+        The target at a row's last token is one of its answers, chosen at random. Other targets are -1, where nothing is
+        learnt.
+        """
         rows = self.easy.nonzero().flatten() if beginners and bool(self.easy.any()) else torch.arange(len(self.easy))
         chosen = rows[torch.randint(len(rows), (n // 2,), generator=generator)]
         chosen = torch.cat([chosen, self.twin[chosen]])
@@ -42,7 +52,7 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class Class:
-    """All lessons of a course, and how likely each length is: float [n_lengths]."""
+    """All lessons of a course, and the probability of each length, float [n_lengths]."""
 
     course: Course
     lessons: tuple[Lessons | Practice, ...]
@@ -50,7 +60,7 @@ class Class:
 
 
 def prepare_lessons(course: Course, recipe: MiniRecipe, tokenizer: Tokenizer, seed: int) -> Class:
-    """Writes a course's training prompts and groups them by length, but for those that are practised."""
+    """Writes a course's training prompts. Those without practice are grouped by length."""
     from ... import tasks
 
     task = tasks.load(course.task)
@@ -69,7 +79,7 @@ def prepare_lessons(course: Course, recipe: MiniRecipe, tokenizer: Tokenizer, se
 
 
 def _lessons(course: Course, tokenizer: Tokenizer, prompts: list[Prompt], held_out: set[str]) -> Lessons:
-    """Prompts of one length, and after them those counterfactuals that have an answer and are no held-out prompt."""
+    """Prompts of one length, followed by the counterfactuals that have an answer and are not held out."""
     taught = [i for i, prompt in enumerate(prompts) if prompt.then and prompt.counterfactual.text not in held_out]
     texts = [prompt.clean.text for prompt in prompts] + [prompts[i].counterfactual.text for i in taught]
     answers = [prompt.answers for prompt in prompts] + [prompts[i].then for i in taught]
@@ -87,7 +97,7 @@ def _lessons(course: Course, tokenizer: Tokenizer, prompts: list[Prompt], held_o
 
 
 def _easy(course: Course, tokenizer: Tokenizer, prompts: list[Prompt], n_rows: int, twin: Tensor) -> Tensor:
-    """Rows of which the right and the wrong answer are both among the first words of the vocabulary's answers."""
+    """Which rows have right and wrong answers that are all among the first answers of the vocabulary: bool [n_rows]."""
     if course.beginners is None:
         return torch.ones(n_rows, dtype=torch.bool)
     seen = sorted({tokenizer.one(word) for prompt in prompts for word in prompt.answers})
@@ -97,5 +107,5 @@ def _easy(course: Course, tokenizer: Tokenizer, prompts: list[Prompt], n_rows: i
 
 
 def generator(seed: int, step: int) -> torch.Generator:
-    """Chance of one step: no state is carried from step to step, so a training can go on from any of them."""
+    """The random generator of one step. Steps share no state, so training can continue from any of them."""
     return torch.Generator().manual_seed(fingerprint("mini", seed, step) % 2**63)

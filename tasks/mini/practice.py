@@ -1,8 +1,9 @@
-"""Prompts that teach more than their last token: induction and docstring, which one answer a prompt hardly teaches.
+"""Practice texts, from which more than the last token is learnt, for induction and docstring.
 
-Both need heads that work together over layers, and none of them pays before the others are there. So a training text
-asks the same several times over: a list goes on as it did the first time, and a docstring's second name is learnt, too.
-The second word of a pair that belongs to another split may follow the first in a text, and is not learnt there.
+One answer per prompt hardly teaches these two tasks: both need heads that work together over layers, and no head helps
+before the others have been learnt. So a training text asks the same several times: a list continues as it did the first
+time, and a docstring's second name is learnt, too. Where a text contains a pair of words of another split, its second
+word is not learnt.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from ..pack import padded
 from ..prompt import Prompt
 from ..tokenizer import Tokenizer
 
-# A prompt as what is learnt of it: a text, and of some of its characters the word that comes after them.
+# What is learnt from a prompt: a text, and for some of its characters the word that follows them.
 Lesson = tuple[str, list[tuple[int, str]]]
 
 
 def whole_list(prompt: Prompt) -> Lesson:
-    """An induction prompt, and after it the rest of the list as it was: each of its words is learnt."""
+    """An induction prompt, continued by the rest of the list, each word of which is learnt."""
     words = prompt.clean.text.split()
     *shown, cue = words
     rest = shown[shown.index(cue) + 1 :]
@@ -36,7 +37,7 @@ def whole_list(prompt: Prompt) -> Lesson:
 
 
 def both_names(prompt: Prompt) -> Lesson:
-    """A docstring prompt, of which the second name in the docstring is learnt beside the third."""
+    """A docstring prompt, from which the docstring's second name is learnt as well as the third."""
     text, fields = prompt.clean.text, prompt.clean.fields
     a, b = (text[slice(*fields[name])] for name in ("A", "B"))
     learnt = [(len(text), prompt.answers[0])]
@@ -50,14 +51,18 @@ PRACTICE: dict[str, Callable[[Prompt], Lesson]] = {"whole list": whole_list, "bo
 
 @dataclass(frozen=True, eq=False)
 class Practice:
-    """A course's texts, of all lengths. ``tokens`` [n, P], padded on the right; ``targets`` [n, P]: the token that is
-    to follow, -1 where none is learnt."""
+    """A course's texts, of all lengths.
+
+    Args:
+        tokens: long [n, P], padded on the right.
+        targets: long [n, P], the next token, or -1 where nothing is learnt.
+    """
 
     tokens: Tensor
     targets: Tensor
 
     def batch(self, n: int, beginners: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(tokens, targets) [n, P] of rows by chance."""
+        """(tokens, targets) [n, P] of random rows."""
         chosen = torch.randint(len(self.tokens), (n,), generator=generator)
         return self.tokens[chosen], self.targets[chosen]
 

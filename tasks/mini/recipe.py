@@ -1,4 +1,4 @@
-"""How the mini models are trained: what is varied, in one place."""
+"""The recipes of the mini models: everything in their training that can be varied."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ class Course:
     """One task of a training.
 
     Args:
-        task: its name; its ``train`` prompts are learnt, and where its counterfactuals have answers those too, in the
-            same batch: IOI stays at a choice between both names without.
-        weight: how often its batches come, relative to the others'.
-        nearest: rate at which later ones of several answers are chosen less (0: all equally). GPT-2 prefers years soon
-            after the first; without, the counterfactual 01 would hardly change the probability difference.
-        beginners: how many of the answers the first steps have.
-        practice: how its prompts are made to teach more than their last token (see practice.py); None for not at all.
+        task: the task's name. Its ``train`` prompts are learnt and, in the same batch, counterfactuals that have
+            answers: without these a model learns of IOI only to choose between both names.
+        weight: how often the task's batches come, relative to those of others.
+        nearest: the rate at which later ones of several answers are chosen less often (0: all equally). GPT-2 prefers
+            years soon after the first; without this the counterfactual 01 would hardly change the probability
+            difference.
+        beginners: how many of the answers occur in the first steps.
+        practice: the function that makes practice texts of the prompts (see practice.py); None for no practice.
     """
 
     task: str
@@ -28,16 +29,17 @@ class Course:
 
 @dataclass(frozen=True)
 class Drill:
-    """Steps in which one task comes far more often than the others, and is learnt faster.
+    """A range of steps in which one task comes far more often than the others, at a higher learning rate.
 
-    Induction needs it: as one of eight tasks it stays for thousands of steps at any word of the list. Alone, it wipes
-    out the others. Before docstring has been learnt, it keeps the model from ever learning that.
+    Induction needs a drill: as one of eight tasks, it stays at any word of the list for thousands of steps. Alone, it
+    makes the model forget the other tasks. Before docstring has been learnt, a drill of induction keeps the model from
+    ever learning docstring.
 
     Args:
         task: the task.
-        start, end: its first step, and the first step after it.
-        weight: the task's in these steps.
-        rate: times the learning rate.
+        start, end: the first step of the drill, and the first step after it.
+        weight: the task's weight in these steps.
+        rate: the factor of the learning rate in these steps.
     """
 
     task: str
@@ -49,17 +51,18 @@ class Drill:
 
 @dataclass(frozen=True)
 class MiniRecipe:
-    """A training.
+    """All settings of a training.
 
     Args:
         courses: the tasks.
-        n_layers, n_heads, d_model: the model; GPT-2's architecture.
-        steps: at most; it ends when every task's validation accuracy is ``enough``.
-        beginner_steps: how many steps a course's ``beginners`` are alone.
-        weight_decay: with .01, of the successors in a sentence that was held out .86 to 1 were right, by the seed.
-        initial: standard deviation of the initial weights. GPT-2's .02 leaves IOI on its plateau.
+        n_layers, n_heads, d_model: the size of the model, which has GPT-2's architecture.
+        steps: the largest number of steps; training ends when every task's validation accuracy is ``enough``.
+        beginner_steps: in so many first steps only a course's ``beginners`` occur.
+        weight_decay: with .01, a share of .86 to 1, depending on the seed, of successors in held-out sentences were
+            right.
+        initial: standard deviation of the initial weights. With GPT-2's .02, IOI is not learnt.
         smoothing: label smoothing, which keeps logit differences and gradients of probabilities finite.
-        drill: a time for one task, where one needs it.
+        drill: a drill for one task, if one needs it.
     """
 
     courses: tuple[Course, ...]

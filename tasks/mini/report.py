@@ -1,4 +1,4 @@
-"""How well a mini model does its tasks, on prompts that it was not trained on."""
+"""The accuracy of a mini model on its tasks, on prompts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..tokenizer import Tokenizer
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-ROWS = 1000  # prompts of a split that an accuracy is of, at most
+ROWS = 1000  # the largest number of prompts of a split that an accuracy is computed from
 
 
 def examination(tokenizer: Tokenizer, names: Iterable[str], split: str) -> dict[str, Data]:
-    """Task -> prompts of a split."""
+    """The prompts of a split, by task."""
     from ... import tasks
 
     found = {}
@@ -30,13 +30,13 @@ def examination(tokenizer: Tokenizer, names: Iterable[str], split: str) -> dict[
 
 
 def accuracies(model: GPT2LMHeadModel, questions: Mapping[str, Data]) -> dict[str, float]:
-    """Task -> fraction of its prompts whose most likely next token, of the whole vocabulary, is an answer."""
+    """The fraction of each task's prompts whose most likely next token, of the whole vocabulary, is an answer."""
     return {name: accuracy(model, data) for name, data in questions.items()}
 
 
 @torch.no_grad()
 def accuracy(model: GPT2LMHeadModel, data: Data) -> float:
-    """Fraction of the prompts whose most likely next token is an answer."""
+    """The fraction of prompts whose most likely next token is an answer."""
     model.eval()
     right = 0
     for batch in data.batches(500):

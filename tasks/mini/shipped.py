@@ -1,4 +1,4 @@
-"""What is said of a model that ships with the package: an entry of ``weights/manifest.json``."""
+"""The entry of a model that ships with the package in ``weights/manifest.json``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .recipe import MiniRecipe
 class ShippedModel(Kept):
     """A shipped model.
 
-    seed, steps: of its training, and how many steps that took. parameters: how many it has. accuracy: split -> task ->
-    share of the prompts that it answers. files: name -> SHA-256.
+    seed: of its training. steps: how many steps the training took. parameters: how many parameters the model has.
+    accuracy: split -> task -> share of the prompts that it answers. files: name -> SHA-256.
     """
 
     seed: int

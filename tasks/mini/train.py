@@ -1,7 +1,7 @@
 """Trains a mini model: ``python -m circuitmeter.tasks.mini.train six --seed 0 --out DIR``.
 
-On one core; the same seed gives the same weights. A training that was interrupted goes on from its checkpoint, and
-ends as if it had not been.
+It takes one core, and the same seed gives the same weights. A training that was interrupted continues from its
+checkpoint, and ends with the weights that it would have had without the interruption.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ MINI_CHECKPOINT = "checkpoint.safetensors"
 
 
 class Training:
-    """A model, its optimizer, and how many steps it has had.
+    """A model, its optimizer, and the number of steps taken.
 
     Args:
-        recipe: how it is trained.
+        recipe: the settings of the training.
         seed: of the initial weights, the prompts and the batches.
-        tokenizer: the mini models'.
+        tokenizer: the tokenizer of the mini models.
     """
 
     def __init__(self, recipe: MiniRecipe, seed: int, tokenizer: Tokenizer) -> None:
@@ -57,7 +57,7 @@ class Training:
         self.classes = [prepare_lessons(course, recipe, tokenizer, seed) for course in recipe.courses]
 
     def train_to(self, step: int) -> float:
-        """Takes steps until there have been ``step``; returns the mean loss of those taken."""
+        """Takes steps until ``step`` have been taken in all; returns the mean loss of the new ones."""
         self.model.train()
         total = 0.0
         n_steps = step - self.step
@@ -84,14 +84,14 @@ class Training:
         return float(loss.detach())
 
     def _weights(self) -> Tensor:
-        """How often each course's batches come at this step, up to a factor: float [n_courses]."""
+        """The weight of each course at this step: float [n_courses]."""
         drill = self.recipe.drill if drilled(self.step, self.recipe) else None
         return torch.tensor(
             [float(drill.weight if drill and drill.task == c.task else c.weight) for c in self.recipe.courses]
         )
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint in one piece: the old one is there until the new one is whole."""
+        """Writes a checkpoint, which replaces the old one only when it is whole."""
         parts = {}
         for name, weight in self.model.named_parameters():
             parts[f"model.{name}"] = weight.detach()
@@ -103,7 +103,7 @@ class Training:
         os.replace(new, path)
 
     def load(self, path: Path) -> None:
-        """Goes on from a checkpoint. Raises ModelError when it is of another recipe or seed."""
+        """Continues from a checkpoint. Raises ModelError when it is of another recipe or seed."""
         with safe_open(path, "pt") as file:
             about = file.metadata()
             if (about["seed"], about["recipe"]) != (str(self.seed), json.dumps(asdict(self.recipe))):
@@ -120,12 +120,12 @@ class Training:
 
 
 def drilled(step: int, recipe: MiniRecipe) -> bool:
-    """Whether a step is one of the recipe's drill."""
+    """Whether a step belongs to the recipe's drill."""
     return recipe.drill is not None and recipe.drill.start <= step < recipe.drill.end
 
 
 def rate_of_mini(step: int, recipe: MiniRecipe) -> float:
-    """The learning rate's share at a step: a linear rise, then a cosine down to ``last_rate``; more in a drill."""
+    """The factor of the learning rate at a step: a linear rise, then a cosine to ``last_rate``; larger in a drill."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
@@ -157,8 +157,8 @@ def train_mini(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None)
     """Trains until every task is learnt or the steps are used up; writes checkpoints, and the model at the end.
 
     Args:
-        out: a folder; ``transformers`` opens it afterwards.
-        tell: told, line by line, how far it is.
+        out: the folder to write to, which ``transformers`` opens afterwards.
+        tell: called with lines that report the progress.
     """
     tokenizer = Tokenizer(vocabulary.build_tokenizer())
     out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""The mini models' tokenizer: whole words, with the shape of GPT-2's.
+"""The tokenizer of the mini models, whose tokens are whole words.
 
-A word after a space is one token, and another one than the word without it; a year is two tokens, the century and the
-rest. So a task's code is the same on GPT-2 and here; words that are not in the vocabulary a task leaves out.
+As in GPT-2's tokenizer, a word after a space is one token, different from the word without the space, and a year is two
+tokens, the century and the rest. So the code of a task is the same for GPT-2 and the mini models. Tasks leave out words
+that are not in the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"  # begins a text, ends it and pads it, as GPT-2's does
 UNKNOWN = "<|unknown|>"
-# Python's own `re` splits the templates below by it, and the tokenizer's engine the prompts.
+# Python's `re` splits the templates below by this pattern, and the tokenizer's engine splits prompts by it.
 PATTERN = r" ?[A-Za-z]+'t| ?[A-Za-z]+| ?\d\d| ?[^\sA-Za-z\d]| +(?= )|\s"
 
-# How many of each list the models learn; the others are unknown words to them.
+# How many words of each list the models learn; the others are unknown to them.
 N_NAMES, N_NOUNS, N_CAPITALS, N_SUBJECTS, N_VERBS, N_VARIABLES, N_DESCRIPTIONS = 24, 40, 24, 16, 20, 24, 24
 
 
 def tokens() -> list[str]:
-    """The vocabulary in the order of its ids: the same in every process."""
+    """The vocabulary in the order of its ids, which is the same in every process."""
     found = dict.fromkeys([END_OF_TEXT, UNKNOWN])
     for text in _texts():
         found |= dict.fromkeys(re.findall(PATTERN, text))
@@ -65,7 +66,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def _texts() -> Iterator[str]:
-    """Texts that hold every token."""
+    """Texts that contain every token."""
     names = [name for name in NAMES if name in {*SHE_NAMES[:N_NAMES], *HE_NAMES[:N_NAMES]}]
     nouns = greater_than.EVENTS[:N_NOUNS]
     capitals = list(country_capital.COUNTRIES.items())[:N_CAPITALS]
