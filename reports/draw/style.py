@@ -81,6 +81,7 @@ KNOWN = {
     "ugs": Look("#999933", "D", _DASH),
     "discogp": Look("#6699CC", ">", "-"),
     "ibcircuit": Look("#00798C", "<", _DASHDOT),
+    "eap-hvp": Look("#5E4FA2", "d", _DASHDOT),
     "gate-aware": Look("#8F2D56", "h", _LONG),
     "truth": Look("#000000", "*", _DOT),
     "magnitude": Look("#666666", "X", _DASH),

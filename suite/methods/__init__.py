@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     discogp,
     eap,
     eap_gp,
+    eap_hvp,
     eap_ig,
     eap_path,
     edge_pruning,

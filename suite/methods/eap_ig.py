@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..circuit import EdgeScores
+from ..circuit import Discovery, EdgeScores
 from ..data import Data
-from ..errors import SpecError
+from ..errors import SpecError, Undefined
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..model.capture import Gradients
 from ..model.graph import Graph, Key
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ._attribution import Prompts, check_choices, induced, mean_scores
+from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
 from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
 # Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
 ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
 BOTH = "both"  # k/m for k = 0 .. m, both ends among them
-_LEVELS = ("edge", "node")
+_LEVELS = ("edge", "node", "neuron")
 _PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
 
 
@@ -44,6 +44,7 @@ def _cost(graph: Graph, prompts: int, path: str, steps: int, endpoint: str, **_:
         "activations": {"path": "activations", "endpoint": "right"},
         "clean-corrupted": {"path": "clean-corrupted"},
         "node": {"level": "node"},
+        "neuron": {"level": "neuron"},
         "auto-circuit": {"path": "masks", "steps": 50, "endpoint": BOTH},
         "quick": {"steps": 5, "endpoint": "midpoint"},
     },
@@ -65,8 +66,9 @@ def discover(
     steps: int = 5,
     endpoint: str = "right",
     level: str = "edge",
+    neurons: int = 100,
     batch_size: int = 0,
-) -> EdgeScores:
+) -> EdgeScores | Discovery:
     """EAP with the gradient averaged along a straight path from the alternative to the clean run.
 
     score(w, r) = mean over examples and k of <alternative_w - clean_w, d loss / d input_r at z(a_k)>,
@@ -86,11 +88,17 @@ def discover(
             path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2; ``both`` k/m for k = 0 .. m.
         level: ``edge``; or ``node``: a node's score is <alternative - clean, averaged gradient at what it writes>,
             which is the sum over the edges that leave it, and an edge has the smaller size of its two ends (MIB's
-            node-level method, arXiv:2504.13151; the code that it pins took the MLPs' gradient at their input instead).
+            node-level method, arXiv:2504.13151; the code that it pins took the MLPs' gradient at their input instead);
+            or ``neuron``: the same product for each dimension of what a node writes to the residual stream, which
+            that code calls its neurons. A node has the size of its largest, as it is in a circuit there as soon as one
+            of them is; path ``inputs`` alone.
+        neurons: how many neurons are listed in the diagnostics with their scores, the largest sizes first, as
+            ``m1.n17``.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: no steps, an unknown path, endpoint or level.
+        SpecError: no steps, an unknown path, endpoint or level, or neurons on another path.
+        Undefined: neurons of features.
     """
     check_choices("eap-ig", level=(level, _LEVELS))
     if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in _PATHS:
@@ -99,14 +107,23 @@ def discover(
             f"more, and one of {[*ENDPOINTS, BOTH]}."
         )
     shares = [0.0, 1.0] if path == "clean-corrupted" else points_of_path(steps, endpoint)
+    if level == "neuron":
+        if path != "inputs":
+            raise SpecError(f"eap-ig: level=neuron is for path=inputs, and path is {path}.")
+        if model.reads_apart:
+            raise Undefined("eap-ig: level=neuron has no meaning where features stand in the place of components.")
+        found = mean_values(
+            model, data, ablation, objective, seed, batch_size, lambda prompts: neuron_products(prompts, shares)
+        )
+        return of_neurons(model.graph, found, neurons)
 
     def of_batch(prompts: Prompts) -> Tensor:
         found = along_path(prompts, path, shares)
         # An edge between two nodes has no score of one prompt.
         return found.sum(0) if level == "node" and found.ndim == 3 else found
 
-    found = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
-    return found if level == "edge" else by_smaller_node(found)
+    by_edge = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
+    return by_edge if level == "edge" else by_smaller_node(by_edge)
 
 
 def points_of_path(steps: int, endpoint: str) -> list[float]:
@@ -127,10 +144,43 @@ def along_path(prompts: Prompts, path: str, shares: list[float]) -> Tensor:
 
 def by_smaller_node(found: EdgeScores) -> EdgeScores:
     """Each edge with the smaller size of its two ends; a node's is the sum over the edges that leave it."""
-    sizes, graph = found.values.nan_to_num().sum(1).abs(), found.graph
+    return _by_smaller_size(found.graph, found.values.nan_to_num().sum(1).abs())
+
+
+def _by_smaller_size(graph: Graph, sizes: Tensor) -> EdgeScores:
     position = {name: i for i, name in enumerate(graph.writers)}
     owners = [position[graph.node_of_reader(reader)] for reader in graph.readers[:-1]]
     return induced(graph, torch.cat([sizes[owners], sizes[:1]]))
+
+
+def neuron_products(prompts: Prompts, shares: list[float]) -> Tensor:
+    """<alternative - clean, gradient> of each dimension of what each node writes [W, D], averaged over the path."""
+    model, graph, far = prompts.model, prompts.model.graph, prompts.far
+    total = torch.zeros(len(graph.writers), model.config.d_model, dtype=torch.float64, device=model.device)
+    for a in shares:
+        taps: list[dict[str, Tensor]] = []
+        with torch.enable_grad():
+            start = (far + a * (prompts.clean.inputs - far)).detach().requires_grad_()
+            value = prompts.loss(model.run(start, read=prompts.runs.read, taps=taps)[0])
+        streams = [tap["residual"] for tap in taps[:-1]] + [taps[-1]["logits"]]
+        into_mlps = [tap["mlp"] for tap in taps[:-1]] if graph.mlps else []
+        found = torch.autograd.grad(value, [*streams, *into_mlps], allow_unused=True, materialize_grads=True)
+        spend(backward=start.shape[1])
+        for group in graph.groups:
+            if group.writes:
+                behind = found[0 if group.kind == "input" else group.layer + 1]
+                if group.kind == "head" and graph.mlps and not model.config.parallel:
+                    behind = behind + found[len(streams) + group.layer]
+                total[group.writers] += (prompts.damage[group.writers] * behind).sum((1, 2)).double()
+    return total / len(shares)
+
+
+def of_neurons(graph: Graph, found: Tensor, listed: int) -> Discovery:
+    """Edges with the smaller size of their two ends, a node's the size of its largest neuron [W, D]; and neurons."""
+    order = found.flatten().abs().argsort(descending=True, stable=True)[:listed].tolist()
+    width = found.shape[1]
+    names = {f"{graph.writers[at // width]}.n{at % width}": float(found.flatten()[at]) for at in order}
+    return Discovery(_by_smaller_size(graph, found.abs().amax(1)), (), {"neurons": names})
 
 
 def _at_masks(prompts: Prompts, share: float) -> Tensor:

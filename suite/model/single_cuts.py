@@ -42,40 +42,68 @@ class SingleCuts:
 
     @torch.no_grad()
     def outputs(self, group: NodeGroup, cuts: Sequence[SingleCut]) -> Tensor:
-        """Logits [C, n_read, d_out] of C runs, in each of which one edge into a node of the group is cut.
+        """Logits [C, n_read, d_out] with each of some edges into a group's nodes cut alone.
 
         Args:
-            group: the group that all these edges lead into.
-            cuts: the edges, ordered by reader.
+            cuts: those into one reader stand together.
         """
-        model = self.model
+        return self.outputs_at(group, cuts)
+
+    def outputs_at(self, group: NodeGroup, cuts: Sequence[SingleCut], shares: Tensor | None = None) -> Tensor:
+        """The same with each edge cut in part, by its share [C, B] of the way; differentiable in the shares, twice."""
         by_reader: dict[int, list[int]] = {}
         for writer, reader in cuts:
             by_reader.setdefault(reader, []).append(writer)
-        streams = torch.cat([self._after(group, reader, writers) for reader, writers in by_reader.items()])
-        above = range(group.layer + 1, model.config.n_layers)
-        examples = streams.shape[1]
-        spend(forward=len(cuts) * examples * (model.config.n_layers - group.layer) / model.config.n_layers)
+        streams, start = [], 0
+        for reader, writers in by_reader.items():
+            stop = start + len(writers)
+            missing = self._missing(writers, None if shares is None else shares[start:stop])
+            streams.append(self._after(group, reader, missing))
+            start = stop
+        return self._logits_above(group, torch.cat(streams))
+
+    def outputs_without(self, group: NodeGroup, writers: Sequence[int], shares: Tensor) -> Tensor:
+        """Logits [C, n_read, d_out] with each of some writers of a group cut alone, on all of its edges, by its share
+        [C, B] of the way; differentiable in the shares, twice."""
+        following = self.taps[0] if group.kind == "input" else self.taps[group.layer + 1]
+        behind = following.get("residual", following.get("logits"))
+        if group.kind == "head" and self._mlp_behind_heads:
+            behind = self.taps[group.layer]["mlp"]
+        return self._logits_above(group, behind - self._missing(writers, shares))
+
+    @property
+    def _mlp_behind_heads(self) -> bool:
+        return self.model.graph.mlps and not self.model.config.parallel
+
+    def _missing(self, writers: Sequence[int], shares: Tensor | None) -> Tensor:
+        """What is missing [C, B, P, D] where each writer is cut, wholly or by its share [C, B]."""
+        whole = self.difference[list(writers)]
+        return whole if shares is None else shares[:, :, None, None] * whole
+
+    def _logits_above(self, group: NodeGroup, streams: Tensor) -> Tensor:
+        """Logits [C, n_read, d_out] of the stream [C, B, P, D] behind a group; behind heads without their MLP."""
+        model, examples = self.model, streams.shape[1]
+        first = 0 if group.kind == "input" else group.layer + 1
+        spend(forward=len(streams) * examples * (model.config.n_layers - group.layer) / model.config.n_layers)
         flat = streams.flatten(0, 1)  # [C * B, P, D]
-        if group.kind == "head" and model.graph.mlps and not model.config.parallel:
+        if group.kind == "head" and self._mlp_behind_heads:
             flat = flat + model.blocks[group.layer](Block.mlp_of, flat)
-        for layer in above:
+        for layer in range(first, model.config.n_layers):
             flat = model.blocks[layer](_whole_layer, flat)
         return model.to_logits(flat.unflatten(0, (-1, examples)), self.read)
 
-    def _after(self, group: NodeGroup, reader: int, writers: list[int]) -> Tensor:
-        """The residual stream [C, B, P, D] behind a group, when one of its readers lacks one of C writers.
+    def _after(self, group: NodeGroup, reader: int, missing: Tensor) -> Tensor:
+        """The residual stream [C, B, P, D] behind a group one of whose readers lacks ``missing`` [C, B, P, D].
 
-        Behind the heads of a sequential layer, the stream is taken before the MLP has written.
+        Where an MLP stands behind the heads it is not in it yet.
         """
-        model, missing = self.model, self.difference[writers]
         if group.kind == "logits":
             return self.taps[-1]["logits"] - missing
-        tap, following, block = self.taps[group.layer], self.taps[group.layer + 1], model.blocks[group.layer]
-        behind = following.get("residual", following.get("logits"))
+        tap, following = self.taps[group.layer], self.taps[group.layer + 1]
+        behind, block = following.get("residual", following.get("logits")), self.model.blocks[group.layer]
         if group.kind == "mlp":
             return behind + (block(Block.mlp_of, tap["mlp"] - missing) - tap["m"])
-        if model.graph.mlps and not model.config.parallel:
+        if self._mlp_behind_heads:
             behind = tap["mlp"]
         return behind + block(_heads_change, tap, missing, reader - group.readers.start)
 

@@ -23,6 +23,7 @@ from circuitmeter.suite.plan.speed import Speed
 EXACT = (
     "eap",
     "eap-gp",
+    "eap-hvp",
     "eap-ig",
     "eap-path",
     "exact",

@@ -39,6 +39,23 @@ def test_a_method_finds_what_it_finds_on_the_cpu(name):
     torch.testing.assert_close(found.cpu(), near, equal_nan=True, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("eap-ig", {"preset": "neuron"}),
+        ("eap-hvp", {"preset": "node", "steps": 2}),
+        ("gate-aware", {"preset": "gradient"}),
+        ("edge-pruning", {"start": "eap-ig", "objective": "kl", **OPTIONS["edge-pruning"]}),
+        ("ibcircuit", {"preset": "reference-code", "ablation": "mean", "objective": "kl", "steps": 4}),
+    ],
+)
+def test_a_method_s_other_ways_find_what_they_find_on_the_cpu(name, options):
+    near = discover(name, small_model(n_layers=2), small_data(), **options).scores.values
+    with second_device() as far:
+        found = discover(name, small_model(n_layers=2).to(far), small_data(), **options).scores.values
+    torch.testing.assert_close(found.cpu(), near, equal_nan=True, rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize("ablation", ["patch", "zero", "mean"])
 def test_gates_of_nodes_find_what_they_find_on_the_cpu(ablation):
     options = {

@@ -86,7 +86,7 @@ def test_a_pattern_or_json_gives_everything(capsys):
     card = listed(capsys, "edge-pruning").splitlines()
     assert card[0] == "edge-pruning" and all(line.startswith("  ") for line in card[1:])
     cards = listed(capsys, "eap*").split("\n\n")
-    assert [card.splitlines()[0] for card in cards] == ["eap", "eap-gp", "eap-ig", "eap-path"]
+    assert [card.splitlines()[0] for card in cards] == ["eap", "eap-gp", "eap-hvp", "eap-ig", "eap-path"]
     keys = ["paper", "description", "needs", "ablations", "objectives", "presets", "parameters", "cost"]
     for card in cards:
         assert [line.split(":")[0].strip() for line in card.splitlines() if line[2:3].strip()][1:] == keys
