@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ class Data:
         templates: long [N], which template each prompt was made from: the blocks of a bootstrap.
         unpaired, unpaired_lengths: long [N, P'] and [N], counterfactual prompts of other lengths than the clean
             ones, in place of ``counterfactual``: averages over them have a meaning, what pairs positions does not.
+        in_order: whether the rows are in the order of a domain, so that the first of them are no sample of all.
 
     Raises:
         DataError: shapes that do not fit, no rows, a row that is read nowhere or beyond its length.
@@ -52,6 +54,7 @@ class Data:
     templates: Tensor | None = None
     unpaired: Tensor | None = None
     unpaired_lengths: Tensor | None = None
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         if self.clean.ndim != 2 or not len(self.clean):
@@ -176,7 +179,7 @@ class Data:
 
     def select(self, rows: Tensor) -> Data:
         """The data of the given rows only; the reference prompts stay."""
-        parts = {
+        parts: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in (*_ROWS, "templates")
         }
         positions = None if self.positions is None else {name: at[rows] for name, at in self.positions.items()}

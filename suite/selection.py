@@ -158,3 +158,6 @@ SELECTIONS: dict[Selection, Callable[..., Circuit]] = {
     "ilp": by_program,
 }
 """Rules that make a circuit of a size from scores alone: (scores, n, absolute) -> Circuit."""
+
+BY_PROMPT: dict[str, Callable[..., np.ndarray]] = {"confident": confident, "null": above_null}
+"""Rules that find a circuit's size themselves, from the scores of each prompt: (scores [N, E], seed) -> bool [E]."""

@@ -44,4 +44,4 @@ def task(truth: GroundTruth) -> Task:
 def _every_pair(truth: GroundTruth) -> Data:
     tokens, read = torch.from_numpy(truth.domain.tokens), torch.from_numpy(truth.domain.read)
     clean, other = torch.from_numpy(np.argwhere(~np.eye(len(tokens), dtype=bool)).T.copy())
-    return Data(tokens[clean], tokens[other], read[clean], reference=tokens)
+    return Data(tokens[clean], tokens[other], read[clean], reference=tokens, in_order=True)

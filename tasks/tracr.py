@@ -67,7 +67,7 @@ def _test(truth: GroundTruth, seed: int = 0) -> Data:
 def _data(truth: GroundTruth, pairs: list[tuple[int, int]]) -> Data:
     tokens, read = torch.from_numpy(truth.domain.tokens), torch.from_numpy(truth.domain.read)
     clean, other = torch.tensor(pairs).T
-    return Data(tokens[clean], tokens[other], read[clean], reference=tokens)
+    return Data(tokens[clean], tokens[other], read[clean], reference=tokens, in_order=True)
 
 
 def _partners(n: int, seed: int) -> list[int]:

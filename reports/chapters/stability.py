@@ -13,12 +13,14 @@ from ..page.table import (
     count_cell,
     number,
     number_cell,
+    percent_with_interval,
     size_of_circuit,
     text_cell,
     with_interval,
 )
 from ..read.labels import ordered_ablations
 from ..read.results import Results
+from ..read.selected import RULE_MEANINGS, SELECTED_NUMBERS
 from .chapter import Chapter, Plot, chapter
 
 
@@ -30,7 +32,8 @@ class StabilityChapter(Chapter):
 
     def tables(self, results: Results) -> Sequence[Table]:
         summary = results.stability_summary
-        return (stability_by_size(summary), prediction(results.stability_prediction)) if len(summary) else ()
+        found = [stability_by_size(summary), prediction(results.stability_prediction)] if len(summary) else []
+        return [*found, beyond_chance_table(results.selected)] if len(results.selected) else found
 
     def figures(self, results: Results) -> Sequence[Plot]:
         plots = []
@@ -126,6 +129,30 @@ def prediction(table: pd.DataFrame) -> Table:
         (False, False, False, True, True, True),
         tuple(rows),
         table,
+    )
+
+
+def beyond_chance_table(table: pd.DataFrame) -> Table:
+    """Circuits of the edges that chance does not explain: how large, how true, how faithful."""
+    rows = []
+    for found in table.to_dict("records"):
+        cells = [text_cell(found["label"]), text_cell(found["ablation"]), text_cell(RULE_MEANINGS[found["rule"]])]
+        for name in SELECTED_NUMBERS:
+            tell = percent_with_interval if name == "share" else with_interval
+            cells.append(number_cell(tell(*(found[f"{name}{end}"] for end in ("", "_low", "_high"))), found[name]))
+        rows.append((*cells, count_cell(found["n_programs"])))
+    return Table(
+        "beyond-chance",
+        "Edges that chance does not explain",
+        "Circuits whose size nobody chose, from the scores of each prompt. Medians over programs with 95 % bootstrap "
+        "intervals over programs: the share of all edges that is kept, precision and recall against the certified "
+        "circuit, and faithfulness under the ablation that they were found with. An edge whose effect is small and "
+        "sure is kept, and is not in the certified circuit.",
+        ("Method", "Ablation", "Kept", "Edges", "Precision", "Recall", "Faithfulness", "Programs"),
+        (False, False, False, *[True] * 5),
+        tuple(rows),
+        table,
+        by=0,
     )
 
 

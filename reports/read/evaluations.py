@@ -15,7 +15,7 @@ import pandas as pd
 from ...suite.intervention.levels import FACTORS, USUAL_LEVELS
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
-from ...suite.store.record import EvaluationRecord, Record
+from ...suite.store.record import OWN_SIZES, EvaluationRecord, Record
 from .labels import ordered_ablations, ordered_labels, ordered_objectives
 from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, row_groups
 
@@ -120,10 +120,12 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ordered_sizes(sizes: Iterable[str]) -> list[str]:
-    """``true`` first, then fractions by size, then ``native``."""
+    """``true`` first, then fractions by size, then circuits that have their own."""
 
     def place(size: str) -> tuple[int, float]:
-        return (0, 0.0) if size == "true" else (2, 0.0) if size == "native" else (1, float(size))
+        if size in OWN_SIZES:
+            return 2, OWN_SIZES.index(size)
+        return (0, 0.0) if size == "true" else (1, float(size))
 
     return sorted(set(sizes), key=place)
 
@@ -155,7 +157,7 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     more than nothing).
     """
     rows = []
-    sized = evaluated[evaluated["size"] != "native"]
+    sized = evaluated[~evaluated["size"].isin(OWN_SIZES)]
     runs, has_reason = GroupedRows(sized, ["faithfulness"]), sized["undefined"].notna().to_numpy()
     for key, places in row_groups(sized, _GROUP):
         found = interval({name: of_one[:, 0] for name, of_one in runs.by_program(places).items()}, seed=seed)
@@ -175,7 +177,7 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     CPR and CMD of MIB (arXiv 2504.13151) over the fractions that were evaluated, and the same over the logarithm of the
     size; medians over programs with 95 % bootstrap intervals. ``sizes`` says over which fractions.
     """
-    fractions = evaluated[~evaluated["size"].isin(["true", "native"]) & evaluated["faithfulness"].notna()]
+    fractions = evaluated[~evaluated["size"].isin(["true", *OWN_SIZES]) & evaluated["faithfulness"].notna()]
     measures = ("cpr", "cmd", "cpr_log", "cmd_log")
     rows = []
     curves = fractions.pivot_table(index=[*_GROUP[:3], "program", "key"], columns="size", values="faithfulness")

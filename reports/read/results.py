@@ -10,8 +10,10 @@ import pandas as pd
 
 from ...suite.store.record import EvaluationRecord, Record
 from . import tables
+from .controls import control_summary, control_table
 from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .selected import selected_table
 from .sensitivity import Sensitivity, sensitivity
 from .stability import prediction_table, stability_summary, stability_table
 from .stores import Stores
@@ -88,6 +90,18 @@ class Results:
     @cached_property
     def stability_prediction(self) -> pd.DataFrame:
         return prediction_table(self.stability)
+
+    @cached_property
+    def controls(self) -> pd.DataFrame:
+        return control_table(self.records, self._evaluations)
+
+    @cached_property
+    def control_summary(self) -> pd.DataFrame:
+        return control_summary(self.controls)
+
+    @cached_property
+    def selected(self) -> pd.DataFrame:
+        return selected_table(self.records, self._evaluations, self._usual)
 
     @cached_property
     def structures(self) -> pd.DataFrame:

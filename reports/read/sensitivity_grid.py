@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ...suite.store.record import OWN_SIZES
 from .evaluations import FACTOR_COLUMNS, SETTING_COLUMNS, ordered_sizes
 from .labels import ordered_ablations, ordered_objectives
 from .tables import GroupedRows, row_groups
@@ -25,7 +26,7 @@ class ProgramGrid(NamedTuple):
 
 def comparable(evaluated: pd.DataFrame) -> tuple[list[str], pd.DataFrame, str]:
     """(factors that vary, as columns; the rows of one size with faithfulness or, of a cut circuit, 1 less it; size)."""
-    rows = evaluated[evaluated["size"] != "native"]
+    rows = evaluated[~evaluated["size"].isin(OWN_SIZES)]
     if rows.empty:
         return [], rows, ""
     size = ordered_sizes(rows["size"])[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...suite.scoring.bootstrap import interval
-from ...suite.store.record import EvaluationRecord, Record
+from ...suite.store.record import OWN_SIZES, EvaluationRecord, Record
 from .evaluations import ordered_sizes
 from .labels import BASELINES, ordered_ablations, ordered_labels
 from .tables import CELL_COLUMNS, GroupedRows, cell_columns, row_groups
@@ -56,7 +56,9 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
             points = {point.size: point for point in change.points}
             if change.undefined is not None:
                 rows.append(of_cell | {"size": "", "main": True})
-            sized = [circuit for circuit in found.circuits if circuit.size != "native" and circuit.n_edges in points]
+            sized = [
+                circuit for circuit in found.circuits if circuit.size not in OWN_SIZES and circuit.n_edges in points
+            ]
             for i, circuit in enumerate(sized):
                 point = points[circuit.n_edges]
                 numbers = {name: getattr(point, name) for name in (*OF_POINT, *COUNTS)}

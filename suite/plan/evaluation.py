@@ -8,10 +8,10 @@ from typing import Any
 
 from ..intervention.setting import Setting
 from ..selection import Selection
-from ..store.record import EvaluationIdentity, StabilityAsked
+from ..store.record import OWN_SIZES, ControlsAsked, EvaluationIdentity, StabilityAsked
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
-SIZES = ("true", "native")
+SIZES = ("true", *OWN_SIZES)
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Evaluation:
     Args:
         settings: cells of the ablation grid, as ``Setting`` prints them.
         sizes: shares of the graph's edges, ``true`` (as many edges as the truth under the cell's own ablation has),
-            ``native`` (the circuits that the method itself returned).
+            ``native`` (the circuits that the method itself returned), ``confident`` and ``null`` (the edges that
+            chance does not explain, of a method with scores of each prompt: ``selection.BY_PROMPT``).
         selection: how a circuit of a size is made from scores: a name of ``selection.SELECTIONS``.
         absolute: whether edges are ranked by absolute score.
         split, data: which of the task's prompts are run, and 16 hex digits of their content.
@@ -30,6 +31,7 @@ class Evaluation:
         prompts: the first how many of the split, ``None`` for all. Not in the identity: ``data`` says it.
         by_template: whether the faithfulness on each template's prompts is told as well. In the identity where it is.
         stability: what is resampled to see whether circuits stay, or ``None``. In the identity where it is asked for.
+        controls: nulls, adversaries and exact patching, or ``None``. In the identity where they are asked for.
         undefined: setting -> why it has no meaning for the task and model. Not in the identity: it follows from it.
     """
 
@@ -43,6 +45,7 @@ class Evaluation:
     prompts: int | None = None
     by_template: bool = False
     stability: StabilityAsked | None = None
+    controls: ControlsAsked | None = None
     undefined: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def identity(self, cell_key: str) -> EvaluationIdentity:
@@ -54,6 +57,8 @@ class Evaluation:
             told["by_template"] = True
         if self.stability is not None:
             told["stability"] = self.stability
+        if self.controls is not None:
+            told["controls"] = self.controls
         return EvaluationIdentity(
             evaluation_version=VERSION,
             cell=cell_key,

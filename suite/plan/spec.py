@@ -22,6 +22,9 @@
     [evaluation.stability]                   # do circuits stay when prompts are resampled? Left out: not asked
     resamples = 300
 
+    [evaluation.controls]                    # nulls, the worst part of the complement, exact patching? Left out: no
+    edges = 100
+
 Several ``[[grid]]`` tables are allowed. A glob stands for the names it matches; variants (``tracr/reverse@fixed``) are
 matched only by a glob that has an ``@`` itself. A task may be a prompt file (``prompts.jsonl``, EAP-IG's CSV,
 auto-circuit's JSON), with a ``model``. Paths are relative to the folder that the command runs in.
@@ -43,7 +46,7 @@ from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names
 from .evaluation import SIZES, Evaluation
-from .structure_choice import StabilityChoice
+from .structure_choice import ControlsChoice, StabilityChoice
 from .subject import first
 
 if TYPE_CHECKING:
@@ -132,7 +135,7 @@ class Grid(BaseModel):
     seed: _SeedList = (0,)
     """For methods and ablations that draw by chance; all others run once."""
     prompts: _PromptCount | None = None
-    """The first of each task's, in the evaluation too; all where left out."""
+    """The first of each task's (of a program's inputs, as many drawn), in the evaluation too; all where left out."""
 
 
 class LeftOut(BaseModel):
@@ -211,7 +214,8 @@ class EvaluationChoice(BaseModel):
     """What counts as nothing explained."""
     size: OneOrMore[Annotated[float | str, _that_is(_size)]] = ("true",)
     """A fraction of the edges, above 0 and at most 1; `true` is as many as the certified circuit has, `native`
-    are the circuits that the method itself returned."""
+    are the circuits that the method itself returned; `confident`, the edges whose bootstrap interval over prompts
+    excludes 0, and `null`, those above what random signs of the prompts' scores give, find their own size."""
     selection: Selection = "top-n"
     """How a circuit of a size is made from scores."""
     absolute: bool = True
@@ -226,6 +230,8 @@ class EvaluationChoice(BaseModel):
     """The first of the split's; as many as the grid takes where left out."""
     stability: StabilityChoice | None = None
     """Whether circuits stay when prompts change; a table of its own, not asked where left out."""
+    controls: ControlsChoice | None = None
+    """Nulls, adversaries and exact patching; a table of its own, not asked where left out."""
 
     def of(self, task: Task, prompts: int | None = None) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one.
@@ -239,8 +245,11 @@ class EvaluationChoice(BaseModel):
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
         limit = self.prompts or prompts
         data = first(task.data(split), limit)
-        stability = None if self.stability is None else self.stability.asked()
-        return Evaluation(*chosen, split, data.hash, self.batch_size, limit, self.by_template, stability)
+        structure = (
+            None if self.stability is None else self.stability.asked(),
+            None if self.controls is None else self.controls.asked(),
+        )
+        return Evaluation(*chosen, split, data.hash, self.batch_size, limit, self.by_template, *structure)
 
 
 class Spec(BaseModel):

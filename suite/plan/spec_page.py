@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ..intervention.levels import LEVELS
 from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
-from .structure_choice import StabilityChoice
+from .structure_choice import ControlsChoice, StabilityChoice
 
 TABLES: dict[str, tuple[type[BaseModel], str]] = {
     "The top level": (Spec, "Keys above the first table."),
@@ -42,6 +42,11 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
         StabilityChoice,
         "Of methods whose scores are means over prompts: how alike circuits are that resamples of the prompts give, at "
         "the sizes of `[evaluation]`.",
+    ),
+    "`[evaluation.controls]`": (
+        ControlsChoice,
+        "What a circuit is compared with, and what is tried against it: of the circuit of the first size of "
+        "`[evaluation]`, under the ablation and objective that it was found with.",
     ),
 }
 """Heading -> the model of the table, and what the table is."""

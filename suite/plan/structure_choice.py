@@ -1,4 +1,4 @@
-"""What a benchmark may ask of the structure of circuits: their stability."""
+"""What a benchmark may ask of the structure of circuits: their stability, and controls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..store.record import StabilityAsked
+from ..scoring.structure.controls_found import NULLS, Null
+from ..store.record import ControlsAsked, StabilityAsked
 
 
 class StabilityChoice(BaseModel):
@@ -21,3 +22,20 @@ class StabilityChoice(BaseModel):
     def asked(self) -> StabilityAsked:
         """The same, as it stands in an evaluation's identity."""
         return StabilityAsked(over=tuple(dict.fromkeys(self.over)), resamples=self.resamples)
+
+
+class ControlsChoice(BaseModel):
+    """Nulls, adversaries and exact patching."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    nulls: tuple[Null, ...] = NULLS
+    """What the method is run on as well: weights in a random order, answers of other prompts, prompts whose tokens are
+    in a random order."""
+    subsets: Annotated[int, Field(ge=0, strict=True)] = 64
+    """Random subsets of the complement that are cut; the search for the worst begins with them. 0: no search."""
+    edges: Annotated[int, Field(ge=0, strict=True)] = 100
+    """Edges, drawn by chance, that are cut one by one to compare scores with. 0: none."""
+
+    def asked(self) -> ControlsAsked:
+        """The same, as it stands in an evaluation's identity."""
+        return ControlsAsked(nulls=tuple(dict.fromkeys(self.nulls)), subsets=self.subsets, edges=self.edges)

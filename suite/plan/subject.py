@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -113,10 +114,17 @@ def forget_subjects() -> None:
 
 
 def first(data: Data, n: int | None) -> Data:
-    """The first ``n`` prompts, which are in random order; all where ``n`` is ``None`` or more than there are."""
+    """The first ``n`` prompts; of those in the order of a domain ``n`` that are drawn, the same every time, because the
+    first inputs of a program are all alike. All where ``n`` is ``None`` or more than there are."""
     import torch
 
-    return data if n is None or n >= data.n else data.select(torch.arange(n))
+    if n is None or n >= data.n:
+        return data
+    if not data.in_order:
+        return data.select(torch.arange(n))
+    generator = random.Random(0)  # its ``random()`` is the same in every version
+    keys = [generator.random() for _ in range(data.n)]
+    return data.select(torch.tensor(sorted(sorted(range(data.n), key=keys.__getitem__)[:n])))
 
 
 def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:

@@ -16,10 +16,10 @@ from ..intervention.setting import Setting
 from ..json_model import plain
 from ..plan.job import Job
 from ..plan.subject import first
-from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
+from ..store.record import OWN_SIZES, EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
 from .environment import provenance
 from .memory import with_less
-from .structure import stability_of
+from .structure import controls_of, scores_of_prompts, stability_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,12 +45,12 @@ def evaluate(
     Returns:
         The record: ``circuits`` (size asked for, edges, label), and one of ``rows`` a setting: the full model's value,
         the reference's, each circuit's and its faithfulness; or the reason for which the setting has no meaning. And
-        the stability of the circuits, where it is asked for.
+        the stability of the circuits, and controls, where they are asked for.
     """
     start = time.perf_counter()
     evaluation = _evaluation(job)
     data = first(on.task.data(evaluation.split), evaluation.prompts)
-    described, circuits = _circuits(evaluation, job.cell.ablation, on, tensors, labels)
+    described, circuits = _circuits(evaluation, job, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
     rows: list[SettingRow] = []
     # Settings that differ only in how prompts are summed up share their runs.
@@ -64,8 +64,11 @@ def evaluate(
         rows += measure_all(0) if fixed else with_less(measure_all, on, f"evaluating {job}")
     stability = {}
     if evaluation.stability is not None:
-        sizes = [circuit.n_edges for circuit in described if circuit.size != "native"]
+        sizes = [circuit.n_edges for circuit in described if circuit.size not in OWN_SIZES]
         stability = stability_of(job, on, evaluation.stability, sizes)
+    controls = None
+    if evaluation.controls is not None and (size := next((c.n_edges for c in described if c.size not in OWN_SIZES), 0)):
+        controls = controls_of(job, on, evaluation, tensors["scores"], size)
     identity = evaluation.identity(job.key)
     record = EvaluationRecord(
         key=identity.key,
@@ -79,7 +82,8 @@ def evaluate(
         cost=RecordedCost(total_seconds=time.perf_counter() - start),
         provenance=provenance(device),
     )
-    return record.but(stability=stability) if stability else record
+    structure = {"stability": stability or None, "controls": controls}
+    return record.but(**{name: found for name, found in structure.items() if found is not None})
 
 
 def failed_evaluation(job: Job, kind: str, reason: str) -> EvaluationRecord:
@@ -144,18 +148,20 @@ def _rows(
 
 
 def _circuits(
-    evaluation: Evaluation, ablation: str, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping]
+    evaluation: Evaluation, job: Job, on: Subject, tensors: Mapping[str, np.ndarray], labels: Sequence[Mapping]
 ) -> tuple[list[EvaluatedCircuit], list[Circuit]]:
-    """The circuits that are evaluated, and what is said of each; ``ablation`` is the one they were found under."""
+    """The circuits that are evaluated, and what is said of each."""
     import torch
 
     from ..circuit import Circuit, EdgeScores
     from ..plan import names
+    from ..scoring.recovery import circuit_recovery
+    from ..selection import BY_PROMPT, circuit_of
     from ..selection import SELECTIONS as SELECTION_RULES
 
     graph = on.model.graph
     scores = EdgeScores(graph, torch.from_numpy(tensors["scores"]).nan_to_num())
-    truth = on.reference(names.ablation(ablation))
+    truth = on.reference(names.ablation(job.cell.ablation))
     select = SELECTION_RULES[evaluation.selection]
     described, circuits = [], []
     for size in evaluation.sizes:
@@ -163,6 +169,12 @@ def _circuits(
             for i, label in enumerate(labels):
                 circuits.append(Circuit(graph, torch.from_numpy(tensors[f"circuit.{i}"]).bool()))
                 described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label=plain(label)))
+            continue
+        if size in BY_PROMPT:
+            if (by_prompt := scores_of_prompts(job, on)) is not None:
+                circuits.append(circuit_of(graph, BY_PROMPT[str(size)](by_prompt, seed=job.cell.seed or 0)))
+                recovered = {} if truth is None else {"recovery": plain(circuit_recovery(circuits[-1], truth))}
+                described.append(EvaluatedCircuit(size=size, n_edges=circuits[-1].n_edges, label={}, **recovered))
             continue
         if size == "true":
             if truth is None:

@@ -1,20 +1,32 @@
-"""What is measured of the structure of the circuits that a cell's method finds: whether they stay."""
+"""What is measured of the structure of the circuits that a cell's method finds: whether they stay, and controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import CircuitMeterError, Undefined
 from ..plan import names
 from ..plan.job import Job
+from ..plan.subject import first
+from ..scoring.structure.controls_found import ComplementFound, ControlsFound, ExactFound, Null, NullFound
 from ..scoring.structure.stability_card import CircuitChange
 from ..store.record import StabilityAsked
 from .environment import seed_everything, undisturbed
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    from ..circuit import Circuit, EdgeScores
+    from ..data import Data
+    from ..intervention.faithfulness import Measured
+    from ..intervention.objective import Objective
+    from ..model.transformer import Transformer
+    from ..plan.evaluation import Evaluation
     from ..plan.subject import Subject
 
 
@@ -46,22 +58,149 @@ def stability_of(job: Job, on: Subject, asked: StabilityAsked, sizes: Sequence[i
     return found
 
 
+def scores_of_prompts(job: Job, on: Subject) -> np.ndarray | None:
+    """The scores of each prompt, float64 [N, E]; ``None`` of one prompt, or for a method without them."""
+    try:
+        return _by_prompt(job, on).numpy() if on.data.n > 1 else None
+    except Undefined:
+        return None
+
+
 def _by_prompt(job: Job, on: Subject) -> Tensor:
     """The scores of each prompt [N, E]. Raises Undefined for a method without them."""
-    cell = job.cell
+    method = names.method(job.sources.method)
+    with _again(job):
+        return method.scores_by_prompt(on.model, on.data, **_asked(job))
+
+
+@contextmanager
+def _again(job: Job) -> Iterator[None]:
+    """What the cell's method is run in once more, in this process. Raises Undefined for one that may not be."""
     if not names.is_built_in(job.sources.method):
         raise Undefined(
-            f"{cell.method} does not come with this package and runs in a process of its own, which gives no scores of "
-            f"each prompt"
+            f"{job.cell.method} does not come with this package and runs in a process of its own; it is not run again "
+            f"for its structure"
         )
-    method = names.method(job.sources.method)
     with undisturbed():
-        seed_everything(cell.key)
-        return method.scores_by_prompt(
-            on.model,
-            on.data,
-            ablation=names.ablation(cell.ablation),
-            objective=None if cell.objective is None else names.objective(cell.objective),
-            seed=cell.seed or 0,
-            **job.parameters,
+        seed_everything(job.cell.key)
+        yield
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """What the cell's method is given beside model and prompts."""
+    cell = job.cell
+    objective = None if cell.objective is None else names.objective(cell.objective)
+    return {"ablation": names.ablation(cell.ablation), "objective": objective, "seed": cell.seed or 0, **job.parameters}
+
+
+def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarray, size: int) -> ControlsFound:
+    """Nulls, adversaries and exact patching of the circuit of ``size`` edges, under the cell's ablation and objective.
+
+    Args:
+        job: whose cell is finished; its method runs again on each null.
+        evaluation: with its ``controls``; its prompts are the held-out ones.
+        scores: the cell's, [W, R], NaN where no edge exists.
+    """
+    import torch
+
+    from ..circuit import EdgeScores
+
+    own = EdgeScores(on.model.graph, torch.from_numpy(scores).nan_to_num())
+    held_out = first(on.task.data(evaluation.split), evaluation.prompts)
+    asked, objective = evaluation.controls, names.objective(job.cell.objective or on.task.objective)
+    assert asked is not None  # only evaluations that have them come here
+    found = _Controls(job, on, held_out, own, objective, size)
+    return ControlsFound(
+        size=size,
+        nulls={kind: found.on_null(cast(Null, kind)) for kind in asked.nulls},
+        complement=found.complement(asked.subsets) if asked.subsets else None,
+        exact=found.exact(asked.edges) if asked.edges else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Controls:
+    """The controls of one cell's circuit."""
+
+    job: Job
+    on: Subject
+    held_out: Data
+    scores: EdgeScores
+    objective: Objective
+    size: int
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        from ..circuit import top_n
+
+        return top_n(self.scores, self.size)
+
+    @property
+    def seed(self) -> int:
+        return self.job.cell.seed or 0
+
+    def _measured(self, model: Transformer, data: Data, circuit: Circuit) -> Measured:
+        from ..intervention.faithfulness import measure
+        from ..intervention.setting import Cut
+
+        cut = Cut(names.ablation(self.job.cell.ablation))
+        return measure(model, data, [circuit], cut, self.objective, seed=self.seed)
+
+    @cached_property
+    def _own(self) -> Measured:
+        return self._measured(self.on.model, self.held_out, self.circuit)
+
+    def on_null(self, kind: Null) -> NullFound:
+        """What the method finds where there is nothing to find."""
+        import torch
+
+        from ..circuit import top_n
+        from ..scoring.recovery import recovery
+        from ..scoring.structure.complement import interval_over_prompts
+        from ..scoring.structure.null_controls import null_of
+
+        try:
+            model, data = null_of(kind, self.on.model, self.on.data, self.seed)
+            _, judged_on = null_of(kind, self.on.model, self.held_out, self.seed)
+            with _again(self.job):
+                method = names.method(self.job.sources.method)
+                scores = method.discover(model, data, **_asked(self.job)).scores
+            theirs = top_n(scores, self.size)
+            measured, own = self._measured(model, judged_on, theirs), self._own
+        except CircuitMeterError as error:
+            return NullFound(undefined=str(error))
+        n_edges, both = model.graph.n_edges, int((theirs.edges & self.circuit.edges).sum())
+        truth = self.on.reference(names.ablation(self.job.cell.ablation))
+        found = NullFound(
+            jaccard=both / (2 * self.size - both),
+            chance=self.size / (2 * n_edges - self.size),
+            auroc=None if truth is None else recovery(scores, truth)["auroc"],
         )
+        if measured.undefined("cut-graph") or own.undefined("cut-graph"):
+            return found
+        parts = [(each.circuits[0], each.reference("cut-graph"), each.full) for each in (own, measured)]
+        value = [float(torch.as_tensor(each.faithfulness())[0]) for each in (own, measured)]
+        low, high = interval_over_prompts(parts[1:], self.seed)
+        beyond_low, beyond_high = interval_over_prompts(parts, self.seed)
+        ends = {"faithfulness": value[1], "low": low, "high": high, "beyond": value[0] - value[1]}
+        return found.model_copy(update=ends | {"beyond_low": beyond_low, "beyond_high": beyond_high})
+
+    def complement(self, subsets: int) -> ComplementFound:
+        """The circuit with parts of its complement cut."""
+        from ..scoring.structure.complement import complement_cuts
+
+        given = (self.on.model, self.on.data, self.held_out, self.circuit, names.ablation(self.job.cell.ablation))
+        try:
+            return complement_cuts(*given, self.objective, subsets=subsets, seed=self.seed)
+        except CircuitMeterError as error:
+            return ComplementFound(undefined=str(error))
+
+    def exact(self, edges: int) -> ExactFound:
+        """The cell's scores beside the effects of edges cut alone."""
+        from ..scoring.structure.exact_patching import beside_exact
+
+        given = (self.on.model, self.on.data, self.scores, names.ablation(self.job.cell.ablation), self.objective)
+        try:
+            return beside_exact(*given, edges=edges, seed=self.seed)
+        except CircuitMeterError as error:
+            return ExactFound(undefined=str(error))

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from ..errors import one_line
 from ..json_model import File, Kept, Number, Values, json_hash, plain
+from ..scoring.structure.controls_found import ControlsFound
 from ..scoring.structure.stability_card import CircuitChange
 from .keys import key_of
 
@@ -273,9 +274,18 @@ class StabilityAsked(Kept):
     resamples: int
 
 
+class ControlsAsked(Kept):
+    """Which nulls a method is run on, how many random subsets of the complement the search for the worst begins with,
+    and how many edges are patched exactly; 0 for none."""
+
+    nulls: tuple[str, ...]
+    subsets: int
+    edges: int
+
+
 class EvaluationIdentity(Identity):
     """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes; and what
-    is asked of their stability, where it is."""
+    is asked of their stability and by controls, where it is."""
 
     evaluation_version: int
     cell: ResultKey
@@ -287,14 +297,21 @@ class EvaluationIdentity(Identity):
     batch_size: int | None = None
     by_template: bool = False
     stability: StabilityAsked | None = None
+    controls: ControlsAsked | None = None
+
+
+OWN_SIZES = ("native", "confident", "null")
+"""Sizes that a circuit has of its own: the method's own circuits, and those of the rules ``selection.BY_PROMPT``."""
 
 
 class EvaluatedCircuit(Kept):
-    """A circuit that was evaluated: the size that was asked for, its edges, and what tells native circuits apart."""
+    """A circuit that was evaluated: the size that was asked for, its edges, what tells native circuits apart, and of a
+    circuit that a rule chose how well it recovers the certified one."""
 
     size: int | float | str
     n_edges: int
     label: Values = {}
+    recovery: CircuitRecovery | None = None
 
 
 class SettingRow(Kept):
@@ -319,7 +336,8 @@ class SettingRow(Kept):
 class EvaluationRecord(ResultFile):
     """The record of an evaluation of a cell's circuits.
 
-    stability: by what is resampled, what it does to the circuits of each size.
+    stability: by what is resampled, what it does to the circuits of each size. controls: nulls, adversaries and exact
+    patching, of the circuit of the first size.
     """
 
     format: Literal[1] = 1
@@ -328,6 +346,7 @@ class EvaluationRecord(ResultFile):
     circuits: tuple[EvaluatedCircuit, ...] = ()
     rows: tuple[SettingRow, ...] = ()
     stability: dict[str, CircuitChange] = {}
+    controls: ControlsFound | None = None
 
     @model_validator(mode="after")
     def _own(self) -> Self:

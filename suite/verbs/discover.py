@@ -42,7 +42,10 @@ EPILOG = (
     "on behind the last batch of prompts; the file beside --out that ends in .partial holds what is finished."
 )
 _DEFAULT_FRACTION = 0.05
-BY_PROMPT = ("confident", "null")
+RULE_IN_WORDS = {
+    "confident": "95 % bootstrap interval excludes 0",
+    "null": "above the largest under random signs in 95 %",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--selection",
-        choices=(*SELECTION_NAMES, "confident", "null"),
+        choices=(*SELECTION_NAMES, *RULE_IN_WORDS),
         default="top-n",
         help=f"how edges are chosen: {SELECTION_HELP}; or, without a size and from the scores of each prompt, "
         "confident (the bootstrap interval of the score excludes 0) or null (above what "
@@ -146,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
     # Behind the estimate, because the model's hash reads all weights.
     origin = origin_of(method, on, ablation, objective, parameters, options.seed)
     found = search(method, on, ablation, objective, reference, parameters, origin, options, forecast)
-    if options.selection in BY_PROMPT:
+    if options.selection in RULE_IN_WORDS:
         circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
     else:
         circuit, rule = circuit_asked_for(found.scores, reference, options)
@@ -319,11 +322,11 @@ def circuit_asked_for(
 def check_selection(options: argparse.Namespace, method: Method) -> None:
     """Raises SpecError for a size where the rule has its own, Undefined for a method without scores of each prompt."""
     sized = options.top is not None or options.fraction is not None or options.threshold is not None
-    if options.selection in BY_PROMPT and sized:
+    if options.selection in RULE_IN_WORDS and sized:
         raise SpecError(
             f"--selection {options.selection} finds its own size; leave --top, --fraction, --threshold out."
         )
-    if options.selection in BY_PROMPT and not method.per_prompt:
+    if options.selection in RULE_IN_WORDS and not method.per_prompt:
         raise Undefined(
             f"{method.name} has no scores of each prompt, so --selection {options.selection} has no meaning."
         )
@@ -340,14 +343,11 @@ def beyond_chance(
     options: argparse.Namespace,
 ) -> tuple[Circuit, str]:
     """The edges that chance does not explain, and the rule in words. Raises Undefined for one prompt."""
-    from ..selection import above_null, circuit_of, confident
+    from ..selection import BY_PROMPT, circuit_of
 
     if on.data.n < 2:
         raise Undefined("one prompt says nothing of chance; give two at least, or another --selection.")
     given = {"ablation": ablation, "objective": objective, "seed": options.seed, **parameters}
     by_prompt = method.scores_by_prompt(on.model, on.data, **given).numpy()
-    rule = confident if options.selection == "confident" else above_null
-    words = (
-        "95 % bootstrap interval excludes 0" if rule is confident else "above the largest under random signs in 95 %"
-    )
-    return circuit_of(on.model.graph, rule(by_prompt, seed=options.seed)), words
+    chosen = BY_PROMPT[options.selection](by_prompt, seed=options.seed)
+    return circuit_of(on.model.graph, chosen), RULE_IN_WORDS[options.selection]

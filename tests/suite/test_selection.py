@@ -56,10 +56,13 @@ def test_the_integer_program_is_the_best_of_all_circuits():
 
 
 def test_names_on_the_command_line_are_those_of_the_rules():
-    from circuitmeter.suite.selection import SELECTIONS, Selection
+    from circuitmeter.suite.selection import BY_PROMPT, SELECTIONS, Selection
+    from circuitmeter.suite.store.record import OWN_SIZES
     from circuitmeter.suite.verbs.arguments import SELECTION_NAMES as IN_VERBS
+    from circuitmeter.suite.verbs.discover import RULE_IN_WORDS
 
     assert tuple(SELECTIONS) == get_args(Selection) == IN_VERBS
+    assert tuple(BY_PROMPT) == tuple(RULE_IN_WORDS) == OWN_SIZES[1:]
     assert by_program(scores_of(GRAPHS[0], 0), 0).n_edges == 0
 
 
@@ -94,6 +97,25 @@ def test_the_released_interval_keeps_more_false_edges_the_more_it_resamples():
     ours = [confident(noise(1), resamples=b).mean() for b in (100, 1000)]
     assert 0.4 < shares[0] < shares[1] < shares[2] and shares[2] > 0.9
     assert max(ours) < 0.1
+
+
+def test_with_true_edges_among_them_the_released_interval_keeps_the_false_ones_too():
+    true = np.arange(1000) < 50
+    scores = noise(2, 1000) + true
+    released, ours = (
+        [confident(scores, resamples=b, released=error)[~true].mean() for b in (10, 100, 3000)]
+        for error in (True, False)
+    )
+    assert released[0] < released[1] < released[2] and released[2] > 0.95
+    assert max(ours[1:]) < 0.09 and confident(scores)[true].all()
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.3, 1.0])
+def test_intervals_of_scores_cover_the_effect_at_the_stated_rate(effect):
+    """An interval around the mean score covers the effect where the same scores less the effect are not kept."""
+    scores = np.random.default_rng(int(10 * effect)).normal(effect, 1.0, size=(60, 3000))
+    for level in (0.8, 0.95):
+        assert 1 - confident(scores - effect, level=level).mean() == pytest.approx(level, abs=0.025)
 
 
 def test_chance_gives_one_edge_or_more_at_the_stated_rate():

@@ -60,6 +60,30 @@ def scores_of(store, record):
     return torch.from_numpy(store.scores(record.key)).nan_to_num()
 
 
+def test_rules_that_find_their_own_size_are_sizes(benchmark, tmp_path):
+    from circuitmeter.suite.methods import METHODS
+    from circuitmeter.suite.scoring.recovery import circuit_recovery
+    from circuitmeter.suite.selection import BY_PROMPT, circuit_of
+
+    asked = {"ablation": "patch", "size": ["confident", "true", "null"]}
+    assert run(benchmark(asked, ablation="patch"), tmp_path / "store", executor="serial").exit_status == 0
+    store = Store(tmp_path / "store")
+    found = {store.record(each.identity.cell).identity.method: each for each in store.evaluations()}
+    on, patch = subject("tracr/hist", None), names.ablation("patch")
+    given = {"ablation": patch, "objective": names.objective("answer-difference")}
+    by_prompt = METHODS.get("eap").scores_by_prompt(on.model, on.data, **given).numpy()
+    sized = {circuit.size: circuit for circuit in found["eap"].circuits}
+    assert list(sized) == ["confident", "true", "null"]
+    for rule, select in BY_PROMPT.items():
+        circuit = circuit_of(on.model.graph, select(by_prompt))
+        assert sized[rule].n_edges == circuit.n_edges
+        assert sized[rule].recovery.precision == pytest.approx(
+            circuit_recovery(circuit, on.reference(patch))["precision"]
+        )
+    assert sized["true"].recovery is None and len(found["eap"].rows[0].faithfulness) == 3
+    assert [circuit.size for circuit in found["acdc"].circuits] == ["true"]  # it has no scores of each prompt
+
+
 def test_a_new_setting_is_measured_without_searching_again(benchmark, tmp_path, monkeypatch):
     store = tmp_path / "store"
     run(benchmark(evaluation=None), store, executor="serial")

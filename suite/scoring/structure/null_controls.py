@@ -1,0 +1,78 @@
+"""Nulls: models and prompts in which there is nothing to find, so that what a method finds there is chance or bias.
+
+A circuit that is as faithful on a model of shuffled weights as on the trained one says nothing about training
+(Méloux et al. 2025, arXiv:2502.20914, ask for such controls).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...data import Data
+from ...errors import Undefined
+from ...model.transformer import Transformer
+from .controls_found import Null
+
+
+def null_of(kind: Null, model: Transformer, data: Data, seed: int = 0) -> tuple[Transformer, Data]:
+    """A model and prompts in which there is nothing to find.
+
+    Args:
+        kind: ``reset-weights``: the entries of each of the model's weights in a random order; ``permuted-labels``: each
+            prompt with the right and wrong answers of another; ``nonsense``: the tokens of each prompt in a random
+            order, the same in its counterfactual, but for the first and for those where outputs are read.
+        model, data: those of the task; neither is changed.
+        seed: of the order.
+
+    Raises:
+        Undefined: labels or nonsense on a task without answers: its prompts are all inputs of a program, in any order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "reset-weights":
+        return reset_weights(model, generator), data
+    if data.answers is None:
+        raise Undefined(
+            f"the task has no answers, so that {kind} has no meaning: any order of tokens is an input of it"
+        )
+    return model, permuted_labels(data, generator) if kind == "permuted-labels" else shuffled_words(data, generator)
+
+
+def reset_weights(model: Transformer, generator: torch.Generator) -> Transformer:
+    """A copy of the model in which the entries of each weight are in a random order; what was learnt is gone."""
+    twin = copy.deepcopy(model)
+    twin.__dict__.pop("weights_hash", None)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            weight.copy_(weight.flatten()[order].view_as(weight))
+    return twin
+
+
+def permuted_labels(data: Data, generator: torch.Generator) -> Data:
+    """Each prompt with the answers, right and wrong, of another: a cycle through all prompts in a random order."""
+    order = torch.randperm(data.n, generator=generator)
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)
+    answers, wrong = (None if each is None else each[other] for each in (data.answers, data.wrong))
+    return replace(data, answers=answers, wrong=wrong)
+
+
+def shuffled_words(data: Data, generator: torch.Generator) -> Data:
+    """The tokens of each prompt in a random order, the same in its counterfactual; the first, and those read, stay.
+
+    Named positions go: they are no longer where they were.
+    """
+    place = torch.arange(data.clean.shape[1]).repeat(data.n, 1)
+    for row in range(data.n):
+        free = (data.valid[row] & ~data.read[row]).nonzero()[:, 0]
+        free = free[free > 0]
+        place[row, free] = free[torch.randperm(len(free), generator=generator)]
+
+    def moved(tokens: Tensor | None) -> Tensor | None:
+        return None if tokens is None else tokens.gather(1, place)
+
+    return replace(data, clean=moved(data.clean), counterfactual=moved(data.counterfactual), positions=None)
