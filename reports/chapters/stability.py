@@ -43,7 +43,7 @@ class StabilityChapter(Chapter):
                 f"Two circuits of resampled {over}: the Jaccard index (edges that both have, as a share of those that "
                 "either has) by size, median over programs with a 95 % bootstrap interval over programs where there is "
                 "room; dashed, two random circuits. Last panel: a dot a cell of a certified circuit, how stable its "
-                "circuit of the true size is and how many of its edges are true."
+                "circuit of the true size is and how well it recovers the certified one."
             )
             name = "stability" if over == "prompts" else f"stability-{over}"
             plots.append(Plot(name, f"Stability over {over}", caption, partial(draw_stability, summary, cells)))
@@ -173,7 +173,7 @@ def verdict(found: pd.DataFrame) -> str:
 
     return (
         f"Does stability over {over} predict recovery under {ablation}? Among methods on one program the rank "
-        f"correlation of the Jaccard index with the share of true edges is {told(methods)}: {_says(methods)}. Among "
+        f"correlation of the Jaccard index with recovery (F1) is {told(methods)}: {_says(methods)}. Among "
         f"programs of one method it is {told(programs)}: {_says(programs)}. Of the edges that are in 95 % of circuits, "
         f"the share of true ones differs from the circuit's own by {told(always)}."
     )

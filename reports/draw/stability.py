@@ -21,7 +21,7 @@ SPREAD = 0.012
 
 @styled
 def draw_stability(summary: pd.DataFrame, cells: pd.DataFrame) -> Figure:
-    """A panel per kind of truth and ablation, and one in which every cell is a dot: its stability and its precision.
+    """A panel per kind of truth and ablation, and one in which every cell is a dot: its stability and its recovery.
 
     Args:
         summary: ``read.stability.stability_summary``, of one kind of resample.
@@ -37,7 +37,7 @@ def draw_stability(summary: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         for truth in sorted(drawn["truth"].unique())
         for ablation in ordered_ablations(drawn.loc[drawn["truth"] == truth, "ablation"])
     ]
-    dots = cells[cells["main"].astype(bool) & (cells["truth"] == CERTIFIED)].dropna(subset=["jaccard", "precision"])
+    dots = cells[cells["main"].astype(bool) & (cells["truth"] == CERTIFIED)].dropna(subset=["jaccard", "f1"])
     titles = [f"{truth}, {ablation}" for truth, ablation in places] + ["stable and true"] * bool(len(dots))
     styles, columns = line_looks(drawn, "jaccard"), 2 if len(titles) in (2, 4) else 3
     extra = legend_height(list(styles), len(titles)) + 0.2
@@ -74,13 +74,11 @@ def _curves(ax: Axes, here: pd.DataFrame, styles: dict[str, Look]) -> None:
 
 def _dots(ax: Axes, dots: pd.DataFrame, styles: dict[str, Look]) -> None:
     moved = np.random.default_rng(0).uniform(-SPREAD, SPREAD, size=(len(dots), 2))
-    dots = dots.assign(x=dots["jaccard"] + moved[:, 0], y=dots["precision"] + moved[:, 1])
+    dots = dots.assign(x=dots["jaccard"] + moved[:, 0], y=dots["f1"] + moved[:, 1])
     for label, group in dots.groupby("label", sort=False):
         if label in styles:
             look = styles[label]
             ax.plot(group["x"], group["y"], ls="", marker=look.marker, color=look.color, ms=3, alpha=0.7, mew=0)
-    ax.set(
-        xlabel="Jaccard index at the true size", ylabel="Share of true edges", xlim=(-0.03, 1.04), ylim=(-0.03, 1.04)
-    )
+    ax.set(xlabel="Jaccard index at the true size", ylabel="Recovery (F1)", xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))
     ax.set_xticks(**FRACTION_TICKS)
     ax.set_yticks(**FRACTION_TICKS)

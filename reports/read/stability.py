@@ -19,7 +19,7 @@ CERTIFIED, UNCERTIFIED = "certified circuit", "no known circuit"
 
 OF_POINT = ["jaccard", "low", "high", "lowest", "chance", "with_whole", "rank", "rank_low", "rank_high"]
 COUNTS = ["always", "sometimes"]
-OF_CELL = ["auroc", "precision", "auroc_of_inclusion", "precision_of_always"]
+OF_CELL = ["auroc", "precision", "f1", "auroc_of_inclusion", "precision_of_always"]
 _COLUMNS = [*CELL_COLUMNS, "truth", "over", "size", "edges", "share", "main", *OF_POINT, *COUNTS, *OF_CELL, "undefined"]
 _GROUP = ["truth", "ablation", "over", "label", "size"]
 SUMMED = ("jaccard", "rank")
@@ -38,8 +38,8 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
         evaluations: of which those that were asked for stability are read.
     Returns the cell's identity; ``truth``, whether its circuit is certified; ``size`` as it was asked for, ``edges``,
     ``share``; ``main``, whether inclusion and recovery are told of this size; the numbers of
-    ``suite.scoring.structure.stability.Stability``; and of the cell, where its circuit is certified, the AUC and the
-    precision of its own scores (``auroc``, ``precision``), and of how often edges are included.
+    ``suite.scoring.structure.stability.Stability``; and of the cell, where its circuit is certified, the AUC of its
+    scores, precision and F1 of its circuit (``auroc``, ``precision``, ``f1``), and the first two of inclusion.
     """
     cells = dict(zip((record.key for record in records), zip(cell_columns(records), records, strict=True), strict=True))
     rows = []
@@ -51,8 +51,8 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
         for over, change in found.stability.items():
             of_cell: dict[str, Any] = {**cell._asdict(), "over": over, "undefined": change.undefined}
             of_cell["truth"] = UNCERTIFIED if own is None else CERTIFIED
-            of_cell |= {"auroc": own and own.auroc, "precision": own and own.precision}
-            of_cell |= {name: getattr(change, name) for name in OF_CELL[2:]}
+            of_cell |= {name: own and getattr(own, name) for name in OF_CELL[:3]}
+            of_cell |= {name: getattr(change, name) for name in OF_CELL[3:]}
             points = {point.size: point for point in change.points}
             if change.undefined is not None:
                 rows.append(of_cell | {"size": "", "main": True})
@@ -95,7 +95,7 @@ def stability_summary(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 QUESTIONS = {
-    "methods": "rank correlation of stability (Jaccard index) with precision, among methods on one program",
+    "methods": "rank correlation of stability (Jaccard index) with recovery (F1), among methods on one program",
     "programs": "the same, among programs of one method",
     "inclusion": "AUC of how often edges are included, less that of the scores",
     "always": "precision of edges in 95 % of circuits, less that of the circuit",
@@ -142,8 +142,8 @@ def _answers(of: Mapping[str, np.ndarray], drawn: np.ndarray) -> dict[str, np.nd
         "inclusion": of["auroc_of_inclusion"] - of["auroc"],
         "always": of["precision_of_always"] - of["precision"],
     }
-    among_methods = spearman(of["jaccard"].T, of["precision"].T)  # [programs]
-    among_programs = [spearman(x[drawn], y[drawn]) for x, y in zip(of["jaccard"], of["precision"], strict=True)]
+    among_methods = spearman(of["jaccard"].T, of["f1"].T)  # [programs]
+    among_programs = [spearman(x[drawn], y[drawn]) for x, y in zip(of["jaccard"], of["f1"], strict=True)]
     return {
         "methods": mean_of_known(among_methods[drawn]),
         "programs": mean_of_known(np.stack(among_programs, 1)),

@@ -25,7 +25,7 @@ def change(jaccard, size=5, **of_inclusion):
 
 
 def store_with(path, jaccard_of):
-    """A store whose cells have the Jaccard index that ``jaccard_of`` gives for their precision."""
+    """A store whose cells have the Jaccard index that ``jaccard_of`` gives for their F1."""
     store = make_store(path, programs=4, methods=METHODS, ablations=("patch",), failures=False)
     for record in list(store.records()):
         own = record.own_recovery
@@ -33,7 +33,7 @@ def store_with(path, jaccard_of):
         if record.identity.method == "hisp":
             found = CircuitChange(undefined="hisp has no scores of each prompt")
         else:
-            found = change(jaccard_of(own.precision), **more)
+            found = change(jaccard_of(own.f1), **more)
         sizes = ({"size": "true", "n_edges": 5, "label": {}}, {"size": 0.5, "n_edges": 6, "label": {}})
         given = {"sizes": ("true", 0.5), "circuits": sizes, "stability": {"prompts": found}}
         write_evaluation(store, record.key, {"patch": [0.5, 0.6]}, **given)
@@ -42,7 +42,7 @@ def store_with(path, jaccard_of):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return store_with(tmp_path_factory.mktemp("stable") / "s", lambda precision: precision / 2 + 0.1)
+    return store_with(tmp_path_factory.mktemp("stable") / "s", lambda f1: f1 / 2 + 0.1)
 
 
 def test_where_stability_is_recovery_it_predicts_it(results):
@@ -57,7 +57,7 @@ def test_where_stability_is_recovery_it_predicts_it(results):
 
 
 def test_where_it_is_the_contrary_the_chapter_says_so(tmp_path):
-    found = store_with(tmp_path / "s", lambda precision: 1 - precision / 2)
+    found = store_with(tmp_path / "s", lambda f1: 1 - f1 / 2)
     assert "the more stable is the less true" in verdict(found.stability_prediction)
 
 

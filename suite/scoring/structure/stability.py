@@ -1,7 +1,7 @@
 """How much of a circuit stays when what should not matter changes: other prompts, templates, seeds, orders.
 
 A variant is the edge scores of one repetition: of a bootstrap resample of the prompts, or of another run. All numbers
-are of the circuits that variants make at a size, the edges of largest absolute score (ties to the lower index). A
+are of the circuits that variants make at a size, the edges of largest absolute score (see ``top_edges``). A
 resample of prompts is a weighted mean of the scores of each prompt, so that a thousand cost one matrix product.
 """
 
@@ -17,6 +17,7 @@ from ...errors import Undefined
 from ..bootstrap_prompts import resample_counts
 
 _CONFIDENCE = 0.95
+_STEP = 1e-6
 _Z = 1.959963984540054
 
 
@@ -108,7 +109,7 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
     off = pairs[np.triu_indices(len(pairs), 1)]
     mean = off.mean()
     error = np.nan if counts is None else sampling_error(pairs, counts)
-    shared = (chosen & reference).sum(1)
+    shared, either = (chosen & reference).sum(1), (chosen | reference).sum(1)
     ranks = _rank_correlations(variants[:, reference], whole[reference])
     low, high = np.quantile(ranks, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return {
@@ -116,7 +117,7 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
         "low": np.clip(mean - _Z * error, 0, 1),
         "high": np.clip(mean + _Z * error, 0, 1),
         "lowest": np.quantile(off, (1 - _CONFIDENCE) / 2),
-        "with_whole": (shared / (2 * n - shared)).mean(),
+        "with_whole": np.where(either > 0, shared / np.maximum(either, 1), 1.0).mean(),
         "rank": ranks.mean(),
         "rank_low": low,
         "rank_high": high,
@@ -126,11 +127,18 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
 
 
 def top_edges(values: np.ndarray, n: int) -> np.ndarray:
-    """Which n edges of each row have the largest values, ties to the lower index: bool [B, E]."""
-    order = np.argsort(-values, axis=1, kind="stable")[:, :n]
+    """Which n edges of each row have the largest values, ties to the lower index: bool [B, E].
+
+    As recovery has it, values are rounded to steps of 1e-6 of the row's largest and those of zero are never chosen, so
+    that fewer than n may be: what rounding alone ranks would seem stable, and true where the rest is exactly zero.
+    """
+    largest = values.max(1, keepdims=True)
+    steps = values / np.where(largest > 0, largest, 1) / _STEP
+    floored = np.where(steps < 1, 0, np.round(steps))
+    order = np.argsort(-floored, axis=1, kind="stable")[:, :n]
     chosen = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(chosen, order, True, axis=1)
-    return chosen
+    return chosen & (floored > 0)
 
 
 def jaccard_matrix(chosen: np.ndarray) -> np.ndarray:

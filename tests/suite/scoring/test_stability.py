@@ -80,6 +80,16 @@ def test_ties_go_to_the_lower_index():
     assert top_edges(np.array([[1.0, 2.0, 1.0, 1.0]]), 2)[0].tolist() == [True, True, False, False]
 
 
+def test_what_rounding_alone_ranks_is_in_no_circuit():
+    """Ten resamples in which one edge has an effect and the others what rounding leaves, always in one order."""
+    variants = np.tile(np.r_[1.0, 1e-9 * np.arange(9)], (10, 1))
+    assert top_edges(variants, 4).sum() == 10 and top_edges(variants, 4)[:, 0].all()
+    assert not top_edges(np.zeros((2, 3)), 2).any()
+    found = stability(variants, variants[0], [4])
+    assert found.inclusion[0].tolist() == [1.0] + [0.0] * 9
+    assert found.jaccard[0] == found.with_whole[0] == 1
+
+
 @pytest.mark.parametrize(
     "n, templates, over", [(1, None, "prompts"), (9, None, "templates"), (9, [0] * 9, "templates")]
 )

@@ -37,7 +37,7 @@ def test_the_card_holds_every_change_and_its_files(command, tmp_path):
         prompts = entry["over"]["prompts"]
         (at,) = [point for point in prompts["points"] if point["size"] == card["size"]]
         assert 0 < at["low"] <= at["jaccard"] <= at["high"] <= 1
-        assert sum(prompts["inclusion"].values()) == pytest.approx(card["size"])
+        assert 0 < sum(prompts["inclusion"].values()) <= card["size"] + 1e-9  # edges of score zero are in no circuit
         assert at["always"] == sum(share >= 0.95 for share in prompts["inclusion"].values())
         (same,) = [point for point in entry["over"]["order"]["points"] if point["size"] == card["size"]]
         assert same["jaccard"] == 1  # a mean over prompts does not depend on their order
