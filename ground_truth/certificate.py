@@ -27,6 +27,8 @@ class Claim(Kept):
     edge, alone or (where redundancy hides it) from a minimal circuit. largest_error_of_circuit: of any minimal
     circuit. n_pairs: rows tried, ``pairs``: how they were chosen. excluded_by_proof: structural edges whose read
     projection is constant, under patch. circuits: the minimal ones by name, where two edges were deleted at once.
+    missed: where a claim is carried over to another graph (dictionaries/carried.py), the writer of each core edge
+    that has no counterpart there.
     """
 
     core: Edges
@@ -46,12 +48,16 @@ class Claim(Kept):
     excluded_by_proof: Count | None
     witnesses: dict[str, Annotated[list[Count], Field(min_length=1, max_length=2)]]
     circuits: list[Edges] | None = None
+    missed: list[str] | None = None
 
     @property
     def known_circuits(self) -> list[Edges] | None:
-        """The minimal circuits that the certificate lists, or the only one; None where it says neither."""
+        """The minimal circuits that the certificate lists, or the only one; None where it says neither, and where edges
+        of the only one are missed."""
         if self.circuits is not None:
             return self.circuits
+        if self.missed:
+            return None
         return [self.core] if self.unique else None
 
 

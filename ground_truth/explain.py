@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,8 +61,12 @@ def claim_of(truth: GroundTruth, ablation: str) -> Claim:
 
 
 def stored_model(truth: GroundTruth) -> Transformer:
-    """The model in the basis in which its dimensions have names, float64: that of a rotated model before rotation."""
-    return (truth if truth.basis is None else truth.stored).model(dtype=torch.float64)
+    """The model in the basis in which its dimensions have names, float64: that of a rotated model before rotation.
+
+    Where trained features are nodes, the model itself: they are about the basis in which they were trained.
+    """
+    in_names = truth if truth.dictionaries else replace(truth, basis=None)
+    return in_names.model(dtype=torch.float64)
 
 
 def _twin(ablation: str) -> str:
@@ -88,7 +92,9 @@ def _why(status: str, edge: str, still: bool, ablation: str, claim: Claim) -> st
 def _carried(model: Transformer, truth: GroundTruth):
     """(writer, reader) indices to the names of the variables that are written and read."""
     names = truth.description.dimensions
-    if names is None:  # certified by an earlier version: what the node writes, whoever reads it
+    # What the node writes, whoever reads it: certified by an earlier version, or trained features, whose weights meet
+    # everywhere.
+    if names is None or truth.dictionaries:
         written = truth.description.writers
         return lambda w, r: tuple(written.get(model.graph.writers[w], ()))
     writes = [_used(weights.abs().amax(0)) for weights in writer_weights(model)]

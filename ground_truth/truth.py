@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,16 @@ import torch
 from ..suite.circuit import Circuit, Reference
 from ..suite.errors import ModelError, one_line, unknown
 from ..suite.intervention.ablation import Ablation
+from ..suite.model.features.graph import FeatureGraph
+from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
 from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile
 from .description import ModelDescription
+from .dictionaries.carried import carried_over, counterparts
+from .dictionaries.shipped import OF_PROGRAMS, read_shipped, shipped
+from .dictionaries.shipped import names as shipped_names
 from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 from .files import file_hash, file_name, read_domain, read_truth_json, read_weights, variants
 from .rasp.domain import Domain
@@ -47,6 +53,7 @@ class GroundTruth:
         certificate: the content of the variant's ``certificate.json``.
         basis: the seed of the random basis that the residual stream is rotated to; None: the model as it is stored.
         features: whether the nodes are the program's directions (features/directions.py), and not heads and MLPs.
+        dictionaries: the name of the trained dictionaries whose features are the nodes; "" where there are none.
     """
 
     name: str
@@ -56,6 +63,7 @@ class GroundTruth:
     certificate: Certificate
     basis: int | None = None
     features: bool = False
+    dictionaries: str = ""
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
@@ -66,7 +74,12 @@ class GroundTruth:
         except RuntimeError as problem:
             why = one_line(problem, 300)
             raise ModelError(f"the weights in {self.directory} do not fit model.json: {why}") from problem
-        if self.features:
+        if self.dictionaries:
+            trained = read_shipped(self.dictionaries)
+            model = FeatureTransformer.of(
+                model, {site: (each, range(each.n_features)) for site, each in trained.items()}
+            )
+        elif self.features:
             stored = self.stored.model() if self.basis is not None else model
             model = with_directions(model, stored, self.description.dimensions, self.basis)
         return model.to(device=device, dtype=dtype)
@@ -90,11 +103,16 @@ class GroundTruth:
     @property
     def stored(self) -> GroundTruth:
         """This truth about the model as it is stored, in the basis in which its dimensions have names."""
-        return replace(self, basis=None, features=False)
+        return replace(self, basis=None, features=False, dictionaries="")
+
+    def naming(self, features: Mapping[str, str]) -> GroundTruth:
+        """This truth with names of features: node -> what it stands for."""
+        writers = {node: [label] for node, label in features.items()}
+        return replace(self, description=self.description.model_copy(update={"writers": writers}))
 
     @cached_property
     def graph(self) -> Graph:
-        if self.features:
+        if self.features or self.dictionaries:
             return self.model().graph
         return self.certificate.graph.build()
 
@@ -121,7 +139,7 @@ class GroundTruth:
     @cached_property
     def _enumerated(self) -> MinimalCircuitsFile | None:
         path = self.directory / file_name("minimal", self.variant, "json")
-        if self.features or not path.is_file():
+        if self.features or self.dictionaries or not path.is_file():
             return None
         found = checked(MinimalCircuitsFile, read_truth_json(path), path, ModelError)
         if (found.of.weights, found.of.domain) != (self.certificate.weights, self.certificate.domain):
@@ -157,6 +175,7 @@ class GroundTruth:
             minimal=None
             if minimal is None or minimal.largest is not None
             else tuple(Circuit.of(self.graph, names) for names in minimal.circuits),
+            missed=tuple(claim.missed or ()),
         )
 
 
@@ -167,6 +186,7 @@ def names() -> list[str]:
         for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
     found += [f"{family}/{program}" for family in _FEATURES_OF for program in FEATURE_PROGRAMS]
+    found += shipped_names(OF_PROGRAMS)
     for family, source in ROTATED.items():
         found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
     return found
@@ -186,6 +206,8 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     folder = SHIPPED.get(ROTATED.get(family, family), Path()) / program
     if family in _FEATURES_OF and program in FEATURE_PROGRAMS and not variant:
         return _of_features(str(name), load(f"{_FEATURES_OF[family]}/{program}"))
+    if str(name) in shipped_names(OF_PROGRAMS):
+        return _of_dictionaries(str(name))
     shipped = family in (*SHIPPED, *ROTATED) and (folder / "model.json").is_file() and variant in variants(folder)
     if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
@@ -216,10 +238,32 @@ def _of_features(name: str, base: GroundTruth) -> GroundTruth:
     if (found.of.weights, found.of.domain) != (base.certificate.weights, base.certificate.domain):
         raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
     truth = replace(base, name=name, certificate=found.about(base.certificate), features=True)
+    model = truth.model()
+    assert isinstance(model, FeatureTransformer)
+    truth = truth.naming(
+        {
+            f"{at.stem}.f{i}": label
+            for at in model.graph.sites
+            for i, label in enumerate(model.dictionaries[str(at.site)].labels)
+        }
+    )
     if base.basis is None:
         return truth
     stated = found.graph.model_copy(update={"hash": truth.graph.hash})  # the same nodes, whose directions are rotated
     return replace(truth, certificate=truth.certificate.model_copy(update={"graph": stated}))
+
+
+def _of_dictionaries(name: str) -> GroundTruth:
+    """The truth about a program's features, carried over to those of trained dictionaries."""
+    base = load(shipped()[name].model)
+    true = base.model()
+    assert isinstance(true, FeatureTransformer)
+    truth = replace(base, name=name, features=False, dictionaries=name)
+    graph, found = truth.graph, counterparts(true.graph, true.dictionaries, read_shipped(name))
+    assert isinstance(graph, FeatureGraph)
+    written = base.description.writers
+    truth = truth.naming({new: written[old][0] for old, new in found.items() if new is not None})
+    return replace(truth, certificate=carried_over(base.certificate, found, graph))
 
 
 def _check_manifest(root: Path, program: str) -> None:

@@ -275,6 +275,8 @@ class Reference:
         structural: edges whose read and write subspaces meet (the hard negatives among them), where known.
         certified: false for published circuits, which are references and not truths.
         minimal: every minimal circuit, where all of them were enumerated.
+        missed: true edges that this graph has no edge for, by the name of their writer: a truth about other features.
+            They count as true edges of score zero that no circuit has.
     """
 
     name: str
@@ -284,3 +286,9 @@ class Reference:
     structural: Tensor | None = None
     certified: bool = True
     minimal: tuple[Circuit, ...] | None = None
+    missed: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many true edges there are."""
+        return int(self.core.sum()) + len(self.missed)

@@ -18,7 +18,15 @@ from ..ground_truth import GroundTruth
 from ..suite.data import Data
 from .task import Task
 
-_PREFIXES = ("tracr/", "tracr-rotated/", "tracr-features/", "tracr-rotated-features/", "trained/", "trained-node/")
+_PREFIXES = (
+    "tracr/",
+    "tracr-rotated/",
+    "tracr-features/",
+    "tracr-rotated-features/",
+    "tracr-rotated-dictionaries/",
+    "trained/",
+    "trained-node/",
+)
 MAX_ROWS = 256
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,18 +67,18 @@ class _Truths:
     def __init__(self, store: Stores, certificate_of: dict[str, str]) -> None:
         self._store, self._certificate_of = store, certificate_of
         self._certificates: dict[str, tuple[Certificate, Graph]] = {}
-        self._labels: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+        self._labels: dict[tuple[str, str], tuple[np.ndarray, np.ndarray, Sequence[str]]] = {}
 
     def ranked(self, key: str, ablation: str) -> tuple[np.ndarray, np.ndarray]:
         """(labels bool, absolute floored scores float64), each [n edges that are not optional]."""
         scores = self._store.scores(key)
         certificate = self._certificate_of[key]
-        core, kept = self._truth(certificate, ablation)
-        values = np.abs(ranking.floor(scores[~np.isnan(scores)]))
+        core, kept, missed = self._truth(certificate, ablation)
+        values = ranking.with_missed(np.abs(ranking.floor(scores[~np.isnan(scores)])), missed, 0.0)
         return core[kept], values[kept]
 
-    def _truth(self, certificate_hash: str, ablation: str) -> tuple[np.ndarray, np.ndarray]:
-        """(core, not optional): bool [n_edges] in the order of graph.edges."""
+    def _truth(self, certificate_hash: str, ablation: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+        """(core, not optional): bool [n_edges] in the order of graph.edges, missed ones behind them; and these."""
         if (certificate_hash, ablation) not in self._labels:
             if certificate_hash not in self._certificates:
                 certificate = self._store.truth(certificate_hash)
@@ -87,5 +88,7 @@ class _Truths:
             truth = certificate.ablations[ablation]
             core = graph.array(truth.core)[exists]
             optional = graph.array(truth.optional)[exists]
-            self._labels[certificate_hash, ablation] = core, ~optional
+            missed = truth.missed or ()
+            labels = ranking.with_missed(core, missed, True), ranking.with_missed(~optional, missed, True)
+            self._labels[certificate_hash, ablation] = *labels, missed
         return self._labels[certificate_hash, ablation]

@@ -179,7 +179,7 @@ def _circuits(
         if size == "true":
             if truth is None:
                 continue
-            n = int(truth.core.sum())
+            n = truth.size
         else:
             n = int(float(size) * graph.n_edges)
         circuits.append(select(scores, n, evaluation.absolute))

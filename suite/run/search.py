@@ -194,7 +194,7 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
     truth = _reference(on, cell.ablation)
     if truth is None:
         return None
-    circuit = top_n(discovery.scores, int(truth.core.sum()))
+    circuit = top_n(discovery.scores, truth.size)
     objective = names.objective(cell.objective or on.task.objective)
     if objective.undefined(on.data, on.model.config):
         return None

@@ -10,6 +10,7 @@ precision and recall reached once the whole group is in (so scores that are all 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -124,3 +125,8 @@ def separated(labels: np.ndarray, values: np.ndarray) -> bool:
     labels = np.asarray(labels, dtype=bool)
     true, false = values[labels], values[~labels]
     return bool((true != 0).all() and (not true.size or not false.size or true.min() > false.max()))
+
+
+def with_missed(values: np.ndarray, missed: Sequence[str] | None, value: float) -> np.ndarray:
+    """Values of a graph's edges [n], and behind them ``value`` for each edge that is missed (``Reference.missed``)."""
+    return np.concatenate([values, np.full(len(missed or ()), value, dtype=values.dtype)]) if missed else values

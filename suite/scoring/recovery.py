@@ -12,6 +12,7 @@ The rules, the same for every method:
   otherwise.
 * A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is
   left out if it writes to optional edges only.
+* True edges that the graph has no edge for (``Reference.missed``) are true edges of score zero, which no circuit has.
 * What is undefined (no true edge, or no false one) is NaN, never a made-up number.
 """
 
@@ -68,8 +69,8 @@ def circuit_recovery(circuit: Circuit, reference: Reference) -> dict[str, float]
     """
     _same_graph(circuit, reference)
     exists = _array(reference.graph.exists)
-    kept = ~_array(reference.optional)[exists]
-    return _confusion(_array(reference.core)[exists][kept], _array(circuit.edges)[exists][kept])
+    core, kept = _labels(reference)
+    return _confusion(core[kept], ranking.with_missed(_array(circuit.edges)[exists], reference.missed, False)[kept])
 
 
 def edge_roc_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> RocCurve:
@@ -92,11 +93,22 @@ def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.
 
 
 def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]), as graph.edges."""
+    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]), as graph.edges, and behind
+    them the missed ones."""
     _same_graph(scores, reference)
+    structural = None
+    if reference.structural is not None:
+        structural = ranking.with_missed(
+            _array(reference.structural)[_array(reference.graph.exists)], reference.missed, True
+        )
+    return *_labels(reference), structural, ranking.with_missed(scores.flat(), reference.missed, 0.0)
+
+
+def _labels(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
+    """(core, not optional): bool [n_edges], as graph.edges, and behind them the missed ones."""
     exists = _array(reference.graph.exists)
-    structural = None if reference.structural is None else _array(reference.structural)[exists]
-    return _array(reference.core)[exists], ~_array(reference.optional)[exists], structural, scores.flat()
+    core, kept = _array(reference.core)[exists], ~_array(reference.optional)[exists]
+    return ranking.with_missed(core, reference.missed, True), ranking.with_missed(kept, reference.missed, True)
 
 
 def _same_graph(found: EdgeScores | Circuit, reference: Reference) -> None:
@@ -137,8 +149,13 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _writer_of_edges(reference: Reference) -> np.ndarray:
-    """Writer index of every edge in the order of graph.edges: int64 [n_edges]."""
-    return np.nonzero(_array(reference.graph.exists))[0]
+    """Writer index of every edge in the order of graph.edges, missed ones behind them: int64 [n_edges].
+
+    A writer that is not in the graph has an index of its own, behind those that are.
+    """
+    place = {name: i for i, name in enumerate(reference.graph.writers)}
+    missed = [place.setdefault(name, len(place)) for name in reference.missed]
+    return np.concatenate([np.nonzero(_array(reference.graph.exists))[0], np.array(missed, dtype=np.int64)])
 
 
 def _nodes(writer: np.ndarray, core: np.ndarray, kept: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,9 +170,11 @@ def _nodes(writer: np.ndarray, core: np.ndarray, kept: np.ndarray, values: np.nd
 
 def _mib(scores: EdgeScores, reference: Reference) -> float:
     """MIB's AUROC; optional edges are left out."""
-    exists = _array(reference.graph.exists)
-    core, kept = _array(reference.core)[exists], ~_array(reference.optional)[exists]
-    found = [_confusion(core[kept], chosen[kept]) for chosen in _mib_circuits(scores)]
+    core, kept = _labels(reference)
+    found = [
+        _confusion(core[kept], ranking.with_missed(chosen, reference.missed, False)[kept])
+        for chosen in _mib_circuits(scores)
+    ]
     return mib_auroc([point["fpr"] for point in found], [point["tpr"] for point in found])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...ground_truth.certificate import Certificate, FeatureCertificate, MinimalCircuitsFile
 from ...ground_truth.description import ModelDescription
+from ...ground_truth.dictionaries.shipped import ShippedDictionaries
 from ...tasks.mini.shipped import ShippedModel
 from ..interchange.origin import OurKey
 from ..json_model import Kept
@@ -31,6 +32,7 @@ FILES: dict[str, type[Kept]] = {
     "minimal-circuits.1": MinimalCircuitsFile,
     "model.1": ModelDescription,
     "mini-model.1": ShippedModel,
+    "dictionaries.1": ShippedDictionaries,
     "circuit-key.1": OurKey,
     "sensitivity-card.1": SensitivityCard,
     "stability-card.1": StabilityCard,

@@ -39,7 +39,7 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
         note(f"{path} was found on other weights ({found_on}) than those that {truth.name} is certified for.")
     references = {name: known for name in truth.ablations if (known := truth.reference(name)) is not None}
     scores = plain(recovery_beside_random(file.circuit, references))
-    true_edges = {ablation: int(reference.core.sum()) for ablation, reference in references.items()}
+    true_edges = {ablation: reference.size for ablation, reference in references.items()}
     if as_json:
         rows = [{"ablation": ablation, "true_edges": true_edges[ablation], **scores[ablation]} for ablation in scores]
         print_json(

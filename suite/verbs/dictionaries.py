@@ -102,6 +102,8 @@ def of_circuits(on: Subject, dictionaries: Dictionaries, files: Sequence[EdgeLis
     """
     from ..model.features.transformer import FeatureTransformer
 
+    if isinstance(on.model, FeatureTransformer) and not dictionaries:
+        return on  # a model whose nodes are features, which its circuits are compared with
     file, stated = files[0], files[0].sites
     for other in files[1:]:
         if other.sites != stated:

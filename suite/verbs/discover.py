@@ -312,7 +312,7 @@ def circuit_asked_for(
     if options.top is not None:
         return select(scores, options.top), f"{name} {options.top}"
     if options.fraction is None and reference is not None:
-        size = int(reference.core.sum())
+        size = reference.size
         return select(scores, size), f"{name} {size}, the size of the certified circuit"
     share = _DEFAULT_FRACTION if options.fraction is None else options.fraction
     size = max(1, round(share * n_edges))

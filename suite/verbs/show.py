@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, SpecError
 from .arguments import add_adapter, add_device, add_several, positive_number, whole_number
+from .dictionaries import add_dictionary
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -24,7 +25,8 @@ HELP = "Draw a certified circuit, the circuits that methods find, or a circuit f
 EPILOG = (
     "For a task: its certified circuit, with what each node computes, what each edge carries and why the others are "
     "inert; with --method what the method finds of it. For a circuit file: its edges, with --truth against the truth "
-    "of the task that it was found on. With --model: a task's prompts, and what the model answers."
+    "of the task that it was found on, with --examples the prompts on which its features are most active. With "
+    "--model: a task's prompts, and what the model answers."
 )
 
 
@@ -46,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", type=positive_number, default=5, metavar="N", help="how many, with --model (default: 5)"
     )
+    parser.add_argument(
+        "--examples",
+        type=positive_number,
+        metavar="N",
+        help="of a circuit of features: the N prompts on which each is most active",
+    )
+    add_dictionary(parser, choosing=False)
     parser.add_argument("--out", metavar="FILE.html", type=Path, help="write a page for the browser, too")
     add_device(parser)
 
@@ -53,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.page.circuit_view import as_text
 
+    if options.dictionary and not options.examples:
+        raise SpecError("--dictionary goes with --examples; a circuit file is drawn without its dictionaries.")
+    if options.examples and not options.subject.endswith(".json"):
+        raise SpecError("--examples goes with a circuit file, and this is a task; give the file.")
     if options.model is not None:
         from .asked import prompt_lines
 
@@ -69,6 +82,11 @@ def run(options: argparse.Namespace) -> int:
     title, facts, views = _of_file(options) if is_file else _of_task(options)
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     print("\n\n".join(as_text(view, unicode=unicode, every=options.all) for view in views))
+    if options.examples:
+        from .feature_examples import example_lines
+
+        for line in example_lines(options.subject, options.examples, options.dictionary, options.device):
+            print(line, flush=True)
     if options.out is not None:
         from ...reports.page.circuit_page import circuit_page
 
@@ -215,7 +233,7 @@ def _discovered(
         raise Undefined(f"{reason}.")
     settings: dict[str, Any] = {"ablation": parsed, "objective": objective, "seed": options.seed, "truth": reference}
     found = method.discover(model, data, **settings, **method.resolve({}))
-    size = 0 if reference is None else int(reference.core.sum())
+    size = 0 if reference is None else reference.size
     return top_n(found.scores, size), found.scores
 
 

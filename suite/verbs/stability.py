@@ -145,7 +145,7 @@ def sizes_of(on: Subject, ablation: Ablation, options: argparse.Namespace) -> tu
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
     main = options.top
     if main is None and options.fraction is None and truth is not None:
-        main = int(truth.core.sum())
+        main = truth.size
     main = main or max(1, round((options.fraction or _DEFAULT_FRACTION) * n_edges))
     return sorted({main, *(max(1, round(share * n_edges)) for share in _FRACTIONS)}), main
 

@@ -51,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..model.features.scores import dictionary_scores
     from ..model.features.site import Site
     from ..model.features.training import DictionaryTraining, TrainingRecipe
     from ..model.load.dictionary import save_dictionary
-    from ..scoring.dictionary import dictionary_scores
     from . import subjects
     from .output import note
 

@@ -128,7 +128,11 @@ def test_shuffle_dyck2_has_no_single_truth_under_zero():
         assert len(zero.core) == 30 and len(zero.optional) == 7
 
 
-@pytest.mark.parametrize("name", ground_truth.names())
+# Carried over from a program's features to trained ones, which test_dictionaries.py looks at.
+CERTIFIED = [name for name in ground_truth.names() if not name.startswith("tracr-rotated-dictionaries/")]
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
 def test_every_certificate_is_consistent(name):
     truth = ground_truth.load(name)
     certificate, graph = truth.certificate, truth.graph
@@ -179,7 +183,7 @@ def test_certifying_again_gives_the_shipped_certificate(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ground_truth.names() if not name.startswith("tracr-rotated/")])
+@pytest.mark.parametrize("name", [name for name in CERTIFIED if not name.startswith("tracr-rotated/")])
 def test_certifying_all_again_gives_the_shipped_certificates(name):
     _certify_again(name)
 

@@ -27,7 +27,14 @@ def certificate(graph, ablations=("patch", "zero"), seed=0):
 def references(graph, contents):
     structural = graph.matrix(contents.structural)
     return {
-        name: Reference(name, graph, graph.matrix(truth.core), graph.matrix(truth.optional), structural)
+        name: Reference(
+            name,
+            graph,
+            graph.matrix(truth.core),
+            graph.matrix(truth.optional),
+            structural,
+            missed=tuple(truth.missed or ()),
+        )
         for name, truth in contents.ablations.items()
     }
 

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 
 from .... import ground_truth
+from ....ground_truth.dictionaries import shipped as dictionaries
 from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
 from ...errors import DataError, ModelError, unknown
 from ...reading import reading, refuse_pointer, shown
 from ..device import resolve
+from ..features.transformer import FeatureTransformer
 from ..graph import InputNodes
 from ..transformer import Transformer
 from . import folder as folders
@@ -38,7 +40,8 @@ def load_model(
     """The model called ``name``, ready to be cut.
 
     Args:
-        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a folder of Hugging Face or of
+        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``; with the features of a shipped
+            dictionary as nodes, ``mini-dictionaries/ioi-wide-0``), a folder of Hugging Face or of
             TransformerLens (``config.json`` and safetensors), a GGUF file or ``smollm2`` (see gguf_file.py), or a name
             on the Hugging Face hub (``gpt2``; see hub.py).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
@@ -71,7 +74,7 @@ def load_model(
     with reading(f"the model in {folder}", ModelError):
         model = from_huggingface(source, inputs=inputs or "token", dtype=dtype, copy=False)
         check_logits(model, source)
-    return model.to(device)
+    return _with_features(name, model.to(device))
 
 
 def load_outline(
@@ -103,7 +106,16 @@ def load_outline(
     if lora is not None:
         lora.fitting(source)
     with reading(f"the model in {folder}", ModelError):
-        return from_huggingface(source, inputs=inputs or "token", copy=False)
+        model = from_huggingface(source, inputs=inputs or "token", copy=False)
+    return _with_features(name, model)
+
+
+def _with_features(name: str | Path, model: Transformer) -> Transformer:
+    """The model with the features of the shipped dictionaries that it is asked for with; the model itself otherwise."""
+    if str(name) not in dictionaries.names(dictionaries.OF_MINI):
+        return model
+    found = dictionaries.read_shipped(str(name))
+    return FeatureTransformer.of(model, {site: (each, range(each.n_features)) for site, each in found.items()})
 
 
 def _ground_truth(
@@ -146,7 +158,8 @@ def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
 
 def model_names() -> list[str]:
     """The models that ship: ground truths and mini models."""
-    return sorted({name.partition("@")[0] for name in ground_truth.names()} | set(mini.names()))
+    of_mini = {*mini.names(), *dictionaries.names(dictionaries.OF_MINI)}
+    return sorted({name.partition("@")[0] for name in ground_truth.names()} | of_mini)
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer | None:
@@ -201,6 +214,8 @@ def _folder(name: str | Path) -> Path:
     path, text = Path(name), str(name)
     if text in mini.names():
         return mini.folder(text)
+    if text in dictionaries.names(dictionaries.OF_MINI):
+        return mini.folder(dictionaries.shipped()[text].model)
     if path.is_dir():
         return path
     if text in gguf_file.PACKAGED or path.suffix == gguf_file.SUFFIX:
@@ -210,6 +225,8 @@ def _folder(name: str | Path) -> Path:
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS_FILE}, a GGUF file, "
             f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
+    if text.split("/")[0] == dictionaries.OF_MINI:
+        raise ModelError(unknown("set of dictionaries", text, dictionaries.names(dictionaries.OF_MINI)))
     if text.split("-")[0] == mini.FAMILY_NAME:  # no model of the hub is called so, and it need not be asked
         raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}

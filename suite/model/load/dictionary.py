@@ -34,7 +34,7 @@ _OTHER_NAMES = {
     "b_mag": "b_enc",
     "activation_function.threshold": "threshold",
 }
-
+_LINEAR = ("encoder.weight", "decoder.weight")  # of torch's Linear, which stores its outputs first
 _DIMENSIONS = {"W_enc": 2, "W_dec": 2, "W_skip": 2} | dict.fromkeys(
     ("b_enc", "b_dec", "b_gate", "r_mag", "threshold"), 1
 )
@@ -104,7 +104,15 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
     settings = _settings(path / SETTINGS) if path.is_dir() and (path / SETTINGS).is_file() else None
     header(weights)  # says what is wrong with it before anything is read
     with reading(weights, ModelError):
-        state = {_OTHER_NAMES.get(name, name): tensor for name, tensor in load_file(weights).items()}
+        stored = load_file(weights)
+    linear = {name: tensor.T for name, tensor in stored.items() if name in _LINEAR and tensor.ndim == 2}
+    state = {_OTHER_NAMES.get(name, name): tensor for name, tensor in (stored | linear).items()}
+    encoder = stored.get("W_enc")
+    if settings is None and encoder is not None and encoder.ndim == 2 and encoder.shape[0] == encoder.shape[1]:
+        raise ModelError(
+            f"{weights}: W_enc is {encoder.shape[0]} by {encoder.shape[1]}, so that it does not say which side the "
+            f"features are on; give a folder of SAELens, with {SETTINGS}."
+        )
     hook = None if settings is None else settings.metadata.hook_name or settings.hook_name
     return _dictionary(state, settings, weights), None if hook is None else Site.parse(hook)
 

@@ -1,6 +1,7 @@
 """Dictionaries from files: SAELens's layout, circuit-tracer's, plain state dicts, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from feature_models import dictionary
 from safetensors.torch import save_file
 
 from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.model.features.dictionary import FeatureDictionary
 from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.load.dictionary import load_dictionary, save_dictionary
 
@@ -127,6 +129,45 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         refused(tmp_path / f"{name}.safetensors", match)
     save_file({"b_gate": book.b_enc} | {n: whole[n] for n in whole if n != "b_enc"}, tmp_path / "gate.safetensors")
     refused(tmp_path / "gate.safetensors", "b_enc missing")
+    square = {"W_enc": torch.ones(6, 6), "W_dec": torch.ones(6, 6), "b_enc": torch.ones(6), "b_dec": torch.ones(6)}
+    save_file(square, tmp_path / "square.safetensors")
+    refused(tmp_path / "square.safetensors", "W_enc is 6 by 6.*which side")
+
+
+def test_a_square_state_dict_of_linear_layers_is_turned(tmp_path):
+    book = FeatureDictionary(torch.randn(6, 6), torch.randn(6), torch.randn(6, 6), torch.randn(6))
+    state = {"encoder.weight": book.W_enc.T, "encoder.bias": book.b_enc, "decoder.weight": book.W_dec.T}
+    state = {name: part.contiguous() for name, part in state.items()} | {"bias": book.b_dec}
+    save_file(state, tmp_path / "ae.safetensors")
+    torch.testing.assert_close(load_dictionary(tmp_path / "ae.safetensors")[0].reconstruct(x()), book.reconstruct(x()))
+
+
+RELEASED = Path(__file__).parents[2] / "released_dictionaries"
+COMPUTED = json.loads((RELEASED / "computed.json").read_text())
+SITES = {
+    "saelens_standard": "resid_pre.8",
+    "saelens_uncentred": "mlp_out.8",
+    "saelens_jumprelu": "attn_out.2",
+    "saelens_topk": "z.2",
+    "saelens_topk_rescaled": "resid_post.2",
+    "saelens_gated": "mlp_out.0",
+    "saelens_transcoder": "transcoder.1",
+    "saelens_skip_transcoder": "transcoder.1",
+    "saelens_jumprelu_transcoder": "transcoder.1",
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMPUTED.keys() - {"x"}))
+def test_files_of_the_libraries_own_writers_compute_what_the_libraries_do(name):
+    """Written by SAELens 6.54.12 and circuit-tracer 0.5.0, with what their own code makes of five inputs."""
+    path = RELEASED / name if name.startswith("saelens") else RELEASED / name / "layer_1.safetensors"
+    book, site = load_dictionary(path)
+    assert (None if site is None else str(site)) == SITES.get(name)
+    inputs, wanted = torch.tensor(COMPUTED["x"]), COMPUTED[name]
+    rough = {"atol": 0.05, "rtol": 0.02} if "skip" in name and "tracer" in name else {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(book.encode(inputs), torch.tensor(wanted["activations"]), **rough)
+    torch.testing.assert_close(book.reconstruct(inputs), torch.tensor(wanted["reconstruction"]), **rough)
+    assert 0 < float((book.encode(inputs) != 0).float().mean()) < 1
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from circuitmeter.suite.errors import SpecError
+from circuitmeter.suite.model.features.scores import dictionary_scores, match
 from circuitmeter.suite.model.features.training import DictionaryTraining, TrainingRecipe
-from circuitmeter.suite.scoring.dictionary import dictionary_scores, match
 
 
 def sparse(n=4000, directions=8, width=12, active=2, seed=0):

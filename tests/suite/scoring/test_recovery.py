@@ -1,5 +1,6 @@
 """Scores and circuits against a known circuit: brute force, ties, optional edges, what is undefined."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -152,3 +153,37 @@ def test_scores_on_another_graph_are_refused():
     other = EdgeScores.from_mapping(Graph(n_layers=2, n_heads=2, inputs="sum"), {})
     with pytest.raises(ValueError, match="another graph"):
         recovery(other, reference(names(0)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_that_the_graph_has_not_are_true_edges_that_rank_last(seed):
+    """Of a truth about other features: as if the graph had them, with score zero, and no circuit kept them."""
+    truth = dataclasses.replace(reference(names(1, 5, 9), optional=names(2)), missed=("a0.h0", "m7.f3 of the truth"))
+    scores = random_scores(seed)
+    found, kept = recovery(scores, truth), np.setdiff1d(np.arange(GRAPH.n_edges), [2])
+    labels = np.r_[np.isin(kept, [1, 5, 9]), True, True]
+    values = np.r_[np.abs(scores.flat()[kept]), 0, 0]
+    assert found["auroc"] == pytest.approx(brute_force(labels, values))
+    assert found["true_size"] == truth.size == 5
+    chosen = set(np.argsort(-values)[:5])
+    hits = len(chosen & set(np.flatnonzero(labels)))
+    assert (found["precision"], found["recall"]) == (hits / 5, hits / 5)
+    own = circuit_recovery(Circuit.of(GRAPH, names(1, 5, 30)), truth)
+    assert (own["precision"], own["recall"], own["exact"]) == (2 / 3, 2 / 5, 0)
+    assert circuit_recovery(Circuit.of(GRAPH, names(1, 5, 9)), truth)["exact"] == 0
+    curve = edge_roc_curve(EdgeScores(GRAPH, truth.core.double()), truth)
+    assert 3 / 5 in curve.true_positive_rate.tolist()
+
+
+def test_a_missed_edge_makes_its_writer_a_true_node():
+    plain = reference(names(1, 5, 9))
+    writer = GRAPH.edges[40].writer
+    assert writer not in {GRAPH.edges[i].writer for i in (1, 5, 9)}
+    scores = EdgeScores.from_mapping(GRAPH, {name: 1.0 for name in names(1, 5, 9)} | {names(40)[0]: 0.5})
+    assert (
+        recovery(scores, plain)["node_auroc"]
+        == 1
+        == recovery(scores, dataclasses.replace(plain, missed=(writer,)))["node_auroc"]
+    )
+    unknown = recovery(scores, dataclasses.replace(plain, missed=("m7.f3 of the truth",)))
+    assert unknown["node_auroc"] < 1

@@ -79,3 +79,51 @@ def test_what_is_wrong_is_one_line(circuit, book, tmp_path, capsys):
     save_dictionary(dictionary(5).to(torch.zeros(())), narrow, Site.parse("mlp_out.0"))
     refused(capsys, "reads 5", "discover", *MINI, "--dictionary", str(narrow), *found)
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.fixture(scope="module")
+def shipped_circuit(tmp_path_factory):
+    """A circuit of the features of a shipped dictionary, with the model's name alone."""
+    out = tmp_path_factory.mktemp("shipped") / "features.json"
+    given = ["--task", "ioi", "--model", "mini-dictionaries/ioi-narrow-0", "--device", "cpu", "--prompts", "6"]
+    assert main(["discover", *given, "--method", "eap", "--top", "40", "--out", str(out)]) == 0
+    return given, out
+
+
+def test_a_model_with_shipped_features_is_discovered_and_evaluated(shipped_circuit, capsys):
+    given, out = shipped_circuit
+    assert main(["evaluate", str(out), *given, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["edges"] == 40 and row["faithfulness"] is not None
+    assert any(node.startswith("r1.f") for node in json.loads(out.read_text())["nodes"])
+
+
+def test_features_are_shown_with_the_prompts_that_they_are_most_active_on(shipped_circuit, circuit, book, capsys):
+    _, out = shipped_circuit
+    assert main(["show", str(out), "--examples", "2", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out.split("\n\n")
+    about = [part.splitlines() for part in printed if part.startswith("r1.f")]
+    assert about and all(len(lines) <= 3 for lines in about)
+    (first,) = [lines for lines in about if len(lines) == 3][:1]
+    values = [float(line.split()[0]) for line in first[1:]]
+    assert values == sorted(values, reverse=True) and values[1] > 0
+    assert all(line.count("[") == line.count("]") == 1 for line in first[1:])
+    assert main(["show", str(circuit), "--examples", "1", "--dictionary", f"{book}@mlp_out.1", "--device", "cpu"]) == 0
+    assert "\nm1.f" in capsys.readouterr().out
+
+
+def test_examples_that_cannot_be_shown_are_one_line(circuit, shipped_circuit, tmp_path, capsys):
+    refused(capsys, "give --dictionary DIR@mlp_out.1", "show", str(circuit), "--examples", "1", "--device", "cpu")
+    refused(capsys, "goes with a circuit file", "show", "tracr/hist", "--examples", "1")
+    refused(capsys, "goes with --examples", "show", str(circuit), "--dictionary", "sae@mlp_out.1")
+    plain = tmp_path / "plain.json"
+    found = ["--task", "tracr/hist", "--method", "truth", "--top", "5", "--out", str(plain), "--device", "cpu"]
+    assert main(["discover", *found]) == 0
+    capsys.readouterr()
+    refused(capsys, "has no features", "show", str(plain), "--examples", "1")
+    content = json.loads(shipped_circuit[1].read_text())
+    del content["circuitmeter"]["task"]
+    (tmp_path / "nameless.json").write_text(json.dumps(content))
+    refused(capsys, "does not say which task", "show", str(tmp_path / "nameless.json"), "--examples", "1")
+    refused(capsys, "set of dictionaries", "discover", "--task", "ioi", "--model", "mini-dictionaries/ioi-huge-0",
+            "--method", "eap", "--out", str(tmp_path / "x.json"))  # fmt: skip

@@ -162,3 +162,14 @@ def test_names_with_markup_are_shown_and_not_run():
 def test_mistakes_are_one_sentence(arguments, message):
     with pytest.raises(CircuitMeterError, match=message):
         run(*arguments)
+
+
+@pytest.mark.parametrize(
+    "name", ["tracr-rotated-features/fraction_a", "tracr-rotated-dictionaries/pointer_twice-wide-0"]
+)
+def test_features_are_named_by_what_they_stand_for(name, capsys):
+    truth = ground_truth.load(name)
+    assert run(name) == 0
+    out = capsys.readouterr().out
+    labels = [label for written in truth.description.writers.values() for label in written]
+    assert labels and all(label in out for label in labels)

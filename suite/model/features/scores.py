@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..model.features.dictionary import FeatureDictionary
+from .dictionary import FeatureDictionary
 
 _FOUND = 0.9  # cosine from which on a true direction counts as found
 

@@ -1,0 +1,111 @@
+"""Seconds and peak memory of features as nodes, with dictionaries of 16,384 features on GPT-2 small's shape.
+
+    python benchmarks/features.py [--features 16384] [--prompts 4] [--positions 16] [--threads 1]
+
+Random weights in the real configuration, and random TopK dictionaries (k=32) at the output of MLPs. Features are scored
+at one site and at three, by gradients at the clean run; then EAP scores every edge of the graph of the 64 best ones.
+Each piece of work runs in a process of its own, so that a peak is its own; the peak is of the whole process, weights
+and libraries included. Results so far: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+WORK = {"plain forward": 0, "score features, one site": 1, "score features, three sites": 3, "eap on the best 64": 1}
+_LAYERS = (6, 3, 9)
+_BEST = 64
+_MB = 1024  # ru_maxrss is in KiB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", type=int, default=16384)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--positions", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", choices=WORK, help="measure this alone, in this process, and print JSON")
+    given = parser.parse_args()
+    if given.work:
+        print(json.dumps(measure(given.work, given)))
+        return
+    print(f"{given.features:,} features a site, {given.prompts} x {given.positions} tokens, {given.threads} threads")
+    print(f"{'work':28} {'edges':>8} {'CPU s':>8} {'wall s':>8} {'before':>9} {'peak':>9}")
+    shared = [f"--{name}={getattr(given, name)}" for name in ("features", "prompts", "positions", "threads")]
+    for work in WORK:
+        done = subprocess.run(
+            [sys.executable, __file__, "--work", work, *shared], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout)
+        print(
+            f"{work:28} {found['edges']:8,} {found['cpu']:8.2f} {found['wall']:8.2f} {found['before_mb']:6.0f} MB "
+            f"{found['peak_mb']:6.0f} MB",
+            flush=True,
+        )
+
+
+def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
+    """One piece of work, after model and dictionaries are made; ``before_mb`` is the peak until then."""
+    import torch
+
+    from circuitmeter.suite.data import Data
+    from circuitmeter.suite.intervention.ablation import Ablation
+    from circuitmeter.suite.intervention.feature_nodes import choose_features, feature_scores
+    from circuitmeter.suite.intervention.objective import OBJECTIVES
+    from circuitmeter.suite.methods import METHODS
+    from circuitmeter.suite.model.features.dictionary import FeatureDictionary
+    from circuitmeter.suite.model.features.site import Site
+    from circuitmeter.suite.model.features.transformer import FeatureTransformer
+    from circuitmeter.suite.model.transformer import Config, Transformer
+
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    width = 768
+    config = Config(12, 12, width, 64, 4 * width, 50257, 50257, 1024)
+    with torch.device("meta"):
+        model = Transformer(config)
+    model = model.to_empty(device="cpu")
+    for name, weight in model.named_parameters():
+        torch.nn.init.normal_(weight, mean=float(name.endswith("weight")), std=0.02)
+    tokens = torch.randint(0, config.d_vocab, (2, given.prompts, given.positions))
+    read = torch.zeros(given.prompts, given.positions, dtype=torch.bool)
+    read[:, -1] = True
+    answers = torch.randint(0, config.d_vocab, (2, given.prompts, 1))
+    data = Data(tokens[0], tokens[1], read, answers=answers[0], wrong=answers[1])
+    on = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
+
+    def dictionary() -> FeatureDictionary:
+        rows = torch.nn.functional.normalize(torch.randn(given.features, width), dim=1)
+        return FeatureDictionary(rows.T, torch.zeros(given.features), rows, torch.zeros(width), "topk", k=32)
+
+    books = {Site(layer, "mlp_out"): dictionary() for layer in _LAYERS[: WORK[work]]}
+    edges = model.graph.n_edges
+    if work.startswith("eap"):
+        chosen = choose_features(feature_scores(model, data, books, **on), _BEST)
+        model = FeatureTransformer.of(model, {site: (books[site], chosen[site]) for site in books})
+        edges = model.graph.n_edges
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB
+    cpu, wall = time.process_time(), time.perf_counter()
+    if work.startswith("plain"):
+        model(tokens[0], read)
+    elif work.startswith("score"):
+        feature_scores(model, data, books, **on)
+    else:
+        method = METHODS.get("eap")
+        method.discover(model, data, **on, **method.resolve({}))
+    return {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+        "edges": edges,
+        "before_mb": before,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB,
+    }
+
+
+if __name__ == "__main__":
+    main()

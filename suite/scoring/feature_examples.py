@@ -1,0 +1,51 @@
+"""On which prompts a feature is most active: what it is read by, in a circuit's drawing and in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from ..data import Data
+from ..model.features.transformer import FeatureTransformer
+
+
+class Example(NamedTuple):
+    """A prompt on which a feature is active: its row, the position at which it is most so, and its activation there."""
+
+    row: int
+    position: int
+    activation: float
+
+
+def top_examples(
+    model: FeatureTransformer, data: Data, nodes: Sequence[str], n: int, batch_size: int = 64
+) -> dict[str, list[Example]]:
+    """The prompts on which features are most active, most active first; fewer where a feature is active on fewer.
+
+    Args:
+        nodes: names of feature nodes, such as ``m1.f17``.
+        n: how many prompts of each.
+        batch_size: prompts at a time; it does not change the result.
+    """
+    found: dict[str, list[Example]] = {node: [] for node in nodes}
+    for batch in data.batches(batch_size):
+        first = torch.cat([batch.example[:1] >= 0, batch.example[1:] != batch.example[:-1]])  # one run of each prompt
+        tokens, of_prompt = batch.clean[first], torch.arange(batch.clean.shape[1]) < data.lengths[batch.rows][:, None]
+        inputs = model.input_nodes(tokens.to(model.device))
+        for at in model.graph.sites:
+            here = {f"{at.stem}.f{f}": f for f in at.features if f"{at.stem}.f{f}" in found}
+            if not here:
+                continue
+            with torch.no_grad():
+                read = model.values_at(at.site, inputs)[0]
+                dictionary = model.dictionaries[str(at.site)].to(model.embed)
+                active = dictionary.encode(read, torch.tensor(list(here.values()), device=read.device))
+            active = active.masked_fill(~of_prompt.to(active.device)[..., None], 0.0)
+            value, position = active.max(1)  # [B, k]
+            for i, node in enumerate(here):
+                rows = zip(batch.rows.tolist(), position[:, i].tolist(), value[:, i].tolist(), strict=True)
+                found[node] += [Example(*row) for row in rows if row[2] > 0]
+                found[node] = sorted(found[node], key=lambda each: (-each.activation, each.row))[:n]
+    return found
