@@ -1,8 +1,8 @@
 """A program's certified feature circuit, carried over to the features of a trained dictionary.
 
-At each site every true direction is matched with a decoder row, one to one, by cosine. Where the cosine is ``FOUND`` or
-more the feature is the direction's counterpart; an edge between two nodes that have counterparts has one, too. A true
-edge that has none is missed whatever a method finds: it counts as a true edge that is ranked last.
+At each site every true direction is matched with a decoder row, one to one, by cosine. Where the cosine is
+``FOUND_FROM`` or more the feature is the direction's counterpart; an edge between two nodes that have counterparts has
+one, too. A true edge that has none is missed whatever a method finds: it counts as a true edge of score zero.
 
 Nothing is certified of the dictionary's own graph: what a claim says beside its edges is said of the program.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from ...suite.model.features.dictionary import FeatureDictionary
 from ...suite.model.features.graph import FeatureGraph
-from ...suite.model.features.scores import FOUND, match
+from ...suite.model.features.scores import FOUND_FROM, match
 from ...suite.model.features.site import Site
 from ...suite.model.graph import Edge
 from ...suite.model.stated_graph import StatedGraph
@@ -34,7 +34,7 @@ def counterparts(
     for at in graph.sites:
         feature, cosine = match(trained[at.site].W_dec, true[str(at.site)].W_dec)
         for i, (f, value) in enumerate(zip(feature.tolist(), cosine.tolist(), strict=True)):
-            found[f"{at.stem}.f{i}"] = f"{at.stem}.f{f}" if value >= FOUND else None
+            found[f"{at.stem}.f{i}"] = f"{at.stem}.f{f}" if value >= FOUND_FROM else None
     return found
 
 

@@ -42,8 +42,8 @@ class FeaturesChapter(Chapter):
         caption = (
             "The area under the ROC curve over edges, of a circuit that is known, by how good the dictionary is: one "
             "dot a dictionary (three seeds of each width), filled for the method and hollow for what is reached when "
-            "the answer is given. Edges of features that the dictionary has not found rank last. The dashed line is "
-            "chance."
+            "the answer is given. True edges of features that the dictionary has not found have score zero and rank "
+            "last, so that an area can be below one half."
         )
         draw = partial(dictionary_recovery, trained, method, ORACLE)
         return (Plot("dictionary-recovery", "Recovery by the dictionary's quality", caption, draw),)

@@ -41,7 +41,6 @@ def dictionary_recovery(table: pd.DataFrame, method: str, ceiling: str) -> Figur
             face = {"mfc": color, "mec": "white", "mew": 0.4} if own else {"mfc": "none", "mec": color, "mew": 0.8}
             dot = {"ms": 5 if own else 6.5, "alpha": 0.85, "zorder": 3 + own, **face}
             ax.plot(getattr(row, x), row.auroc, _MARKERS[row.width], **dot)
-        ax.axhline(0.5, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
         ax.set_xlim(-0.04, max(1.04, float(here[x].max()) + 0.04))
         ax.set_ylim(min(0.42, float(table["auroc"].min()) - 0.04), 1.04)
         ax.set_xlabel(_QUALITIES[x])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .dictionary import FeatureDictionary
 
-_FOUND = 0.9  # cosine from which on a true direction counts as found
+FOUND_FROM = 0.9  # cosine from which on a true direction counts as found
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class DictionaryScores:
         unexplained: |x - reconstruction|^2 over |x - mean x|^2, both summed over rows; 0 is perfect, 1 is the mean.
         l0: features active in a row, on average.
         dead: share of the features that are active in no row.
-        found: share of the true directions that have a feature of their own at a cosine of ``_FOUND`` or more, in the
-            best one-to-one matching; ``None`` where no directions are known.
+        found: share of the true directions that have a feature of their own at a cosine of ``FOUND_FROM`` or more, in
+            the best one-to-one matching; ``None`` where no directions are known.
         mean_cosine: the matching's mean cosine, a true direction without a feature counting 0; ``None`` likewise.
     """
 
@@ -53,7 +53,7 @@ def dictionary_scores(
         unexplained=float(error / spread),
         l0=float(on.sum(1).float().mean()),
         dead=float((~on.any(0)).float().mean()),
-        found=None if matched is None else float((matched >= _FOUND).float().mean()),
+        found=None if matched is None else float((matched >= FOUND_FROM).float().mean()),
         mean_cosine=None if matched is None else float(matched.mean()),
     )
 
