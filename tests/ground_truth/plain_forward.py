@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 
 def weights_of(model) -> dict[str, np.ndarray]:
     return {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+
+
+def layer_of(edge, config):
+    """The layer below which nothing changes when an edge, named, is cut."""
+    reader = edge.partition("->")[2]
+    return config.n_layers if reader == "logits" else int(re.match(r"[am](\d+)", reader)[1])
 
 
 def normed(weights, config, name, x):

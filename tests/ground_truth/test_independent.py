@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
-from plain_forward import run, weights_of
+from plain_forward import layer_of, run, weights_of
 
 from circuitmeter import ground_truth
 
@@ -33,14 +31,9 @@ def effects(truth, tokens, read, alternative_of):
     alternative = alternative_of(weights, config, written)
     found = {}
     for edge in model.graph.edges:
-        outputs, _ = run(weights, config, tokens, {str(edge)}, alternative, written, layer_of(edge.reader, config))
+        outputs, _ = run(weights, config, tokens, {str(edge)}, alternative, written, layer_of(str(edge), config))
         found[str(edge)] = float(np.abs(outputs - clean)[read].max())
     return found
-
-
-def layer_of(reader, config):
-    """The layer below which nothing changes when an edge into this reader is cut."""
-    return config.n_layers if reader == "logits" else int(re.match(r"[am](\d+)", reader)[1])
 
 
 ALTERNATIVES = {
@@ -92,7 +85,7 @@ def test_a_run_that_begins_above_is_the_whole_run():
     weights, config, tokens = weights_of(model), truth.config, truth.domain.tokens
     _, written = run(weights, config, tokens)
     zero = {writer: np.zeros_like(out) for writer, out in written.items()}
-    begins = {layer_of(edge.reader, config): edge for edge in model.graph.edges}
+    begins = {layer_of(str(edge), config): edge for edge in model.graph.edges}
     assert sorted(begins) == list(range(config.n_layers + 1))
     for first, edge in begins.items():
         whole, _ = run(weights, config, tokens, {str(edge)}, zero)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plain_forward import run, weights_of
+from plain_forward import layer_of, run, weights_of
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.cuts import CutTest
@@ -31,16 +31,33 @@ def all_pairs(truth):
     return np.array([(i, j) for i in range(n) for j in range(n) if i != j])
 
 
-def largest_change(truth, pairs, cut):
-    """Largest change of an output by cutting edges, over pairs of inputs, by the plain program."""
-    model, domain, largest = truth.model(), truth.domain, 0.0
-    weights, config = weights_of(model), truth.config
+def largest_changes(truth, pairs, cuts):
+    """Largest change of an output by cutting each of several sets of edges, over pairs of inputs, by the plain program.
+
+    Every input is run once; a cut run begins at the lowest layer into which an edge is cut.
+    """
+    domain, config, weights = truth.domain, truth.config, weights_of(truth.model())
+    clean, written = run(weights, config, domain.tokens)
+    largest = np.zeros(len(cuts))
     for part in np.array_split(pairs, -(-len(pairs) // 2048)):
-        tokens, read = domain.tokens[part[:, 0]], domain.read[part[:, 0]]
-        other = run(weights, config, domain.tokens[part[:, 1]])[1]
-        moved = run(weights, config, tokens, cut, other)[0] - run(weights, config, tokens)[0]
-        largest = max(largest, float(np.abs(moved)[read].max()))
-    return largest
+        here, there = ({writer: out[rows] for writer, out in written.items()} for rows in part.T)
+        tokens, read, whole = domain.tokens[part[:, 0]], domain.read[part[:, 0]], clean[part[:, 0]]
+        for i, cut in enumerate(cuts):
+            first = min(layer_of(edge, config) for edge in cut)
+            moved = run(weights, config, tokens, cut, there, here, first)[0] - whole
+            largest[i] = max(largest[i], np.abs(moved)[read].max())
+    return largest.tolist()
+
+
+def largest_change(truth, pairs, cut):
+    """Of one set of edges (see ``largest_changes``)."""
+    return largest_changes(truth, pairs, [cut])[0]
+
+
+def changes_by_edge(truth, pairs):
+    """Largest change of cutting each edge alone, by name."""
+    edges = [str(edge) for edge in truth.graph.edges]
+    return dict(zip(edges, largest_changes(truth, pairs, [{edge} for edge in edges]), strict=True))
 
 
 def test_what_is_shipped():
@@ -103,7 +120,7 @@ def test_edge_for_edge_on_a_sample_of_pairs(name):
     gap = truth.certificate.training.gap
     sample = pairs[np.random.default_rng(7).permutation(len(pairs))[:N_PAIRS]]
     pairs = np.concatenate([sample, np.array(list(claim.witnesses.values()))])
-    found = {str(edge): largest_change(truth, pairs, {str(edge)}) for edge in truth.graph.edges}
+    found = changes_by_edge(truth, pairs)
     assert {edge for edge, effect in found.items() if effect > OUTPUT_CHANGE} == set(claim.core)
     assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
     inert = max(effect for edge, effect in found.items() if edge not in claim.core)
@@ -116,9 +133,8 @@ def test_edge_for_edge_on_every_pair(name):
     truth = ground_truth.load(name)
     claim, pairs = truth.certificate.ablations["patch"], all_pairs(truth)
     gap = truth.certificate.training.gap
-    edges = [str(edge) for edge in truth.graph.edges]
-    found = {edge: largest_change(truth, pairs, {edge}) for edge in edges}
-    inert = [edge for edge in edges if edge not in claim.core]
+    found = changes_by_edge(truth, pairs)
+    inert = [edge for edge in found if edge not in claim.core]
     assert {edge for edge, effect in found.items() if effect > OUTPUT_CHANGE} == set(claim.core)
     assert min(found[edge] for edge in claim.core) == pytest.approx(gap.smallest_true_effect, abs=1e-9)
     assert max(found[edge] for edge in inert) == pytest.approx(claim.largest_inert_effect, abs=1e-9)

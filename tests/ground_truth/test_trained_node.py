@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_trained import all_pairs, largest_change
+from test_trained import all_pairs, changes_by_edge, largest_change
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.trained.gap import OUTPUT_CHANGE, RATIO, inherited
@@ -44,7 +44,7 @@ def test_the_inherited_truth_is_wrong(name):
     assert found.missed == sorted(set(claim.necessary) - set(intended)) and len(found.missed) >= 4
     assert found.not_needed == sorted(set(intended) - set(claim.necessary))
     pairs = np.array(list(claim.witnesses.values()))
-    effect = {edge: largest_change(truth, pairs, {edge}) for edge in [*intended, *found.missed]}
+    effect = changes_by_edge(truth, pairs)
     smallest, largest = min(effect[edge] for edge in intended), max(effect[edge] for edge in found.missed)
     assert all(effect[edge] > truth.certificate.tolerance == OUTPUT_CHANGE for edge in found.missed)
     assert largest == pytest.approx(found.largest_other_effect, abs=1e-8)
