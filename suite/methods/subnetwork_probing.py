@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from ._attribution import check_choices
 from ._masks import (
     GAMMA,
     ZETA,
+    Loss,
     Seeds,
     TrainingBatches,
     check_moved,
@@ -113,6 +115,36 @@ def discover(
         Undefined: gates at projections, in a model with features in place of components.
         MethodError: training has not moved a mask.
     """
+    _check_request(model, regularisations, level, gates_at, size, read_out)
+    graph, chance = model.graph, Seeds(seeds, model, masks=len(regularisations))
+    n = graph.n_edges if level == "edge" else len(node_gates(graph))
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
+    share = (initial - GAMMA) / (ZETA - GAMMA)
+    strengths = chance.every(regularisations)
+    start = torch.full((len(strengths), n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)
+    gates = start.clone().requires_grad_()
+
+    def sample() -> Tensor:
+        return hard_concrete(gates, chance.uniform(n).clamp(NOISE, 1 - NOISE))
+
+    under = partial(loss_under, prompts, level=level, gates_at=gates_at, to_zero=ablation.value == "zero")
+    weights = send(module_weights(graph), model.device).to(model.dtype) if size == "modules" else None
+    loss = penalised_loss(prompts, gates, sample, under, strengths, weights)
+    curve = train([{"params": [gates], "lr": rate}], loss, steps=steps)
+    check_moved(start, gates.detach())
+
+    likely = gates.detach().sigmoid().cpu().double()
+    opened = (sample().detach().cpu() >= 0.5).double() if read_out == "sampled" else likely
+    if level == "node":
+        likely, opened = node_edges(graph, likely), node_edges(graph, opened)
+    found = zip(chance.split(likely), chance.split(opened), chance.curves(curve), strict=True)
+    return [as_discovery(graph, regularisations, *own) for own in found]
+
+
+def _check_request(
+    model: Transformer, regularisations: Sequence[float], level: str, gates_at: str, size: str, read_out: str
+) -> None:
+    """Raises as ``discover`` does, for what can be refused before anything is run."""
     check_choices(
         "subnetwork-probing",
         level=(level, _LEVELS),
@@ -126,39 +158,49 @@ def discover(
         raise SpecError(f"subnetwork-probing: gates_at={gates_at}, size={size} are for level=node.")
     if gates_at == "projections" and model.reads_apart:
         raise Undefined("gates at projections have no meaning where features stand in the place of components.")
-    graph, chance = model.graph, Seeds(seeds, model, masks=len(regularisations))
-    n = graph.n_edges if level == "edge" else len(node_gates(graph))
-    as_masks = to_matrix if level == "edge" else node_masks
-    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
-    share = (initial - GAMMA) / (ZETA - GAMMA)
-    strengths = chance.every(regularisations)
-    start = torch.full((len(strengths), n), math.log(share / (1 - share)), device=model.device, dtype=model.dtype)
-    gates = start.clone().requires_grad_()
-    weights = send(module_weights(graph), model.device).to(model.dtype) if size == "modules" else None
 
-    def sample() -> Tensor:
-        return hard_concrete(gates, chance.uniform(n).clamp(NOISE, 1 - NOISE))
+
+def penalised_loss(
+    prompts: TrainingBatches,
+    gates: Tensor,
+    sample: Callable[[], Tensor],
+    under: Callable[[PreparedBatch, Tensor], Tensor],
+    strengths: Tensor,
+    weights: Tensor | None,
+) -> Loss:
+    """The loss of a step: the objective under sampled gates + strength x mean P(gate > 0).
+
+    Args:
+        gates: log alphas [M, N], of N edges or nodes.
+        sample: draws gates [M, N].
+        under: the objective of a batch under sampled gates: [M].
+        strengths: one for each mask [M].
+        weights: of the gates in the mean [N]; all count alike when None.
+    """
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        ready, kept = prompts.draw(), sample()
-        if gates_at == "projections":
-            outputs = run_gated(model, kept, ready, to_zero=ablation.value == "zero")
-            found = prompts.weigh(ready, objective.loss(outputs, ready.targets))
-        else:
-            found = prompts.loss(ready, as_masks(graph, kept))
+        found = under(prompts.draw(), sample())
         likely = probability_open(gates)
         open_share = likely.mean(1) if weights is None else likely @ weights
         return found + strengths * open_share, {"objective": found, "open": open_share}
 
-    curve = train([{"params": [gates], "lr": rate}], loss, steps=steps)
-    check_moved(start, gates.detach())
+    return loss
 
-    likely = gates.detach().sigmoid().cpu().double()
-    opened = (sample().detach().cpu() >= 0.5).double() if read_out == "sampled" else likely
-    if level == "node":
-        likely, opened = node_edges(graph, likely), node_edges(graph, opened)
-    found = zip(chance.split(likely), chance.split(opened), chance.curves(curve), strict=True)
-    return [as_discovery(graph, regularisations, *own) for own in found]
+
+def loss_under(
+    prompts: TrainingBatches, ready: PreparedBatch, kept: Tensor, *, level: str, gates_at: str, to_zero: bool
+) -> Tensor:
+    """The objective of a batch under gates [M, N] on edges or nodes: [M].
+
+    Args:
+        level, gates_at: as of ``discover``.
+        to_zero: as of ``run_gated``.
+    """
+    if gates_at == "projections":
+        outputs = run_gated(prompts.model, kept, ready, to_zero=to_zero)
+        return prompts.weigh(ready, prompts.objective.loss(outputs, ready.targets))
+    as_masks = to_matrix if level == "edge" else node_masks
+    return prompts.loss(ready, as_masks(prompts.model.graph, kept))
 
 
 def as_discovery(

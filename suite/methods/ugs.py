@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -121,55 +122,66 @@ def discover(
     """
     if not regularisations or samples < 1:
         raise SpecError(
-            f"ugs: regularisations={regularisations!r}, samples={samples}; give strengths, and a sample at least."
+            f"ugs: regularisations={regularisations!r}, samples={samples}; give at least one strength and one sample."
         )
-    chosen = {
-        "masks": masks,
-        "dangling": dangling,
-        "first_position": first_position,
-        "constants": constants,
-        "gradients": gradients,
-    }
-    check_choices("ugs", **{name: (value, CHOICES[name]) for name, value in chosen.items()})
-    graph = model.graph
-    apart = masks == "prompt"
-    chance = Seeds(seeds, model, masks=len(regularisations))
-    prompts = TrainingBatches(
-        model,
-        data,
-        ablation,
-        objective,
-        seeds=seeds,
-        batch_size=1 if apart else batch_size,
-        cut_first=first_position == "cut",
+    check_choices(
+        "ugs",
+        masks=(masks, CHOICES["masks"]),
+        dangling=(dangling, CHOICES["dangling"]),
+        first_position=(first_position, CHOICES["first_position"]),
+        constants=(constants, CHOICES["constants"]),
+        gradients=(gradients, CHOICES["gradients"]),
     )
+    graph, chance, by_kind = model.graph, Seeds(seeds, model, masks=len(regularisations)), gradients == "kind"
+    # When each prompt has masks of its own, a step takes several batches of one prompt each.
+    drawn, size = (min(batch_size, data.n), 1) if masks == "prompt" else (1, batch_size)
+    cut_first = first_position == "cut"
+    prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=size, cut_first=cut_first)
     strengths = chance.every(regularisations)
     start = torch.full((len(chance), graph.n_edges), initial, device=model.device, dtype=model.dtype)
-    logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because their learning rates are
-    rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
-    parts = kinds(graph, model.device) if gradients == "kind" else [slice(None)]
+    logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because each has its own learning rate
+    parts = kinds(graph, model.device) if by_kind else [slice(None)]
     groups = [
-        {"params": [each], "lr": own, "betas": (0.9, 0.995), "clip": clip, "parts": parts}
-        for each, own in zip(logits, rates, strict=True)
+        {"params": [own], "lr": rate or learning_rate(strength, ablation), "betas": (0.9, 0.995)}
+        | {"clip": clip, "parts": parts}
+        for own, strength in zip(logits, regularisations, strict=True)
     ]
     learned = None
     if ablation.learned:
         learned = Constants(model, prompts.batches, len(strengths), of_values=constants == "values")
         groups.append({"params": learned.parameters, "lr": constant_rate})
-    drawn = min(batch_size, data.n) if apart else 1  # batches a step; those of one prompt, where masks are its own
-
-    def sampled(values: Tensor) -> Tensor:
-        """Masks [M, S, W, R] drawn around the logits [M, E], without loose ends."""
-        noise, margin = chance.uniform(samples * drawn, graph.n_edges), _MARGIN if gradients == "kind" else 0.0
-        drawn_masks = to_matrix(graph, averaged_gate(values.unsqueeze(1), noise, margin))
-        return drawn_masks * connected(graph, drawn_masks.detach() > 0, shared_mlps=dangling == "batch")
-
-    loss = regularised_loss(prompts, drawn, logits, sampled, strengths, node_regularisation, learned)
+    sampler = Sampler(graph, chance, samples * drawn, _MARGIN if by_kind else 0.0, dangling == "batch")
+    loss = regularised_loss(prompts, drawn, logits, sampler, strengths, node_regularisation, learned)
     curve = train(groups, loss, steps=steps)
     values = torch.stack(logits, 1).flatten(0, 1).detach()
     check_moved(torch.full_like(values, initial), values)
     found = zip(chance.split(values), chance.curves(curve), strict=True)
     return [read_out(graph, regularisations, own, threshold, own_curve) for own, own_curve in found]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws masks without loose ends around logits.
+
+    Args:
+        graph: whose edges have gates.
+        chance: the seeds' random numbers.
+        samples: how many masks are drawn for each row of logits.
+        margin: as of ``averaged_gate``.
+        shared_mlps: as of ``connected``.
+    """
+
+    graph: Graph
+    chance: Seeds
+    samples: int
+    margin: float
+    shared_mlps: bool
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Masks [M, S, W, R] of logits [M, E]."""
+        noise = self.chance.uniform(self.samples, self.graph.n_edges)
+        drawn = to_matrix(self.graph, averaged_gate(logits.unsqueeze(1), noise, self.margin))
+        return drawn * connected(self.graph, drawn.detach() > 0, shared_mlps=self.shared_mlps)
 
 
 def regularised_loss(
