@@ -41,7 +41,7 @@ def read_rows(path: str | Path) -> list[FileRow]:
         text = read_text(path)
         numbered = [(number, line) for number, line in enumerate(text_lines(text), 1) if line.strip()]
         if not numbered:
-            raise DataError(f"{path} is empty; give it one JSON object a line with {', '.join(KEYS)}.")
+            raise DataError(f"{path} is empty; give it one JSON object per line with {', '.join(KEYS)}.")
         first = numbered[0][1].lstrip()
         if first[0] not in "[{" and "clean" in first.lower():
             return _csv(text, path, _separator(first))
@@ -132,7 +132,7 @@ def _csv(text: str, path: str | Path, separator: str) -> list[FileRow]:
             f"either correct_idx with incorrect_idx or label."
         )
     if not found:
-        raise DataError(f"{path} is empty below its header; give it one prompt a line.")
+        raise DataError(f"{path} is empty below its header; give it one prompt per line.")
     return found
 
 

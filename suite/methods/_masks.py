@@ -1,8 +1,9 @@
 """What the methods that train masks share: gates, shuffled prompts, the loop, and how a circuit is read out.
 
-Many masks are trained in one run along the mask axis of the cut pass: for each seed one per target or regularisation
-strength. They share prompts, those of one seed its random numbers too, and nothing else, so each comes out as it would
-alone. M masks (those of the first seed, then those of the second), S samples of each, E edges of the graph.
+Many masks are trained in one run along the mask axis of the cut pass: for each seed, one mask per target or
+regularisation strength. They share the prompts, and those of one seed also share its random numbers, but nothing else.
+So each mask comes out as if it were trained alone. The letters: M masks (those of the first seed, then those of the
+second), S samples of each, E edges of the graph.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from ..model.transformer import Transformer
 
 # Louizos, Welling and Kingma 2018, arXiv:1712.01312: temperature, and the interval to which a gate is stretched.
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-_MARGIN = 1e-6  # uniform numbers keep this far from zero and one, whose logarithms are infinite
+_MARGIN = 1e-6  # the distance of uniform numbers from zero and one, at which logarithms are infinite
 _RECORDED = 40  # points of a loss curve
-_ORDER = 0  # seeds the order of the prompts
+_ORDER = 0  # the seed of the order of the prompts
 
 # ---- seeds -----------------------------------------------------------------------------------------------------------
 
 
 class Seeds:
-    """The random numbers of seeds that train together: each has a stream of its own, whichever are beside it.
+    """The random numbers of seeds that train together. Each seed has a stream of its own, whatever the other seeds.
 
-    Numbers are drawn on the CPU in float64, so that every device trains on the same ones.
+    Numbers are drawn on the CPU in float64, so that every device trains on the same numbers.
 
     Args:
         seeds: one or more.
-        model: its device and dtype are the numbers'.
-        masks: how many masks each seed trains; they share its numbers.
+        model: the numbers have its device and dtype.
+        masks: how many masks each seed trains; they share the seed's numbers.
     """
 
     def __init__(self, seeds: Sequence[int], model: Transformer, masks: int = 1) -> None:
@@ -63,7 +64,7 @@ class Seeds:
         return self._drawn(torch.randn, shape, lambda drawn: drawn)
 
     def starting_at(self, value: float, *shape: int) -> Tensor:
-        """Gates to train, at a value plus noise of deviation 0.01: [M, *shape]."""
+        """Gates to train, starting at a value plus noise of standard deviation 0.01: [M, *shape]."""
         return self._drawn(torch.randn, shape, lambda drawn: drawn.mul_(0.01).add_(value))
 
     def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], finish: Callable[[Tensor], Tensor]) -> Tensor:
@@ -72,7 +73,7 @@ class Seeds:
         return send(numbers, self._like["device"]).repeat_interleave(self.masks, 0)
 
     def every(self, values: Sequence[float]) -> Tensor:
-        """What differs between the masks of a seed, for each seed: [M]."""
+        """Values that differ between the masks of a seed, repeated for each seed: [M]."""
         return torch.tensor(values, **self._like).repeat(len(self))
 
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +81,7 @@ class Seeds:
         return values.split(self.masks)
 
     def curves(self, curve: Mapping[str, list]) -> list[dict[str, list]]:
-        """A loss curve, as ``train`` returns it, by seed."""
+        """A loss curve, in the form that ``train`` returns, by seed."""
         parts = [slice(i * self.masks, (i + 1) * self.masks) for i in range(len(self))]
         terms = {name: points for name, points in curve.items() if name != "step"}
         return [
@@ -93,13 +94,13 @@ class Seeds:
 
 
 def hard_concrete(log_alpha: Tensor, u: Tensor) -> Tensor:
-    """A gate in [0, 1] that is often exactly 0 or 1: a stretched, clipped concrete variable of the uniform ``u``."""
+    """A gate in [0, 1], often exactly 0 or 1: a concrete variable of the uniform ``u``, stretched and clipped."""
     concrete = ((u.log() - (-u).log1p() + log_alpha) / BETA).sigmoid()
     return (concrete * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
 
 def probability_open(log_alpha: Tensor) -> Tensor:
-    """P(gate > 0) of a hard concrete gate: what its expected L0 norm adds up."""
+    """P(gate > 0) of a hard concrete gate. The expected L0 norm of a mask is the sum of these."""
     return (log_alpha - BETA * math.log(-GAMMA / ZETA)).sigmoid()
 
 
@@ -120,7 +121,7 @@ def gumbel_sigmoid(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
 
 
 def uniform_gate(logits: Tensor, u: Tensor) -> Tensor:
-    """1 - clamp((u - theta) / w + 1/2), theta = sigmoid(logits), w = theta (1 - theta) held fixed: mean is theta."""
+    """1 - clamp((u - theta) / w + 1/2), theta = sigmoid(logits), w = theta (1 - theta) held constant: mean theta."""
     theta = logits.sigmoid()
     width = (theta * (1 - theta)).detach()
     return 1 - ((u - theta) / width + 0.5).clamp(0, 1)
@@ -142,7 +143,7 @@ def circuit_of(graph: Graph, kept: Tensor) -> Circuit:
 
 
 def bisect_threshold(values: Tensor, sparsity: float) -> float:
-    """The threshold above which about 1 - ``sparsity`` of ``values`` [n] lie (Edge Pruning's read-out, to 1e-5)."""
+    """The threshold, to 1e-5, above which a share 1 - ``sparsity`` of ``values`` [n] lies (Edge Pruning's read-out)."""
     low, high = 0.0, 1.0
     while high - low > 1e-5:
         middle = (low + high) / 2
@@ -157,17 +158,17 @@ def bisect_threshold(values: Tensor, sparsity: float) -> float:
 
 
 class TrainingBatches:
-    """Batches of a fixed size in an order that is shuffled anew each epoch, and is the same for every seed.
+    """Batches of prompts, in an order that is shuffled in each epoch and is the same for every seed.
 
-    Which prompts share a batch is drawn once, among those of one length, so that each batch is prepared once. A batch's
-    loss is weighted by its size: over an epoch every prompt counts the same.
+    The prompts of a batch have one length, and are drawn once, so that each batch is prepared once. A batch's loss is
+    weighted by its size, so that every prompt counts the same in an epoch.
 
     Args:
-        model, data, ablation, objective: of the losses.
-        seeds: of what the ablation draws; several only where it draws nothing.
-        batch_size: prompts a batch.
-        whole: the model whose outputs are the targets, where that is not ``model`` itself.
-        cut_first: whether edges are cut at the first position as at the others.
+        model, data, ablation, objective: what the losses are computed with.
+        seeds: of what the ablation draws; there may be several only when it draws nothing.
+        batch_size: prompts per batch.
+        whole: the model whose outputs are the targets; ``model`` when omitted.
+        cut_first: whether edges are cut at the first position, too.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class TrainingBatches:
         return self.weigh(ready, self.objective.loss(self.outputs(ready, masks, offset), ready.targets))
 
     def outputs(self, ready: PreparedBatch, masks: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Outputs of the batch under each mask: [C, n_read, d_out]. Counted with the backward pass to come."""
+        """Outputs of the batch under each mask: [C, n_read, d_out]. The coming backward pass is counted here, too."""
         spend(backward=len(masks) * len(ready.batch.rows))
         cut_at = None
         if not self._cut_first:
@@ -235,14 +236,15 @@ class TrainingBatches:
 
 @dataclass(frozen=True)
 class Lagrangian:
-    """lambda1 (s - t) + lambda2 (s - t)^2 with multipliers that ascend: holds a sparsity s at the target t.
+    """lambda1 (s - t) + lambda2 (s - t)^2, with multipliers that ascend and so hold a sparsity s at its target t.
 
     Wang, Wohlwend and Lei 2020, arXiv:1910.04732. The target rises linearly while it warms up.
 
     Args:
-        targets: [M], the sparsity each mask is to reach; more than one presses on after the last edge.
-        warmup: steps until the target is the full one.
-        first: the target of the first step.
+        targets: [M], the sparsity that each mask is to reach. Targets above one keep up the pressure after the last
+            edge has gone.
+        warmup: how many steps the target rises.
+        first: the target at the first step.
     """
 
     targets: Tensor
@@ -260,12 +262,12 @@ class Lagrangian:
 
 
 def warm_up_and_decay(warmup: int, steps: int) -> Callable[[int], float]:
-    """The share of the learning rate at a step: up linearly over ``warmup`` steps, then linearly down to zero."""
+    """The factor of the learning rate at a step: it rises linearly for ``warmup`` steps, then falls to zero."""
     return lambda step: step / max(warmup, 1) if step < warmup else (steps - step) / max(steps - warmup, 1)
 
 
 Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
-"""Step -> what is minimised, one number a mask [M], and the terms to record, each [M]."""
+"""Step -> the losses to minimise, one per mask [M], and the terms to record, each [M]."""
 
 
 def train(
@@ -278,16 +280,18 @@ def train(
     """Minimises a loss by AdamW and returns its curve.
 
     Args:
-        groups: as torch's optimisers take them: ``params``, ``lr``, and where wanted ``betas``, ``weight_decay``,
-            ``maximize``; ``clip``, the largest gradient norm of each of the ``parts`` (indices) of one mask's
-            parameters, which are one row.
-        rate: step to the share of each group's learning rate.
+        groups: parameter groups as of torch's optimisers: ``params``, ``lr``, and optionally ``betas``,
+            ``weight_decay`` and ``maximize``. ``clip`` is the largest gradient norm of each of the ``parts`` (indices)
+            of a mask's parameters, which are one row.
+        loss: see ``Loss``.
+        steps: how many steps.
+        rate: step -> factor of each group's learning rate.
 
     Returns:
-        ``step`` and each term's values, a few dozen points, each a list of M numbers.
+        ``step`` and each term's values, at a few dozen steps, each a list of M numbers.
 
     Raises:
-        NotFinite: the loss or a parameter is no longer a number.
+        NotFinite: a loss or a parameter has become NaN or infinite.
     """
     optimiser = torch.optim.AdamW([dict(group) for group in groups], lr=0.0, weight_decay=0.0, fused=True)
     rates = [group["lr"] for group in optimiser.param_groups]
@@ -329,7 +333,7 @@ def _record(curve: dict[str, list], step: int, terms: Mapping[str, Tensor]) -> N
 
 
 def check_moved(start: Tensor, end: Tensor) -> None:
-    """Raises MethodError when a mask [M, E] is where it started: its training has done nothing."""
+    """Raises MethodError when training has not moved a mask [M, E] from its start."""
     still = (start == end).all(-1).nonzero().flatten().tolist()
     if still:
         raise MethodError(

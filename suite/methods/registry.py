@@ -167,8 +167,8 @@ class Method:
             return f"{self.name} needs gradients, which {objective.name} does not have; it is for evaluation"
         if self.objectives == "divergence" and not objective.divergence:
             return (
-                f"{self.name} keeps a circuit near the whole model, and {objective.name} has no floor there that it "
-                f"could be kept at: it could be raised beyond the model's own; use kl or l2"
+                f"{self.name} searches for a circuit that is like the whole model, and by {objective.name} a circuit "
+                f"may be better than the model; use kl or l2, which are smallest where the two are equal"
             )
         if self.objectives == "differentiable at clean" and objective.divergence:
             return (
@@ -214,8 +214,8 @@ class Method:
         ``data``.
 
         Raises:
-            Undefined: a method that has no scores by prompt, or has none with these parameters (when it scores nodes in
-                place of edges); and for the reasons for which ``discover`` raises it.
+            Undefined: the method gives no scores by prompt, at all or with these parameters (when it scores nodes in
+                place of edges); or ``discover`` raises it.
         """
         from ._attribution import prompts_kept_apart
 

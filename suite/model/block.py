@@ -109,12 +109,15 @@ class Config:
         if self.layer_frequencies is not None:
             object.__setattr__(self, "layer_frequencies", tuple(map(tuple, self.layer_frequencies)))
             if len(self.layer_frequencies) != self.n_layers:
-                raise ModelError(f"layer_frequencies for {len(self.layer_frequencies)} layers of {self.n_layers}.")
+                raise ModelError(
+                    f"layer_frequencies has {len(self.layer_frequencies)} entries for {self.n_layers} layers; give one "
+                    f"for each."
+                )
         if self.joint_qk_norms and not self.qk_norms:
-            raise ModelError("joint_qk_norms says how queries and keys are normed; it goes with qk_norms.")
+            raise ModelError("joint_qk_norms has a meaning only with qk_norms; set both.")
         if self.post_norms and (self.norm != "rms" or self.parallel):
             raise ModelError(
-                "a norm behind attention is a root-mean-square norm in sequential blocks, or there is none."
+                "post_norms have a meaning only with root-mean-square norms (norm='rms') and sequential blocks."
             )
 
     @property

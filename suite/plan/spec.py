@@ -95,11 +95,11 @@ class MethodChoice(BaseModel):
     name: str
     """A registered method, a function of yours, `my_method.py:discover`, or an adapter, `external:MODULE:ADAPTER`."""
     preset: str | None = None
-    """A named set of its parameters; the other keys are set after it."""
+    """A named set of parameters of the method; the other keys of this table override them."""
     seed: _SeedList | None = None
-    """Seeds of its own, where it draws by chance; those of the grid where left out."""
+    """Seeds of this method, if it draws by chance; by default those of the grid."""
     called: Annotated[str, _that_is(names.own_name)] | None = None
-    """What it is called in store and report; no registered method's name; its own name where left out."""
+    """Its name in store and report, which no registered method may have; by default the method's own name."""
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -129,13 +129,14 @@ class Grid(BaseModel):
     ablation: OneOrMore[Annotated[str, _that_is(names.ablation)]]
     """What cut edges carry while a method searches (`circuitmeter list ablations`)."""
     objective: OneOrMore[Annotated[str, _that_is(names.objective)]] | None = None
-    """What methods optimise (`circuitmeter list objectives`); each task's own where left out."""
+    """What methods optimise (`circuitmeter list objectives`); by default each task's own objective."""
     model: OneOrMore[str] | None = None
-    """For tasks that run on any model; one that is not here is reported as not run."""
+    """Models for tasks that run on any model. A model that is not on this machine is reported as not run."""
     seed: _SeedList = (0,)
-    """For methods and ablations that draw by chance; all others run once."""
+    """Seeds of methods and ablations that draw by chance; the others run once."""
     prompts: _PromptCount | None = None
-    """The first of each task's (of a program's inputs, as many drawn), in the evaluation too; all where left out."""
+    """How many of each task's prompts are used, the first ones (of a program's inputs, as many drawn), in the
+    evaluation too; by default all."""
 
 
 class LeftOut(BaseModel):
@@ -143,7 +144,7 @@ class LeftOut(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     because: Annotated[str, Field(min_length=1)]
-    """Why; `plan` says it."""
+    """The reason, which `plan` prints."""
     task: OneOrMore[Annotated[str, _that_is(names.tasks)]] | None = None
     """Names or globs of tasks."""
     method: OneOrMore[Annotated[str, _that_is(names.method_pattern)]] | None = None
@@ -195,23 +196,23 @@ class EvaluationChoice(BaseModel):
     ablation: OneOrMore[Annotated[str, _level_of("ablation")]]
     """What cut edges carry when a circuit is run."""
     component: OneOrMore[Annotated[str, _level_of("component")]] = ("edge",)
-    """What is cut as one."""
+    """What is cut together."""
     embedding: OneOrMore[Annotated[str, _level_of("embedding")]] = ("own",)
     """Which input nodes the graph has."""
     set: OneOrMore[Annotated[str, _level_of("set")]] = ("complement",)
     """What is cut: all but the circuit, or the circuit itself."""
     direction: OneOrMore[Annotated[str, _level_of("direction")]] = ("noising",)
-    """A clean run in which edges are corrupted, or a corrupted one in which they are clean."""
+    """A clean run in which edges are corrupted, or a corrupted run in which edges are clean."""
     pruning: OneOrMore[Annotated[str, _level_of("pruning")]] = ("pruned",)
-    """Without dead ends, or with them."""
+    """Whether circuits are run without dead ends, or with them."""
     positions: OneOrMore[str] = ("all",)
     """Where edges are cut: `all`, or names of the task's positions, joined by `+`."""
     objective: OneOrMore[Annotated[str, _level_of("objective")]] | None = None
-    """What is measured; each task's own where left out."""
+    """What is measured; by default each task's own objective."""
     aggregation: OneOrMore[Annotated[str, _level_of("aggregation")]] = ("ratio-of-means",)
     """How prompts are summed up."""
     reference: OneOrMore[Annotated[str, _level_of("reference")]] = ("cut-graph",)
-    """What counts as nothing explained."""
+    """The run that counts as faithfulness 0."""
     size: OneOrMore[Annotated[float | str, _that_is(_size)]] = ("true",)
     """A fraction of the edges, above 0 and at most 1; `true` is as many as the certified circuit has, `native`
     are the circuits that the method itself returned; `confident`, the edges whose bootstrap interval over prompts
@@ -221,17 +222,17 @@ class EvaluationChoice(BaseModel):
     absolute: bool = True
     """Whether edges are ranked by absolute score."""
     by_template: bool = False
-    """Whether the faithfulness on each template's prompts is told as well."""
+    """Whether the faithfulness on each template's prompts is reported as well."""
     split: str | None = None
-    """Which of the task's prompts; `test` where the task has it, else `train`, where left out."""
+    """Which of the task's prompts are run; by default `test` if the task has this split, else `train`."""
     batch_size: Annotated[int, Field(gt=0)] | None = None
-    """Prompts at a time; made from the model's size where left out."""
+    """Prompts at a time; by default chosen from the model's size."""
     prompts: _PromptCount | None = None
-    """The first of the split's; as many as the grid takes where left out."""
+    """How many prompts of the split are run, the first ones; by default as many as in the grid."""
     stability: StabilityChoice | None = None
-    """Whether circuits stay when prompts change; a table of its own, not asked where left out."""
+    """How much circuits change when prompts are drawn anew (a table, below); by default not measured."""
     controls: ControlsChoice | None = None
-    """Nulls, adversaries and exact patching; a table of its own, not asked where left out."""
+    """Nulls, adversaries and exact patching (a table, below); by default not measured."""
 
     def of(self, task: Task, prompts: int | None = None) -> Evaluation:
         """The evaluation of circuits of a task: on the split asked for, else on its test split where it has one.
@@ -257,7 +258,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """What the benchmark is called; the file's name without its ending where left out."""
+    """The benchmark's name; by default the file's name without its ending."""
     description: str = ""
     """What it measures."""
     grid: OneOrMore[Grid]

@@ -20,7 +20,7 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
     "The top level": (Spec, "Keys above the first table."),
     "`[grid]`": (
         Grid,
-        "Everything in it is crossed with everything else. Several `[[grid]]` tables are several products; a cell that "
+        "All combinations of its values are run. Several `[[grid]]` tables are several products; a cell that "
         "two of them give is one cell.",
     ),
     "A method's entry": (
@@ -30,18 +30,18 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
     ),
     "`[[except]]`": (
         LeftOut,
-        "Cells that are left out. Every key that is given must match the cell, by a name or a glob, and one of `task`, "
+        "Cells that are left out: those that match every key given, by a name or a glob. At least one of `task`, "
         "`method`, `ablation` and `objective` must be given.",
     ),
     "`[evaluation]`": (
         EvaluationChoice,
-        "What is measured of every circuit that is found: all factors crossed, at every size. Without this table only "
-        "recovery of the truth is.",
+        "What is measured of every circuit that is found, for all combinations of these factors, at every size. "
+        "Without this table only recovery of the truth is measured.",
     ),
     "`[evaluation.stability]`": (
         StabilityChoice,
-        "Of methods whose scores are means over prompts: how alike circuits are that resamples of the prompts give, at "
-        "the sizes of `[evaluation]`.",
+        "For methods whose scores are means over prompts: how alike circuits from resamples of the prompts are, at the "
+        "sizes of `[evaluation]`.",
     ),
     "`[evaluation.controls]`": (
         ControlsChoice,
@@ -53,8 +53,8 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
 
 _BEGIN = """# Benchmark files
 
-A benchmark is a TOML file that `plan`, `run` and `validate --against` take. A key that is not on this page is refused,
-and everything that is wrong with a file is said at once, before anything is computed.
+A benchmark is a TOML file for `plan`, `run` and `validate --against`. A key that is not on this page is refused. All
+faults of a file are reported at once, before anything is computed.
 
 ```toml
 # file: mine.toml
@@ -79,9 +79,9 @@ size     = ["true", 0.1]
 circuitmeter plan mine.toml
 ```
 
-Where a key takes one or more, a single value stands for a list of one. A glob (`tracr/*`) stands for the names that it
-matches; variants (`tracr/reverse@fixed`) are matched only by a glob that has an `@` itself. Paths are relative to the
-folder that the command runs in.
+For a key that takes one or more values, a single value stands for a list of one. A glob (`tracr/*`) stands for the
+names that it matches; it matches variants (`tracr/reverse@fixed`) only if it contains an `@`. Paths are relative to the
+folder in which the command runs.
 """
 
 

@@ -162,7 +162,7 @@ def test_text_without_a_tokenizer(file):
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_an_empty_file(file, content):
-    with pytest.raises(DataError, match="is empty; give it one JSON object a line"):
+    with pytest.raises(DataError, match="is empty; give it one JSON object per line"):
         load(write(file, content), **SIZES)
 
 

@@ -34,7 +34,7 @@ REFUSED = {
     "features without a dictionary": ([*DISCOVER, "--top-features", "3"], "--top-features goes with --dictionary"),
     "a method without a meaning": (
         [*DISCOVER, "--method", "edge-pruning", "--objective", "logit-difference"],
-        "edge-pruning keeps a circuit near the whole model",
+        "edge-pruning searches for a circuit that is like the whole model",
     ),
     "an objective without a meaning": ([*DISCOVER, "--objective", "kl"], "eap takes the gradient at the clean run"),
     "a circuit of another graph": ([*EVALUATE[:1], "other.json", *EVALUATE[2:]], "other.json"),
