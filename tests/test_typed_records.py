@@ -17,6 +17,7 @@ SAYS = "what a method says of its search, as it likes"
 ALLOWED = {
     "ground_truth.files.write_json": FILES,
     "suite.circuit.Discovery.diagnostics": SAYS,
+    "suite.interchange.external.ExportedModel.config": FOREIGN,
     "suite.intervention.ablation.Ablation.named": ARGUMENTS,
     "suite.intervention.ablation.Ablation.options": ARGUMENTS,
     "suite.json_model.Kept.as_json": FILES,

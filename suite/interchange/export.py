@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ModelError
@@ -18,6 +20,7 @@ from ..model.transformer import Transformer
 
 _ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}
 _NORMS = {"layer": "LN", "none": None}
+_ROOT = 2.0**40  # of the epsilon that turns a layer norm off: a power of two, so that dividing by it is exact
 
 
 def to_transformer_lens(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -74,34 +77,45 @@ def to_transformer_lens(model: Transformer) -> tuple[dict[str, Any], dict[str, T
 def to_gpt2(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(config.json, weights) of a GPT-2 of transformers that computes the same logits.
 
+    GPT-2 has a layer norm, heads that together are as wide as its residual stream, and an output for every token.
+
+    * A model without norms is given a stream twice as wide that holds x and -x, whose mean is 0, and an epsilon beside
+      which the variance is nothing; the norm's weights undo the division, and readers read x.
+    * Narrower heads are filled up with zeros, and queries hold what the scale of attention then lacks.
+    * Where inputs and outputs are not equally many, the smaller number is filled up: the first ``outputs`` (in the
+      config) of the logits are the model's, the others 0.
+
     Raises:
-        ModelError: an architecture that is no GPT-2: without layer norm or MLP, bidirectional, with other outputs.
+        ModelError: what no GPT-2 computes: attention that looks ahead, parallel blocks, no MLP, an output bias.
     """
     config, kind = model.config, "a Hugging Face GPT-2"
-    _refuse(config, kind, norms=("layer",))
+    _refuse(config, kind, norms=tuple(_NORMS))
+    normed, heads = config.norm == "layer", config.n_heads
     unlike = {
         "attention that looks ahead": not config.causal,
         "parallel blocks": config.parallel,
         "no MLP": not config.d_mlp,
-        "outputs that are not its tokens": config.d_out != config.d_vocab,
-        "heads that are not d_model / n_heads wide": config.d_head * config.n_heads != config.d_model,
-        "another scale of attention": config.scale not in (config.d_head**-0.5, 1.0),
+        "layer norms and heads that do not fit into its stream": normed
+        and (config.d_model % heads != 0 or config.d_head * heads > config.d_model),
         "an output bias": config.unembed_bias and bool(model.unembed_bias.any()),
         "no learned positions": config.positions != "learned",
     }
     _refuse_first(unlike, kind)
+    width = config.d_model if normed else heads * -(-max(2 * config.d_model, heads * config.d_head) // heads)
+    vocabulary = max(config.d_vocab, config.d_out)
+    stretched = config.scale / (width // heads) ** -0.5  # GPT-2 scales by the width of its own heads
     given = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_embd": config.d_model,
+        "n_head": heads,
+        "n_embd": width,
         "n_inner": config.d_mlp,
         "n_positions": config.n_positions,
-        "vocab_size": config.d_vocab,
+        "vocab_size": vocabulary,
+        "outputs": config.d_out,
         "activation_function": _ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "scale_attn_weights": config.scale != 1.0,
+        "layer_norm_epsilon": config.norm_eps if normed else _ROOT**2,
         "tie_word_embeddings": False,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
@@ -109,16 +123,59 @@ def to_gpt2(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    state = {
-        "transformer.wte.weight": model.embed,
-        "transformer.wpe.weight": model.pos_embed,
-        "transformer.ln_f.weight": model.norm_final.weight,
-        "transformer.ln_f.bias": model.norm_final.bias,
-        "lm_head.weight": model.unembed.T,
+
+    def written(value: Tensor) -> Tensor:
+        """What goes into the stream [..., D], as it stands there [..., width]."""
+        return value if normed else F.pad(torch.cat([value, -value], -1), (0, width - 2 * config.d_model))
+
+    def read(weight: Tensor) -> Tensor:
+        """A matrix that reads the stream [D, ...], with rows for all of it."""
+        return torch.cat([weight, weight.new_zeros(width - config.d_model, *weight.shape[1:])])
+
+    def queries(value: Tensor) -> Tensor:
+        """Queries, keys and values [..., 3 H E] with heads as wide as GPT-2's, and with the scale of their scores."""
+        parts = value.unflatten(-1, (3, heads, config.d_head))
+        if stretched != 1:
+            parts = torch.cat([parts[..., :1, :, :] * stretched, parts[..., 1:, :, :]], -3)
+        return F.pad(parts, (0, width // heads - config.d_head)).flatten(-3)
+
+    def outputs(weight: Tensor) -> Tensor:
+        """The heads' output matrix [H E, D], with rows for the wider heads."""
+        by_head = weight.unflatten(0, (heads, config.d_head))
+        return written(F.pad(by_head, (0, 0, 0, width // heads - config.d_head)).flatten(0, 1))
+
+    def rows(matrix: Tensor) -> Tensor:
+        return F.pad(matrix, (0, 0, 0, vocabulary - len(matrix)))
+
+    def norm(of: torch.nn.Module) -> dict[str, Tensor]:
+        if normed:
+            return {"weight": of.weight, "bias": of.bias}
+        return {"weight": model.embed.new_full((width,), _ROOT), "bias": model.embed.new_zeros(width)}
+
+    shaped = {
+        "W_QKV": lambda weight: queries(read(weight)),
+        "b_QKV": queries,
+        "W_O": outputs,
+        "b_O": written,
+        "W_in": read,
+        "b_in": lambda bias: bias,
+        "W_out": written,
+        "b_out": written,
     }
+    state = {
+        "transformer.wte.weight": rows(written(model.embed)),
+        "transformer.wpe.weight": written(model.pos_embed),
+        "lm_head.weight": rows(read(model.unembed).T),
+    }
+    norms = {"transformer.ln_f": model.norm_final}
     for layer, block in enumerate(model.blocks):
+        at = f"transformer.h.{layer}"
+        norms |= {f"{at}.ln_1": block.norm_attention, f"{at}.ln_2": block.norm_mlp}
         for ours, theirs in GPT2_LAYER.items():
-            state[f"transformer.h.{layer}.{theirs}"] = block.get_parameter(ours)
+            if ours in shaped:
+                state[f"{at}.{theirs}"] = shaped[ours](block.get_parameter(ours))
+    for name, module in norms.items():
+        state |= {f"{name}.{part}": weight for part, weight in norm(module).items()}
     return given, {name: weight.detach().contiguous() for name, weight in state.items()}
 
 

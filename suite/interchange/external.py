@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -24,9 +26,10 @@ from ..intervention.plain_runs import Runs
 from ..methods.registry import SEARCHABLE, Method, source_hash
 from ..model.transformer import Transformer
 from ..users_line import raised
+from . import adapters
 from .export import WRITERS
 
-_ROWS = 256  # prompts of a batch
+_ROWS = 256  # prompts of a batch, unless the adapter says how many
 _GIVEN = ("model", "data", "ablation", "objective", "seed")
 
 
@@ -55,14 +58,17 @@ class PromptBatch:
         clean: long [B, P].
         counterfactual: long [B, P], or None for tasks without counterfactual prompts.
         read: bool [B, P], the positions at which the output is read.
-        loss: from the logits [B, P, d_out] of a run on these prompts to the objective's loss, summed over the prompts;
+        loss: from the logits [B, P, outputs] of a run on these prompts to the objective's loss, summed over prompts;
             differentiable, lower is better.
+        averaged: long [R, P], the prompts that ``mean`` averages over, of every batch the same: a certified task's
+            whole domain. None where they are the clean prompts of all batches.
     """
 
     clean: Tensor
     counterfactual: Tensor | None
     read: Tensor
     loss: Callable[[Tensor], Tensor]
+    averaged: Tensor | None = None
 
 
 class Adapter(Protocol):
@@ -72,10 +78,14 @@ class Adapter(Protocol):
         format: ``transformer-lens``, which every certified model has, or ``huggingface`` (GPT-2); the first where left
             out. A model that cannot be written so is undefined for the adapter, with the reason.
         ablations: the ablations that the code has (``patch``, ``zero``, ...); any where left out.
+        batch_size: prompts of a batch at most; 256 where left out.
+        packages: the installed packages that the scores come from. Results of another version are other results.
     """
 
     format: ClassVar[str]
     ablations: ClassVar[frozenset[str]]
+    batch_size: ClassVar[int]
+    packages: ClassVar[tuple[str, ...]]
 
     def edge_scores(
         self, model: ExportedModel, prompts: tuple[PromptBatch, ...], *, ablation: str, objective: str
@@ -91,16 +101,18 @@ class Adapter(Protocol):
 
 def load_external(where: str) -> Method:
     """The method ``FOLDER/external:MODULE:ADAPTER`` around an adapter; the module is imported here, and is looked for
-    in the folder first.
+    in the folder first. ``external:NAME`` is one that ships with this package.
 
     Raises:
         MethodError: no such module or class, a class without the method or with an unknown format or ablation, or a
             module that cannot be imported, with the reason and its line.
     """
     folder, named = Path(where).parent, Path(where).name.partition(":")[2]
-    module_name, _, name = named.rpartition(":")
+    shipped = adapters.TOOLS.get(named)
+    module_name, _, name = (f"{adapters.__name__}.{shipped}" if shipped else named).rpartition(":")
     if not module_name or not name:
-        raise MethodError(f"{named!r} names no adapter; write MODULE:ADAPTER, as in my_adapter:Adapter.")
+        hint = "For code of your own write MODULE:ADAPTER, as in my_adapter:Adapter."
+        raise MethodError(unknown("adapter", named, adapters.TOOLS, hint))
     module = _imported(module_name, str(folder.resolve()))
     adapter = getattr(module, name, None)
     if not inspect.isclass(adapter):
@@ -121,8 +133,14 @@ def load_external(where: str) -> Method:
         raise MethodError(f"{named}: ablations = {given}; give a set of {', '.join(sorted(SEARCHABLE))}.")
     if not module.__file__:
         raise MethodError(f"{module_name} is no module with a file; name the file in which {name} is written.")
-    function = _method_of(adapter, written, named)
-    version = source_hash(Path(module.__file__))
+    batch_size = getattr(adapter, "batch_size", _ROWS)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise MethodError(f"{named}: batch_size = {batch_size!r}; give a number of prompts, 1 or more.")
+    packages = getattr(adapter, "packages", ())
+    if isinstance(packages, str) or not all(isinstance(each, str) for each in packages):
+        raise MethodError(f"{named}: packages = {packages!r}; give a tuple of the names of packages.")
+    function = _method_of(adapter, written, named, batch_size)
+    version = _version(source_hash(Path(module.__file__)), packages)
     return Method(
         where, function, "other people's code", ablations=frozenset(ablations), cost="not stated", version=version
     )
@@ -144,7 +162,18 @@ def _imported(name: str, folder: str) -> Any:
         sys.path.remove(folder)
 
 
-def _method_of(adapter: Any, written: str, named: str) -> Callable[..., Any]:
+def _version(source: str, packages: Iterable[str]) -> str:
+    """16 hex digits of an adapter's file and of the versions of the packages that it runs."""
+    versions = []
+    for package in packages:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{package} is not installed")
+    return hashlib.sha256("\n".join((source, *versions)).encode()).hexdigest()[:16] if versions else source
+
+
+def _method_of(adapter: Any, written: str, named: str, batch_size: int) -> Callable[..., Any]:
     """A discovery function around an adapter, whose parameters are those with which its class is made."""
     own = [each for each in inspect.signature(adapter).parameters.values() if each.kind not in (2, 4)]
     if taken := [each.name for each in own if each.name in _GIVEN]:
@@ -163,7 +192,9 @@ def _method_of(adapter: Any, written: str, named: str) -> Callable[..., Any]:
             tuple(map(str, model.graph.edges)),
             tuple(model.graph.writers),
         )
-        prompts = tuple(_prompts(model, batch, objective) for batch in data.batches(_ROWS))
+        averaged = None if data.reference is None else data.reference.to(model.device)
+        columns = config["d_vocab_out"] if written == "transformer-lens" else config["vocab_size"]
+        prompts = tuple(_prompts(model, batch, objective, averaged, columns) for batch in data.batches(batch_size))
         return adapter(**parameters).edge_scores(exported, prompts, ablation=str(ablation), objective=objective.name)
 
     signature = inspect.signature(discover)
@@ -173,16 +204,19 @@ def _method_of(adapter: Any, written: str, named: str) -> Callable[..., Any]:
     return discover
 
 
-def _prompts(model: Transformer, batch: Batch, objective: Objective) -> PromptBatch:
+def _prompts(
+    model: Transformer, batch: Batch, objective: Objective, averaged: Tensor | None, columns: int
+) -> PromptBatch:
+    """A batch with its loss, which takes as many columns of logits as the exported model has."""
     targets, read = objective.targets(Runs(model, batch)), batch.read.to(model.device)
 
     def loss(logits: Tensor) -> Tensor:
-        if logits.shape[:2] != read.shape or logits.shape[2:] != (model.config.d_out,):
+        if tuple(logits.shape) != (*read.shape, columns):
             raise MethodError(
                 f"loss was given logits of shape {tuple(logits.shape)}; this batch's are "
-                f"({read.shape[0]}, {read.shape[1]}, {model.config.d_out})."
+                f"({read.shape[0]}, {read.shape[1]}, {columns})."
             )
-        return objective.loss(logits[read], targets).sum()
+        return objective.loss(logits[read][:, : model.config.d_out], targets).sum()
 
     counterfactual = None if batch.counterfactual is None else batch.counterfactual.to(model.device)
-    return PromptBatch(batch.clean.to(model.device), counterfactual, read, loss)
+    return PromptBatch(batch.clean.to(model.device), counterfactual, read, loss, averaged)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
+from ..interchange.adapters import TOOLS
 from .arguments import add_json, add_several, add_workers, add_yes
 from .ranking import RANKING_METRICS, RIVALS, rankings
 
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--external",
         metavar="MODULE:ADAPTER",
-        help="in place of a function: a class that runs other people's code on our models (docs/conformance.md)",
+        help="in place of a function: a class that runs other people's code on our models, or a shipped one: "
+        f"{', '.join(TOOLS)} (docs/conformance.md)",
     )
     add_several(parser, "--set", "KEY=VALUE", "a parameter of your method, typed as its own default is")
     parser.add_argument("--preset", metavar="NAME", help="a named set of your method's parameters, before --set")
@@ -105,7 +107,7 @@ def _run_method(options: argparse.Namespace) -> int:
     spec = Spec.load(options.against)
     _check_rivals(options.rivals, spec)
     mine = spec.with_methods([_entry(options)])
-    called = options.name or Path(options.external or options.method).name.rpartition(":")[0].removesuffix(".py")
+    called = options.name or _called(options.external or options.method)
     mine = mine.model_copy(update={"name": f"{spec.name}-with-{called}"})
     device = resolve(options.device)
     store = store_of(options, spec)
@@ -138,6 +140,16 @@ def _run_method(options: argparse.Namespace) -> int:
     else:
         _print(options.name or options.method, store, found, failed)
     return 1 if failed else 0
+
+
+def _called(method: str) -> str:
+    """What a method without a name is called: its module; the name of an adapter that ships.
+
+    >>> [_called(method) for method in ("there/mine.py:discover", "eap_adapter:Adapter", "eap-ig")]
+    ['mine', 'eap_adapter', 'eap-ig']
+    """
+    name = Path(method).name
+    return (name.rpartition(":")[0] or name).removesuffix(".py")
 
 
 def _entry(options: argparse.Namespace) -> dict[str, Any]:

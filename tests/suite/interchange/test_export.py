@@ -1,16 +1,30 @@
 """Certified models in other tools' formats: the same logits, read back here and by transformers itself."""
 
+import json
+
 import pytest
 import torch
 from oracles import ARCHITECTURES, small_model
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from circuitmeter import ground_truth
 from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.interchange.export import export, to_gpt2, to_transformer_lens
 from circuitmeter.suite.model.load.by_name import load_model
+from circuitmeter.suite.plan.subject import subject
 
 PROGRAMS = ("reverse", "xproportion", "hist", "sort", "majority_a", "pair_balance")
+CAUSAL = (
+    "gates/or",
+    "gates/position",
+    "tracr/identity",
+    "tracr/seen_a",
+    "tracr/pair_balance",
+    "tracr/induction",
+    "trained/shift1",
+    "trained/seen_a-norm",
+)
 
 
 def tokens_of(model):
@@ -34,25 +48,90 @@ def test_random_models_come_back_from_transformer_lens_s_format(architecture, tm
     assert_close(back(tokens_of(model)), model(tokens_of(model)), rtol=1e-12, atol=1e-12)
 
 
-def test_a_trained_model_is_a_gpt2_of_transformers(tmp_path):
-    from transformers import GPT2LMHeadModel
-
+def test_a_random_gpt2_is_a_gpt2_of_transformers_and_comes_back(tmp_path):
     model = small_model(n_layers=2)  # heads as wide as GPT-2 has them
     export(model, tmp_path, "huggingface")
-    theirs = GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    assert_close(of_transformers(tmp_path, model), model(tokens_of(model)), rtol=1e-9, atol=1e-9)
+    back = load_model(tmp_path, device="cpu", dtype=torch.float64)
+    assert_close(back(tokens_of(model)), model(tokens_of(model)))
+    for layer, block in enumerate(model.blocks):
+        assert_close(back.blocks[layer].W_QKV, block.W_QKV, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "none", "activation": "relu"},
+        {"norm": "none", "n_heads": 3, "d_head": 2, "d_out": 3},  # 24 wide: three heads of 8
+        {"norm": "none", "n_heads": 5, "d_head": 7, "attention_scale": 1.0, "d_out": 20},  # 35 wide
+        {"n_heads": 3, "d_head": 2, "d_out": 4},
+        {"d_head": 3, "attention_scale": 0.8, "d_vocab": 5},
+    ],
+    ids=str,
+)
+def test_models_without_norm_with_narrow_heads_and_other_outputs_are_gpt2s(changes, tmp_path):
+    model = small_model(**changes)
+    export(model, tmp_path, "huggingface")
+    theirs = of_transformers(tmp_path, model)
+    assert_close(theirs[..., : model.config.d_out], model(tokens_of(model)), rtol=1e-9, atol=1e-9)
+    assert not theirs[..., model.config.d_out :].any()
+
+
+@pytest.mark.parametrize("truth", CAUSAL)
+def test_certified_models_are_gpt2s_of_transformers(truth, tmp_path):
+    on = subject(truth, None)
+    export(on.model, tmp_path, "huggingface")
+    tokens = torch.cat([batch.clean for batch in on.data.batches(256)])
     with torch.no_grad():
-        assert_close(theirs(tokens_of(model)).logits, model(tokens_of(model)), rtol=1e-9, atol=1e-9)
-    assert_close(load_model(tmp_path, device="cpu", dtype=torch.float64)(tokens_of(model)), model(tokens_of(model)))
+        ours = on.model(tokens)
+        theirs = of_transformers(tmp_path, on.model, tokens)
+    assert theirs.dtype == ours.dtype == torch.float32
+    assert_close(theirs[..., : on.model.config.d_out], ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [*(f"tracr/{program}" for program in PROGRAMS), *CAUSAL])
+def test_certified_models_are_transformer_lens_s(truth, tmp_path):
+    """Where TransformerLens before version 4 is installed, which has HookedTransformer."""
+    lens = pytest.importorskip("transformer_lens", reason="TransformerLens is not installed here")
+    if not hasattr_of(lens, "HookedTransformer"):
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
+    on = subject(truth, None)
+    export(on.model, tmp_path, "transformer-lens")
+    made = lens.HookedTransformer(lens.HookedTransformerConfig(**json.loads((tmp_path / "config.json").read_text())))
+    made.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
+    tokens = torch.cat([batch.clean for batch in on.data.batches(256)])
+    with torch.no_grad():
+        assert_close(made.eval()(tokens), on.model(tokens), rtol=0, atol=1e-5)
+
+
+def hasattr_of(lens, name):
+    """Whether the package has a name; version 4 raises an ImportError for those that it has no longer."""
+    try:
+        return hasattr(lens, name)
+    except ImportError:
+        return False
+
+
+def of_transformers(folder, model, tokens=None):
+    """The logits of a folder as transformers reads it."""
+    from transformers import GPT2LMHeadModel
+
+    theirs = GPT2LMHeadModel.from_pretrained(folder, dtype=model.embed.dtype).eval()
+    with torch.no_grad():
+        return theirs(tokens_of(model) if tokens is None else tokens).logits
 
 
 def test_what_a_format_does_not_have_is_one_line(tmp_path):
     for architecture, write, what in (
         ("llama", to_transformer_lens, "norm 'rms'"),
         ("attention only", to_gpt2, "no MLP"),
-        ("no layer norm, ReLU, bidirectional", to_gpt2, "norm 'none'"),
-        ("one head", to_gpt2, "not d_model / n_heads wide"),
+        ("no layer norm, ReLU, bidirectional", to_gpt2, "attention that looks ahead"),
+        ("parallel blocks", to_gpt2, "parallel blocks"),
     ):
         with pytest.raises(ModelError, match=what):
             write(small_model(**ARCHITECTURES[architecture]))
+    with pytest.raises(ModelError, match="heads that do not fit into its stream"):
+        to_gpt2(small_model(n_heads=3, d_head=7))
     with pytest.raises(ModelError, match="transformer-lens or huggingface"):
         export(small_model(), tmp_path, "onnx")

@@ -44,6 +44,12 @@ class Taken(Returns):
     def __init__(self, seed=0):
         pass
 
+class Batches(Returns):
+    batch_size = 0
+
+class Packages(Returns):
+    packages = "torch"
+
 class OnlyGpt2(Returns):
     format = "huggingface"
 
@@ -55,6 +61,25 @@ class Spoils:
         for weight in model.state_dict.values():
             weight.zero_()
         return {node: self.by for node in model.nodes}
+"""
+GPT2 = """
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+class Outputs:
+    format, batch_size = "huggingface", 10
+
+    def edge_scores(self, model, prompts, *, ablation, objective):
+        gpt2 = GPT2LMHeadModel(GPT2Config(**model.config)).eval()
+        gpt2.load_state_dict(model.state_dict)
+        assert model.config["vocab_size"] == 3 and model.config["outputs"] == 1
+        right = [len(batch.clean) for batch in prompts] == [10, 10, 10, 10, 10, 6]
+        for batch in prompts:
+            logits = gpt2(batch.clean).logits
+            other = logits + torch.tensor([0.0, 5.0, 7.0])
+            right &= batch.loss(logits).item() < 1e-9 and torch.equal(batch.loss(logits), batch.loss(other))
+            right &= batch.loss(logits + 1).item() > 0.1
+        return {"tok_embed->logits": float(right)}
 """
 JUDGED = ("auroc", "average_precision", "precision", "recall", "exact_cells")
 BENCHMARK = """
@@ -107,8 +132,14 @@ def test_it_is_ranked_as_the_equal_method_and_undefined_where_it_says_so(folder,
 
 
 def test_a_model_without_the_format_is_undefined_with_the_reason(folder):
-    with pytest.raises(Undefined, match="norm 'none' cannot be written as a Hugging Face GPT-2"):
+    with pytest.raises(Undefined, match="looks ahead cannot be written as a Hugging Face GPT-2"):
         discovered(load_external(f"{folder}/external:others_of_a_test:OnlyGpt2"), "tracr/xproportion", "patch", "l2")
+
+
+def test_a_gpt2_s_outputs_beyond_the_model_s_do_not_count_and_batches_are_as_small_as_asked(folder):
+    (folder / "gpt2_of_a_test.py").write_text(GPT2)
+    found = discovered(load_external(f"{folder}/external:gpt2_of_a_test:Outputs"), "gates/or", "patch", "l2")
+    assert bool((found.nan_to_num()[0] != 0).any())  # what it found was as it should be
 
 
 def test_what_an_adapter_does_to_the_weights_it_does_to_copies_and_nodes_may_be_scored(folder):
@@ -127,6 +158,8 @@ def test_what_an_adapter_does_to_the_weights_it_does_to_copies_and_nodes_may_be_
         ("others_of_a_test:NoMethod", "has no method edge_scores"),
         ("others_of_a_test:Format", "no format 'onnx'"),
         ("others_of_a_test:Ablations", "ablations = nothing"),
+        ("others_of_a_test:Batches", "batch_size = 0; give a number of prompts"),
+        ("others_of_a_test:Packages", "packages = 'torch'; give a tuple"),
         ("others_of_a_test:Taken", "parameter 'seed' has a name that is taken"),
         ("broken_of_a_test:X", "(broken_of_a_test.py, line 1: import nowhere_at_all)"),
         ("plain", "write MODULE:ADAPTER"),
