@@ -46,13 +46,20 @@ def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
         if len(versions[method]) > 1:
             notes.append(f"version {identity.version[:4]}")
         notes += [
-            f"{name}={value_text(value)}"
+            _note(name, value)
             for name, value in sorted(identity.parameters.items())
             if len(parameters[method][name]) > 1
         ]
         return f"{method} ({', '.join(notes)})" if notes else method
 
     return {key: label(identity) for key, identity in identities.items()}
+
+
+def _note(name: str, value: Any) -> str:
+    """A parameter in a label. A circuit to avoid is another on every task: what counts is whether there was one."""
+    if name == "avoid":
+        return "avoiding a circuit" if value else "avoiding none"
+    return f"{name}={value_text(value)}"
 
 
 def value_text(value: Any) -> str:

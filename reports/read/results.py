@@ -13,6 +13,7 @@ from . import tables
 from .controls import control_summary, control_table
 from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .plurality import plurality_cells, plurality_shares
 from .selected import selected_table
 from .sensitivity import Sensitivity, sensitivity
 from .stability import prediction_table, stability_summary, stability_table
@@ -106,6 +107,14 @@ class Results:
     @cached_property
     def structures(self) -> pd.DataFrame:
         return structures_found(structure_table(self.store, self.records))
+
+    @cached_property
+    def plurality(self) -> pd.DataFrame:
+        return plurality_cells(self.records)
+
+    @cached_property
+    def plurality_shares(self) -> pd.DataFrame:
+        return plurality_shares(self.plurality)
 
     @cached_property
     def failures(self) -> pd.DataFrame:

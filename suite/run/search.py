@@ -18,7 +18,17 @@ from ..plan.family import SeedFamily
 from ..plan.job import Job
 from ..plan.subject import Subject, subject_of
 from ..process import told
-from ..store.record import Cell, CircuitRecovery, Record, RecordedCircuit, RecordedCost, Recovery, TrueSize, failure
+from ..store.record import (
+    Cell,
+    CircuitRecovery,
+    Record,
+    RecordedCircuit,
+    RecordedCost,
+    RecordedPlurality,
+    Recovery,
+    TrueSize,
+    failure,
+)
 from .apart import discover_apart
 from .cost import Spent
 from .discovery import Failed, diagnosis, discover_here, tensors_of
@@ -127,15 +137,24 @@ def discover_family(
 
 def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
     """The record of a discovery: its recovery of every certified truth, and its circuit at the true size."""
+    from ..circuit import Circuit
+    from ..scoring.plurality import plurality, plurality_of_scores
     from ..scoring.recovery import circuit_recovery, recovery
 
     truths = _truths(cell, on)
+    enumerated = {name: truth.minimal for name, truth in truths.items() if truth.minimal}
+    avoid = cell.parameters.get("avoid")
+    avoided = Circuit.of(on.model.graph, avoid) if isinstance(avoid, list) and avoid else None
     circuits = [
         RecordedCircuit(
             label=plain(native.label),
             n_edges=native.circuit.n_edges,
             recovery={
                 name: CircuitRecovery(**circuit_recovery(native.circuit, truth)) for name, truth in truths.items()
+            },
+            plurality={
+                name: RecordedPlurality(**vars(plurality(native.circuit, minimal, avoided=avoided)))
+                for name, minimal in enumerated.items()
             },
         )
         for native in discovery.circuits
@@ -148,6 +167,10 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         kind=None,
         n_edges=on.model.graph.n_edges,
         recovery={name: Recovery(**recovery(discovery.scores, truth)) for name, truth in truths.items()},
+        plurality={
+            name: RecordedPlurality(**vars(plurality_of_scores(discovery.scores, minimal, avoided=avoided)))
+            for name, minimal in enumerated.items()
+        },
         circuits=tuple(circuits),
         circuit_at_true_size=_with_less_memory(cell, on, discovery),
         diagnostics=plain(discovery.diagnostics),

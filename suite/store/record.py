@@ -115,12 +115,24 @@ class CircuitRecovery(Kept):
     exact: Number = None
 
 
+class RecordedPlurality(Kept):
+    """What a circuit is among all minimal circuits of a truth (``scoring.plurality.Plurality``)."""
+
+    verdict: Literal["minimal", "superset", "chimera", "miss"]
+    minimal_circuits: int
+    contains: tuple[int, ...]
+    n_edges: int
+    avoided: int | None = None
+
+
 class RecordedCircuit(Kept):
-    """A circuit that the method itself returned: its label (a threshold, a target), edges, and recovery by truth."""
+    """A circuit that the method itself returned: its label (a threshold, a target), edges, and recovery by truth; and
+    what it is among the minimal circuits of each truth that has them listed."""
 
     label: Values
     n_edges: int
     recovery: dict[str, CircuitRecovery] = {}
+    plurality: dict[str, RecordedPlurality] = {}
 
 
 class TrueSize(Kept):
@@ -242,13 +254,15 @@ class ResultFile(File):
 
 
 class Record(ResultFile):
-    """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), the
-    method's own circuits, and what the method says of its search."""
+    """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), what
+    its best edges are among the minimal circuits of each truth that has them listed, the method's own circuits, and
+    what the method says of its search."""
 
     format: Literal[2] = 2
     identity: Cell
     n_edges: int | None
     recovery: dict[str, Recovery] = {}
+    plurality: dict[str, RecordedPlurality] = {}
     circuits: tuple[RecordedCircuit, ...] = ()
     circuit_at_true_size: TrueSize | None = None
     diagnostics: Values = {}

@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
     from ..interchange import EdgeList
 
-_COLUMNS = ("ablation", "true edges", "precision", "recall", "F1", "percentile", "F1 of random circuits")
+_COLUMNS = (
+    "ablation",
+    "true edges",
+    "precision",
+    "recall",
+    "F1",
+    "percentile",
+    "F1 of random circuits",
+    "among minimal",
+)
 
 
 def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int:
@@ -27,6 +36,7 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
     from ..interchange import read
     from ..json_model import plain
     from ..scoring.null_recovery import N_RANDOM, recovery_beside_random
+    from ..scoring.plurality import plurality
     from .output import note, print_json, print_table
 
     read_file = read(path)
@@ -39,9 +49,16 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
         note(f"{path} was found on other weights ({found_on}) than those that {truth.name} is certified for.")
     references = {name: known for name in truth.ablations if (known := truth.reference(name)) is not None}
     scores = plain(recovery_beside_random(file.circuit, references))
+    among = {
+        name: plurality(file.circuit, known.minimal).verdict if known.minimal else None
+        for name, known in references.items()
+    }
     true_edges = {ablation: reference.size for ablation, reference in references.items()}
     if as_json:
-        rows = [{"ablation": ablation, "true_edges": true_edges[ablation], **scores[ablation]} for ablation in scores]
+        rows = [
+            {"ablation": name, "true_edges": true_edges[name], **scores[name], "minimal_circuit": among[name]}
+            for name in scores
+        ]
         print_json(
             {
                 "circuit": path,
@@ -55,7 +72,9 @@ def validate_circuit(path: str, truth_name: str | None, *, as_json: bool) -> int
         return 0
     print(f"{path}: {file.circuit.n_edges} of {truth.graph.n_edges} edges, against the truth {truth.name}")
     kept = ("precision", "recall", "f1", "percentile", "random_f1")
-    print_table(_COLUMNS, [[name, true_edges[name], *(row[each] for each in kept)] for name, row in scores.items()])
+    print_table(
+        _COLUMNS, [[name, true_edges[name], *(row[each] for each in kept), among[name]] for name, row in scores.items()]
+    )
     print(f"The percentile is of F1 among {N_RANDOM:,} random connected circuits of as many edges; ties count half.")
     return 0
 

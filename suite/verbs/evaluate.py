@@ -221,18 +221,21 @@ def certified(truth: str, on: Subject, chosen: Sequence[Setting]) -> dict[str, R
     return found
 
 
-def recovery_by_truth(file: CircuitFile, truth: Reference) -> dict[str, float]:
-    """How well the file's circuit, and its scores where it has them, recover a truth."""
+def recovery_by_truth(file: CircuitFile, truth: Reference) -> dict[str, float | str]:
+    """How well the file's circuit, and its scores where it has them, recover a truth; and, where all minimal circuits
+    are listed, which of them the circuit is (``minimal_circuit``: scoring/plurality.py)."""
     from ..json_model import plain
+    from ..scoring.plurality import plurality
     from ..scoring.recovery import circuit_recovery
     from ..scoring.recovery import recovery as score_recovery
 
     of_scores = {} if file.scores is None else score_recovery(file.scores, truth)
     ranked = {name: value for name, value in of_scores.items() if name not in AT_TRUE_SIZE}
-    return plain({**circuit_recovery(file.circuit, truth), **ranked})
+    among = {"minimal_circuit": plurality(file.circuit, truth.minimal).verdict} if truth.minimal else {}
+    return plain({**circuit_recovery(file.circuit, truth), **among, **ranked})
 
 
-def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float]] | None) -> None:
+def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | str]] | None) -> None:
     from ..intervention.levels import FACTORS
     from .output import note, print_table
 

@@ -18,8 +18,8 @@ TRUTH = "tracr/reverse"
 def write(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def written(edges=None, **meta):
-        truth = ground_truth.load(TRUTH)
+    def written(edges=None, of=TRUTH, **meta):
+        truth = ground_truth.load(of)
         core = truth.reference("patch").core
         circuit = Circuit(truth.graph, core) if edges is None else Circuit.of(truth.graph, edges)
         save("c.json", circuit, None, d_model=truth.config.d_model, origin=Origin(**meta))
@@ -94,3 +94,14 @@ def test_a_circuit_of_no_edge(write, capfd):
     write([], task=TRUTH)
     assert cli.main(["validate", "c.json"]) == 2
     assert "a random circuit of 0 edges" in capfd.readouterr().err
+
+
+def test_a_chimera_is_called_one(write, capfd):
+    first, second = ground_truth.load("gates/backup").reference("zero").minimal
+    halves = [*first.names[:3], *second.names[3:]]
+    write(halves, of="gates/backup")
+    _, by_ablation = rows(capfd, "--truth", "gates/backup")
+    assert by_ablation["zero"]["minimal_circuit"] == "chimera"
+    write(second.names, of="gates/backup")
+    _, by_ablation = rows(capfd, "--truth", "gates/backup")
+    assert by_ablation["zero"]["minimal_circuit"] == "minimal" and by_ablation["patch"]["minimal_circuit"] == "miss"
