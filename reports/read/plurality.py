@@ -45,9 +45,8 @@ def plurality_cells(records: Sequence[Record]) -> pd.DataFrame:
             continue
         if record.identity.parameters.get("avoid") and found.avoided is None:
             continue
-        about = {"minimal_circuits": found.minimal_circuits, "n_edges": found.n_edges}
-        about |= {"avoids": found.avoided is not None, "outcome": outcome_of(found)}
-        rows.append({**columns._asdict(), **about})
+        sizes = {"minimal_circuits": found.minimal_circuits, "n_edges": found.n_edges}
+        rows.append({**columns._asdict(), **sizes, "avoids": found.avoided is not None, "outcome": outcome_of(found)})
     return pd.DataFrame(rows, columns=[*CELL_COLUMNS, "minimal_circuits", "n_edges", "avoids", "outcome"])
 
 

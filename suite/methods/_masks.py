@@ -270,6 +270,36 @@ Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 """Step -> the losses to minimise, one per mask [M], and the terms to record, each [M]."""
 
 
+def avoiding(loss: Loss, graph: Graph, avoid: Sequence[str], weight: float, likely: Callable[[], Tensor]) -> Loss:
+    """The loss with a penalty on what the mask shares with a circuit, so that another one is found where there is one.
+
+    loss + weight x mean over the circuit's edges of how likely the mask keeps each (Chen et al. 2026, arXiv:2605.12671;
+    there sigmoid(logit) of DiscoGP's gates). The penalty is zero where nothing is shared, and at most ``weight``.
+
+    Args:
+        avoid: the edges of the circuit, by name; none: the loss is returned as it is.
+        weight: of the penalty; below zero it attracts.
+        likely: how likely each edge is kept as the gates are now: [M, E], in ``graph.edges`` order.
+
+    Returns:
+        The loss; ``overlap``, the mean, is among its terms.
+
+    Raises:
+        DataError: an edge that the graph has not.
+    """
+    if not avoid:
+        return loss
+    shared = graph.matrix(avoid)[graph.exists].nonzero().flatten()
+
+    def avoided(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        total, terms = loss(step)
+        kept = likely()
+        overlap = kept.index_select(1, send(shared, kept.device)).mean(1)
+        return total + weight * overlap, {**terms, "overlap": overlap}
+
+    return avoided
+
+
 def train(
     groups: Iterable[Mapping[str, Any]],
     loss: Loss,

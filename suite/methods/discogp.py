@@ -21,7 +21,17 @@ from ..model.transformer import Transformer
 from ._answers import check_answers, mean_where_finite, over_answers
 from ._attribution import check_choices
 from ._discogp_report import Judge, report
-from ._masks import Seeds, TrainingBatches, check_moved, circuit_of, gumbel_sigmoid, relaxed_gate, to_matrix, train
+from ._masks import (
+    Seeds,
+    TrainingBatches,
+    avoiding,
+    check_moved,
+    circuit_of,
+    gumbel_sigmoid,
+    relaxed_gate,
+    to_matrix,
+    train,
+)
 from ._weights import ModelsTogether, is_masked, run_masked, ungrouped, with_weights
 from .cost import Cost
 from .registry import method
@@ -121,6 +131,8 @@ def discover(
     output_bias: str = "constant",
     grouped: str = "shared",
     keep_weight_masks: bool = True,
+    avoid: tuple[str, ...] = (),
+    avoid_weight: float = 1.04,
     batch_size: int = 64,
 ) -> list[Discovery]:
     """Straight-through gates on every weight, then on every edge of the masked model.
@@ -163,9 +175,12 @@ def discover(
         keep_weight_masks: whether the second stage trains edges on the masked model. The released code loses the masks
             after its first evaluation, and flips edges with weights where it measures a complement
             (``reference-code``).
+        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
+            that counts in the second stage (see ``_masks.avoiding``).
         batch_size: prompts a step.
 
     Raises:
+        DataError: an edge to avoid that the graph has not.
         SpecError: an unknown choice, or schedules that are not four numbers.
         Undefined: ``labels`` answers, and a prompt without two.
         MethodError: a mask that training has not moved.
@@ -188,7 +203,7 @@ def discover(
     # The released code forgets the masks when it evaluates, which it does after each epoch.
     later = masked if keep_weight_masks else [whole] * len(seeds)
     first, then = (ModelsTogether(each, bias_on_heads) for each in (masked, later))
-    likely, edge_curve = train_edges(edges, first, then, chance)
+    likely, edge_curve = train_edges(edges, first, then, chance, avoid, avoid_weight)
     found = zip(kept_weights, likely, chance.curves(weight_curve), chance.curves(edge_curve), strict=True)
     return [read_out(judge, *each, flip_both=not keep_weight_masks) for each in found]
 
@@ -286,12 +301,18 @@ def train_weights(
 
 
 def train_edges(
-    stage: Stage, first: ModelsTogether, later: ModelsTogether, chance: Seeds
+    stage: Stage,
+    first: ModelsTogether,
+    later: ModelsTogether,
+    chance: Seeds,
+    avoid: Sequence[str] = (),
+    avoid_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, list]]:
     """The second stage: how likely each seed keeps each edge [M, E], and the loss curve.
 
     Args:
         first, later: the models that edges are cut in, with their prompts: in the first epoch, and in all others.
+        avoid, avoid_weight: as of ``discover``.
     """
     graph, n_batches = first.graph, len(first.batches)
     start = chance.starting_at(stage.initial, graph.n_edges)
@@ -312,7 +333,8 @@ def train_edges(
         return total, {"faithfulness": found, "size": size}
 
     group = {"params": [edges], "lr": stage.rate, "weight_decay": stage.weight_decay}
-    curve = train([group], loss, steps=stage.epochs * n_batches)
+    penalised = avoiding(loss, graph, avoid, avoid_weight, edges.sigmoid)
+    curve = train([group], penalised, steps=stage.epochs * n_batches)
     check_moved(start, edges.detach())
     return edges.detach().sigmoid().cpu().double(), curve
 

@@ -14,6 +14,7 @@ from ..data import Data
 from ..errors import SpecError
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
+from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import check_choices, mean_scores
@@ -25,6 +26,7 @@ from ._masks import (
     Loss,
     Seeds,
     TrainingBatches,
+    avoiding,
     bisect_threshold,
     check_moved,
     hard_concrete,
@@ -146,6 +148,8 @@ def discover(
     weight_decay: float = 0.01,
     multiplier_weight_decay: float = 0.0,
     final_gates: str = "soft",
+    avoid: tuple[str, ...] = (),
+    avoid_weight: float = 1.04,
     batch_size: int = 32,
 ) -> list[Discovery]:
     """Hard-concrete gates on edges, trained to keep the model's outputs while a Lagrangian raises their sparsity.
@@ -173,9 +177,12 @@ def discover(
         final_gates: the gates without noise that scores and circuits are made of. ``soft``: sigmoid(0.8 log alpha /
             beta). ``released``: the same, but the lowest of each of the released code's tensors are zero first, as
             many as are expected to be (see ``released_gates``).
+        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
+            that counts (see ``_masks.avoiding``).
         batch_size: prompts a step.
 
     Raises:
+        DataError: an edge to avoid that the graph has not.
         SpecError: no targets, a start without sparsity or spread, or unknown ``nodes``, ``start`` or ``final_gates``.
         MethodError: a mask that training has not moved.
     """
@@ -209,7 +216,9 @@ def discover(
         {"params": gates, "lr": rate, "weight_decay": weight_decay},
         pressure.ascent(multiplier_rate, multiplier_weight_decay),
     ]
-    curve = train(groups, lagrangian_loss(prompts, chance, gates, pressure, divergence_weight), steps=steps, rate=share)
+    loss = lagrangian_loss(prompts, chance, gates, pressure, divergence_weight)
+    loss = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_open(graph, gates))
+    curve = train(groups, loss, steps=steps, rate=share)
     check_moved(first[0], gates[0].detach())
     trained = [each.detach().cpu().double() for each in gates]
     if final_gates == "released":
@@ -298,6 +307,12 @@ def masks_of(graph: Graph, edges: Tensor, nodes: Tensor | None = None) -> Tensor
     """Masks [M, W, R] of gates on edges [M, E] and on whole nodes [M, W]."""
     masks = to_matrix(graph, edges)
     return masks if nodes is None else masks * nodes.unsqueeze(-1)
+
+
+def edges_open(graph: Graph, gates: Sequence[Tensor]) -> Tensor:
+    """How likely each edge is kept [M, E]: its own gate is above zero, and its writer's where nodes have gates."""
+    where = send(graph.exists.flatten().nonzero().flatten(), gates[0].device)
+    return masks_of(graph, *(probability_open(each) for each in gates)).flatten(1).index_select(1, where)
 
 
 def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, padding: float) -> list[Tensor]:

@@ -19,7 +19,7 @@ from ..model.graph import Graph, Key, NodeGroup
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import check_choices
-from ._masks import Seeds, TrainingBatches, check_moved, train
+from ._masks import Seeds, TrainingBatches, avoiding, check_moved, train
 from .cost import trained_masks
 from .registry import NODE_KINDS, method
 
@@ -64,6 +64,8 @@ def discover(
     steps: int = 1300,
     rate: float = 0.05,
     initial: float = 5.0,
+    avoid: tuple[str, ...] = (),
+    avoid_weight: float = 1.04,
     batch_size: int = 100,
 ) -> list[Discovery]:
     """Noise in what nodes write, trained to be as loud as the model's outputs allow: an information bottleneck.
@@ -88,9 +90,12 @@ def discover(
         thresholds: for each a circuit, the edges between nodes whose gates are above it.
         steps, rate: of Adam.
         initial: w at the start, plus noise of deviation 0.01.
+        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
+            that counts (see ``_masks.avoiding``); an edge is as likely as the less open one of its two ends.
         batch_size: prompts a step. They share a step's noise.
 
     Raises:
+        DataError: an edge to avoid that the graph has not.
         SpecError: no strengths, or an unknown choice.
         Undefined: moments of the run at hand under an ablation that is no mean of it.
         MethodError: gates that training has not moved.
@@ -122,15 +127,30 @@ def discover(
         information = prompts.weigh(ready, information[:, None].expand(-1, len(ready.batch.rows)))
         return divergence + weight * information, {"divergence": divergence, "information": information}
 
-    curve = train([{"params": [trained], "lr": rate}], loss, steps=steps)
+    own = [w for group in groups for w in range(group.writers.start, group.writers.stop)]
+
+    def nodes_open() -> Tensor:
+        """How open every node is [M, W], averaged over prompts; those without a gate are."""
+        opened = trained.sigmoid().unflatten(1, (rows, n_nodes)).mean(1)
+        every = opened.new_ones(len(opened), len(graph.writers))
+        return every.index_copy(1, send(torch.tensor(own), opened.device), opened)
+
+    penalised = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_of_nodes(graph, nodes_open()))
+    curve = train([{"params": [trained], "lr": rate}], penalised, steps=steps)
     check_moved(first, trained.detach())
-    opened = trained.detach().sigmoid().unflatten(1, (rows, n_nodes)).mean(1).cpu().double()
-    nodes = torch.ones(len(opened), len(graph.writers), dtype=torch.float64)
-    nodes[:, [w for group in groups for w in range(group.writers.start, group.writers.stop)]] = opened
+    nodes = nodes_open().detach().cpu().double()
     if moments == "ablation":
         nodes = nodes * _moved(prompts.batches, graph)
     found = zip(chance.split(nodes), chance.curves(curve), strict=True)
     return [read_out(graph, strengths, thresholds, *own) for own in found]
+
+
+def edges_of_nodes(graph: Graph, nodes: Tensor) -> Tensor:
+    """Of each edge the lesser of its two ends [M, E], from values of all writers [M, W]; the logits count as 1."""
+    writers, readers = (send(each, nodes.device) for each in graph.exists.nonzero().T)
+    owners = send(torch.tensor(graph.owners), nodes.device)[readers]
+    ends = torch.cat([nodes, nodes.new_ones(len(nodes), 1)], 1)  # -1: the logits
+    return torch.minimum(nodes[:, writers], ends[:, owners])
 
 
 def bottleneck(

@@ -27,6 +27,7 @@ from ._masks import (
     Loss,
     Seeds,
     TrainingBatches,
+    avoiding,
     check_moved,
     circuit_of,
     hard_concrete,
@@ -81,6 +82,8 @@ def discover(
     steps: int = 500,
     rate: float = 0.1,
     initial: float = 0.9,
+    avoid: tuple[str, ...] = (),
+    avoid_weight: float = 1.04,
     batch_size: int = 32,
 ) -> list[Discovery]:
     """Hard-concrete gates on edges or nodes, trained to keep the loss low with few open gates.
@@ -108,9 +111,12 @@ def discover(
             ``reference-code`` is Conmy et al.'s ``train.py`` but for the strengths, of which each of its runs has one;
             their sweeps took 10,000 steps.
         initial: the value of the gates at the start, without noise.
+        avoid, avoid_weight: names of the edges of a circuit with which the one found is to share little, and the weight
+            of that penalty (see ``_masks.avoiding``).
         batch_size: prompts per step.
 
     Raises:
+        DataError: an edge to avoid that the graph has not.
         SpecError: no regularisation, or an unknown choice.
         Undefined: gates at projections, in a model with features in place of components.
         MethodError: training has not moved a mask.
@@ -130,6 +136,7 @@ def discover(
     under = partial(loss_under, prompts, level=level, gates_at=gates_at, to_zero=ablation.value == "zero")
     weights = send(module_weights(graph), model.device).to(model.dtype) if size == "modules" else None
     loss = penalised_loss(prompts, gates, sample, under, strengths, weights)
+    loss = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_open_by_level(graph, gates, level))
     curve = train([{"params": [gates], "lr": rate}], loss, steps=steps)
     check_moved(start, gates.detach())
 
@@ -185,6 +192,12 @@ def penalised_loss(
         return found + strengths * open_share, {"objective": found, "open": open_share}
 
     return loss
+
+
+def edges_open_by_level(graph: Graph, gates: Tensor, level: str) -> Tensor:
+    """How likely each edge is kept [M, E], from log alphas [M, N] of gates on edges or nodes (see ``node_edges``)."""
+    likely = probability_open(gates)
+    return likely if level == "edge" else node_edges(graph, likely)
 
 
 def loss_under(

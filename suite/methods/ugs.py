@@ -20,7 +20,7 @@ from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import check_choices
-from ._masks import Loss, Seeds, TrainingBatches, check_moved, circuit_of, to_matrix, train, uniform_gate
+from ._masks import Loss, Seeds, TrainingBatches, avoiding, check_moved, circuit_of, to_matrix, train, uniform_gate
 from .cost import trained_masks
 from .registry import method
 
@@ -73,6 +73,8 @@ def discover(
     constant_rate: float = 2e-3,
     threshold: float = 0.5,
     clip: float = 5.0,
+    avoid: tuple[str, ...] = (),
+    avoid_weight: float = 1.04,
     masks: str = "batch",
     dangling: str = "sample",
     first_position: str = "cut",
@@ -103,6 +105,8 @@ def discover(
         constant_rate: learning rate of the optimal ablation's constants.
         threshold: a circuit keeps edges whose logit is larger; its loose ends are then cut.
         clip: largest gradient norm (see ``gradients``) of gates. Gradients of constants are not clipped.
+        avoid, avoid_weight: names of the edges of a circuit with which the one found is to share little, and the weight
+            of that penalty (see ``_masks.avoiding``).
         masks: whether a ``batch`` shares the sampled masks, or each ``prompt`` has masks of its own. With ``prompt`` an
             evaluation gives as many derivatives, and batches are drawn anew in each epoch, across lengths.
         dangling: how loose ends are found: in each ``sample``, or over the ``batch``, which is an error of the released
@@ -117,6 +121,7 @@ def discover(
             0.001 of the window's ends add to the sum but not to the count.
 
     Raises:
+        DataError: the graph does not have an edge of ``avoid``.
         SpecError: no regularisation, no samples, or an unknown choice.
         MethodError: training has not moved a mask.
     """
@@ -152,6 +157,7 @@ def discover(
         groups.append({"params": learned.parameters, "lr": constant_rate})
     sampler = Sampler(graph, chance, samples * drawn, _MARGIN if by_kind else 0.0, dangling == "batch")
     loss = regularised_loss(prompts, drawn, logits, sampler, strengths, node_regularisation, learned)
+    loss = avoiding(loss, graph, avoid, avoid_weight, lambda: torch.stack(logits, 1).flatten(0, 1).sigmoid())
     curve = train(groups, loss, steps=steps)
     values = torch.stack(logits, 1).flatten(0, 1).detach()
     check_moved(torch.full_like(values, initial), values)

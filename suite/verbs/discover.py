@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CircuitMeterError, MethodError, SpecError, Undefined
+from ..errors import CircuitMeterError, DataError, MethodError, SpecError, Undefined
 from ..users_line import raised
 from .arguments import (
     SELECTION_HELP,
@@ -74,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is"
     )
     parser.add_argument("--preset", metavar="NAME", help="a named set of the method's parameters, before --set")
+    parser.add_argument(
+        "--avoid",
+        metavar="CIRCUIT.json",
+        type=Path,
+        help="a circuit that the one to be found shall share little with, for methods that train masks; how much that "
+        "counts: --set avoid_weight=1.04",
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--top", type=positive_number, metavar="N", help="keep the N edges with the largest absolute scores"
@@ -128,8 +135,12 @@ def run(options: argparse.Namespace) -> int:
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
     check_selection(options, method)
+    if options.avoid is not None:
+        check_avoids(method, parameters)
     on = subjects.outlined(options, prompts=options.prompts)
     objective = asked or OBJECTIVES.get(on.task.objective)
+    if options.avoid is not None:
+        parameters = parameters | {"avoid": edges_of(options.avoid, on.model)}
     if not books:
         check_expressible(options, on.model)
     if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
@@ -167,6 +178,27 @@ def run(options: argparse.Namespace) -> int:
         f"ends: {options.out}"
     )
     return 0
+
+
+def check_avoids(method: Method, parameters: Mapping[str, Any]) -> None:
+    """Raises SpecError for a method that can avoid no circuit, or one that was told of another."""
+    from ..methods import METHODS
+
+    if "avoid" not in method.parameters:
+        able = ", ".join(name for name in METHODS if "avoid" in METHODS.get(name).parameters)
+        raise SpecError(f"--avoid is for methods that train masks ({able}); {method.name} is none.")
+    if parameters["avoid"]:
+        raise SpecError("a circuit to avoid is given twice; leave --avoid or --set avoid=... out.")
+
+
+def edges_of(path: Path, model: Transformer) -> list[str]:
+    """The names of the edges of a circuit file, on a model's graph. Raises DataError for an empty one."""
+    from ..interchange import read
+
+    names = read(path).on(model.graph, learned_positions=model.config.positions == "learned").circuit.names
+    if not names:
+        raise DataError(f"{path} has no edge, so there is nothing to avoid.")
+    return names
 
 
 def check_expressible(options: argparse.Namespace, model: Transformer) -> None:

@@ -89,7 +89,7 @@ def test_the_chapter_has_a_table_for_each_question_and_a_figure():
     assert len(first.rows) == 1  # and has one circuit only: nothing to choose from
     assert [row[2].text for row in second.rows] == ["yes", "no"] and len(second.headings) == len(second.rows[0])
     (plot,) = chapter.figures(Shown)
-    titles = [ax.get_title() for ax in plot.draw().axes]
+    titles = [ax.get_title(loc="left") for ax in plot.draw().axes]
     assert titles == ["several circuits, none avoided", "one avoided, another exists", "one avoided, no other exists"]
     assert len(chapter.data(Shown)["plurality-cells"]) == 8
 
