@@ -1,7 +1,8 @@
 """The code of the documentation runs: page by page, in the order in which it is read, in a folder of its own.
 
 A block that begins with ``# file: NAME`` is that file. Other Python blocks of a page share their names. Each line of
-a shell block is a command of ``circuitmeter`` that must succeed; ``not-run`` marks what takes weights or minutes.
+a shell block is a command of ``circuitmeter`` that must succeed; ``not-run`` marks what takes weights or minutes,
+``needs MODULE`` what is run where that module is installed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -49,6 +51,14 @@ def written(block: Block, path: Path) -> None:
     path.write_text(block.text)
 
 
+def runs(block: Block) -> bool:
+    """Whether a shell block's commands can be run here."""
+    needs, _, module = block.marks.partition(" ")
+    if needs != "needs":
+        return block.marks != "not-run"
+    return find_spec(module.partition(".")[0]) is not None and find_spec(module) is not None
+
+
 def pages() -> list[str]:
     return sorted(page.name for page in DOCS.glob("*.md") if blocks(page))
 
@@ -66,7 +76,7 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capfd):
             written(block, tmp_path / file.group(1))
         elif block.language == "python":
             exec(compile(block.text, name, "exec"), names)
-        elif block.language == "sh" and block.marks != "not-run":
+        elif block.language == "sh" and runs(block):
             for line in block.text.splitlines():
                 program, *arguments = shlex.split(line)
                 assert program == "circuitmeter" and main(arguments) == 0, (line, capfd.readouterr().err)
