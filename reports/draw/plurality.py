@@ -68,5 +68,5 @@ def draw_plurality(shares: pd.DataFrame) -> Figure:
         ax.grid(visible=False, axis="y")
     axes[-1].set_xlabel("share of runs")
     handles = [Patch(color=_COLOURS[name], label=words) for name, words in _WORDS.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=2, handlelength=1.0)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.0)
     return figure

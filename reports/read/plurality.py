@@ -54,14 +54,14 @@ def plurality_shares(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a label, ablation, ``avoids`` and ``several`` (whether there is more than one minimal circuit).
 
     Columns: the share of runs with each outcome; ``right``, with ``right_low`` and ``right_high``: the share with the
-    best outcome (a minimal circuit, or another than the avoided one), mean over programs, with its 95 % bootstrap
-    interval over programs; ``n_programs``, ``n_cells``.
+    best outcome, mean over programs, with its 95 % bootstrap interval over programs; ``n_programs``, ``n_cells``. Best
+    is a minimal circuit; another than the avoided one; and that one again where there is no other.
     """
     every = list(dict.fromkeys((*OUTCOMES, *SECOND_OUTCOMES)))
     rows = []
     several = cells.assign(several=cells["minimal_circuits"] > 1)
     for (label, ablation, avoids, more), group in several.groupby(["label", "ablation", "avoids", "several"]):
-        best = "another" if avoids else "minimal"
+        best = ("another" if more else "the same") if avoids else "minimal"
         by_program = {name: (own["outcome"] == best).astype(float) for name, own in group.groupby("program")}
         share = interval(by_program, statistic="mean")
         row: dict[str, Any] = {"label": label, "ablation": ablation, "avoids": avoids, "several": more}

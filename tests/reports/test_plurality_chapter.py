@@ -74,6 +74,7 @@ def test_shares_are_of_runs_and_intervals_over_programs():
     second = shares[shares["avoids"].astype(bool)]
     assert second["several"].tolist() == [True, False]
     assert second["another"].tolist() == pytest.approx([2 / 3, 0]) and second["the same"].tolist() == [0, 0.5]
+    assert second["right"].tolist() == pytest.approx([2 / 3, 0.5])  # where there is no other, the same is right
 
 
 def test_a_label_says_that_a_circuit_was_avoided_and_not_which():

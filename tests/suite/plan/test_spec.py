@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from circuitmeter import ground_truth
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.job import Sources
@@ -252,3 +253,17 @@ def test_filters():
     }.items():
         with pytest.raises(SpecError, match=says):
             chosen(only)
+
+
+def test_the_benchmark_avoids_the_circuits_that_are_listed():
+    """``plurality-1``: each of several minimal circuits in turn, or the only one; no circuit is forgotten."""
+    avoided = {}
+    for grid in Spec.load("plurality-1").grid:
+        for choice in grid.method:
+            if names := choice.overrides.get("avoid"):
+                (task,), (ablation,) = grid.task, grid.ablation
+                avoided.setdefault((task, ablation), {}).setdefault(choice.name, []).append(names)
+    assert {len(ground_truth.load(task).minimal(ablation).circuits) for task, ablation in avoided} == {1, 2, 3}
+    for (task, ablation), by_method in avoided.items():
+        for circuits in by_method.values():
+            assert circuits == ground_truth.load(task).minimal(ablation).circuits
