@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ LARGEST_WEIGHTS = 1 << 30  # bytes; ground truths are small models
 def file_name(stem: str, variant: str, extension: str) -> str:
     """``certificate.json`` for the default domain (variant "") and ``certificate.fixed.json`` for variant ``fixed``."""
     return f"{stem}.{variant}.{extension}" if variant else f"{stem}.{extension}"
+
+
+def holds_model(directory: str | Path) -> bool:
+    """Whether a folder holds a ground truth; no text is an error, though it be too long for a path or hold a NUL."""
+    return os.path.isfile(os.path.join(directory, "model.json"))
 
 
 def variants(directory: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from .dictionaries.carried import carried_over, counterparts
 from .dictionaries.shipped import OF_PROGRAMS, read_shipped, shipped
 from .dictionaries.shipped import names as shipped_names
 from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
-from .files import file_hash, file_name, read_domain, read_truth_json, read_weights, variants
+from .files import file_hash, file_name, holds_model, read_domain, read_truth_json, read_weights, variants
 from .rasp.domain import Domain
 from .read import read_certificate, read_description
 from .rotation import rotate_basis, rotated_size
@@ -183,7 +184,7 @@ def names() -> list[str]:
     """The shipped ground truths: ``tracr/reverse``, ``tracr/reverse@fixed``, ``tracr-rotated/reverse``, ..."""
     found = []
     for family, root in SHIPPED.items():
-        for directory in sorted(path for path in root.glob("*") if (path / "model.json").is_file()):
+        for directory in sorted(path for path in root.glob("*") if holds_model(path)):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
     found += [f"{family}/{program}" for family in _FEATURES_OF for program in FEATURE_PROGRAMS]
     found += shipped_names(OF_PROGRAMS)
@@ -201,20 +202,20 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
     Raises:
         ModelError: no such name, directory or variant; a file that is damaged or is not the one that was certified.
     """
-    base, _, variant = str(name).partition("@") if not Path(name).is_dir() else (str(name), "", "")
+    base, _, variant = str(name).partition("@") if not os.path.isdir(name) else (str(name), "", "")
     family, _, program = base.partition("/")
     folder = SHIPPED.get(ROTATED.get(family, family), Path()) / program
     if family in _FEATURES_OF and program in FEATURE_PROGRAMS and not variant:
         return _of_features(str(name), load(f"{_FEATURES_OF[family]}/{program}"))
     if str(name) in shipped_names(OF_PROGRAMS):
         return _of_dictionaries(str(name))
-    shipped = family in (*SHIPPED, *ROTATED) and (folder / "model.json").is_file() and variant in variants(folder)
+    shipped = family in (*SHIPPED, *ROTATED) and holds_model(folder) and variant in variants(folder)
     if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
     if shipped:
         directory = folder
         _check_manifest(SHIPPED[family], program)
-    elif (Path(base) / "model.json").is_file():
+    elif holds_model(Path(base)):
         directory = Path(base)
         if variant not in variants(directory):
             raise ModelError(unknown(f"variant of {base}", variant, [v or "(none)" for v in variants(directory)]))

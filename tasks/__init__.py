@@ -9,10 +9,12 @@ point ``circuitmeter.tasks``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import ground_truth
+from ..ground_truth.files import holds_model
 from ..suite.errors import SpecError, unknown
 from ..suite.registry import Registry
 from . import (
@@ -68,7 +70,7 @@ def names() -> list[str]:
 
 def is_prompt_file(name: str | Path) -> bool:
     """Whether a task's name is the path of a prompt file."""
-    return Path(name).suffix in PROMPT_FILES and Path(name).is_file()
+    return Path(name).suffix in PROMPT_FILES and os.path.isfile(name)
 
 
 def load(name: str | Path) -> Task | TextTask | PromptFile:
@@ -84,8 +86,8 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
     family, _, options = text.partition("@")
     if family in TEXT_FAMILIES:
         return TEXT_FAMILIES.get(family).task(options)
-    directory = text if Path(text).is_dir() else family
-    if text in ground_truth.names() or (Path(directory) / "model.json").is_file():
+    directory = text if os.path.isdir(text) else family
+    if text in ground_truth.names() or holds_model(directory):
         truth = ground_truth.load(name)
         return (gates if truth.description.family == gates.FAMILY_NAME else tracr).task(truth)
     if is_prompt_file(text):

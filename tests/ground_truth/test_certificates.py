@@ -182,8 +182,9 @@ def test_certifying_again_gives_the_shipped_certificate(name):
     _certify_again(name)
 
 
+# Not in a random basis, where rounding fills weights that are zero, so that more edges could carry something.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CERTIFIED if not name.startswith("tracr-rotated/")])
+@pytest.mark.parametrize("name", [name for name in CERTIFIED if not name.startswith("tracr-rotated")])
 def test_certifying_all_again_gives_the_shipped_certificates(name):
     _certify_again(name)
 

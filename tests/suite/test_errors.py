@@ -1,6 +1,10 @@
 """Messages: what was given, the nearest name, and what there is, in a line that can be read."""
 
-from circuitmeter.suite.errors import MOST_NAMES, unknown
+import pytest
+
+from circuitmeter import ground_truth, tasks
+from circuitmeter.suite.errors import MOST_NAMES, CircuitMeterError, unknown
+from circuitmeter.suite.model.load.by_name import load_model
 
 
 def test_of_many_names_the_first_are_listed():
@@ -9,3 +13,12 @@ def test_of_many_names_the_first_are_listed():
     assert message.startswith("no thing 'name-4444'. Did you mean 'name-044'? Known: name-000, ")
     assert message.endswith(f"{names[MOST_NAMES - 1]} and 7 more.") and names[MOST_NAMES] not in message
     assert " more" not in unknown("thing", "other", names[:MOST_NAMES])
+
+
+@pytest.mark.parametrize("load", [ground_truth.load, tasks.load, load_model])
+@pytest.mark.parametrize("name", ["tracr/x" + "9" * 400, "9" * 5000, "mini/" + "9" * 400, "tracr/a\0b"])
+def test_a_name_that_is_no_path_is_an_unknown_name(load, name, tmp_path, monkeypatch):
+    (tmp_path / "tracr").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CircuitMeterError):
+        load(name)

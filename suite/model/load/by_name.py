@@ -5,6 +5,7 @@ Weights are read from safetensors only. A pickled checkpoint is refused, because
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from .... import ground_truth
 from ....ground_truth.dictionaries import shipped as dictionaries
+from ....ground_truth.files import holds_model
 from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
 from ...errors import DataError, ModelError, unknown
@@ -206,7 +208,7 @@ def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:
 
 def is_ground_truth(name: str | Path) -> bool:
     """Whether ``name`` is a shipped ground truth or a folder that holds one."""
-    return (Path(name) / "model.json").is_file() or str(name) in ground_truth.names()
+    return holds_model(name) or str(name) in ground_truth.names()
 
 
 def _folder(name: str | Path) -> Path:
@@ -216,7 +218,7 @@ def _folder(name: str | Path) -> Path:
         return mini.folder(text)
     if text in dictionaries.names(dictionaries.OF_MINI):
         return mini.folder(dictionaries.shipped()[text].model)
-    if path.is_dir():
+    if os.path.isdir(path):  # False for what is too long for a path
         return path
     if text in gguf_file.PACKAGED or path.suffix == gguf_file.SUFFIX:
         return gguf_file.converted_folder(text)

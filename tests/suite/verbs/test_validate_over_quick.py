@@ -112,5 +112,6 @@ def test_validate_as_the_readme_prints_it(my_method, capfd):
     check(rankings)
     for found in rankings:
         if found["objective"] != "kl":
-            assert found["of"] >= 15 and [test["other"] for test in found["comparison"]][0] == "random"
+            enough = 15 if found["objective"] == "answer-difference" else 10  # five methods have no gradient under l2
+            assert found["of"] >= enough and [test["other"] for test in found["comparison"]][0] == "random"
             assert found["comparison"][1]["other"].startswith("eap-ig")
