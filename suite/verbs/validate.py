@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
-from ..interchange.adapters import TOOLS
 from .arguments import add_json, add_several, add_workers, add_yes
 from .ranking import RANKING_METRICS, RIVALS, rankings
 
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--external",
         metavar="MODULE:ADAPTER",
         help="in place of a function: a class that runs other people's code on our models, or a shipped one: "
-        f"{', '.join(TOOLS)} (docs/conformance.md)",
+        "eap-ig, auto-circuit, gim-explain, transformer-lens (docs/conformance.md)",
     )
     add_several(parser, "--set", "KEY=VALUE", "a parameter of your method, typed as its own default is")
     parser.add_argument("--preset", metavar="NAME", help="a named set of your method's parameters, before --set")

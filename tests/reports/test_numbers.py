@@ -21,7 +21,8 @@ def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere
         faithfulness_text(SettingValue(setting="s", levels={}, value=-0.5, low=-0.5, high=None))
         == f"{HALF} [{HALF}, {MISSING}]"
     )
-    assert variance_share(FactorShare(factor="f", levels=2, first=0.9999), "first") == table.percent(0.9999) == ">99 %"
+    share = FactorShare(factor="ablation", levels=2, first=0.9999)
+    assert variance_share(share, "first") == table.percent(0.9999) == ">99 %"
     print_table(["a", "b"], [[-0.5, None], [-0.5, float("nan")]])
     assert capsys.readouterr().out.splitlines()[1:] == [f"{HALF}  {MISSING}"] * 2
     cells = (number_cell(table.number(-0.5), -0.5), TableCell(MISSING))

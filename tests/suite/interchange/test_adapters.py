@@ -190,3 +190,10 @@ def test_another_version_of_a_tool_is_another_method(monkeypatch):
 
 def absent(name):
     raise metadata.PackageNotFoundError(name)
+
+
+def test_the_help_of_validate_names_them(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["validate", "--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in adapters.TOOLS)

@@ -315,7 +315,14 @@ def test_the_same_seed_gives_the_same_bits(name):
 def test_parameters_are_checked_before_anything_runs():
     eap_ig = METHODS.get("eap-ig")
     resolved = eap_ig.resolve({"steps": 7}, "reference-code")
-    assert resolved == {"path": "inputs", "steps": 7, "endpoint": "left", "level": "edge", "batch_size": 0}
+    assert resolved == {
+        "path": "inputs",
+        "steps": 7,
+        "endpoint": "left",
+        "level": "edge",
+        "neurons": 100,
+        "batch_size": 0,
+    }
     for given, preset, hint in [
         ({"step": 5}, None, "'steps'"),
         ({"steps": "many"}, None, "not a int"),

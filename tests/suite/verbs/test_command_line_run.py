@@ -58,7 +58,7 @@ def quick_report(monkeypatch):
     """Drawing takes many seconds: where a test is not about the report, a page of one word stands for it."""
     from circuitmeter.reports import write
 
-    def write_report(store, out):
+    def write_report(store, out, **_told):
         (out / "report.html").write_text("drawn")
         return out / "report.html"
 
