@@ -79,7 +79,7 @@ BAD = [
     (("discover", "--task", " ", *EAP, *OUT), "--task is empty"),
     ((*DISCOVER, "--model", ""), "--model is empty"),
     (("discover", "--task", "tracr/xproportoin", *EAP, *OUT), "Did you mean 'tracr/xproportion'"),
-    (("discover", "--task", "a" * 5000, *EAP, *OUT), "File name too long"),
+    (("discover", "--task", "a" * 5000, *EAP, *OUT), "no task 'aaaa"),
     (("discover", "--task", "ioi", *EAP, *OUT), "--model"),
     (("discover", "--task", "ioi", "--model", "tracr/reverse", *EAP, *OUT), "no tokenizer"),
     (("discover", "--task", "ioi", "--model", "./none", *EAP, *OUT), "no folder './none'"),
