@@ -32,7 +32,7 @@ def claim(
     Args:
         effects: [n_structural, N], of cutting each structural edge alone, in index order.
         rows: int [N, 1 or 2], the inputs that each row of the test consists of; ``how`` they were chosen.
-        inert: edges that may be cut together without any effect, by proof.
+        inert: edges that may be cut together without any effect while all other edges are kept, by proof.
         sample: so many rows are enough for deletion to begin with; it is repeated with further ones until the circuits
             that it ends at change no output of any row. (No edge of them can be cut on some rows, hence on all.)
     """

@@ -27,7 +27,8 @@ class Deletion:
         test: what may not change.
         possible: bool [W, R], the circuit to start from.
         tolerance: the largest change of an output that counts as none.
-        inert: edges that may be cut together without effect, by proof; circuits that cut no other need no test.
+        inert: edges that may be cut together without effect while all others of ``possible`` are kept, by proof;
+            circuits that cut no other need no test.
         effects: [n_possible, N], of cutting each edge of ``possible`` alone on each row of the test.
     """
 

@@ -32,7 +32,7 @@ from .certificate import CertifiedOf, MinimalCircuits, MinimalCircuitsFile
 from .certify import every_input, paired_inputs, pairs_of
 from .cuts import CutTest
 from .files import TRUTH_FORMAT, file_name, write_json
-from .structure import constant
+from .structure import inert_in_all_circuits
 from .truth import GroundTruth
 
 MOST_CANDIDATES = 40
@@ -71,7 +71,7 @@ def minimal_circuits(
         raise ModelError(f"the nodes of {truth.name} are features; minimal circuits are enumerated of heads and MLPs.")
     candidates = truth.graph.matrix(truth.certificate.structural)
     if ablation in ("patch", "resample"):
-        candidates &= ~constant(model, torch.from_numpy(truth.domain.tokens))
+        candidates &= ~inert_in_all_circuits(model, torch.from_numpy(truth.domain.tokens), candidates)
     n = int(candidates.sum())
     if largest is None and n > most_candidates:
         raise ModelError(

@@ -53,8 +53,10 @@ def _linear(dictionary: FeatureDictionary) -> bool:
 def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) -> Tensor:
     """Edges whose read projection is the same for all inputs, at every position: bool [n_writers, n_readers].
 
-    Under ``patch`` and ``resample`` such edges are provably inert, alone and together: each reader's projected input
-    is the same with and without the cut.
+    Under ``patch`` and ``resample`` such edges are provably inert, alone and together, while all other edges are kept:
+    node by node, each reader's projected input is then that of a clean run, with and without the cut. Where other
+    edges are cut, the writer may compute what it computes in no clean run, and the edge may carry something (see
+    ``inert_in_all_circuits``).
 
     Args:
         model: in float64. With norms, or biases in attention, an edge counts only if what is written is the same.
@@ -75,6 +77,27 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
         variation = seen.amax(0) - seen.amin(0)
         still[w, r] = bool(variation.max() <= ZERO * seen.abs().max().clamp_min(1))
     return still
+
+
+def inert_in_all_circuits(model: Transformer, tokens: Tensor, edges: Tensor) -> Tensor:
+    """Edges that carry the same under ``patch`` and ``resample`` whether they are cut or not, whichever others are cut.
+
+    These are the constant edges out of an input node, and out of a node into which no other edge leads: it writes what
+    it writes in a clean run of the counterfactual, which is what a cut edge carries.
+
+    Args:
+        model, tokens: as of ``constant``.
+        edges: bool [n_writers, n_readers], outside of which everything is cut.
+
+    Returns:
+        bool [n_writers, n_readers], a part of ``edges``.
+    """
+    still = constant(model, tokens, edges)
+    left = edges.clone()
+    for node in model.graph.nodes:
+        if node.kind == "input" or not bool(left[:, list(node.readers)].any()):
+            left[node.writers] &= ~still[node.writers]
+    return edges & ~left
 
 
 def writer_weights(model: Transformer) -> list[Tensor]:

@@ -8,13 +8,14 @@ Run again it writes the same bytes.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ...suite.model.transformer import Transformer
-from ..certify import certify
+from ..certify import CERTIFIED_ABLATIONS, certify
 from ..description import ModelDescription, Outputs, Vocabulary
 from ..files import write_certificate, write_manifest, write_model
 from ..rasp.domain import Domain
@@ -46,26 +47,30 @@ def domain(gate: Gate) -> Domain:
     )
 
 
+def write_gate(gate: Gate, directory: Path, ablations: Sequence[str] = CERTIFIED_ABLATIONS) -> None:
+    """Certifies a gate under some ablations and writes its truth into a folder."""
+    where, made = domain(gate), model(gate)
+    certificate = certify(made, where, ablations=ablations, at_once=DELETED_TOGETHER)
+    description = ModelDescription(
+        family="gates",
+        program=gate.name,
+        description=gate.description,
+        config=made.config,
+        inputs="split",
+        vocabulary=Vocabulary(tokens=list(TOKENS), bos=None, pad=None),
+        outputs=Outputs(kind="numerical", labels=[]),
+        causal=made.config.causal,
+        max_len=N_BITS,
+        writers=gate.wiring.writers,
+        dimensions=list(gate.wiring.dimensions),
+    )
+    write_certificate(directory, "", where, certificate, write_model(directory, made.state_dict(), description))
+
+
 def main() -> None:
     """Builds all gates."""
     for gate in GATES.values():
-        where, made = domain(gate), model(gate)
-        certificate = certify(made, where, at_once=DELETED_TOGETHER)
-        description = ModelDescription(
-            family="gates",
-            program=gate.name,
-            description=gate.description,
-            config=made.config,
-            inputs="split",
-            vocabulary=Vocabulary(tokens=list(TOKENS), bos=None, pad=None),
-            outputs=Outputs(kind="numerical", labels=[]),
-            causal=made.config.causal,
-            max_len=N_BITS,
-            writers=gate.wiring.writers,
-            dimensions=list(gate.wiring.dimensions),
-        )
-        directory = _WEIGHTS / gate.name
-        write_certificate(directory, "", where, certificate, write_model(directory, made.state_dict(), description))
+        write_gate(gate, _WEIGHTS / gate.name)
         print(gate.name, flush=True)
     write_manifest(_WEIGHTS, "written by hand: catalogue.py")
 

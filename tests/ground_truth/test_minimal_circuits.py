@@ -16,15 +16,21 @@ from plain_forward import run, weights_of
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth import minimal_circuits as enumeration
 from circuitmeter.ground_truth import truth as truth_module
-from circuitmeter.ground_truth.certify import pairs_of
+from circuitmeter.ground_truth.certify import paired_inputs, pairs_of
 from circuitmeter.ground_truth.cuts import CutTest
 from circuitmeter.ground_truth.files import file_name
+from circuitmeter.ground_truth.gates.build import write_gate
+from circuitmeter.ground_truth.gates.catalogue import Gate
+from circuitmeter.ground_truth.gates.wiring import Copy, Unit, Wiring
 from circuitmeter.ground_truth.minimal_circuits import Enumeration, minimal_circuits, smallest, write_minimal_circuits
 from circuitmeter.ground_truth.recertify import recertify
 from circuitmeter.ground_truth.sealed import seal
+from circuitmeter.ground_truth.structure import constant, inert_in_all_circuits
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.evaluator import Evaluator
+from circuitmeter.suite.intervention.objective import OBJECTIVES
 
 ABLATIONS = ("patch", "zero", "mean", "mean-positional")
 
@@ -54,9 +60,8 @@ CASES = [
 ]
 
 
-def plain(name, ablation, at_most=None):
+def plain(truth, ablation, at_most=None):
     """Every minimal circuit by trying all sets of structural edges, smallest first, in numpy; and nothing of ours."""
-    truth = ground_truth.load(name)
     domain, claim = truth.domain, truth.certificate.ablations[ablation]
     weights, config = weights_of(truth.model()), truth.config
     rows = np.arange(len(domain))[:, None]
@@ -97,15 +102,56 @@ def as_sets(found):
 
 @pytest.mark.parametrize(("name", "ablation"), CASES)
 def test_it_equals_the_plain_program(name, ablation):
-    found = minimal_circuits(ground_truth.load(name), ablation)
-    assert as_sets(found) == plain(name, ablation) and found.largest is None
+    truth = ground_truth.load(name)
+    found = minimal_circuits(truth, ablation)
+    assert as_sets(found) == plain(truth, ablation) and found.largest is None
+
+
+@pytest.fixture(scope="module")
+def compensating(tmp_path_factory):
+    """The output is h0 + m, and m = h0 - h1 is zero in each clean run. With h1 and h0->logits patched it is
+    x' + (x - x') = x: m0->logits, whose read projection is constant, is needed by this circuit."""
+    units = Unit({"a": 1, "b": -1}, 0, {"y": 1}), Unit({"b": 1, "a": -1}, 0, {"y": -1})
+    wiring = Wiring([Copy(0, {"a": 1}), Copy(0, {"b": 1})], {"a": 1, "y": 1}, units)
+    gate = Gate("compensating", "x0", wiring, lambda x: [None] * 3 + [float(x[0])], {}, {})
+    folder = tmp_path_factory.mktemp("compensating")
+    write_gate(gate, folder, ["patch"])
+    seal(folder)
+    return ground_truth.load(folder)
+
+
+def test_an_edge_that_no_clean_run_moves_may_be_in_a_minimal_circuit(compensating):
+    found = as_sets(minimal_circuits(compensating, "patch"))
+    value = "tok_embed->a0.h0<v>"
+    assert found == {frozenset((value, "a0.h0->logits")), frozenset((value, "a0.h0->m0", "m0->logits"))}
+    assert found == plain(compensating, "patch")
+
+
+@pytest.mark.parametrize("name", ["compensating", "gates/cancelling", "tracr/dyck1@fixed"])
+def test_edges_that_are_inert_in_all_circuits_move_nothing_in_random_ones(name, compensating):
+    truth = compensating if name == "compensating" else ground_truth.load(name)
+    model, domain = truth.model(dtype=torch.float64), truth.domain
+    edges = truth.graph.matrix(truth.certificate.structural)
+    inert = inert_in_all_circuits(model, torch.from_numpy(domain.tokens), edges)
+    assert inert.any()
+    pairs = pairs_of(domain, every_pair=False)[0]
+    data = paired_inputs(domain, pairs[np.linspace(0, len(pairs) - 1, 20).astype(int)])
+    kept = edges & (torch.rand(40, *edges.shape, generator=torch.Generator().manual_seed(0)) < 0.7)
+    evaluator = Evaluator(model, data, Ablation.parse("patch"), OBJECTIVES.get("l2"))
+    without = evaluator.outputs(kept & ~inert)
+    torch.testing.assert_close(evaluator.outputs(kept | inert), without, atol=1e-9, rtol=0)
+    assert (without.std(0) > 0.01).any()  # the circuits differ
+    still = constant(model, torch.from_numpy(domain.tokens), edges)
+    alike = torch.allclose(evaluator.outputs(kept | still), evaluator.outputs(kept & ~still), atol=1e-9)
+    assert alike == (name != "compensating")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["trained/shift1", "trained/shift1-norm", "trained/next_token"])
 def test_small_ones_of_trained_models_equal_the_plain_program(name):
     """46 edges may matter, and no value comes twice: sets of two at most, which is the size of the true circuit."""
-    assert as_sets(minimal_circuits(ground_truth.load(name), "patch", largest=2)) == plain(name, "patch", at_most=2)
+    truth = ground_truth.load(name)
+    assert as_sets(minimal_circuits(truth, "patch", largest=2)) == plain(truth, "patch", at_most=2)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
