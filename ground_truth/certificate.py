@@ -150,9 +150,10 @@ class Certificate(Findings):
 class MinimalCircuits(Kept):
     """All minimal circuits under one ablation (see minimal_circuits.py).
 
+    All that are minimal on the ``rows`` rows that the certificate tried: every input, under patch its pairs of inputs.
     candidates: edges that may matter. largest: the circuits are those of at most so many edges; None: all. circuits:
     by the names of their edges, the smallest first. largest_error: the largest change of an output that any of them
-    makes, on ``rows`` rows.
+    makes.
     """
 
     candidates: Count
@@ -179,6 +180,17 @@ class MinimalCircuitsFile(Kept):
     of: CertifiedOf
     tolerance: int | float
     ablations: dict[str, MinimalCircuits]
+
+    def is_about(self, certificate: Certificate) -> bool:
+        """Whether it is about the weights, the domain and the tolerance of a certificate."""
+        of = CertifiedOf(weights=certificate.weights, domain=certificate.domain)
+        return (self.of, self.tolerance) == (of, certificate.tolerance)
+
+
+def listed_as(ablation: str) -> str:
+    """The ablation under which a ``minimal.json`` has the circuits of one: those of ``resample`` are those of
+    ``patch``."""
+    return "patch" if ablation == "resample" else ablation
 
 
 class FeatureCertificate(Findings):

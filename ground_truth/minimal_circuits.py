@@ -1,4 +1,5 @@
-"""Every minimal circuit of a certified model under one ablation: not those that some deletions end at, but all.
+"""Every minimal circuit of a certified model under one ablation: not those that some deletions end at, but all that are
+minimal on the inputs that its certificate tried.
 
 A circuit is sufficient when cutting all edges outside of it changes no output by more than the tolerance, and minimal
 when it is sufficient and no smaller part of it is. To be sufficient is not handed up: an edge more can destroy it (two
@@ -6,9 +7,8 @@ heads that cancel), so that nothing can be concluded from a circuit about those 
 model computes node after node. Two choices of the edges into the first nodes after which all that later nodes can read
 is the same, on every row, can be completed in the same ways; where one has all edges of the other and more, it is part
 of no minimal circuit. So nodes are taken in the order in which they run, every set of edges into each is tried, and of
-choices that come to the same only the smallest are kept (dynamic programming over the values that nodes can have).
-
-Letters in the shape comments: B rows, P positions, D d_model, n = B * P * D.
+choices that come to the same only the smallest are kept (dynamic programming over the values that nodes can have, which
+node_values.py computes).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,25 +24,22 @@ from torch import Tensor
 
 from ..suite.errors import ModelError
 from ..suite.intervention.ablation import Ablation
-from ..suite.model.block import ACTIVATIONS, Block
 from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Node
 from ..suite.model.transformer import Transformer
-from .certificate import CertifiedOf, MinimalCircuits, MinimalCircuitsFile
+from ..suite.reading import checked
+from .certificate import CertifiedOf, MinimalCircuits, MinimalCircuitsFile, listed_as
 from .certify import every_input, paired_inputs, pairs_of
 from .cuts import CutTest
-from .files import TRUTH_FORMAT, file_name, write_json
+from .files import TRUTH_FORMAT, file_name, read_truth_json, write_json
+from .node_values import NodeValues, Signature
 from .structure import inert_in_all_circuits
 from .truth import GroundTruth
 
 MOST_CANDIDATES = 40
 MOST_CHOICES = 500_000  # of edges, over all nodes, before an enumeration is given up
 _ROWS = 24  # rows to begin with, beside those on which single cuts move most
-_SAME = 1e-8  # values nearer than this are the same; the rest is rounding
-_AT_ONCE = 2_000_000  # numbers in a chunk of values that are computed together
 
-Signature = tuple[tuple[int, int], ...]
-"""What a reader is given: of every kept edge the writer, and which of the writer's values it carries."""
 WriterValues = tuple[int, ...]
 """Of every writer that later nodes can read, which value it has; 0: no edge of it is kept."""
 
@@ -52,16 +49,19 @@ def minimal_circuits(
 ) -> MinimalCircuits:
     """All minimal circuits of a certified model under an ablation that its certificate is about.
 
-    They are found on some of the certificate's rows and tried on all; while one fails on a row, the row is added. When
-    none fails, none is missing: a minimal circuit is sufficient on the rows at hand, so it contains one that was found,
-    which is sufficient on all rows, so it is that one.
+    All are found that are minimal on the rows that the certificate tried: every input of its domain; under ``patch``
+    every pair of them, or the sample of pairs that the certificate is about. They are found on some of these rows and
+    tried on all; while one fails on a row, the row is added. When none fails, none is missing: a minimal circuit is
+    sufficient on the rows at hand, so it contains one that was found, which is sufficient on all rows, so it is that
+    one.
 
     Args:
         largest: only those of at most so many edges; then the number of candidates does not matter.
         most_candidates: edges that may matter, above which the enumeration of all circuits is refused.
 
     Raises:
-        ModelError: an ablation without a certificate, features as nodes, more candidates, or more choices than fit.
+        ModelError: an ablation without a certificate, features as nodes, more candidates, more choices than fit, or an
+            effect so near to the tolerance that rounding decides whether a circuit is sufficient.
     """
     claims = truth.certificate.ablations
     if ablation not in claims:
@@ -86,7 +86,13 @@ def minimal_circuits(
         if bool((effects <= truth.certificate.tolerance).all()):
             break
         failed = effects[(effects > truth.certificate.tolerance).any(1)]
-        chosen = torch.cat([chosen, failed.argmax(1)]).unique()
+        more = torch.cat([chosen, failed.argmax(1)]).unique()
+        if len(more) == len(chosen):
+            raise ModelError(
+                f"{truth.name}: under {ablation} an effect is so near to the tolerance, "
+                f"{truth.certificate.tolerance:g}, that rounding decides whether a circuit is sufficient."
+            )
+        chosen = more
     return MinimalCircuits(
         candidates=n,
         largest=largest,
@@ -96,22 +102,34 @@ def minimal_circuits(
     )
 
 
-def write_minimal_circuits(truth: GroundTruth, found: Mapping[str, MinimalCircuits]) -> None:
-    """Writes ``minimal.json`` into the truth's folder; ablations that it has already stay as they are there.
+def write_minimal_circuits(truth: GroundTruth, found: Mapping[str, MinimalCircuits]) -> Path:
+    """Writes ``minimal.json`` into the truth's folder and returns its path.
+
+    Ablations that it has already stay as they are there; those of a file about another certificate are dropped.
 
     Args:
-        found: by ablation, without ``resample``, whose circuits are those of ``patch``.
+        found: by ablation; the circuits of ``resample`` are written as those of ``patch``.
     """
-    known = {name: kept for name in truth.ablations if name != "resample" and (kept := truth.minimal(name))}
-    of = CertifiedOf(weights=truth.certificate.weights, domain=truth.certificate.domain)
+    path = truth.directory / file_name("minimal", truth.variant, "json")
+    ablations: dict[str, MinimalCircuits] = {}
+    if path.is_file():
+        before = checked(MinimalCircuitsFile, read_truth_json(path), path, ModelError)
+        if before.is_about(truth.certificate):
+            certified = {listed_as(name) for name in truth.ablations}
+            ablations = {name: kept for name, kept in before.ablations.items() if name in certified}
     content = MinimalCircuitsFile(
-        format=TRUTH_FORMAT, of=of, tolerance=truth.certificate.tolerance, ablations={**known, **found}
+        format=TRUTH_FORMAT,
+        of=CertifiedOf(weights=truth.certificate.weights, domain=truth.certificate.domain),
+        tolerance=truth.certificate.tolerance,
+        ablations=ablations | {listed_as(name): circuits for name, circuits in found.items()},
     )
-    write_json(truth.directory / file_name("minimal", truth.variant, "json"), content.as_json())
+    write_json(path, content.as_json())
+    return path
 
 
 def _test(truth: GroundTruth, model: Transformer, ablation: str) -> tuple[CutTest, Tensor]:
-    """All rows that the certificate was made on; and those to begin with: its witnesses, and some spread evenly."""
+    """The rows of the certificate: every input, or under patch its pairs and its witnesses beyond them; and those to
+    begin with: the witnesses, and some spread evenly."""
     claim, domain = truth.certificate.ablations[ablation], truth.domain
     witnesses = sorted(map(tuple, claim.witnesses.values()))
     if ablation in ("patch", "resample"):
@@ -282,159 +300,6 @@ class Enumeration:
             )
 
 
-class NodeValues:
-    """What readers and nodes can be given and can write on some rows, each different value computed once and numbered.
-
-    Value 0 of a writer is what a cut edge carries.
-    """
-
-    def __init__(self, test: CutTest, rows: Tensor) -> None:
-        self.model: Transformer = test.model
-        self.ready = test.prepared(rows)
-        self.clean = self.model.run(self.ready.inputs, read=self.ready.runs.read)[0]
-        self.shape = tuple(self.ready.inputs.shape[1:])  # B, P, D
-        n, config = int(np.prod(self.shape)), self.model.config
-        # Without norms a reader's input is linear in what it is given, up to its projection.
-        self._linear = config.norm == "none" and not (config.gated or config.unembed_bias or config.logit_cap)
-        self._written = {w: Numbered(torch.zeros(1, n).double()) for w in range(len(self.model.graph.writers))}
-        graph = self.model.graph
-        self._group = {r: group for group in graph.groups for r in range(group.readers.start, group.readers.stop)}
-        self._base = {r: self._seen(r, self._before(r).flatten()[None])[0] for r in self._group}
-        self._carried: dict[tuple[int, int], Tensor] = {}
-        self._read: dict[int, tuple[dict[Signature, int], Numbered]] = {}
-        self._of_node: dict[str, dict[tuple[int, ...], int]] = {}
-
-    def of_input(self, writer: int) -> int:
-        """The value of an input node: what it writes, or 0 where a cut edge carries the same."""
-        difference = self.ready.inputs[writer] - self.ready.alternative.activations.inputs[writer]
-        return self._written[writer].number(difference.expand(self.shape).flatten()[None])[0]
-
-    def read(self, reader: int, signatures: Iterable[Signature]) -> dict[Signature, int]:
-        """What a reader makes of each signature, by number: a head's query, key or value; of an MLP, what it writes."""
-        known, table = self._read.setdefault(reader, ({}, Numbered()))
-        new = [signature for signature in signatures if signature not in known]
-        for part in _chunks(new, self._base[reader].numel()):
-            known.update(zip(part, table.number(self._made(reader, self._given(reader, part))), strict=True))
-        return known
-
-    def of_node(self, node: Node, wanted: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
-        """The value of a node for each choice of what its readers read, by number."""
-        known, w = self._of_node.setdefault(node.name, {}), node.writers.start
-        new = [parts for parts in wanted if parts not in known]
-        for part in _chunks(new, int(np.prod(self.shape))):
-            given = [self._read[reader][1].rows([parts[i] for parts in part]) for i, reader in enumerate(node.readers)]
-            known.update(zip(part, self._written[w].number(self._difference(node, given)), strict=True))
-        return known
-
-    def fits(self, signatures: Iterable[Signature], tolerance: float) -> dict[Signature, bool]:
-        """Whether the outputs are the whole model's, for each choice of what the logits read."""
-        found, reader = {}, len(self.model.graph.readers) - 1
-        for part in _chunks(list(signatures), self._base[reader].numel()):
-            outputs = self._made(reader, self._given(reader, part))
-            found.update(zip(part, ((outputs - self.clean.flatten()).abs().amax(1) <= tolerance).tolist(), strict=True))
-        return found
-
-    def _before(self, reader: int) -> Tensor:
-        return self.ready.alternative.before[self._group[reader].key].expand(self.shape)
-
-    def _given(self, reader: int, signatures: Sequence[Signature]) -> Tensor:
-        """What a reader sees of its input, [c, ?]: added up of what each kept edge carries."""
-        total = self._base[reader].repeat(len(signatures), 1)
-        by_writer: dict[int, tuple[list[int], list[int]]] = {}
-        for i, signature in enumerate(signatures):
-            for w, value in signature:
-                rows, values = by_writer.setdefault(w, ([], []))
-                rows.append(i)
-                values.append(value)
-        for w, (rows, values) in by_writer.items():
-            total.index_add_(0, torch.tensor(rows), self._of_writer(reader, w)[torch.tensor(values)])
-        return total
-
-    def _of_writer(self, reader: int, w: int) -> Tensor:
-        """What a reader sees of each value of a writer: [m, ?]."""
-        values = self._written[w].all
-        known = self._carried.get((reader, w))
-        if known is None or len(known) < len(values):
-            new = self._seen(reader, values if known is None else values[len(known) :], constant=False)
-            self._carried[reader, w] = known = new if known is None else torch.cat([known, new])
-        return known
-
-    def _seen(self, reader: int, x: Tensor, constant: bool = True) -> Tensor:
-        """Of the residual stream [m, n], what a reader works with: its linear part, where no norm comes before it."""
-        if not self._linear:
-            return x
-        group, x = self._group[reader], x.unflatten(1, self.shape)
-        if group.kind == "logits":
-            return x[:, self.ready.runs.read].matmul(self.model.unembed).flatten(1)
-        block = self.model.blocks[group.layer]
-        if group.kind == "mlp":
-            return (x @ block.W_in + (block.b_in if constant else 0)).flatten(1)
-        weight, bias = (part[0] for part in block.reader_weights(torch.tensor([reader - group.readers.start])))
-        return (x @ weight + (bias if constant else 0)).flatten(1)
-
-    def _made(self, reader: int, seen: Tensor) -> Tensor:
-        """What a node makes of what one of its readers sees [c, ?]: a projection, an MLP's output, the logits."""
-        group = self._group[reader]
-        if not self._linear:
-            x = seen.unflatten(1, self.shape)
-            if group.kind == "logits":
-                return self.model.to_logits(x, self.ready.runs.read).flatten(1)
-            block = self.model.blocks[group.layer]
-            if group.kind == "mlp":
-                return block(Block.mlp_of, x).flatten(1)
-            which = torch.tensor([reader - group.readers.start])
-            return block(Block.project_apart, x[None], which)[0].flatten(1)
-        if group.kind == "mlp":
-            block = self.model.blocks[group.layer]
-            hidden = ACTIVATIONS[self.model.config.activation](seen.unflatten(1, (*self.shape[:2], -1)))
-            return (hidden @ block.W_out + block.b_out).flatten(1)
-        return seen
-
-    def _difference(self, node: Node, given: Sequence[Tensor]) -> Tensor:
-        """What a node writes less what a cut edge carries [c, n], from what its readers made of their inputs."""
-        alternative = self.ready.alternative.activations[node.kind, node.layer]
-        if node.kind == "mlp":
-            return given[0] - alternative[0].expand(self.shape).flatten()
-        head = node.readers[0] - self._group[node.readers[0]].readers.start
-        block, d_head = self.model.blocks[node.layer], self.model.config.d_head
-        q, k, v = (each.unflatten(1, (*self.shape[:2], d_head)) for each in given)
-        z = block.attending(Block.attend, q, k, v) - alternative[head]
-        return (z @ block.W_O_by_head[head]).flatten(1)
-
-
-class Numbered:
-    """Different values, numbered from 0 in the order in which they came; ``start`` [m, n] are the first."""
-
-    def __init__(self, start: Tensor | None = None) -> None:
-        self._number: dict[bytes, int] = {}
-        self._parts: list[Tensor] = []
-        if start is not None:
-            self.number(start)
-
-    def number(self, values: Tensor) -> list[int]:
-        """The number of each of some values [c, n]; equal ones share theirs."""
-        numbers, added = [], []
-        for i, row in enumerate((values / _SAME).round().to(torch.int64).numpy()):
-            key = blake2b(row.data, digest_size=16).digest()
-            if key not in self._number:
-                self._number[key] = len(self._number)
-                added.append(i)
-            numbers.append(self._number[key])
-        if added:
-            self._parts.append(values[added])
-        return numbers
-
-    @property
-    def all(self) -> Tensor:
-        """The values in the order of their numbers: [m, n]."""
-        self._parts = [torch.cat(self._parts)] if len(self._parts) > 1 else self._parts
-        return self._parts[0]
-
-    def rows(self, numbers: Sequence[int]) -> Tensor:
-        """The values with these numbers: [c, n]."""
-        return self.all[torch.tensor(numbers)]
-
-
 def smallest(masks: Iterable[int]) -> list[int]:
     """Those that contain no other, each once.
 
@@ -454,8 +319,3 @@ def _by_value(found: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     for value, mask in found:
         masks.setdefault(value, []).append(mask)
     return {value: smallest(of_value) for value, of_value in masks.items()}
-
-
-def _chunks(items: list, size: int) -> Iterator[list]:
-    step = max(1, _AT_ONCE // size)
-    return (items[start : start + step] for start in range(0, len(items), step))

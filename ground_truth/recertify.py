@@ -28,6 +28,7 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         raise ModelError(f"{directory} holds no certificate; `circuitmeter truth FILE.py:FUNCTION` makes one.")
     for truth in found:
         said = truth.certificate
+        listed = {name: truth.minimal(name) for name in said.ablations}  # a file about another model is refused first
         again = certify(
             truth.model(),
             truth.domain,
@@ -42,9 +43,8 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         if difference:
             path = directory / file_name("certificate", truth.variant, "json")
             raise ModelError(f"{path} does not hold: {difference}. `circuitmeter truth` makes a new one.")
-        for name in said.ablations:
-            listed = truth.minimal(name)
-            if listed is not None and listed.circuits != minimal_circuits(truth, name, largest=listed.largest).circuits:
+        for name, kept in listed.items():
+            if kept is not None and kept.circuits != minimal_circuits(truth, name, largest=kept.largest).circuits:
                 path = directory / file_name("minimal", truth.variant, "json")
                 raise ModelError(f"{path} does not hold: under {name} there are other minimal circuits.")
     seal(directory)

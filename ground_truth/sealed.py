@@ -9,12 +9,17 @@ from ..suite.errors import ModelError
 from .files import file_hash, file_name, read_truth_json
 
 _SUMS = "SHA256SUMS"  # readable by sha256sum -c
+_SEALED = (".json", ".safetensors")
 
 
 def seal(directory: Path) -> None:
     """Writes the checksums of what was certified: model, domains and certificates."""
-    names = sorted(path.name for path in directory.iterdir() if path.suffix in (".json", ".safetensors"))
-    (directory / _SUMS).write_text("".join(f"{file_hash(directory / name)}  {name}\n" for name in names))
+    _write_sums(directory, {path.name: file_hash(path) for path in directory.iterdir() if path.suffix in _SEALED})
+
+
+def seal_file(path: Path) -> None:
+    """Writes the checksum of one file anew, beside those that its folder has: the other files were not computed."""
+    _write_sums(path.parent, _sums(path.parent) | {path.name: file_hash(path)})
 
 
 def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -> None:
@@ -23,11 +28,7 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
     Args:
         shipped: gives the SHA-256 of every shipped file; a copy of one needs no seal.
     """
-    try:
-        lines = (directory / _SUMS).read_text().splitlines()
-    except (OSError, ValueError):
-        lines = []
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums = _sums(directory)
     minimal = file_name("minimal", variant, "json")
     enumerated = (minimal,) if (directory / minimal).is_file() else ()
     for name in ("model.json", file_name("certificate", variant, "json"), *enumerated):
@@ -39,6 +40,19 @@ def check_seal(directory: Path, variant: str, shipped: Callable[[], set[str]]) -
         raise ModelError(
             f"{directory / name} {how} {says}. `circuitmeter truth {directory} --recertify` computes whether it holds."
         )
+
+
+def _sums(directory: Path) -> dict[str, str]:
+    """Name -> SHA-256, as the folder's checksums have it; empty where there are none."""
+    try:
+        lines = (directory / _SUMS).read_text().splitlines()
+    except (OSError, ValueError):
+        lines = []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def _write_sums(directory: Path, sums: Mapping[str, str]) -> None:
+    (directory / _SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
 
 def shipped_hashes(roots: Mapping[str, Path]) -> set[str]:

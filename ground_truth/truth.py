@@ -18,7 +18,7 @@ from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Graph
 from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
-from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile
+from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile, listed_as
 from .description import ModelDescription
 from .dictionaries.carried import carried_over, counterparts
 from .dictionaries.shipped import OF_PROGRAMS, read_shipped, shipped
@@ -133,6 +133,11 @@ class GroundTruth:
         return self.certificate.hash
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether its files are ones that ship, and not in a folder of the user's."""
+        return any(root.resolve() in self.directory.resolve().parents for root in SHIPPED.values())
+
+    @property
     def ablations(self) -> tuple[str, ...]:
         """The ablations that a truth is certified for."""
         return tuple(self.certificate.ablations)
@@ -143,9 +148,10 @@ class GroundTruth:
         if self.features or self.dictionaries or not path.is_file():
             return None
         found = checked(MinimalCircuitsFile, read_truth_json(path), path, ModelError)
-        if (found.of.weights, found.of.domain) != (self.certificate.weights, self.certificate.domain):
+        if not found.is_about(self.certificate):
             raise ModelError(
-                f"{path} is not about the model beside it; `circuitmeter truth --enumerate` makes it anew."
+                f"{path} is not about the model beside it; delete it, and `circuitmeter truth {self.name} --enumerate` "
+                f"makes it anew."
             )
         return found
 
@@ -156,8 +162,7 @@ class GroundTruth:
         """
         if self._enumerated is None or ablation not in self.certificate.ablations:
             return None
-        known = self._enumerated.ablations
-        return known.get("patch" if ablation == "resample" else ablation)
+        return self._enumerated.ablations.get(listed_as(ablation))
 
     def reference(self, ablation: Ablation | str) -> Reference | None:
         """The truth under an ablation, as results are scored against it; None when none is certified."""

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recertify", action="store_true", help="compute whether the certificates of a folder hold, and seal it if so"
     )
     parser.add_argument(
-        "--enumerate", action="store_true", help="find all minimal circuits of a certified model, and not only some"
+        "--enumerate",
+        action="store_true",
+        help="find all minimal circuits of a certified model, and not only some, and write them into a folder of yours",
     )
     parser.add_argument(
         "--largest", type=positive_number, metavar="N", help="with --enumerate: only those of at most N edges"
@@ -125,23 +127,25 @@ def recertified(options: argparse.Namespace) -> int:
 
 
 def enumerated(options: argparse.Namespace) -> int:
-    """``--enumerate``: prints every minimal circuit of a truth, and writes them into a folder of the user's.
+    """``--enumerate``: prints every minimal circuit of a truth, and writes them into a folder of the user's
+    (without ``--largest``, of which the folder has no list).
 
     Raises ModelError where it is refused: for an ablation that was asked for, or for every one.
     """
     import torch
 
     from ... import ground_truth
+    from ...ground_truth.certificate import listed_as
     from ...ground_truth.minimal_circuits import minimal_circuits, write_minimal_circuits
-    from ...ground_truth.sealed import seal
+    from ...ground_truth.sealed import seal_file
     from ..errors import ModelError
     from .output import note, print_json, print_table
 
     torch.set_num_threads(1)
     truth = ground_truth.load(options.program)
     asked = ablations_of(options.ablation) if options.ablation else tuple(truth.ablations)
-    if "patch" in asked:  # whose circuits are those of resample, too
-        asked = tuple(name for name in asked if name != "resample")
+    if "patch" in truth.ablations:  # whose circuits are those of resample, too
+        asked = tuple(dict.fromkeys(map(listed_as, asked)))
     found: dict[str, MinimalCircuits] = {}
     refused: list[ModelError] = []
     for name in asked:
@@ -155,9 +159,8 @@ def enumerated(options: argparse.Namespace) -> int:
         raise refused[0]
     for reason in refused:
         note(str(reason))
-    if Path(options.program).is_dir() and options.largest is None:
-        write_minimal_circuits(truth, found)
-        seal(truth.directory)
+    if not truth.is_shipped and options.largest is None:
+        seal_file(write_minimal_circuits(truth, found))
     if options.json:
         print_json({"truth": truth.name, "ablations": {name: kept.as_json() for name, kept in found.items()}})
         return 0

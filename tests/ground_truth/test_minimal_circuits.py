@@ -193,6 +193,20 @@ def test_rows_that_a_circuit_fails_on_are_added_until_none_does(monkeypatch):
     assert minimal_circuits(replace(truth, certificate=blind), "zero").circuits == whole.circuits
 
 
+def test_a_circuit_that_fails_on_rows_tried_already_is_an_error_and_no_endless_loop(monkeypatch):
+    truth = ground_truth.load("gates/redundant")
+    calls = []
+
+    def minimal(search):
+        assert len(calls) < 99, "the enumeration goes on for ever"
+        calls.append(search)
+        return torch.zeros(1, *truth.graph.exists.shape, dtype=torch.bool)  # of no edge, and not sufficient
+
+    monkeypatch.setattr(Enumeration, "minimal", minimal)
+    with pytest.raises(ModelError, match=r"under zero an effect is so near to the tolerance, 0.02, that rounding"):
+        minimal_circuits(truth, "zero")
+
+
 @pytest.mark.parametrize("name", LISTED)
 def test_what_is_listed_agrees_with_the_certificate(name):
     """Deletion ends at circuits that are minimal where two edges may go at once; enumeration lacks none of them."""

@@ -12,6 +12,7 @@ from circuitmeter import ground_truth, tasks
 from circuitmeter.ground_truth.rasp import compile as compiler
 from circuitmeter.ground_truth.rasp import user
 from circuitmeter.ground_truth.recertify import recertify
+from circuitmeter.ground_truth.sealed import seal
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import CircuitMeterError, ModelError
 from circuitmeter.suite.verbs import truth
@@ -253,6 +254,61 @@ def test_enumerate_writes_into_a_folder_of_one_s_own_what_is_complete(tmp_path, 
     assert enumerated(mine, "--enumerate", "--ablation", "zero") == 0
     assert len(ground_truth.load(mine).reference("zero").minimal) == 2
     assert enumerated(mine, "--recertify") == 0
+    capsys.readouterr()
+
+
+def test_enumerate_writes_resample_as_patch_once(tmp_path, capsys):
+    mine = shutil.copytree(ground_truth.load("gates/backup").directory, tmp_path / "mine")
+    (mine / "minimal.json").unlink()
+    assert enumerated(mine, "--enumerate", "--ablation", "resample", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)["ablations"]) == ["patch"]
+    assert list(json.loads((mine / "minimal.json").read_text())["ablations"]) == ["patch"]
+    truth = ground_truth.load(mine)
+    assert len(truth.reference("resample").minimal) == len(truth.reference("patch").minimal) == 1
+
+
+def test_enumerate_writes_the_list_of_a_variant_and_seals_nothing_else(tmp_path, capsys):
+    mine = shutil.copytree(ground_truth.load("tracr/hist").directory, tmp_path / "mine")
+    assert enumerated(f"{mine}@fixed", "--enumerate", "--ablation", "patch", "--largest", "4") == 0
+    assert not (mine / "minimal.fixed.json").exists()
+    edited = mine / "certificate.json"  # of the other variant, which is not loaded
+    edited.write_text(edited.read_text().replace('"tolerance": 0.02', '"tolerance": 0.01'))
+    assert enumerated(f"{mine}@fixed", "--enumerate", "--ablation", "patch") == 0
+    assert len(ground_truth.load(f"{mine}@fixed").reference("patch").minimal) == 1
+    with pytest.raises(CircuitMeterError, match="certificate.json is not covered"):
+        ground_truth.load(mine)
+    capsys.readouterr()
+
+
+def test_enumerate_writes_into_no_folder_that_ships(monkeypatch, capsys):
+    def write(truth, found):
+        raise AssertionError(f"{truth.directory} is written to")
+
+    monkeypatch.setattr("circuitmeter.ground_truth.minimal_circuits.write_minimal_circuits", write)
+    folder = ground_truth.load("gates/position").directory
+    for name in ("gates/position", folder, "tracr-rotated/hist"):
+        assert enumerated(name, "--enumerate", "--ablation", "patch" if "hist" in str(name) else "mean") == 0
+    capsys.readouterr()
+
+
+def test_a_list_about_another_model_is_made_anew(tmp_path, capsys):
+    mine = shutil.copytree(ground_truth.load("gates/backup").directory, tmp_path / "mine")
+    path = mine / "minimal.json"
+    for forge in (
+        lambda content: content["of"].update(weights="0" * 64),
+        lambda content: content.update(tolerance=0.5),
+    ):
+        content = json.loads(path.read_text())
+        forge(content)
+        path.write_text(json.dumps(content))
+        seal(mine)
+        with pytest.raises(CircuitMeterError, match=r"not about the model beside it; delete it, and .* --enumerate"):
+            ground_truth.load(mine).minimal("zero")
+        with pytest.raises(CircuitMeterError, match="not about the model beside it"):
+            enumerated(mine, "--recertify")
+        assert enumerated(mine, "--enumerate", "--ablation", "zero") == 0
+        again = ground_truth.load(mine)
+        assert len(again.minimal("zero").circuits) == 2 and again.minimal("mean") is None
     capsys.readouterr()
 
 
