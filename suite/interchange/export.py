@@ -209,7 +209,10 @@ def _refuse(config: Config, kind: str, norms: tuple[str, ...]) -> None:
         "rotary positions": config.positions == "rotary",
         "gated MLPs": config.gated,
         "grouped queries": config.kv_heads != config.n_heads,
+        "norms of queries and keys": config.qk_norms,
+        "readers without norms": config.norm != "none" and not config.pre_norms,
         "norms behind attention": config.post_norms,
+        "windows of attention": "windows" in config.features,
         "capped scores or logits": config.score_cap is not None or config.logit_cap is not None,
     }
     _refuse_first(unlike, kind)

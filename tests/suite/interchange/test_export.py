@@ -1,6 +1,7 @@
 """Certified models in other tools' formats: the same logits, read back here and by transformers itself."""
 
 import json
+from dataclasses import fields
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch.testing import assert_close
 
 from circuitmeter import ground_truth
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.interchange.export import export, to_gpt2, to_transformer_lens
+from circuitmeter.suite.interchange.export import WRITERS, export, to_gpt2, to_transformer_lens
+from circuitmeter.suite.model.block import Config
+from circuitmeter.suite.model.convert import from_huggingface
 from circuitmeter.suite.model.load.by_name import load_model
 from circuitmeter.suite.plan.subject import subject
 
@@ -25,6 +28,40 @@ CAUSAL = (
     "trained/shift1",
     "trained/seen_a-norm",
 )
+ROTARY = {"positions": "rotary", "rotary_dims": 4}
+# For each field of Config another value than the small model's, and what it needs beside it.
+CHANGES = {
+    "n_layers": {"n_layers": 3},
+    "n_heads": {"n_heads": 3, "d_head": 4},
+    "d_model": {"d_model": 14, "d_head": 7},
+    "d_head": {"d_head": 3},
+    "d_mlp": {"d_mlp": 0},
+    "d_vocab": {"d_vocab": 13},
+    "d_out": {"d_out": 3},
+    "n_positions": {"n_positions": 6},
+    "n_kv_heads": {"n_kv_heads": 1},
+    "norm": {"norm": "none"},
+    "norm_eps": {"norm_eps": 0.1},
+    "activation": {"activation": "identity"},
+    "gated": {"gated": True},
+    "parallel": {"parallel": True},
+    "causal": {"causal": False},
+    "positions": {"positions": "none"},
+    "rotary_dims": ROTARY,
+    "rotary_base": {**ROTARY, "rotary_base": 10.0},
+    "attention_scale": {"attention_scale": 2.0},
+    "unembed_bias": {"unembed_bias": True},
+    "rotary_frequencies": {**ROTARY, "rotary_frequencies": (1.0, 0.3)},
+    "rotary_scale": {**ROTARY, "rotary_scale": 1.1},
+    "score_cap": {"score_cap": 0.5},
+    "logit_cap": {"logit_cap": 0.5},
+    "post_norms": {"norm": "rms", "post_norms": True},
+    "windows": {"windows": (2, None)},
+    "layer_frequencies": {**ROTARY, "layer_frequencies": ((1.0, 0.3), (0.5, 0.1))},
+    "qk_norms": {"qk_norms": True},
+    "joint_qk_norms": {"qk_norms": True, "joint_qk_norms": True},
+    "pre_norms": {"pre_norms": False},
+}
 
 
 def tokens_of(model):
@@ -120,6 +157,36 @@ def of_transformers(folder, model, tokens=None):
     theirs = GPT2LMHeadModel.from_pretrained(folder, dtype=model.embed.dtype).eval()
     with torch.no_grad():
         return theirs(tokens_of(model) if tokens is None else tokens).logits
+
+
+@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("field", [field.name for field in fields(Config)])
+def test_each_field_of_a_configuration_is_written_or_refused(field, to, tmp_path):
+    model = small_model(**{"n_layers": 2, **CHANGES[field]})
+    assert getattr(model.config, field) != getattr(small_model(n_layers=2).config, field)
+    try:
+        export(model, tmp_path, to)
+    except ModelError:
+        return
+    back = load_model(tmp_path, device="cpu", dtype=torch.float64)
+    logits = model(tokens_of(model))
+    assert_close(back(tokens_of(model))[..., : logits.shape[-1]], logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_a_gpt_neo_is_written_without_windows_alone(to, tmp_path):
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    given = dict(num_layers=2, num_heads=2, hidden_size=16, vocab_size=20, max_position_embeddings=8)
+    given |= {"attention_types": [[["global", "local"], 1]], "bos_token_id": None, "eos_token_id": None}
+    narrow, wide = (
+        from_huggingface(GPTNeoForCausalLM(GPTNeoConfig(**given, window_size=size)).double()) for size in (3, 8)
+    )
+    with pytest.raises(ModelError, match="windows of attention"):
+        export(narrow, tmp_path, to)
+    export(wide, tmp_path, to)
+    back = load_model(tmp_path, device="cpu", dtype=torch.float64)
+    assert_close(back(tokens_of(wide)), wide(tokens_of(wide)), rtol=1e-9, atol=1e-9)
 
 
 def test_what_a_format_does_not_have_is_one_line(tmp_path):
