@@ -24,6 +24,10 @@ from ..model.rules import EXACT, Rules
 from ..model.transformer import Activations, Transformer
 from .partial import summed
 
+# Where in its interval, counted from the alternative (0) to the clean inputs (1), each step of a path looks.
+ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
+BOTH = "both"  # k/m for k = 0 .. m, both ends among them
+
 _KEPT: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("scores of each prompt", default=None)
 
 
@@ -139,6 +143,13 @@ class Prompts:
         """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero except for ``writers``."""
         difference = self.damage if difference is None else difference
         return contract(self.model, found, difference, writers=writers, by_example=self.by_example)
+
+
+def points_of_path(steps: int, endpoint: str) -> list[float]:
+    """The shares a_k, for ``Prompts.integrated``, at which the gradient is taken on a path of so many steps."""
+    if endpoint == BOTH:
+        return [k / steps for k in range(steps + 1)]
+    return [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
 
 
 def mean_scores(

@@ -27,6 +27,8 @@ from .registry import NODE_KINDS, method
 
 _LEVELS = ("edge", "node")
 _CORRECT = ("all", "flagged", "none")
+_ROUNDING = 1e-6  # shares of the largest term that rounding leaves of a term that is zero
+_ROUNDING_IN_FLOAT64 = 1e-12
 _LIVE = 24  # residual streams a layer that two backward passes hold at once
 
 
@@ -81,7 +83,8 @@ def discover(
         correct: which scores get the second order: ``all``; those that are ``flagged``; or ``none``, which is EAP with
             its flags.
         unreliable: the ratio from which a score is flagged. The paper says of it that the two orders rival; 1, where
-            they are as large as each other, is ours. A ratio without a first order is infinite.
+            they are as large as each other, is ours. A ratio without a first order is infinite. A second order of at
+            most 1e-6 of the largest term of any order (1e-12 in float64) is rounding, and nothing is flagged for it.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
@@ -103,7 +106,9 @@ def discover(
             sums = (changes, first[0], first[0].abs(), second[0].abs() / 2)
             orders[(slice(None), *where)] += torch.stack([each.double().sum(-1) for each in sums]).cpu()
     to_second, to_first, first_size, second_size = orders / data.n
-    flagged = (second_size > 0) & (second_size >= unreliable * first_size)
+    rounding = _ROUNDING_IN_FLOAT64 if model.dtype == torch.float64 else _ROUNDING
+    noise = rounding * torch.maximum(first_size.max(), second_size.max())
+    flagged = (second_size > noise) & (second_size >= unreliable * first_size)
     corrected = {"all": torch.ones_like(flagged), "flagged": flagged, "none": torch.zeros_like(flagged)}[correct]
     values = torch.where(corrected, to_second, to_first)
     if level == "edge":

@@ -14,13 +14,10 @@ from ..model.capture import Gradients
 from ..model.graph import Graph, Key
 from ..model.passes import spend
 from ..model.transformer import Transformer
-from ._attribution import Prompts, check_choices, induced, mean_scores, mean_values
+from ._attribution import BOTH, ENDPOINTS, Prompts, check_choices, induced, mean_scores, mean_values, points_of_path
 from .cost import Cost
 from .registry import BY_GRADIENTS, method
 
-# Where in its interval, counted from the alternative (0) to the clean inputs (1), each of the steps looks.
-ENDPOINTS = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
-BOTH = "both"  # k/m for k = 0 .. m, both ends among them
 _LEVELS = ("edge", "node", "neuron")
 _PATHS = ("inputs", "activations", "activations-all", "clean-corrupted", "masks")
 
@@ -91,7 +88,8 @@ def discover(
             node-level method, arXiv:2504.13151; the code that it pins took the MLPs' gradient at their input instead);
             or ``neuron``: the same product for each dimension of what a node writes to the residual stream, which
             that code calls its neurons. A node has the size of its largest, as it is in a circuit there as soon as one
-            of them is; path ``inputs`` alone.
+            of them is; path ``inputs`` alone. At both levels input nodes and the logits always stay, so that an edge
+            at one of them has the size of its other end, and one between two of them the largest size of all.
         neurons: how many neurons are listed in the diagnostics with their scores, the largest sizes first, as
             ``m1.n17``.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
@@ -124,13 +122,6 @@ def discover(
 
     by_edge = mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)
     return by_edge if level == "edge" else by_smaller_node(by_edge)
-
-
-def points_of_path(steps: int, endpoint: str) -> list[float]:
-    """a_k, the places on the path at which the gradient is taken."""
-    if endpoint == BOTH:
-        return [k / steps for k in range(steps + 1)]
-    return [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
 
 
 def along_path(prompts: Prompts, path: str, shares: list[float]) -> Tensor:

@@ -17,7 +17,7 @@ from ..intervention.objective import Objective
 from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
-from ._attribution import check_choices, mean_scores
+from ._attribution import check_choices, mean_scores, points_of_path
 from ._masks import (
     BETA,
     GAMMA,
@@ -199,7 +199,7 @@ def discover(
     prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     first = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
     if start == "eap-ig":
-        shares = [(k + 1) / start_steps for k in range(start_steps)]
+        shares = points_of_path(start_steps, "right")
         attributed = mean_scores(
             model, data, ablation, objective, seed=seeds[0], batch_size=0, of_batch=lambda each: each.integrated(shares)
         )

@@ -76,11 +76,14 @@ def discover(
 
     Raises:
         SpecError: an unknown ``by``, or a threshold that is not above zero.
-        Undefined: the gradient of a divergence at the clean run, which is zero.
+        Undefined: by the gradient of an objective that has none, or of a divergence, whose gradient at the clean run
+            is zero.
     """
     check_choices("gate-aware", by=(by, BY))
     if not thresholds or min(thresholds) <= 0:
         raise SpecError(f"gate-aware: thresholds={thresholds!r}; give shares of the whole effect above 0.")
+    if by == "gradient" and not objective.differentiable:
+        raise Undefined(f"gate-aware: by=gradient needs gradients, which {objective.name} does not have; use by=exact.")
     if by == "gradient" and objective.divergence:
         raise Undefined(
             f"gate-aware: by=gradient needs the gradient at the clean run, where that of {objective.name} is zero."

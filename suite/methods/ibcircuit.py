@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,6 +27,9 @@ from .registry import NODE_KINDS, method
 GATED = {"heads": ("head",), "heads-mlps": ("head", "mlp")}
 _GATES = ("prompt", "shared")
 MOMENTS = ("ablation", "run")
+# Machine epsilons by which what is the same in every run may differ. In 12 layers of GPT-2's width batches of other
+# shapes differ by 21 in float32. Numbers of 16 bits have few digits, of which 100 epsilons would take nearly all.
+_ROUNDING, _ROUNDING_IN_16_BITS = 100, 10
 
 
 @method(
@@ -76,8 +80,9 @@ def discover(
     m is what the ablation carries and s^2 the mean square of z - m over the prompts of the batch (their number less
     one): what passes a gate is what tells z from the ablation. Under a mean over the prompts these are the mean and
     the deviation of the paper, which knows no other ablation. A node's score is its gate, averaged over prompts and
-    strengths; an edge has the smaller one of its two ends, and nodes without a gate count as open. A node that writes
-    what the ablation carries on every prompt has nothing to pass and scores zero.
+    strengths; an edge has the smaller one of its two ends, and nodes without a gate count as open. With
+    ``moments=ablation`` a node that writes what the ablation carries on every prompt, but for rounding, has nothing to
+    pass and scores zero; with ``moments=run`` it has the gate with which it was trained.
 
     Args:
         gated: the nodes with gates: ``heads``, as in the paper; or ``heads-mlps``. Heads have their noise before the
@@ -171,7 +176,8 @@ def bottleneck(
         from_run: whether mean and deviation are those of this run.
 
     Information, in nats, is the mean over nodes, runs, positions and dimensions of the divergence from noise alone.
-    Where every prompt writes what the ablation carries, nothing can pass and none is counted.
+    Where every prompt writes what the ablation carries, or with ``from_run`` what every other one writes, the spread is
+    zero or rounding: nothing can pass and none is counted.
     """
     m, runs = len(logits), ready.inputs.shape[1]
     gated: dict[Key, tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = {}
@@ -185,7 +191,8 @@ def bottleneck(
         if not from_run:
             carried = ready.alternative.activations[group.key]
             square = (wrote - carried).square().sum(1, keepdim=True) / max(runs - 1, 1)
-            centre, spread = carried.unsqueeze(1), square.sqrt().unsqueeze(1)
+            spread = _without_rounding(square.sqrt(), torch.maximum(wrote.abs(), carried.abs())).unsqueeze(1)
+            centre = carried.unsqueeze(1)
         gated[group.key] = of_group, noise, centre, spread
     passed: list[Tensor] = []
 
@@ -195,7 +202,10 @@ def bottleneck(
         of_group, noise, centre, spread = gated[kind, layer]
         apart = value.unflatten(1, (m, -1))  # [r, M, S, P, d]
         if centre is None or spread is None:
-            spread, centre = torch.std_mean(apart, 2, keepdim=True)
+            centre = apart.mean(2, keepdim=True)
+            # One run alone has no deviation, and nothing to be told from.
+            spread = apart.std(2, keepdim=True) if apart.shape[2] > 1 else torch.zeros_like(centre)
+            spread = _without_rounding(spread, apart.detach().abs())
         passed.append(_information(of_group, apart - centre, spread).mean((2, 3, 4)).sum(0))
         gate = of_group.sigmoid()
         return (centre + gate * (apart - centre) + (1 - gate) * spread * noise).flatten(1, 2)
@@ -214,13 +224,33 @@ def _information(logits: Tensor, deviation: Tensor, spread: Tensor) -> Tensor:
     return found.masked_fill(silent, 0.0)
 
 
+def _without_rounding(spread: Tensor, sizes: Tensor) -> Tensor:
+    """A spread over runs [r, ..., 1, P, d] with zeros where rounding alone may have made it (see ``_rounding``)."""
+    return spread.masked_fill(spread <= _rounding(sizes), 0.0)
+
+
+def _rounding(sizes: Tensor) -> Tensor:
+    """By how much numbers of these absolute values [r, ..., S, P, d] may differ between runs by rounding.
+
+    An entry has the rounding of its own size, and of the terms that added up to it, which are as large as what its
+    group of nodes writes at that position: ``_ROUNDING`` epsilons of the larger one of the entry's largest value in any
+    run and the root mean square of all r S d values at the position. [r, ..., 1, P, d]
+    """
+    over = (0, -3, -1)
+    count = math.prod(sizes.shape[each] for each in over)
+    typical = torch.linalg.vector_norm(sizes, dim=over, keepdim=True) / math.sqrt(count)
+    epsilons = _ROUNDING_IN_16_BITS if sizes.dtype.itemsize == 2 else _ROUNDING
+    return epsilons * torch.finfo(sizes.dtype).eps * torch.maximum(sizes.amax(-3, keepdim=True), typical)
+
+
 def _moved(batches: Sequence[PreparedBatch], graph: Graph) -> Tensor:
-    """Whether a writer ever writes anything but what the ablation carries: bool [W], on the CPU."""
+    """Whether a writer ever writes, but for rounding, anything but what the ablation carries: bool [W], on the CPU."""
     moved = torch.zeros(len(graph.writers), dtype=torch.bool)
     for ready in batches:
         for group in graph.groups:
             if group.writes:
-                differs = ready.runs.clean[1][group.key] != ready.alternative.activations[group.key]
+                wrote, carried = ready.runs.clean[1][group.key], ready.alternative.activations[group.key]
+                differs = (wrote - carried).abs() > _rounding(torch.maximum(wrote.abs(), carried.abs()))
                 moved[group.writers] |= differs.flatten(1).any(1).cpu()
     return moved
 

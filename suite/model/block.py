@@ -279,7 +279,7 @@ class Block(nn.Module):
         return self.pattern.attend(q, k, v)
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Attention scores [..., P, P], minus infinity where a query sees no key: ``attend`` before the softmax."""
+        """Attention scores [..., P, P] before the softmax, minus infinity where a query does not see a key."""
         return self.pattern.scores(*self._placed(q, k))
 
     def _placed(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:

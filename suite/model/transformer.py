@@ -182,8 +182,9 @@ class Transformer(nn.Module):
             inputs: [n_inputs, B, P, D] (see ``input_nodes``).
             read: as in ``forward``.
             taps: a list to which one dict per layer is appended, and one for the logits. It has the readers' inputs
-                (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E],
-                each a tensor whose gradient is that of this reader alone. It also has what the layer computed, before
+                (``residual``, ``mlp``, ``logits``: [B, P, D]) and the projections ``q``, ``k``, ``v`` [B, H, P, E]. The
+                gradient of ``residual`` is the whole stream's, through all that is above; those of ``mlp``, of
+                ``logits`` and of the projections are the reader's alone. It also has what the layer computed, before
                 ``written`` changes it: ``z`` [B, H, P, E] and ``m`` [B, P, D]. ``mixed`` is z before the norm behind
                 attention, and equal to z in a model without that norm.
             rules: how gradients are carried back; the values do not depend on them.

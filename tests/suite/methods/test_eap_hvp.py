@@ -65,6 +65,17 @@ def test_flags_are_where_the_second_order_rivals_the_first():
     assert_close(found.scores.values.nan_to_num(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_rounding_leaves_of_two_orders_is_not_flagged():
+    """What the first MLP writes is the same in every direction, and each reader's norm takes it away."""
+    model, data = small_model(n_layers=2), small_data(n=2)
+    for weight in (model.blocks[0].W_out, model.blocks[0].b_out):
+        weight.data = weight.data[..., :1].expand(weight.shape).clone()
+    for each in (model, model.float()):
+        for level in ("edge", "node"):
+            flagged = discover("eap-hvp", each, data, level=level, unreliable=1e-9).diagnostics["unreliable"]
+            assert len(flagged) > 5 and not any(name.startswith("m0") for name in flagged)
+
+
 def test_a_node_is_cut_on_all_its_edges_together():
     model, data = small_model(n_layers=2), small_data(n=2)
     graph, nodes = model.graph, {}

@@ -123,6 +123,9 @@ def test_what_has_no_meaning_is_refused():
     model, data = small_model(n_layers=1), small_data(n=2)
     with pytest.raises(Undefined, match="gradient at the clean run"):
         discover("gate-aware", model, data, objective="kl", by="gradient")
+    for counted in ("accuracy", "exact-match"):
+        with pytest.raises(Undefined, match=f"needs gradients, which {counted} does not have"):
+            discover("gate-aware", model, data, objective=counted, by="gradient")
     with pytest.raises(Undefined, match="does not define the zero ablation"):
         discover("gate-aware", model, data, ablation="zero")
     for wrong in ({"by": "acdc"}, {"thresholds": []}, {"thresholds": [0.0]}):

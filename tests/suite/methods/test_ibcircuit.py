@@ -96,6 +96,49 @@ def test_what_is_the_same_on_every_prompt_has_a_gradient_that_is_a_number():
         assert found.scores.flat().std() > 0
 
 
+def twins(model, positions):
+    """Prompts whose tokens at these positions are 0 or 1, and how they are when all are 0; 0 and 1 are embedded alike
+    but for the last bit."""
+    model.embed.data[1] = model.embed[0].nextafter(torch.tensor(9.0, dtype=model.dtype))
+    noisy, even = small_data(), small_data()
+    for data in (noisy, even):
+        data.clean[:, positions] = data.counterfactual[:, positions] = 0
+    noisy.clean[::2, positions], noisy.counterfactual[1::3, positions] = 1, 1
+    return noisy, even
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ablation", ["patch", "mean", "mean-positional"])
+@pytest.mark.parametrize("from_run", [False, True])
+def test_what_differs_by_rounding_carries_no_information(from_run, ablation, dtype):
+    model = small_model(n_layers=2).to(dtype)
+    groups = [group for group in model.graph.groups if group.kind in ("head", "mlp")]
+    logits, found = torch.full((1, 1, 6), 2.0, dtype=dtype), []
+    for data in twins(model, slice(0, 1)):
+        ready = prepared(model, data, ablation)
+        found.append(ibcircuit.bottleneck(model, ready, groups, logits, Seeds([0], model), from_run=from_run)[1])
+    assert_close(*found, rtol=1e-5 if dtype == torch.float32 else 1e-10, atol=0)
+
+
+def test_what_differs_by_rounding_has_not_moved():
+    model = small_model(n_layers=2)
+    noisy, even = twins(model, slice(None))
+    assert not torch.equal(model(noisy.clean), model(noisy.counterfactual))
+    for data in (noisy, even):
+        assert not ibcircuit._moved([prepared(model, data, "patch")], model.graph).any()
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        assert ibcircuit._moved([prepared(model.to(dtype), small_data(), "patch")], model.graph).all()
+
+
+def test_one_run_by_itself_has_no_deviation():
+    """Three prompts in batches of two: by the moments of the run at hand nothing passes in the batch of one."""
+    model, data = small_model(n_layers=1), small_data(n=3)
+    given = {"ablation": "mean", "objective": "kl", "moments": "run", "gates": "shared", "steps": 6}
+    found = discover("ibcircuit", model, data, batch_size=2, **given)
+    information = found.diagnostics["curve"]["information"]
+    assert found.scores.flat().min() > 0 and min(information) == [0.0] < max(information)
+
+
 def test_a_stronger_term_closes_more_and_circuits_are_the_open_nodes():
     model, data = small_model(n_layers=2), small_data()
     given = {"objective": "l2", "steps": 60, "gates": "shared", "strengths": [0.001, 10.0], "thresholds": [0.7, 0.3]}
