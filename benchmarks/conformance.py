@@ -11,6 +11,7 @@ cannot be installed together: each is run in its own environment.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from importlib import metadata
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from circuitmeter.suite.circuit import EdgeScores
+from circuitmeter.suite.interchange import adapters
 from circuitmeter.suite.interchange.adapters import TOOLS
 from circuitmeter.suite.plan import names
 from circuitmeter.suite.plan.subject import subject
@@ -25,13 +27,6 @@ from circuitmeter.suite.scoring.recovery import recovery
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import released_tools as tools  # noqa: E402
-
-PACKAGES = {
-    "auto-circuit": ("auto-circuit", "transformer-lens"),
-    "eap-ig": ("eap", "transformer-lens"),
-    "gim-explain": ("gim-explain", "transformer-lens"),
-    "transformer-lens": ("transformer-lens",),
-}
 
 
 def main() -> None:
@@ -43,7 +38,7 @@ def main() -> None:
         parser.error(f"no adapter {min(unknown)!r}; there are {', '.join(TOOLS)}")
     written = tools.read() if tools.RECORDS.exists() else {"versions": {}, "scores": {}}
     for adapter in given.adapters:
-        written["versions"][adapter] = [f"{name} {metadata.version(name)}" for name in PACKAGES[adapter]]
+        written["versions"][adapter] = [f"{name} {metadata.version(name)}" for name in packages(adapter)]
     for run in tools.RUNS:
         if run.adapter in given.adapters and given.only in run.name:
             for task in run.tasks:
@@ -51,6 +46,12 @@ def main() -> None:
                 written["scores"].setdefault(run.name, {})[task] = found
                 tools.RECORDS.write_text(as_text(written))
     print(table(written))
+
+
+def packages(adapter: str) -> tuple[str, ...]:
+    """The installed packages that an adapter's scores come from."""
+    module, _, name = TOOLS[adapter].partition(":")
+    return getattr(importlib.import_module(f"{adapters.__name__}.{module}"), name).packages
 
 
 def as_text(written: dict) -> str:

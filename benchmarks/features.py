@@ -52,8 +52,8 @@ def main() -> None:
 def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
     """One piece of work, after model and dictionaries are made; ``before_mb`` is the peak until then."""
     import torch
+    from measuring import prompts, random_model
 
-    from circuitmeter.suite.data import Data
     from circuitmeter.suite.intervention.ablation import Ablation
     from circuitmeter.suite.intervention.feature_nodes import choose_features, feature_scores
     from circuitmeter.suite.intervention.objective import OBJECTIVES
@@ -61,22 +61,11 @@ def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
     from circuitmeter.suite.model.features.dictionary import FeatureDictionary
     from circuitmeter.suite.model.features.site import Site
     from circuitmeter.suite.model.features.transformer import FeatureTransformer
-    from circuitmeter.suite.model.transformer import Config, Transformer
 
     torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
     width = 768
-    config = Config(12, 12, width, 64, 4 * width, 50257, 50257, 1024)
-    with torch.device("meta"):
-        model = Transformer(config)
-    model = model.to_empty(device="cpu")
-    for name, weight in model.named_parameters():
-        torch.nn.init.normal_(weight, mean=float(name.endswith("weight")), std=0.02)
-    tokens = torch.randint(0, config.d_vocab, (2, given.prompts, given.positions))
-    read = torch.zeros(given.prompts, given.positions, dtype=torch.bool)
-    read[:, -1] = True
-    answers = torch.randint(0, config.d_vocab, (2, given.prompts, 1))
-    data = Data(tokens[0], tokens[1], read, answers=answers[0], wrong=answers[1])
+    model = random_model(12, 12, width)
+    data = prompts(given.prompts, given.positions, model.config.d_vocab)
     on = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
 
     def dictionary() -> FeatureDictionary:
@@ -92,7 +81,7 @@ def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB
     cpu, wall = time.process_time(), time.perf_counter()
     if work.startswith("plain"):
-        model(tokens[0], read)
+        model(data.clean, data.read)
     elif work.startswith("score"):
         feature_scores(model, data, books, **on)
     else:

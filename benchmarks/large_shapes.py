@@ -54,30 +54,17 @@ def main() -> None:
 def measure(size: str, work: str, given: argparse.Namespace) -> dict[str, float]:
     """One run of one piece of work, after the model is built."""
     import torch
+    from measuring import prompts, random_model
 
     from circuitmeter.suite.circuit import EdgeScores, top_n
-    from circuitmeter.suite.data import Data
     from circuitmeter.suite.intervention.ablation import Ablation
     from circuitmeter.suite.intervention.evaluator import Evaluator
     from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.methods import METHODS
-    from circuitmeter.suite.model.transformer import Config, Transformer
 
     torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
-    layers, heads, width = SIZES[size]
-    config = Config(layers, heads, width, width // heads, 4 * width, 50257, 50257, 1024)
-    dtype = getattr(torch, given.dtype)
-    with torch.device("meta"):
-        model = Transformer(config).to(dtype)
-    model = model.to_empty(device="cpu")
-    for name, weight in model.named_parameters():
-        torch.nn.init.normal_(weight, mean=float(name.endswith("weight")), std=0.02)
-    tokens = torch.randint(0, config.d_vocab, (2, given.prompts, given.positions))
-    read = torch.zeros(given.prompts, given.positions, dtype=torch.bool)
-    read[:, -1] = True
-    answers = torch.randint(0, config.d_vocab, (2, given.prompts, 1))
-    data = Data(tokens[0], tokens[1], read, answers=answers[0], wrong=answers[1])
+    model = random_model(*SIZES[size], dtype=getattr(torch, given.dtype))
+    data = prompts(given.prompts, given.positions, model.config.d_vocab)
     objective, patch = OBJECTIVES.get("logit-difference"), Ablation.parse("patch")
 
     def attribute(name: str) -> None:
@@ -85,7 +72,7 @@ def measure(size: str, work: str, given: argparse.Namespace) -> dict[str, float]
         method.discover(model, data, ablation=patch, objective=objective, **method.resolve({}))
 
     runs = {
-        "plain forward": lambda: model(tokens[0], read),
+        "plain forward": lambda: model(data.clean, data.read),
         "eap": lambda: attribute("eap"),
         "eap-ig, 5 steps": lambda: attribute("eap-ig"),
     }

@@ -6,16 +6,21 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitmeter.suite.data import Data
+from circuitmeter.suite.model.transformer import Config, Transformer
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 # Parameters of trained masks and thresholds in small: what they cost is a product of these numbers whatever they are.
 SMALL = {
     "acdc": {"thresholds": [0.01, 0.05]},
     "edge-pruning": {"steps": 20, "targets": [0.9, 0.95]},
+    "ibcircuit": {"steps": 20},
     "subnetwork-probing": {"steps": 20, "regularisations": [0.1, 0.01]},
     "ugs": {"steps": 10, "samples": 3, "regularisations": [1e-3, 1e-2]},
     "discogp": {"weight_epochs": 5, "edge_epochs": 5},
@@ -44,9 +49,22 @@ def in_turn(pieces: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
 
 def gpt2(layers: int = 12, heads: int = 12, width: int = 768, words: int = 50257) -> GPT2LMHeadModel:
     """A model of GPT-2's architecture with random weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel  # not where a process measures its peak without it
+
     torch.manual_seed(0)
     config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=words)
     return GPT2LMHeadModel(config).eval().requires_grad_(False)
+
+
+def random_model(layers: int, heads: int, width: int, dtype: torch.dtype = torch.float32) -> Transformer:
+    """A model of ours of GPT-2's architecture with random weights, made without transformers and without a copy."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = Transformer(Config(layers, heads, width, width // heads, 4 * width, 50257, 50257, 1024)).to(dtype)
+    model = model.to_empty(device="cpu")
+    for name, weight in model.named_parameters():
+        torch.nn.init.normal_(weight, mean=float(name.endswith("weight")), std=0.02)
+    return model
 
 
 def prompts(n: int, positions: int, words: int) -> Data:
