@@ -46,7 +46,10 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         for name, kept in listed.items():
             if kept is not None and kept.circuits != minimal_circuits(truth, name, largest=kept.largest).circuits:
                 path = directory / file_name("minimal", truth.variant, "json")
-                raise ModelError(f"{path} does not hold: under {name} there are other minimal circuits.")
+                raise ModelError(
+                    f"{path} does not hold: under {name} there are other minimal circuits; delete it, and "
+                    f"`circuitmeter truth {truth.name} --enumerate` makes it anew."
+                )
     seal(directory)
     return found
 

@@ -134,7 +134,7 @@ def reader_weights(model: Transformer) -> list[Tensor]:
 
 
 def site_writes(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
-    """As ``write_weights``, of the nodes at a site: a feature's decoder row, and what an error node leaves over.
+    """As ``writer_weights``, of the nodes at a site: a feature's decoder row, and what an error node leaves over.
 
     For linear dictionaries, in which it is known: what is left of each thing that the component can write.
     """
@@ -148,7 +148,7 @@ def site_writes(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
 
 
 def site_reads(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
-    """As ``read_weights``, of the nodes at a site: of a component, what can reach the output that a node is about."""
+    """As ``reader_weights``, of the nodes at a site: of a component, what can reach the output that a node is about."""
     dictionary, features = model.dictionary_at(group), model.features_at(group)
     if group.kind.endswith("feature"):
         about = [dictionary.W_enc[:, [f]] for f in features.tolist()]

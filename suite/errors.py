@@ -6,12 +6,16 @@ The command line prints them as one line and exits with status 2; only bugs prin
 from __future__ import annotations
 
 import difflib
+import functools
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from typing import ParamSpec
 
 LONGEST_LINE, LONGEST_WORD = 4000, 200  # characters of a message; what a user's file or code says may be longer
 MOST_NAMES = 40  # so many are listed where a name is unknown
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
+_Arguments = ParamSpec("_Arguments")
 
 
 class CircuitMeterError(Exception):
@@ -75,6 +79,20 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     further = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
     known = ", ".join(listed[:MOST_NAMES]) or "none"
     return f"no {kind} {given!r}.{nearest} Known: {known}{further}.{' ' + hint if hint else ''}"
+
+
+def mistakes_in_one_line(main: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
+    """The ``main`` of a script (``python -m ...``), with the request's mistakes as one line on stderr and status 2."""
+
+    @functools.wraps(main)
+    def guarded(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except CircuitMeterError as mistake:
+            print(mistake, file=sys.stderr)
+            return 2
+
+    return guarded
 
 
 def one_line(error: object, at_most: int = LONGEST_LINE) -> str:

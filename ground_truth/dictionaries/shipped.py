@@ -49,7 +49,7 @@ class ShippedDictionaries(Kept):
     Args:
         model: the name of the model that they are about.
         task: whose prompts they were trained on.
-        width: a name of ``recipe.WIDTHS``.
+        width: a name of ``recipe.DICTIONARY_WIDTHS``.
         seed: of the training.
         sites: by site.
         features_keep, errors_keep: ablation -> ``FeatureShares`` on the training prompts.

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...suite.data import Data
-from ...suite.errors import ModelError
+from ...suite.errors import ModelError, mistakes_in_one_line, unknown
 from ...suite.intervention.ablation import Ablation
 from ...suite.intervention.feature_shares import FeatureShares, feature_shares
 from ...suite.intervention.objective import OBJECTIVES
@@ -187,15 +187,43 @@ def lessons_of_programs(programs: Sequence[str] = DICTIONARY_PROGRAMS) -> Iterat
                 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m circuitmeter.ground_truth.dictionaries.train", description=__doc__)
-    parser.add_argument("programs", nargs="*", default=DICTIONARY_PROGRAMS, metavar="PROGRAM")
+@mistakes_in_one_line
+def train_asked(
+    arguments: Sequence[str] | None,
+    module: str,
+    about: str | None,
+    kind: str,
+    known: Sequence[str],
+    lessons: Callable[[Sequence[str]], Iterable[DictionaryLesson]],
+) -> int:
+    """The command line of a script that trains the dictionaries of what is named, or of everything.
+
+    Args:
+        arguments: ``[NAME ...] --out DIR``; those of the process when None.
+        module, about: the script's name below ``circuitmeter``, and what it does.
+        kind: what a name is of (``program``), and which names are ``known``.
+        lessons: of the named ones.
+
+    Returns:
+        The exit status: 2 for an unknown name, or a checkpoint of another training.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m circuitmeter.{module}", description=about)
+    parser.add_argument("names", nargs="*", metavar=kind.upper(), help=f"all of {', '.join(known)} unless given")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in known:
+            raise ModelError(unknown(kind, name, known))
     torch.set_num_threads(1)
-    lessons = lessons_of_programs(options.programs)
-    train_dictionaries(lessons, options.out, lambda line: print(line, file=sys.stderr, flush=True))
+    wanted = lessons(options.names or known)
+    train_dictionaries(wanted, options.out, lambda line: print(line, file=sys.stderr, flush=True))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return train_asked(
+        arguments, "ground_truth.dictionaries.train", __doc__, "program", DICTIONARY_PROGRAMS, lessons_of_programs
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ...suite.errors import CircuitMeterError, SpecError, unknown
+from ...suite.errors import SpecError, mistakes_in_one_line, unknown
 from ..certify import CERTIFIED_ABLATIONS, certify
 from ..description import ModelDescription, Outputs, Vocabulary
 from ..files import write_certificate, write_manifest, write_model
@@ -108,28 +108,25 @@ def write_checked(
         write_certificate(directory, variant, domain, certificates[variant], weights)
 
 
+@mistakes_in_one_line
 def main(names: Sequence[str]) -> int:
     """Builds the named programs, all when none is named. Returns the exit status."""
-    try:
-        for name in names or PROGRAMS:
-            if name not in PROGRAMS:
-                raise SpecError(unknown("program", name, PROGRAMS))
-            program, start = PROGRAMS[name], time.monotonic()
-            compiled = compile_program(program)
-            write_ground_truth(
-                _WEIGHTS / name,
-                compiled,
-                domains(program, compiled),
-                program.specification,
-                program=name,
-                description=program.description.split("\n")[0],
-                max_len=program.max_len,
-            )
-            print(f"{name}: {time.monotonic() - start:.0f} seconds", flush=True)
-        write_manifest(_WEIGHTS, "tracr-pypi 1.0.0")
-    except CircuitMeterError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
+    for name in names or PROGRAMS:
+        if name not in PROGRAMS:
+            raise SpecError(unknown("program", name, PROGRAMS))
+        program, start = PROGRAMS[name], time.monotonic()
+        compiled = compile_program(program)
+        write_ground_truth(
+            _WEIGHTS / name,
+            compiled,
+            domains(program, compiled),
+            program.specification,
+            program=name,
+            description=program.description.split("\n")[0],
+            max_len=program.max_len,
+        )
+        print(f"{name}: {time.monotonic() - start:.0f} seconds", flush=True)
+    write_manifest(_WEIGHTS, "tracr-pypi 1.0.0")
     return 0
 
 

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from ...suite.errors import ModelError
+from ...suite.errors import ModelError, mistakes_in_one_line
 from .loss import draw, loss
 from .progress import worst
 from .recipe import RECIPES, Recipe, recipe_of
@@ -175,6 +175,7 @@ def train_ensemble(recipe: Recipe, seeds: Sequence[int], out: Path, tell=lambda 
     return training
 
 
+@mistakes_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m circuitmeter.ground_truth.trained.train", description=__doc__)
     parser.add_argument("program", choices=sorted(RECIPES))

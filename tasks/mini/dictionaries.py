@@ -6,16 +6,14 @@ One of the residual stream between its two layers for each task, width and seed,
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 
 from ...ground_truth.dictionaries.recipe import DICTIONARY_SEEDS, DICTIONARY_WIDTHS, recipe_of_mini_dictionary
 from ...ground_truth.dictionaries.shipped import OF_MINI
-from ...ground_truth.dictionaries.train import DictionaryLesson, train_dictionaries, values_at_sites
+from ...ground_truth.dictionaries.train import DictionaryLesson, train_asked, values_at_sites
 from ...suite.model.convert import from_huggingface
 from ...suite.model.features.dictionary import FeatureDictionary
 from ...suite.model.features.site import Site
@@ -36,39 +34,32 @@ def lessons_of_mini(tasks: Sequence[str] = tuple(_TASKS)) -> Iterator[Dictionary
     from transformers import GPT2LMHeadModel
 
     model = from_huggingface(GPT2LMHeadModel.from_pretrained(folder(_MODEL)), inputs="token")
-    width = model.config.d_model
-    nothing = FeatureDictionary(torch.zeros(width, 1), torch.zeros(1), torch.zeros(1, width), torch.zeros(width))
+    d_model = model.config.d_model
+    nothing = FeatureDictionary(torch.zeros(d_model, 1), torch.zeros(1), torch.zeros(1, d_model), torch.zeros(d_model))
     probe = FeatureTransformer.of(model, {_SITE: (nothing, [0])})
     for name in tasks:
         task = _TASKS[name].task("").on(Tokenizer(vocabulary.build_tokenizer()))
         data = task.data("train")
         data = data.select(torch.arange(min(_PROMPTS, data.n)))
         activations, data = values_at_sites(probe, data), data.select(torch.arange(min(_JUDGED, data.n)))
-        for called in DICTIONARY_WIDTHS:
+        for width in DICTIONARY_WIDTHS:
             for seed in DICTIONARY_SEEDS:
                 yield DictionaryLesson(
-                    f"{OF_MINI}/{name}-{called}-{seed}",
+                    f"{OF_MINI}/{name}-{width}-{seed}",
                     _MODEL,
                     model,
                     name,
                     data,
                     task.objective,
-                    called,
+                    width,
                     seed,
                     activations,
-                    {_SITE: recipe_of_mini_dictionary(width, called, seed)},
+                    {_SITE: recipe_of_mini_dictionary(d_model, width, seed)},
                 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m circuitmeter.tasks.mini.dictionaries", description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=list(_TASKS), metavar="TASK")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    lessons = lessons_of_mini(options.tasks)
-    train_dictionaries(lessons, options.out, lambda line: print(line, file=sys.stderr, flush=True))
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    return train_asked(arguments, "tasks.mini.dictionaries", __doc__, "task", list(_TASKS), lessons_of_mini)
 
 
 if __name__ == "__main__":

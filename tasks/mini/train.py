@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...suite.errors import ModelError
+from ...suite.errors import ModelError, mistakes_in_one_line
 from ..tokenizer import Tokenizer
 from . import vocabulary
 from .lessons import Class, generator, prepare_lessons
@@ -183,6 +183,7 @@ def train_mini(recipe: MiniRecipe, seed: int, out: Path, tell=lambda line: None)
     return training
 
 
+@mistakes_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m circuitmeter.tasks.mini.train", description=__doc__)
     parser.add_argument("recipe", choices=sorted(MINI_RECIPES))

@@ -29,6 +29,7 @@ from circuitmeter.suite.model.features.scores import dictionary_scores
 from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.features.training import TrainingRecipe
 from circuitmeter.suite.scoring.recovery import recovery
+from circuitmeter.tasks.mini import dictionaries as mini_dictionaries
 
 
 def test_three_seeds_and_widths_of_two_programs_and_two_tasks_are_there():
@@ -106,6 +107,25 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, monkeypatc
     assert {path.suffix for path in (tmp_path / "half").rglob("*.*")} == {".safetensors", ".json"}
     train.train_dictionaries([lesson()], tmp_path / "whole", told.append)
     assert told[-1] == f"{name} is there"
+
+
+@pytest.mark.parametrize("script", [train, mini_dictionaries])
+def test_an_unknown_name_and_another_training_are_one_line_of_the_scripts(script, tmp_path, monkeypatch, capsys):
+    kind, known = ("program", PROGRAMS) if script is train else ("task", ("ioi", "greater-than"))
+    assert script.main([known[0], "pointer_thrice", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"no {kind} 'pointer_thrice'.") and said.count("\n") == 1 and known[1] in said
+    assert not list(tmp_path.iterdir())
+
+    def refuse(lessons, out, tell):
+        raise ModelError(f"{out} is of another training than {lessons}")
+
+    monkeypatch.setattr(train, "train_dictionaries", refuse)
+    monkeypatch.setattr(script, "lessons_of_programs" if script is train else "lessons_of_mini", " and ".join)
+    assert script.main(["--out", str(tmp_path)]) == 2  # of every program, or task, that ships
+    assert capsys.readouterr().err == f"{tmp_path} is of another training than {' and '.join(known)}\n"
+    assert script.main([known[1], "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path} is of another training than {known[1]}\n"
 
 
 def test_the_same_seed_is_the_same_dictionary_and_another_is_not(tmp_path):

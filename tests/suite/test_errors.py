@@ -3,7 +3,7 @@
 import pytest
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.errors import MOST_NAMES, CircuitMeterError, unknown
+from circuitmeter.suite.errors import MOST_NAMES, CircuitMeterError, SpecError, mistakes_in_one_line, unknown
 from circuitmeter.suite.model.load.by_name import load_model
 
 
@@ -22,3 +22,17 @@ def test_a_name_that_is_no_path_is_an_unknown_name(load, name, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CircuitMeterError):
         load(name)
+
+
+def test_a_script_s_mistakes_are_one_line_and_its_bugs_are_not(capsys):
+    @mistakes_in_one_line
+    def main(error):
+        if error is not None:
+            raise error
+        return 7
+
+    assert main(None) == 7
+    assert main(SpecError("no such\n thing")) == 2
+    assert capsys.readouterr().err == "no such thing\n"
+    with pytest.raises(KeyError):
+        main(KeyError("a bug"))
