@@ -18,6 +18,7 @@ from scipy.stats import norm
 from .circuit import Circuit, EdgeScores, greedy, top_n
 from .errors import DataError
 from .model.graph import Graph
+from .rounding import floor
 
 POSITIVE_SHARE = 0.5
 
@@ -91,6 +92,8 @@ def confident(
 ) -> np.ndarray:
     """The edges whose bootstrap interval of the mean score over prompts excludes zero: bool [E].
 
+    An edge whose mean score is zero up to rounding (``rounding.floor``) is not kept, however small its error.
+
     Args:
         by_prompt: float [N, E], the scores of each prompt.
         resamples: B, bootstrap means that the standard error is taken from.
@@ -102,7 +105,8 @@ def confident(
     error = (counts @ by_prompt).std(0, ddof=1)
     if released:
         error = error / resamples**0.5
-    return np.abs(by_prompt.mean(0)) > norm.ppf((1 + level) / 2) * error
+    mean = by_prompt.mean(0)
+    return (np.abs(mean) > norm.ppf((1 + level) / 2) * error) & (floor(mean) != 0)
 
 
 def above_null(by_prompt: np.ndarray, *, flips: int = 1000, level: float = 0.95, seed: int = 0) -> np.ndarray:

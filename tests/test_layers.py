@@ -20,6 +20,7 @@ ROOMS = (
     "suite.fork_server",
     "suite.process",
     "suite.users_file",
+    "suite.rounding",
     "suite.data",
     "suite.model",
     "suite.circuit",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...suite.model.graph import Graph
+from ...suite.rounding import floor
 from ...suite.scoring import ranking
 from ...suite.scoring.curves import GRID, MeanCurve, mean_precision_recall, mean_roc, precision_on_grid, roc_on_grid
 
@@ -74,7 +75,7 @@ class _Truths:
         scores = self._store.scores(key)
         certificate = self._certificate_of[key]
         core, kept, missed = self._truth(certificate, ablation)
-        values = ranking.with_missed(np.abs(ranking.floor(scores[~np.isnan(scores)])), missed, 0.0)
+        values = ranking.with_missed(np.abs(floor(scores[~np.isnan(scores)])), missed, 0.0)
         return core[kept], values[kept]
 
     def _truth(self, certificate_hash: str, ablation: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:

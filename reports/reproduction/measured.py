@@ -261,7 +261,8 @@ class Tables:
     @cached_property
     def manual_roc(self) -> pd.DataFrame:
         """A row a cell and point of its ROC curve against a published circuit: ``fpr``, ``tpr``, and ``auroc``."""
-        from ...suite.scoring.ranking import auroc, floor, roc_curve
+        from ...suite.rounding import floor
+        from ...suite.scoring.ranking import auroc, roc_curve
 
         found = []
         for cell, reference, scores in self._by_hand():

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..model.graph import Graph
+from ..rounding import floor
 from . import ranking
 from .published import pessimistic_auc
 
@@ -59,7 +60,7 @@ def counted(convention: str, graph: Graph, scores: np.ndarray, core: np.ndarray,
         scores: float [n_writers, n_readers]; NaN where no edge exists. Ranked by absolute size, as in ``recovery``.
         core, optional: bool [n_writers, n_readers], the true edges and those that are left out.
     """
-    sizes = np.abs(ranking.floor(np.nan_to_num(scores)))
+    sizes = np.abs(floor(np.nan_to_num(scores)))
     places: dict[Hashable, int] = {}
     members = np.array([(places.setdefault(unit, len(places)), w, r) for unit, w, r in CONVENTIONS[convention](graph)])
     unit, edges = members[:, 0], (members[:, 1], members[:, 2])

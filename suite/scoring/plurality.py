@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from ..circuit import Circuit, EdgeScores, top_n
+from ..rounding import floor
 
 PluralityVerdict = Literal["minimal", "superset", "chimera", "miss"]
 
@@ -57,14 +60,17 @@ def plurality(circuit: Circuit, minimal: Sequence[Circuit], *, avoided: Circuit 
 
 
 def plurality_of_scores(scores: EdgeScores, minimal: Sequence[Circuit], *, avoided: Circuit | None = None) -> Plurality:
-    """The same of the edges of largest absolute score, as many as the smallest minimal circuit has; of score 0, none.
+    """The same of the edges of largest absolute score, as many as the smallest minimal circuit has; of score 0 up
+    to rounding (``rounding.floor``, as in recovery), none.
 
     Where the method was told to avoid a circuit and there are others, the smallest of the others.
     """
     others = [each for each in minimal if avoided is None or not _same(each, avoided)] or list(minimal)
     size = min((each.n_edges for each in others), default=0)
-    nonzero = int((scores.values.nan_to_num() != 0).sum())
-    return plurality(top_n(scores, min(size, nonzero)), minimal, avoided=avoided)
+    values = torch.zeros_like(scores.values)
+    values[scores.graph.exists] = torch.from_numpy(floor(scores.flat()))
+    nonzero = int((values != 0).sum())
+    return plurality(top_n(EdgeScores(scores.graph, values), min(size, nonzero)), minimal, avoided=avoided)
 
 
 def _verdict(circuit: Circuit, minimal: Sequence[Circuit], contains: Sequence[int]) -> PluralityVerdict:

@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-ZERO_FRACTION = 1e-6
-"""Scores below this fraction of the largest finite absolute score count as zero."""
-
 
 class RocCurve(NamedTuple):
     """Points of a ROC curve, from (0, 0) to (1, 1): float64 [n_points] each, fractions."""
@@ -34,21 +31,6 @@ class PrecisionRecallCurve(NamedTuple):
 
     recall: np.ndarray
     precision: np.ndarray
-
-
-def floor(values: np.ndarray, fraction: float = ZERO_FRACTION) -> np.ndarray:
-    """``values`` in steps of ``fraction`` of the largest absolute value; those below one step are zero.
-
-    Rounding errors of edges that do nothing would otherwise be ranked, and edges that matter equally would be ranked by
-    theirs, which differ from processor to processor. Infinite scores stay and set no scale.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    sizes = np.abs(values)
-    finite = sizes[np.isfinite(sizes)]
-    limit = fraction * finite.max() if finite.size else 0.0
-    if limit == 0:
-        return values
-    return np.where(sizes < limit, 0.0, np.where(np.isfinite(values), np.round(values / limit) * limit, values))
 
 
 def _counts(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..circuit import Circuit, EdgeScores, Reference, grown
+from ..rounding import floor
 from . import ranking
 from .published import MIB_FRACTIONS, mib_auroc, pessimistic_auc
 from .ranking import PrecisionRecallCurve, RocCurve
@@ -42,7 +43,7 @@ def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
     Raises ValueError when the graphs differ.
     """
     core, kept, structural, values = _flat(scores, reference)
-    signed = ranking.floor(values)
+    signed = floor(values)
     absolute = np.abs(signed)
     metrics: dict[str, float] = {}
     subsets = {"": kept} if structural is None else {"": kept, "_structural": kept & structural}
@@ -88,7 +89,7 @@ def edge_precision_recall_curve(
 def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     """(labels, values) [n kept edges] that the curves rank."""
     core, kept, _, values = _flat(scores, reference)
-    values = ranking.floor(values)
+    values = floor(values)
     return core[kept], (values if signed else np.abs(values))[kept]
 
 

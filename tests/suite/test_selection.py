@@ -123,3 +123,12 @@ def test_chance_gives_one_edge_or_more_at_the_stated_rate():
     assert 0.01 < np.mean(kept) < 0.1
     effect = noise(3, 40) + np.where(np.arange(40) < 5, 1.0, 0.0)
     assert above_null(effect)[:5].all() and above_null(effect)[5:].sum() <= 1
+
+
+def test_rounding_chooses_no_edge():
+    """Ten edges have an effect, twenty what rounding leaves: the same on every prompt, so that it is sure."""
+    effects = np.random.default_rng(0).normal(3, 1, size=(30, 10))
+    noise = np.tile(1e-9 * np.random.default_rng(1).uniform(1, 2, size=20), (30, 1))
+    exact, noisy = np.c_[effects, 0 * noise], np.c_[effects, noise]
+    for rule in (confident, above_null):
+        assert (rule(exact) == rule(noisy)).all() and rule(noisy)[:10].all() and not rule(noisy)[10:].any()

@@ -10,7 +10,7 @@ import torch
 from ...circuit import EdgeScores, Reference
 from ...model.graph import Graph
 from ..recovery import recovery
-from .stability import Stability, prompt_counts, resampled, stability
+from .stability import Stability, drawn_units, prompt_counts, resampled, stability
 from .stability_card import AtSize, CircuitChange
 
 _ALWAYS, NEVER = 0.95, 0.05
@@ -28,19 +28,20 @@ def over_resamples(
     resamples: int,
     seed: int = 0,
 ) -> tuple[Stability, np.ndarray]:
-    """How alike the circuits of resamples are, and how often each resample holds each prompt, int [B, N].
+    """How alike the circuits of resamples are, and how often each holds each unit that was drawn, int [B, U].
 
     Args:
         by_prompt: float [N, E], the scores of each prompt.
         templates: long [N], or None.
         sizes: of the circuits, edges.
-        over: what is drawn, ``prompts`` or ``templates``.
+        over: what is drawn, ``prompts`` or ``templates``: the units.
 
     Raises:
         Undefined: there is nothing to draw from.
     """
     counts = prompt_counts(len(by_prompt), templates, resamples, over=over, seed=seed)
-    return stability(resampled(by_prompt, counts), by_prompt.mean(0), sizes, counts), counts
+    units = drawn_units(counts, templates, over=over)
+    return stability(resampled(by_prompt, counts), by_prompt.mean(0), sizes, units), units
 
 
 def circuit_change(found: Stability, graph: Graph, main: int, truth: Reference | None) -> CircuitChange:

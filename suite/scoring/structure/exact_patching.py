@@ -13,6 +13,7 @@ from ...intervention.ablation import Ablation
 from ...intervention.evaluator import Evaluator
 from ...intervention.objective import Objective
 from ...model.transformer import Transformer
+from ...rounding import floor
 from .controls_found import ExactFound
 
 _RESAMPLES = 1000
@@ -28,6 +29,7 @@ def beside_exact(
     *,
     edges: int = 100,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> ExactFound:
     """Spearman's correlation of scores with exact effects, and the share of the effects that scores explain.
 
@@ -35,12 +37,15 @@ def beside_exact(
         data: the prompts that the scores are of.
         edges: how many are drawn, each with the same chance; all where the graph has no more.
         seed: of the draw, of what the ablation draws, and of the bootstrap over edges.
+        batch_size: prompts at a time; chosen from the model's size when omitted.
     """
     places = model.graph.exists.nonzero()
     generator = np.random.default_rng(seed)
     if edges < len(places):
         places = places[torch.from_numpy(np.sort(generator.choice(len(places), size=edges, replace=False)))]
-    effects = single_effects(Evaluator(model, data, ablation, objective, seed=seed), places).numpy()
+    effects = single_effects(
+        Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size), places
+    ).numpy()
     own = scores.values[places[:, 0], places[:, 1]].numpy()
     if not np.abs(effects).max() > 0:
         return ExactFound(edges=len(places), undefined="no edge that was drawn has an effect")
@@ -72,12 +77,11 @@ def single_effects(evaluator: Evaluator, places: Tensor) -> Tensor:
 def rank_agreement(scores: np.ndarray, effects: np.ndarray) -> np.ndarray:
     """Spearman's correlation of absolute values along the last axis; NaN where one of the two does not vary.
 
-    What differs by a millionth of the largest is tied: the rest is rounding.
+    What differs by rounding (``floor``) is tied.
     """
     ranks = []
     for values in (np.abs(scores), np.abs(effects)):
-        largest = values.max(-1, keepdims=True)
-        rank = rankdata(np.round(values / np.where(largest > 0, largest, 1), 6), axis=-1)
+        rank = rankdata(floor(values, axis=-1), axis=-1)
         ranks.append(rank - rank.mean(-1, keepdims=True))
     size = np.sqrt(np.square(ranks[0]).sum(-1) * np.square(ranks[1]).sum(-1))
     return np.where(size > 0, (ranks[0] * ranks[1]).sum(-1) / np.where(size > 0, size, 1), np.nan)

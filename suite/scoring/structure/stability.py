@@ -14,10 +14,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...errors import Undefined
+from ...rounding import floor
 from ..bootstrap_prompts import resample_counts
 
 _CONFIDENCE = 0.95
-_STEP = 1e-6
 _Z = 1.959963984540054
 
 
@@ -29,7 +29,7 @@ class Stability:
         sizes: int, edges.
         jaccard: the mean over pairs of variants of the edges that both circuits have, as a share of those that either
             has.
-        low, high: its 95 % interval over prompts (``sampling_error``); NaN where variants are no resamples.
+        low, high: its 95 % interval over what was drawn (``sampling_error``); NaN where variants are no resamples.
         lowest: the 2.5 % quantile over pairs: how far apart two circuits may come out.
         chance: the Jaccard index of two random sets of this size: n / (2 E - n).
         with_whole: the mean Jaccard index of a variant's circuit with that of all prompts.
@@ -79,6 +79,18 @@ def prompt_counts(
     return times[:, group]
 
 
+def drawn_units(counts: np.ndarray, templates: np.ndarray | None, *, over: str = "prompts") -> np.ndarray:
+    """How often each resample holds each unit that was drawn on its own: int [B, U], from the counts of prompts [B, N].
+
+    Args:
+        templates: long [N], or None.
+        over: as ``prompt_counts`` was given: U is the number of prompts, or of templates.
+    """
+    if over == "prompts" or templates is None:
+        return counts
+    return counts[:, np.unique(templates, return_index=True)[1]]
+
+
 def resampled(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The edge scores of each resample [B, E], from those of each prompt [N, E] and the counts [B, N]."""
     return (counts / counts.sum(1, keepdims=True)) @ scores
@@ -93,7 +105,8 @@ def stability(
         variants: float [B, E], two at least.
         whole: float [E], the scores on all prompts.
         sizes: of the circuits, each from 1 to E.
-        counts: int [B, N], how often each resample holds each prompt; None where variants are other runs.
+        counts: int [B, U], how often each resample holds each unit that was drawn, a prompt or a template
+            (``drawn_units``); None where variants are other runs.
     """
     n_edges = variants.shape[1]
     rows = [_of_size(np.abs(variants), np.abs(whole), n, counts) for n in sizes]
@@ -129,12 +142,10 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
 def top_edges(values: np.ndarray, n: int) -> np.ndarray:
     """Which n edges of each row have the largest values, ties to the lower index: bool [B, E].
 
-    As recovery has it, values are rounded to steps of 1e-6 of the row's largest and those of zero are never chosen, so
-    that fewer than n may be: what rounding alone ranks would seem stable, and true where the rest is exactly zero.
+    As recovery has it, values are rounded (``floor``, row by row) and those of zero are never chosen, so that fewer
+    than n may be: what rounding alone ranks would seem stable, and true where the rest is exactly zero.
     """
-    largest = values.max(1, keepdims=True)
-    steps = values / np.where(largest > 0, largest, 1) / _STEP
-    floored = np.where(steps < 1, 0, np.round(steps))
+    floored = floor(values, axis=1)
     order = np.argsort(-floored, axis=1, kind="stable")[:, :n]
     chosen = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(chosen, order, True, axis=1)
@@ -150,12 +161,25 @@ def jaccard_matrix(chosen: np.ndarray) -> np.ndarray:
     return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
-def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
-    """The standard error over prompts of the mean of ``pairs`` [B, B], its diagonal left out.
+def beside_chance(first: np.ndarray, second: np.ndarray, n: int) -> tuple[float, float]:
+    """(the Jaccard index of the circuits of n edges that scores [E] and scores [E] make; that of two random sets).
 
-    The infinitesimal jackknife after bootstrap: a prompt's influence is the covariance, over resamples [B, N], of how
+    A circuit has fewer than n edges where fewer scores are not zero. The random sets, of a and b edges of all E, share
+    a b / E on average.
+    """
+    chosen = top_edges(np.abs(np.stack([first, second])), n)
+    a, b = chosen.sum(1).tolist()
+    shared = a * b / chosen.shape[1]
+    return float(jaccard_matrix(chosen)[0, 1]), shared / (a + b - shared) if a + b else 1.0
+
+
+def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
+    """The standard error over units of the mean of ``pairs`` [B, B], its diagonal left out.
+
+    The infinitesimal jackknife after bootstrap: a unit's influence is the covariance, over resamples [B, U], of how
     often it was drawn with the mean over partners, twice, because both of a pair were drawn. What the number of
-    resamples alone adds is taken off (Wager, Hastie and Efron, 2014, "Confidence intervals for random forests").
+    resamples alone adds is taken off (Wager, Hastie and Efron, 2014, "Confidence intervals for random forests"). A unit
+    is what is drawn on its own: prompts that are drawn together are one, and would be counted as often as they are.
     """
     n_resamples, n = counts.shape
     means = 2 * (pairs.sum(1) - np.diag(pairs)) / (n_resamples - 1)
@@ -168,7 +192,7 @@ def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
 def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[tuple[float, float, float]]:
     """By size, how much more alike the first method's circuits are than the second's: (difference, low, high).
 
-    Both over the same resamples ``counts`` [B, N], so that the interval is that of a paired comparison.
+    Both over the same resamples ``counts`` [B, U] of drawn units, so that the interval is that of a paired comparison.
     """
     found = []
     for one, other in zip(first.pairs, second.pairs, strict=True):
@@ -182,12 +206,12 @@ def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[
 def _rank_correlations(variants: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row with ``whole``: float64 [B]; NaN where there is none.
 
-    Scores no further apart than a millionth of the largest are tied: the rest is rounding.
+    Scores that differ by rounding (``floor``) are tied.
     """
     nothing = np.full(len(variants), np.nan)
     if variants.shape[1] < 2 or not whole.max() > 0:
         return nothing
-    variants, whole = np.round(variants / whole.max(), 6), np.round(whole / whole.max(), 6)
+    variants, whole = floor(variants, axis=1), floor(whole)
     ranks, reference = rankdata(variants, axis=1), rankdata(whole)
     ranks, reference = ranks - ranks.mean(1, keepdims=True), reference - reference.mean()
     norm = np.linalg.norm(ranks, axis=1) * np.linalg.norm(reference)

@@ -72,6 +72,15 @@ def test_scores_are_judged_by_their_best_edges():
     assert (empty.verdict, empty.n_edges) == ("miss", 0)
 
 
+def test_rounding_decides_no_verdict():
+    values = torch.zeros(GRAPH.exists.shape, dtype=torch.float64)
+    places = MINIMAL[0].edges.nonzero()[:3]
+    values[places[:, 0], places[:, 1]] = torch.tensor([3.0, 2, 1], dtype=torch.float64)
+    noise = torch.rand(values.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact, noisy = (plurality_of_scores(EdgeScores(GRAPH, each), MINIMAL) for each in (values, values + 1e-9 * noise))
+    assert exact == noisy and exact.n_edges == 3
+
+
 def test_what_was_to_be_avoided_is_told_and_does_not_set_the_size():
     names = [MINIMAL[0].names, [*MINIMAL[1].names, "tok_embed->logits"]]
     small, large = (Circuit.of(GRAPH, each) for each in names)

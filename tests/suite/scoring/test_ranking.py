@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from circuitmeter.suite.rounding import floor
 from circuitmeter.suite.scoring import ranking
 
 
@@ -80,10 +81,10 @@ def test_nan_scores_are_refused():
 
 
 def test_floor_is_relative_to_the_largest_finite_score():
-    assert list(ranking.floor(np.array([-2.0, 1.9e-6, 2.1e-6, 0.0]))) == pytest.approx([-2.0, 0.0, 2e-6, 0.0], rel=1e-9)
-    nearly = ranking.floor(np.array([1.0, 0.3, 0.3 + 1e-9]))
+    assert list(floor(np.array([-2.0, 1.9e-6, 2.1e-6, 0.0]))) == pytest.approx([-2.0, 0.0, 2e-6, 0.0], rel=1e-9)
+    nearly = floor(np.array([1.0, 0.3, 0.3 + 1e-9]))
     assert nearly[1] == nearly[2]
-    assert list(ranking.floor(np.array([np.inf, 1.0, 1e-7]))) == [np.inf, 1.0, 0.0]
+    assert list(floor(np.array([np.inf, 1.0, 1e-7]))) == [np.inf, 1.0, 0.0]
 
 
 def test_top_breaks_ties_by_index_and_never_takes_zeros():

@@ -9,7 +9,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from circuitmeter.suite.errors import Undefined
+from circuitmeter.suite.scoring.structure.circuit_change import over_resamples
 from circuitmeter.suite.scoring.structure.stability import (
+    beside_chance,
     difference,
     prompt_counts,
     resampled,
@@ -65,6 +67,27 @@ def test_templates_are_drawn_whole():
     for t in range(4):
         assert (counts[:, templates == t] == counts[:, [t]]).all()
     assert (counts.sum(1) == 24).all() and counts.std() > 0
+
+
+def test_prompts_of_one_template_are_one_draw():
+    """Eight templates of five equal prompts say what eight prompts do: no more, and no less."""
+    few = SCORES[:8]
+    drawn = prompt_counts(40, np.repeat(np.arange(8), 5), 100, over="templates", seed=3)
+    found, units = over_resamples(
+        np.repeat(few, 5, axis=0), np.repeat(np.arange(8), 5), [4], over="templates", resamples=100, seed=3
+    )
+    assert units.shape == (100, 8) and (units == drawn[:, ::5]).all()
+    alone = stability(resampled(few, units), few.mean(0), [4], units)
+    assert alone.low[0] < alone.jaccard[0] < alone.high[0]
+    for name in ("jaccard", "low", "high"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name))
+
+
+def test_two_circuits_are_compared_with_two_random_ones_of_their_sizes():
+    first, second = np.r_[3.0, 2.0, 1.0, np.zeros(7)], np.r_[0.0, 5.0, 1e-9, np.zeros(7)]
+    jaccard, chance = beside_chance(first, second, 3)  # of 3 edges and of 1, and 10 in all
+    assert (jaccard, chance) == (pytest.approx(1 / 3), pytest.approx(0.3 / 3.7))
+    assert beside_chance(np.zeros(4), np.zeros(4), 2) == (1, 1)
 
 
 def test_what_never_changes_is_stable_and_chance_is_chance():
