@@ -14,6 +14,8 @@ from .record import EvaluationRecord, Record
 from .store import Store
 
 EQUAL_SCORES = 1e-6  # relative to the largest score: what other machines and versions may round otherwise
+EQUAL_COUNTED = 0.01  # of numbers that count edges or ranks: one edge of equal score more or less
+EQUAL_CONTROLS = 1e-4  # of numbers of controls, which are shares of small differences
 
 
 @dataclass
@@ -53,7 +55,8 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
     """Copies what ``into`` has not from every source, checked on the way.
 
     A finished result replaces a failed one. Results that are there twice are equal when they ended alike and their
-    scores differ by less than ``EQUAL_SCORES``; time and provenance may differ.
+    numbers differ by no more than rounding may make of them (``EQUAL_SCORES`` and those beside it); time and
+    provenance may differ.
 
     Args:
         sources: folders or addresses of stores.
@@ -149,14 +152,39 @@ def _agree(ours: EvaluationRecord, theirs: EvaluationRecord) -> bool:
         a, b = (np.array(row.values or (), dtype=float) for row in (mine, other))
         if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=EQUAL_SCORES, equal_nan=True):
             return False
-    mine, other = (np.array(_stable(found), dtype=float) for found in (ours, theirs))
-    return mine.shape == other.shape and np.allclose(mine, other, rtol=1e-5, atol=EQUAL_SCORES, equal_nan=True)
+    (exact, counted), (others_exact, others_counted) = _numbers(ours), _numbers(theirs)
+    return _close(exact, others_exact, rtol=EQUAL_CONTROLS, atol=EQUAL_CONTROLS) and _close(
+        counted, others_counted, rtol=0, atol=EQUAL_COUNTED
+    )
 
 
-def _stable(found: EvaluationRecord) -> list[tuple[float | None, ...]]:
-    """The numbers of an evaluation's stability, a row a kind of resample and size."""
-    changes = [found.stability[over] for over in sorted(found.stability)]
-    return [(point.size, point.jaccard, point.rank) for change in changes for point in change.points]
+_Numbers = dict[tuple[str | int, ...], float | None]
+
+
+def _close(ours: _Numbers, theirs: _Numbers, *, rtol: float, atol: float) -> bool:
+    mine, other = (np.array([found[name] for name in sorted(found)], dtype=float) for found in (ours, theirs))
+    return set(ours) == set(theirs) and np.allclose(mine, other, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _numbers(found: EvaluationRecord) -> tuple[_Numbers, _Numbers]:
+    """(the measured numbers, those that count edges or ranks) of an evaluation's stability and controls.
+
+    Left out is what one comparison changes that comes out otherwise: the worst subset, and the Jaccard index of two
+    small circuits alone.
+    """
+    measured: _Numbers = {}
+    points = [(over, point) for over, change in found.stability.items() for point in change.points]
+    counted: _Numbers = {
+        (over, point.size, name): getattr(point, name) for over, point in points for name in ("jaccard", "rank")
+    }
+    if (controls := found.controls) is None:
+        return measured, counted
+    measured |= {("null", kind): null.faithfulness for kind, null in controls.nulls.items()}
+    if (complement := controls.complement) is not None:
+        measured |= {("complement", name): getattr(complement, name) for name in ("whole", "random")}
+    if (exact := controls.exact) is not None:
+        measured["exact",], counted["exact",] = exact.explained, exact.rank
+    return measured, counted
 
 
 def _benchmark(source: Store, target: Store, name: str) -> None:

@@ -67,6 +67,44 @@ def test_stability_contradicts_too(tmp_path):
     assert list(merge([ours.path, other.path], tmp_path / "c").contradictions) == [f"evaluations/{record.key}.json"]
 
 
+def merged_with(tmp_path, ours, other):
+    """What a merge says of two stores whose one evaluation has these."""
+    record, paths = evaluation(cell()), []
+    for name, changes in (("ours", ours), ("other", other)):
+        store = Store(tmp_path / name, create=True)
+        store.write(done(cell()), scores())
+        store.write_evaluation(record.but(**changes))
+        paths.append(store.path)
+    return merge(paths, tmp_path / "c")
+
+
+@pytest.mark.parametrize("much, clean", [(1e-6, True), (1e-2, False)])
+@pytest.mark.parametrize("control", ["complement", "halves", "exact", "nulls"])
+def test_controls_contradict_too(tmp_path, control, much, clean):
+    def controls(number):
+        found = {
+            "complement": {"whole": number},
+            "halves": {"random": number},
+            "exact": {"edges": 3, "explained": number},
+            "nulls": {"nonsense": {"faithfulness": number}},
+        }
+        return {"controls": {"size": 2, {"halves": "complement"}.get(control, control): found[control]}}
+
+    assert merged_with(tmp_path, controls(0.5), controls(0.5 + much)).clean == clean
+
+
+def test_a_control_that_only_one_has_is_a_contradiction(tmp_path):
+    ours, other = ({"controls": {"size": 2, "complement": found}} for found in ({"whole": 0.5}, {"undefined": "no"}))
+    assert not merged_with(tmp_path, ours, other).clean
+
+
+def test_one_edge_more_or_less_is_no_contradiction_of_stability(tmp_path):
+    numbers = dict.fromkeys(("low", "high", "lowest", "chance", "with_whole", "rank"), 0.5)
+    point = {"size": 2, **numbers, "always": 1, "sometimes": 1}
+    ours, other = ({"stability": {"prompts": {"points": [point | {"jaccard": j}]}}} for j in (0.5, 0.505))
+    assert merged_with(tmp_path, ours, other).clean
+
+
 def test_evaluations_contradict_each_other_too(halves, tmp_path):
     other = Store(tmp_path / "other", create=True)
     other.write(done(cell()), scores())
