@@ -7,6 +7,7 @@ from functools import partial
 
 import pandas as pd
 
+from ...suite.scoring.structure.controls_found import BLOCKS, ROUNDS
 from ..draw.controls import draw_controls
 from ..page.table import MISSING, Table, TableCell, listed, number_cell, text_cell, with_interval
 from ..read.controls import CONTROLS, FAITHFULNESS, NULL_NAMES
@@ -48,7 +49,8 @@ class ControlsChapter(Chapter):
             "Is a circuit more than what the method gives any model, and does it stand when only parts of the rest are "
             "cut? Nulls: the weights in a random order; each prompt with another's answers; its tokens in a random "
             "order. The worst subset of the complement is looked for from the worst of random halves, by changing "
-            "every edge alone and then all that help together, at most ten times.",
+            f"every edge alone (of more than {BLOCKS} edges, all that leave one node together) and then all that help "
+            f"together, at most {ROUNDS} times.",
             *control_verdicts(results.control_summary),
         )
 
@@ -59,10 +61,10 @@ class ControlsChapter(Chapter):
         if not len(results.control_summary):
             return ()
         return (
-            "Controls are of circuits of the first evaluated size, under the ablation and objective that they were "
-            "found with; in a cell, intervals of faithfulness are by bootstrap over held-out prompts and those of the "
-            "comparison with exact patching by bootstrap over edges; over cells, medians over programs by bootstrap "
-            "over programs.",
+            "Controls are of circuits of the true size where it was evaluated, else of the first size, under the "
+            "ablation and objective that they were found with; in a cell, intervals of faithfulness are by bootstrap "
+            "over held-out prompts and those of the comparison with exact patching by bootstrap over edges; over "
+            "cells, medians over programs by bootstrap over programs.",
         )
 
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
@@ -134,14 +136,12 @@ def control_verdicts(summary: pd.DataFrame) -> list[str]:
                 told = listed(sure) if 0 < len(sure) < len(beyond) else "every method" if sure else "no method"
                 parts.append(f"with {words}, {told}")
         text = f"Under {ablation}, circuits are more faithful than what is found on a null, beyond its interval: "
-        worst = here[here["control"] == "worst"].set_index("label")["value"]
-        whole = here[here["control"] == FAITHFULNESS].set_index("label")["value"]
-        end = ""
-        if len(worst):
-            lost = (whole - worst).dropna()
+        lost, end = here.loc[here["control"] == "lost", "value"], ""
+        if len(lost):
             end = (
                 f" The worst subset of the complement takes {with_interval(lost.median(), lost.min(), lost.max())} "
-                "more of the faithfulness than all of it does (median of methods, smallest and largest)."
+                "more of the faithfulness than all of it does (a method's median over programs of what it takes in a "
+                "cell; of these the median, smallest and largest)."
             )
         if parts or end:
             texts.append((f"{text}{'; '.join(parts)}." if parts else f"Under {ablation}:") + end)

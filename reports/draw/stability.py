@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from ..page.table import share_text
 from ..read.labels import ordered_ablations
-from ..read.stability import CERTIFIED
+from ..read.stability import at_true_size
 from .faithfulness import spaced
 from .panels import FRACTION_TICKS, MOST_BANDS, empty_figure, in_front, legend, legend_height, line_looks, panels
 from .style import Look, styled
@@ -37,7 +37,7 @@ def draw_stability(summary: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         for truth in sorted(drawn["truth"].unique())
         for ablation in ordered_ablations(drawn.loc[drawn["truth"] == truth, "ablation"])
     ]
-    dots = cells[cells["main"].astype(bool) & (cells["truth"] == CERTIFIED)].dropna(subset=["jaccard", "f1"])
+    dots = at_true_size(cells).dropna(subset=["jaccard", "f1"])
     titles = [f"{truth}, {ablation}" for truth, ablation in places] + ["stable and true"] * bool(len(dots))
     styles, columns = line_looks(drawn, "jaccard"), 2 if len(titles) in (2, 4) else 3
     extra = legend_height(list(styles), len(titles)) + 0.2

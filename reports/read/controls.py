@@ -21,6 +21,7 @@ CONTROLS = {
     FAITHFULNESS: "the whole complement cut",
     "random": "random halves of it cut",
     "worst": "the worst subset cut",
+    "lost": "faithfulness that the worst subset takes beyond the whole complement",
     **{f"null {kind}": f"{words}: faithfulness" for kind, words in NULL_NAMES.items()},
     **{f"beyond {kind}": f"{words}: faithfulness beyond it" for kind, words in NULL_NAMES.items()},
     **{f"shared {kind}": f"{words}: Jaccard index beyond chance" for kind, words in NULL_NAMES.items()},
@@ -62,6 +63,8 @@ def _numbers(found: ControlsFound) -> Iterator[_Number]:
         yield FAITHFULNESS, rest.whole, None, None, rest.undefined
         yield "random", rest.random, rest.random_low, rest.random_high, rest.undefined
         yield "worst", rest.worst, rest.low, rest.high, rest.undefined
+        lost = None if rest.whole is None or rest.worst is None else rest.whole - rest.worst
+        yield "lost", lost, None, None, rest.undefined
     for kind, null in found.nulls.items():
         shared = None if null.jaccard is None or null.chance is None else null.jaccard - null.chance
         yield f"null {kind}", null.faithfulness, null.low, null.high, null.undefined

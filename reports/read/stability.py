@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...suite.scoring.bootstrap import interval
-from ...suite.store.record import OWN_SIZES, EvaluationRecord, Record
+from ...suite.store.record import EvaluationRecord, Record, with_size
 from .evaluations import ordered_sizes
 from .labels import BASELINES, ordered_ablations, ordered_labels
 from .tables import CELL_COLUMNS, GroupedRows, cell_columns, row_groups
@@ -56,9 +56,7 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
             points = {point.size: point for point in change.points}
             if change.undefined is not None:
                 rows.append(of_cell | {"size": "", "main": True})
-            sized = [
-                circuit for circuit in found.circuits if circuit.size not in OWN_SIZES and circuit.n_edges in points
-            ]
+            sized = [circuit for circuit in with_size(found.circuits) if circuit.n_edges in points]
             for i, circuit in enumerate(sized):
                 point = points[circuit.n_edges]
                 numbers = {name: getattr(point, name) for name in (*OF_POINT, *COUNTS)}
@@ -94,6 +92,11 @@ def stability_summary(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_GROUP, *ends, "share", "chance", *COUNTS, "n_programs"])
 
 
+def at_true_size(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``stability_table`` of the true size, where it was asked for, of certified circuits."""
+    return table[(table["size"] == "true") & (table["truth"] == CERTIFIED) & table["undefined"].isna()]
+
+
 QUESTIONS = {
     "methods": "rank correlation of stability (Jaccard index) with recovery (F1), among methods on one program",
     "programs": "the same, among programs of one method",
@@ -107,12 +110,12 @@ def prediction_table(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """One row per ablation, what is resampled, and question of ``QUESTIONS``: the number, and its interval.
 
     Args:
-        table: ``stability_table``; of it the rows of the main size on models with a certified circuit. Baselines are
+        table: ``stability_table``; of it the rows of the true size on models with a certified circuit. Baselines are
             left out: they measure the benchmark.
     Returns ``value``, and ``low``, ``high``: 95 % bootstrap, programs drawn with all their methods; NaN with fewer than
     two programs.
     """
-    main = table[table["main"].astype(bool) & (table["truth"] == CERTIFIED) & table["undefined"].isna()]
+    main = at_true_size(table)
     main = main[~main["method"].isin(BASELINES)]
     rows = []
     for (ablation, over), places in row_groups(main, ["ablation", "over"]):

@@ -11,6 +11,7 @@ from ..selection import Selection
 from ..store.record import OWN_SIZES, ControlsAsked, EvaluationIdentity, StabilityAsked
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
+STRUCTURE_VERSION = 3  # the same, of evaluations with stability or controls
 SIZES = ("true", *OWN_SIZES)
 
 
@@ -60,7 +61,7 @@ class Evaluation:
         if self.controls is not None:
             told["controls"] = self.controls
         return EvaluationIdentity(
-            evaluation_version=VERSION,
+            evaluation_version=STRUCTURE_VERSION if self.stability or self.controls else VERSION,
             cell=cell_key,
             data=self.data,
             settings=self.settings,

@@ -41,12 +41,12 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
     "`[evaluation.stability]`": (
         StabilityChoice,
         "For methods whose scores are means over prompts: how alike circuits from resamples of the prompts are, at the "
-        "sizes of `[evaluation]`.",
+        "sizes of `[evaluation]`. How often single edges are in is told of the true size, or else of the first.",
     ),
     "`[evaluation.controls]`": (
         ControlsChoice,
-        "What a circuit is compared with, and what is tried against it: of the circuit of the first size of "
-        "`[evaluation]`, under the ablation and objective that it was found with.",
+        "What a circuit is compared with, and what is tried against it: of the circuit of the true size where it is "
+        "among those of `[evaluation]`, else of the first, under the ablation and objective that it was found with.",
     ),
 }
 """Heading -> the model of the table, and what the table is."""

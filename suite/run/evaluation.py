@@ -16,7 +16,7 @@ from ..intervention.setting import Setting
 from ..json_model import plain
 from ..plan.job import Job
 from ..plan.subject import first
-from ..store.record import OWN_SIZES, EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow
+from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow, with_size
 from .environment import provenance
 from .memory import with_less
 from .structure import controls_of, scores_of_prompts, stability_of
@@ -62,13 +62,12 @@ def evaluate(
 
         fixed = evaluation.batch_size or any(setting.cut.ablation.over_batch for setting in alike)
         rows += measure_all(0) if fixed else with_less(measure_all, on, f"evaluating {job}")
-    stability = {}
+    stability, sizes = {}, [circuit.n_edges for circuit in with_size(described)]
     if evaluation.stability is not None:
-        sizes = [circuit.n_edges for circuit in described if circuit.size not in OWN_SIZES]
         stability = stability_of(job, on, evaluation.stability, sizes)
     controls = None
-    if evaluation.controls is not None and (size := next((c.n_edges for c in described if c.size not in OWN_SIZES), 0)):
-        controls = controls_of(job, on, evaluation, tensors["scores"], size)
+    if evaluation.controls is not None and sizes:
+        controls = controls_of(job, on, evaluation, tensors["scores"], sizes[0])
     identity = evaluation.identity(job.key)
     record = EvaluationRecord(
         key=identity.key,

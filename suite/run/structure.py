@@ -35,11 +35,11 @@ def stability_of(job: Job, on: Subject, asked: StabilityAsked, sizes: Sequence[i
 
     Args:
         job: whose cell is finished. Its method runs again, in this process, so as to keep prompts apart.
-        sizes: of the circuits, edges; inclusion and recovery are told of the first.
+        sizes: of the circuits, edges, above 0; inclusion and recovery are told of the first.
     """
     from ..scoring.structure.circuit_change import circuit_change, over_resamples
 
-    kept = [size for size in dict.fromkeys(sizes) if size > 0]
+    kept = list(dict.fromkeys(sizes))
     if not kept:
         return {over: CircuitChange(undefined="there is no circuit of a size to compare") for over in asked.over}
     try:
@@ -74,23 +74,31 @@ def _by_prompt(job: Job, on: Subject) -> Tensor:
 
 
 @contextmanager
-def _again(job: Job) -> Iterator[None]:
-    """What the cell's method is run in once more, in this process. Raises Undefined for one that may not be."""
+def _again(job: Job, shift: int = 0) -> Iterator[None]:
+    """What the cell's method is run in once more, in this process. Raises Undefined for one that may not be.
+
+    ``shift``: 0 for what the cell's own run draws, another number for other draws.
+    """
     if not names.is_built_in(job.sources.method):
         raise Undefined(
             f"{job.cell.method} does not come with this package and runs in a process of its own; it is not run again "
             f"for its structure"
         )
     with undisturbed():
-        seed_everything(job.cell.key)
+        seed_everything(f"{int(job.cell.key, 16) + shift:x}")
         yield
 
 
-def _asked(job: Job) -> dict[str, Any]:
-    """What the cell's method is given beside model and prompts."""
+def _asked(job: Job, shift: int = 0) -> dict[str, Any]:
+    """What the cell's method is given beside model and prompts; ``shift``: as of ``_again``, added to the seed."""
     cell = job.cell
     objective = None if cell.objective is None else names.objective(cell.objective)
-    return {"ablation": names.ablation(cell.ablation), "objective": objective, "seed": cell.seed or 0, **job.parameters}
+    return {
+        "ablation": names.ablation(cell.ablation),
+        "objective": objective,
+        "seed": (cell.seed or 0) + shift,
+        **job.parameters,
+    }
 
 
 def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarray, size: int) -> ControlsFound:
@@ -109,7 +117,7 @@ def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarra
     held_out = first(on.task.data(evaluation.split), evaluation.prompts)
     asked, objective = evaluation.controls, names.objective(job.cell.objective or on.task.objective)
     assert asked is not None  # only evaluations that have them come here
-    found = _Controls(job, on, held_out, own, objective, size)
+    found = _Controls(job, on, held_out, own, objective, size, evaluation.batch_size)
     return ControlsFound(
         size=size,
         nulls={kind: found.on_null(cast(Null, kind)) for kind in asked.nulls},
@@ -128,6 +136,7 @@ class _Controls:
     scores: EdgeScores
     objective: Objective
     size: int
+    batch_size: int | None
 
     @cached_property
     def circuit(self) -> Circuit:
@@ -144,7 +153,7 @@ class _Controls:
         from ..intervention.setting import Cut
 
         cut = Cut(names.ablation(self.job.cell.ablation))
-        return measure(model, data, [circuit], cut, self.objective, seed=self.seed)
+        return measure(model, data, [circuit], cut, self.objective, seed=self.seed, batch_size=self.batch_size)
 
     @cached_property
     def _own(self) -> Measured:
@@ -157,23 +166,24 @@ class _Controls:
         from ..circuit import top_n
         from ..scoring.recovery import recovery
         from ..scoring.structure.complement import interval_over_prompts
-        from ..scoring.structure.null_controls import null_of
+        from ..scoring.structure.null_controls import null_data, null_model
+        from ..scoring.structure.stability import beside_chance
 
         try:
-            model, data = null_of(kind, self.on.model, self.on.data, self.seed)
-            _, judged_on = null_of(kind, self.on.model, self.held_out, self.seed)
-            with _again(self.job):
+            data, judged_on = (null_data(kind, each, self.seed) for each in (self.on.data, self.held_out))
+            model = null_model(kind, self.on.model, self.seed)
+            with _again(self.job, 1):  # the cell's own draws would give `random` the same circuit on the null
                 method = names.method(self.job.sources.method)
-                scores = method.discover(model, data, **_asked(self.job)).scores
+                scores = method.discover(model, data, **_asked(self.job, 1)).scores
             theirs = top_n(scores, self.size)
             measured, own = self._measured(model, judged_on, theirs), self._own
         except CircuitMeterError as error:
             return NullFound(undefined=str(error))
-        n_edges, both = model.graph.n_edges, int((theirs.edges & self.circuit.edges).sum())
         truth = self.on.reference(names.ablation(self.job.cell.ablation))
+        jaccard, chance = beside_chance(self.scores.flat(), scores.flat(), self.size)
         found = NullFound(
-            jaccard=both / (2 * self.size - both),
-            chance=self.size / (2 * n_edges - self.size),
+            jaccard=jaccard,
+            chance=chance,
             auroc=None if truth is None else recovery(scores, truth)["auroc"],
         )
         if measured.undefined("cut-graph") or own.undefined("cut-graph"):
@@ -191,7 +201,7 @@ class _Controls:
 
         given = (self.on.model, self.on.data, self.held_out, self.circuit, names.ablation(self.job.cell.ablation))
         try:
-            return complement_cuts(*given, self.objective, subsets=subsets, seed=self.seed)
+            return complement_cuts(*given, self.objective, subsets=subsets, seed=self.seed, batch_size=self.batch_size)
         except CircuitMeterError as error:
             return ComplementFound(undefined=str(error))
 
@@ -201,6 +211,6 @@ class _Controls:
 
         given = (self.on.model, self.on.data, self.scores, names.ablation(self.job.cell.ablation), self.objective)
         try:
-            return beside_exact(*given, edges=edges, seed=self.seed)
+            return beside_exact(*given, edges=edges, seed=self.seed, batch_size=self.batch_size)
         except CircuitMeterError as error:
             return ExactFound(undefined=str(error))

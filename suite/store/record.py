@@ -6,7 +6,7 @@ meaning or is taken away; ``older.py`` has what reads the formats before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -328,6 +328,15 @@ class EvaluatedCircuit(Kept):
     recovery: CircuitRecovery | None = None
 
 
+def with_size(circuits: Sequence[EvaluatedCircuit]) -> list[EvaluatedCircuit]:
+    """Those of a number of edges that was asked for, above 0: the true size first, then in the order of asking.
+
+    Of the first are controls, and what stability says of single edges.
+    """
+    sized = [circuit for circuit in circuits if circuit.size not in OWN_SIZES and circuit.n_edges > 0]
+    return sorted(sized, key=lambda circuit: circuit.size != "true")
+
+
 class SettingRow(Kept):
     """What was measured under one setting: one of ``values`` and of ``faithfulness`` a circuit.
 
@@ -351,7 +360,7 @@ class EvaluationRecord(ResultFile):
     """The record of an evaluation of a cell's circuits.
 
     stability: by what is resampled, what it does to the circuits of each size. controls: nulls, adversaries and exact
-    patching, of the circuit of the first size.
+    patching, of the circuit of the first size (``with_size``).
     """
 
     format: Literal[1] = 1

@@ -63,6 +63,17 @@ def test_the_words_name_who_is_beyond_a_null_and_what_the_worst_subset_takes(res
     assert "takes 0.65 [0.65, 0.65] more" in text
 
 
+def test_what_the_worst_subset_takes_is_summed_up_from_differences(tmp_path):
+    """Whole and worst of three programs: the difference of medians is .5, the median difference .1."""
+    store = make_store(tmp_path / "s", programs=3, methods=("eap",), ablations=("patch",), failures=False)
+    ends = [(1.0, 0.9), (0.9, 0.1), (0.5, 0.4)]
+    for record, (whole, worst) in zip(list(store.records()), ends, strict=True):
+        found = ControlsFound(size=5, complement=ComplementFound(whole=whole, worst=worst))
+        write_evaluation(store, record.key, {"patch": [0.5, 0.6, 0.7]}, controls=found)
+    (text,) = control_verdicts(read_results(store.path).control_summary)
+    assert "takes 0.10 [0.10, 0.10] more" in text
+
+
 def test_the_chapter_has_tables_a_figure_and_words(results):
     part = ControlsChapter()
     adversaries, nulls = part.tables(results)

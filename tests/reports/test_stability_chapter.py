@@ -86,6 +86,18 @@ def test_the_chapter_has_tables_a_figure_and_words(results):
     assert part.summary(results) and part.statistics(results)
 
 
+def test_without_the_true_size_nothing_is_said_of_it(tmp_path):
+    store = make_store(tmp_path / "s", programs=4, methods=METHODS, ablations=("patch",), failures=False)
+    circuits = ({"size": 0.4, "n_edges": 5, "label": {}}, {"size": 0.5, "n_edges": 6, "label": {}})
+    for record in list(store.records()):
+        given = {"sizes": (0.4, 0.5), "circuits": circuits, "stability": {"prompts": change(0.5)}}
+        write_evaluation(store, record.key, {"patch": [0.5, 0.6]}, **given)
+    found = read_results(store.path)
+    assert found.stability["main"].sum() == 20 and not len(found.stability_prediction)
+    (plot,) = StabilityChapter().figures(found)
+    assert [ax.get_title(loc="left") for ax in plot.draw().axes] == ["certified circuit, patch"]
+
+
 def test_a_store_without_it_has_no_chapter(usual_results):
     part = StabilityChapter()
     assert not [*part.tables(usual_results), *part.figures(usual_results), *part.words(usual_results)]

@@ -6,6 +6,7 @@ The worst subset is looked for by a search that is stated here, on the prompts o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,16 +15,13 @@ from torch import Tensor
 from ...circuit import Circuit
 from ...data import Data
 from ...intervention.ablation import Ablation
-from ...intervention.evaluator import Evaluator
+from ...intervention.faithfulness import Measured, evaluator_of, measure
 from ...intervention.objective import Objective
+from ...intervention.setting import Cut
 from ...model.transformer import Transformer
 from ..bootstrap_prompts import resample_counts
-from .controls_found import ComplementFound
+from .controls_found import BLOCKS, ROUNDS, ComplementFound
 
-BLOCKS = 512
-"""Up to so many edges of the complement each is a block of its own; of more, all that leave one node are one."""
-
-ROUNDS = 10
 _RESAMPLES = 1000
 _AT_ONCE = 256
 
@@ -41,39 +39,41 @@ def complement_cuts(
     *,
     subsets: int = 64,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> ComplementFound:
     """The faithfulness of a circuit with the whole complement cut, with random halves of it, and with the worst subset.
 
-    Faithfulness is (mean value with the subset cut - everything cut) / (whole model - everything cut): 1 where cutting
-    the subset changes nothing.
+    Faithfulness is that of evaluations (``intervention.faithfulness``), of the circuit that is left when the subset is
+    cut, without dead ends: 1 where cutting the subset changes nothing.
 
     Args:
         data: the prompts of the search.
-        held_out: the prompts on which the worst subset is judged.
+        held_out: the prompts on which all three are judged.
         subsets: random halves; the search begins with the worst of them and with the whole complement.
         seed: of the halves, of what the ablation draws, and of the bootstrap over prompts.
+        batch_size: prompts at a time; chosen from the model's size when omitted.
     """
     rest = model.graph.exists & ~circuit.edges
     blocks = blocks_of(rest)
     if not len(blocks):
         return ComplementFound(undefined="the circuit is the whole graph; it has no complement")
-    searched = _Scale(model, data, ablation, objective, seed)
-    if searched.undefined:
-        return ComplementFound(undefined=searched.undefined)
+    searched, judged = (
+        _Scale(model, prompts, circuit, ablation, objective, seed=seed, batch_size=batch_size)
+        for prompts in (data, held_out)
+    )
+    if reason := searched.undefined or judged.undefined:
+        return ComplementFound(undefined=reason)
     drawn = torch.rand(subsets, len(blocks), generator=torch.Generator().manual_seed(seed)) < 0.5
-    chosen, worst, evaluated = worst_subset(searched.faithfulness, blocks, drawn)
-    halves = searched.faithfulness(subset_of(blocks, drawn)) if subsets else np.array([np.nan])
-    judged = _Scale(model, held_out, ablation, objective, seed)
-    if judged.undefined:
-        return ComplementFound(undefined=judged.undefined)
-    whole, found = (judged.by_prompt(edges[None])[0] for edges in (rest, chosen))
-    low, high = judged.interval(found, seed)
+    chosen, worst, evaluated = worst_subset(searched.faithfulness, blocks, drawn, searched.step)
+    halves = judged.faithfulness(subset_of(blocks, drawn)) if subsets else np.array([np.nan])
+    found = judged.measured(chosen[None])
+    low, high = interval_over_prompts([(found.circuits[0], found.reference("cut-graph"), found.full)], seed)
     return ComplementFound(
-        whole=float(judged.ratio(whole)),
+        whole=float(judged.own.faithfulness()[0]),
         random=float(halves.mean()),
         random_low=float(np.quantile(halves, 0.025)),
         random_high=float(np.quantile(halves, 0.975)),
-        worst=float(judged.ratio(found)),
+        worst=float(found.faithfulness()[0]),
         low=low,
         high=high,
         searched=worst,
@@ -102,67 +102,81 @@ def subset_of(blocks: Tensor, chosen: Tensor) -> Tensor:
     return (flat > 0).view(len(chosen), *blocks.shape[1:])
 
 
-def worst_subset(faithfulness: _Faithfulness, blocks: Tensor, drawn: Tensor) -> tuple[Tensor, float, int]:
+def worst_subset(faithfulness: _Faithfulness, blocks: Tensor, drawn: Tensor, step: float) -> tuple[Tensor, float, int]:
     """(the subset of lowest faithfulness that was found, bool [W, R]; its faithfulness; how many were tried).
 
     It begins with the lowest of the subsets drawn, bool [C, K], and of all blocks together. Each round tries every
     block alone, in or out; then all changes that lower it together, and takes that or the best change alone, whichever
-    is lower. It ends when none is, or after ``ROUNDS``.
+    is lower. It ends when none is, or after ``ROUNDS``. Faithfulness is compared in whole numbers of ``step``, by which
+    rounding can change it; of equal ones the first is taken.
     """
+
+    def tried(chosen: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        values = faithfulness(subset_of(blocks, chosen))
+        return values, np.round(values / step)
+
     starts = torch.cat([torch.ones(1, len(blocks), dtype=torch.bool), drawn])
-    values = faithfulness(subset_of(blocks, starts))
-    evaluated, best = len(starts), int(np.argmin(values))
-    current, lowest = starts[best], float(values[best])
+    values, steps = tried(starts)
+    evaluated, best = len(starts), int(np.argmin(steps))
+    current, value, lowest = starts[best], float(values[best]), steps[best]
     for _ in range(ROUNDS):
         flipped = current ^ torch.eye(len(blocks), dtype=torch.bool)
-        values = faithfulness(subset_of(blocks, flipped))
-        helping = torch.from_numpy(values < lowest - 1e-9)
+        values, steps = tried(flipped)
+        helping = torch.from_numpy(steps < lowest)
         evaluated += len(flipped)
         if not helping.any():
             break
         together = current ^ helping
-        of_together = float(faithfulness(subset_of(blocks, together[None]))[0])
+        of_together, steps_together = tried(together[None])
         evaluated += 1
-        best = int(np.argmin(values))
-        alone = float(values[best])
-        current, lowest = (together, of_together) if of_together < alone else (flipped[best], alone)
-    return subset_of(blocks, current[None])[0], lowest, evaluated
+        best = int(np.argmin(steps))
+        current, value, lowest = flipped[best], float(values[best]), steps[best]
+        if steps_together[0] < lowest:
+            current, value, lowest = together, float(of_together[0]), steps_together[0]
+    return subset_of(blocks, current[None])[0], value, evaluated
 
 
 class _Scale:
-    """The faithfulness of cuts on some prompts: values of the whole model, and with everything cut, taken once."""
+    """The faithfulness of a circuit on some prompts, and of what is left when parts of its complement are cut.
 
-    def __init__(self, model: Transformer, data: Data, ablation: Ablation, objective: Objective, seed: int) -> None:
-        self.evaluator, self.objective, self.exists = (
-            Evaluator(model, data, ablation, objective, seed=seed),
-            objective,
-            model.graph.exists,
-        )
-        self.full, self.empty = self.by_prompt(torch.stack([self.exists & False, self.exists]))
-        whole = float((self.full - self.empty).mean())
-        size = float((self.full.abs() + self.empty.abs()).mean()) / 2
-        self.undefined = (
-            "the objective of the full model is that of the wholly cut graph up to rounding"
-            if abs(whole) <= 1e-5 * size
-            else None
-        )
+    It is ``measure``'s: the same masks, the same reference point, and undefined where that is.
+    """
 
-    def by_prompt(self, cut: Tensor) -> Tensor:
-        """The objective's value on each prompt with the edges cut, bool [C, W, R]: float64 [C, N]."""
-        parts = [self.evaluator.per_example(self.exists & ~part) for part in cut.split(_AT_ONCE)]
-        return self.objective.value(torch.cat(parts))
+    def __init__(
+        self,
+        model: Transformer,
+        data: Data,
+        circuit: Circuit,
+        ablation: Ablation,
+        objective: Objective,
+        *,
+        seed: int,
+        batch_size: int | None,
+    ) -> None:
+        self.graph, self.cut, self.objective = model.graph, Cut(ablation), objective
+        self.own = measure(model, data, [circuit], self.cut, objective, seed=seed, batch_size=batch_size)
+        self.evaluator = evaluator_of(model, data, self.cut, objective, seed=seed, batch_size=batch_size)
+        self.undefined = self.own.undefined("cut-graph")
 
-    def ratio(self, values: Tensor) -> np.ndarray:
-        """Faithfulness of values [..., N]: float64 [...]."""
-        return ((values - self.empty).mean(-1) / (self.full - self.empty).mean(-1)).numpy()
+    def measured(self, cut: Tensor) -> Measured:
+        """The circuits that are left when the edges bool [C, W, R] are cut of the whole graph."""
+        values = []
+        for part in cut.split(_AT_ONCE):
+            masks = self.cut.masks([Circuit(self.graph, self.graph.exists & ~edges) for edges in part])
+            values.append(self.objective.value(self.evaluator.per_example(masks)))
+        return replace(self.own, circuits=torch.cat(values))
 
     def faithfulness(self, cut: Tensor) -> np.ndarray:
-        """Of the circuit that is left when the edges bool [C, W, R] are cut."""
-        return self.ratio(self.by_prompt(cut))
+        """Of the circuits that are left: float64 [C]."""
+        return self.measured(cut).faithfulness().numpy()
 
-    def interval(self, values: Tensor, seed: int) -> tuple[float, float]:
-        """The 95 % bootstrap interval over prompts of the faithfulness of values [N]."""
-        return interval_over_prompts([(values, self.empty, self.full)], seed)
+    @property
+    def step(self) -> float:
+        """How far faithfulness can differ by rounding: ``Measured.rounding`` of the size of the values, as a share of
+        the distance between the full model's and the reference's."""
+        full, empty = self.own.full, self.own.reference("cut-graph")
+        size = float((full.abs() + empty.abs()).mean()) / 2
+        return self.own.rounding * size / abs(float((full - empty).mean()))
 
 
 def interval_over_prompts(parts: Sequence[tuple[Tensor, Tensor, Tensor]], seed: int = 0) -> tuple[float, float]:

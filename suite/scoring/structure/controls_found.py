@@ -6,6 +6,13 @@ from typing import Literal, get_args
 
 from ...json_model import Kept, Number
 
+BLOCKS = 512
+"""Of so many edges of the complement at most the search for the worst subset changes each alone; of more, all that
+leave one node together."""
+
+ROUNDS = 10
+"""Of that search, at most."""
+
 Null = Literal["reset-weights", "permuted-labels", "nonsense"]
 NULLS: tuple[Null, ...] = get_args(Null)
 
@@ -33,9 +40,9 @@ class NullFound(Kept):
 class ComplementFound(Kept):
     """The circuit's faithfulness when parts of its complement are cut, and not all of it; or why it has no meaning.
 
-    whole: all of it. random: the mean over random halves, with the 2.5 % and 97.5 % quantiles over them. worst: with
-    the worst subset that was found, of so many ``edges`` among ``of``; low, high: its 95 % interval over held-out
-    prompts. searched: the same on the prompts of the search. evaluated: how many subsets were tried.
+    On held-out prompts. whole: all of it. random: the mean over random halves, with the 2.5 % and 97.5 % quantiles over
+    them. worst: with the worst subset that was found, of so many ``edges`` among ``of``; low, high: its 95 % interval
+    over prompts. searched: the same on the prompts of the search. evaluated: how many subsets were tried.
     """
 
     undefined: str | None = None

@@ -18,27 +18,36 @@ from ...model.transformer import Transformer
 from .controls_found import Null
 
 
-def null_of(kind: Null, model: Transformer, data: Data, seed: int = 0) -> tuple[Transformer, Data]:
-    """A model and prompts in which there is nothing to find.
+def null_model(kind: Null, model: Transformer, seed: int = 0) -> Transformer:
+    """The model of a null, on which the prompts of ``null_data`` are run; the one that is given is not changed.
 
     Args:
-        kind: ``reset-weights``: the entries of each of the model's weights in a random order; ``permuted-labels``: each
-            prompt with the right and wrong answers of another; ``nonsense``: the tokens of each prompt in a random
-            order, the same in its counterfactual, but for the first and for those where outputs are read.
-        model, data: those of the task; neither is changed.
+        kind: ``reset-weights``: the entries of each of the model's weights in a random order; else the model itself.
+        seed: of the order.
+    """
+    return reset_weights(model, torch.Generator().manual_seed(seed)) if kind == "reset-weights" else model
+
+
+def null_data(kind: Null, data: Data, seed: int = 0) -> Data:
+    """The prompts of a null; those that are given are not changed.
+
+    Args:
+        kind: ``permuted-labels``: each prompt with the right and wrong answers of another; ``nonsense``: the tokens of
+            each prompt in a random order, the same in its counterfactual, but for the first and for those where outputs
+            are read; else the prompts themselves.
         seed: of the order.
 
     Raises:
         Undefined: labels or nonsense on a task without answers: its prompts are all inputs of a program, in any order.
     """
-    generator = torch.Generator().manual_seed(seed)
     if kind == "reset-weights":
-        return reset_weights(model, generator), data
+        return data
+    generator = torch.Generator().manual_seed(seed)
     if data.answers is None:
         raise Undefined(
             f"the task has no answers, so that {kind} has no meaning: any order of tokens is an input of it"
         )
-    return model, permuted_labels(data, generator) if kind == "permuted-labels" else shuffled_words(data, generator)
+    return permuted_labels(data, generator) if kind == "permuted-labels" else shuffled_words(data, generator)
 
 
 def reset_weights(model: Transformer, generator: torch.Generator) -> Transformer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from circuitmeter.suite.scoring.structure.complement import (
     worst_subset,
 )
 from circuitmeter.suite.scoring.structure.exact_patching import beside_exact, explained, rank_agreement
-from circuitmeter.suite.scoring.structure.null_controls import null_of
+from circuitmeter.suite.scoring.structure.null_controls import null_data, null_model
 
 PATCH, OBJECTIVE = Ablation.parse("patch"), OBJECTIVES.get("answer-difference")
 
@@ -44,24 +45,24 @@ def prompts():
 def test_reset_weights_are_the_same_numbers_elsewhere():
     on = subject("tracr/hist", None)
     before = content_hash(on.model)
-    model, data = null_of("reset-weights", on.model, on.data, seed=1)
-    assert data is on.data and content_hash(on.model) == before != model.weights_hash
+    model = null_model("reset-weights", on.model, seed=1)
+    assert null_data("reset-weights", on.data) is on.data and content_hash(on.model) == before != model.weights_hash
     for (name, ours), theirs in zip(on.model.named_parameters(), model.parameters(), strict=True):
         assert torch.equal(ours.flatten().sort().values, theirs.flatten().sort().values), name
-    again, _ = null_of("reset-weights", on.model, on.data, seed=1)
+    again = null_model("reset-weights", on.model, seed=1)
     assert again.weights_hash == model.weights_hash
 
 
 def test_permuted_labels_are_those_of_another_prompt(prompts):
     model = subject("tracr/hist", None).model
-    same, data = null_of("permuted-labels", model, prompts)
-    assert same is model and torch.equal(data.clean, prompts.clean)
+    data = null_data("permuted-labels", prompts)
+    assert null_model("permuted-labels", model) is model and torch.equal(data.clean, prompts.clean)
     assert sorted(data.answers.flatten().tolist()) == list(range(6)) and (data.answers != prompts.answers).all()
     assert torch.equal(data.wrong, data.answers + 10)  # right and wrong stay together
 
 
 def test_nonsense_has_the_same_words_in_another_order(prompts):
-    _, data = null_of("nonsense", subject("tracr/hist", None).model, prompts)
+    data = null_data("nonsense", prompts)
     moved = 0
     for row, length in enumerate(prompts.lengths.tolist()):
         pairs = {
@@ -79,7 +80,7 @@ def test_nonsense_has_the_same_words_in_another_order(prompts):
 def test_a_program_has_no_labels(kind):
     on = subject("tracr/hist", None)
     with pytest.raises(Undefined, match="no answers"):
-        null_of(kind, on.model, on.data)
+        null_data(kind, on.data)
 
 
 def test_the_worst_subset_of_effects_that_add_up_is_those_that_hurt():
@@ -90,7 +91,7 @@ def test_the_worst_subset_of_effects_that_add_up_is_those_that_hurt():
     def faithfulness(cut):
         return 1 - cut.flatten(1).numpy() @ effects
 
-    chosen, lowest, evaluated = worst_subset(faithfulness, blocks, torch.rand(4, 12) < 0.5)
+    chosen, lowest, evaluated = worst_subset(faithfulness, blocks, torch.rand(4, 12) < 0.5, 1e-9)
     assert chosen.flatten().tolist() == (effects > 0).tolist()
     assert lowest == pytest.approx(1 - effects[effects > 0].sum())
     assert 5 + 12 + 1 <= evaluated <= 5 + 3 * 13
@@ -107,13 +108,30 @@ def test_where_effects_interact_no_single_change_is_worse_and_few_subsets_are(se
         return 1 - x @ alone - np.einsum("ci,ij,cj->c", x, pairs, x) / 4
 
     drawn = torch.rand(32, 8, generator=torch.Generator().manual_seed(seed)) < 0.5
-    chosen, lowest, _ = worst_subset(faithfulness, blocks, drawn)
+    chosen, lowest, _ = worst_subset(faithfulness, blocks, drawn, 1e-9)
     assert lowest == pytest.approx(faithfulness(chosen[None])[0])
     flips = chosen.flatten() ^ torch.eye(8, dtype=torch.bool)
     assert (faithfulness(flips.view(8, 2, 4)) >= lowest - 1e-9).all()
     every = torch.tensor(list(itertools.product((False, True), repeat=8)))
     values = faithfulness(subset_of(blocks, every))
     assert (values < lowest - 1e-9).mean() < 0.05
+
+
+def test_rounding_changes_no_worst_subset():
+    """Half of the blocks do nothing; what is around 1e-8 is another at every call, as on another processor."""
+    effects = np.r_[0.25, -0.5, 0.75, 0.25, np.zeros(8)]
+    blocks = blocks_of(torch.ones(3, 4, dtype=torch.bool))
+    drawn = torch.rand(4, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+
+    def found(seed):
+        noise = np.random.default_rng(seed)
+        return worst_subset(
+            lambda cut: 1 - cut.flatten(1).numpy() @ effects + noise.normal(0, 1e-8, len(cut)), blocks, drawn, 1e-6
+        )
+
+    (chosen, lowest, evaluated), others = found(0), [found(seed) for seed in range(1, 6)]
+    assert lowest == pytest.approx(-0.25) and all(evaluated == other[2] for other in others)
+    assert all(torch.equal(chosen, other[0]) for other in others)
 
 
 def test_many_edges_are_blocks_by_the_node_that_they_leave():
@@ -134,6 +152,24 @@ def test_heads_that_cancel_are_found_by_the_worst_subset_alone():
     assert found.worst == pytest.approx(found.searched) and 0 < found.edges < found.of
     whole = Circuit(on.model.graph, on.model.graph.exists)
     assert "no complement" in complement_cuts(on.model, on.data, on.data, whole, PATCH, OBJECTIVE).undefined
+
+
+def test_the_whole_complement_is_undefined_where_faithfulness_is():
+    """The circuit and its complement change nothing that is measured: one number is left, and no share of it."""
+    on = subject("tracr/hist", None, prompts=8)
+    same = replace(on.data, counterfactual=on.data.clean)
+    circuit = Circuit(on.model.graph, on.reference(PATCH).core)
+    found = complement_cuts(on.model, same, same, circuit, PATCH, OBJECTIVES.get("kl"), subsets=2)
+    assert "equal up to rounding" in found.undefined
+
+
+def test_random_halves_are_of_held_out_prompts():
+    on = subject("tracr/hist", None)
+    searched, held_out = on.data.select(torch.arange(8)), on.data.select(torch.arange(40, 56))
+    circuit = Circuit(on.model.graph, on.reference(PATCH).core & False)
+    args = (circuit, Ablation.parse("zero"), OBJECTIVES.get("l2"))
+    found, alone = (complement_cuts(on.model, each, held_out, *args, subsets=8) for each in (searched, held_out))
+    assert (found.random, found.random_low) == (alone.random, alone.random_low) and found.searched != alone.searched
 
 
 def test_intervals_of_faithfulness_cover_it_at_the_stated_rate():
