@@ -35,6 +35,9 @@ def claim(
         inert: edges that may be cut together without any effect while all other edges are kept, by proof.
         sample: so many rows are enough for deletion to begin with; it is repeated with further ones until the circuits
             that it ends at change no output of any row. (No edge of them can be cut on some rows, hence on all.)
+
+    Raises:
+        ModelError: with ``sample``, an effect so near to the tolerance that rounding decides what is sufficient.
     """
     best = effects.max(1)
     strongest = best.values
@@ -57,7 +60,7 @@ def claim(
         errors = None if sample is None else test.effects(circuits.unique(dim=0))
         if errors is None or bool((errors <= tolerance).all()):
             break
-        chosen = torch.cat([chosen, errors.argmax(1)]).unique()
+        chosen = test.more_rows(chosen, errors, tolerance)
     minimal = circuits.unique(dim=0)
     core = minimal.all(0)
     optional = (minimal.any(0) | necessary) & ~core

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..suite.data import Data
+from ..suite.errors import ModelError
 from ..suite.intervention.ablation import Ablation
 from ..suite.intervention.evaluator import Evaluator
 from ..suite.intervention.objective import OBJECTIVES
@@ -44,6 +45,24 @@ class CutTest:
     def error(self, masks: Tensor) -> Tensor:
         """Largest change of any output of any row, under each mask [C, W, R]: [C]."""
         return self.effects(masks).amax(1)
+
+    def more_rows(self, rows: Tensor, effects: Tensor, tolerance: float) -> Tensor:
+        """The rows at hand, and for each circuit the row on which it changes an output most: long [B].
+
+        Args:
+            rows: long [A], at hand. Circuits were found on them.
+            effects: [C, N], of the circuits on all rows. Some are larger than ``tolerance``.
+
+        Raises:
+            ModelError: no row is new, so that a circuit that fits on the rows at hand fails on one of them.
+        """
+        more = torch.cat([rows, effects.argmax(1)]).unique()
+        if len(more) == len(rows):
+            raise ModelError(
+                f"under {self.ablation} an effect is so near to the tolerance, {tolerance:g}, that rounding decides "
+                f"whether a circuit is sufficient."
+            )
+        return more
 
     def on(self, rows: Tensor) -> CutTest:
         """The same test on some of the rows; data-set means are still those of the whole data."""

@@ -86,13 +86,7 @@ def minimal_circuits(
         if bool((effects <= truth.certificate.tolerance).all()):
             break
         failed = effects[(effects > truth.certificate.tolerance).any(1)]
-        more = torch.cat([chosen, failed.argmax(1)]).unique()
-        if len(more) == len(chosen):
-            raise ModelError(
-                f"{truth.name}: under {ablation} an effect is so near to the tolerance, "
-                f"{truth.certificate.tolerance:g}, that rounding decides whether a circuit is sufficient."
-            )
-        chosen = more
+        chosen = test.more_rows(chosen, failed, truth.certificate.tolerance)
     return MinimalCircuits(
         candidates=n,
         largest=largest,

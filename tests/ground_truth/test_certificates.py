@@ -204,6 +204,20 @@ def test_deletion_that_begins_with_few_pairs_ends_at_the_same_circuits(name, fir
     assert found.largest_error_of_circuit <= truth.certificate.tolerance
 
 
+def test_a_circuit_that_fails_on_rows_tried_already_is_an_error_and_no_endless_loop(monkeypatch):
+    calls = []
+
+    def minimal_circuits(search, orders):
+        assert len(calls) < 99, "the certification goes on for ever"
+        calls.append(search)
+        return torch.zeros(1, *search.possible.shape, dtype=torch.bool)  # of no edge, and not sufficient
+
+    monkeypatch.setattr(claim_module.Deletion, "minimal_circuits", minimal_circuits)
+    truth = ground_truth.load("gates/redundant")
+    with pytest.raises(ModelError, match=r"under patch an effect is so near to the tolerance, 0.02, that rounding"):
+        certify(truth.model(), truth.domain, ablations=["patch"], every_pair=True)
+
+
 def _certify_again(name):
     truth = ground_truth.load(name)
     at_once = build.DELETED_TOGETHER if name.startswith("gates/") else 1
