@@ -97,6 +97,7 @@ except CircuitMeterError as error:
 KILLED = ("workers killed", "drivers killed", "nodes killed")
 WRONG = ("lost", "changed", "replaced", "repeated", "corrupt", "unsaid")
 NODES = 2  # of a Ray cluster
+OBJECT_STORE = 10**8  # bytes of shared memory on each node; results are small
 STUBBORN = 0.2  # the share of kills that do not wait until something was finished since the last one
 SIZES = (300, 700, 2_000, 5_000, 400_000)  # kilobytes of the disk that fills up; the last has room for everything
 
@@ -158,10 +159,11 @@ def cluster_for(options: argparse.Namespace) -> Iterator[Any]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(NODES):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
         yield cluster
     finally:
         cluster.shutdown()
@@ -204,7 +206,7 @@ def disturb(
                 found[KILLED[1]] += 1
                 shot.add(driver.pid)
         if before and KILLED[2] in may and chance.random() < 0.03:
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
             cluster.remove_node(chance.choice(sorted(cluster.worker_nodes, key=str)), allow_graceful=False)
             found[KILLED[2]] += 1
         now = finished(store)

@@ -67,7 +67,9 @@ def start(target: Callable[..., None], *arguments: Any) -> multiprocessing.proce
     It is no copy of this one, which would inherit torch's threads, locked, but of the server.
     """
     if sys.platform != "linux":
-        process = multiprocessing.get_context("spawn").Process(target=_begin, args=(None, _Stderr(), target, arguments))
+        process = multiprocessing.get_context("spawn").Process(
+            target=_begin, args=(None, _Stderr(), dict(os.environ), target, arguments)
+        )
         process.start()
         return process
     try:
@@ -86,7 +88,9 @@ def _forked(target: Callable[..., None], arguments: tuple[Any, ...]) -> multipro
     context.set_forkserver_preload(_PRELOADED)
     server: Any = forkserver._forkserver  # its address is private to Python
     server.ensure_running()
-    process = context.Process(target=_begin, args=(server._forkserver_address, _Stderr(), target, arguments))
+    process = context.Process(
+        target=_begin, args=(server._forkserver_address, _Stderr(), dict(os.environ), target, arguments)
+    )
     process.start()
     return process
 
@@ -110,9 +114,22 @@ def _has_descriptor(stream: Any) -> bool:
         return False
 
 
-def _begin(server: str | None, stderr: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """The first thing that a new process does; ``server``: the address of the one that forked it."""
+def _begin(
+    server: str | None,
+    stderr: int,
+    environment: dict[str, str],
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    """The first thing that a new process does.
+
+    Args:
+        server: the address of the one that forked it, whose environment is that of its own start.
+        environment: as it is now where the process was asked for: it may say which GPUs to use.
+    """
     os.dup2(stderr, sys.stderr.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
     if server is not None:  # it forks this process's own ones, too; Python would start another one here
         ours: Any = forkserver._forkserver
         ours._forkserver_address = server

@@ -40,6 +40,16 @@ def dtype(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
+def all_of(device: torch.device) -> list[torch.device]:
+    """The devices that a name stands for: a GPU's kind without a number, all of that kind that this process sees."""
+    import torch
+
+    if device.type == "cpu" or device.index is not None:
+        return [device]
+    count = torch.get_device_module(device).device_count()
+    return [torch.device(device.type, number) for number in range(count)] or [device]
+
+
 def wait_for(device: torch.device) -> None:
     """Returns when the device has done all that it was given, so that a clock can tell how long it took."""
     import torch

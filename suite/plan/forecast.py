@@ -9,6 +9,7 @@ from itertools import groupby
 from ..intervention.setting import Setting
 from ..methods.cost import Cost
 from ..model.load.by_name import is_ground_truth
+from ..model.load.devices import fits_one
 from . import names
 from .evaluation import Evaluation
 from .job import Job
@@ -44,6 +45,11 @@ def job_bytes(job: Job) -> int:
         cost = replace(cost, weights=cost.weights + 1)
     cost += evaluation_cost(job.evaluation, on)
     return _speed(on).peak_bytes(cost, job.parameters.get("batch_size") or 0)
+
+
+def fits_one_device(job: Job, memory: int) -> bool:
+    """Whether the weights of a job's model leave a device of so many bytes room to work in."""
+    return fits_one(subject_of(job).model, memory)
 
 
 def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:

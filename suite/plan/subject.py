@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 from ..errors import DataError, SpecError
 
 if TYPE_CHECKING:
+    import torch
+
     from ...ground_truth import GroundTruth
     from ...tasks.task import Task
     from ..circuit import Reference
@@ -66,7 +68,8 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     Args:
         task_source: the task's name, or its folder.
         model_source: the model's name or folder, for tasks that run on any; ``None`` for the others.
-        device: as torch names it.
+        device: as torch names it; ``cuda``, without a number, stands for all GPUs that this process sees: a model that
+            is too large for one of them is spread over all.
         prompts: how many of the task's, ``None`` for all.
 
     Raises:
@@ -76,7 +79,7 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     import torch
 
     from ... import ground_truth, tasks
-    from ..model.load.by_name import load_model, model_names, on_model
+    from ..model.load.by_name import model_names, on_model
 
     task = tasks.load(task_source)
     if task.model is None and model_source is None:
@@ -88,9 +91,22 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     data = first(task.data("train"), prompts)
     model = _models.get((str(source), device))
     if model is None:
-        model = _models[str(source), device] = load_model(source, device=torch.device(device))
+        model = _models[str(source), device] = _on_devices(source, torch.device(device))
     check_fits(data, model, task.name, source)
     return Subject(task, data, source, model, truth)
+
+
+def _on_devices(source: str, device: torch.device) -> Transformer:
+    """The model on a device, or on all devices that the name stands for where its weights do not fit one of them."""
+    from ..model.device import all_of, memory_of_device
+    from ..model.load.by_name import load_model, load_outline
+    from ..model.load.devices import fits_one, over_all
+
+    if len(devices := all_of(device)) > 1:
+        memory = min(memory_of_device(each) or 0 for each in devices)
+        if memory and not fits_one(load_outline(source), memory):
+            return over_all(load_model(source, device="cpu"), devices, memory)
+    return load_model(source, device=device)
 
 
 def subject_of(job: Job, device: str = "cpu") -> Subject:

@@ -22,8 +22,8 @@ class Spent:
     """What a piece of work has cost; None before it is known.
 
     seconds: of the search. forward, backward: plain passes over one example. peak_memory_bytes: of the process where
-    the work was done on a CPU, else what torch allocated on the device. batch_size: what the search's had to be reduced
-    to for want of memory.
+    the work was done on a CPU, else what torch allocated on the device, or on several together. batch_size: what the
+    search's had to be reduced to for want of memory.
     """
 
     seconds: float | None = None
@@ -52,12 +52,14 @@ def measure_cost(device: str, spent: Spent) -> Iterator[None]:
     """
     import torch
 
+    from ..model.device import all_of
     from ..model.passes import count_passes
 
-    kind = torch.device(device)
-    accelerator = None if kind.type == "cpu" else torch.get_device_module(kind)
+    devices = all_of(torch.device(device))
+    accelerator = None if devices[0].type == "cpu" else torch.get_device_module(devices[0])
     if accelerator:
-        accelerator.reset_peak_memory_stats(kind)
+        for each in devices:
+            accelerator.reset_peak_memory_stats(each)
     else:
         with suppress(OSError):  # no such file outside Linux: the peak is then that of the process's whole life
             _CLEAR.write_text(_RESET_PEAK)
@@ -66,11 +68,13 @@ def measure_cost(device: str, spent: Spent) -> Iterator[None]:
         try:
             yield
             if accelerator:
-                accelerator.synchronize(kind)
+                accelerator.synchronize(devices[0])  # where what the others compute comes together
         finally:
             spent.seconds = time.perf_counter() - start
             spent.forward, spent.backward = passes.forward, passes.backward
-            spent.peak_memory_bytes = accelerator.max_memory_allocated(kind) if accelerator else _peak_resident_bytes()
+            spent.peak_memory_bytes = (
+                sum(map(accelerator.max_memory_allocated, devices)) if accelerator else _peak_resident_bytes()
+            )
 
 
 def _peak_resident_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Models larger than one device: accelerate puts their layers on several devices, in main memory or on disk.
+"""Models larger than one device: accelerate runs their layers on several devices, in main memory or on disk.
 
 Activations and scores stay on the model's own device. For each use a layer's inputs are sent to its weights, or its
 weights to the inputs.
@@ -23,6 +23,7 @@ from ..block import Block
 from ..transformer import Transformer
 
 DISK = "disk"
+WEIGHTS_SHARE = 0.8  # of a GPU's memory that layers may fill; the rest is for what their passes keep
 _SIZE = re.compile(r"(cpu|\d+)=(\d+(?:\.\d+)?(?:[KMGT]i?B))")
 
 
@@ -60,13 +61,59 @@ def fit(model: Transformer, memory: Mapping[int | str, int | str], device: torch
         ModelError: what ``placement`` raises.
     """
     places = placement(model, memory)
-    layers, model.blocks = model.blocks, nn.ModuleList()
-    model.to(device).blocks = layers
     folder = None
     if DISK in places:
         folder = tempfile.mkdtemp(prefix="circuitmeter-")
         weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
-    return spread_over_devices(model, places, folder=folder)
+    return spread_over_devices(_all_but_layers_to(device, model), places, folder=folder)
+
+
+def fits_one(model: Transformer, memory: int) -> bool:
+    """Whether a model's weights leave a device room to work in; an outline will do.
+
+    Args:
+        memory: of the device, in bytes.
+    """
+    return sum(weight.nbytes for weight in model.parameters()) <= WEIGHTS_SHARE * memory
+
+
+def over_all(model: Transformer, devices: Sequence[torch.device], memory: int) -> Transformer:
+    """Puts a model in main memory on several devices, in place; the first one becomes the model's own.
+
+    Args:
+        devices: two or more.
+        memory: of the smallest, in bytes.
+
+    Raises:
+        ModelError: accelerate is not installed.
+    """
+    sizes = [sum(weight.nbytes for weight in block.parameters()) for block in model.blocks]
+    places = [str(devices[chosen]) for chosen in shared_out(sizes, len(devices), memory)]
+    return spread_over_devices(_all_but_layers_to(devices[0], model), places)
+
+
+def shared_out(sizes: Sequence[int], n: int, memory: int) -> list[int]:
+    """Which of ``n`` devices, two or more, has each layer.
+
+    The first one has the embeddings and all that writers write. So the others share the layers evenly, as far as they
+    have room for them; what is left, the first layers, is on the first one.
+
+    Args:
+        sizes: of the layers, in bytes.
+        memory: of the smallest device, in bytes.
+    """
+    room = min(WEIGHTS_SHARE * memory, sum(sizes) / (n - 1))
+    found, behind = [], 0  # bytes from the layer at hand to the last one
+    for size in reversed(sizes):
+        behind += size
+        found.append(max(0, n - 1 - int((behind - size / 2) / room)))
+    return found[::-1]
+
+
+def _all_but_layers_to(device: torch.device, model: Transformer) -> Transformer:
+    layers, model.blocks = model.blocks, nn.ModuleList()
+    model.to(device).blocks = layers
+    return model
 
 
 def placement(model: Transformer, memory: Mapping[int | str, int | str]) -> list[str]:

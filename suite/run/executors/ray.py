@@ -2,8 +2,9 @@
 
 Ray decides where and when, keeps to the resources, starts a task again when its node is lost, and uses nodes that join.
 A task's resources are a core, the memory that its cells are estimated to need and, where the device is a GPU, the share
-of one that this memory is. A task has a worker process (worker.py), which keeps time limits and tells
-causes of death as on one machine. Where the store's folder is not there on a node, results come back to this process.
+of one that this memory is, or as many as the weights of a larger model need. A task has a worker process (worker.py),
+which keeps time limits and tells causes of death as on one machine. Where the store's folder is not there on a node,
+results come back to this process.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from uuid import uuid4
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
 from ...model.device import memory_of_device
+from ...model.load.devices import WEIGHTS_SHARE
 from ...plan.family import SeedFamily
-from ...plan.forecast import job_bytes
+from ...plan.forecast import fits_one_device, job_bytes
 from ...plan.job import Job
 from ...store.record import Environment, EvaluationRecord, Record, failure
 from ...store.store import Store
@@ -37,6 +39,7 @@ _IN_FLIGHT = 1000
 _STARTS = 5  # Ray gives its own processes thirty seconds, which is little on a busy machine
 _MEMORY_STEP = 2**29  # bytes; Ray keeps a process for tasks that ask for the same, so there are not to be many kinds
 _GPU_STEP = 0.05
+_ASK_SECONDS = 60  # that a node whose GPUs others hold may take to say how large they are
 _staff: dict[tuple[Any, ...], Staff] = {}  # of one of Ray's processes: its worker, kept for its next task
 
 
@@ -82,7 +85,7 @@ def execute(
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
     task = ray.remote(_measure)
-    gpu = _smallest_gpu(ray) if devices[0] != "cpu" else None
+    gpus = _gpus_of(ray) if devices[0] != "cpu" else None
     pending, running = deque(families), {}
     try:
         while pending or running:
@@ -91,7 +94,7 @@ def execute(
                 family = pending.popleft()
                 known = _known(family, store)
                 order = _Order(family, str(store.path), str(mark), devices[0], timeout_seconds, known)
-                asked = _resources(max(map(job_bytes, family)), largest, gpu)
+                asked = _resources(family, largest, gpus)
                 options = {"num_cpus": 1, "max_retries": _RETRIES, "retry_exceptions": False, **asked}
                 running[task.options(**options).remote(order)] = family
             ready, _ = ray.wait(list(running), num_returns=1)
@@ -116,10 +119,10 @@ def _connect(address: str | None, workers: int) -> Any:
         raise SpecError("--executor ray needs Ray: pip install 'circuitmeter[ray]'.") from error
     if ray.is_initialized():  # by whoever calls this as a library; it is theirs
         return ray
-    where: dict[str, Any] = {"address": address} if address else {}
-    if not address and not os.environ.get("RAY_ADDRESS"):
-        where = {"num_cpus": workers, "include_dashboard": False}
     given = address or os.environ.get("RAY_ADDRESS")
+    where: dict[str, Any] = {"address": given}
+    if not given:  # "local": another cluster that happens to run on this machine is not ours
+        where = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     for left in reversed(range(_STARTS)):
         try:
             ray.init(**where, log_to_driver=False, logging_level="ERROR")
@@ -136,45 +139,76 @@ def _connect(address: str | None, workers: int) -> Any:
     return ray
 
 
-def _resources(need: int, largest: int, gpu: int | None) -> dict[str, float]:
-    """What a task asks Ray for: steps of memory, and of a GPU.
+def _resources(family: SeedFamily, largest: int, gpus: _Gpus | None) -> dict[str, float]:
+    """What a family's task asks Ray for, from what its cells are estimated to need; ``gpus``: ``None`` for no GPU."""
+    need = max(map(job_bytes, family))
+    memory = _memory(need, largest)
+    if gpus is None:
+        return {"memory": memory, "num_gpus": 0}
+    return {"memory": memory, "num_gpus": gpus.asked(need, one_does=fits_one_device(family[0], gpus.memory))}
+
+
+def _memory(need: int, largest: int) -> int:
+    """The memory that a task asks Ray for, in steps.
 
     Args:
         need: bytes.
         largest: memory of the cluster's largest node: a task that asks for more would wait for ever. 0: unknown.
-        gpu: memory of the smallest GPU; ``None`` for a task that uses none, 0 where it is unknown.
     """
-    memory = min(math.ceil(need / _MEMORY_STEP) * _MEMORY_STEP, largest)
-    if gpu is None:
-        return {"memory": memory, "num_gpus": 0}
-    share = math.ceil(need / gpu / _GPU_STEP) * _GPU_STEP if gpu else 1.0
-    return {"memory": memory, "num_gpus": min(1.0, round(share, 2))}
+    return min(math.ceil(need / _MEMORY_STEP) * _MEMORY_STEP, largest)
+
+
+@dataclass(frozen=True)
+class _Gpus:
+    """A cluster's GPUs. ``memory``: of the smallest, in bytes, 0 where no node tells; ``most``: on one node."""
+
+    memory: int
+    most: int
+
+    def asked(self, need: int, *, one_does: bool) -> float:
+        """How many GPUs a task asks Ray for: a part of one, in steps; one; or, for a large model, several of a node.
+
+        Args:
+            need: bytes.
+            one_does: whether the model's weights fit one GPU. Its cells then do, with fewer prompts at a time.
+        """
+        if not self.memory:
+            return 1.0
+        if one_does:
+            return min(1.0, round(math.ceil(need / self.memory / _GPU_STEP) * _GPU_STEP, 2))
+        return float(max(1, min(math.ceil(need / (WEIGHTS_SHARE * self.memory)), self.most)))
 
 
 def _largest_memory(ray: Any) -> int:
     return int(max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0))
 
 
-def _smallest_gpu(ray: Any) -> int:
-    """Memory of the smallest GPU of the cluster, in bytes; 0 where no node tells."""
+def _gpus_of(ray: Any) -> _Gpus:
+    """The cluster's GPUs: each node that has some is asked about one of them."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = []
+    # Ray shows no GPU to a task that asks for none. The process ends with its one call, and lets its GPU go.
+    ask, asked, most = ray.remote(num_cpus=0, num_gpus=0.01, max_calls=1)(_gpu_bytes), [], 0
     for node in ray.nodes():
-        if node["Alive"] and node["Resources"].get("GPU"):
+        if node["Alive"] and (here := int(node["Resources"].get("GPU", 0))):
+            most = max(most, here)
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked.append(ray.remote(_gpu_bytes).options(num_cpus=0, scheduling_strategy=there).remote())
-    try:
-        return min(ray.get(asked), default=0)
-    except ray.exceptions.RayError:  # a node was lost while it was asked
-        return 0
+            asked.append(ask.options(scheduling_strategy=there).remote())
+    told = []
+    answered, busy = ray.wait(asked, num_returns=len(asked), timeout=_ASK_SECONDS) if asked else ([], [])
+    for reference in busy:
+        ray.cancel(reference, force=True)
+    for reference in answered:
+        with suppress(ray.exceptions.RayError):  # a node was lost while it was asked
+            told.append(ray.get(reference))
+    return _Gpus(min(told, default=0), most)
 
 
 def _gpu_bytes() -> int:
-    """On a node: memory of its smallest GPU."""
+    """On a node: memory of the GPU that this task has; 0 where torch sees none."""
     import torch
 
-    return min(memory_of_device(torch.device("cuda", i)) or 0 for i in range(torch.cuda.device_count()))
+    return memory_of_device(torch.device("cuda", 0)) or 0 if torch.cuda.is_available() else 0
 
 
 def _known(family: SeedFamily, store: Store) -> dict[str, tuple[str, bytes]]:
@@ -196,7 +230,7 @@ def _measure(order: _Order) -> list[dict[str, Any]]:
         own = Store(folder, create=True)
         _put(own, order.known)
         outcomes = _with_worker(order, own.path)
-        _staff.pop(_place(order, own.path)).close()  # it writes to a folder that is about to go
+        _release(order, own.path)  # it writes to a folder that is about to go
         return [
             {
                 "outcome": asdict(outcome),
@@ -209,11 +243,20 @@ def _measure(order: _Order) -> list[dict[str, Any]]:
 def _with_worker(order: _Order, store: Path) -> list[Outcome]:
     place = _place(order, store)
     staff = _staff.setdefault(place, Staff(store, [order.device], order.timeout_seconds))
+    keep = False
     try:
-        return [event.outcome for event in staff.measure([order.family]) if isinstance(event, Finished)]
-    except BaseException:
-        _staff.pop(place).close()
-        raise
+        outcomes = [event.outcome for event in staff.measure([order.family]) if isinstance(event, Finished)]
+        keep = order.device == "cpu"  # the next task of this process may have another GPU, and others this one's memory
+    finally:
+        if not keep:
+            _release(order, store)
+    return outcomes
+
+
+def _release(order: _Order, store: Path) -> None:
+    """Ends the worker of this process, if it is still there."""
+    if staff := _staff.pop(_place(order, store), None):
+        staff.close()
 
 
 def _place(order: _Order, store: Path) -> tuple[Any, ...]:

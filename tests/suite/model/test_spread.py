@@ -6,13 +6,14 @@ import pytest
 import torch
 from discovering import discover, scores
 from oracles import ARCHITECTURES, small_data, small_model
+from second_device import second_device
 
 from circuitmeter.suite.circuit import top_n
 from circuitmeter.suite.errors import ModelError, SpecError
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.model.load.devices import memory_of, placement, spread_over_devices
+from circuitmeter.suite.model.load.devices import memory_of, over_all, placement, shared_out, spread_over_devices
 
 pytest.importorskip("accelerate")
 DISK = ["cpu", "disk", "disk"]
@@ -77,6 +78,60 @@ def test_a_plan_fills_memory_and_then_the_disk():
     assert places[0] == "cpu" and places[-1] == "disk"
     with pytest.raises(ModelError, match="the embeddings do not fit"):
         placement(model, {"cpu": 100})
+
+
+@pytest.mark.parametrize(
+    "sizes, n, memory, places",
+    [
+        ([10] * 8, 3, 1000, [1, 1, 1, 1, 2, 2, 2, 2]),  # the first one has what writers write, and no layer
+        ([10] * 8, 2, 1000, [1] * 8),
+        ([10] * 8, 3, 40, [0, 0, 1, 1, 1, 2, 2, 2]),  # .8 of 40 is three layers
+        ([10] * 3, 4, 1000, [1, 2, 3]),
+        ([1, 1, 1, 9], 3, 100, [1, 1, 1, 2]),
+    ],
+)
+def test_layers_are_shared_out_among_gpus(sizes, n, memory, places):
+    assert shared_out(sizes, n, memory) == places
+
+
+@pytest.mark.parametrize("method", ["eap", "eap-ig"])
+def test_scores_on_two_devices_are_those_of_one(method):
+    data, near = small_data(), torch.device("cpu")
+    whole = scores(method, small_model(), data)
+    with second_device() as far:
+        parted = over_all(small_model(), [near, far], 10**9)
+        assert {block.W_O.device for block in parted.blocks} == {far} and parted.device == near
+        assert torch.equal(scores(method, parted, data), whole)
+
+
+def test_a_cell_s_model_is_spread_where_its_weights_do_not_fit_one_gpu(monkeypatch):
+    """``cuda`` as a worker is told it; here it stands for the CPU and a second device."""
+    from circuitmeter.suite.model import device
+    from circuitmeter.suite.plan.subject import forget_subjects, subject
+
+    weights = sum(weight.nbytes for weight in subject("ioi", "mini").model.parameters())
+    try:
+        with second_device() as far:
+            monkeypatch.setattr(device, "all_of", lambda kind: [torch.device("cpu"), far])
+            found = []
+            for memory in (2 * weights, weights):
+                forget_subjects()
+                monkeypatch.setattr(device, "memory_of_device", lambda each, memory=memory: memory)
+                model = subject("ioi", "mini", "cpu").model
+                found.append(({block.W_O.device.type for block in model.blocks}, model.weights_hash))
+    finally:
+        forget_subjects()
+    assert found[0][0] == {"cpu"} and found[1][0] == {"far"}
+    assert found[0][1] == found[1][1]
+
+
+def test_what_a_gpu_s_name_stands_for(monkeypatch):
+    from circuitmeter.suite.model.device import all_of
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert all_of(torch.device("cuda")) == [torch.device("cuda", i) for i in range(3)]
+    assert all_of(torch.device("cuda:1")) == [torch.device("cuda:1")]
+    assert all_of(torch.device("cpu")) == [torch.device("cpu")]
 
 
 def test_what_cannot_be_spread_is_said(tmp_path):

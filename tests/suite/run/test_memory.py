@@ -75,3 +75,24 @@ def test_a_batch_that_changes_numbers_is_not_halved(spec, monkeypatch, tmp_path,
     run(spec(method=method, **grid), tmp_path / "store", executor="serial")
     (record,) = Store(tmp_path / "store").records()
     assert len(tried) == 1 and record.kind == "memory"
+
+
+def test_memory_on_several_gpus_is_counted_together(monkeypatch):
+    from types import SimpleNamespace
+
+    from circuitmeter.suite.run.cost import Spent, measure_cost
+
+    reset = []
+    cuda = SimpleNamespace(
+        device_count=lambda: 2,
+        reset_peak_memory_stats=reset.append,
+        synchronize=lambda device: None,
+        max_memory_allocated=lambda device: 10 ** (device.index + 1),
+    )
+    monkeypatch.setattr(torch, "get_device_module", lambda device: cuda)
+    for device, peak in {"cuda": 110, "cuda:1": 100}.items():
+        spent = Spent()
+        with measure_cost(device, spent):
+            pass
+        assert spent.peak_memory_bytes == peak
+    assert [str(each) for each in reset] == ["cuda:0", "cuda:1", "cuda:1"]
