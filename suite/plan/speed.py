@@ -45,10 +45,12 @@ class Speed:
 
     Args:
         model, data: on which the work will run; a few of the prompts are used.
+        negligible: seconds. Work that a first timing puts below this is not timed further: the first timing is over a
+            few tokens, where every pass is mostly overhead, so that it errs on the high side.
     """
 
-    def __init__(self, model: Transformer, data: Data) -> None:
-        self.model = model
+    def __init__(self, model: Transformer, data: Data, negligible: float = 0.0) -> None:
+        self.model, self.negligible = model, negligible
         lengths = data.lengths.unique(return_counts=True)
         self._length = int(lengths[0][lengths[1].argmax()])
         self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
@@ -67,7 +69,12 @@ class Speed:
 
     def seconds(self, cost: Cost) -> float:
         """What a cost comes to here."""
-        return sum(getattr(cost, kind) * self.kind(kind) for kind in PASS_KINDS if getattr(cost, kind))
+        passes = {kind: getattr(cost, kind) for kind in PASS_KINDS if getattr(cost, kind)}
+        if self.negligible:
+            at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
+            if at_most < self.negligible:
+                return at_most
+        return sum(n * self.kind(kind) for kind, n in passes.items())
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""
@@ -115,6 +122,13 @@ class Speed:
             outputs.log_softmax(-1).sum()
         return sum(sizes.values())
 
+    def _roughly(self, kind: str) -> float:
+        """Seconds a pass of one example of a kind of Cost, from a first timing, once what it needs is loaded."""
+        with count_passes():
+            tokens = self._first(_FIRST_TOKENS)
+            taken = min(self._clocked(getattr(self, f"_{kind}"), kind, tokens, 1) for _ in range(2))
+        return taken / tokens.numel() * self._mean_length
+
     def _timed(self, kind: str) -> float:
         """Seconds a pass of one example of a kind of Cost."""
         run: Callable[[Tensor, int], object] = getattr(self, f"_{kind}")
@@ -128,7 +142,9 @@ class Speed:
                 tokens, taken = more, self._clocked(run, kind, more, masks)
             if taken < _SHORT_SECONDS:
                 masks = _MANY_MASKS if kind == "cut" else 1
-                taken = min(self._clocked(run, kind, tokens, masks) for _ in range(3))
+                taken = self._clocked(run, kind, tokens, masks)
+                if taken < _SHORT_SECONDS:
+                    taken = min(taken, *(self._clocked(run, kind, tokens, masks) for _ in range(2)))
         return taken / (masks * tokens.numel()) * self._mean_length
 
     def _first(self, n: int) -> Tensor:

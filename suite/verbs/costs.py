@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 600.0
 _WORTH_SAYING_SECONDS = 20.0
+NEGLIGIBLE_SECONDS = 5.0  # far below what is worth saying: work that takes no longer needs no exact forecast
 
 
 def allow(what: str, seconds: float, yes: bool, *, detail: str = "", less: str = "fewer prompts") -> None:

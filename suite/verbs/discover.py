@@ -250,13 +250,13 @@ def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options:
         SpecError: it takes more than ten minutes, and ``--yes`` was not given; more memory than there is.
     """
     from ..plan.speed import Speed
-    from .costs import allow, memory_words, refuse_memory
+    from .costs import NEGLIGIBLE_SECONDS, allow, memory_words, refuse_memory
 
     cost = method.cost_of(on.model.graph, on.data.n, parameters)
     if cost is None:
         return None
     cost = cost.with_runs(on.data.n_runs / on.data.n)
-    forecast = Speed(on.model, on.data).forecast(cost, parameters.get("batch_size") or 0)
+    forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, parameters.get("batch_size") or 0)
     what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
     if not options.memory:  # layers are spread over places with memory of their own
         smaller = [f"fewer {name}" for name in ("targets", "regularisations", "samples") if name in parameters]

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     from . import dictionaries, subjects
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
-    from .costs import allow, cost_of
+    from .costs import NEGLIGIBLE_SECONDS, allow, cost_of
     from .output import note, print_json
 
     edges, books = read(options.circuit), dictionaries.read_dictionaries(options.dictionary)
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     subjects.refuse_undefined(chosen, on)
     on = subjects.with_model_loaded(on, options)
     cost = cost_of(chosen, on, 1)
-    forecast = Speed(on.model, on.data).forecast(cost, options.batch_size or 0)
+    forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
     with watched("evaluate", cost.passes):
         rows = measured(file, on, chosen, seed=options.seed, batch_size=options.batch_size)

@@ -199,13 +199,13 @@ def sensitivity_card(
     from ..scoring.sensitivity.card_model import SensitivityCard
     from ..scoring.sensitivity.estimate import estimate
     from ..scoring.sensitivity.measure import measure_grid
-    from .costs import allow, cost_of, took
+    from .costs import NEGLIGIBLE_SECONDS, allow, cost_of, took
     from .subjects import warn
 
     data = some(on.data, options.prompts, options.seed)
     asked = replace(on, data=data)
     cost = cost_of(chosen, asked, len(circuits), random=options.random, pairings=options.pairings)
-    forecast = Speed(on.model, data).forecast(cost)
+    forecast = Speed(on.model, data, NEGLIGIBLE_SECONDS).forecast(cost)
     less = "fewer --prompts, --random or levels"
     allow(f"{len(chosen)} settings on {data.n} prompts", forecast.seconds, options.yes, less=less)
     warn(asked)

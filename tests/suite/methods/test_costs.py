@@ -164,6 +164,24 @@ def test_timing_stays_within_its_budget_however_slow_a_pass_is(a_token, problem,
     assert tokens[-1] * 4 * a_token >= 1.0 or tokens[-1] >= long.numel() / 4, "short passes are timed over more"
 
 
+def test_work_that_a_first_timing_finds_short_is_not_timed_further(problem, monkeypatch):
+    clock, tokens = [0.0], []
+
+    def forward(batch, _):
+        tokens.append(batch.numel())
+        clock[0] += 0.05 + 0.001 * batch.numel()
+
+    speed = Speed(*problem, negligible=5.0)
+    monkeypatch.setattr(speed, "_forward", forward)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    short = speed.seconds(Cost(forward=10))
+    first = set(tokens)
+    assert 0.0 < short < 5.0 and len(first) == 1 and max(first) <= 32
+    long = speed.seconds(Cost(forward=10_000))
+    assert set(tokens) > first and long == 10_000 * speed.kind("forward")
+    assert short / 10 > long / 10_000, "the first timing errs on the high side"
+
+
 class Memory:
     """A keeper that stops the search behind a batch."""
 
