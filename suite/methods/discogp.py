@@ -40,11 +40,12 @@ LABELS = ("prediction", "distribution", "answers")
 OUTPUT_BIAS = ("constant", "heads")
 GROUPED = ("shared", "copies")
 GATE_KINDS = {"hard": gumbel_sigmoid, "relaxed": relaxed_gate}
-# Ours, for compiled models. The paper's pressure is a mean over a language model's weights and edges; over these few it
-# is thousands of times stronger on each, and closes everything. Gates start nearly open, because all matter together,
-# and are relaxed, because hard ones have no gradient through saturated attention. The steps of the complement, which
-# Adam makes as long as the others whatever their share, close weights that are needed. Chosen while looking at the
-# truths of hist and reverse@fixed, and at how faithful the weights of majority_a are.
+# Ours, for compiled models. The paper's sparsity term is a mean over a language model's weights and edges. Compiled
+# models have so few that it is thousands of times stronger on each of them, and closes everything. Gates start nearly
+# open, because all matter together, and are relaxed, because hard ones have no gradient through saturated attention.
+# There are no steps for the complement: Adam makes them as long as all others, whatever their weight, so that they
+# close weights that are needed. Chosen while looking at the truths of hist and reverse@fixed, and at how faithful the
+# weights of majority_a are.
 _COMPILED = {
     "weight_epochs": 300,
     "weight_sparsity": 0.02,
@@ -139,73 +140,83 @@ def discover(
 
     The defaults are those of the released ``run.py`` (2025).
 
-    loss = faithfulness + lambda mean sigmoid(logit) + completeness, where the complement, everything that the gates
-    close, is to answer uniformly. An edge's score is sigmoid(logit); the circuit has the edges whose logit is positive.
-    The report of the diagnostics compares with the whole model: ``accuracy``, how often the prediction is its own;
-    ``kl``; ``complement_accuracy``, the complement's, averaged over the whole model's predictions so that a constant
-    answer scores ``chance`` and no more.
+    loss = faithfulness + lambda mean sigmoid(logit) + completeness. The last term is small when the complement, which
+    is everything that the gates close, answers uniformly. An edge's score is sigmoid(logit), and the circuit has the
+    edges whose logit is positive. The report in the diagnostics compares the circuit with the whole model:
+    ``accuracy``, how often both predict the same; ``kl``, the divergence; ``complement_accuracy``, the accuracy of the
+    complement, averaged over the whole model's predictions so that a constant answer scores no more than ``chance``.
 
-    Embeddings and norms are not masked. A masked weight is zero whatever the ablation; a cut edge carries the
-    ablation's activations (the paper's: zero).
+    Embeddings and norms are not masked. A masked weight is zero under every ablation; a cut edge carries the
+    ablation's activations, which are zero in the paper.
 
     Args:
-        weight_epochs, edge_epochs: epochs of each stage; no weight epochs is edges alone.
+        weight_epochs, edge_epochs: the epochs of each stage. With 0 weight epochs only edges are trained.
         weight_sparsity, edge_sparsity: lambda at the start.
         weight_schedule, edge_schedule: (most, least, warm-up, cool-down): lambda rises to ``most`` times its start over
             the epochs of warm-up, and falls to ``least`` times over those of cool-down.
-        weight_completeness, edge_completeness: the complement's share of the loss; 0 does not run it.
-        weight_temperature, edge_temperature: of the gates' gradients. At the paper's for weights, a gate within 0.05 of
-            its threshold has one and few others do, which takes thousands of steps.
-        rate, weight_decay: of AdamW.
-        initial: logits at the start, plus noise of deviation 0.01.
-        labels: under ``kl``, what faithfulness is: cross-entropy to the whole model's ``prediction``, as in the paper,
-            or the divergence from its ``distribution``; ``answers`` is the former among the prompt's right and wrong
-            answers alone, as in the released code, and so are completeness and the report. Under ``l2`` it is the
-            squared error.
-        gates: ``hard``, zero or one, with the gradient of the relaxed gate, as in the paper; or ``relaxed``, between
-            them while training. A hard gate's gradient is taken where its edge is wholly kept or wholly cut. Where
-            attention is saturated at both ends, as in compiled models, that is zero whatever the edge is worth.
-        output_bias: where the bias behind attention travels: ``constant``, on no edge, as everywhere in this project;
-            or ``heads``: in equal shares with what the layer's heads write, so that an edge cut to zero loses it
-            (the released code; it makes no difference under other ablations).
-        grouped: under grouped queries, the gates on weights of keys and values: one on each weight of the model, which
-            the heads of a group have in common (``shared``); or each head has ``copies`` of its own to gate (the
-            released code). A weight that one head keeps and another does not is no weight of the model, and the copies
-            count in the density. The same where there are no groups.
+        weight_completeness, edge_completeness: the weight of completeness in the loss; with 0 the complement is not
+            run.
+        weight_temperature, edge_temperature: the temperature of the gates' gradients. At the paper's temperature for
+            weights, hardly any gates but those within 0.05 of the threshold have a gradient, so that training takes
+            thousands of steps.
+        rate, weight_decay: the learning rate and weight decay of AdamW.
+        initial: the logits at the start, to which noise of standard deviation 0.01 is added.
+        labels: the measure of faithfulness under ``kl``. ``prediction`` is the cross-entropy to the whole model's
+            prediction, as in the paper; ``distribution`` is the divergence from its distribution; ``answers`` is the
+            cross-entropy among the prompt's right and wrong answers alone, as in the released code, and restricts
+            completeness and the report in the same way. Under ``l2`` faithfulness is the squared error.
+        gates: ``hard`` gates are zero or one and have the gradient of the relaxed gate, as in the paper; ``relaxed``
+            gates are between zero and one while training. A hard gate's gradient is taken where its edge is wholly
+            kept or wholly cut. If attention is saturated at both ends, as in compiled models, this gradient is zero
+            however much the edge matters.
+        output_bias: the edges that carry the output bias of attention. With ``constant`` no edge does, as everywhere in
+            this project. With ``heads`` the edges out of the layer's heads carry equal shares, so that an edge cut to
+            zero loses its share, as in the released code; under other ablations this makes no difference.
+        grouped: the gates on weights of keys and values in models with grouped queries. With ``shared`` each weight of
+            the model has one gate, which the heads of a group share. With ``copies`` each head has a copy of the
+            weights with gates of its own, as in the released code: a weight may then be kept by one head and not by
+            another, and the copies count in the density. Without groups both are the same.
         keep_weight_masks: whether the second stage trains edges on the masked model. The released code loses the masks
-            after its first evaluation, and flips edges with weights where it measures a complement
+            after its first evaluation and, to measure a complement, flips the edges together with the weights
             (``reference-code``).
-        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
-            that counts in the second stage (see ``_masks.avoiding``).
-        batch_size: prompts a step.
+        avoid, avoid_weight: the names of the edges of a circuit from which the new one is to differ, and the weight of
+            the overlap in the second stage's loss (see ``_masks.avoiding``).
+        batch_size: prompts in a step.
 
     Raises:
-        DataError: an edge to avoid that the graph has not.
-        SpecError: an unknown choice, or schedules that are not four numbers.
-        Undefined: ``labels`` answers, and a prompt without two.
-        MethodError: a mask that training has not moved.
+        DataError: an edge to avoid is not in the graph.
+        SpecError: a choice is unknown, or a schedule is not four numbers.
+        Undefined: ``labels`` is ``answers``, and a prompt has fewer than two.
+        MethodError: training has not moved a mask.
     """
-    check_choices("discogp", output_bias=(output_bias, OUTPUT_BIAS), grouped=(grouped, GROUPED))
-    if grouped == "copies":
-        model = ungrouped(model)
-    if labels == "answers":
-        check_answers("discogp", data)
-    bias_on_heads = output_bias == "heads" and ablation.value == "zero"
+    model = model_with_gates(model, data, labels=labels, output_bias=output_bias, grouped=grouped)
     stage = partial(Stage, rate=rate, weight_decay=weight_decay, initial=initial, labels=labels, gates=gates)
     weights = stage(weight_epochs, weight_sparsity, weight_schedule, weight_completeness, weight_temperature)
     edges = stage(edge_epochs, edge_sparsity, edge_schedule, edge_completeness, edge_temperature)
+    bias_on_heads = output_bias == "heads" and ablation.value == "zero"
     chance = Seeds(seeds, model)
     judge = Judge(model, data, ablation, labels == "answers", bias_on_heads, seed=seeds[0], batch_size=batch_size)
     on = partial(TrainingBatches, data=data, ablation=ablation, objective=objective, seeds=seeds, batch_size=batch_size)
     whole = on(model)
     kept_weights, weight_curve = train_weights(weights, whole, chance)
     masked = [on(with_weights(model, each), whole=model) for each in kept_weights]
-    # The released code forgets the masks when it evaluates, which it does after each epoch.
-    later = masked if keep_weight_masks else [whole] * len(seeds)
-    first, then = (ModelsTogether(each, bias_on_heads) for each in (masked, later))
-    likely, edge_curve = train_edges(edges, first, then, chance, avoid, avoid_weight)
+    first, later = models_to_cut(masked, whole, bias_on_heads, keep_weight_masks)
+    likely, edge_curve = train_edges(edges, first, later, chance, avoid, avoid_weight)
     found = zip(kept_weights, likely, chance.curves(weight_curve), chance.curves(edge_curve), strict=True)
     return [read_out(judge, *each, flip_both=not keep_weight_masks) for each in found]
+
+
+def model_with_gates(model: Transformer, data: Data, *, labels: str, output_bias: str, grouped: str) -> Transformer:
+    """The model whose weights have gates: the one given or, when ``grouped`` is ``copies``, it without groups.
+
+    Raises:
+        SpecError: an unknown choice.
+        Undefined: ``labels`` is ``answers``, and a prompt has fewer than two.
+    """
+    check_choices("discogp", output_bias=(output_bias, OUTPUT_BIAS), grouped=(grouped, GROUPED))
+    if labels == "answers":
+        check_answers("discogp", data)
+    return ungrouped(model) if grouped == "copies" else model
 
 
 @dataclass(frozen=True)
@@ -235,14 +246,14 @@ class Stage:
             )
 
     def strength(self, epoch: int) -> float:
-        """lambda at an epoch: up to ``most`` times its start while it warms up, down to ``least`` times after."""
+        """lambda at an epoch: it rises to ``most`` times the start in the warm-up, then falls to ``least`` times."""
         most, least, warmup, cooldown = self.schedule
         if epoch < warmup:
             return self.sparsity * (1 + (most - 1) * epoch / warmup)
         return self.sparsity * (most + (least - most) * min(1.0, (epoch - warmup) / max(cooldown, 1)))
 
     def sample(self, logits: Tensor, u: Tensor) -> Tensor:
-        """Gates of the uniform numbers ``u``."""
+        """Samples gates from the uniform numbers ``u``."""
         return GATE_KINDS[self.gates](logits, u, self.temperature)
 
     def faithfulness(self, outputs: Tensor, ready: PreparedBatch, objective: Objective) -> Tensor:
@@ -265,7 +276,7 @@ class Stage:
 def train_weights(
     stage: Stage, prompts: TrainingBatches, chance: Seeds
 ) -> tuple[list[dict[str, Tensor]], dict[str, list]]:
-    """The first stage: for each seed which weights are kept (ones and zeros, by name), and the loss curve.
+    """The first stage. Returns for each seed the weights that are kept (ones and zeros, by name), and the loss curve.
 
     Faithfulness and sparsity take one step of the optimiser, the complement of the same prompts the next.
     """
@@ -300,6 +311,18 @@ def train_weights(
     return [{name: gate[i] for name, gate in kept.items()} for i in range(len(chance))], curve
 
 
+def models_to_cut(
+    masked: Sequence[TrainingBatches], whole: TrainingBatches, bias_on_heads: bool, keep_weight_masks: bool
+) -> tuple[ModelsTogether, ModelsTogether]:
+    """The models whose edges the second stage cuts in its first epoch, and those of all later epochs.
+
+    They are the masked models, one for each seed. Without ``keep_weight_masks`` the later ones are the whole model: the
+    released code restores all weights when it evaluates, which it does after each epoch.
+    """
+    later = masked if keep_weight_masks else [whole] * len(masked)
+    return ModelsTogether(masked, bias_on_heads), ModelsTogether(later, bias_on_heads)
+
+
 def train_edges(
     stage: Stage,
     first: ModelsTogether,
@@ -308,11 +331,11 @@ def train_edges(
     avoid: Sequence[str] = (),
     avoid_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, list]]:
-    """The second stage: how likely each seed keeps each edge [M, E], and the loss curve.
+    """The second stage. Returns the probability that each seed keeps each edge [M, E], and the loss curve.
 
     Args:
-        first, later: the models that edges are cut in, with their prompts: in the first epoch, and in all others.
-        avoid, avoid_weight: as of ``discover``.
+        first, later: the models whose edges are cut in the first epoch, and in all later ones (``models_to_cut``).
+        avoid, avoid_weight: as in ``discover``.
     """
     graph, n_batches = first.graph, len(first.batches)
     start = chance.starting_at(stage.initial, graph.n_edges)
@@ -348,7 +371,15 @@ def read_out(
     *,
     flip_both: bool,
 ) -> Discovery:
-    """Scores, the circuit and its report, from the weights kept and from how likely each edge is [E]."""
+    """The scores, the circuit and the report of one seed.
+
+    Args:
+        judge: compares masked models with the whole one.
+        kept_weights: ones and zeros, by the weight's name.
+        likely: float [E], the probability of each edge.
+        weight_curve, edge_curve: the losses of the two stages.
+        flip_both: as of ``report``.
+    """
     graph = judge.model.graph
     circuit = circuit_of(graph, likely > 0.5)
     return Discovery(
