@@ -1,4 +1,4 @@
-"""What a certificate holds: a pydantic model, read by attribute, that needs no torch."""
+"""The content of a certificate, as a pydantic model that is read by attribute and needs no torch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _FORMAT = 1
 class Claim(Kept):
     """What is certified under one ablation.
 
-    necessary: edges whose cutting alone changes an output by more than the tolerance, with a witness each: the input,
-    or the (clean, counterfactual) pair, that it changes most. sufficient: whether cutting all other edges changes no
-    output; error_of_necessary: the change it makes. unique: whether every deletion order ended at the necessary set.
-    core: in all of the ``minimal_circuits`` different circuits, of ``sizes`` edges, that ``orders`` deletion orders
-    ended at. optional: in some of them, or necessary and yet in none (two edges whose absences cancel).
-    largest_inert_effect: of cutting an edge outside the necessary set alone. smallest_core_effect: of cutting a core
-    edge, alone or (where redundancy hides it) from a minimal circuit. largest_error_of_circuit: of any minimal
-    circuit. n_pairs: rows tried, ``pairs``: how they were chosen. excluded_by_proof: structural edges whose read
-    projection is constant, under patch. circuits: the minimal ones by name, where two edges were deleted at once.
-    missed: where a claim is carried over to another graph (dictionaries/carried.py), the writer of each core edge
-    that has no counterpart there.
+    necessary: the edges that change an output by more than the tolerance when they alone are cut. Each has a witness:
+    the input, or the (clean, counterfactual) pair, on which the change is largest. sufficient: whether cutting all
+    other edges changes no output. error_of_necessary: the largest change that this makes. unique: whether every
+    deletion order ended at the necessary set. core: the edges in all of the ``minimal_circuits`` different circuits, of
+    ``sizes`` edges, at which ``orders`` deletion orders ended. optional: the edges in some of these circuits, or
+    necessary and in none (two edges whose absences cancel). largest_inert_effect: the largest effect of cutting a
+    single edge outside the necessary set. smallest_core_effect: the smallest effect of cutting a core edge, from the
+    whole model or, when redundancy hides it there, from a minimal circuit. largest_error_of_circuit: the largest error
+    of any minimal circuit. n_pairs: the number of rows tried. pairs: how they were chosen. excluded_by_proof:
+    structural edges whose read projection is constant, under patch. circuits: the minimal circuits by edge names, when
+    deletion took two edges at once. missed: of a claim that is carried over to another graph (dictionaries/carried.py),
+    the writer of each core edge without a counterpart.
     """
 
     core: Edges
@@ -52,8 +53,9 @@ class Claim(Kept):
 
     @property
     def known_circuits(self) -> list[Edges] | None:
-        """The minimal circuits that the certificate lists, or the only one; None where it says neither, and where edges
-        of the only one are missed."""
+        """The minimal circuits that the certificate lists, or the only one. None when the certificate has neither, or
+        when edges of the only one are missed.
+        """
         if self.circuits is not None:
             return self.circuits
         if self.missed:
@@ -74,7 +76,7 @@ class StatedDomain(Kept):
 
 
 class Gap(Kept):
-    """How far the effects of true edges are from those of inert ones, in a trained model (see trained/gap.py)."""
+    """The gap between the effects of true edges and those of inert edges in a trained model (see trained/gap.py)."""
 
     smallest_true_effect: float
     largest_inert_effect: float
@@ -84,7 +86,7 @@ class Gap(Kept):
 
 
 class Inherited(Kept):
-    """What is wrong with taking a program's edges for those of a node-strict model (see trained/gap.py)."""
+    """How the edges of a node-strict model differ from those of its program (see trained/gap.py)."""
 
     not_needed: Edges
     missed: Edges
@@ -94,10 +96,10 @@ class Inherited(Kept):
 
 
 class TrainedFrom(Kept):
-    """How a trained model came about.
+    """How a trained model was made.
 
-    teacher: the compiled program. recipe: the fields of ``trained.recipe.Recipe``. intended: the edges that it was
-    trained to have.
+    teacher: the compiled program. recipe: the fields of ``trained.recipe.Recipe``. intended: the edges that the model
+    was trained to have.
     """
 
     teacher: str
@@ -110,12 +112,14 @@ class TrainedFrom(Kept):
 
 
 class Findings(Kept):
-    """What ``certify`` computes of a model on a domain.
+    """The results of ``certify`` for a model on a domain.
 
     Args:
-        n_edges: of the graph; n_structural: of which a path of weights leads to the outputs, ``structural``.
-        tolerance: the largest change of a raw output that counts as none.
-        ablations: what is claimed under each.
+        n_edges: the number of edges of the graph.
+        n_structural: the number of edges from which a path of weights leads to the outputs.
+        structural: the names of these edges.
+        tolerance: the largest change of a raw output that counts as no change.
+        ablations: the claim under each ablation.
     """
 
     n_edges: Count
@@ -130,9 +134,9 @@ class Certificate(Findings):
     """The content of a ``certificate.json``.
 
     Args:
-        weights: the SHA-256 of the file of weights that it is about.
-        training: of a trained model.
-        basis: the seed of the basis that the model is rotated to when it is loaded; such certificates are on no disk.
+        weights: the SHA-256 of the file of weights that the certificate is about.
+        training: how a trained model was made; None for others.
+        basis: the seed of the basis to which the model is rotated when it is loaded. No file has such a certificate.
     """
 
     format: int = _FORMAT
@@ -143,17 +147,17 @@ class Certificate(Findings):
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the content."""
+        """The first 16 hex digits of the hash of the content."""
         return json_hash(self.as_json())
 
 
 class MinimalCircuits(Kept):
     """All minimal circuits under one ablation (see minimal_circuits.py).
 
-    All that are minimal on the ``rows`` rows that the certificate tried: every input, under patch its pairs of inputs.
-    candidates: edges that may matter. largest: the circuits are those of at most so many edges; None: all. circuits:
-    by the names of their edges, the smallest first. largest_error: the largest change of an output that any of them
-    makes.
+    They are all circuits that are minimal on the ``rows`` rows that the certificate tried: every input; under patch its
+    pairs of inputs. candidates: the number of edges that may matter. largest: if given, only circuits of at most so
+    many edges are listed. circuits: the names of their edges, smallest circuit first. largest_error: the largest change
+    of an output that any of them makes.
     """
 
     candidates: Count
@@ -173,7 +177,7 @@ class CertifiedOf(Kept):
 class MinimalCircuitsFile(Kept):
     """The content of a ``minimal.json``: the minimal circuits of a certified model, by ablation.
 
-    of: the weights and the domain that they are about. tolerance: the certificate's.
+    of: the weights and the domain that the circuits are about. tolerance: that of the certificate.
     """
 
     format: int = _FORMAT
@@ -194,7 +198,7 @@ def listed_as(ablation: str) -> str:
 
 
 class FeatureCertificate(Findings):
-    """The content of a file in ``features/certificates``: what holds of a program's features, on its default domain."""
+    """A file in ``features/certificates``: the claims about a program's features, on its default domain."""
 
     format: int = _FORMAT
     of: CertifiedOf

@@ -28,9 +28,9 @@ from .rasp.domain import Domain
 from .structure import constant, structural
 
 CERTIFIED_ABLATIONS = ("patch", "resample", "zero", "mean", "mean-positional", "noise")
-_TOLERANCE = 0.02  # largest change of a raw output that counts as none
+_TOLERANCE = 0.02  # largest change of a raw output that counts as no change
 N_DRAWS = 3  # of noise, for every input
-DELETION_SAMPLE = 256  # pairs that deletion begins with, where every pair of inputs is tried
+DELETION_SAMPLE = 256  # pairs that deletion begins with when every pair of inputs is tried
 
 
 def certify(
@@ -47,8 +47,8 @@ def certify(
     """Certificates of a model's circuit over a domain.
 
     Args:
-        model: any dtype; float64 is computed in.
-        domain: the inputs, and where outputs are compared.
+        model: a model of any dtype; the computation is in float64.
+        domain: the inputs, and the positions at which outputs are compared.
         ablations: ``resample`` is the relation of ``patch``, any other input of the domain, and has its certificate.
         seed: of sampled pairs and random orders.
         at_once: how many edges deletion may take together, 1 or 2. Two that cancel each other go only together.

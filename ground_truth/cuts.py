@@ -13,7 +13,7 @@ from ..suite.intervention.objective import OBJECTIVES
 from ..suite.intervention.prepared_batch import PreparedBatch
 from ..suite.model.transformer import Transformer
 
-_ROWS, _MASKS = 128, 16  # rows and masks at a time: what fits into a processor's cache; they change no number
+_ROWS, _MASKS = 128, 16  # rows and masks in a run, which fit into a processor's cache; they do not change results
 
 
 class CutTest:

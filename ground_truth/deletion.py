@@ -1,4 +1,4 @@
-"""Minimal circuits by greedy deletion: edges go, in a given order, while no output changes."""
+"""Minimal circuits by greedy deletion: edges are removed in a given order as long as no output changes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def deletion_orders(edges: Tensor, n_random: int, seed: int) -> list[Tensor]:
 
 
 class Deletion:
-    """Greedy deletion, repeated until no single edge can go, nor any two with ``at_once=2``.
+    """Greedy deletion, repeated until no single edge and, with ``at_once=2``, no two edges can be removed.
 
     Args:
-        test: what may not change.
+        test: the outputs that may not change.
         possible: bool [W, R], the circuit to start from.
         tolerance: the largest change of an output that counts as none.
         inert: edges that may be cut together without effect while all others of ``possible`` are kept, by proof;
@@ -44,7 +44,7 @@ class Deletion:
     ) -> None:
         self.test, self.possible, self.tolerance, self.at_once = test, possible, tolerance, at_once
         self.varying = None if inert is None else possible & ~inert
-        # Most deletions that fail do so on the rows where single cuts move most: few rows, tried first.
+        # Most deletions that fail do so on the few rows where single cuts have the largest effects, tried first.
         self.probe = test.on(effects.argmax(1).unique())
         self._known: dict[bytes, bool] = {}
 
@@ -79,7 +79,7 @@ class Deletion:
         return circuits
 
     def _without_pair(self, circuit: Tensor, order: Tensor) -> Tensor:
-        """The circuit [W, R] without the first two edges, in the order of deletion, that can go together."""
+        """The circuit [W, R] without the first two edges, in the order of deletion, that can be removed together."""
         kept = [(w, r) for w, r in self.possible.nonzero()[order].tolist() if circuit[w, r]]
         pairs = list(itertools.combinations(kept, 2))
         tried = circuit.repeat(len(pairs), 1, 1)
@@ -90,7 +90,7 @@ class Deletion:
         return tried[fits[0]] if len(fits) else circuit
 
     def _without_single(self, circuits: Tensor, orders: list[Tensor]) -> Tensor:
-        """The circuits [n_orders, W, R] without what can go edge by edge, each in its order."""
+        """The circuits [n_orders, W, R] without the edges that can be removed one by one, each in its own order."""
         where, circuits = self.possible.nonzero(), circuits.clone()
         active = list(range(len(orders)))
         while active:

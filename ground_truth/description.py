@@ -1,4 +1,4 @@
-"""What ``model.json`` holds: the architecture, and what the model's tokens, outputs and nodes are called."""
+"""The content of ``model.json``: the architecture, and the names of the model's tokens, outputs and nodes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ class ModelDescription(Kept):
     """The content of a ``model.json``.
 
     Args:
-        family: ``tracr``, ``trained``, ``gates``, ...; program: what was compiled, or stands as the teacher.
-        description: one line: what the model computes.
-        max_len: of a sequence.
+        family: ``tracr``, ``trained``, ``gates``, ...
+        program: the program that was compiled, or that was the teacher.
+        description: what the model computes, in one line.
+        max_len: the largest length of a sequence.
         writers: the variables that each node writes.
-        dimensions: what each dimension of the residual stream holds; None in a trained model, whose are mixed.
+        dimensions: what each dimension of the residual stream holds; None in a trained model, whose dimensions are
+            mixed.
     """
 
     format: int = _FORMAT

@@ -1,4 +1,4 @@
-"""What a certified model computes, node by node and edge by edge, in its own names; and why edges are inert."""
+"""The variables that each node and edge of a certified model carries, and why edges are inert."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Explained:
 
 
 def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
-    """Every structural edge, in index order. All other edges are inert because nothing of them is read.
+    """Explains every structural edge, in index order. All other edges are inert, because nothing reads what they carry.
 
     Raises:
         ModelError: the truth is not certified under this ablation.
@@ -63,7 +63,8 @@ def claim_of(truth: GroundTruth, ablation: str) -> Claim:
 def stored_model(truth: GroundTruth) -> Transformer:
     """The model in the basis in which its dimensions have names, float64: that of a rotated model before rotation.
 
-    Where trained features are nodes, the model itself: they are about the basis in which they were trained.
+    If trained features are nodes, it is the model itself, because features belong to the basis in which they were
+    trained.
     """
     in_names = truth if truth.dictionaries else replace(truth, basis=None)
     return in_names.model(dtype=torch.float64)

@@ -38,7 +38,7 @@ def file_name(stem: str, variant: str, extension: str) -> str:
 
 
 def holds_model(directory: str | Path) -> bool:
-    """Whether a folder holds a ground truth; no text is an error, though it be too long for a path or hold a NUL."""
+    """Whether a folder holds a ground truth. A text that cannot be a path (too long, or with a NUL) gives False."""
     return os.path.isfile(os.path.join(directory, "model.json"))
 
 

@@ -1,14 +1,13 @@
-"""Every minimal circuit of a certified model under one ablation: not those that some deletions end at, but all that are
-minimal on the inputs that its certificate tried.
+"""All minimal circuits of a certified model under one ablation, on the inputs that its certificate tried.
 
 A circuit is sufficient when cutting all edges outside of it changes no output by more than the tolerance, and minimal
-when it is sufficient and no smaller part of it is. To be sufficient is not handed up: an edge more can destroy it (two
-heads that cancel), so that nothing can be concluded from a circuit about those around it. What can be used is that a
-model computes node after node. Two choices of the edges into the first nodes after which all that later nodes can read
-is the same, on every row, can be completed in the same ways; where one has all edges of the other and more, it is part
-of no minimal circuit. So nodes are taken in the order in which they run, every set of edges into each is tried, and of
-choices that come to the same only the smallest are kept (dynamic programming over the values that nodes can have, which
-node_values.py computes).
+when it is sufficient and no smaller part of it is. A larger circuit need not be sufficient, because another edge can
+destroy what a circuit does (two heads that cancel), so that one circuit says nothing about those that contain it. The
+search uses that a model computes node after node. If two choices of the edges into the first nodes leave the same
+values for later nodes to read, on every row, they can be completed in the same ways; if one of them has all edges of
+the other and more, it is part of no minimal circuit. So nodes are taken in the order in which they run, every set of
+edges into each is tried, and of the choices that leave the same values only the smallest are kept (dynamic programming
+over the values that nodes can have, which node_values.py computes).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from .truth import GroundTruth
 
 MOST_CANDIDATES = 40
 MOST_CHOICES = 500_000  # of edges, over all nodes, before an enumeration is given up
-_ROWS = 24  # rows to begin with, beside those on which single cuts move most
+_ROWS = 24  # rows to begin with, besides those on which single cuts have the largest effects
 
 WriterValues = tuple[int, ...]
 """Of every writer that later nodes can read, which value it has; 0: no edge of it is kept."""
@@ -49,11 +48,11 @@ def minimal_circuits(
 ) -> MinimalCircuits:
     """All minimal circuits of a certified model under an ablation that its certificate is about.
 
-    All are found that are minimal on the rows that the certificate tried: every input of its domain; under ``patch``
-    every pair of them, or the sample of pairs that the certificate is about. They are found on some of these rows and
-    tried on all; while one fails on a row, the row is added. When none fails, none is missing: a minimal circuit is
-    sufficient on the rows at hand, so it contains one that was found, which is sufficient on all rows, so it is that
-    one.
+    All circuits are found that are minimal on the rows that the certificate tried: every input of its domain; under
+    ``patch`` every pair of them, or the sample of pairs that the certificate is about. Circuits are found on some of
+    these rows and tested on all. While a circuit fails on some row, the row is added. When none fails, the list is
+    complete: a minimal circuit is sufficient on the chosen rows, so that it contains a circuit that was found. That
+    circuit is sufficient on all rows, so that it is the minimal circuit itself.
 
     Args:
         largest: only those of at most so many edges; then the number of candidates does not matter.
@@ -142,8 +141,8 @@ class Enumeration:
     """The minimal circuits that are sufficient on some rows of a test.
 
     Args:
-        test: what may not change.
-        rows: long [B], the rows at hand.
+        test: the outputs that may not change.
+        rows: long [B], the chosen rows.
         candidates: bool [W, R], the edges that circuits consist of; all others are cut.
         tolerance: the largest change of an output that counts as none.
         largest: the most edges of a circuit; None: any number.

@@ -1,4 +1,4 @@
-"""What the weights alone say about edges, and what is constant over a domain: bounds on any circuit, from above.
+"""Which edges the weights alone rule out, and which are constant over a domain: upper bounds on any circuit.
 
 In models without norm, and without biases of queries, keys and values (compiled and hand-wired ones), an edge whose
 write and read subspaces do not meet carries nothing, whatever the input. In others all edges may carry something.
@@ -15,13 +15,13 @@ from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import NodeGroup
 from ..suite.model.transformer import Transformer
 
-ZERO = 1e-9  # relative to the largest number of its kind: below it a read-write product or a variation is rounding
+ZERO = 1e-9  # relative to the largest value; smaller read-write products and variations are rounding errors
 
 
 def structural(model: Transformer) -> Tensor:
     """Edges whose write and read subspaces meet, on a path from an input to the logits: bool [n_writers, n_readers].
 
-    An attention reader counts only where the head can do something with it: queries are seen through the keys'
+    An attention reader counts only if the head can use what it reads: queries are seen through the keys'
     weights and keys through the queries'. Heads that read no value are dropped with all their edges.
     With norms, or biases in attention, or features that are not linear, nothing is excluded.
     """
@@ -59,9 +59,10 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     ``inert_in_all_circuits``).
 
     Args:
-        model: in float64. With norms, or biases in attention, an edge counts only if what is written is the same.
+        model: a model in float64. With norms, or biases in attention, an edge counts only if its writer writes the same
+            for all inputs.
         tokens: long [N, P].
-        edges: bool [n_writers, n_readers], the ones to look at; all that exist when omitted.
+        edges: bool [n_writers, n_readers], the edges to test; all edges of the graph by default.
     """
     graph = model.graph
     reads = (
@@ -86,8 +87,8 @@ def inert_in_all_circuits(model: Transformer, tokens: Tensor, edges: Tensor) -> 
     it writes in a clean run of the counterfactual, which is what a cut edge carries.
 
     Args:
-        model, tokens: as of ``constant``.
-        edges: bool [n_writers, n_readers], outside of which everything is cut.
+        model, tokens: as in ``constant``.
+        edges: bool [n_writers, n_readers]. All other edges are cut.
 
     Returns:
         bool [n_writers, n_readers], a part of ``edges``.
@@ -134,9 +135,9 @@ def reader_weights(model: Transformer) -> list[Tensor]:
 
 
 def site_writes(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
-    """As ``writer_weights``, of the nodes at a site: a feature's decoder row, and what an error node leaves over.
+    """Like ``writer_weights``, for the nodes at a site: the decoder rows of features, and the writes of the error node.
 
-    For linear dictionaries, in which it is known: what is left of each thing that the component can write.
+    The dictionary is linear, so that the error of each vector that the component can write is known.
     """
     dictionary = model.dictionary_at(group)
     features = model.features_at(group)
@@ -148,7 +149,7 @@ def site_writes(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
 
 
 def site_reads(model: FeatureTransformer, group: NodeGroup) -> list[Tensor]:
-    """As ``reader_weights``, of the nodes at a site: of a component, what can reach the output that a node is about."""
+    """Like ``reader_weights``, for the nodes at a site: the parts of the input that can reach a node's output."""
     dictionary, features = model.dictionary_at(group), model.features_at(group)
     if group.kind.endswith("feature"):
         about = [dictionary.W_enc[:, [f]] for f in features.tolist()]

@@ -36,7 +36,7 @@ SHIPPED = {
     "trained": Path(__file__).parent / "trained" / "weights",
     "trained-node": Path(__file__).parent / "trained" / "weights_node",
 }
-ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from another's when they are loaded
+ROTATED = {"tracr-rotated": "tracr"}  # families whose models are made from those of another family when they are loaded
 BASIS = 0  # the seed of the basis that they are rotated to
 # Families whose nodes are features: the directions of another family's programs, with certificates of their own.
 _FEATURES_OF = {"tracr-features": "tracr", "tracr-rotated-features": "tracr-rotated"}
@@ -48,8 +48,8 @@ class GroundTruth:
 
     Args:
         name: ``tracr/reverse``, ``tracr/reverse@fixed``, or the directory as it was given.
-        directory: where its files are.
-        variant: which of its domains; "" is the default one.
+        directory: the folder of the files.
+        variant: the name of the domain; "" is the default one.
         description: the content of ``model.json``.
         certificate: the content of the variant's ``certificate.json``.
         basis: the seed of the random basis that the residual stream is rotated to; None: the model as it is stored.
@@ -156,7 +156,7 @@ class GroundTruth:
         return found
 
     def minimal(self, ablation: str) -> MinimalCircuits | None:
-        """All minimal circuits under an ablation, as the truth's ``minimal.json`` has them; None where it has not.
+        """All minimal circuits under an ablation, from the truth's ``minimal.json``; None when they are not there.
 
         Raises ModelError for a file that is damaged or about another model.
         """

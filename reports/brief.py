@@ -1,4 +1,4 @@
-"""The short report: what one attaches to an e-mail, on at most two A4 pages. Made from the same chapters as the page.
+"""The short report, to be attached to an e-mail: at most two A4 pages, made from the same chapters as the page.
 
 It has the summary, three figures, one table, and a paragraph on methods that can stand in a paper.
 """
@@ -35,7 +35,7 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     texts = {section.name: section.text for section in full}["summary"]
     said = [part.summary(results) for part in parts]
     kept = first_of_each(said, MOST_PARAGRAPHS) if any(said) else list(texts)
-    # What no chapter says, such as why nothing could be scored, comes first as it does on the page.
+    # Paragraphs that belong to no chapter, such as why nothing could be scored, come first, as on the page.
     first = [text for text in texts if not any(text in of_part for of_part in said)]
     words = [*first, *(text for text in kept if text not in first)]
     left = len(texts) - len(words)
@@ -62,7 +62,7 @@ def first_of_each(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:
 
 
 def methods_paragraph(results: Results, parts: Sequence[Chapter]) -> tuple[str, ...]:
-    """One paragraph: what was measured with what, and how it was summed up. None where no cell has a result."""
+    """A paragraph on what was measured, with what, and how it was summed up; None when no cell has a result."""
     done = [record for record in results.records if record.done]
     if not done:
         return ()

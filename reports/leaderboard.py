@@ -1,4 +1,4 @@
-"""The leaderboard as JSON: who ranks where under each ablation, by how much, on what."""
+"""The leaderboard as JSON: the rank and the numbers of each method under each ablation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _METRICS = ("auroc", "average_precision", "precision", "recall")
 def leaderboard_json(results: Results) -> str:
     """One JSON object: the benchmarks, the numbers of cells, and every method's place under each ablation.
 
-    The same stores give the same text, whichever is named first. Methods that are not ranked have no rank: the one that
-    is given the answer, and those that were run on fewer programs than others.
+    The same stores give the same text, whichever is named first. The method that is given the answer, and methods that
+    were run on fewer programs than others, have no rank.
     """
     benchmarks = results.store.benchmarks()
     done = sum(record.done for record in results.records)

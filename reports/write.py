@@ -43,12 +43,12 @@ def write_report(
         out: the folder to write to; the store's own when None.
         others: more stores, reported together with the first.
         brief: write ``brief.html`` as well, two pages for an e-mail (``brief.py``).
-        tell: is told in one line of each part of another package's chapter that is left out, and why; the page says
-            the same.
+        tell: is called with one line for each part of another package's chapter that is left out, and why. The page
+            says the same.
 
     Returns the path of ``report.html``.
     Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when two figures, or
-    two tables, of this package's chapters have one name: one would stand in the other's place.
+    two tables, of this package's chapters have one name, because one would replace the other.
     """
     results, own, foreign = read_results(store_path, *others), chapters(), foreign_chapters()
     parts = sorted([*own, *foreign], key=by_order)
@@ -81,7 +81,8 @@ def write_report(
 def _each_once(kind: str, things: Mapping[Chapter, Sequence[_Named]]) -> dict[Chapter, list[_Named]]:
     """The figures, or the tables, of each chapter, of which no two have one name.
 
-    Where two have, the one of another package's chapter is left out. Raises SpecError when both are of this package.
+    When two have one name, that of another package's chapter is left out. Raises SpecError when both are of this
+    package.
     """
     kept: dict[Chapter, list[_Named]] = {part: [] for part in things}
     seen: dict[str, str] = {}
@@ -117,7 +118,7 @@ def _write_page(path: Path, results: Results, sections: Sequence[Section], *, br
 def _section(
     part: Chapter, results: Results, pictures: Mapping[str, Picture], plots: Sequence[Plot], tables: Sequence[Table]
 ) -> Section:
-    """A chapter as it stands in the page, with what is left out of it."""
+    """A chapter as a section of the page, with a note on the parts that are left out."""
     words, viewer = tuple(part.words(results)), part.viewer(results)
     if isinstance(part, ForeignChapter):
         words += tuple(part.faults.values())
@@ -126,7 +127,7 @@ def _section(
 
 
 def _summary(results: Results, parts: Sequence[Chapter]) -> list[str]:
-    """What every chapter says in the summary; where no cell could be scored, why."""
+    """The paragraphs of all chapters for the summary and, when no cell could be scored, the reason."""
     texts = [] if len(results.recovery) else [_nothing_scored(results)]
     return texts + [text for part in parts for text in part.summary(results)]
 
@@ -140,7 +141,7 @@ def _nothing_scored(results: Results) -> str:
 
 
 def title(store: Stores) -> str:
-    """The page's: the benchmarks, or where the store knows of none the folders."""
+    """The title of the page: the benchmarks or, for stores without any, the folders."""
     names = ", ".join(store.benchmarks()) or ", ".join(sorted(part.path.resolve().name for part in store.stores))
     return f"CircuitMeter: {names}"
 

@@ -4,7 +4,7 @@ At each site every true direction is matched with a decoder row, one to one, by 
 ``FOUND_FROM`` or more the feature is the direction's counterpart; an edge between two nodes that have counterparts has
 one, too. A true edge that has none is missed whatever a method finds: it counts as a true edge of score zero.
 
-Nothing is certified of the dictionary's own graph: what a claim says beside its edges is said of the program.
+The dictionary's own graph is not certified: all parts of a claim but its edges are about the program.
 """
 
 from __future__ import annotations

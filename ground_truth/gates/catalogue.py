@@ -3,7 +3,7 @@
 Names of edges below: ``q0``, ``k0``, ``v0`` lead into head 0 (from the position embedding the first two, from the token
 embedding the third), ``m0`` from it to the MLP, ``o0`` from it to the output; ``out`` is from the MLP to the output.
 
-What is true of all of them, and used without a word below:
+The following holds for all gates and is used below without being repeated:
 
 * Queries and keys are made of positions alone. Another input has the same ones, so under ``patch`` and
   ``mean-positional`` their edges are inert.

@@ -1,4 +1,4 @@
-"""The inputs for which a truth is claimed, all of them or a sample, and the positions at which outputs are compared."""
+"""The inputs of a claim, all of them or a sample, and the positions at which outputs are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a trained model may be shipped: what its certificate must say; and what it says of one that promises less."""
+"""When a trained model may be shipped: the conditions on its certificate, and the weaker ones of node-strict models."""
 
 from __future__ import annotations
 

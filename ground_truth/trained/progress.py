@@ -1,4 +1,4 @@
-"""How far models in training are, in the terms in which they will be certified."""
+"""The progress of models in training, measured as they will be certified."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ..truth import GroundTruth, load
 from .recipe import Recipe
 from .student import Students
 
-_OUTPUT_TOLERANCE = 1e-3  # of a compiled program's outputs, whose attention is not infinitely sharp
+_OUTPUT_TOLERANCE = 1e-3  # tolerance of a compiled program's outputs, because its attention is not infinitely sharp
 
 
 @dataclass(frozen=True, eq=False)

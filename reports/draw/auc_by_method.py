@@ -1,4 +1,4 @@
-"""The area under the ROC curve by method and ablation: every program, the median, and how sure it is."""
+"""The area under the ROC curve by method and ablation: every program, the median, and its interval."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "") -> F
     Args:
         table: ``reproduction.verdict_frame``: group, row, series, reported, ours (NaN where not run), tolerance.
         measure: what the numbers are, for the axes.
-        note: what must not be overlooked, such as another model than the paper's; it is written in the figure.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     """
     if table.empty:
         return empty_figure("The paper's manifest names no values.")
@@ -42,7 +42,7 @@ def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "") -> F
             look, series = styles[found.series], list(styles).index(found.series)
             y = rows.index(found.row) + (series - (len(styles) - 1) / 2) * 0.7 / max(len(styles), 2)
             marker = {"marker": look.marker, "ls": "", "color": look.color, "mew": 1.0, "clip_on": False}
-            # What is reported stands a little above what came out, so that both are seen where they are equal.
+            # The reported number is drawn a little above ours, so that both are seen when they are equal.
             above, below = y - APART / max(len(styles), 2), y + APART / max(len(styles), 2)
             if found.ours == found.ours:
                 ax.plot([found.reported, found.ours], [above, below], color=look.color, lw=0.8, zorder=2)
@@ -57,8 +57,8 @@ def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "") -> F
 
 
 def _legend(figure: Figure, styles: dict, labels: list[str]) -> None:
-    """Series by colour and marker; what is open and what is filled."""
-    one = len(styles) == 1  # what there is only one of needs no name
+    """The legend: series by colour and marker, and the meaning of open and filled markers."""
+    one = len(styles) == 1  # a single series needs no name
     looks_of = {} if one else styles
     handles = [
         Line2D([], [], color=look.color, ls="", marker=look.marker, label=label) for label, look in looks_of.items()

@@ -28,11 +28,12 @@ def boxes(
     """One panel per ``panel``, one box per ``series``: quartiles, whiskers to 1.5 times their distance, every value.
 
     Args:
-        table: columns ``panel``, ``series``, ``y`` (the number), ``origin``; what the paper reports is a number each.
-        x_label: of the number, with its unit.
-        log: holds ``x`` where the number's axis is logarithmic.
-        level: where a line is drawn: the full model, or chance.
-        note: what must not be overlooked, such as another model than the paper's.
+        table: columns ``panel``, ``series``, ``y`` (the number), ``origin``. A paper reports one number for each
+            series.
+        x_label: the label of the number, with its unit.
+        log: contains ``x`` when the number's axis is logarithmic.
+        level: the value at which a line is drawn, such as the full model or chance.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     """
     table = table[table["y"].notna()]
     if table.empty:
@@ -41,7 +42,7 @@ def boxes(
     series = [name for name in styles if (table["series"] == name).any()]
     columns = 2 if len(titles) > 1 else 1
     reported = bool((table["origin"] == "reported").any())
-    # A few values far beyond all others would leave those a line: they are drawn as arrows at the edge.
+    # A few values far beyond all others would compress these to a line. They are drawn as arrows at the edge.
     middle, far = table["y"].median(), max(FAR * (table["y"].quantile(0.9) - table["y"].quantile(0.1)), 1.0)
     ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
     extra = 0.3 + 0.26 * reported + 0.2 * bool(note)

@@ -24,10 +24,10 @@ _MARGIN = 0.06
 def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -> Figure:
     """One panel per ablation, one marker per method: median cost of a cell against the median area, with its interval.
 
-    Named and coloured are the methods to which no other is at once cheaper and better, and those of your own.
+    The methods to which no other is at once cheaper and better, and the user's own, are named and coloured.
 
     Args:
-        aggregate: ``tables.aggregate_table`` (medians). What is given the answer is left out.
+        aggregate: ``tables.aggregate_table`` (medians). The method that is given the answer is left out.
         by: ``passes`` counts forward and backward passes over one example alike; methods that run no model stand at 0.
     """
     drawn = aggregate[aggregate["auroc"].notna() & aggregate[by].notna()] if len(aggregate) else aggregate

@@ -1,4 +1,4 @@
-"""Names beside the points that they name, where nothing is in the way: a legend of 25 entries is not read."""
+"""Names beside the points that they name, at places that are free, because nobody reads a legend of 25 entries."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
 
 
 def _cost(box: tuple[float, ...], taken: Sequence[tuple[float, ...]], size: tuple[float, float]) -> float:
-    """Square points that a name there would cover, or lie outside the panel."""
+    """The area, in square points, that a name there would cover or have outside the panel."""
     covered = sum(
         max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
         * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))

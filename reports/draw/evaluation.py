@@ -36,7 +36,7 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
 
 
 def rows_of_map(table: pd.DataFrame, size: str) -> pd.DataFrame:
-    """The rows of one size, of methods found under several ablations or evaluated under several: others fill no map."""
+    """The rows of one size, of methods with several discovery or evaluation ablations. Other methods fill no map."""
     rows = table[table["size"] == size]
     of_label = rows.groupby("label")
     several = (of_label["ablation"].transform("nunique") > 1) | (

@@ -60,7 +60,7 @@ def faithfulness(table: pd.DataFrame) -> Figure:
 
 
 def spaced(shares: list[float], most: int = 5) -> list[float]:
-    """Those of the evaluated sizes whose labels fit on a logarithmic axis side by side: the largest, and so on down."""
+    """The evaluated sizes whose labels fit side by side on a logarithmic axis, chosen from the largest downwards."""
     step, chosen = math.log(shares[-1] / shares[0]) / most, [shares[-1]]
     for share in reversed(shares):
         chosen += [share] if math.log(chosen[-1] / share) > step else []
@@ -68,9 +68,9 @@ def spaced(shares: list[float], most: int = 5) -> list[float]:
 
 
 def own_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that make curves: fractions as sizes, two at least, found and evaluated under one ablation.
+    """The rows that make curves: two or more fractions as sizes, found and evaluated under one ablation.
 
-    Where circuits were found under a single ablation, that one is compared under every evaluation ablation.
+    Circuits that were found under a single ablation are compared under every evaluation ablation.
     """
     fractions = table[table["share"].notna() & table["faithfulness"].notna()]
     if fractions["share"].nunique() < 2:

@@ -47,7 +47,7 @@ def heat_maps(
             column, says why a value is missing.
         value: the column drawn.
         column: the column of ablations drawn across.
-        side, foot, bar: what stands at the left, below, and at the colour bar.
+        side, foot, bar: the texts at the left, below, and at the colour bar.
         unbounded: values may lie outside 0 to 1; the colours do not.
     Framed squares are those where both ablations agree. Of more than ``most`` methods the best are drawn, by their
     mean in framed squares, and the figure says so.
@@ -86,7 +86,7 @@ def heat_maps(
 
 
 def _drawn(table: pd.DataFrame, value: str, column: str, foot: str, most: int) -> tuple[list[str], str]:
-    """The methods that have a map, and what stands below the figure."""
+    """The methods that have a map, and the text below the figure."""
     labels = ordered_labels(table["label"])
     if len(labels) <= most:
         return labels, foot
@@ -96,9 +96,9 @@ def _drawn(table: pd.DataFrame, value: str, column: str, foot: str, most: int) -
 
 
 def _titles(labels: Sequence[str], room: float) -> tuple[list[str], float]:
-    """Titles of one size that stay within ``room`` inches, and that size in points: what is too long lacks its middle.
+    """Titles of one size that stay within ``room`` inches, and that size in points.
 
-    The end is what tells the settings of one method apart.
+    The middle of a title that is too long is left out, because the settings of one method differ at the end.
     """
     letters = 72 * room / 0.6  # in letters of one point: bold ones are 0.6 times as wide as high on average
     size = min(TITLE[1], max(TITLE[0], letters / max(map(len, labels))))

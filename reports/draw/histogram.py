@@ -20,7 +20,7 @@ def histogram(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = ""
     Args:
         table: columns ``panel``, ``series``, ``x`` (0 to 1).
         x_label, y_label: what the share is, and what is counted.
-        note: what must not be overlooked, such as another model than the paper's.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     A tick below the axis marks each series' median.
     """
     table = table[table["x"].notna()]

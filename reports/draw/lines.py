@@ -33,9 +33,9 @@ def lines(
         table: columns ``panel``, ``series``, ``x``, ``y``, ``low``, ``high`` (NaN where there is no interval),
             ``origin`` (reported, ours).
         x_label, y_label: with units; without ``y_label`` a panel's name is its label.
-        log: axes that are logarithmic.
-        level: where a line is drawn across: the full model, or chance.
-        note: what must not be overlooked, such as another model than the paper's.
+        log: the axes that are logarithmic.
+        level: the value at which a line is drawn across, such as the full model or chance.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     """
     table = table[table["y"].notna()]
     if table.empty:

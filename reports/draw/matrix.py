@@ -27,16 +27,16 @@ def matrix(table: pd.DataFrame, x_label: str, y_label: str, *, bar: str, note: s
 
     Args:
         table: columns ``panel``, ``series``, ``x``, ``y`` (0 to 1), ``origin``.
-        x_label, y_label: what stands across and downwards.
-        bar: what the number is.
-        note: what must not be overlooked, such as another model than the paper's.
+        x_label, y_label: the labels across and downwards.
+        bar: the meaning of the number.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     """
     table = table[table["y"].notna()]
     if table.empty:
         return empty_figure("Not run here, and no published numbers at hand.")
     maps = list(dict.fromkeys(zip(table["panel"], table["origin"], strict=True)))
     several = table["origin"].nunique() > 1
-    # What a paper reports and what came out here may be of other things; maps of one origin share their names.
+    # A paper's matrix and ours may have different rows and columns. Maps of one origin share their names.
     tops, sides = ([_names(table, key, name, several) for key in maps] for name in ("x", "series"))
     tops = [side if set(top) == set(side) else top for top, side in zip(tops, sides, strict=True)]
     width = width_of(len(maps))

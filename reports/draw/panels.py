@@ -57,7 +57,7 @@ def panels(
 
 
 def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, bool]]:
-    """(panel, is it in the first column, has it no panel below) for axis labels that are written once."""
+    """(panel, whether it is in the first column, whether it is the lowest), for axis labels written once."""
     beside = min(across(columns), len(axes))
     for i, ax in enumerate(axes):
         bottom = i + beside >= len(axes)
@@ -69,7 +69,8 @@ def leading(curves: pd.DataFrame, value: str) -> list[str]:
     """The labels whose curves are told apart: all, or your own methods and those that are the highest on average.
 
     Args:
-        curves: has columns ``label`` and ``value``. Baselines never lead: what is given the answer always would.
+        curves: has columns ``label`` and ``value``. Baselines never lead, because the one that is given the answer
+            always would.
     """
     labels = own_first(curves["label"])
     if len(labels) <= MOST_LINES:
@@ -81,7 +82,7 @@ def leading(curves: pd.DataFrame, value: str) -> list[str]:
 
 
 def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:
-    """A look for each of the ``leading`` labels, and one for all others together; what a legend lists."""
+    """A look for each of the ``leading`` labels and one for all others together, as a legend lists them."""
     labels, chosen = ordered_labels(curves["label"]), leading(curves, value)
     of_all = looks(labels)
     others = {f"the other {len(labels) - len(chosen)} methods": OTHERS_LOOK} if len(chosen) < len(labels) else {}
@@ -128,7 +129,7 @@ def rows_of(aggregate: pd.DataFrame, metric: str) -> dict[tuple[str, str], tuple
 
 
 def by_score(aggregate: pd.DataFrame, metric: str = "auroc") -> list[str]:
-    """Labels from the best to the worst, by the mean of their medians over ablations; what is given the answer last."""
+    """Labels from the best to the worst, by mean over ablations of their medians; the one given the answer is last."""
     means = aggregate.groupby("label")[metric].mean().round(9)
     return sorted(ordered_labels(aggregate["label"]), key=lambda name: (method_of(name) == ORACLE, -means[name]))
 
@@ -175,7 +176,7 @@ def fraction_axis(ax: Axes, lowest: float) -> None:
 
 
 def corners(curve: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a band (x, low, high) at which it changes: a tenth of the points, and the same drawing."""
+    """The rows of a band (x, low, high) at which it changes. They are a tenth of all and give the same drawing."""
     ends = curve[["low", "high"]]
     changes = (ends != ends.shift()).any(axis=1) | (ends != ends.shift(-1)).any(axis=1)
     return curve[changes]

@@ -38,9 +38,9 @@ def rendered(
 
     Args:
         formats: ``pdf``, ``svg``, ``png``, or ``narrow``: an SVG with one column of panels.
-        progress: is told how many drawings are done, and of how many.
-        failed: for figures that may fail, by name: is told in one line why the figure cannot be drawn, and the figure
-            is not among those returned. What any other figure raises is raised.
+        progress: is called with how many drawings are done, and of how many.
+        failed: for figures that may fail, by name: is called with one line that says why the figure cannot be drawn.
+            The figure is then not among those returned. Errors of all other figures are raised.
     """
     tell, failed = progress or (lambda done, of: None), failed or {}
     jobs = [(draw, kinds, name in failed) for name, draw in draws.items() for kinds in _batches(formats)]
@@ -60,7 +60,7 @@ _Job = tuple[DrawFigure, tuple[str, ...], bool]
 
 
 def _outcomes(jobs: Sequence[_Job]) -> Iterable[dict[str, bytes] | _Failed]:
-    """What each job comes to, in order."""
+    """The outcome of each job, in order."""
     processes = min(len(jobs), os.cpu_count() or 1, MOST_PROCESSES)
     if processes < 2 or not _can_fork():
         yield from map(_outcome, jobs)
@@ -79,7 +79,7 @@ def _batches(formats: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _can_fork() -> bool:
-    """Whether a copy of this process can work: where there are no threads that it would be without."""
+    """Whether a copy of this process can work, which needs that this process has no other threads."""
     return "fork" in get_all_start_methods() and threading.active_count() == 1
 
 

@@ -14,8 +14,8 @@ class LogScale:
     """Where numbers stand on a logarithmic axis.
 
     Args:
-        values: all that are drawn. Where some are 0, these stand at ``zero``, left of the smallest; negative ones have
-            no place.
+        values: all values that are drawn. Zeros are placed at ``zero``, left of the smallest; negative values have no
+            place.
     """
 
     def __init__(self, values: pd.Series) -> None:
@@ -25,7 +25,7 @@ class LogScale:
         self.zero = self.low / 10 ** (0.22 * decades) if (values == 0).any() else None
 
     def place(self, values: pd.Series) -> pd.Series:
-        """Numbers -> where they are drawn; NaN for negative ones."""
+        """Numbers -> positions on the axis; NaN for negative ones."""
         placed = values.astype(float).where(values > 0)
         return placed if self.zero is None else placed.where(values != 0, self.zero)
 
@@ -33,7 +33,7 @@ class LogScale:
         """Makes the axis ``x`` or ``y`` logarithmic, with its ticks, and the zero behind a break."""
         axis = ax.xaxis if name == "x" else ax.yaxis
         (ax.set_xscale if name == "x" else ax.set_yscale)("log")
-        narrow = self.high / self.low < 200  # powers of ten alone would leave an axis with one number or none
+        narrow = self.high / self.low < 200  # powers of ten alone could leave an axis without two numbers
         ticks = LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=most + 1).tick_values(self.low, self.high)
         ticks = [tick for tick in ticks if 0.99 * self.low <= tick <= 1.01 * self.high] or [self.low]
         ticks = ticks[:: math.ceil(len(ticks) / most)]

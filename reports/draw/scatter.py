@@ -1,4 +1,4 @@
-"""One score against another, edge by edge: how well an approximation tells what cutting an edge really changes."""
+"""One score against another, edge by edge: how well an approximation predicts the effect of cutting an edge."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scatter(table: pd.DataFrame, x_label: str, y_label: str, *, note: str = "") 
     Args:
         table: columns ``panel``, ``series``, ``x``, ``y``.
         x_label, y_label: with units.
-        note: what must not be overlooked, such as another model than the paper's.
+        note: a remark for the figure, such as that another model than the paper's was measured.
     Pearson's r and the slope of the least-squares line stand in each panel, for each series.
     """
     table = table[table["x"].notna() & table["y"].notna()]

@@ -30,7 +30,7 @@ _KINDS = (
 
 @styled
 def structures(table: pd.DataFrame) -> Figure:
-    """Filled squares where a structure was found, half ones where in some of the runs, crosses where it was missed.
+    """Squares are filled for structures found in every run, half filled for some runs; crosses are for missed ones.
 
     Args:
         table: ``diagnostics.structures``, whose order of methods and structures is kept. Empty squares were not run.

@@ -32,7 +32,7 @@ _NARROW: ContextVar[bool] = ContextVar("narrow", default=False)
 
 @contextmanager
 def narrow() -> Iterator[None]:
-    """Figures drawn inside are as wide as one column, and their panels stand one below the other: for telephones."""
+    """Figures drawn inside the block are as wide as one column, with one panel below the other, for telephones."""
     token = _NARROW.set(True)
     try:
         yield
@@ -105,14 +105,14 @@ def canonical(label: str) -> str:
 
 
 def is_own(label: str) -> bool:
-    """Whether a method does not come with this package: it then has its own colour, and comes first."""
+    """Whether a method is the user's: it does not come with this package, has its own colour, and comes first."""
     method = canonical(label)
     return method not in KNOWN and method not in _built_in()
 
 
 @lru_cache(maxsize=1)
 def _built_in() -> frozenset[str]:
-    """The names of the files of methods: a method's file is called as it is."""
+    """The names of the files of methods. A method has the name of its file."""
     names = (entry.name for entry in files("circuitmeter.suite.methods").iterdir())
     return frozenset(name.removesuffix(".py").replace("_", "-") for name in names)
 

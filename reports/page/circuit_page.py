@@ -1,4 +1,4 @@
-"""A self-contained HTML page of circuits: the viewer, what every arrow carries, and why the others are inert."""
+"""A self-contained HTML page of circuits: the viewer, the content of every arrow, and the reasons for inert edges."""
 
 from __future__ import annotations
 

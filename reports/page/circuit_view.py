@@ -1,4 +1,4 @@
-"""A circuit to look at: its nodes, its arrows, what is said of each; and its drawing as text, for a terminal.
+"""A drawing of a circuit: its nodes, its arrows, and a text on each of them; also as text for a terminal.
 
 The page draws the same views with the viewer (``viewer.py``).
 """
@@ -23,7 +23,7 @@ MARKS = {
     "kept": ("●", "*", "in the circuit"),
 }
 IN_CIRCUIT = ("true", "optional", "found", "added", "kept")
-FEW = 12  # more inert edges of one reason are counted in a terminal, not listed
+FEW = 12  # when more edges are inert for one reason, a terminal shows their number instead of a list
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class CircuitView:
     """A drawing.
 
     Args:
-        nodes: for each node the variables that it writes, where they are known.
-        caption: what is said below the title.
-        scores: of edges, where the circuit was found by scores; also of edges that it leaves out.
+        nodes: for each node the variables that it writes, if they are known.
+        caption: the text below the title.
+        scores: the scores of edges, in the circuit or not, if the circuit was found by scores.
         optional: all edges that are in some minimal circuits only, also those that this circuit leaves out.
-        against_truth: whether arrows say what is true, or only what is in the circuit.
+        against_truth: whether the marks of arrows say what is true, or only what is in the circuit.
     """
 
     title: str
@@ -59,7 +59,7 @@ class CircuitView:
 
     @property
     def dead_ends(self) -> set[str]:
-        """Nodes of the circuit that lead nowhere, or that nothing leads to: the circuit is the same without them."""
+        """Nodes of the circuit that lead nowhere, or that nothing leads to. They do not matter to the circuit."""
         node, arrows = self.graph.node_of_reader, [a.edge for a in self.arrows if a.mark in IN_CIRCUIT]
         onward, back = {}, {}
         for edge in arrows:
@@ -85,7 +85,7 @@ class CircuitView:
 
 
 def _reached(start: Iterable[str], steps: Mapping[str, Sequence[str]]) -> set[str]:
-    """The nodes that steps lead to, the first ones among them."""
+    """The nodes that steps lead to from the first ones, which are included."""
     found, open_ = set(start), list(start)
     while open_:
         for node in steps.get(open_.pop(), ()):
@@ -96,12 +96,14 @@ def _reached(start: Iterable[str], steps: Mapping[str, Sequence[str]]) -> set[st
 
 
 def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> str:
-    """The drawing for a terminal: every node with what it writes, and below it what it reads, its score, and why not.
+    """The drawing for a terminal: every node with the variables that it writes, and its edges below it.
 
-    Nodes that read nothing here and of which nothing is known are left out.
+    An edge has its score and, when it is inert, the reason. Nodes that read nothing here and of which nothing is known
+    are left out.
 
     Args:
-        every: a line for each edge; else inert edges of one reason are counted where there are many.
+        every: whether each edge has a line. Otherwise, when many edges are inert for one reason, only their number is
+            shown.
     """
     whole, many = view, {} if every else _many(view)
     view = replace(view, arrows=[arrow for arrow in view.arrows if arrow.mark != "inert" or arrow.why not in many])

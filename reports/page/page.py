@@ -1,4 +1,4 @@
-"""One self-contained HTML page: opens from disk, asks the network for nothing, runs its own few lines only."""
+"""One self-contained HTML page. It opens from disk, asks the network for nothing, and runs a few lines of its own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def page(title: str, facts: Sequence[str], sections: Sequence[Section], *, brief
 def inline_svg(picture: Picture) -> Markup:
     """Both SVG elements, of which the page shows one: the figure as in print, and the one for narrow windows.
 
-    A figure whose panels are one below the other anyway stands there once.
+    A figure whose panels are already one below the other has one SVG element only.
     """
     wide = _element(picture.svg, picture.name, picture.title)
     if picture.narrow == picture.svg:

@@ -22,7 +22,7 @@ LONG, WIDE = 70, 14
 
 @dataclass(frozen=True)
 class TableCell:
-    """One entry: its text, what it is sorted by (None: always last), and whether it is the best or level with it."""
+    """One entry: its text, the value by which it is sorted (None: always last), and whether it is the best or tied."""
 
     text: str
     sort: float | str | None = None
@@ -34,10 +34,10 @@ class Table:
     """A table to be read.
 
     Args:
-        name: of its files, and of its place in the page.
+        name: the name of its files, and of its place in the page.
         numeric: which columns are aligned right and sorted as numbers.
         data: the tidy numbers that the table shows, in full; written as CSV.
-        by: the column that says which rows belong together; None where all do.
+        by: the column that says which rows belong together; None when all do.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def long(self) -> bool:
-        """Whether it is for the screen only."""
+        """Whether the table is for the screen only."""
         return len(self.rows) > LONG or len(self.headings) > WIDE
 
     def shortened(self, most: int) -> Table:
@@ -116,7 +116,7 @@ def count(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """A fraction in whole percents; what is neither none nor all is not called so.
+    """A fraction in whole percents. Only an exact 0 or 1 is printed as 0 % or 100 %.
 
     >>> percent(0.9999), percent(1.0), percent(0.001)
     ('>99 %', '100 %', '<1 %')
@@ -136,19 +136,19 @@ def p_value(value: Any) -> str:
 
 
 def with_interval(value: Any, low: Any, high: Any, digits: int = 2) -> str:
-    """``0.87 [0.71, 0.95]``; without the brackets where there is no interval."""
+    """``0.87 [0.71, 0.95]``; without brackets when there is no interval."""
     text = number(value, digits)
     return text if is_missing(low) else f"{text} [{number(low, digits)}, {number(high, digits)}]"
 
 
 def percent_with_interval(value: Any, low: Any, high: Any) -> str:
-    """``82 % [81 %, 84 %]``; without the brackets where there is no interval."""
+    """``82 % [81 %, 84 %]``; without brackets when there is no interval."""
     text = percent(value)
     return text if is_missing(low) else f"{text} [{percent(low)}, {percent(high)}]"
 
 
 def short(value: float) -> str:
-    """For the squares of a heat map: two decimals and no zero before them; whole numbers from 10 on.
+    """A number for the square of a heat map: two decimals and no zero before them; from 10 on, a whole number.
 
     >>> short(0.5), short(-0.25), short(12.3)
     ('.50', '−.25', '12')
@@ -159,7 +159,7 @@ def short(value: float) -> str:
 
 
 def size_of_circuit(size: str) -> str:
-    """How large circuits are, as a store names it: ``the true size``, or ``10 % of the edges``."""
+    """The text for a size of circuits as stores name it: ``the true size``, or ``10 % of the edges``."""
     return "the true size" if size == "true" else f"{share_text(float(size))} of the edges"
 
 

@@ -30,7 +30,7 @@ MOST_EDGES = 4000
 
 
 class ViewerData(NamedTuple):
-    """The viewer's JSON, and how many of the views there are it holds."""
+    """The viewer's JSON, how many views it holds, and how many there are."""
 
     json: str
     shown: int
@@ -41,7 +41,7 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
     """The circuits of every finished cell, one view a task and ablation, until the budget is spent.
 
     Args:
-        recovery: ``tables.recovery_table`` of the store; where seeds are several the first one's circuit is shown.
+        recovery: ``tables.recovery_table`` of the store. If there are several seeds, the first one's circuit is shown.
         budget: bytes of JSON.
     """
     own = recovery[recovery["own"].astype(bool)] if len(recovery) else recovery
@@ -62,7 +62,7 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
 
 
 def described(graph: Graph) -> dict[str, Any]:
-    """What the page needs to know of a graph: names in order, and where nodes stand."""
+    """A graph as the page needs it: names in order, and the places of nodes."""
     return {
         "writers": list(graph.writers),
         "readers": list(graph.readers),
@@ -76,7 +76,7 @@ def described(graph: Graph) -> dict[str, Any]:
 
 
 def views_json(views: Sequence[CircuitView]) -> str:
-    """What the viewer shows of circuits that are drawn one by one, as JSON."""
+    """The JSON of circuits that are drawn one by one, for the viewer."""
     graphs = {view.graph.hash: described(view.graph) for view in views}
     return _dumped({"graphs": graphs, "views": [_view(view) for view in views]})
 

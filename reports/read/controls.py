@@ -1,4 +1,4 @@
-"""Evaluations of a store -> what controls say: nulls, adversaries, exact patching."""
+"""Evaluations of a store -> the results of controls: nulls, adversaries, exact patching."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def control_table(records: Sequence[Record], evaluations: Iterable[EvaluationRec
 
     Args:
         records: the cells to report; evaluations of others are left out.
-        evaluations: of which those that were asked for controls are read.
+        evaluations: the evaluations, of which those with controls are read.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
     rows = []
@@ -58,7 +58,7 @@ _Number = tuple[str, float | None, float | None, float | None, str | None]
 
 
 def _numbers(found: ControlsFound) -> Iterator[_Number]:
-    """(name, value, low, high, why there is none) of each number of a cell's controls."""
+    """(name, value, low, high, why it is undefined) of each number of a cell's controls."""
     if (rest := found.complement) is not None:
         yield FAITHFULNESS, rest.whole, None, None, rest.undefined
         yield "random", rest.random, rest.random_low, rest.random_high, rest.undefined

@@ -79,7 +79,7 @@ class _Truths:
         return core[kept], values[kept]
 
     def _truth(self, certificate_hash: str, ablation: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
-        """(core, not optional): bool [n_edges] in the order of graph.edges, missed ones behind them; and these."""
+        """(core, not optional): bool [n_edges], as graph.edges, followed by missed edges; and the missed edges."""
         if (certificate_hash, ablation) not in self._labels:
             if certificate_hash not in self._certificates:
                 certificate = self._store.truth(certificate_hash)

@@ -67,7 +67,7 @@ _ABOUT = ["dictionary", "subject", "width", "seed"]
 
 
 def quality_of(name: str, about: ShippedDictionaries) -> dict[str, str | float]:
-    """A set of dictionaries in a row: what it is of (``subject``: the program or task), and its scores over all sites.
+    """A set of dictionaries as a row: its ``subject``, which is the program or task, and its scores over all sites.
 
     Means over sites: plain ones of ``unexplained`` and ``l0``, ``dead`` weighted by features and ``found`` by true
     directions.

@@ -54,7 +54,7 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
 
 
 def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord) -> None:
-    """Adds the rows of one evaluation, column by column: stores hold hundreds of thousands."""
+    """Adds the rows of one evaluation, column by column, because stores hold hundreds of thousands of rows."""
     circuits = found.circuits
     notes = [", ".join(f"{name}={value}" for name, value in circuit.label.items()) for circuit in circuits]
     of_circuits: dict[str, list[str] | list[int]] = {
@@ -75,7 +75,8 @@ def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord) -
 def template_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
     """One row per evaluated circuit, setting and template of prompts: the faithfulness on that template's prompts.
 
-    Of evaluations that tell it (``by_template``). Columns as of ``evaluation_table``, and ``template``, a number.
+    The rows are of evaluations with ``by_template``. The columns are those of ``evaluation_table`` and ``template``, a
+    number.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
     rows = []
@@ -133,7 +134,7 @@ def ordered_sizes(sizes: Iterable[str]) -> list[str]:
 def usual(evaluated: pd.DataFrame) -> pd.DataFrame:
     """The rows that differ in ablations, sizes and cells only: every other factor is at its usual level.
 
-    Where the usual level was not evaluated the first of the others stands in for it; of several objectives each task's
+    If the usual level was not evaluated, the first of the others takes its place. Of several objectives, that of a task
     is the first in the order of ``labels.ordered_objectives``.
     """
     for factor, level in USUAL.items():
@@ -153,8 +154,8 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         evaluated: ``usual(evaluation_table(...))``.
     Returns ``faithfulness`` with a 95 % bootstrap interval over programs (``_low``, ``_high``), ``share`` (the size as
     a fraction of the edges; NaN for ``true``), ``n_programs``, and ``state``: ``defined``, ``undefined`` (the setting
-    has no meaning), or ``no number`` (it has one, and yet the faithfulness is nowhere defined: the full model does no
-    more than nothing).
+    has no meaning), or ``no number`` (the setting has a meaning, but the faithfulness is nowhere defined, because the
+    full model does no more than the reference).
     """
     rows = []
     sized = evaluated[~evaluated["size"].isin(OWN_SIZES)]
@@ -172,7 +173,7 @@ def faithfulness_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """One row per label, discovery ablation and evaluation ablation: areas over circuit size, where sizes are several.
+    """One row per label, discovery ablation and evaluation ablation: areas over circuit size, if there are several.
 
     CPR and CMD of MIB (arXiv 2504.13151) over the fractions that were evaluated, and the same over the logarithm of the
     size; medians over programs with 95 % bootstrap intervals. ``sizes`` says over which fractions.
@@ -209,7 +210,8 @@ def area_table(evaluated: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def _areas(sizes: Sequence[float], heights: np.ndarray) -> tuple[np.ndarray, ...]:
     """CPR, CMD and both over log size of curves [n_curves, n_sizes]: float64 [n_curves] each.
 
-    An area is linear in the heights, so that of one size alone is its weight in every curve's.
+    An area is linear in the heights. The area of a curve that is 1 at one size and 0 elsewhere is therefore the weight
+    of that size.
     """
     weights = [np.array([cpr(sizes, unit, log=log) for unit in np.eye(len(sizes))]) for log in (False, True)]
     return tuple(curves @ weight for weight in weights for curves in (heights, np.abs(1 - heights)))

@@ -1,4 +1,4 @@
-"""What methods and ablations are called in tables and figures, and in which order they come."""
+"""The names of methods and ablations in tables and figures, and their order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
 
 
 def _note(name: str, value: Any) -> str:
-    """A parameter in a label. A circuit to avoid is another on every task: what counts is whether there was one."""
+    """A parameter in a label. Circuits to avoid differ from task to task: a label only says that there was one."""
     if name == "avoid":
         return "avoiding a circuit" if value else "avoiding none"
     return f"{name}={value_text(value)}"

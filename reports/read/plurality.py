@@ -22,8 +22,9 @@ SECOND_OUTCOMES = ("another", "both", "the same", "chimera", "miss")
 
 
 def outcome_of(found: RecordedPlurality) -> str:
-    """Of ``OUTCOMES``, or of ``SECOND_OUTCOMES`` where a minimal circuit was to be avoided: a circuit that has another
-    one whole and not the avoided one is ``another``, whatever else it has."""
+    """One of ``OUTCOMES`` or, when a minimal circuit was to be avoided, of ``SECOND_OUTCOMES``. A circuit that contains
+    another minimal circuit and not the avoided one is ``another``, whatever else it contains.
+    """
     if found.avoided is None or not found.contains:
         return found.verdict
     if found.contains == (found.avoided,):
@@ -54,8 +55,9 @@ def plurality_shares(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a label, ablation, ``avoids`` and ``several`` (whether there is more than one minimal circuit).
 
     Columns: the share of runs with each outcome; ``right``, with ``right_low`` and ``right_high``: the share with the
-    best outcome, mean over programs, with its 95 % bootstrap interval over programs; ``n_programs``, ``n_cells``. Best
-    is a minimal circuit; another than the avoided one; and that one again where there is no other.
+    best outcome, mean over programs, with its 95 % bootstrap interval over programs; ``n_programs``, ``n_cells``. The
+    best outcome is a minimal circuit or, when one was to be avoided, another one; if there is no other, the avoided
+    one.
     """
     every = list(dict.fromkeys((*OUTCOMES, *SECOND_OUTCOMES)))
     rows = []

@@ -1,6 +1,6 @@
-"""What papers published, as the files beside their manifests hold it: curves by their points, rows of a figure, tables.
+"""The numbers that papers published, in files beside their manifests: points of curves, rows of a figure, tables.
 
-Defined here, below what draws and judges them; ``reproduction/manifest.py`` reads the files.
+They are defined here, below the rooms that draw and judge them; ``reproduction/manifest.py`` reads the files.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class PublishedCurve(BaseModel):
 
     Args:
         points: under a ROC curve, a circuit each.
-        faithfulness: (share of all edges, faithfulness) of a circuit each, sizes growing.
-        area_edges, area_nodes: what the paper prints of it.
+        faithfulness: (share of all edges, faithfulness) of each circuit, in order of growing size.
+        area_edges, area_nodes: the areas that the paper prints.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class PublishedCurve(BaseModel):
 
 
 class WhichCurve(BaseModel):
-    """What a published curve is found by; what is left out is any."""
+    """The fields by which a published curve is found. A field that is left out matches any value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     method: str | None = None

@@ -1,4 +1,4 @@
-"""Who can be ranked, and who is level with the best: the rules that tables, words and the leaderboard share."""
+"""The rules of ranking that tables, words and the leaderboard share: who is ranked, and who ties with the best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAME = 1e-9
 def rivals(aggregate: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
     """The rows that can be ranked: the metric is defined, on as many programs as any method of that ablation has.
 
-    A median over fewer programs is over easier ones, perhaps. The method that is given the answer takes no part.
+    A median over fewer programs may be over easier ones. The method that is given the answer is not ranked.
     """
     most = aggregate.groupby("ablation")["n_programs"].transform("max")
     return aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna() & (aggregate["n_programs"] == most)]
@@ -30,7 +30,7 @@ def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, st
 
 
 def bold(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:
-    """Those of ``best_of`` that an interval sets apart: none where there is no interval, or where all are level."""
+    """The rows of ``best_of`` that an interval sets apart: none when there is no interval, or when all are tied."""
     best, chosen = best_of(aggregate, metric), set()
     for ablation, group in rivals(aggregate, metric).groupby("ablation", sort=False):
         level = {key for key in best if key[0] == ablation}
@@ -40,5 +40,5 @@ def bold(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]
 
 
 def compared_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows over as many programs as any: medians over fewer are over easier ones, perhaps."""
+    """The rows over the largest number of programs. Medians over fewer programs may be over easier ones."""
     return table[table["n_programs"] == table["n_programs"].max()] if len(table) else table

@@ -1,4 +1,4 @@
-"""What a store holds, read once: records, evaluations, and the tidy tables that figures and pages are made from."""
+"""The content of a store, read once: records, evaluations, and the tidy tables that figures and pages are made from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKED_FOR = ("task", "model", "method", "parameters", "ablation", "objective", "
 
 
 class Results:
-    """What stores hold, and the tidy tables made from it, each when it is first asked for.
+    """The content of stores, and the tidy tables made from it. Each table is made when it is first needed.
 
     Args:
         records: the cells that are reported.
@@ -128,7 +128,7 @@ def read_results(*store_paths: str | Path) -> Results:
 
 
 def within(results: Results, *benchmarks: str) -> Results:
-    """What of it belongs to some benchmarks: medians over programs are to be over programs that all methods ran on."""
+    """The results that belong to some benchmarks, so that medians are over programs that all methods ran on."""
     known = results.store.benchmarks()
     cells = {key for name in benchmarks for key in (known[name].cells if name in known else ())}
     return Results(results.store, [r for r in results.records if r.key in cells], results.superseded)

@@ -42,9 +42,9 @@ class MethodVerdict:
     Args:
         label, ablation: the method, and the ablation under which it searched.
         programs: how many the medians are over.
-        verdict: of these circuits; its values are medians over programs.
+        verdict: the verdict on these circuits, whose values are medians over programs.
         worst, best: the settings that speak most against the circuits, and most for them.
-        range: between the two, with the ends of its interval.
+        range: the difference between the two, with the ends of its interval.
     """
 
     label: str
@@ -59,8 +59,8 @@ class MethodVerdict:
 class Sensitivity(NamedTuple):
     """What the report shows: a row per method and discovery ablation, the card of the leading methods, the size.
 
-    card: None where no circuit was evaluated in two settings. subject: whose circuits it is about, in words.
-    most_moved: the worst and the best setting of those of its circuits whose faithfulness differs most.
+    card: None when no circuit was evaluated in two settings. subject: whose circuits the card is about, in words.
+    most_moved: the worst and the best setting of the circuits of the card whose faithfulness differs most.
     """
 
     table: pd.DataFrame
@@ -158,9 +158,10 @@ def _row(entry: MethodVerdict) -> dict[str, Any]:
 
 
 def _leading(found: Sequence[MethodVerdict]) -> tuple[list[MethodVerdict], str]:
-    """The method whose circuits hold best on average, by each ablation under which it searched; and that in words.
+    """The method whose circuits are most faithful on average, by the ablation of its search; and this in words.
 
-    Where all were found under one ablation, the methods whose circuits hold best. Empty where only baselines are.
+    If all circuits were found under one ablation, it is the methods with the most faithful circuits. Empty if there are
+    only baselines.
     """
     rivals = [entry for entry in found if method_of(entry.label) not in BASELINES]
     if not rivals:
@@ -174,7 +175,7 @@ def _leading(found: Sequence[MethodVerdict]) -> tuple[list[MethodVerdict], str]:
         of_label.setdefault(entry.label, []).append(entry)
     widest = max(map(len, of_label.values()))
     means = {
-        label: round(float(np.mean([entry.verdict.spread.mean for entry in entries])), 9)  # rounding breaks no tie
+        label: round(float(np.mean([entry.verdict.spread.mean for entry in entries])), 9)  # no tie is broken
         for label, entries in of_label.items()
         if len(entries) == widest
     }

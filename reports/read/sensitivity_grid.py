@@ -1,4 +1,4 @@
-"""What a store's sensitivity card is made from: faithfulness by program and setting, of circuits of one size."""
+"""The input of a store's sensitivity card: faithfulness by program and setting, of circuits of one size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def comparable(evaluated: pd.DataFrame) -> tuple[list[str], pd.DataFrame, str]:
     size = ordered_sizes(rows["size"])[0]
     rows = rows[rows["size"] == size]
     of_task = {task: frozenset(names) for task, names in rows.groupby("task")["evaluation_objective"].unique().items()}
-    if len(set(of_task.values())) > 1:  # tasks have objectives of their own: each one's first
+    if len(set(of_task.values())) > 1:  # tasks have different objectives: the first of each task is kept
         first = {task: ordered_objectives(names)[0] for task, names in of_task.items()}
         rows = rows[rows["evaluation_objective"] == rows["task"].map(first)].assign(evaluation_objective="the task's")
     rows = rows.assign(faithfulness=rows["faithfulness"].where(rows["set"] != "circuit", 1 - rows["faithfulness"]))
@@ -68,5 +68,5 @@ def _ordered(settings: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]
 
 
 def factor_of(column: str) -> str:
-    """What the card calls a column."""
+    """The card's name for a column."""
     return {called: factor for factor, called in FACTOR_COLUMNS.items()}.get(column, column)

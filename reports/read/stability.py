@@ -31,11 +31,11 @@ _RESAMPLES = 1000
 
 
 def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
-    """One row per cell, what was resampled, and size; the reason in ``undefined`` where there is no number.
+    """One row per cell, what was resampled, and size; the reason in ``undefined`` if there is no number.
 
     Args:
         records: the cells to report; evaluations of others are left out.
-        evaluations: of which those that were asked for stability are read.
+        evaluations: the evaluations, of which those with stability are read.
     Returns the cell's identity; ``truth``, whether its circuit is certified; ``size`` as it was asked for, ``edges``,
     ``share``; ``main``, whether inclusion and recovery are told of this size; the numbers of
     ``suite.scoring.structure.stability.Stability``; and of the cell, where its circuit is certified, the AUC of its
@@ -157,7 +157,7 @@ def _answers(of: Mapping[str, np.ndarray], drawn: np.ndarray) -> dict[str, np.nd
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation along the last axis: float64 [...]; of the pairs that are numbers.
 
-    NaN where they are fewer than ``_FEWEST``, or one of the two does not vary.
+    NaN when there are fewer than ``_FEWEST`` pairs, or one of the two does not vary.
     """
     known = ~np.isnan(x) & ~np.isnan(y)
     ranks = [_centred_ranks(values, known) for values in (x, y)]
@@ -174,7 +174,7 @@ def _centred_ranks(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is a number; NaN where nothing is."""
+    """The mean over the last axis of the values that are not NaN; NaN when all are."""
     known = ~np.isnan(values)
     count = known.sum(-1)
     return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Several stores read as one: what a leaderboard of results from several places is made from."""
+"""Several stores read as one, for a leaderboard of results from several places."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Stores:
         yield from (found[key] for key in sorted(found))
 
     def benchmarks(self) -> dict[str, Benchmark]:
-        """Name -> what was asked for; the cells of one name in several stores are taken together."""
+        """Name -> the benchmark. The cells that several stores have of one benchmark are taken together."""
         found: dict[str, Benchmark] = {}
         for store in self.stores:
             for name, benchmark in store.benchmarks().items():

@@ -1,9 +1,9 @@
 """Which structures a method misses: model by model, whether what it ranks first is a circuit that suffices.
 
 A structure is a gate, or what the models of a family have in common. It counts as found when the edges ranked first, as
-many as its smallest minimal circuit has, are a minimal circuit. A tie across that border tells nothing apart and counts
-as missed, so that edges which all score zero are not found by the order in which they happen to be listed. The method
-that is given the answer takes no part: where several circuits suffice, what it is given is the edges in all of them.
+many as its smallest minimal circuit has, are a minimal circuit. A tie across that border counts as missed, so that
+edges which all score zero are not found by the order in which they happen to be listed. The method that is given the
+answer takes no part: where several circuits suffice, what it is given is the edges in all of them.
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ _METRICS = [
 
 
 class CellColumns(NamedTuple):
-    """What every table says of a cell; ``program`` is what intervals count as one: a task without its variant, and on
-    which model where there are several."""
+    """The columns that every table has of a cell. ``program`` is the unit of intervals: a task without its variant and,
+    if there are several models, the model.
+    """
 
     key: str
     task: str
@@ -124,7 +125,7 @@ def failure_table(
 
     Args:
         evaluations: those that went wrong have rows of their own, of kind ``evaluation: ...``.
-        damaged: key -> in what way a cell is not what was written; what it was of cannot be read.
+        damaged: key -> how a cell differs from what was written. Its identity cannot be read.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
     failed: list[tuple[str, str, Record | EvaluationRecord]] = []
@@ -191,7 +192,7 @@ class GroupedRows:
 
 
 def numbers_among(values: np.ndarray) -> np.ndarray:
-    """Those that are numbers, as one row."""
+    """The values that are not NaN, as one row."""
     return values[~np.isnan(values)]
 
 
@@ -242,9 +243,9 @@ def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFram
     """One row per pair of labels and ablation: paired Wilcoxon test over programs (Holm-corrected per ablation) and
     A12.
 
-    The method that is given the answer takes no part: it is no rival, and would cost the others power.
-    Positive ``median_difference`` and ``a12`` above one half: ``first`` is better. ``smallest_p`` is the least that so
-    many differing programs can give.
+    The method that is given the answer is left out: it is no rival, and would cost the others power.
+    If ``median_difference`` is positive and ``a12`` above one half, ``first`` is better. ``smallest_p`` is the least
+    that so many differing programs can give.
     """
     columns = [
         "ablation",
@@ -274,9 +275,9 @@ def pairwise_table(recovery: pd.DataFrame, metric: str = "auroc") -> pd.DataFram
 def mismatch_table(recovery: pd.DataFrame, metric: str = "average_precision", seed: int = 0) -> pd.DataFrame:
     """One row per label, discovery ``ablation`` and ``truth_ablation``: the metric over programs, with its interval.
 
-    What a method found under one ablation, scored against the truth of another. ``own`` marks the matching truth.
-    Average precision and not the ROC curve's area: where 2 of 94 edges are true, seven edges too many cost the area
-    .04 and the average precision .78.
+    The scores that a method found under one ablation are compared with the truth of another. ``own`` marks the matching
+    truth. The metric is average precision and not the ROC curve's area: if 2 of 94 edges are true, seven edges too many
+    cost the area .04 and the average precision .78.
     """
     rows = []
     runs = GroupedRows(recovery, [metric])
@@ -313,7 +314,8 @@ def run_table(recovery: pd.DataFrame, metrics: Sequence[str] = ("auroc", "averag
     """One row per task, ablation and label: the metrics against the own truth, over seeds, and what a run cost.
 
     Columns: ``n_seeds``; ``<metric>`` (the mean), ``<metric>_low``, ``<metric>_high`` (Student's 95 % interval of the
-    mean, within [0, 1]; NaN with one seed); median ``seconds`` and ``passes`` a run, a share where seeds ran together.
+    mean, within [0, 1]; NaN with one seed); median ``seconds`` and ``passes`` of a run; of seeds that ran together,
+    each has a share.
     """
     rows = []
     own = recovery[recovery["own"].astype(bool)]

@@ -1,4 +1,4 @@
-"""Do two methods differ: a paired test over programs and an effect size.
+"""Whether two methods differ: a paired test over programs, and an effect size.
 
 With few programs a test cannot tell much, and this file says so in numbers instead of hiding it: ``smallest_p`` is the
 smallest p-value that so many pairs could ever give. Six programs that differ cannot get below 0.031, five not below
@@ -59,7 +59,7 @@ def paired_test(first: Sequence[float], second: Sequence[float], tolerance: floa
         tolerance: differences up to this are rounding and count as none. Programs without a difference are dropped
             (Wilcoxon's own rule). The p-value is exact, with or without ties, up to ``_MOST_EXACT`` programs that
             differ; beyond them it is scipy's normal approximation.
-    Raises ValueError when the two are not of one length.
+    Raises ValueError when the two have different lengths.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if x.shape != y.shape:
@@ -101,7 +101,7 @@ def _signed_rank_p(difference: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for being many (Holm, 1979): float64, in the given order; NaN stays NaN, uncounted."""
+    """p-values corrected for the number of tests (Holm, 1979): float64, as given; NaN stays NaN, uncounted."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))

@@ -1,4 +1,4 @@
-"""Whether a model does a task at all: a circuit of what it does not do explains nothing."""
+"""Whether a model does a task at all. A circuit of a behaviour that the model does not have explains nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPTS = 16
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the whole model answers.
+    """The answers of the whole model.
 
     Args:
         accuracy: share of prompts on which the best right answer beats the best wrong one.
@@ -40,7 +40,7 @@ class Behaviour:
         return f"accuracy {self.accuracy:.2f}, logit difference {self.logit_difference:.2f} on {self.prompts} prompts"
 
     def warning(self, task: str, model: str) -> str | None:
-        """A sentence for whoever is about to explain a behaviour that is not there; ``None`` where it is."""
+        """A warning when the model does not do the task, so that a circuit explains nothing; else ``None``."""
         if self.does_it:
             return None
         return f"{model} hardly does {task} ({self}; a task counts as done from {DOES:.2f}): its circuit says little."
@@ -48,7 +48,7 @@ class Behaviour:
 
 @torch.no_grad()
 def behaviour(model: Transformer, data: Data, prompts: int = PROMPTS) -> Behaviour | None:
-    """Accuracy and logit difference of the plain model on the first prompts; ``None`` where no answers are given."""
+    """Accuracy and logit difference of the plain model on the first prompts; ``None`` when the task has no answers."""
     difference = "log-probability-difference" if data.several_tokens else "logit-difference"
     objectives = [OBJECTIVES.get(name) for name in ("accuracy", difference)]
     if any(each.undefined(data, model.config) for each in objectives):

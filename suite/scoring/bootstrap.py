@@ -46,8 +46,8 @@ def interval(
         kind: ``percentile`` resamples programs and, within each, its runs (hierarchical); ``bca`` (bias-corrected and
             accelerated) knows one level only and resamples the programs' means.
         level: confidence, a fraction.
-    Returns the estimate and the interval. With one program there is no interval (NaN ends), with none no estimate;
-    where all programs agree the interval is a point.
+    Returns the estimate and the interval. With one program there is no interval (NaN ends), and
+    without programs there is no estimate. When all programs agree, the interval is a point.
     """
     groups = [kept for runs in values.values() if (kept := _finite(runs)).size]
     means = np.array([group[0] if group.size == 1 else group.mean() for group in groups])
@@ -100,8 +100,8 @@ def _finite(runs: Iterable[float]) -> np.ndarray:
 def _medians(means: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """The median of each resample of ``means``: float64 [resamples].
 
-    Which places in the sorted values a median lies between does not depend on the values: it is drawn once for a number
-    of programs, and reports have thousands of intervals of as many.
+    The places in the sorted values between which a median lies do not depend on the values. They are drawn once for
+    each number of programs, because a report has thousands of intervals over as many programs.
     """
     below, above = _middles(means.size, resamples, seed)
     ordered = np.sort(means)
@@ -110,7 +110,7 @@ def _medians(means: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _middles(n: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two middle places (one, where ``n`` is odd) of each resample of n sorted values: int [resamples] each."""
+    """The two middle places (equal when ``n`` is odd) of each resample of n sorted values: int [resamples] each."""
     drawn = np.sort(np.random.default_rng(seed).integers(n, size=(resamples, n)), axis=1)
     return drawn[:, (n - 1) // 2], drawn[:, n // 2]
 

@@ -17,7 +17,7 @@ templates vary."""
 
 
 def template_blocks(templates: np.ndarray | None) -> np.ndarray | None:
-    """``templates`` [N] where they are many enough to be drawn themselves, else ``None``: prompts are the blocks."""
+    """``templates`` [N] when there are enough to be drawn themselves; else ``None``: prompts are the blocks."""
     if templates is None or len(np.unique(templates)) < FEWEST_TEMPLATES:
         return None
     return np.unique(templates, return_inverse=True)[1]
@@ -30,7 +30,7 @@ def resample_counts(n: int, templates: np.ndarray | None, n_resamples: int, gene
         n: prompts, N.
         templates: long [N]. ``FEWEST_TEMPLATES`` or more are drawn with replacement, and in each drawn one as many
             prompts as it has; fewer are kept, and prompts drawn within each; ``None``: prompts are drawn from all.
-        generator: what draws.
+        generator: the source of random numbers.
     """
     counts = np.zeros((n_resamples, n), dtype=np.int64)
     group = np.zeros(n, dtype=int) if templates is None else np.unique(templates, return_inverse=True)[1]
@@ -61,7 +61,7 @@ def bca_interval(
         draws: float [n_resamples, ...], the number in each resample. Draws without a number are left out.
         influence: float [n_blocks, ...], each block's part in the estimate's error: the acceleration is their skewness.
         level: confidence, a fraction.
-    Returns (low, high), each [...]; a point where all draws agree, NaN where none has a number.
+    Returns (low, high), each [...]; a single point when all draws agree, NaN when no draw has a number.
     """
     estimate, draws = np.asarray(estimate, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     shape = estimate.shape
@@ -92,7 +92,7 @@ def simultaneous_interval(
         estimate: float [D].
         draws: float [n_resamples, D], resampled together.
     Returns (low, high), each [D]: estimate -+ c x standard error, with c the quantile of the largest studentised
-    deviation over the columns (Romano and Wolf, 2005). A point where all draws agree; NaN where a draw has no
+    deviation over the columns (Romano and Wolf, 2005). A single point when all draws agree; NaN when a draw has no
     number.
     """
     estimate, draws = np.asarray(estimate, dtype=np.float64), np.asarray(draws, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Do two methods differ, when their runs come in clusters: paired differences, and sign flips of whole clusters.
+"""Whether two methods differ, when their runs come in clusters: paired differences, and sign flips of whole clusters.
 
 Runs of one program (seeds, variants of its inputs) are not independent: the program is what is exchanged. Under
 the hypothesis of no difference, a program's mean difference has either sign with the same chance. With few programs
@@ -77,7 +77,7 @@ def sign_flip_p(values: np.ndarray, *, seed: int = 0) -> float:
 
 
 def in_sequence(p_values: Sequence[float]) -> list[float]:
-    """p-values of tests in an order fixed beforehand, corrected for being several: the largest up to each.
+    """p-values of tests in an order fixed beforehand, corrected for their number: each becomes the largest up to it.
 
     A later test counts only where all before it did (fixed-sequence testing), which keeps the chance of any false
     finding at the level without dividing it. NaN, a test without data, stops the sequence: those after it are NaN.

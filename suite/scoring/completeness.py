@@ -1,4 +1,4 @@
-"""Does a circuit hold all that the model does the task with: what is left when it is knocked out."""
+"""Whether a circuit has all that the model does the task with: the performance that is left when it is knocked out."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..model.transformer import Transformer
 
 @dataclass(frozen=True)
 class Completeness:
-    """What knocking a circuit out leaves of the model's performance.
+    """The part of the model's performance that is left when a circuit is knocked out.
 
     Args:
-        completeness: 1 minus the share that is left, the mean over classes: 1 when the model does without the circuit
-            what it does with everything cut, 0 when nothing is lost.
+        completeness: 1 minus the share that is left, averaged over classes. It is 1 when the model does no more without
+            the circuit than with everything cut, and 0 when nothing is lost.
         by_class: the share that is left in each class, in the order of the classes' numbers.
-        accuracy: of what is left, the mean over classes; None where the task has no answers.
+        accuracy: the accuracy of what is left, averaged over classes; None when the task has no answers.
         constant: whether what is left answers every class always right or always wrong, and not all alike: it gives
             one answer whatever the prompt. The circuit then is needed for any answer, which is less than holding all
-            of the task. None where classes are too few or too small to say.
+            of the task. None when there are too few classes, or too small ones, to tell.
     """
 
     completeness: float
@@ -40,11 +40,12 @@ def completeness(
 ) -> Completeness:
     """Knocks the circuit out, and compares with the full model and with everything cut.
 
-    Prompts are averaged in classes of one right answer each, and classes then weigh alike: what is left may always give
-    one answer, and would otherwise seem to do better or worse than chance only because that answer is frequent or rare.
+    Prompts are averaged in classes of one right answer each, and every class has the same weight. The rest of the graph
+    may always give one answer; without classes it would seem better or worse than chance only because that answer is
+    frequent or rare.
 
     Args:
-        cut: how the circuit is run; its ``set`` is set here.
+        cut: how the circuit is run. Its ``set`` is replaced here.
 
     Raises:
         Undefined: a cut that has no meaning on this data.
@@ -71,7 +72,7 @@ def summed_up(
     """Completeness from values on every prompt: float64 [N] each.
 
     Args:
-        left: without the circuit. full: of the model. nothing: with everything cut.
+        left: the values without the circuit. full: those of the model. nothing: those with everything cut.
         classes: long [N].
         right: whether what is left gives the right answer, 0 or 1.
     """

@@ -44,7 +44,7 @@ class Counted(NamedTuple):
     values: np.ndarray
 
     def measures(self) -> dict[str, float]:
-        """``auroc``, ``pessimistic_auc`` (ACDC's), ``true_size`` and ``units``, how many there are; NaN: undefined."""
+        """``auroc``, ACDC's ``pessimistic_auc``, ``true_size`` and ``units``, the number of units; NaN if undefined."""
         areas = {
             "auroc": ranking.auroc(self.labels, self.values),
             "pessimistic_auc": pessimistic_auc(*ranking.roc_curve(self.labels, self.values)),
@@ -57,8 +57,9 @@ def counted(convention: str, graph: Graph, scores: np.ndarray, core: np.ndarray,
 
     Args:
         convention: a name of ``CONVENTIONS``.
-        scores: float [n_writers, n_readers]; NaN where no edge exists. Ranked by absolute size, as in ``recovery``.
-        core, optional: bool [n_writers, n_readers], the true edges and those that are left out.
+        scores: float [n_writers, n_readers], NaN for pairs without an edge. Units are ranked by absolute size, as in
+            ``recovery``.
+        core, optional: bool [n_writers, n_readers], the true edges, and the edges that are left out.
     """
     sizes = np.abs(floor(np.nan_to_num(scores)))
     places: dict[Hashable, int] = {}
@@ -96,7 +97,7 @@ def _acdc_nodes(graph: Graph) -> Units:
         if _is_part(graph, r):
             yield ("read", r), w, r
             yield ("part", r), w, r
-            yield ("writes", graph.owners[r]), w, r  # a part that is held reaches its head's output
+            yield ("writes", graph.owners[r]), w, r  # an input in the circuit reaches its head's output
         elif graph.owners[r] < 0:
             yield ("logits",), w, r
 

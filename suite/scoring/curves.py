@@ -25,13 +25,13 @@ class MeanCurve(NamedTuple):
 
 
 def roc_on_grid(curve: RocCurve, grid: np.ndarray = GRID) -> np.ndarray:
-    """True positive rate at each false positive rate of ``grid``: where the curve rises straight up, its upper end."""
+    """The true positive rate at each false positive rate of ``grid``; where the curve is vertical, its upper end."""
     return np.interp(grid, curve.false_positive_rate, curve.true_positive_rate)
 
 
 def precision_on_grid(curve: PrecisionRecallCurve, grid: np.ndarray = GRID) -> np.ndarray:
-    """Precision once each recall of ``grid`` is reached: the step function whose area is the average precision."""
-    # Recall 0 stands for the first true edge: with none found, precision would be that of an empty or a wrong set.
+    """The precision when each recall of ``grid`` is reached: the step function whose area is the average precision."""
+    # Recall 0 stands for the first true edge. Before it, precision would be that of an empty set or of false edges.
     reached = np.searchsorted(curve.recall, np.maximum(grid, 1e-9) - 1e-12, side="left")
     return curve.precision[np.minimum(reached, curve.precision.size - 1)]
 

@@ -18,10 +18,10 @@ from .published import MIB_FRACTIONS, cmd, cpr
 
 @dataclass(frozen=True, eq=False)
 class SizedCircuit:
-    """A circuit of a size that was asked for.
+    """A circuit of a requested size.
 
     Args:
-        fraction: of all edges that was asked for.
+        fraction: the requested fraction of all edges.
         circuit: the ``int(fraction * n_edges)`` edges that the selection took. A ``Cut`` says whether its dead ends
             are measured.
     """
@@ -40,7 +40,7 @@ def circuits_by_size(
     """The circuit of each size, as MIB makes them.
 
     Args:
-        fractions: of all edges; rounded down to whole edges.
+        fractions: the requested sizes as fractions of all edges; they are rounded down to whole edges.
         selection: ``greedy``: grown back from the logits; ``top-n``: the best edges wherever they are;
             ``pnr`` and ``ilp``: see selection.py.
         absolute: whether edges are ranked by absolute score. MIB takes the signed ranking for CPR, the absolute one
@@ -56,9 +56,9 @@ class FaithfulnessCurve:
     """Faithfulness at each size, with a band over prompts: float64 [n_sizes] each.
 
     Args:
-        fractions: asked for; areas are taken over these, as MIB takes them.
-        edges: int, of the circuit that the selection took.
-        pruned: int, of those, on a path from an input node to the logits.
+        fractions: the requested sizes. Areas are taken over these, as in MIB.
+        edges: int, the number of edges of the circuit that the selection took.
+        pruned: int, how many of these edges are on a path from an input node to the logits.
         faithfulness: 1 is the full model, 0 the reference.
         low, high: the band, pointwise; NaN with one prompt.
         areas: ``cpr``, ``cmd``, ``cpr_log``, ``cmd_log``: (value, low, high) each.
@@ -87,9 +87,9 @@ def faithfulness_curve(
     """The curve of circuits that were measured.
 
     Args:
-        sized: growing, one at least.
-        measured: the ``circuit`` of each, in order.
-        aggregation, reference: as of a ``Setting``.
+        sized: one circuit at least, in order of growing size.
+        measured: the measurements of the circuits, in the same order.
+        aggregation, reference: as in ``Setting``.
         templates: long [N], the template of each prompt: the blocks of the bootstrap.
         level: confidence of the band and of the areas' intervals (percentiles of the resamples).
     """
@@ -101,7 +101,7 @@ def faithfulness_curve(
         draws = _resampled(measured, aggregation, reference, counts)
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.nanquantile(draws, ends, axis=0) if np.isfinite(draws).any() else np.full((2, len(sized)), np.nan)
-    # Resamples of what is undefined are quotients of rounding errors.
+    # Where the faithfulness is undefined, its resamples are quotients of rounding errors.
     low, high = (np.where(np.isfinite(values), end, np.nan) for end in (low, high))
     fractions = np.array([each.fraction for each in sized])
     areas = {}

@@ -1,4 +1,4 @@
-"""On which prompts a feature is most active: what it is read by, in a circuit's drawing and in a report."""
+"""The prompts on which a feature is most active, by which a reader of a drawing or a report understands the feature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model.features.transformer import FeatureTransformer
 
 
 class Example(NamedTuple):
-    """A prompt on which a feature is active: its row, the position at which it is most so, and its activation there."""
+    """A prompt on which a feature is active: the prompt's row, and the position and size of the largest activation."""
 
     row: int
     position: int
@@ -22,12 +22,12 @@ class Example(NamedTuple):
 def top_examples(
     model: FeatureTransformer, data: Data, nodes: Sequence[str], n: int, batch_size: int = 64
 ) -> dict[str, list[Example]]:
-    """The prompts on which features are most active, most active first; fewer where a feature is active on fewer.
+    """The prompts on which features are most active, most active first; fewer than ``n`` if it is active on fewer.
 
     Args:
         nodes: names of feature nodes, such as ``m1.f17``.
-        n: how many prompts of each.
-        batch_size: prompts at a time; it does not change the result.
+        n: the number of prompts for each feature.
+        batch_size: prompts in a run; it does not change the result.
     """
     found: dict[str, list[Example]] = {node: [] for node in nodes}
     for batch in data.batches(batch_size):

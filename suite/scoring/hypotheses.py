@@ -1,4 +1,4 @@
-"""Hypothesis tests of a circuit: is it the model's equal, all of it, no more than it, and better than chance?
+"""Hypothesis tests of a circuit: whether it is equivalent to the model, complete, minimal, and better than chance.
 
 Five tests of Shi et al. 2024 (arXiv:2410.13032), each a ``HypothesisTest``. Three take the circuit to be ideal until
 the prompts speak against it (equivalence, independence, minimality): one that does not reject says no more than its
@@ -42,18 +42,19 @@ class HypothesisTest:
     """One test, and what it says of the circuit.
 
     Args:
-        name: of the test.
-        null: what is taken to be so until the p-value is small.
+        name: the name of the test.
+        null: the hypothesis that is held until the p-value is small.
         statistic: a share of prompts (equivalence) or of comparisons won, or HSIC (independence).
-        n: prompts, or comparisons, that it rests on.
-        p_value: of this test alone; for minimality of the worst edge, corrected for the number of edges.
-        corrected: for all tests that were made (Holm).
-        verdict: ``fails`` or ``holds`` where the null was rejected; ``not refuted`` or ``not shown`` where it was not.
-        power: the chance of rejecting, at the level that the strictest correction leaves, if ``alternative`` were so;
-            None where no formula says.
-        alternative: what the power is stated for.
-        edges: minimality: the edges that are no more than random ones.
-        undefined: why there is no such test, or None.
+        n: the number of prompts, or of comparisons, that the test rests on.
+        p_value: the p-value of this test alone. That of minimality is the worst edge's, corrected for the number of
+            edges.
+        corrected: the p-value corrected for all tests that were made (Holm).
+        verdict: ``fails`` or ``holds`` when the null was rejected; ``not refuted`` or ``not shown`` when it was not.
+        power: the chance of rejecting, at the level that the strictest correction leaves, if ``alternative`` were true;
+            None for a test without a formula for it.
+        alternative: the state of affairs that the power is stated for.
+        edges: of minimality, the edges that do no more than random ones.
+        undefined: why the test has no meaning here, or None.
     """
 
     name: str = ""
@@ -99,14 +100,15 @@ def hypotheses(
     """All five tests.
 
     Args:
-        circuit: of the graph of ``model``.
+        circuit: a circuit of the graph of ``model``.
         cut: how circuits are run; its ``set`` is set here.
-        objective: what a run is scored by, for all tests but independence.
-        seed: of random circuits, of permutations, and of what the ablation draws.
-        epsilon: equivalence is that the circuit is better on a share of prompts within this of one half.
-        quantile: "most": the share of random circuits, or random edges, that has to be beaten.
-        n_random: how many of each are drawn.
-        permutations: of the independence test.
+        objective: the score of a run, in all tests but independence.
+        seed: the seed of random circuits, of permutations, and of the ablation's draws.
+        epsilon: circuit and model are equivalent when the circuit is better on a share of prompts that is closer than
+            this to one half.
+        quantile: the share of random circuits, or random edges, that has to be beaten.
+        n_random: how many random circuits, and random edges, are drawn.
+        permutations: the number of permutations of the independence test.
 
     A test without a meaning has ``undefined``, the reason. Comparisons count ties for the circuit, but a circuit that
     does nothing at all wins none. Independence compares the outputs themselves (of tokens that are a right or wrong
@@ -154,12 +156,12 @@ class _Scores:
         self.tie = _TIE * self.scale
 
     def of(self, circuits: list[Circuit], knocked_out: bool = False) -> np.ndarray:
-        """Scores of circuits, or of what is left without them: [C, N]."""
+        """Scores of circuits or, when they are ``knocked_out``, of the rest of the graph: [C, N]."""
         cut = self.cuts[knocked_out]
         return measure(self.model, self.data, circuits, cut, self.objective, seed=self.seed).circuits.numpy()
 
     def distance(self, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Mean over prompts of how far scores are apart: [C]."""
+        """The mean over prompts of the absolute difference of two scores: [C]."""
         return np.abs(scores - other).mean(-1)
 
 
@@ -196,7 +198,8 @@ def _independence(scores: _Scores, permutations: int) -> HypothesisTest:
 def _by_prompt(outputs: Tensor, rows: Tensor, data: Data) -> np.ndarray:
     """One vector per prompt, [N, d], from outputs [n_read, d_out] read on prompts ``rows`` [n_read].
 
-    All its read positions one after the other; their mean, where prompts are read at different numbers of positions.
+    The vector is the outputs at all read positions one after the other; or their mean, when prompts are read at
+    different numbers of positions.
     """
     if data.answers is not None and data.wrong is not None:
         tokens = torch.cat([data.answers.flatten(), data.wrong.flatten()]).unique()
@@ -248,7 +251,7 @@ def _without(circuit: Circuit, edge: Tensor) -> Circuit:
 
 
 def _against_random(scores: _Scores, quantile: float, n_random: int, *, knocked_out: bool) -> HypothesisTest:
-    """Sufficiency; with ``knocked_out`` partial necessity."""
+    """The test of sufficiency or, with ``knocked_out``, that of partial necessity."""
     component = scores.cuts[False].component
     try:
         size = size_of(scores.circuit, component)

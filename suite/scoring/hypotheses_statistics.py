@@ -17,7 +17,7 @@ ALPHA = 0.05
 
 
 class SignTest(NamedTuple):
-    """How often one of two is better."""
+    """How often one of two values is better than the other."""
 
     proportion: float
     """Of prompts on which the first is better, ties counting half."""
@@ -33,11 +33,11 @@ class Independence(NamedTuple):
 
 
 def equivalence_test(difference: np.ndarray, *, epsilon: float = 0.1, tie: float = 0.0) -> SignTest:
-    """Tests that neither of two is better more often than chance allows: |P(difference > 0) - 1/2| < epsilon.
+    """Tests that neither of two circuits is better more often than chance allows: |P(difference > 0) - 1/2| < epsilon.
 
     Args:
-        difference: float [n], of the two on each prompt; only its sign counts.
-        epsilon: how far from one half still is equivalent.
+        difference: float [n], the difference of the two scores on each prompt; only its sign counts.
+        epsilon: the largest distance from one half that counts as equivalent.
         tie: differences no larger than this are ties and count half for each side, which makes the test conservative.
     Returns the proportion and the exact p-value at the null's edge, a proportion of 1/2 + epsilon: a small one says
     that the two are not equivalent.
@@ -86,7 +86,7 @@ def independence_test(x: np.ndarray, y: np.ndarray, *, permutations: int = 1000,
 
 
 def _centred_kernel(values: np.ndarray) -> np.ndarray | None:
-    """Gaussian kernel with its own bandwidth, both means taken off: [n, n]; None where all values are the same."""
+    """The Gaussian kernel [n, n], centred over rows and columns; None when all values are equal."""
     distances = pdist(values.reshape(len(values), -1))
     width = np.median(distances) or distances.mean()
     if not width > 0:
@@ -96,22 +96,22 @@ def _centred_kernel(values: np.ndarray) -> np.ndarray | None:
 
 
 def more_often(wins: int, n: int, quantile: float) -> float:
-    """p-value of: it wins at most a share ``quantile`` of all comparisons, having won ``wins`` of n."""
+    """The p-value, after ``wins`` of n, of: the circuit wins at most a share ``quantile`` of all comparisons."""
     return float(stats.binom.sf(wins - 1, n, quantile))
 
 
 def less_often(wins: int, n: int, quantile: float) -> float:
-    """p-value of: it wins a share ``quantile`` of all comparisons at least, having won ``wins`` of n."""
+    """The p-value, after ``wins`` of n, of: the circuit wins at least a share ``quantile`` of all comparisons."""
     return float(stats.binom.cdf(wins, n, quantile))
 
 
 def more_often_power(n: int, chance: float, quantile: float, level: float = ALPHA) -> float:
-    """The chance that ``more_often`` rejects when it wins with ``chance``."""
+    """The chance that ``more_often`` rejects when the circuit wins each comparison with probability ``chance``."""
     rejecting = [wins for wins in range(n + 1) if more_often(wins, n, quantile) <= level]
     return more_often(min(rejecting), n, chance) if rejecting else 0.0
 
 
 def less_often_power(n: int, chance: float, quantile: float, level: float = ALPHA) -> float:
-    """The chance that ``less_often`` rejects when it wins with ``chance``."""
+    """The chance that ``less_often`` rejects when the circuit wins each comparison with probability ``chance``."""
     rejecting = [wins for wins in range(n + 1) if less_often(wins, n, quantile) <= level]
     return less_often(max(rejecting), n, chance) if rejecting else 0.0

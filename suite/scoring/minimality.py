@@ -1,4 +1,4 @@
-"""Is a circuit no larger than it must be: the largest set of its edges that can go."""
+"""Whether a circuit is no larger than it must be: the search for the largest set of its edges that can be removed."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Minimality:
-    """What can go.
+    """The edges of a circuit that can be removed without changing what it does.
 
     Args:
         removed: names of the edges, in index order.
-        share: of the circuit's edges.
-        circuit: what is left; cutting one more edge alone changes too much.
-        change: what cutting all of ``removed`` changes.
-        largest: whether all sets were tried, so that none is larger.
+        share: the share of the circuit's edges that are removed.
+        circuit: the circuit without the removed edges. Cutting any one more edge changes too much.
+        change: the change from cutting all of ``removed``, in the unit of the tolerance of ``minimality``.
+        largest: whether all sets were tried, so that no larger set can be removed.
         evaluated: how many circuits were evaluated.
     """
 
@@ -62,12 +62,13 @@ def minimality(
     tolerance: float = 0.02,
     seed: int = 0,
 ) -> Minimality:
-    """The edges of a circuit that can go without changing what it does.
+    """Searches for the largest set of a circuit's edges that can be removed without changing what the circuit does.
 
     Args:
         cut: how circuits are run; its component must be ``edge``.
-        tolerance: the largest change that counts as none, beside rounding: the mean over prompts of the score's
-            absolute change, as a share of the same between the full model and the graph in which everything is cut.
+        tolerance: the largest change that counts as no change, beside rounding. A change is the mean over prompts of
+            the score's absolute change, divided by that between the full model and the graph in which everything is
+            cut.
 
     Raises:
         Undefined: another component, a cut that has no meaning on this data, or one that changes no score.
@@ -89,7 +90,10 @@ def minimality(
 
 
 def all_sets(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
-    """Tries every subset, the smallest first; of those of one size the one that changes least is kept."""
+    """Tries every subset of the edges, smallest first, until one stays within the tolerance.
+
+    Of the subsets of that size, the one that changes least is kept.
+    """
     where, evaluated = circuit.edges.nonzero(), 0
     for size in range(len(where) + 1):
         chosen = torch.tensor(list(combinations(range(len(where)), size)), dtype=torch.long)
@@ -104,10 +108,10 @@ def all_sets(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
 
 
 def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
-    """Edges go one after the other, those that change least alone first, as long as the change of all together stays
-    within the tolerance; over and over, until no single one can go.
+    """Removes one edge after the other, as long as the change from all removed edges stays within the tolerance.
 
-    No edge can be added to what it removes. It can miss a larger set where edges stand in for each other or cancel.
+    The edges whose removal alone changes least come first. The rounds are repeated until no single edge can be removed.
+    The search can miss a larger set when edges stand in for each other or cancel.
     """
     kept, edges = circuit.edges.clone(), circuit.edges.nonzero()
     alone = [change(_without(kept, part)) for part in edges.split(_AT_ONCE)] if len(edges) else [torch.zeros(0)]
@@ -116,8 +120,8 @@ def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
     while went:
         waiting, order, went, speculate = order, [], False, 1
         while waiting:
-            # The next cuts are evaluated at once, as if all were accepted; those behind the first that is not are
-            # thrown away and come again. The decisions are those of one at a time.
+            # The next cuts are evaluated in one call, as if all of them were accepted. Those after the first that is
+            # not are evaluated again. The decisions are the same as with one cut at a time.
             tried = waiting[:speculate]
             together = kept.repeat(len(tried), 1, 1)
             for i, (writer, reader) in enumerate(tried):
@@ -127,7 +131,7 @@ def greedily(circuit: Circuit, change: _Change, tolerance: float) -> Minimality:
             accepted = fits.index(False) if False in fits else len(tried)
             if accepted:
                 kept, went = together[accepted - 1], True
-            order += tried[accepted : accepted + 1]  # the one that was not accepted, if any: it has another chance
+            order += tried[accepted : accepted + 1]  # a cut that was not accepted is tried again in the next round
             waiting = waiting[accepted + (accepted < len(tried)) :]
             speculate = max(1, speculate // 2) if accepted < len(tried) else min(2 * speculate, _AT_ONCE)
     return _left(circuit, kept, change, False, evaluated)
@@ -141,7 +145,7 @@ def _left(circuit: Circuit, kept: Tensor, change: _Change, largest: bool, evalua
 
 
 def _without(edges: Tensor, where: Tensor) -> Tensor:
-    """One circuit for each of the edges [n, 2]: all but it, bool [n, W, R]."""
+    """For each of the edges [n, 2] the circuit without it: bool [n, W, R]."""
     circuits = edges.repeat(len(where), 1, 1)
     circuits[torch.arange(len(where)), where[:, 0], where[:, 1]] = False
     return circuits

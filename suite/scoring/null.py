@@ -1,8 +1,8 @@
 """Random circuits of a given size, to compare a circuit with: unions of random walks from an input to the logits.
 
-A random set of edges is a straw man: nearly none of its edges lie on a path, so it does nothing. These are connected:
-each edge is on a path of kept edges from an input node to the logits, as in the random circuits of Shi et al. (2024,
-arXiv:2410.13032, section 4).
+A random set of edges is easy to beat: hardly any of its edges lie on a path, so that it does nothing. These circuits
+are connected: each edge is on a path of kept edges from an input node to the logits, as in the random circuits of Shi
+et al. (2024, arXiv:2410.13032, section 4).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _ATTEMPTS = 200
 
 
 def size_of(circuit: Circuit, component: Component = "edge") -> int:
-    """How large a circuit is when it is cut as ``component``: its edges; the nodes that write on one of them; the
-    queries, keys and values of heads that read on one."""
+    """The size of a circuit when it is cut as ``component``: the number of its edges, of the nodes that write to one of
+    them, or of the queries, keys and values of heads that read from one."""
     return _count(circuit.edges.numpy(), component, _is_head(circuit.graph))
 
 
@@ -36,9 +36,9 @@ def random_circuits(graph: Graph, size: int, n: int, *, component: Component = "
     """``n`` random connected circuits of exactly ``size``.
 
     Args:
-        graph: whose edges are drawn.
-        size: of each circuit, in the units of ``size_of``. A circuit that is cut by nodes keeps all edges out of every
-            node it touches, so there it must be compared with circuits of as many nodes, not edges.
+        graph: the graph whose edges are drawn.
+        size: the size of each circuit, in the units of ``size_of``. A circuit that is cut by nodes keeps all edges out
+            of every node it touches, so there it must be compared with circuits of as many nodes, not edges.
         n: how many circuits; small sizes may repeat one.
         component: what is counted.
         seed: of the walks; circuit i does not depend on ``n``.
@@ -54,13 +54,13 @@ def random_circuits(graph: Graph, size: int, n: int, *, component: Component = "
 
 
 def inflated_circuits(circuit: Circuit, n: int, *, seed: int = 0) -> list[Circuit]:
-    """``n`` circuits that are this one and a random walk with an edge more at least, as Shi et al. test minimality.
+    """``n`` circuits, each this one with a random walk that has a new edge, as in Shi et al.'s test of minimality.
 
     Args:
         seed: of the walks; circuit i does not depend on ``n``.
 
     Raises:
-        DataError: a circuit to which there is nothing to add.
+        DataError: no random walk adds an edge to the circuit.
     """
     if circuit.n_edges == circuit.graph.n_edges:
         raise DataError("the circuit is the whole graph; there is nothing to add to it.")
@@ -121,7 +121,7 @@ class _Walker:
         return writers, readers
 
     def _gain(self, kept: np.ndarray, edges: tuple[Sequence[int], Sequence[int]]) -> int:
-        """By how much the circuit grows with distinct ``edges``."""
+        """By how much the circuit grows when distinct ``edges`` are added."""
         if self.component == "edge":
             return int((~kept[edges]).sum())
         grown = kept.copy()
@@ -132,7 +132,7 @@ class _Walker:
         return _count(kept, self.component, self.is_head)
 
     def _grown(self, generator: np.random.Generator) -> np.ndarray | None:
-        """A connected circuit of the size: bool [n_writers, n_readers]; None where the walks led into a corner."""
+        """A connected circuit of the size: bool [n_writers, n_readers]; None when it cannot grow to that size."""
         kept, left = np.zeros_like(self.exists), self.size
         while left:
             idle = 0
@@ -155,7 +155,7 @@ class _Walker:
     def _fill(
         self, kept: np.ndarray, left: int, generator: np.random.Generator
     ) -> tuple[Sequence[int], Sequence[int]] | None:
-        """Edges to add: as many between its nodes as fit, or else a detour through another node; None if none fits."""
+        """Edges to add: as many between the circuit's nodes as fit, or a detour through another node; else None."""
         fed = kept.any(1)
         leads_on = np.where(self.owner >= 0, fed[self.owner], True)
         fed[: self.n_inputs] = True

@@ -1,4 +1,4 @@
-"""How a circuit recovers a truth, and where that lies among random connected circuits of its size."""
+"""How well a circuit recovers a truth, and its percentile among random connected circuits of its size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ N_RANDOM = 1000
 def recovery_beside_random(
     circuit: Circuit, references: Mapping[str, Reference], *, n_random: int = N_RANDOM, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """``circuit_recovery`` of a circuit against each reference, and its place among random circuits.
+    """``circuit_recovery`` of a circuit against each reference, and the circuit's percentile among random circuits.
 
     Args:
         circuit, references: on one graph.
         n_random: how many random connected circuits of as many edges are drawn.
         seed: of the draw.
     Returns for each reference what ``circuit_recovery`` does, with ``percentile`` (of F1 among the random circuits:
-    0 to 100, ties count half) and ``random_f1`` (their mean). NaN where F1 is undefined.
+    0 to 100, ties count half) and ``random_f1`` (their mean). Both are NaN when F1 is undefined.
     Raises:
         DataError: a size that no connected circuit of this graph has.
     """

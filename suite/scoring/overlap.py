@@ -13,11 +13,11 @@ _FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a second circuit has of a first one.
+    """What a second circuit has in common with a first one.
 
     Args:
         first, second, common: numbers of edges of each, and of both.
-        iou: common edges as a share of all that either has; None where neither has one.
+        iou: common edges as a share of all that either has; None when neither has an edge.
         precision: common edges as a share of the second's; None when the second has no edges.
         recall: common edges as a share of the first's; None when the first has no edges.
     """
@@ -43,13 +43,13 @@ def _share(part: int, whole: int) -> float | None:
 
 @dataclass(frozen=True)
 class OverlapAtSize(Overlap):
-    """The same of the circuits that two sets of scores make at one size, which is a ``fraction`` of all edges."""
+    """The overlap of the circuits that two sets of scores make at one size, which is a ``fraction`` of all edges."""
 
     fraction: float
 
 
 def by_size(first: EdgeScores, second: EdgeScores) -> list[OverlapAtSize]:
-    """What the top edges (by absolute score) of two sets of scores share, at each of FRACTIONS that makes an edge."""
+    """The overlap of the top edges (by absolute score) of two sets of scores, at each of FRACTIONS."""
     n_edges = first.graph.n_edges
     sizes = {round(fraction * n_edges): fraction for fraction in _FRACTIONS if round(fraction * n_edges) >= 1}
     return [
@@ -59,7 +59,7 @@ def by_size(first: EdgeScores, second: EdgeScores) -> list[OverlapAtSize]:
 
 
 def rank_correlation(first: EdgeScores, second: EdgeScores) -> dict[str, float | None]:
-    """Spearman's rho and Kendall's tau-b of the absolute scores of all edges; None where one side's are all equal."""
+    """Spearman's rho and Kendall's tau-b of the absolute scores of all edges; None when one side's are all equal."""
     a, b = abs(first.flat()), abs(second.flat())
     if (a == a[0]).all() or (b == b[0]).all():
         return {"spearman": None, "kendall": None}

@@ -1,4 +1,4 @@
-"""Which of a truth's minimal circuits a found circuit is, where there may be several.
+"""Which of a truth's minimal circuits a found circuit is, when there may be several.
 
 A truth with several minimal circuits has several right answers, and no other score can tell them apart from a mixture:
 what is in some circuits and not in others counts neither for nor against in ``recovery``.
@@ -23,13 +23,15 @@ class Plurality:
     """What a circuit is among the minimal circuits of a truth.
 
     Args:
-        verdict: ``minimal``, one of them; ``superset``, one of them or more and other edges; ``chimera``, none of them
-            whole and made of parts of two or more: all its edges are in some minimal circuit, and no single minimal
-            circuit has them all; ``miss``, all else: a part of one, or no whole one and edges of none.
+        verdict: ``minimal`` for one of the minimal circuits; ``superset`` for one or more of them with other edges;
+            ``chimera`` for parts of two or more: all its edges are in some minimal circuit, no single minimal circuit
+            has them all, and it has none whole; ``miss`` for all others: a part of one minimal circuit, or a circuit
+            with edges outside of all of them that has none whole.
         minimal_circuits: how many there are.
-        contains: the places of those that it has whole.
-        n_edges: of the circuit.
-        avoided: the place of the one that the method was told to avoid; None: of none.
+        contains: the numbers, from 0, of the minimal circuits that it has whole.
+        n_edges: the number of edges of the circuit.
+        avoided: the number of the minimal circuit that the method was told to avoid; None when there is no such
+            circuit.
     """
 
     verdict: PluralityVerdict
@@ -42,7 +44,7 @@ class Plurality:
 def plurality(circuit: Circuit, minimal: Sequence[Circuit], *, avoided: Circuit | None = None) -> Plurality:
     """What a circuit is among all minimal circuits of its graph (at least one).
 
-    A superset need not work: an edge more can destroy what a circuit does.
+    A superset need not be sufficient, because another edge can destroy what a circuit does.
 
     Raises ValueError when the graphs differ, or without minimal circuits.
     """
@@ -60,10 +62,11 @@ def plurality(circuit: Circuit, minimal: Sequence[Circuit], *, avoided: Circuit 
 
 
 def plurality_of_scores(scores: EdgeScores, minimal: Sequence[Circuit], *, avoided: Circuit | None = None) -> Plurality:
-    """The same of the edges of largest absolute score, as many as the smallest minimal circuit has; of score 0 up
-    to rounding (``rounding.floor``, as in recovery), none.
+    """``plurality`` of the circuit of the edges of largest absolute score.
 
-    Where the method was told to avoid a circuit and there are others, the smallest of the others.
+    It has as many edges as the smallest minimal circuit. If the method was told to avoid a minimal circuit and there
+    are others, it has as many as the smallest of the others. Edges whose score is 0 up to rounding
+    (``rounding.floor``, as in ``recovery``) are in no circuit.
     """
     others = [each for each in minimal if avoided is None or not _same(each, avoided)] or list(minimal)
     size = min((each.n_edges for each in others), default=0)

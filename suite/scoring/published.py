@@ -1,8 +1,8 @@
 """Areas under curves as papers print them, so that their numbers can be set beside ours.
 
-Under a ROC curve neither is the usual area: ACDC's is a lower bound that steps below the curve, MIB's has ten points
-and no (0, 0). Under a faithfulness curve MIB's CPR and CMD weigh sizes linearly, so half of each lies above 50 % of
-the edges; ``log=True`` weighs every doubling of the size alike.
+Neither paper's area under a ROC curve is the usual one: ACDC's is a lower bound that steps below the curve, MIB's has
+ten points and no (0, 0). Under a faithfulness curve MIB's CPR and CMD weigh sizes linearly, so half of each lies above
+50 % of the edges; ``log=True`` weighs every doubling of the size alike.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def cpr(fractions: Sequence[float], faithfulness: Sequence[float], *, log: bool 
     the model at all of ``MIB_FRACTIONS`` has .999 and not 1.
 
     Args:
-        fractions: [n_sizes] *requested* sizes as fractions of all edges, growing; what pruning leaves is not counted.
-        faithfulness: [n_sizes] of the circuit of each size: 1 is the full model, 0 the graph with every edge cut.
+        fractions: [n_sizes] *requested* sizes as fractions of all edges, growing. They are not the sizes after pruning.
+        faithfulness: [n_sizes], of the circuit of each size. 1 is the full model, 0 the graph with every edge cut.
         log: over the logarithm of the size, divided by its range: the mean faithfulness over log sizes, 1 for a
             circuit that is as good as the model at every size.
     Returns NaN when a faithfulness is NaN. Raises ValueError when sizes do not grow or do not match the values.

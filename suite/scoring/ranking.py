@@ -52,7 +52,7 @@ def _counts(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 def roc_curve(labels: np.ndarray, values: np.ndarray) -> RocCurve:
     """The ROC curve, anchored at (0, 0) and (1, 1), one point per distinct value.
 
-    Returns NaN rates where they are undefined (no true item, or no false one).
+    Rates are NaN when they are undefined (without a true item, or without a false one).
     """
     true, false = _counts(labels, values)
     n_true, n_false = int(np.sum(labels)), int(np.size(labels) - np.sum(labels))
@@ -92,8 +92,8 @@ def average_precision(labels: np.ndarray, values: np.ndarray) -> float:
 def top(values: np.ndarray, n: int) -> np.ndarray:
     """Which ``n`` items are chosen, bool [n_items]: the largest values, ties going to the smaller index.
 
-    An item whose value is zero is never chosen: it was scored as irrelevant, and filling up with such items would judge
-    the order of the list. Fewer than ``n`` may therefore be chosen.
+    An item whose value is zero is never chosen, because it was scored as irrelevant and only the order of the list
+    would choose among such items. Fewer than ``n`` may therefore be chosen.
     """
     values = np.asarray(values, dtype=np.float64)
     order = np.argsort(-values, kind="stable")[:n]
@@ -103,12 +103,12 @@ def top(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def separated(labels: np.ndarray, values: np.ndarray) -> bool:
-    """Whether every true item has a nonzero value larger than every false item's: no tie-breaking is involved."""
+    """Whether every true item has a nonzero value larger than every false item's, so that no tie needs to be broken."""
     labels = np.asarray(labels, dtype=bool)
     true, false = values[labels], values[~labels]
     return bool((true != 0).all() and (not true.size or not false.size or true.min() > false.max()))
 
 
 def with_missed(values: np.ndarray, missed: Sequence[str] | None, value: float) -> np.ndarray:
-    """Values of a graph's edges [n], and behind them ``value`` for each edge that is missed (``Reference.missed``)."""
+    """Values of a graph's edges [n], followed by ``value`` for each edge that is missed (``Reference.missed``)."""
     return np.concatenate([values, np.full(len(missed or ()), value, dtype=values.dtype)]) if missed else values

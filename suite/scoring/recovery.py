@@ -1,4 +1,4 @@
-"""Does a method find the circuit that is known to be there: scores and circuits against a reference.
+"""Whether a method finds the circuit that is known to be there: scores and circuits against a reference.
 
 The rules, the same for every method:
 
@@ -13,7 +13,7 @@ The rules, the same for every method:
 * A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is
   left out if it writes to optional edges only.
 * True edges that the graph has no edge for (``Reference.missed``) are true edges of score zero, which no circuit has.
-* What is undefined (no true edge, or no false one) is NaN, never a made-up number.
+* A metric that is undefined (without a true edge, or without a false one) is NaN, never a made-up number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
 
     Args:
         scores, reference: on the same graph.
-    Returns a value per metric, NaN where it is undefined: ``auroc``, ``average_precision`` and, for each,
+    Returns a value per metric, NaN when it is undefined: ``auroc``, ``average_precision`` and, for each,
     ``_structural``, ``_signed`` and ``_signed_structural`` versions (structural ones only where the reference has
     structural edges); ``true_size``, ``precision``, ``recall``, ``f1`` and ``exact`` (1 when the chosen edges are the
     true ones however ties are broken) at the true size; ``node_auroc``, ``node_average_precision``; ``pessimistic_auc``
@@ -63,7 +63,7 @@ def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
 
 
 def circuit_recovery(circuit: Circuit, reference: Reference) -> dict[str, float]:
-    """``precision``, ``recall``, ``f1``, ``tpr``, ``fpr`` and ``exact`` of one circuit, optional edges left out.
+    """``precision``, ``recall``, ``f1``, ``tpr``, ``fpr`` and ``exact`` of one circuit, without the optional edges.
 
     Precision of a circuit without edges is undefined (NaN; the ACDC paper calls it 1), and so are rates over nothing.
     Raises ValueError when the graphs differ.
@@ -94,8 +94,8 @@ def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.
 
 
 def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]), as graph.edges, and behind
-    them the missed ones."""
+    """(core, not optional, structural or None: bool [n_edges]; scores: float64 [n_edges]), in the order of graph.edges,
+    followed by the missed edges."""
     _same_graph(scores, reference)
     structural = None
     if reference.structural is not None:
@@ -106,7 +106,7 @@ def _flat(scores: EdgeScores, reference: Reference) -> tuple[np.ndarray, np.ndar
 
 
 def _labels(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
-    """(core, not optional): bool [n_edges], as graph.edges, and behind them the missed ones."""
+    """(core, not optional): bool [n_edges], in the order of graph.edges, followed by the missed edges."""
     exists = _array(reference.graph.exists)
     core, kept = _array(reference.core)[exists], ~_array(reference.optional)[exists]
     return ranking.with_missed(core, reference.missed, True), ranking.with_missed(kept, reference.missed, True)

@@ -1,4 +1,4 @@
-"""Is a store whole: are its files what was written, and are all cells of its benchmarks there. Needs no torch."""
+"""Whether a store is whole: its files are what was written, and no cell of its benchmarks is missing. Without torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _STATES = ("done", "undefined", "unevaluated", "failed", "damaged", "missing")
 
 @dataclass(frozen=True)
 class Check:
-    """What was found.
+    """What a check of a store found.
 
     Args:
         store: the folder or address.
         faults: path in the store -> what is wrong with it.
         coverage: benchmark -> how many of its cells are in each of ``_STATES``.
         missing_truths: keys of the cells whose certificate is not in the store.
-        not_run: benchmark -> what was not run of it because the model was not there: a line for each model.
-        replayed: what computing cells anew gave, line by line; ``replay_differs``: whether some came out otherwise.
+        not_run: benchmark -> a line for each model that it was not run on, because the model was not there.
+        replayed: a line for each cell that was computed again.
+        replay_differs: whether some cell gave another result.
     """
 
     store: str
@@ -39,12 +40,12 @@ class Check:
 
     @property
     def whole(self) -> bool:
-        """Whether everything is there, nothing was changed, no cell failed, and none came out otherwise anew."""
+        """Whether nothing is missing or changed, no cell failed, and every replayed cell gave the same result."""
         complete = all(not counts[state] for counts in self.coverage.values() for state in _STATES[2:])
         return complete and not (self.faults or self.missing_truths or self.replay_differs)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``check --json``."""
+        """The object that ``check --json`` prints."""
         return {
             "store": self.store,
             "whole": self.whole,

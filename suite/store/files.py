@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, what is in them, and processes that are there or not."""
+"""Writing files whole or not at all, the bytes of JSON files, and whether a process lives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Waits until the disk has the folder's list of names: without it, a rename may be lost when the power is."""
+    """Waits until the disk has the folder's list of names. Without this a power failure may undo a rename."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

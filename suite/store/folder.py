@@ -12,14 +12,14 @@ from ..errors import StoreError
 
 
 class Folder(Protocol):
-    """What reading a store needs of its place; paths are relative to it, with ``/`` between parts."""
+    """The operations that reading a store needs. Paths are relative to the folder, with ``/`` between parts."""
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError, or another OSError."""
         ...
 
     def names(self, path: str) -> list[str]:
-        """The names in a folder, sorted, without hidden ones; none where there is no such folder."""
+        """The names in a folder, sorted, without hidden ones; empty when there is no such folder."""
         ...
 
     def has_folder(self, path: str) -> bool:
@@ -86,7 +86,7 @@ class RemoteFolder:
             return question(f"{self._root}/{path}", **options)
         except OSError:
             raise
-        except Exception as error:  # each service has errors of its own: no account, no network, no bucket
+        except Exception as error:  # each service has its own errors, such as for a missing account
             raise OSError(f"{type(error).__name__}: {error}") from error
 
 

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-KEY_VERSION = 2  # raised when the engine, the scoring or an identity changes what older cells hold or are called
-# Key version -> why results of the versions before it are not taken for today's.
+# Increased when a change of the engine, the scoring or an identity changes the content or the keys of older cells.
+KEY_VERSION = 2
+# Key version -> why results of earlier versions are not reused.
 CHANGES = {2: "a model's hash covers its whole configuration, where it covered its weights and three fields"}
 
 
@@ -23,7 +24,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 
 def why_not_reused(key_version: int) -> str | None:
-    """Why a cell of this key version is kept and not taken for one of today's; ``None`` for today's own."""
+    """Why a cell of this key version is kept but not reused; ``None`` for a cell of the present version."""
     reasons = [reason for version, reason in CHANGES.items() if version > key_version]
     if not reasons:
         return None

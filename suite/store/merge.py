@@ -13,19 +13,20 @@ from ..errors import StoreError
 from .record import EvaluationRecord, Record
 from .store import Store
 
-EQUAL_SCORES = 1e-6  # relative to the largest score: what other machines and versions may round otherwise
+EQUAL_SCORES = 1e-6  # relative to the largest score; other machines and versions may differ by this much in rounding
 EQUAL_COUNTED = 0.01  # of numbers that count edges or ranks: one edge of equal score more or less
 EQUAL_CONTROLS = 1e-4  # of numbers of controls, which are shares of small differences
 
 
 @dataclass
 class Merged:
-    """What a merge did.
+    """The outcome of a merge.
 
     Args:
         into: the store that was merged into.
-        added, known: results (cells and evaluations) that were copied, and those that were there already, equal.
-        contradictions: path in the store -> in what the results of two stores differ; the one that was there is kept.
+        added, known: numbers of results (cells and evaluations) that were copied, and that were already there and
+            equal.
+        contradictions: path in the store -> how the results of two stores differ. The one that was there is kept.
         damaged: path in a source -> what is wrong with it; it is not copied.
     """
 
@@ -41,7 +42,7 @@ class Merged:
         return not (self.contradictions or self.damaged)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``merge --json``."""
+        """The object that ``merge --json`` prints."""
         return {name: getattr(self, name) for name in ("into", "added", "known", "contradictions", "damaged")}
 
     def __str__(self) -> str:
@@ -52,7 +53,7 @@ class Merged:
 
 
 def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
-    """Copies what ``into`` has not from every source, checked on the way.
+    """Copies what ``into`` lacks from every source, and checks it on the way.
 
     A finished result replaces a failed one. Results that are there twice are equal when they ended alike and their
     numbers differ by no more than rounding may make of them (``EQUAL_SCORES`` and those beside it); time and
@@ -63,7 +64,7 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
         into: a store on this machine; a new folder is made if it does not exist.
 
     Raises:
-        StoreError: a source is no store; ``into`` cannot be written to.
+        StoreError: a source is not a store, or ``into`` cannot be written to.
     """
     stores = [Store(path) for path in sources]
     target = Store(into, create=True)
@@ -115,9 +116,9 @@ def _cell(done: Merged, source: Store, target: Store, key: str) -> None:
 def _difference(
     ours: Record, our_tensors: dict[str, np.ndarray], theirs: Record, their_tensors: dict[str, np.ndarray]
 ) -> str | None:
-    """In what two records of one key contradict each other; None where they do not."""
+    """How two records of one key contradict each other; None when they agree."""
     if not theirs.done:
-        return None  # what failed there may well be finished here
+        return None  # a cell that failed there may be finished here
     what = f"{theirs.identity.method} on {theirs.identity.task} under {theirs.identity.ablation}"
     if set(our_tensors) != set(their_tensors) or any(
         our_tensors[name].shape != array.shape for name, array in their_tensors.items()

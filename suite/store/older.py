@@ -1,4 +1,4 @@
-"""Older formats of a store's files, and what makes the newest of each."""
+"""Older formats of a store's files, and their conversion to the newest format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Record1(File):
 
 
 def renewed(old: Record1) -> Record:
-    """A record of format 1 as one of today's. Raises ValueError (pydantic's) when it is not consistent."""
+    """A record of format 1 in the newest format. Raises ValueError (pydantic's) when it is not consistent."""
     measured: dict[str, Any] = {name: old.cost[name] for name in RecordedCost.model_fields if name in old.cost}
     parameters = {name: value for name, value in old.cost.items() if name not in RecordedCost.model_fields}
     same = {name: getattr(old, name) for name in Record1.model_fields if name not in ("format", "cost", "provenance")}
@@ -35,7 +35,7 @@ def renewed(old: Record1) -> Record:
 
 
 def _provenance(old: Values) -> Provenance:
-    """What of it has a name today; a device that says no name is left out."""
+    """The fields that the newest format has. A device without a name is left out."""
     known: dict[str, Any] = {name: value for name, value in old.items() if name in Provenance.model_fields}
     device = known.pop("device", None)
     if isinstance(device, dict) and set(device) == set(Device.model_fields):

@@ -1,9 +1,9 @@
-"""What is made from a store and published: put into place whole, and covered by checksums.
+"""Reports that are made from a store: they are put into place whole, and covered by checksums.
 
 A report is written to a folder of its own first. Its files replace the old ones only when all of them are there, so
-that a full disk or an interruption leaves the old report as it was. The page comes last: where a process is killed
-between two of the files, the page is the old one, and `run` sees that it is to be written again. Files of others in the
-same folder are not touched.
+that a full disk or an interruption leaves the old report as it was. The page comes last: when a process is killed
+between two of the files, the page is still the old one, so that `run` writes the report again. Other files in the same
+folder are not touched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .files import fsync_folder, process_lives, write_synced
 from .folder import Folder
 
 _PAGE, REPRODUCTION = "report.html", "reproduction.html"
-# The page of what is published -> files of it by which it is known where its checksums are gone.
+# The page -> files beside it by which a published report is recognised when its checksums are gone.
 _KNOWN_BY = {_PAGE: {_PAGE, "brief.html", "leaderboard.json"}, REPRODUCTION: {REPRODUCTION, "verdicts.json"}}
 _BEGUN = ".report-"  # folders of reports that are being written
 
@@ -36,13 +36,14 @@ def sums_name(page: str) -> str:
 def publishing(folder: Path, page: str = _PAGE) -> Iterator[Path]:
     """Gives an empty folder to write to, and puts what is in it into ``folder`` when the block ends without an error.
 
-    Files of the report before that the new one does not have are removed.
+    Files of the old report that the new one does not have are removed.
 
     Args:
-        page: what is put into place last.
+        folder: the folder to publish in.
+        page: the name of the file that is put into place last.
 
     Raises:
-        StoreError: the folder cannot be written, or the disk is full; the old report is whole then.
+        StoreError: the folder cannot be written to, or the disk is full. The old report then stays whole.
     """
     temporary = folder / f"{_BEGUN}{socket.gethostname()}-{os.getpid()}"
     try:
@@ -59,7 +60,7 @@ def publishing(folder: Path, page: str = _PAGE) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what processes of this machine that were killed have left, and this process before."""
+    """Removes the folders that killed processes of this machine, or earlier attempts of this process, have left."""
     for left in folder.glob(f"{_BEGUN}*"):
         host, _, process = left.name.removeprefix(_BEGUN).rpartition("-")
         if host == socket.gethostname() and process.isdigit():
@@ -86,12 +87,12 @@ def _move(names: Iterable[str], temporary: Path, folder: Path) -> None:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name leads to a file below the folder that it is in, and not elsewhere on the machine."""
+    """Whether a name is that of a file inside the folder, and not of one elsewhere on the machine."""
     return bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
 
 
 def _listed(sums: Path) -> list[str]:
-    """The files of the report that is there; none where its list is damaged."""
+    """The files of the report that is there; empty when its list is damaged."""
     try:
         lines = sums.read_text().splitlines()
     except (OSError, ValueError):
@@ -101,7 +102,7 @@ def _listed(sums: Path) -> list[str]:
 
 
 def published_faults(folder: Folder) -> dict[str, str]:
-    """Path -> what is wrong with a file that was published from a store; empty where none was, or all are whole."""
+    """Path -> what is wrong with a published file; empty when nothing was published, or all files are whole."""
     top, found = set(folder.names("")), {}
     for page, known_by in _KNOWN_BY.items():
         if (sums := sums_name(page)) in top:
@@ -113,7 +114,7 @@ def published_faults(folder: Folder) -> dict[str, str]:
 
 
 def _unlike(folder: Folder, listed: str) -> dict[str, str]:
-    """Path -> what is wrong, of the files in a list of checksums."""
+    """Path -> what is wrong with it, for the files in a list of checksums."""
     try:
         text = folder.read(listed).decode()
     except (OSError, ValueError):

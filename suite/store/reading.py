@@ -1,4 +1,4 @@
-"""A store is read: every file is checked against what was written, and becomes a typed value."""
+"""Reads a store: every file is checked against what was written, and becomes a typed value."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _Value = TypeVar("_Value")
 
 
 class Damaged(StoreError):
-    """A file that is not what was written; the message says in what way."""
+    """A file is not what was written. The message says how it differs."""
 
 
 class StoreReader:
-    """The results in one place, to be read.
+    """The results in one folder, or at one address, for reading.
 
     Args:
         path: a folder, or an address that fsspec knows.
@@ -74,7 +74,7 @@ class StoreReader:
 
     def tensors(self, key: str) -> dict[str, np.ndarray]:
         """``scores`` float64 [W, R], NaN where the graph has no edge, and ``circuit.<i>`` uint8 [W, R] for each of
-        the record's ``circuits``. Empty for failures. Raises as ``record`` does."""
+        the record's ``circuits``. Empty for failures. Raises the same errors as ``record``."""
         return self._cell(key)[1]
 
     def scores(self, key: str) -> np.ndarray:
@@ -91,7 +91,7 @@ class StoreReader:
         return self._stems("evaluations")
 
     def has_evaluation(self, key: str) -> bool:
-        """Whether there is an evaluation with this key, and it is what was written."""
+        """Whether there is an undamaged evaluation with this key."""
         return _given(self.evaluation, key)
 
     def evaluation(self, key: str) -> EvaluationRecord:
@@ -121,7 +121,7 @@ class StoreReader:
     def truth(self, certificate_hash: str) -> Certificate:
         """The certificate with this hash, as it was when cells were scored against it.
 
-        Raises StoreError when it is missing, and Damaged when it was changed: its name is the hash of its content.
+        Raises StoreError when it is missing, and Damaged when it was changed, which the hash shows.
         """
         path = f"truths/{certificate_hash}.json"
         return _typed(Certificate, self._by_hash(path, certificate_hash), path)
@@ -131,20 +131,20 @@ class StoreReader:
         return self._stems("environments")
 
     def environment(self, environment_hash: str) -> Environment:
-        """An environment that cells were computed in . Raises as ``truth`` does."""
+        """The environment with this hash, in which cells were computed. Raises the same errors as ``truth``."""
         path = f"environments/{environment_hash}.json"
         return _typed(Environment, self._by_hash(path, environment_hash), path)
 
     def has_truth(self, certificate_hash: str) -> bool:
-        """Whether the certificate is kept here, and is what was written."""
+        """Whether an undamaged copy of the certificate is kept here."""
         return _given(self.truth, certificate_hash)
 
     def benchmarks(self) -> dict[str, Benchmark]:
-        """What ``run`` was asked to fill this store with, by name."""
+        """The benchmarks that ``run`` was asked to fill this store with, by name."""
         return {name: self.benchmark(name) for name in self.benchmark_names()}
 
     def benchmark(self, name: str) -> Benchmark:
-        """One of ``benchmarks``. Raises StoreError when it cannot be read, and Damaged when it was changed."""
+        """The benchmark with this name. Raises StoreError when it cannot be read, and Damaged when it was changed."""
         path = f"benchmarks/{name}.json"
         return _typed(Benchmark, unsealed(self._json(path), path, "; run the benchmark again to write it"), path)
 
@@ -153,11 +153,11 @@ class StoreReader:
         return self._stems("cards")
 
     def check_card(self, name: str) -> None:
-        """Raises as ``benchmark`` does, unless the sensitivity card is what was written."""
+        """Checks that a sensitivity card is what was written. Raises the same errors as ``benchmark``."""
         path = f"cards/{name}.json"
         unsealed(self._json(path), path, "; remove it, and reproduce the paper again")
 
-    # How it is done
+    # Implementation
 
     def _by_hash(self, path: str, wanted: str) -> dict[str, Any]:
         contents = self._json(path)
@@ -196,11 +196,11 @@ class StoreReader:
             )
 
     def store_file(self) -> StoreFile:
-        """What ``store.json`` says. Raises Damaged when it was changed."""
+        """The content of ``store.json``. Raises Damaged when it was changed."""
         return _typed(StoreFile, unsealed(self._json("store.json"), "store.json"), "store.json")
 
     def cell_files(self, path: str) -> dict[str, bytes]:
-        """The files of a cell's folder, by name, each found to be what was written. Raises as ``record`` does."""
+        """The contents of the files of a cell's folder, by name, checked. Raises the same errors as ``record``."""
         try:
             text = self.folder.read(f"{path}/{SUMS}").decode()
             sums = dict(line.split("  ", 1)[::-1] for line in text.splitlines())
@@ -240,10 +240,11 @@ class StoreReader:
         return record, tensors
 
     def _json(self, path: str) -> dict[str, Any]:
-        """The JSON object in a file, which is byte for byte what this program would write.
+        """The JSON object in a file, which has to be byte for byte what this program would write.
 
         Raises:
-            StoreError: it cannot be read. Damaged: it is not what was written.
+            StoreError: the file cannot be read.
+            Damaged: the file is not what was written.
         """
         try:
             data = self.folder.read(path)
@@ -270,7 +271,7 @@ def json_object(data: bytes, path: str, *, exactly: bool = True) -> dict[str, An
 
 
 def record_in(data: bytes) -> Record:
-    """The record that a cell's ``record.json`` holds, those of older formats made new. Raises Damaged."""
+    """The record in a cell's ``record.json``, converted from older formats. Raises Damaged when it is not valid."""
     try:
         contents = json.loads(data)
         if not isinstance(contents, dict):
@@ -286,7 +287,7 @@ def record_in(data: bytes) -> Record:
 
 
 def misfit(record: Record, tensors: Mapping[str, np.ndarray]) -> str | None:
-    """In what way the tensors are not those of the record, or ``None``."""
+    """How the tensors contradict the record, or ``None``."""
     import numpy as np
 
     if not record.done:
@@ -313,12 +314,12 @@ def digest(contents: Mapping[str, Any]) -> str:
 
 
 def sealed(contents: Mapping[str, Any]) -> bytes:
-    """The bytes of a file that holds a JSON object and the digest of it."""
+    """The bytes of a file that holds a JSON object together with its digest."""
     return encoded({**contents, "sha256": digest(contents)})
 
 
 def unsealed(contents: dict[str, Any], path: object, hint: str = "") -> dict[str, Any]:
-    """A JSON object without its digest, which is absent where an older version wrote it. Raises Damaged for another."""
+    """A JSON object without its digest, which older versions did not write. Raises Damaged when the digest is wrong."""
     contents = dict(contents)
     stated = contents.pop("sha256", None)
     if stated is not None and stated != digest(contents):

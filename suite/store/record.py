@@ -1,7 +1,7 @@
 """The results that a store holds, each defined once: the record of a cell, and that of an evaluation of its circuits.
 
-Both are read by attribute. A number that is not defined (NaN) is None. ``RECORD_FORMAT`` rises when a field changes its
-meaning or is taken away; ``older.py`` has what reads the formats before.
+Both are read by attribute. A number that is not defined (NaN) is None. ``RECORD_FORMAT`` increases when a field changes
+its meaning or is removed. ``older.py`` reads the formats before.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class Cell(Identity):
 
 
 class Recovery(Kept):
-    """How well scores recover one truth: the metrics of ``scoring.recovery.recovery``, which says what each is.
+    """How well scores recover one truth: the metrics of ``scoring.recovery.recovery``, which documents them.
 
-    A metric that is not named here may be added; it is a number, too.
+    Metrics that are not named here may be added. They are numbers, too.
     """
 
     __pydantic_extra__: dict[str, Number] = Field(init=False)
@@ -126,8 +126,12 @@ class RecordedPlurality(Kept):
 
 
 class RecordedCircuit(Kept):
-    """A circuit that the method itself returned: its label (a threshold, a target), edges, and recovery by truth; and
-    what it is among the minimal circuits of each truth that has them listed."""
+    """A circuit that the method itself returned.
+
+    label: tells the method's circuits apart (a threshold, a target). n_edges: the number of its edges. recovery: by the
+    truth's ablation. plurality: which minimal circuit it is, by the ablation of each truth whose minimal circuits are
+    listed.
+    """
 
     label: Values
     n_edges: int
@@ -136,7 +140,7 @@ class RecordedCircuit(Kept):
 
 
 class TrueSize(Kept):
-    """The circuit of as many edges as the truth has, all others cut: largest change of an output, and objective."""
+    """The circuit with as many edges as the truth: the largest change of an output, and the objective."""
 
     n_edges: int
     output_error: Number
@@ -146,9 +150,10 @@ class TrueSize(Kept):
 class RecordedCost(Kept):
     """What a cell or an evaluation cost.
 
-    seconds: of the search. total_seconds: from loading to scoring. forward, backward: plain passes over one example.
-    peak_memory_bytes: while the method searched. shared_by: of how many cells that ran together this is one's share.
-    parameters: those of the method that change its cost and no number, such as its batch size.
+    seconds: the time of the search. total_seconds: the time from loading to scoring. forward, backward: numbers of
+    plain passes over one example. peak_memory_bytes: the peak during the search. shared_by: the number of cells that
+    ran together, each of which has an equal share. parameters: the method's parameters that change its cost but no
+    number, such as its batch size.
     """
 
     seconds: Number = None
@@ -161,14 +166,14 @@ class RecordedCost(Kept):
 
 
 class Device(Kept):
-    """What tensors were on: ``cpu`` or ``cuda``, and the maker's name of it."""
+    """The device of the tensors: ``cpu`` or ``cuda``, and the name that its maker gives it."""
 
     type: str
     name: str
 
 
 class Provenance(Kept):
-    """What a result was made with, and when: ``finished``, in UTC."""
+    """What a result was made with, and when it was ``finished`` (UTC)."""
 
     versions: dict[str, str | None] = {}
     commit: str | None = None
@@ -211,10 +216,10 @@ class TorchBuild(Kept):
 
 
 class Environment(Kept):
-    """What a process computes in, whatever the cell: nothing of it says who ran it, on which host, or where.
+    """The environment of a process, which does not depend on the cell, and names neither user nor host nor place.
 
-    variables: those that choose among kernels and threads, where they are set. packages: the versions of all that the
-    project needs.
+    variables: the environment variables that are set and choose kernels or threads. packages: the versions of all
+    packages that the project needs.
     """
 
     python: Python
@@ -232,7 +237,7 @@ class Environment(Kept):
 
 
 class ResultFile(File):
-    """What records and evaluations share: a key, how it ended, what it cost and what it was made with."""
+    """The fields that records and evaluations share: the key, the outcome, the cost and the provenance."""
 
     key: ResultKey
     status: Literal["done", "failed"]
@@ -277,20 +282,22 @@ class Record(ResultFile):
 
     @property
     def own_recovery(self) -> Recovery | None:
-        """Recovery of the truth under the cell's own ablation; None where no truth is known."""
+        """Recovery of the truth under the cell's own ablation; None when no truth is known."""
         return self.recovery.get(self.identity.ablation)
 
 
 class StabilityAsked(Kept):
-    """What is resampled to see whether circuits stay, ``prompts`` or ``templates``, and how often."""
+    """What is resampled to measure stability, ``prompts`` or ``templates``, and how often."""
 
     over: tuple[str, ...]
     resamples: int
 
 
 class ControlsAsked(Kept):
-    """Which nulls a method is run on, how many random subsets of the complement the search for the worst begins with,
-    and how many edges are patched exactly; 0 for none."""
+    """The controls of a cell: the nulls that the method is run on, the number of random subsets of the complement from
+    which the search for the worst one starts, and the number of edges that are patched exactly. 0 switches a control
+    off.
+    """
 
     nulls: tuple[str, ...]
     subsets: int
@@ -298,8 +305,9 @@ class ControlsAsked(Kept):
 
 
 class EvaluationIdentity(Identity):
-    """What an evaluation is: of which cell's circuits, on which data, under which settings, at which sizes; and what
-    is asked of their stability and by controls, where it is."""
+    """What an evaluation measures: the circuits of a cell, on some data, under some settings, at some sizes; and, if
+    asked for, their stability and controls.
+    """
 
     evaluation_version: int
     cell: ResultKey
@@ -319,8 +327,9 @@ OWN_SIZES = ("native", "confident", "null")
 
 
 class EvaluatedCircuit(Kept):
-    """A circuit that was evaluated: the size that was asked for, its edges, what tells native circuits apart, and of a
-    circuit that a rule chose how well it recovers the certified one."""
+    """A circuit that was evaluated: the requested size, the number of its edges, the label of a native circuit, and how
+    well a circuit that a rule chose recovers the certified one.
+    """
 
     size: int | float | str
     n_edges: int
@@ -338,9 +347,9 @@ def with_size(circuits: Sequence[EvaluatedCircuit]) -> list[EvaluatedCircuit]:
 
 
 class SettingRow(Kept):
-    """What was measured under one setting: one of ``values`` and of ``faithfulness`` a circuit.
+    """The measurements under one setting. ``values`` and ``faithfulness`` have an entry for each circuit.
 
-    undefined: why the setting has no meaning, or None. full, nothing: the value of the whole model and of the
+    undefined: why the setting has no meaning, or None. full, nothing: the values of the whole model and of the
     reference. uncertain: whether these two cannot be told apart. by_template: the faithfulness on each template's
     prompts, by the template's number.
     """
@@ -382,7 +391,7 @@ class EvaluationRecord(ResultFile):
 
 
 class ModelNotRun(Kept):
-    """A model that a benchmark has no cells on because it was not there: how many cells it would have, and why."""
+    """A model that a benchmark was not run on, because it was not there: the number of cells left out, and why."""
 
     model: str
     combinations: int
@@ -402,7 +411,7 @@ class Benchmark(File):
     not_run: tuple[ModelNotRun, ...] = ()
 
     def with_cells_of(self, other: Benchmark) -> Benchmark:
-        """This benchmark with another store's cells of it as well."""
+        """This benchmark with the cells that another store has of it added."""
         cells = tuple(sorted({*self.cells, *other.cells}))
         return self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
 
@@ -423,7 +432,7 @@ def failure(
     Args:
         kind: one of ``FAILURES``; ``undefined`` is a combination that has no meaning, the others went wrong.
         reason: one line.
-        cost, provenance, diagnostics: what is known of them.
+        cost, provenance, diagnostics: those of the attempt, as far as they are known.
     """
     return Record(
         key=identity.key,

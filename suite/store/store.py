@@ -40,10 +40,10 @@ FOLDERS = ("cells", "evaluations", "truths", "environments", "benchmarks", "inde
 
 
 class Store(StoreReader):
-    """The results in one folder, to be read and added to.
+    """The results in one folder, for reading and writing.
 
     Args:
-        path: the folder; or an address that fsspec knows, of a store that is only read.
+        path: the folder. A store that is only read may be at an address that fsspec knows.
         create: make the folder if it does not exist, and remove what killed writers left.
 
     Raises:
@@ -61,8 +61,8 @@ class Store(StoreReader):
     def write(self, record: Record, tensors: Mapping[str, np.ndarray]) -> bool:
         """Adds a cell, whole or not at all.
 
-        A finished cell is never overwritten: where one is, nothing happens. A failure is kept under ``failed/`` and
-        replaced.
+        A finished cell is never overwritten: if there is one, nothing happens. A failure is replaced and kept under
+        ``failed/``.
 
         Returns:
             Whether this call's result is the one that is now in the store.
@@ -79,7 +79,7 @@ class Store(StoreReader):
         return self.write_files(record.key, contents)
 
     def write_files(self, key: str, contents: Mapping[str, bytes]) -> bool:
-        """Adds a cell as the bytes of its files, which were checked (``cell_files``); as ``write``."""
+        """Adds a cell like ``write``, from the bytes of its files, which were checked (``cell_files``)."""
         folder = self.path / "writing" / f"{socket.gethostname()}-{os.getpid()}-{key}"
         try:
             shutil.rmtree(folder, ignore_errors=True)
@@ -89,7 +89,7 @@ class Store(StoreReader):
             fsync_folder(folder)
             return self._publish(folder, key)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)  # a full disk is less full without it
+            shutil.rmtree(folder, ignore_errors=True)  # the unfinished folder takes space on a disk that may be full
             raise self._refused(error) from error
 
     def _publish(self, folder: Path, key: str) -> bool:
@@ -129,21 +129,21 @@ class Store(StoreReader):
             self._write_json(f"evaluations/{record.key}.json", {"sha256": digest(plain), "record": plain})
 
     def write_truth(self, certificate_hash: str, certificate: Certificate) -> None:
-        """Keeps a copy of a certificate; does nothing where there is one."""
+        """Keeps a copy of a certificate; does nothing if there is one."""
         if certificate.hash != certificate_hash:
             raise StoreError(f"the certificate {certificate_hash} is not written: that is not the hash of its content.")
         if not self.has_truth(certificate_hash):
             self._write_json(f"truths/{certificate_hash}.json", certificate.as_json())
 
     def write_environment(self, environment: Environment) -> str:
-        """Keeps what a cell was computed in; returns its hash, by which records name it."""
+        """Keeps the environment of a cell; returns the hash by which records name it."""
         name = environment.hash
         if not (self.path / "environments" / f"{name}.json").exists():
             self._write_json(f"environments/{name}.json", environment.as_json())
         return name
 
     def write_benchmark(self, name: str, benchmark: Benchmark) -> None:
-        """Notes which cells a benchmark consists of, so that coverage can be checked without the methods."""
+        """Records which cells a benchmark consists of, so that coverage can be checked without the methods."""
         plain = benchmark.as_json()
         self._write_json(f"benchmarks/{name}.json", {**plain, "sha256": digest(plain)})
         try:
@@ -152,7 +152,7 @@ class Store(StoreReader):
         except OSError as error:
             raise self._refused(error) from error
 
-    # How it is done
+    # Implementation
 
     def _create(self, path: str | Path) -> None:
         if is_address(path):
@@ -174,7 +174,7 @@ class Store(StoreReader):
             raise StoreError(f"cannot make a store at {folder}: {error.strerror or error}.") from error
 
     def _sweep(self) -> None:
-        """Removes what writers on this machine that no longer live left half-written."""
+        """Removes the half-written folders of writers on this machine that no longer live."""
         writing = self.path / "writing"
         for folder in writing.iterdir() if writing.is_dir() else ():
             host, _, rest = folder.name.rpartition("-")[0].rpartition("-")
@@ -196,5 +196,5 @@ class Store(StoreReader):
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> StoreError:
-        """What is said when a write fails: a full disk, a store that may only be read."""
+        """The error for a failed write, such as on a full disk or in a store that may only be read."""
         return StoreError(f"cannot write to the store {self.name}: {error.strerror or error}.")

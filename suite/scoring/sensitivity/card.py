@@ -28,11 +28,11 @@ def grid_verdicts(
     level_weights: LevelWeights | None = None,
     seed: int = 0,
 ) -> GridVerdicts:
-    """What is said of circuits called ``names``: as many as the grid's, in order.
+    """The verdicts on the circuits of the grid, which are called ``names``, in order.
 
     Args:
-        threshold: the faithfulness from which somebody would call a circuit faithful.
-        level_weights: see ``Design.of``; those of levels without any value are of no use and left out.
+        threshold: the faithfulness from which on a circuit is called faithful.
+        level_weights: see ``Design.of``. Weights of levels that have no value are left out.
     """
     rows = [[cell.setting.level(factor) for factor in FACTORS] for cell in grid.cells]
     there = {
@@ -94,7 +94,7 @@ def _of_circuit(
 
 
 def _values(grid: MeasuredGrid, estimates: Estimates, c: int) -> tuple[SettingValue, ...]:
-    """One entry per setting: its value, 95 % intervals, and where it stands among random circuits."""
+    """One entry per setting: its value, 95 % intervals, and its percentile among random circuits."""
     percentile = np.quantile(estimates.percentile_draws[:, c], [0.025, 0.975], axis=0)  # NaN without random circuits
     return tuple(
         SettingValue(
@@ -118,7 +118,7 @@ def _values(grid: MeasuredGrid, estimates: Estimates, c: int) -> tuple[SettingVa
 
 
 def _against_random(grid: MeasuredGrid, estimates: Estimates, design: Design, c: int) -> AgainstRandom | None:
-    """The same analysis of the percentiles: what is left of the disagreement once each setting has its own scale."""
+    """The same analysis of the percentiles: the disagreement that is left when each setting has its own scale."""
     percentile = estimates.percentile[c]
     known = ~np.isnan(percentile)
     if not known.any():

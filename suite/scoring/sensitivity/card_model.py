@@ -1,6 +1,6 @@
-"""What a sensitivity card holds, as values that are read by attribute; ``card.json`` is one of them.
+"""What a sensitivity card holds, as values that are read by attribute. ``card.json`` is a ``SensitivityCard``.
 
-The names of its fields are a promise to scripts. A number that is not known is NaN here and null in the file.
+Scripts rely on the names of its fields. A number that is not known is NaN here and null in the file.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Factor = Annotated[str, AfterValidator(_is_factor)]
 
 
 class Spread(Kept):
-    """Of one circuit's faithfulness over settings. Shares are by weight.
+    """How one circuit's faithfulness is spread over settings. Shares of settings are by weight.
 
-    negative: share of the settings in which the circuit is worse than nothing, so that the verdict's sign flips.
-    above_one: share of the settings in which the circuit is more than the full model.
+    negative: the share in which the circuit is worse than cutting everything, so that the verdict's sign flips.
+    above_one: the share in which the circuit exceeds the full model.
     """
 
     worst: Real
@@ -53,8 +53,8 @@ class Spread(Kept):
 class Flips(Kept):
     """Whether the claim "the faithfulness is ``threshold`` at least" holds, over settings. Shares are by weight.
 
-    entropy: of the share in which it holds, bits: 0 when all settings agree, 1 when half of them say yes.
-    surely, surely_not: share of the settings whose interval lies above the threshold, below it.
+    entropy: the entropy of the share in which it holds, in bits: 0 when all settings agree, 1 when half of them say
+    yes. surely, surely_not: the shares of settings whose interval lies above the threshold, and below it.
     """
 
     threshold: Real
@@ -67,7 +67,7 @@ class Flips(Kept):
 class FactorShare(Kept):
     """One choice's share of the variance over settings: first-order, total and Shapley, each with its 95 % interval.
 
-    The shares are given where there is a variance to be shared.
+    The shares are given when there is a variance to be shared.
     """
 
     factor: Factor
@@ -100,10 +100,11 @@ class Interaction(Kept):
 
 
 class VarianceDecomposition(Kept):
-    """The variance of faithfulness over settings, and which choices it is due to.
+    """The variance of faithfulness over settings, and the choices that it is due to.
 
-    naive: without the correction for noise, ``noise``: what that takes away. complete: whether the settings are a
-    complete factorial, in which case shares are an exact functional ANOVA. interactions: None where they are not.
+    naive: the variance without the correction for noise. noise: the variance that the correction subtracts. complete:
+    whether the settings are a complete factorial, in which case the shares are an exact functional ANOVA. interactions:
+    None for settings that are not.
     """
 
     n_settings: int
@@ -120,7 +121,7 @@ class VarianceDecomposition(Kept):
 
 
 class SourceShares(Kept):
-    """Where a single score's variance comes from (``variance.Sources``), and the faithfulness sensitivity index."""
+    """The sources of a single score's variance (``variance.VarianceSources``), and the sensitivity index."""
 
     method: Real
     template: Real
@@ -134,7 +135,7 @@ class SourceShares(Kept):
 class SettingValue(Kept):
     """A circuit's faithfulness in one setting, with 95 % intervals and its place among random circuits.
 
-    nothing_cut: whether the circuit is the whole model there.
+    nothing_cut: whether the circuit is the whole model in this setting.
     """
 
     setting: str
@@ -159,7 +160,7 @@ class SettingValue(Kept):
 
 
 class AgainstRandom(Kept):
-    """The same analysis of the percentiles among ``n`` random circuits: each setting on a scale of its own."""
+    """The same analysis of the percentiles among ``n`` random circuits, which give each setting a scale of its own."""
 
     n: int
     spread: Spread
@@ -168,7 +169,7 @@ class AgainstRandom(Kept):
 
 
 class CircuitVerdict(Kept):
-    """All of one circuit. The last four are of a circuit file, and not of a store's circuits."""
+    """The verdict on one circuit. Only cards of circuit files, not those of stores, have the last four fields."""
 
     name: str
     values: tuple[SettingValue, ...]
@@ -204,7 +205,7 @@ class Settings(Kept):
 
 
 class UndefinedSettings(Kept):
-    """Settings that have no value, and why."""
+    """The settings that have no value for one reason, and the reason."""
 
     reason: str
     n: int
@@ -242,7 +243,7 @@ class CircuitComparison(Kept):
 
 
 class Verdicts(Kept):
-    """What a card says of circuits in a grid of settings; ``comparison`` where they are several."""
+    """What a card says of circuits in a grid of settings. ``comparison`` is None for a single circuit."""
 
     settings: Settings
     circuits: tuple[CircuitVerdict, ...]
@@ -257,7 +258,7 @@ class Verdicts(Kept):
 
 
 class GridVerdicts(Verdicts):
-    """The same of circuits that were measured on prompts; ``resampled``: what the intervals are over."""
+    """The verdicts on circuits that were measured on prompts. ``resampled``: what the intervals are over."""
 
     prompts: int
     templates: int
@@ -284,5 +285,5 @@ class SensitivityCard(GridVerdicts, File):
     model_config = {"protected_namespaces": ()}
 
     def as_json(self) -> dict[str, Any]:
-        """As in every file; unknown numbers are null."""
+        """The card as JSON, in which unknown numbers are null."""
         return plain(super().as_json())

@@ -27,9 +27,9 @@ def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Ci
     pairwise = tuple(_pair(estimates, design, names, first, second) for first, second in pairs(len(names)))
     n = sum(pair.setting_pairs for pair in pairwise)
     above = (value[:, None] < value[None]).sum(1)
-    tied = (value[:, None] == value[None]).sum(1)  # with itself
+    tied = (value[:, None] == value[None]).sum(1)  # a setting's agreement with itself
     ranks = above + (tied + 1) / 2
-    best = np.where(above == 0, 1 / tied, 0.0)  # a first place that is shared counts in parts
+    best = np.where(above == 0, 1 / tied, 0.0)  # circuits that share the first place share its weight
     return CircuitComparison(
         pairs=pairwise,
         setting_pairs=n,
@@ -71,7 +71,7 @@ def _pair(estimates: Estimates, design: Design, names: Sequence[str], first: int
 def between_levels(design: Design, tau: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
     """Mean Kendall's tau-b between settings that differ in one factor only: by factor, level and level.
 
-    NaN where no two settings do, or where they tie all circuits.
+    NaN when no two settings differ in one factor only, or when they tie all circuits.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for k in design.varying:

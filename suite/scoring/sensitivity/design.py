@@ -2,9 +2,9 @@
 
 A setting is one level of each factor (the ablation is ``zero``, the component is ``edge``). Levels of a factor weigh
 the same unless said otherwise, and a setting's weight is the product of its levels': a factor counts as much with two
-levels as with nine. Near copies of one level still pull towards it, which ``level_weights`` is for. Where
-combinations are missing, the levels that are there share the weight, factor by factor in their order: an ablation
-weighs what every other does, whether it can be run in two directions or in one.
+levels as with nine. Near copies of one level still pull towards it, which ``level_weights`` is for. When combinations
+are missing, the levels that are there share the weight, factor by factor in the order of the factors. An ablation thus
+weighs as much as every other one, whether it can be run in one direction or in two.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Design:
         levels: for each factor the names of its levels, in order of first appearance.
         codes: int [D, K], which level of each factor a setting has. Every row differs from the others.
         weights: float [D], adding up to 1.
-        level_weights: as given, by factor and level.
+        level_weights: the weights that were given, by factor and level.
     """
 
     factors: tuple[str, ...]
@@ -76,19 +76,20 @@ class Design:
 
     @cached_property
     def varying(self) -> tuple[int, ...]:
-        """Positions of the factors with more than one level: the others explain nothing."""
+        """Positions of the factors with more than one level. The others explain no variance."""
         return tuple(k for k, names in enumerate(self.levels) if len(names) > 1)
 
     @cached_property
     def subsets(self) -> tuple[tuple[int, ...], ...]:
-        """Of the factors that vary, smaller ones first: the empty one is the first, all of them the last."""
+        """All subsets of the factors that vary, by size: the first is the empty one, the last has all of them."""
         return tuple(u for size in range(len(self.varying) + 1) for u in combinations(self.varying, size))
 
     @cached_property
     def members(self) -> tuple[np.ndarray, ...]:
-        """For each of ``subsets``, which settings share its levels: their weights, float [D, n_groups], else 0.
+        """For each of ``subsets`` the groups of settings that share its levels: float [D, n_groups].
 
-        Groups that weigh nothing are left out: they have no mean.
+        An entry is the weight of the setting if it is in the group, else 0. Groups whose weight is 0 are left out,
+        because they have no mean.
         """
         found = []
         for subset in self.subsets:
@@ -100,7 +101,7 @@ class Design:
 
     @property
     def marginals(self) -> dict[str, dict[str, float]]:
-        """What each level of each factor weighs, by factor: where combinations are missing it is not even."""
+        """The weight of each level, by factor. Levels weigh differently when combinations are missing."""
         return {
             factor: {
                 name: float(self.weights[self.codes[:, k] == code].sum()) for code, name in enumerate(self.levels[k])
@@ -109,22 +110,25 @@ class Design:
         }
 
     def complete_part(self) -> np.ndarray:
-        """Which settings make a complete factorial when levels are dropped, those that lack most combinations first:
-        bool [D]. All of them on a complete grid; one factor at least keeps two levels or nothing is left to compare."""
+        """The settings, bool [D], that are left as a complete factorial when levels are dropped.
+
+        The level that lacks the most combinations is dropped first. On a complete grid all settings are kept. If no
+        factor keeps two levels, there is nothing to compare.
+        """
         kept = np.ones(len(self.codes), dtype=bool)
         while True:
             present = [np.unique(column[kept]) for column in self.codes.T]
             full = prod(len(codes) for codes in present)
             if kept.sum() == full:
                 return kept
-            # A level's share of the combinations with it that are there.
+            # For each level, the share of its combinations that are there.
             filled = {
                 (k, code): (kept & (self.codes[:, k] == code)).sum() * len(present[k]) / full
                 for k in range(len(self.factors))
                 for code in present[k]
                 if len(present[k]) > 1
             }
-            # On a tie the level named last of the factor named last.
+            # On a tie, the last level of the last factor is dropped.
             k, code = min(filled, key=lambda place: (round(filled[place], 9), -place[0], -place[1]))
             kept &= self.codes[:, k] != code
 

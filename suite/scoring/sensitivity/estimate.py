@@ -1,4 +1,4 @@
-"""The numbers of all circuits in all settings, with what is needed to say how sure they are."""
+"""The numbers of all circuits in all settings, and what their intervals are computed from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Estimates:
         percentile: float [C, D], the share of random circuits exceeded, 0 to 1; NaN without random circuits.
         percentile_draws: float [B', C, D].
         random: float [C, D, 3], the 5th, 50th and 95th percentile of the random circuits' faithfulness.
-        blocks: long [N], the templates, where they are resampled; else None.
+        blocks: long [N], the templates when these are resampled; else None.
     """
 
     value: np.ndarray
@@ -58,7 +58,7 @@ class Estimates:
 
 
 def estimate(grid: MeasuredGrid, *, resamples: int = 1000, seed: int = 0) -> Estimates:
-    """Estimates of a measured grid with a cell at least; seeded."""
+    """The estimates of a measured grid that has at least one setting with a value. The resamples are seeded."""
     generator = np.random.default_rng(seed)
     counts = resample_counts(grid.n_prompts, grid.templates, resamples, generator)
     split = {1: counts[..., None]}
@@ -67,7 +67,7 @@ def estimate(grid: MeasuredGrid, *, resamples: int = 1000, seed: int = 0) -> Est
     }
     for cell in grid.cells:
         runs = cell.scores.n_runs
-        if runs not in split:  # the same prompts as everywhere, and for each a run
+        if runs not in split:  # the prompts that all numbers are resampled over, and a run for each of them
             split[runs] = split_counts(counts, runs, generator)
         everyone = cell.scores.values()
         own = cell.scores.first(grid.n_circuits)
@@ -83,7 +83,7 @@ def estimate(grid: MeasuredGrid, *, resamples: int = 1000, seed: int = 0) -> Est
 
 
 def _percentiles(values: np.ndarray, null: tuple[range, ...]) -> np.ndarray:
-    """Of each circuit among its random ones: [B, C] from values of all circuits [B, rows]."""
+    """The percentile of each circuit among its random circuits: [B, C] from values of all circuits [B, rows]."""
     return np.stack(
         [percentiles(values[:, [c]], values[:, list(rows), None])[:, 0] for c, rows in enumerate(null)], axis=1
     )

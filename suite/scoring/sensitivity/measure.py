@@ -24,10 +24,10 @@ class MeasuredSetting:
     """A setting in which every circuit has a value.
 
     Args:
-        setting: which.
-        scores: of the circuits, and behind them of random circuits.
-        null: for each circuit the rows of ``scores`` that are random circuits of its size; may be empty.
-        nothing_cut: for each circuit whether it keeps every edge here, so that its faithfulness is that of the model.
+        setting: the setting.
+        scores: the scores of the circuits and, after them, of random circuits.
+        null: for each circuit, the rows of ``scores`` that are random circuits of its size; may be empty.
+        nothing_cut: for each circuit, whether it keeps every edge in this setting, so that it is the whole model.
     """
 
     setting: Setting
@@ -60,11 +60,11 @@ def measure_grid(
     """Measures ``circuits`` in ``settings``: all circuits and all objectives of a cut in one run.
 
     Args:
-        circuits: of the graph of ``model``, one at least.
-        settings: of the grid, each once.
-        n_random: random connected circuits for each size, by which percentiles are told; 0 for none.
-        n_pairings: seeds with which a random ablation (``resample``, ``noise``) is run.
-        seed: of random circuits and pairings.
+        circuits: one circuit at least, of the graph of ``model``.
+        settings: the settings of the grid, each once.
+        n_random: the number of random connected circuits of each size, from which percentiles are computed; may be 0.
+        n_pairings: the number of seeds with which a random ablation (``resample``, ``noise``) is run.
+        seed: the seed of random circuits and pairings.
     """
     undefined = {setting: setting.undefined(data, model) for setting in settings}
     by_cut: dict[Cut, list[Setting]] = {}
@@ -101,7 +101,7 @@ def _with_null(
     seed: int,
     drawn: dict[tuple[Component, int], list[Circuit]],
 ) -> tuple[list[Circuit], tuple[range, ...]]:
-    """The circuits with random ones of their sizes behind them, and which rows belong to each circuit."""
+    """The circuits, followed by random circuits of their sizes, and the rows of the random circuits of each."""
     rows, of_size, null = list(circuits), {0: range(0)}, []
     for circuit in circuits:
         size = size_of(circuit, component)
@@ -115,7 +115,7 @@ def _with_null(
 
 
 def _unusable(runs: Sequence[Measured], setting: Setting) -> str | None:
-    """Why what was measured says nothing in this setting, or None."""
+    """Why the measurements in this setting are of no use, or None."""
     for run in runs:
         if reason := run.undefined(setting.reference):
             return f"{reason}, so that there is no share of their distance"

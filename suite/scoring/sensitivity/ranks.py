@@ -1,4 +1,4 @@
-"""Does another setting put circuits (or methods) in another order?"""
+"""Whether settings put circuits (or methods) in different orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import stats
 
 
 class Reversals(NamedTuple):
-    """Of all (pair of circuits, pair of settings): how often the one is better here and the other there."""
+    """How often, among all pairs of circuits and pairs of settings, the two settings prefer different circuits."""
 
     n: int
     """How many there are, ties included."""
@@ -48,7 +48,7 @@ def _opposite(signs: np.ndarray) -> int:
 def kendall_matrix(values: np.ndarray) -> np.ndarray:
     """Kendall's tau-b between the orders of circuits in any two settings: [D, D] from values [n_circuits, D].
 
-    NaN where a setting ties all circuits. Kendall, 1945.
+    NaN when a setting ties all circuits. Kendall, 1945.
     """
     values = np.asarray(values, dtype=np.float64)
     upper = np.triu_indices(len(values), 1)
@@ -62,7 +62,8 @@ def kendall_matrix(values: np.ndarray) -> np.ndarray:
 def kendall_w(values: np.ndarray) -> float:
     """Kendall's coefficient of concordance of the settings about the circuits' order, corrected for ties.
 
-    1: every setting ranks them alike; 0: no agreement. NaN with fewer than two of either, or with nothing but ties.
+    It is 1 when every setting ranks the circuits alike, and 0 without agreement. It is NaN with fewer than two circuits
+    or settings, or when all circuits are tied.
 
     Args:
         values: float [n_circuits, D].

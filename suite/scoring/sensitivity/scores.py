@@ -1,4 +1,4 @@
-"""Circuits' faithfulness in one setting: the value, the value of every resample, each prompt's part in the error."""
+"""Circuits' faithfulness in one setting: the value, that of every resample, and each prompt's part in the error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...intervention.setting import Aggregation, Setting
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What circuits and the full model are worth above the reference, on every prompt and in every run.
+    """The scores of circuits and of the full model less that of the reference, on every prompt and in every run.
 
     Args:
         gained: float [C, N, S]: C circuits, N prompts, S runs (pairing seeds of a random ablation; else 1).
-        whole: float [N, S], of the full model.
-        aggregation: how they become one number a circuit.
-        knocked_out: whether what was cut is the circuit itself. Then 1 - faithfulness is reported, so that 1 speaks for
-            the circuit in every setting.
+        whole: float [N, S], the full model's.
+        aggregation: how the scores of a circuit become one number.
+        knocked_out: whether the circuit itself was cut. Then 1 - faithfulness is reported, so that 1 speaks for the
+            circuit in every setting.
     """
 
     gained: np.ndarray
@@ -31,7 +31,7 @@ class Scores:
 
     @classmethod
     def of(cls, runs: Sequence[Measured], setting: Setting) -> Scores:
-        """The scores of ``setting`` from what was measured with each pairing seed."""
+        """The scores of ``setting`` from the measurements with each pairing seed."""
         gained, whole = [], []
         for run in runs:
             nothing = run.reference(setting.reference)
@@ -42,7 +42,7 @@ class Scores:
         )
 
     def first(self, n: int) -> Scores:
-        """Of the first ``n`` circuits only."""
+        """The scores of the first ``n`` circuits only."""
         return replace(self, gained=self.gained[:n])
 
     @property
@@ -59,7 +59,7 @@ class Scores:
 
         Args:
             counts: [B, N, S], how often each prompt's run is in a resample; one resample of all when omitted.
-        Returns NaN where the full model is nowhere away from the reference.
+        Returns NaN when the full model differs from the reference on no prompt.
         """
         counts = np.ones((1, *self.whole.shape)) if counts is None else counts
         flat = counts.reshape(len(counts), -1).astype(np.float64)
@@ -106,9 +106,7 @@ class Scores:
         for c, row in enumerate(signs):
             size = np.sqrt((row.mean(-1) ** 2).sum()) / n
             if size > 0 and known.sum() > 2:
-                with np.errstate(
-                    invalid="ignore"
-                ):  # of ratios that are all but equal, rounding makes a root of less than 0
+                with np.errstate(invalid="ignore"):  # rounding makes the variance of nearly equal ratios negative
                     error = mstats.mjci(ratios[c][known], prob=[0.5])[0]
                 found[c] = row * float(np.nan_to_num(error)) / size
         return found

@@ -31,10 +31,10 @@ def decomposition(
     """How much of the variance of circuit ``c`` over settings is due to each factor.
 
     Args:
-        design: of the settings that the bool [D] ``settings`` keeps of the estimates'.
-        value: float [D'], of these settings.
-        of_percentiles: of the percentiles among random circuits instead of the values. What noise adds is then taken
-            from the resamples, since percentiles have no influence function.
+        design: the design of the D' settings that the bool [D] ``settings`` keeps of those of ``estimates``.
+        value: float [D'], the values in these settings.
+        of_percentiles: whether the values are percentiles among random circuits. The noise's part is then estimated
+            from the resamples, because percentiles have no influence function.
     """
     if of_percentiles:
         draws = estimates.percentile_draws[:, c][:, settings]
@@ -51,8 +51,8 @@ def partition(
     """How much of the variance of ``value`` [D] over the settings is due to each factor.
 
     Args:
-        draws: float [B, D], the values of resamples: the intervals of the shares.
-        noise: what noise adds to each closed variance; taken from the resamples when None.
+        draws: float [B, D], the values of resamples, from which the shares have their intervals.
+        noise: what noise adds to each closed variance; None estimates it from the resamples.
     """
     if noise is None:
         deviations = (draws - draws.mean(0)) / np.sqrt(len(draws) - 1)
@@ -62,7 +62,7 @@ def partition(
     if np.isnan(noise).any():
         corrected = naive
     of_draws = closed_variances(design, draws[~np.isnan(draws).any(1)])
-    # Resamples are noisier than the sample: they are moved back to the corrected estimate, their spread is kept.
+    # Resamples are noisier than the sample. They are shifted to the corrected estimate and keep their spread.
     of_draws = of_draws - of_draws.mean(0) + corrected
     found, spread = effects(design, corrected), effects(design, of_draws)
     measurable = bool(found.variance > NEGLIGIBLE)
@@ -108,7 +108,7 @@ def _ends(draws: np.ndarray) -> tuple[float, float]:
 
 
 def _interactions(design: Design, closed: np.ndarray) -> tuple[Interaction, ...]:
-    """The parts of two and more factors of a complete factorial, as shares, the largest first."""
+    """The shares of the interactions of two or more factors in a complete factorial, the largest first."""
     parts = {subset: part / closed[-1] for subset, part in components(design, closed).items() if len(subset) > 1}
     ordered = sorted(parts, key=lambda subset: -parts[subset])
     return tuple(Interaction(factors=subset, share=float(parts[subset])) for subset in ordered)
@@ -117,12 +117,12 @@ def _interactions(design: Design, closed: np.ndarray) -> tuple[Interaction, ...]
 def source_shares(
     design: Design, scores: np.ndarray, templates: np.ndarray | None, blocks: np.ndarray | None, seed: int
 ) -> SourceShares:
-    """Where a single score's variance comes from, and the faithfulness sensitivity index with its interval.
+    """The sources of a single score's variance, and the faithfulness sensitivity index with its interval.
 
     Args:
-        scores: float [N, D], of each prompt in each setting.
+        scores: float [N, D], the score of each prompt in each setting.
         templates: long [N], or None.
-        blocks: long [N], what is resampled as one; each prompt by itself if None.
+        blocks: long [N], the blocks of prompts that are resampled together; None resamples single prompts.
     """
     found = sources(design, scores, templates)
     if not found.method > NEGLIGIBLE:

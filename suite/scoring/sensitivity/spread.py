@@ -9,10 +9,10 @@ from .card_model import Flips, Spread
 
 
 def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
-    """What the values [D] of settings that weigh ``weights`` [D] look like.
+    """Summary statistics of the values [D] of settings that have ``weights`` [D].
 
     Args:
-        tolerance: values no further below 0 or above 1 than this are rounding and count as neither.
+        tolerance: values that are below 0 or above 1 by no more than this are rounding errors and count as neither.
     """
     values, weights = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     low, high = (weighted_quantile(values, weights, q) for q in (0.25, 0.75))
@@ -31,7 +31,7 @@ def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray, tolerance: f
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
-    """The smallest value that a fraction ``q`` of the weight does not exceed; between two, their mean."""
+    """The smallest value that a fraction ``q`` of the weight does not exceed; or the mean of two such values."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
     below, above = (np.searchsorted(reached, q * reached[-1] + shift, side="left") for shift in (-1e-12, 1e-12))
@@ -40,7 +40,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> floa
 
 
 def flips(values: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray, threshold: float) -> Flips:
-    """Conclusion flips over settings with values, and interval ends, [D]; NaN ends (no interval) are never sure."""
+    """Conclusion flips over settings with values and interval ends [D]. With NaN ends (no interval) none is sure."""
     hold = float(weights[np.asarray(values) >= threshold].sum())
     return Flips(
         threshold=threshold,
@@ -52,18 +52,18 @@ def flips(values: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.nda
 
 
 def binary_entropy(share: float) -> float:
-    """Bits of a yes that has this share: 0 at 0 and 1, 1 at one half."""
+    """The entropy, in bits, of an answer that is yes with this probability: 0 at 0 and 1, and 1 at one half."""
     share = min(max(share, 0.0), 1.0)
     return max(0.0, float(stats.entropy([share, 1 - share], base=2)))
 
 
 def percentiles(values: np.ndarray, null: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
-    """What share of the random circuits each value exceeds, ties counting half: [..., D] in 0 .. 1.
+    """The share of the random circuits that each value exceeds: [..., D], from 0 to 1. Ties count half.
 
     Args:
         values: float [..., D].
-        null: float [..., M, D], the same number for M random circuits; NaN where it is undefined, which is left out.
-        tolerance: values no further apart are tied: the rest is rounding.
+        null: float [..., M, D], the same number for M random circuits. Those where it is undefined (NaN) are left out.
+        tolerance: values that differ by no more than this are tied, because such differences are rounding.
     """
     difference = np.asarray(values)[..., None, :] - null
     below = (difference > tolerance) + 0.5 * (np.abs(difference) <= tolerance)

@@ -1,4 +1,4 @@
-"""How much of a number's variance over settings is due to which choice.
+"""How much of a number's variance over settings is due to each choice.
 
 Everything here rests on one quantity: the closed variance ``c(u) = Var(E[Y | the factors in u])``, a quadratic form of
 the values of the settings. On a complete factorial the factors are independent, and the exact functional ANOVA follows
@@ -28,8 +28,8 @@ from .design import Design
 class Effects(NamedTuple):
     """Variances, in squared units of the values; each with the leading axes of what they were made from.
 
-    Divide by ``variance`` for the usual shares. They can be negative after the noise is subtracted: an unbiased
-    estimate of something small must be at times.
+    Divided by ``variance`` they are the usual shares. They can be negative after the noise is subtracted, because an
+    unbiased estimate of a small number sometimes is.
     """
 
     variance: np.ndarray
@@ -93,7 +93,7 @@ def noise_variances(design: Design, influence: np.ndarray, blocks: np.ndarray | 
         influence: float [N, D]: each prompt's part in the error of each setting's value; its mean over prompts is 0.
             For a mean of scores it is the score less the mean, for a ratio of means (a - F b) / mean(b).
         blocks: long [N], which prompts were drawn together (their template); every prompt by itself when omitted.
-    Returns NaN with fewer than two blocks: then nothing can be said about the noise.
+    Returns NaN with fewer than two blocks, from which the noise cannot be estimated.
     """
     n = len(influence)
     block = np.arange(n) if blocks is None else np.unique(blocks, return_inverse=True)[1]
@@ -106,7 +106,7 @@ def noise_variances(design: Design, influence: np.ndarray, blocks: np.ndarray | 
 
 
 class VarianceSources(NamedTuple):
-    """Where the variance of a single prompt's score in a single setting comes from; negative estimates stay so."""
+    """The sources of the variance of a single prompt's score in a single setting. Estimates may be negative."""
 
     method: float
     """The analyst's choices: the variance over settings, corrected for noise."""
@@ -118,12 +118,12 @@ class VarianceSources(NamedTuple):
 
     @property
     def all(self) -> float:
-        """Their sum, negative estimates and unknown ones counting 0."""
+        """The sum of the sources, in which negative and undefined estimates count as 0."""
         return float(sum(max(part, 0.0) for part in self if not np.isnan(part)))
 
     @property
     def fsi(self) -> float:
-        """The share of the variance that is due to the analyst's choices, 0 to 1; NaN where there is no variance."""
+        """The share of the variance that is due to the analyst's choices, 0 to 1; NaN when there is no variance."""
         return max(self.method, 0.0) / self.all if self.all > 0 else float("nan")
 
 

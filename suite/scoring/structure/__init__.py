@@ -1,1 +1,1 @@
-"""Is a circuit stable, is it the only one, and is it more than what any model would give?"""
+"""Whether a circuit is stable, whether it is the only one, and whether a model of random weights has one as good."""

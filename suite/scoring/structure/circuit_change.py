@@ -1,4 +1,4 @@
-"""What one kind of change does to the circuits of a method, as cards and stores tell it, and what that recovers."""
+"""What one kind of change does to the circuits of a method: the numbers of cards and stores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def over_resamples(
         over: what is drawn, ``prompts`` or ``templates``: the units.
 
     Raises:
-        Undefined: there is nothing to draw from.
+        Undefined: there is only one prompt, or one template, to draw from.
     """
     counts = prompt_counts(len(by_prompt), templates, resamples, over=over, seed=seed)
     units = drawn_units(counts, templates, over=over)
@@ -73,7 +73,7 @@ def area_of(graph: Graph, values: np.ndarray, truth: Reference) -> float:
 
 
 def precision_of(chosen: np.ndarray, truth: Reference) -> float:
-    """Of the chosen edges, bool [E], that are not optional, the share that are true; NaN where there are none."""
+    """The share of true edges among the chosen edges, bool [E], that are not optional; NaN when there are none."""
     exists = truth.graph.exists
     counted = chosen & ~truth.optional[exists].numpy()
     return float(truth.core[exists].numpy()[counted].mean()) if counted.any() else float("nan")

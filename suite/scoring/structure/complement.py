@@ -1,6 +1,6 @@
-"""Does a circuit stand when parts of the rest are cut? Cutting all of it is one choice; effects may cancel in it.
+"""Whether a circuit stays faithful when only parts of its complement are cut: effects may cancel when all of it is cut.
 
-The worst subset is looked for by a search that is stated here, on the prompts of the search, and judged on others.
+The worst subset is found by a search (``worst_subset``) on some prompts, and judged on others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def complement_cuts(
     Args:
         data: the prompts of the search.
         held_out: the prompts on which all three are judged.
-        subsets: random halves; the search begins with the worst of them and with the whole complement.
+        subsets: the number of random halves. The search begins with the worst of them or with the whole complement.
         seed: of the halves, of what the ablation draws, and of the bootstrap over prompts.
         batch_size: prompts at a time; chosen from the model's size when omitted.
     """
@@ -84,7 +84,7 @@ def complement_cuts(
 
 
 def blocks_of(rest: Tensor) -> Tensor:
-    """What the search puts in or takes out as one, of the complement bool [W, R]: bool [K, W, R]."""
+    """The parts of the complement, bool [W, R], that the search adds or removes as a whole: bool [K, W, R]."""
     places = rest.nonzero()
     if len(places) <= BLOCKS:
         blocks = torch.zeros(len(places), *rest.shape, dtype=torch.bool)
@@ -105,9 +105,10 @@ def subset_of(blocks: Tensor, chosen: Tensor) -> Tensor:
 def worst_subset(faithfulness: _Faithfulness, blocks: Tensor, drawn: Tensor, step: float) -> tuple[Tensor, float, int]:
     """(the subset of lowest faithfulness that was found, bool [W, R]; its faithfulness; how many were tried).
 
-    It begins with the lowest of the subsets drawn, bool [C, K], and of all blocks together. Each round tries every
-    block alone, in or out; then all changes that lower it together, and takes that or the best change alone, whichever
-    is lower. It ends when none is, or after ``ROUNDS``. Faithfulness is compared in whole numbers of ``step``, by which
+    The search begins with the subset of lowest faithfulness among those drawn, bool [C, K], and all blocks together.
+    Each round adds or removes every block alone, then makes all changes that lowered the faithfulness together, and
+    keeps the lower of this and the best single change. The search ends when no change lowers the faithfulness, or after
+    ``ROUNDS``. Faithfulness is compared in whole numbers of ``step``, by which
     rounding can change it; of equal ones the first is taken.
     """
 
@@ -180,7 +181,7 @@ class _Scale:
 
 
 def interval_over_prompts(parts: Sequence[tuple[Tensor, Tensor, Tensor]], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of a faithfulness, or of the first less the second, over the same prompts drawn.
+    """The 95 % bootstrap interval over prompts of a faithfulness, or of the difference of two in the same resamples.
 
     Args:
         parts: one or two of (the circuit's values, those with everything cut, the full model's), each [N].

@@ -18,11 +18,12 @@ NULLS: tuple[Null, ...] = get_args(Null)
 
 
 class NullFound(Kept):
-    """The method on a null: a model or prompts in which there is nothing to find; or why it has no meaning.
+    """What the method finds on a null, where there is nothing to find; or why the null has no meaning.
 
-    faithfulness: of the circuit found on the null, judged on the null. beyond: how much higher that of the method's
-    circuit on the task itself is; both with 95 % intervals over held-out prompts. jaccard: of the two circuits;
-    chance: of two random ones. auroc: of the null's scores against the certified circuit.
+    faithfulness: that of the circuit found on the null, judged on the null. beyond: how much more faithful the method's
+    circuit on the task itself is. Both have 95 % intervals over held-out prompts. jaccard: the index of the two
+    circuits. chance: the index of two random circuits. auroc: the area of the null's scores against the certified
+    circuit.
     """
 
     undefined: str | None = None
@@ -38,11 +39,12 @@ class NullFound(Kept):
 
 
 class ComplementFound(Kept):
-    """The circuit's faithfulness when parts of its complement are cut, and not all of it; or why it has no meaning.
+    """The circuit's faithfulness when only parts of its complement are cut, or why these cuts have no meaning.
 
-    On held-out prompts. whole: all of it. random: the mean over random halves, with the 2.5 % and 97.5 % quantiles over
-    them. worst: with the worst subset that was found, of so many ``edges`` among ``of``; low, high: its 95 % interval
-    over prompts. searched: the same on the prompts of the search. evaluated: how many subsets were tried.
+    All are on held-out prompts. whole: the faithfulness with all of the complement cut. random: the mean over random
+    halves, with the 2.5 % and 97.5 % quantiles over them. worst: the faithfulness with the worst subset found, which
+    has ``edges`` of the complement's ``of`` edges. low, high: the 95 % interval of ``worst`` over prompts. searched:
+    ``worst`` on the prompts of the search. evaluated: how many subsets were tried.
     """
 
     undefined: str | None = None
@@ -60,7 +62,7 @@ class ComplementFound(Kept):
 
 
 class ExactFound(Kept):
-    """The method's scores against exact patching of edges drawn by chance; or why it has no meaning.
+    """The method's scores against exact patching of edges drawn by chance, or why the comparison has no meaning.
 
     rank: Spearman's correlation of absolute scores. explained: 1 - sum (score - effect)^2 / sum effect^2, which is 1
     for scores that are the effects and may be far below 0 for scores in another unit. 95 % intervals over edges.

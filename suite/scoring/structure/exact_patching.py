@@ -35,7 +35,7 @@ def beside_exact(
 
     Args:
         data: the prompts that the scores are of.
-        edges: how many are drawn, each with the same chance; all where the graph has no more.
+        edges: how many edges are drawn, each with the same chance; all edges when the graph has no more.
         seed: of the draw, of what the ablation draws, and of the bootstrap over edges.
         batch_size: prompts at a time; chosen from the model's size when omitted.
     """
@@ -75,7 +75,7 @@ def single_effects(evaluator: Evaluator, places: Tensor) -> Tensor:
 
 
 def rank_agreement(scores: np.ndarray, effects: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of absolute values along the last axis; NaN where one of the two does not vary.
+    """Spearman's correlation of absolute values along the last axis; NaN when one of the two does not vary.
 
     What differs by rounding (``floor``) is tied.
     """
@@ -88,7 +88,7 @@ def rank_agreement(scores: np.ndarray, effects: np.ndarray) -> np.ndarray:
 
 
 def explained(scores: np.ndarray, effects: np.ndarray) -> np.ndarray:
-    """1 - sum (score - effect)^2 / sum effect^2 along the last axis; NaN where no edge has an effect."""
+    """1 - sum (score - effect)^2 / sum effect^2 along the last axis; NaN when no edge has an effect."""
     whole = np.square(effects).sum(-1)
     return np.where(whole > 0, 1 - np.square(scores - effects).sum(-1) / np.where(whole > 0, whole, 1), np.nan)
 

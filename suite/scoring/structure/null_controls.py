@@ -22,8 +22,9 @@ def null_model(kind: Null, model: Transformer, seed: int = 0) -> Transformer:
     """The model of a null, on which the prompts of ``null_data`` are run; the one that is given is not changed.
 
     Args:
-        kind: ``reset-weights``: the entries of each of the model's weights in a random order; else the model itself.
-        seed: of the order.
+        kind: ``reset-weights`` puts the entries of each of the model's weights in a random order. For other kinds the
+            model is returned itself.
+        seed: the seed of the random order.
     """
     return reset_weights(model, torch.Generator().manual_seed(seed)) if kind == "reset-weights" else model
 
@@ -32,13 +33,15 @@ def null_data(kind: Null, data: Data, seed: int = 0) -> Data:
     """The prompts of a null; those that are given are not changed.
 
     Args:
-        kind: ``permuted-labels``: each prompt with the right and wrong answers of another; ``nonsense``: the tokens of
-            each prompt in a random order, the same in its counterfactual, but for the first and for those where outputs
-            are read; else the prompts themselves.
-        seed: of the order.
+        kind: ``permuted-labels`` gives each prompt the right and wrong answers of another. ``nonsense`` puts the tokens
+            of each prompt in a random order, the same in its counterfactual, except for the first and for those where
+            outputs are read. For other kinds the prompts are returned themselves.
+        seed: the seed of the random order.
 
     Raises:
-        Undefined: labels or nonsense on a task without answers: its prompts are all inputs of a program, in any order.
+        Undefined: the kind is labels or nonsense, and the task has no answers: its prompts are all inputs of a program,
+        in any
+            order.
     """
     if kind == "reset-weights":
         return data
@@ -73,7 +76,7 @@ def permuted_labels(data: Data, generator: torch.Generator) -> Data:
 def shuffled_words(data: Data, generator: torch.Generator) -> Data:
     """The tokens of each prompt in a random order, the same in its counterfactual; the first, and those read, stay.
 
-    Named positions go: they are no longer where they were.
+    The data returned has no named positions, because the tokens at them have moved.
     """
     place = torch.arange(data.clean.shape[1]).repeat(data.n, 1)
     for row in range(data.n):

@@ -23,16 +23,16 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """How alike the circuits of B variants are, by size: float64 [S], S sizes, where not said otherwise.
+    """How alike the circuits of B variants are, at each of S sizes. Arrays are float64 [S] unless their shape is given.
 
     Args:
-        sizes: int, edges.
+        sizes: int, numbers of edges.
         jaccard: the mean over pairs of variants of the edges that both circuits have, as a share of those that either
             has.
-        low, high: its 95 % interval over what was drawn (``sampling_error``); NaN where variants are no resamples.
-        lowest: the 2.5 % quantile over pairs: how far apart two circuits may come out.
+        low, high: the 95 % interval of ``jaccard`` over the drawn units (``sampling_error``); NaN without resamples.
+        lowest: the 2.5 % quantile of the Jaccard index over pairs, which says how different two circuits may be.
         chance: the Jaccard index of two random sets of this size: n / (2 E - n).
-        with_whole: the mean Jaccard index of a variant's circuit with that of all prompts.
+        with_whole: the mean Jaccard index of a variant's circuit with the circuit of all prompts.
         rank: the mean Spearman correlation, among the edges of the circuit of all prompts, of a variant's absolute
             scores with those of all; NaN with fewer than two edges.
         rank_low, rank_high: the 2.5 % and 97.5 % quantiles of that correlation over variants.
@@ -64,7 +64,7 @@ def prompt_counts(
         over: ``prompts``, drawn from all; or ``templates``, drawn whole, with all their prompts.
 
     Raises:
-        Undefined: one prompt, or one template: there is nothing to draw from.
+        Undefined: there is only one prompt, or one template, to draw from.
     """
     generator = np.random.default_rng(seed)
     if n < 2:
@@ -102,11 +102,11 @@ def stability(
     """Compares the circuits of variants.
 
     Args:
-        variants: float [B, E], two at least.
+        variants: float [B, E], the scores of each variant, of which there are two at least.
         whole: float [E], the scores on all prompts.
-        sizes: of the circuits, each from 1 to E.
+        sizes: the sizes of the circuits, each from 1 to E.
         counts: int [B, U], how often each resample holds each unit that was drawn, a prompt or a template
-            (``drawn_units``); None where variants are other runs.
+            (``drawn_units``); None when the variants are other runs.
     """
     n_edges = variants.shape[1]
     rows = [_of_size(np.abs(variants), np.abs(whole), n, counts) for n in sizes]
@@ -142,8 +142,8 @@ def _of_size(variants: np.ndarray, whole: np.ndarray, n: int, counts: np.ndarray
 def top_edges(values: np.ndarray, n: int) -> np.ndarray:
     """Which n edges of each row have the largest values, ties to the lower index: bool [B, E].
 
-    As recovery has it, values are rounded (``floor``, row by row) and those of zero are never chosen, so that fewer
-    than n may be: what rounding alone ranks would seem stable, and true where the rest is exactly zero.
+    As in ``recovery``, values are rounded (``floor``, row by row) and values of zero are never chosen, so that fewer
+    than n edges may be chosen. Otherwise a ranking by rounding errors alone would seem stable.
     """
     floored = floor(values, axis=1)
     order = np.argsort(-floored, axis=1, kind="stable")[:, :n]
@@ -164,8 +164,8 @@ def jaccard_matrix(chosen: np.ndarray) -> np.ndarray:
 def beside_chance(first: np.ndarray, second: np.ndarray, n: int) -> tuple[float, float]:
     """(the Jaccard index of the circuits of n edges that scores [E] and scores [E] make; that of two random sets).
 
-    A circuit has fewer than n edges where fewer scores are not zero. The random sets, of a and b edges of all E, share
-    a b / E on average.
+    A circuit has fewer than n edges when fewer scores are not zero. Random sets of a and of b edges, of all E, share
+    a b / E edges on average.
     """
     chosen = top_edges(np.abs(np.stack([first, second])), n)
     a, b = chosen.sum(1).tolist()
@@ -174,12 +174,13 @@ def beside_chance(first: np.ndarray, second: np.ndarray, n: int) -> tuple[float,
 
 
 def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
-    """The standard error over units of the mean of ``pairs`` [B, B], its diagonal left out.
+    """The standard error over units of the mean of ``pairs`` [B, B] without its diagonal.
 
-    The infinitesimal jackknife after bootstrap: a unit's influence is the covariance, over resamples [B, U], of how
-    often it was drawn with the mean over partners, twice, because both of a pair were drawn. What the number of
-    resamples alone adds is taken off (Wager, Hastie and Efron, 2014, "Confidence intervals for random forests"). A unit
-    is what is drawn on its own: prompts that are drawn together are one, and would be counted as often as they are.
+    This is the infinitesimal jackknife after bootstrap. A unit's influence is twice the covariance, over resamples
+    [B, U], of how often it was drawn with the mean over partners: twice, because both resamples of a pair were drawn.
+    The part that is due to the finite number of resamples is subtracted (Wager, Hastie and Efron, 2014, "Confidence
+    intervals for random forests"). A unit is what is drawn on its own. Prompts that are drawn together are one unit,
+    since they would otherwise be counted several times.
     """
     n_resamples, n = counts.shape
     means = 2 * (pairs.sum(1) - np.diag(pairs)) / (n_resamples - 1)
@@ -192,7 +193,8 @@ def sampling_error(pairs: np.ndarray, counts: np.ndarray) -> float:
 def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[tuple[float, float, float]]:
     """By size, how much more alike the first method's circuits are than the second's: (difference, low, high).
 
-    Both over the same resamples ``counts`` [B, U] of drawn units, so that the interval is that of a paired comparison.
+    Both methods have the same resamples ``counts`` [B, U] of drawn units, so that the interval is that of a paired
+    comparison.
     """
     found = []
     for one, other in zip(first.pairs, second.pairs, strict=True):
@@ -204,7 +206,7 @@ def difference(first: Stability, second: Stability, counts: np.ndarray) -> list[
 
 
 def _rank_correlations(variants: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row with ``whole``: float64 [B]; NaN where there is none.
+    """Spearman's correlation of each row with ``whole``: float64 [B]; NaN when the correlation is undefined.
 
     Scores that differ by rounding (``floor``) are tied.
     """

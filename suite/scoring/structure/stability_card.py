@@ -1,6 +1,6 @@
-"""What a stability card holds, as values that are read by attribute; ``card.json`` is one of them.
+"""What a stability card holds, as values that are read by attribute. ``card.json`` is a ``StabilityCard``.
 
-The names of its fields are a promise to scripts. A number that is not defined is None.
+Scripts rely on the names of its fields. A number that is not defined is None.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class AtSize(Kept):
 
 
 class CircuitChange(Kept):
-    """What one kind of change does to a method's circuits; or why it means nothing here.
+    """What one kind of change does to a method's circuits, or why the change has no meaning here.
 
-    points: by size. inclusion: edge -> the share of the circuits of the card's size that have it. auroc_of_inclusion,
-    precision_of_always: how well that share, and the edges that are always in, recover the certified circuit.
+    points: the numbers by size. inclusion: edge -> the share of the circuits of the card's size that have it.
+    auroc_of_inclusion, precision_of_always: how well that share, and the edges in 95 % of the circuits at least,
+    recover the certified circuit.
     """
 
     undefined: str | None = None
@@ -49,7 +50,7 @@ class CircuitChange(Kept):
 
 
 class PromptByPrompt(Kept):
-    """The faithfulness of a circuit, and its quantiles over prompts (``0.05`` to ``0.95``); or why it has none."""
+    """A circuit's faithfulness and the quantiles of it over prompts (``0.05`` to ``0.95``), or why it is undefined."""
 
     undefined: str | None = None
     faithfulness: Number = None
@@ -59,7 +60,7 @@ class PromptByPrompt(Kept):
 
 
 class MethodStability(Kept):
-    """All of one method; ``auroc`` and ``precision`` are of its own circuit, where a certified one is known."""
+    """All numbers of one method; ``auroc`` and ``precision`` are its own circuit's, when a certified one is known."""
 
     method: str
     parameters: Values
