@@ -10,6 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
+from .errors import LONGEST_LINE
+
 
 def _finite(value: float | None) -> float | None:
     """NaN and the infinities as None: JSON has no word for them, and they say "no number"."""
@@ -18,6 +20,16 @@ def _finite(value: float | None) -> float | None:
 
 Number = Annotated[float | None, AfterValidator(_finite)]
 """A number, or None where it is not defined."""
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or len(text) > LONGEST_LINE:
+        raise ValueError(f"a name or a reason is not one line of up to {LONGEST_LINE:,} printable characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_line)]
+"""A text that terminals show: whoever wrote the file, no escape sequence is in it, and it does not flood the screen."""
 
 Values = dict[str, JsonValue]
 """Names that a method or a benchmark chose, with values that JSON can hold: parameters, labels, diagnostics."""

@@ -152,3 +152,15 @@ def test_the_api_page_has_every_public_name():
     named = {line.rpartition(".")[2] for line in (DOCS / "api.md").read_text().splitlines() if line.startswith(":::")}
     renamed = {"load_task": "load"}
     assert named == {renamed.get(name, name) for name in circuitmeter.__all__} - {"__version__"}
+
+
+def test_every_test_that_a_page_names_is_there():
+    """Of the threat model, and of every other page."""
+    tests, named = Path(__file__).parent, 0
+    for page in DOCS.glob("*.md"):
+        for path, function in re.findall(r"`(?:tests/)?([\w/]*test_\w+\.py)(?:::(\w+))?`", page.read_text()):
+            found = [file for file in tests.rglob(Path(path).name) if file.as_posix().endswith(f"/{path}")]
+            assert found, f"{page.name} names {path}"
+            assert not function or f"def {function}(" in found[0].read_text(), f"{page.name} names {path}::{function}"
+            named += 1
+    assert named > 10

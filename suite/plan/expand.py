@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import ModelAbsent, TaskUnaskable
+from ..errors import ModelAbsent, TaskUnaskable, one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
 from ..store.keys import KEY_VERSION
@@ -82,9 +82,8 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
     errors = [error for error in absent.values() if not isinstance(error, str)]
     if not jobs and errors:
         raise errors[0]
-    return Expansion(
-        tuple(jobs.values()), tuple(NotRun(model, n, str(absent[model])) for model, n in combinations.items())
-    )
+    not_run = (NotRun(_printable(model), n, one_line(absent[model])) for model, n in combinations.items())
+    return Expansion(tuple(jobs.values()), tuple(not_run))
 
 
 def size(spec: Spec) -> int:
@@ -129,6 +128,11 @@ def _subject(
     return None
 
 
+def _printable(name: str) -> str:
+    """A name as it is recorded and shown: a folder or a file may be called anything."""
+    return name if name.isprintable() else one_line(name)
+
+
 def _both(source: str, model: str | None) -> str:
     return f"{names.label(model or source)} ({names.label(source)})"
 
@@ -169,13 +173,13 @@ def _jobs(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCho
         cost_only = _cost_only(choice, ablation_name)
         cell = Cell(
             key_version=KEY_VERSION,
-            task=names.label(on.task.name),
+            task=_printable(names.label(on.task.name)),
             data=on.data.hash,
-            model=names.label(on.model_source),
+            model=_printable(names.label(on.model_source)),
             weights=on.model.weights_hash,
             graph=on.model.graph.hash,
             truth=None if on.truth is None else on.truth.certificate_hash,
-            method=choice.called or method.name,
+            method=_printable(choice.called or method.name),
             version=method.version,
             parameters=plain({name: value for name, value in parameters.items() if name not in cost_only}),
             ablation=str(names.ablation(ablation_name)),

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from ..errors import one_line
-from ..json_model import File, Kept, Number, Values, json_hash, plain
+from ..json_model import File, Kept, Line, Number, Values, json_hash, plain
 from ..scoring.structure.controls_found import ControlsFound
 from ..scoring.structure.stability_card import CircuitChange
 from .keys import key_of
@@ -50,17 +50,17 @@ class Cell(Identity):
     """
 
     key_version: int
-    task: str
+    task: Line
     data: str
-    model: str
+    model: Line
     weights: str
     graph: str
     truth: str | None
-    method: str
+    method: Line
     version: str
     parameters: Values
-    ablation: str
-    objective: str | None
+    ablation: Line
+    objective: Line | None
     seed: int | None
 
     def __hash__(self) -> int:
@@ -242,7 +242,7 @@ class ResultFile(File):
     key: ResultKey
     status: Literal["done", "failed"]
     kind: Failure | None
-    reason: str | None
+    reason: Line | None
     cost: RecordedCost = RecordedCost()
     provenance: Provenance = Provenance()
 
@@ -312,9 +312,9 @@ class EvaluationIdentity(Identity):
     evaluation_version: int
     cell: ResultKey
     data: str
-    settings: tuple[str, ...]
-    sizes: tuple[int | float | str, ...]
-    selection: str
+    settings: tuple[Line, ...]
+    sizes: tuple[int | float | Line, ...]
+    selection: Line
     absolute: bool
     batch_size: int | None = None
     by_template: bool = False
@@ -393,9 +393,9 @@ class EvaluationRecord(ResultFile):
 class ModelNotRun(Kept):
     """A model that a benchmark was not run on, because it was not there: the number of cells left out, and why."""
 
-    model: str
+    model: Line
     combinations: int
-    reason: str
+    reason: Line
 
     def __str__(self) -> str:
         return f"{self.combinations} cells on {self.model}: {self.reason}"

@@ -87,6 +87,29 @@ def test_however_a_method_ends_its_row_says_so_and_the_others_are_measured(
         assert len(record.reason) < 700 and record.reason.isprintable()
 
 
+def test_a_method_of_another_package_has_a_process_of_its_own(spec, tmp_path, monkeypatch, logged, user_method):
+    """What it does to the scoring and to the weights stays there, as with a file that is named on the command line."""
+    import sys
+
+    home = tmp_path / "packages"
+    about = home / "theirs-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[circuitmeter.methods]\ntheirs = their_methods\n")
+    source = (tmp_path / user_method(f"log(os.getpid())\n{POISONS['scorer']}").rpartition(":")[0]).read_text()
+    decorated = "from circuitmeter.suite.methods import method\n\n@method('theirs', paper='none')\ndef discover("
+    (home / "their_methods.py").write_text(source.replace("def discover(", decorated))
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setattr(METHODS, "_items", dict(METHODS._items))
+    monkeypatch.setattr(METHODS, "_plugins_loaded", False)
+    try:
+        run(spec(task="tracr/xproportion", method="theirs", ablation="zero"), tmp_path / "store", executor="serial")
+    finally:
+        sys.modules.pop("their_methods", None)
+    (record,) = Store(tmp_path / "store").records()
+    assert record.recovery["zero"].auroc == 0.5 and logged() and str(os.getpid()) not in logged()
+
+
 def test_a_file_is_read_in_a_process_of_its_own_when_a_run_is_planned(spec, user_method, tmp_path, monkeypatch):
     path = user_method("return zeros(model)").rpartition(":")[0]
     with open(path, "a") as file:

@@ -14,7 +14,9 @@ import pytest
 from circuitmeter.suite.errors import StoreError
 from circuitmeter.suite.json_model import plain
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.record import Benchmark, Cell, Record
+from circuitmeter.suite.store.keys import key_of
+from circuitmeter.suite.store.reading import record_in
+from circuitmeter.suite.store.record import Benchmark, Cell, Record, failure
 from circuitmeter.suite.store.store import Damaged, Store
 
 IDENTITY = Cell(
@@ -173,6 +175,18 @@ def test_what_would_be_damaged_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="half done, half failed"):
         record(status="failed")
     assert store.keys() == []
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jeap", "eap\nall is well", "e\u202eap", "x" * 5000])
+@pytest.mark.parametrize("field", ["reason", "task", "model", "method", "ablation", "objective"])
+def test_a_text_that_could_drive_or_flood_a_terminal_is_damage(field, text):
+    """Whoever made the store; what this program writes is one printable line."""
+    contents = failure(IDENTITY, "error", "it broke").as_json()
+    assert record_in(json.dumps(contents).encode()).reason == "it broke"
+    (contents if field == "reason" else contents["identity"])[field] = text
+    contents["key"] = key_of(contents["identity"])
+    with pytest.raises(Damaged, match="not one line of up to 4,000 printable characters"):
+        record_in(json.dumps(contents).encode())
 
 
 def test_a_newer_store_is_refused(store):
