@@ -5,6 +5,7 @@ import torch
 from oracles import ARCHITECTURES, small_data, small_model
 from torch.testing import assert_close
 
+from circuitmeter.suite.model import capture
 from circuitmeter.suite.model.block import ACTIVATIONS
 from circuitmeter.suite.model.capture import contract, gradients
 from circuitmeter.suite.model.rules import EXACT, Rules
@@ -134,6 +135,24 @@ def test_by_example_and_by_writers_are_parts_of_the_whole():
         expected = torch.zeros_like(whole)
         expected[writers] = whole[writers]
         assert_close(contract(model, found, difference, writers=writers), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("together", [1, 7, 14, 21])
+def test_scores_do_not_depend_on_how_many_readers_share_a_product(together, monkeypatch):
+    model, data = small_model(), small_data()
+    inputs = model.input_nodes(data.clean)
+    found = gradients(model, inputs, loss)
+    difference = torch.randn(len(model.graph.writers), *inputs.shape[1:], dtype=torch.float64)
+    choices = [
+        {"writers": writers, "by_example": by_example}
+        for writers in (slice(None), slice(1, 4), model.graph.heads(1))
+        for by_example in (False, True)
+    ]
+    assert len(model.graph.readers) > 14  # so that several products are needed
+    all_at_once = [contract(model, found, difference, **choice) for choice in choices]
+    monkeypatch.setattr(capture, "_TOGETHER", together)
+    for expected, choice in zip(all_at_once, choices, strict=True):
+        assert_close(contract(model, found, difference, **choice), expected, **CLOSE)
 
 
 def test_frozen_norms_behind_attention_and_mlp_have_a_constant_scale():
