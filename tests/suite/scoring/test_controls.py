@@ -14,7 +14,9 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import Undefined
 from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import measure
 from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.model.content import content_hash
 from circuitmeter.suite.plan.subject import subject
@@ -170,6 +172,21 @@ def test_random_halves_are_of_held_out_prompts():
     args = (circuit, Ablation.parse("zero"), OBJECTIVES.get("l2"))
     found, alone = (complement_cuts(on.model, each, held_out, *args, subsets=8) for each in (searched, held_out))
     assert (found.random, found.random_low) == (alone.random, alone.random_low) and found.searched != alone.searched
+
+
+def test_random_halves_have_the_faithfulness_of_the_circuits_that_are_left():
+    """Under zero what dead ends write matters: evaluations leave them out."""
+    on, zero, l2 = subject("trained/shift1", None, prompts=6), Ablation.parse("zero"), OBJECTIVES.get("l2")
+    graph = on.model.graph
+    found = complement_cuts(on.model, on.data, on.data, Circuit(graph, graph.exists & False), zero, l2, subsets=8)
+    blocks = blocks_of(graph.exists)
+    drawn = torch.rand(8, len(blocks), generator=torch.Generator().manual_seed(0)) < 0.5
+    left = [Circuit(graph, graph.exists & ~edges) for edges in subset_of(blocks, drawn)]
+    pruned, unpruned = (
+        measure(on.model, on.data, left, Cut(zero, pruning=pruning), l2).faithfulness().mean().item()
+        for pruning in ("pruned", "unpruned")
+    )
+    assert found.random == pytest.approx(pruned, abs=1e-6) and abs(pruned - unpruned) > 1e-4
 
 
 def test_intervals_of_faithfulness_cover_it_at_the_stated_rate():
