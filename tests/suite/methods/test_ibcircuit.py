@@ -130,6 +130,17 @@ def test_what_differs_by_rounding_has_not_moved():
         assert ibcircuit._moved([prepared(model.to(dtype), small_data(), "patch")], model.graph).all()
 
 
+@pytest.mark.parametrize("from_run", [False, True])
+def test_the_few_digits_of_16_bits_are_not_all_taken_for_rounding(from_run):
+    model, data, found = small_model(n_layers=2), small_data(), []
+    groups = [group for group in model.graph.groups if group.kind in ("head", "mlp")]
+    for dtype in (torch.float32, torch.bfloat16):
+        logits, ready = torch.full((1, 1, 6), 2.0, dtype=dtype), prepared(model.to(dtype), data, "mean")
+        _, information = ibcircuit.bottleneck(model, ready, groups, logits, Seeds([0], model), from_run=from_run)
+        found.append(float(information))
+    assert found[0] == pytest.approx(found[1], rel=0.1)
+
+
 def test_one_run_by_itself_has_no_deviation():
     """Three prompts in batches of two: by the moments of the run at hand nothing passes in the batch of one."""
     model, data = small_model(n_layers=1), small_data(n=3)
