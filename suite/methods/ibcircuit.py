@@ -78,11 +78,13 @@ def discover(
     loss = divergence from the whole model + strength x mean of KL(N(l z + (1 - l) m, ((1 - l) s)^2) || N(m, s^2))
 
     m is what the ablation carries and s^2 the mean square of z - m over the prompts of the batch (their number less
-    one): what passes a gate is what tells z from the ablation. Under a mean over the prompts these are the mean and
+    one): what passes a gate is what tells z from the ablation. In the information z is the clean run's: below noise, z
+    may be any number of deviations s away, without a bound. Under a mean over the prompts these are the mean and
     the deviation of the paper, which knows no other ablation. A node's score is its gate, averaged over prompts and
     strengths; an edge has the smaller one of its two ends, and nodes without a gate count as open. With
     ``moments=ablation`` a node that writes what the ablation carries on every prompt, but for rounding, has nothing to
     pass and scores zero; with ``moments=run`` it has the gate with which it was trained.
+    An edge between two nodes without gates, such as one from the input to the logits, scores 1, above all others.
 
     Args:
         gated: the nodes with gates: ``heads``, as in the paper; or ``heads-mlps``. Heads have their noise before the
@@ -176,37 +178,39 @@ def bottleneck(
         from_run: whether mean and deviation are those of this run.
 
     Information, in nats, is the mean over nodes, runs, positions and dimensions of the divergence from noise alone.
+    It is that of what the nodes write in clean runs, or with ``from_run`` in this run.
     Where every prompt writes what the ablation carries, or with ``from_run`` what every other one writes, the spread is
     zero or rounding: nothing can pass and none is counted.
     """
     m, runs = len(logits), ready.inputs.shape[1]
-    gated: dict[Key, tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = {}
+    gated: dict[Key, tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]] = {}
     start = 0
     for group in groups:
         of_group = logits[:, :, start : start + len(group.nodes)].permute(2, 0, 1)[..., None, None]  # [r, M, S, 1, 1]
         start += len(group.nodes)
         wrote = ready.runs.clean[1][group.key]
         noise = chance.normal(len(group.nodes), *wrote.shape[2:]).transpose(0, 1).unsqueeze(2)  # [r, M, 1, P, d]
-        centre = spread = None
+        centre = spread = told_apart = None
         if not from_run:
             carried = ready.alternative.activations[group.key]
             square = (wrote - carried).square().sum(1, keepdim=True) / max(runs - 1, 1)
             spread = _without_rounding(square.sqrt(), torch.maximum(wrote.abs(), carried.abs())).unsqueeze(1)
-            centre = carried.unsqueeze(1)
-        gated[group.key] = of_group, noise, centre, spread
+            centre, told_apart = carried.unsqueeze(1), (wrote - carried).unsqueeze(1)
+        gated[group.key] = of_group, noise, centre, spread, told_apart
     passed: list[Tensor] = []
 
     def written(kind: str, layer: int, value: Tensor) -> Tensor:
         if (kind, layer) not in gated:
             return value
-        of_group, noise, centre, spread = gated[kind, layer]
+        of_group, noise, centre, spread, told_apart = gated[kind, layer]
         apart = value.unflatten(1, (m, -1))  # [r, M, S, P, d]
-        if centre is None or spread is None:
+        if told_apart is None or centre is None or spread is None:
             centre = apart.mean(2, keepdim=True)
             # One run alone has no deviation, and nothing to be told from.
             spread = apart.std(2, keepdim=True) if apart.shape[2] > 1 else torch.zeros_like(centre)
             spread = _without_rounding(spread, apart.detach().abs())
-        passed.append(_information(of_group, apart - centre, spread).mean((2, 3, 4)).sum(0))
+            told_apart = apart - centre
+        passed.append(_information(of_group, told_apart, spread).mean((2, 3, 4)).sum(0))
         gate = of_group.sigmoid()
         return (centre + gate * (apart - centre) + (1 - gate) * spread * noise).flatten(1, 2)
 

@@ -130,6 +130,23 @@ def test_what_differs_by_rounding_has_not_moved():
         assert ibcircuit._moved([prepared(model.to(dtype), small_data(), "patch")], model.graph).all()
 
 
+@pytest.mark.parametrize("ablation", ["patch", "mean"])
+def test_information_is_of_the_clean_run_whatever_noise_is_below(ablation):
+    model, data = small_model(n_layers=2), small_data()
+    ready, graph = prepared(model, data, ablation), model.graph
+    groups = [group for group in graph.groups if group.kind in ("head", "mlp")]
+    logits = torch.linspace(-3, 2, 6, dtype=torch.float64)
+    _, information = ibcircuit.bottleneck(model, ready, groups, logits.view(1, 1, 6), Seeds([0], model), from_run=False)
+    expected = []
+    for group in groups:
+        for own in range(len(group.nodes)):
+            apart = (ready.runs.clean[1][group.key] - ready.alternative.activations[group.key])[own]
+            spread = (apart.square().sum(0) / (data.n - 1)).sqrt().expand_as(apart)
+            gate = logits[len(expected)].sigmoid()
+            expected.append(kl_divergence(Normal(gate * apart, (1 - gate) * spread), Normal(0 * spread, spread)).mean())
+    assert_close(information[0], sum(expected) / 6)
+
+
 @pytest.mark.parametrize("from_run", [False, True])
 def test_the_few_digits_of_16_bits_are_not_all_taken_for_rounding(from_run):
     model, data, found = small_model(n_layers=2), small_data(), []
