@@ -67,6 +67,8 @@ def pages() -> list[str]:
 def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # Whether the other files of figures are written is looked at in tests/reports.
+    monkeypatch.setattr("circuitmeter.reports.chapters.files.DRAWN_FORMATS", ("svg",))
     for registry in (METHODS, TASKS):  # what a page registers is gone when it ends
         monkeypatch.setattr(registry, "_items", dict(registry._items))
     names: dict[str, object] = {"__name__": "docs"}

@@ -92,6 +92,6 @@ def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, mon
     assert expected["full"] > 1 > -1 > expected["nothing"]
 
 
-def test_reproduce_without_weights_exits_with_success_and_says_not_run(tmp_path, capsys):
+def test_reproduce_without_weights_exits_with_success_and_says_not_run(tmp_path, capsys, page_only):
     assert main(["reproduce", "gpt2-baselines", "--store", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
     assert "6 not comparable, 20 not run" in capsys.readouterr().out

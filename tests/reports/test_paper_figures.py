@@ -41,11 +41,9 @@ def table():
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_has_the_same_bytes_when_drawn_again_and_names_the_model(name, table):
     first, second = FIGURES[name](table, NOTE), FIGURES[name](table, NOTE)
-    for file_format in style.FIGURE_FORMATS:
-        assert style.render(first, file_format) == style.render(second, file_format)
-    assert NOTE.encode() in style.render(first, "svg") and NOTE.encode() not in style.render(
-        FIGURES[name](table), "svg"
-    )
+    files = {file_format: style.render(first, file_format) for file_format in style.FIGURE_FORMATS}
+    assert files == {file_format: style.render(second, file_format) for file_format in files}
+    assert NOTE.encode() in files["svg"] and NOTE.encode() not in style.render(FIGURES[name](table), "svg")
     assert len([ax for ax in first.axes if ax.get_title(loc="left")]) == (4 if name == "matrix" else 2)
     assert first.get_figwidth() in (style.COLUMN, style.PAGE)
 

@@ -297,15 +297,26 @@ def test_baselines():
         METHODS.get("truth").discover(model, data, ablation=PATCH, objective=None)
 
 
+# Of methods that train: a few steps with all that is drawn in them.
+FEW_STEPS = {
+    "edge-pruning": {"steps": 20, "warmup": 10},
+    "ibcircuit": {"steps": 20},
+    "subnetwork-probing": {"steps": 20},
+    "ugs": {"steps": 20},
+    "discogp": {"weight_epochs": 5, "edge_epochs": 5},
+}
+
+
 @pytest.mark.parametrize("name", [*METHODS])
 def test_the_same_seed_gives_the_same_bits(name):
     model, data = small_model(), small_data()
     reference = Reference("r", model.graph, model.graph.matrix(["m0->logits"]), torch.zeros_like(model.graph.exists))
     method = METHODS.get(name)
     objective = OBJECTIVES.get("kl" if method.objectives == "divergence" else "logit-difference")
+    given = method.resolve(FEW_STEPS.get(name, {}), "quick")
     first, again = (
         method.discover(
-            model, data, ablation=PATCH, objective=objective, seed=5, truth=reference, **method.resolve({}, "quick")
+            model, data, ablation=PATCH, objective=objective, seed=5, truth=reference, **given
         ).scores.values
         for _ in range(2)
     )

@@ -655,7 +655,7 @@ def test_discogp_with_relaxed_gates_finds_the_edges_of_hist_and_with_hard_ones_d
     areas = {}
     truth, value, method = ground_truth.load("tracr/hist"), Ablation.parse(ablation), METHODS.get("discogp")
     for gates in ("hard", "relaxed"):
-        given = {"gates": gates, "weight_epochs": 0, "edge_epochs": 100, "rate": 0.1}
+        given = {"gates": gates, "weight_epochs": 0, "edge_epochs": 40, "rate": 0.2}
         found = method.discover(
             truth.model(),
             tasks.load("tracr/hist").data(),

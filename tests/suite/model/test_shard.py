@@ -5,7 +5,6 @@ import datetime
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from discovering import discover
 from oracles import ARCHITECTURES, small_data, small_model
 from safetensors.torch import load_file, save_file
@@ -16,6 +15,7 @@ from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.model.load.processes import shard
 from circuitmeter.suite.model.passes import count_passes
+from circuitmeter.suite.process import start
 
 # Five prompts in batches of three: processes get two and one, then one and one; then one batch of one, for one of them.
 TRAINING = {"objective": "kl", "preset": "quick", "steps": 5, "warmup": 2, "batch_size": 3, "targets": [0.5, 0.9]}
@@ -58,7 +58,11 @@ def work(rank, folder):
 
 
 def test_two_processes_find_what_one_does(tmp_path):
-    mp.spawn(work, args=(str(tmp_path),), nprocs=2)
+    # The server of worker processes forks these, too: it has imported torch, which takes a new interpreter seconds.
+    processes = [start(work, rank, str(tmp_path)) for rank in (0, 1)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     found = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     for kind in KINDS:
         model = small_model(**ARCHITECTURES[kind])

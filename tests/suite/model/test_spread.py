@@ -158,15 +158,15 @@ def test_a_command_line_spreads_a_model_and_finds_the_same(tmp_path, monkeypatch
     model = load_model("mini", device="cpu")
     one = sum(weight.nbytes for weight in model.blocks[0].parameters()) // 1000
     rest = sum(weight.nbytes for weight in model.parameters()) // 1000 - 2 * one
-    asked = ["--task", "ioi", "--model", "mini", "--device", "cpu", "--top", "30"]
+    asked = ["--task", "ioi", "--model", "mini", "--device", "cpu", "--prompts", "8"]
     found = []
     for name, more in {"whole": [], "parted": ["--memory", f"cpu={rest + 2 * one - 10}KB"]}.items():
         out = tmp_path / f"{name}.json"
-        assert cli.main(["discover", *asked, "--method", "eap", "--out", str(out), *more]) == 0
+        assert cli.main(["discover", *asked, "--method", "eap", "--top", "30", "--out", str(out), *more]) == 0
         found.append(json.loads(out.read_text())["edges"])
         if more:
             capsys.readouterr()
-            assert cli.main(["evaluate", str(out), *asked[:6], *more, "--json"]) == 0
+            assert cli.main(["evaluate", str(out), *asked, *more, "--json"]) == 0
     assert found[0] == found[1] and places and all("disk" in place for place in places)
     assert not list((tmp_path / "disk").glob("circuitmeter-*"))  # deleted with the model
 

@@ -159,9 +159,9 @@ def test_a_wrong_evaluation_is_refused_before_anything_runs(benchmark, wrong, se
 
 def test_templates_are_told_when_asked_for_and_only_then(spec, tmp_path):
     wanted = {"ablation": ["patch"], "size": [0.5], "split": "validation", "by_template": True}
-    grid = {"task": "sva", "model": "mini", "method": ["eap"], "ablation": ["patch"]}
-    run(spec(evaluation=wanted, **grid), tmp_path / "store")
-    run(spec(evaluation=wanted | {"by_template": False}, **grid), tmp_path / "store")
+    grid = {"task": "sva", "model": "mini", "method": ["eap"], "ablation": ["patch"], "prompts": 8}
+    run(spec(evaluation=wanted, **grid), tmp_path / "store", executor="serial")
+    run(spec(evaluation=wanted | {"by_template": False}, **grid), tmp_path / "store", executor="serial")
     plain, told = sorted(Store(tmp_path / "store").evaluations(), key=lambda found: found.identity.by_template)
     data = subject("sva", "mini").task.data("validation")
     (row,), counts = told.rows, data.templates.bincount()

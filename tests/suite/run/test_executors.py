@@ -1,18 +1,25 @@
 """Whatever runs the cells, the store is the same; executors are entry points; shares are fixed, whole and disjoint."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from circuitmeter.reports import write
+from circuitmeter.suite import process
+from circuitmeter.suite.cli import main
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.family import families, shard_of_jobs
+from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.run.events import Finished
-from circuitmeter.suite.run.executors import EXECUTORS
+from circuitmeter.suite.run.executors import EXECUTORS, slurm
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.store.store import Store
 
@@ -20,17 +27,38 @@ GRID = {"task": "tracr/xproportion", "ablation": "zero"}
 EVALUATION = {"ablation": ["patch"], "size": ["true"]}
 
 
-@pytest.fixture
-def benchmark(spec, user_method):
-    mine = [user_method("return zeros(model)", "zeros.py"), user_method("os._exit(3)", "ends.py")]
-    return spec(method=[*mine, "eap", {"name": "random", "seed": [0, 1]}], evaluation=EVALUATION, **GRID)
+MINE = """
+import os
+import torch
+from circuitmeter import EdgeScores
+
+def discover(model, data, *, ablation, objective, seed):
+    {}
+    return EdgeScores(model.graph, torch.zeros(model.graph.exists.shape))
+"""
 
 
-@pytest.fixture
-def whole(benchmark, tmp_path):
-    """The store of the benchmark, filled by ``serial``."""
-    run(benchmark, tmp_path / "whole", executor="serial")
-    return tmp_path / "whole"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two methods of a user's own: ``zeros.py``, and ``ends.py``, which ends its process."""
+    folder = tmp_path_factory.mktemp("executors")
+    (folder / "zeros.py").write_text(MINE.format("pass"))
+    (folder / "ends.py").write_text(MINE.format("os._exit(3)"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def benchmark(folder):
+    mine = [f"{folder / name}:discover" for name in ("zeros.py", "ends.py")]
+    grid = {"method": [*mine, "eap", {"name": "random", "seed": [0, 1]}]} | GRID
+    return Spec.of({"name": "small", "grid": grid, "evaluation": EVALUATION})
+
+
+@pytest.fixture(scope="module")
+def whole(benchmark, folder):
+    """The store of the benchmark, filled by ``serial``. Read-only."""
+    run(benchmark, folder / "whole", executor="serial")
+    return folder / "whole"
 
 
 def measured(store):
@@ -84,33 +112,79 @@ def test_an_unknown_executor_and_a_wrong_address_are_one_line(spec, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_jobs_of_submitit_where_there_is_no_slurm(benchmark, whole, contents, tmp_path):
-    pytest.importorskip("submitit")
+def check_jobs(benchmark, whole, contents, store, jobs):
+    """That so many jobs do what is missing, and what failed before anew."""
+    failed = run(benchmark, store, executor="serial", only=["method=ends.py:discover"]).failed
+    (before,) = Store(store).records()
     finished = []
     summary = run(
-        *(benchmark, tmp_path / "store"),
+        *(benchmark, store),
         executor="slurm",
-        workers=2,
+        workers=jobs,
         device="cpu",
+        retry_failed=True,
         on_event=lambda event: finished.append(event.job.key) if isinstance(event, Finished) else None,
     )
-    assert len(finished) == len(set(finished)) == 5 and summary.done == 4 and len(summary.failed) == 1
-    check_same(tmp_path / "store", whole, contents)
-    again = run(benchmark, tmp_path / "store", executor="slurm", workers=1, device="cpu", retry_failed=True)
-    assert len(again.ran) == 1 and len(again.failed) == 1  # a new row of the same failure, not the old one's
+    assert len(finished) == len(set(finished)) == 5 and summary.done == 4
+    assert len(failed) == len(summary.failed) == 1
+    check_same(store, whole, contents)
+    # The row of the failure is a new one, not the row that was there.
+    assert Store(store).record(before.key).provenance.finished > before.provenance.finished
 
 
-SBATCH = """#!{python}
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_jobs_of_submitit_where_there_is_no_slurm(benchmark, whole, contents, tmp_path, jobs):
+    """Each job is two new interpreters, its own and its workers' server, which take seconds to import torch."""
+    pytest.importorskip("submitit")
+    check_jobs(benchmark, whole, contents, tmp_path / "store", jobs)
+    assert len(list((tmp_path / "store.slurm").glob("*_submitted.pkl"))) == jobs
+
+
+class ForkedJob:
+    """What submitit gives of a job that it submitted, for a job that the server of workers has forked."""
+
+    state, paths = "COMPLETED", SimpleNamespace(stderr="log")
+
+    def __init__(self, function, *given):
+        self._process = process.start(function, *given)
+        self.job_id = str(self._process.pid)
+
+    def done(self):
+        return not self._process.is_alive()
+
+
+def test_each_job_has_a_share_of_its_own(benchmark, whole, contents, tmp_path, monkeypatch):
+    submitted = []
+
+    def submit(function, share, *given):
+        submitted.append([job.key for family in share for job in family])
+        return ForkedJob(function, share, *given)
+
+    executor = SimpleNamespace(batch=nullcontext, submit=submit)
+    monkeypatch.setattr(slurm, "_executor", lambda *given: executor)
+    check_jobs(benchmark, whole, contents, tmp_path / "store", 2)
+    assert len(submitted) == 2 and all(submitted) and not set(submitted[0]) & set(submitted[1])
+
+
+SBATCH = """#!{python} -S
 import os, re, subprocess, sys
 script = open(sys.argv[-1]).read()
 first, last = map(int, re.search(r"--array=(\\d+)-(\\d+)", script).groups())
 for task in range(first, last + 1):
     environment = os.environ | {{"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": str(last - first + 1)}}
-    print("task", task, "ended with", subprocess.run(["bash", sys.argv[-1]], env=environment).returncode)
+    subprocess.run(["bash", sys.argv[-1]], env=environment, check=True)
 """
+# In place of the command: it writes down the words that it is given, which the test gives to ``main`` in this process.
+COMMAND = "#!/bin/bash\nprintf '%s\\n' \"$@\" END >> words\n"
 
 
-def test_an_array_job_as_the_documentation_has_it(whole, contents, tmp_path, user_method):
+def executable(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+
+def test_an_array_job_as_the_documentation_has_it(whole, folder, contents, tmp_path, monkeypatch, capsys):
     """The script of docs/clusters.md, given to a stand-in for sbatch; a share that fails stops no other."""
     page = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text()
     script = next(block for block in page.split("```")[1::2] if "#SBATCH --array" in block).partition("\n")[2]
@@ -119,23 +193,26 @@ def test_an_array_job_as_the_documentation_has_it(whole, contents, tmp_path, use
         'method = ["zeros.py:discover", "ends.py:discover", "eap", {name = "random", seed = [0, 1]}]\n'
         '[evaluation]\nablation = ["patch"]\nsize = ["true"]\n'
     )
+    for name in ("zeros.py", "ends.py"):
+        shutil.copy(folder / name, tmp_path)
     script = (
         script.replace("run known-circuits-1", "run small.toml")
         .replace("--array=1-4", "--array=1-2")
         .replace("/shared/", f"{tmp_path}/")
     )
     (tmp_path / "job.sh").write_text(script)
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text(SBATCH.format(python=sys.executable))
-    sbatch.chmod(sbatch.stat().st_mode | stat.S_IEXEC)
-    path = f"{sbatch.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["sbatch", "job.sh"], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
-    )
-    ended = [int(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("task")]
-    assert sorted(ended)[-2:] == [0, 1] and set(ended) == {0, 1}, done.stderr  # the share of ends.py, and no other
-    (store,) = (path.parent for path in tmp_path.rglob("store.json") if path.parent != whole)
+    executable(tmp_path / "bin" / "sbatch", SBATCH.format(python=sys.executable))
+    executable(tmp_path / "bin" / "circuitmeter", COMMAND)
+    # A report that nobody looks at here takes longer than the cells.
+    monkeypatch.setattr(write, "write_report", lambda _store, out, **_told: out / "report.html")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["sbatch", "job.sh"], check=True)
+    commands = [words.splitlines() for words in Path("words").read_text().split("END\n")[:-1]]
+    assert len(commands) == 2 and commands[0] != commands[1]
+    ended = [main(words) for words in commands]
+    assert sorted(ended) == [0, 1], capsys.readouterr().err  # the share of ends.py, and no other
+    (store,) = (path.parent for path in tmp_path.rglob("store.json"))
     check_same(store, whole, contents)
 
 

@@ -28,11 +28,11 @@ def small_machine(monkeypatch, largest):
 def test_a_search_its_scoring_and_its_evaluation_take_fewer_prompts_at_a_time(spec, monkeypatch, tmp_path, capfd):
     benchmark = spec(method="eap", task="tracr/xproportion", ablation="zero", evaluation=EVALUATION)
     run(benchmark, tmp_path / "whole", executor="serial")
-    small_machine(monkeypatch, 8)
+    small_machine(monkeypatch, 64)
     summary = run(benchmark, tmp_path / "store", executor="serial")
     assert summary.done == 1 and not summary.failed
     (record,), (whole,) = (list(Store(tmp_path / name).records()) for name in ("store", "whole"))
-    assert 4 < record.cost.parameters["batch_size"] <= 8 and whole.cost.parameters["batch_size"] == 0
+    assert 32 < record.cost.parameters["batch_size"] <= 64 and whole.cost.parameters["batch_size"] == 0
     assert record.cost.forward == whole.cost.forward and record.recovery["zero"].auroc == whole.recovery["zero"].auroc
     tensors = [Store(tmp_path / name).tensors(record.key)["scores"] for name in ("store", "whole")]
     assert np.allclose(*tensors, atol=1e-6, equal_nan=True)

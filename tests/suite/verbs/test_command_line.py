@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from circuitmeter.suite import cli
+from circuitmeter.suite.verbs import listing
 
 VERBS = tuple(verb.NAME for verb in cli.VERBS)
 HEAVY = ("torch", "pandas", "pydantic", "matplotlib", "numpy", "transformers", "rich", "jinja2")
@@ -102,7 +104,9 @@ def test_cuda_without_cuda(verb, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "kind", ["methods", "tasks", "models", "truths", "references", "benchmarks", "ablations", "objectives"]
 )
-def test_list(kind, capsys):
+def test_list(kind, capsys, monkeypatch):
+    rows = listing._ROWS[kind]()  # made once, for JSON and for the terminal
+    monkeypatch.setitem(listing._ROWS, kind, lambda: copy.deepcopy(rows))
     assert cli.main(["list", kind, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in rows]

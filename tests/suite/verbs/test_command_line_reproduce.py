@@ -11,6 +11,12 @@ from circuitmeter.suite.store.store import Store
 from circuitmeter.suite.verbs import output
 
 
+@pytest.fixture(autouse=True)
+def svg_only(monkeypatch):
+    """Figures as pages have them: whether the other files are written is looked at in tests/reports."""
+    monkeypatch.setattr("circuitmeter.reports.chapters.files.DRAWN_FORMATS", ("svg",))
+
+
 def test_a_paper_without_a_store_is_judged_by_what_needs_none(tmp_path, capsys):
     out = tmp_path / "out"
     asked = ["reproduce", "bhaskar2024", "--from-store-only", "--store", str(tmp_path / "none"), "--out", str(out)]
@@ -18,7 +24,7 @@ def test_a_paper_without_a_store_is_judged_by_what_needs_none(tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["paper"] == "bhaskar2024" and {row["verdict"] for row in printed["values"]} == {"not run"}
     assert all(row["because"] for row in printed["values"])
-    assert (out / "reproduction.html").is_file() and (out / "paper-figures" / "beside.pdf").is_file()
+    assert (out / "reproduction.html").is_file() and (out / "paper-figures" / "beside.svg").is_file()
     assert not (tmp_path / "none").exists()  # nothing was run
 
 
@@ -54,8 +60,8 @@ CUT_DOWN = {
             "model": "gpt2",
             "benchmark": {"grid": [{"task": ["hypernymy"], "method": ["eap"], "ablation": ["patch"]}]},
             "elsewhere": {
-                "grid": [{"task": ["sva"], "method": ["eap"], "ablation": ["patch"], "prompts": 20}],
-                "evaluation": {"ablation": ["patch"], "size": [0.1, 0.5], "prompts": 20},
+                "grid": [{"task": ["sva"], "method": ["eap"], "ablation": ["patch"], "prompts": 8}],
+                "evaluation": {"ablation": ["patch"], "size": [0.1, 0.5], "prompts": 8},
             },
         },
     ],
@@ -121,7 +127,7 @@ def test_a_small_paper_is_run_drawn_and_judged(small_paper, tmp_path, capsys):
     assert [row["verdict"] for row in verdicts.values()] == ["reproduced", "other model", "not run"]
     assert 0 < verdicts["sva: eap"]["ours"] <= 1.5 and "gpt2" in verdicts["hypernymy"]["because"]
     figures = tmp_path / "s" / "paper-figures"
-    assert {path.stem for path in figures.glob("*.pdf")} == {"beside", "faithfulness", "roc", "card"}
+    assert {path.stem for path in figures.glob("*.svg")} == {"beside", "faithfulness", "roc", "card"}
     # The model stands in the figures that hold numbers of it, and in no other.
     for name, named in (("beside", True), ("faithfulness", True), ("roc", False), ("card", False)):
         assert (b"run on mini, not on gpt2" in (figures / f"{name}.svg").read_bytes()) == named, name

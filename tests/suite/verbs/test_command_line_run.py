@@ -37,6 +37,14 @@ def command(capfd):
     return run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def svg_only():
+    """Figures as pages have them: whether the other files are written is looked at in tests/reports."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("circuitmeter.reports.chapters.files.DRAWN_FORMATS", ("svg",))
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The benchmark's file beside its finished store: run once, copied by each test that needs it."""

@@ -112,7 +112,7 @@ def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
 
 
 def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(tmp_path, capsys):
-    graph = Graph(n_layers=30, n_heads=9)
+    graph = Graph(n_layers=12, n_heads=9)
     order = torch.arange(graph.n_edges, dtype=torch.float64)
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
     values[graph.exists] = torch.where(order % 2 == 0, 1.0, -1.0) * (1 + order % 97)
