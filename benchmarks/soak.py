@@ -185,20 +185,20 @@ def disturb(
 ) -> None:
     """Starts drivers, and kills workers and now and then a driver or a node until all drivers have ended.
 
-    Most workers are killed only when a cell was finished or has failed since the last kill, so that the sweep gets on.
+    Most kills of workers wait until a cell was finished or has failed since the last one, so that the sweep gets on.
     """
     said = [tempfile.TemporaryFile("w+") for _ in commands]  # a pipe that nobody reads would fill up
     drivers = [
         subprocess.Popen(command, stdout=file, stderr=file) for command, file in zip(commands, said, strict=True)
     ]
-    seen, shot = folders(store), set[int]()
+    seen, waits, shot = folders(store), True, set[int]()
     while living := [driver for driver in drivers if driver.poll() is None]:
         time.sleep(chance.uniform(0.05, 0.8))
         before, may = finished(store), left(options, found)
         roots = [driver.pid for driver in living] if cluster is None else raylets(cluster)
         workers = [worker for root in roots for worker in workers_of(root, cluster is not None)]
-        if workers and KILLED[0] in may and (folders(store) != seen or chance.random() < STUBBORN):
-            seen = folders(store)
+        if workers and KILLED[0] in may and (folders(store) != seen or not waits):
+            seen, waits = folders(store), chance.random() >= STUBBORN
             found[KILLED[0]] += kill(chance.choice(workers))
         if before and KILLED[1] in may and chance.random() < 0.1:
             driver = chance.choice(living)

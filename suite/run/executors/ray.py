@@ -10,7 +10,6 @@ results come back to this process.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections import deque
@@ -18,15 +17,13 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ...errors import SpecError, StoreError, one_line
 from ...json_model import File
 from ...model.device import memory_of_device
-from ...model.load.devices import WEIGHTS_SHARE
 from ...plan.family import SeedFamily
-from ...plan.forecast import fits_one_device, job_bytes
 from ...plan.job import Job
 from ...store.record import Environment, EvaluationRecord, Record, failure
 from ...store.store import Store
@@ -34,11 +31,12 @@ from ..environment import keep_environment, provenance
 from ..events import Finished, Outcome, Started
 from .worker import Staff
 
+if TYPE_CHECKING:
+    from .ray_resources import Gpus
+
 _RETRIES = 20  # of a task whose node or process Ray lost; a method that ends its own process is not tried again
 _IN_FLIGHT = 1000
 _STARTS = 5  # Ray gives its own processes thirty seconds, which is little on a busy machine
-_MEMORY_STEP = 2**29  # bytes; Ray keeps a process for tasks that ask for the same, so there are not to be many kinds
-_GPU_STEP = 0.05
 _ASK_SECONDS = 60  # that a node whose GPUs others hold may take to say how large they are
 _staff: dict[tuple[Any, ...], Staff] = {}  # of one of Ray's processes: its worker, kept for its next task
 
@@ -78,6 +76,8 @@ def execute(
         SpecError: Ray is not installed, or no cluster is at the address.
         StoreError: the store cannot be written to.
     """
+    from .ray_resources import resources
+
     if not families:
         return
     ray = _connect(address, len(devices))
@@ -94,7 +94,7 @@ def execute(
                 family = pending.popleft()
                 known = _known(family, store)
                 order = _Order(family, str(store.path), str(mark), devices[0], timeout_seconds, known)
-                asked = _resources(family, largest, gpus)
+                asked = resources(family, largest, gpus)
                 options = {"num_cpus": 1, "max_retries": _RETRIES, "retry_exceptions": False, **asked}
                 running[task.options(**options).remote(order)] = family
             ready, _ = ray.wait(list(running), num_returns=1)
@@ -139,53 +139,15 @@ def _connect(address: str | None, workers: int) -> Any:
     return ray
 
 
-def _resources(family: SeedFamily, largest: int, gpus: _Gpus | None) -> dict[str, float]:
-    """What a family's task asks Ray for, from what its cells are estimated to need; ``gpus``: ``None`` for no GPU."""
-    need = max(map(job_bytes, family))
-    memory = _memory(need, largest)
-    if gpus is None:
-        return {"memory": memory, "num_gpus": 0}
-    return {"memory": memory, "num_gpus": gpus.asked(need, one_does=fits_one_device(family[0], gpus.memory))}
-
-
-def _memory(need: int, largest: int) -> int:
-    """The memory that a task asks Ray for, in steps.
-
-    Args:
-        need: bytes.
-        largest: memory of the cluster's largest node: a task that asks for more would wait for ever. 0: unknown.
-    """
-    return min(math.ceil(need / _MEMORY_STEP) * _MEMORY_STEP, largest)
-
-
-@dataclass(frozen=True)
-class _Gpus:
-    """A cluster's GPUs. ``memory``: of the smallest, in bytes, 0 where no node tells; ``most``: on one node."""
-
-    memory: int
-    most: int
-
-    def asked(self, need: int, *, one_does: bool) -> float:
-        """How many GPUs a task asks Ray for: a part of one, in steps; one; or, for a large model, several of a node.
-
-        Args:
-            need: bytes.
-            one_does: whether the model's weights fit one GPU. Its cells then do, with fewer prompts at a time.
-        """
-        if not self.memory:
-            return 1.0
-        if one_does:
-            return min(1.0, round(math.ceil(need / self.memory / _GPU_STEP) * _GPU_STEP, 2))
-        return float(max(1, min(math.ceil(need / (WEIGHTS_SHARE * self.memory)), self.most)))
-
-
 def _largest_memory(ray: Any) -> int:
     return int(max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0))
 
 
-def _gpus_of(ray: Any) -> _Gpus:
+def _gpus_of(ray: Any) -> Gpus:
     """The cluster's GPUs: each node that has some is asked about one of them."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from .ray_resources import Gpus
 
     # Ray shows no GPU to a task that asks for none. The process ends with its one call, and lets its GPU go.
     ask, asked, most = ray.remote(num_cpus=0, num_gpus=0.01, max_calls=1)(_gpu_bytes), [], 0
@@ -201,7 +163,7 @@ def _gpus_of(ray: Any) -> _Gpus:
     for reference in answered:
         with suppress(ray.exceptions.RayError):  # a node was lost while it was asked
             told.append(ray.get(reference))
-    return _Gpus(min(told, default=0), most)
+    return Gpus(min(told, default=0), most)
 
 
 def _gpu_bytes() -> int:

@@ -1,6 +1,8 @@
 """What a task asks Ray for, from the memory that its cells are estimated to need; and that Ray gives it."""
 
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -9,7 +11,7 @@ from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.forecast import fits_one_device, job_bytes
 from circuitmeter.suite.run.events import Finished, Outcome
 from circuitmeter.suite.run.executors import ray as ray_executor
-from circuitmeter.suite.run.executors.ray import _Gpus, _memory, _resources
+from circuitmeter.suite.run.executors.ray_resources import Gpus, memory_asked, resources
 from circuitmeter.suite.run.run import run
 
 GB = 2**30
@@ -25,7 +27,7 @@ GB = 2**30
     ],
 )
 def test_memory_in_steps(need, largest, asked):
-    assert _memory(int(need), largest) == asked
+    assert memory_asked(int(need), largest) == asked
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_memory_in_steps(need, largest, asked):
     ],
 )
 def test_a_share_of_a_gpu_or_several(need, one_does, memory, most, asked):
-    assert _Gpus(memory, most).asked(int(need), one_does=one_does) == asked
+    assert Gpus(memory, most).asked(int(need), one_does=one_does) == asked
 
 
 def job_of(spec, **changes):
@@ -61,16 +63,21 @@ def test_a_cell_needs_more_for_a_larger_model_and_for_a_method_with_a_process_of
     assert need(evaluation=evaluated) >= need()
 
 
+def test_ray_s_processes_do_without_torch():
+    code = "import sys; import circuitmeter.suite.run.executors.ray; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_a_model_whose_weights_do_not_fit_a_gpu_asks_for_several(spec):
     from circuitmeter.suite.plan.subject import subject_of
 
     job = job_of(spec, task="ioi", model="mini")
     weights = sum(weight.nbytes for weight in subject_of(job).model.parameters())
     assert fits_one_device(job, int(weights / 0.79)) and not fits_one_device(job, int(weights / 0.81))
-    assert _resources((job,), 8 * GB, None)["num_gpus"] == 0
-    assert 0 < _resources((job,), 8 * GB, _Gpus(80 * GB, 8))["num_gpus"] < 1
-    assert _resources((job,), 8 * GB, _Gpus(weights, 8))["num_gpus"] == 8
-    assert _resources((job,), 8 * GB, _Gpus(weights, 3))["num_gpus"] == 3
+    assert resources((job,), 8 * GB, None)["num_gpus"] == 0
+    assert 0 < resources((job,), 8 * GB, Gpus(80 * GB, 8))["num_gpus"] < 1
+    assert resources((job,), 8 * GB, Gpus(weights, 8))["num_gpus"] == 8
+    assert resources((job,), 8 * GB, Gpus(weights, 3))["num_gpus"] == 3
 
 
 @pytest.mark.slow
