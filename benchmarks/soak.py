@@ -97,6 +97,7 @@ except CircuitMeterError as error:
 KILLED = ("workers killed", "drivers killed", "nodes killed")
 WRONG = ("lost", "changed", "replaced", "repeated", "corrupt", "unsaid")
 NODES = 2  # of a Ray cluster
+STARTS = 5  # tries to start a node of it
 OBJECT_STORE = 10**8  # bytes of shared memory on each node; results are small
 STUBBORN = 0.2  # the share of kills that do not wait until something was finished since the last one
 SIZES = (300, 700, 2_000, 5_000, 400_000)  # kilobytes of the disk that fills up; the last has room for everything
@@ -129,8 +130,9 @@ def soak(folder: Path, options: argparse.Namespace) -> Counter[str]:
     (folder / "methods.py").write_text(METHODS.replace("LOG", repr(str(folder / "log"))))
     spec.write_text(SPEC.replace("FILE", f"{folder}/methods.py"))
     run_to_the_end(spec, folder / "whole", options.workers)
-    expected, start = contents(folder / "whole"), time.monotonic()
+    expected = contents(folder / "whole")
     with cluster_for(options) as cluster:
+        start = time.monotonic()
         while True:
             found["sweeps"] += 1
             (folder / "log").write_text("")
@@ -159,14 +161,25 @@ def cluster_for(options: argparse.Namespace) -> Iterator[Any]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster()
     try:
+        join(cluster, num_cpus=0, include_dashboard=False)
         for _ in range(NODES):
-            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+            join(cluster, num_cpus=1)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def join(cluster: Any, **node: Any) -> None:
+    """Adds a node, at first the head. Ray gives it thirty seconds to start, which is little on a busy machine."""
+    for tries_left in reversed(range(STARTS)):
+        try:
+            cluster.add_node(object_store_memory=OBJECT_STORE, **node)
+            return
+        except Exception:  # Ray raises a bare one
+            if not tries_left:
+                raise
 
 
 def left(options: argparse.Namespace, found: Counter[str]) -> list[str]:
@@ -206,7 +219,7 @@ def disturb(
                 found[KILLED[1]] += 1
                 shot.add(driver.pid)
         if before and KILLED[2] in may and chance.random() < 0.03:
-            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+            join(cluster, num_cpus=1)
             cluster.remove_node(chance.choice(sorted(cluster.worker_nodes, key=str)), allow_graceful=False)
             found[KILLED[2]] += 1
         now = finished(store)
