@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -187,15 +187,21 @@ class GroundTruth:
 
 def names() -> list[str]:
     """The shipped ground truths: ``tracr/reverse``, ``tracr/reverse@fixed``, ``tracr-rotated/reverse``, ..."""
+    return list(_names_of(tuple(SHIPPED.items())))
+
+
+@cache
+def _names_of(shipped: tuple[tuple[str, Path], ...]) -> tuple[str, ...]:
+    """The names of the families in these folders, which are read once: benchmarks ask for names task by task."""
     found = []
-    for family, root in SHIPPED.items():
+    for family, root in shipped:
         for directory in sorted(path for path in root.glob("*") if holds_model(path)):
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
     found += [f"{family}/{program}" for family in _FEATURES_OF for program in FEATURE_PROGRAMS]
     found += shipped_names(OF_PROGRAMS)
     for family, source in ROTATED.items():
         found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
-    return found
+    return tuple(found)
 
 
 def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:

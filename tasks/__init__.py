@@ -95,9 +95,23 @@ def load(name: str | Path) -> Task | TextTask | PromptFile:
     raise SpecError(unknown("task", text, names(), "A directory with a certified model is one, too.", groups()))
 
 
+def runs_on_any_model(name: str | Path) -> bool:
+    """Whether a task is asked of a model that is named beside it. A task of a certified model has a model of its own.
+
+    Shipped truths are told by their names: a truth is hashed when it is loaded, and benchmarks have hundreds.
+
+    Raises:
+        SpecError: no task has this name.
+        ModelError: the model of the task is damaged.
+    """
+    if str(name) not in TASKS and str(name) in ground_truth.names():
+        return False
+    return load(name).model is None
+
+
 def groups() -> list[str]:
     """A short list of the tasks: without variants, and with ``tracr/*`` in place of all names that begin so."""
     return sorted({f"{name.split('/')[0]}/*" if "/" in name else name.split("@")[0] for name in names()})
 
 
-__all__ = ["TASKS", "TEXT_FAMILIES", "PromptFile", "Task", "TextTask", "load", "names"]
+__all__ = ["TASKS", "TEXT_FAMILIES", "PromptFile", "Task", "TextTask", "load", "names", "runs_on_any_model"]

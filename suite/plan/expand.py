@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import ModelAbsent, TaskUnaskable, one_line
@@ -87,16 +88,29 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
 
 
 def size(spec: Spec) -> int:
-    """How many cells a benchmark has, counted without loading a model."""
+    """How many cells a benchmark has, counted without loading its models."""
+    from ... import tasks
+
+    objective_of = cache(lambda source: tasks.load(source).objective)
     found = set()
     for grid in spec.grid:
+        parameters = [_by_ablation(choice, grid.ablation) for choice in grid.method]
         for source, model in _targets(grid):
-            for choice in grid.method:
-                parameters, named = choice.parameters, (choice.name, choice.called)
-                for ablation, objective, seed in _combinations(grid, choice, source):
-                    kept = {k: v for k, v in parameters.items() if k not in _cost_only(choice, ablation)}
-                    found.add((source, model, grid.prompts, *named, repr(kept), ablation, objective, seed))
+            own = None if grid.objective else objective_of(source)
+            for choice, kept in zip(grid.method, parameters, strict=True):
+                named = (choice.name, choice.called)
+                for ablation, objective, seed in _combinations(grid, choice, source, own):
+                    found.add((source, model, grid.prompts, *named, kept[ablation], ablation, objective, seed))
     return len(found)
+
+
+def _by_ablation(choice: MethodChoice, ablations: Sequence[str]) -> dict[str, str]:
+    """Under each ablation, the parameters of a method that tell its cells apart, as text."""
+    found = {}
+    for ablation in ablations:
+        cost_only = _cost_only(choice, ablation)
+        found[ablation] = repr({name: value for name, value in choice.parameters.items() if name not in cost_only})
+    return found
 
 
 def _targets(grid: Grid) -> Iterator[tuple[str, str | None]]:
@@ -104,7 +118,7 @@ def _targets(grid: Grid) -> Iterator[tuple[str, str | None]]:
     from ... import tasks
 
     for source in dict.fromkeys(name for pattern in grid.task for name in names.tasks(pattern)):
-        for model in grid.model or (None,) if tasks.load(source).model is None else (None,):
+        for model in grid.model or (None,) if tasks.runs_on_any_model(source) else (None,):
             yield source, model
 
 

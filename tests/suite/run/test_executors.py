@@ -12,14 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from circuitmeter.reports import write
-from circuitmeter.suite import process
 from circuitmeter.suite.cli import main
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.family import families, shard_of_jobs
 from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.run.events import Finished
-from circuitmeter.suite.run.executors import EXECUTORS, slurm
+from circuitmeter.suite.run.executors import EXECUTORS, serial, slurm
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.store.store import Store
 
@@ -140,28 +139,17 @@ def test_jobs_of_submitit_where_there_is_no_slurm(benchmark, whole, contents, tm
     assert len(list((tmp_path / "store.slurm").glob("*_submitted.pkl"))) == jobs
 
 
-class ForkedJob:
-    """What submitit gives of a job that it submitted, for a job that the server of workers has forked."""
-
-    state, paths = "COMPLETED", SimpleNamespace(stderr="log")
-
-    def __init__(self, function, *given):
-        self._process = process.start(function, *given)
-        self.job_id = str(self._process.pid)
-
-    def done(self):
-        return not self._process.is_alive()
-
-
 def test_each_job_has_a_share_of_its_own(benchmark, whole, contents, tmp_path, monkeypatch):
+    """Jobs that run here, at once, on no worker: what they are given and what comes of it is as with submitit."""
     submitted = []
 
     def submit(function, share, *given):
         submitted.append([job.key for family in share for job in family])
-        return ForkedJob(function, share, *given)
+        function(share, *given)
+        return SimpleNamespace(job_id=len(submitted), state="COMPLETED", done=lambda: True)
 
-    executor = SimpleNamespace(batch=nullcontext, submit=submit)
-    monkeypatch.setattr(slurm, "_executor", lambda *given: executor)
+    monkeypatch.setattr(slurm, "_executor", lambda *given: SimpleNamespace(batch=nullcontext, submit=submit))
+    monkeypatch.setattr(slurm.local, "execute", serial.execute)
     check_jobs(benchmark, whole, contents, tmp_path / "store", 2)
     assert len(submitted) == 2 and all(submitted) and not set(submitted[0]) & set(submitted[1])
 
