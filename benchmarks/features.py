@@ -1,9 +1,10 @@
-"""Seconds and peak memory of features as nodes, with dictionaries of 16,384 features on GPT-2 small's shape.
+"""Seconds and peak memory of features as nodes, with dictionaries of 16,384 features.
 
-    python benchmarks/features.py [--features 16384] [--prompts 4] [--positions 16] [--threads 1]
+    python benchmarks/features.py [--model smollm2] [--features 16384] [--prompts 4] [--positions 16] [--threads 1]
 
-Random weights in the real configuration, and random TopK dictionaries (k=32) at the output of MLPs. Features are scored
-at one site and at three, by gradients at the clean run; then EAP scores every edge of the graph of the 64 best ones.
+GPT-2 small's shape with random weights, or a model by its name; random TopK dictionaries (k=32) at the output of MLPs,
+in the middle layer, and behind a quarter and three quarters of the layers. Features are scored at one site and at
+three, by gradients at the clean run; then EAP scores every edge of the graph of the 64 best ones.
 Each piece of work runs in a process of its own, so that a peak is its own; the peak is of the whole process, weights
 and libraries included. Results so far: benchmarks/README.md.
 """
@@ -18,13 +19,16 @@ import sys
 import time
 
 WORK = {"plain forward": 0, "score features, one site": 1, "score features, three sites": 3, "eap on the best 64": 1}
-_LAYERS = (6, 3, 9)
+_DEPTHS = (1 / 2, 1 / 4, 3 / 4)
 _BEST = 64
 _MB = 1024  # ru_maxrss is in KiB
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", default="", metavar="NAME", help="as --model of the commands (default: GPT-2's shape)"
+    )
     parser.add_argument("--features", type=int, default=16384)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--positions", type=int, default=16)
@@ -34,9 +38,12 @@ def main() -> None:
     if given.work:
         print(json.dumps(measure(given.work, given)))
         return
-    print(f"{given.features:,} features a site, {given.prompts} x {given.positions} tokens, {given.threads} threads")
+    on = given.model or "GPT-2 small's shape"
+    print(
+        f"{on}, {given.features:,} features a site, {given.prompts} x {given.positions} tokens, {given.threads} threads"
+    )
     print(f"{'work':28} {'edges':>8} {'CPU s':>8} {'wall s':>8} {'before':>9} {'peak':>9}")
-    shared = [f"--{name}={getattr(given, name)}" for name in ("features", "prompts", "positions", "threads")]
+    shared = [f"--{name}={getattr(given, name)}" for name in ("model", "features", "prompts", "positions", "threads")]
     for work in WORK:
         done = subprocess.run(
             [sys.executable, __file__, "--work", work, *shared], capture_output=True, text=True, check=True
@@ -61,10 +68,11 @@ def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
     from circuitmeter.suite.model.features.dictionary import FeatureDictionary
     from circuitmeter.suite.model.features.site import Site
     from circuitmeter.suite.model.features.transformer import FeatureTransformer
+    from circuitmeter.suite.model.load.by_name import load_model
 
     torch.set_num_threads(given.threads)
-    width = 768
-    model = random_model(12, 12, width)
+    model = load_model(given.model, device="cpu") if given.model else random_model(12, 12, 768)
+    width, n_layers = model.config.d_model, model.config.n_layers
     data = prompts(given.prompts, given.positions, model.config.d_vocab)
     on = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
 
@@ -72,7 +80,8 @@ def measure(work: str, given: argparse.Namespace) -> dict[str, float]:
         rows = torch.nn.functional.normalize(torch.randn(given.features, width), dim=1)
         return FeatureDictionary(rows.T, torch.zeros(given.features), rows, torch.zeros(width), "topk", k=32)
 
-    books = {Site(layer, "mlp_out"): dictionary() for layer in _LAYERS[: WORK[work]]}
+    layers = [int(depth * n_layers) for depth in _DEPTHS]
+    books = {Site(layer, "mlp_out"): dictionary() for layer in layers[: WORK[work]]}
     edges = model.graph.n_edges
     if work.startswith("eap"):
         chosen = choose_features(feature_scores(model, data, books, **on), _BEST)

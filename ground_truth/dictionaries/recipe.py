@@ -7,7 +7,7 @@ from ...suite.model.features.training import TrainingRecipe
 DICTIONARY_PROGRAMS = ("is_unique", "pointer_twice")  # features written by MLPs, and by attention
 DICTIONARY_SEEDS = (0, 1, 2)
 DICTIONARY_WIDTHS = {"narrow": 0.5, "equal": 1.0, "wide": 4.0}
-"""Features for each direction that there is: those that the program writes at a site, or the dimensions of ``mini``."""
+"""Features for each direction that there is: those that a program writes at a site, or a model's dimensions."""
 
 
 def recipe_of_program(n_directions: int, width: str, seed: int) -> TrainingRecipe:
@@ -16,6 +16,6 @@ def recipe_of_program(n_directions: int, width: str, seed: int) -> TrainingRecip
     return TrainingRecipe(features, sparsity=1e-3, steps=1000, rows=256, seed=seed)
 
 
-def recipe_of_mini_dictionary(d_model: int, width: str, seed: int) -> TrainingRecipe:
-    """How a dictionary of the residual stream of ``mini`` is trained."""
-    return TrainingRecipe(int(DICTIONARY_WIDTHS[width] * d_model), k=8, steps=800, rows=256, seed=seed)
+def recipe_of_model(d_model: int, k: int, width: str, seed: int) -> TrainingRecipe:
+    """How a dictionary of a language model's residual stream is trained, with ``k`` features active at once."""
+    return TrainingRecipe(int(DICTIONARY_WIDTHS[width] * d_model), k=k, steps=800, rows=256, seed=seed)

@@ -23,7 +23,8 @@ from ...suite.model.features.training import TrainingRecipe
 from ...suite.reading import checked, read_bytes, read_json, reading
 
 DICTIONARY_FILES = Path(__file__).parent / "weights"
-OF_PROGRAMS, OF_MINI = "tracr-rotated-dictionaries", "mini-dictionaries"
+OF_PROGRAMS, OF_MINI, OF_SMOLLM2 = "tracr-rotated-dictionaries", "mini-dictionaries", "smollm2-dictionaries"
+OF_MODELS = (OF_MINI, OF_SMOLLM2)  # names of models whose nodes are features
 _PARTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 _LARGEST = 1 << 24  # bytes
 
@@ -79,9 +80,9 @@ def dictionary_manifest(weights: Path) -> dict[str, ShippedDictionaries]:
     return {name: checked(ShippedDictionaries, entry, path, ModelError) for name, entry in contents.items()}
 
 
-def names(family: str) -> list[str]:
-    """The shipped ones of a family, ``OF_PROGRAMS`` or ``OF_MINI``: ``mini-dictionaries/ioi-wide-0``, ..."""
-    return sorted(name for name in shipped() if name.startswith(f"{family}/"))
+def names(*families: str) -> list[str]:
+    """The shipped ones of families (``OF_PROGRAMS``, ``OF_MINI``, ...): ``mini-dictionaries/ioi-wide-0``, ..."""
+    return sorted(name for name in shipped() if name.partition("/")[0] in families)
 
 
 def read_shipped(name: str) -> dict[Site, FeatureDictionary]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
-    from ..circuit import Reference
+    from ..circuit import Circuit, Reference
     from ..interchange import CircuitFile
     from ..intervention.faithfulness import Measured
     from ..intervention.setting import Cut, Setting
@@ -24,13 +25,17 @@ HELP = "Measure a circuit file in every setting asked for, and against a certifi
 EPILOG = (
     "Faithfulness is (circuit - nothing) / (full - nothing): 1 is the full model, 0 is what --reference says, the "
     "graph with every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --cut "
-    "circuit it is what is left without the circuit, and 0 is best. All levels of all factors are crossed."
+    "circuit it is what is left without the circuit, and 0 is best. All levels of all factors are crossed. Of a "
+    "circuit of features, features_alone and errors_alone say what it keeps without its error nodes, and without its "
+    "features."
 )
 RENAMED = {"--against": "--truth", "--set": "--cut"}
 _ALWAYS = ("ablation", "objective")
 # Of the scores' recovery: what is about the circuit of the true size, and not about the file's own.
 AT_TRUE_SIZE = ("precision", "recall", "f1", "exact")
 NUMBERS = ("full", "nothing", "circuit", "faithfulness", "low", "high", "uncertain", "sign_changes")
+# Of a circuit of features: the faithfulness of what is left of it without its error nodes, and without its features.
+FEATURE_PARTS = ("features_alone", "errors_alone")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
     truths = certified(options.truth, on, chosen) if options.truth else {}
     subjects.refuse_undefined(chosen, on)
     on = subjects.with_model_loaded(on, options)
-    cost = cost_of(chosen, on, 1)
+    cost = cost_of(chosen, on, 1 + len(_parts(file.circuit)))
     forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
     with watched("evaluate", cost.passes):
@@ -141,7 +146,8 @@ def run(options: argparse.Namespace) -> int:
 def measured(
     file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
-    """One row per setting: its levels, the means of full model, reference and circuit, and the faithfulness.
+    """One row per setting: its levels, the means of full model, reference and circuit, and the faithfulness; for a
+    circuit of features also that of its ``FEATURE_PARTS``.
 
     A setting without a meaning has ``undefined``: the reason, and no numbers. One whose mean is over the batch has
     ``batch_size``, because it is another number with other batches.
@@ -156,11 +162,11 @@ def measured(
     for setting in chosen:
         if reasons[setting] is None:
             runs.setdefault(setting.cut, []).append(setting.objective)
-    found = {}
+    found, parts = {}, _parts(file.circuit)
     for cut, names in runs.items():
         objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
         amounts: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
-        values = measure_by_each(on.model, on.data, [file.circuit], cut, objectives, **amounts)
+        values = measure_by_each(on.model, on.data, [file.circuit, *parts], cut, objectives, **amounts)
         found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
     batch_size = batch_size or default_batch_size(on.model, on.data.clean.shape[1])
     rows = []
@@ -171,17 +177,31 @@ def measured(
         row["without_dead_ends"] = file.circuit.pruned().n_edges
         row["batch_size"] = batch_size if over_batch else None
         if reasons[setting]:
-            rows.append(row | dict.fromkeys(NUMBERS) | {"undefined": reasons[setting]})
+            rows.append(row | dict.fromkeys(NUMBERS + FEATURE_PARTS[: len(parts)]) | {"undefined": reasons[setting]})
         else:
             rows.append(row | _numbers(file, on, found[setting.cut, setting.objective], setting))
     return rows
 
 
+def _parts(circuit: Circuit) -> tuple[Circuit, ...]:
+    """The circuits of ``FEATURE_PARTS``; none for a circuit of heads and MLPs."""
+    from ..intervention.feature_shares import parts_of
+    from ..model.features.graph import FeatureGraph
+
+    return parts_of(circuit) if isinstance(circuit.graph, FeatureGraph) else ()
+
+
 def _numbers(file: CircuitFile, on: Subject, measured: Measured, setting: Setting) -> dict[str, Any]:
-    """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere."""
+    """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere.
+
+    Args:
+        measured: the file's circuit, and its ``FEATURE_PARTS`` behind it.
+    """
     from ..json_model import plain
     from ..scoring.faithfulness_curve import SizedCircuit, faithfulness_curve
 
+    parts = measured.faithfulness(setting.aggregation, setting.reference)[1:].tolist()
+    measured = replace(measured, circuits=measured.circuits[:1])
     nothing, templates = measured.reference(setting.reference), on.data.templates
     means = {"full": measured.full, "nothing": nothing, "circuit": measured.circuits[0]}
     values = {name: float(part.mean()) + 0.0 for name, part in means.items()}  # never -0
@@ -194,7 +214,7 @@ def _numbers(file: CircuitFile, on: Subject, measured: Measured, setting: Settin
     )
     share = {"faithfulness": point.faithfulness[0], "low": point.low[0], "high": point.high[0]}
     undefined = measured.undefined(setting.reference)
-    return plain(values | share) | {
+    return plain(values | share | dict(zip(FEATURE_PARTS, parts, strict=False))) | {
         "uncertain": None if undefined else measured.uncertain(setting.reference),
         "sign_changes": measured.sign_changes(),
         "undefined": undefined,
@@ -243,6 +263,7 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | st
     columns = [
         *varied,
         *NUMBERS[:6],
+        *(name for name in FEATURE_PARTS if name in rows[0]),
         "edges",
         "without_dead_ends",
         *(["undefined"] if any(row["undefined"] for row in rows) else []),

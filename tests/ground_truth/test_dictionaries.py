@@ -16,6 +16,7 @@ from circuitmeter.ground_truth.dictionaries.shipped import (
     DICTIONARY_FILES,
     OF_MINI,
     OF_PROGRAMS,
+    OF_SMOLLM2,
     dictionaries_of,
     dictionary_manifest,
     file_of,
@@ -28,17 +29,18 @@ from circuitmeter.suite.errors import ModelError
 from circuitmeter.suite.model.features.scores import dictionary_scores
 from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.features.training import TrainingRecipe
+from circuitmeter.suite.model.load import train_dictionaries
 from circuitmeter.suite.scoring.recovery import recovery
-from circuitmeter.tasks.mini import dictionaries as mini_dictionaries
 
 
-def test_three_seeds_and_widths_of_two_programs_and_two_tasks_are_there():
+def test_three_seeds_and_widths_of_two_programs_and_two_tasks_are_there_and_one_of_smollm2():
     subjects = Counter(name.rsplit("-", 2)[0] for name in shipped())
     wanted = {f"{OF_PROGRAMS}/{program}" for program in PROGRAMS} | {
         f"{OF_MINI}/ioi",
         f"{OF_MINI}/greater-than",
     }
-    assert subjects == dict.fromkeys(wanted, len(WIDTHS) * len(SEEDS)) and len(SEEDS) == len(WIDTHS) == 3
+    one = {f"{OF_SMOLLM2}/ioi": 1}
+    assert subjects == dict.fromkeys(wanted, len(WIDTHS) * len(SEEDS)) | one and len(SEEDS) == len(WIDTHS) == 3
     folder = DICTIONARY_FILES
     files = list(folder.rglob("*.safetensors"))
     assert {path.relative_to(folder).as_posix() for path in files} == {f"{name}.safetensors" for name in shipped()}
@@ -109,9 +111,9 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, monkeypatc
     assert told[-1] == f"{name} is there"
 
 
-@pytest.mark.parametrize("script", [train, mini_dictionaries])
+@pytest.mark.parametrize("script", [train, train_dictionaries])
 def test_an_unknown_name_and_another_training_are_one_line_of_the_scripts(script, tmp_path, monkeypatch, capsys):
-    kind, known = ("program", PROGRAMS) if script is train else ("task", ("ioi", "greater-than"))
+    kind, known = ("program", PROGRAMS) if script is train else ("subject", train_dictionaries.SUBJECTS)
     assert script.main([known[0], "pointer_thrice", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"no {kind} 'pointer_thrice'.") and said.count("\n") == 1 and known[1] in said
@@ -121,8 +123,8 @@ def test_an_unknown_name_and_another_training_are_one_line_of_the_scripts(script
         raise ModelError(f"{out} is of another training than {lessons}")
 
     monkeypatch.setattr(train, "train_dictionaries", refuse)
-    monkeypatch.setattr(script, "lessons_of_programs" if script is train else "lessons_of_mini", " and ".join)
-    assert script.main(["--out", str(tmp_path)]) == 2  # of every program, or task, that ships
+    monkeypatch.setattr(script, "lessons_of_programs" if script is train else "lessons_of_models", " and ".join)
+    assert script.main(["--out", str(tmp_path)]) == 2  # of every program, or subject, that ships
     assert capsys.readouterr().err == f"{tmp_path} is of another training than {' and '.join(known)}\n"
     assert script.main([known[1], "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"{tmp_path} is of another training than {known[1]}\n"

@@ -42,10 +42,10 @@ def load_model(
     """The model called ``name``, ready to be cut.
 
     Args:
-        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``; with the features of a shipped
-            dictionary as nodes, ``mini-dictionaries/ioi-wide-0``), a folder of Hugging Face or of
-            TransformerLens (``config.json`` and safetensors), a GGUF file or ``smollm2`` (see gguf_file.py), or a name
-            on the Hugging Face hub (``gpt2``; see hub.py).
+        name: a ground truth (``tracr/reverse``) or its folder, a mini model (``mini``), a folder of Hugging
+            Face or of TransformerLens (``config.json`` and safetensors), a GGUF file or ``smollm2`` (see gguf_file.py),
+            a name on the Hugging Face hub (``gpt2``; see hub.py), or a model with the features of a shipped dictionary
+            as nodes (``mini-dictionaries/ioi-wide-0``, ``smollm2-dictionaries/ioi-narrow-0``).
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
         dtype: of the weights. Scores are float32 or wider under every dtype.
         inputs: which input nodes the graph has; ``None`` takes the model's own (``token`` for language models).
@@ -114,7 +114,7 @@ def load_outline(
 
 def _with_features(name: str | Path, model: Transformer) -> Transformer:
     """The model with the features of the shipped dictionaries that it is asked for with; the model itself otherwise."""
-    if str(name) not in dictionaries.names(dictionaries.OF_MINI):
+    if str(name) not in dictionaries.names(*dictionaries.OF_MODELS):
         return model
     found = dictionaries.read_shipped(str(name))
     return FeatureTransformer.of(model, {site: (each, range(each.n_features)) for site, each in found.items()})
@@ -159,9 +159,9 @@ def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
 
 
 def model_names() -> list[str]:
-    """The models that ship: ground truths and mini models."""
-    of_mini = {*mini.names(), *dictionaries.names(dictionaries.OF_MINI)}
-    return sorted({name.partition("@")[0] for name in ground_truth.names()} | of_mini)
+    """The models that ship: ground truths, mini models, and models with the features of shipped dictionaries."""
+    others = {*mini.names(), *dictionaries.names(*dictionaries.OF_MODELS)}
+    return sorted({name.partition("@")[0] for name in ground_truth.names()} | others)
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer | None:
@@ -216,8 +216,8 @@ def _folder(name: str | Path) -> Path:
     path, text = Path(name), str(name)
     if text in mini.names():
         return mini.folder(text)
-    if text in dictionaries.names(dictionaries.OF_MINI):
-        return mini.folder(dictionaries.shipped()[text].model)
+    if text in dictionaries.names(*dictionaries.OF_MODELS):
+        return _folder(dictionaries.shipped()[text].model)
     if os.path.isdir(path):  # False for what is too long for a path
         return path
     if text in gguf_file.PACKAGED or path.suffix == gguf_file.SUFFIX:
@@ -227,8 +227,8 @@ def _folder(name: str | Path) -> Path:
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS_FILE}, a GGUF file, "
             f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
-    if text.split("/")[0] == dictionaries.OF_MINI:
-        raise ModelError(unknown("set of dictionaries", text, dictionaries.names(dictionaries.OF_MINI)))
+    if text.split("/")[0] in dictionaries.OF_MODELS:
+        raise ModelError(unknown("set of dictionaries", text, dictionaries.names(*dictionaries.OF_MODELS)))
     if text.split("-")[0] == mini.FAMILY_NAME:  # no model of the hub is called so, and it need not be asked
         raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}

@@ -8,8 +8,9 @@ from feature_models import dictionary
 from oracles import small_data, small_model
 
 from circuitmeter import ground_truth, tasks
+from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.feature_shares import feature_shares
+from circuitmeter.suite.intervention.feature_shares import feature_shares, parts_of
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.model.features.dictionary import FeatureDictionary
 from circuitmeter.suite.model.features.site import Site
@@ -68,3 +69,12 @@ def test_where_nothing_is_lost_there_is_no_share():
     nothing = FeatureDictionary(*(torch.zeros(*shape).double() for shape in ((12, 3), (3,), (3, 12), (12,))))
     found = shares(model, nothing)
     assert math.isnan(found.features) and math.isnan(found.errors)
+
+
+def test_the_parts_of_a_circuit_lack_what_its_error_nodes_write_and_what_its_features_write():
+    graph = FeatureTransformer.of(small_model(), {Site.parse("mlp_out.1"): (dictionary(12), [2, 5])}).graph
+    both = ["input->m1.f2", "input->m1.error", "a0.h1->m1.error"]
+    circuit = Circuit.of(graph, [*both, "m1.f2->logits", "m1.f5->m2", "m1.error->m2", "m1.error->logits"])
+    of_features, of_errors = parts_of(circuit)
+    assert set(of_features.names) == {*both, "m1.f2->logits", "m1.f5->m2"}
+    assert set(of_errors.names) == {*both, "m1.error->m2", "m1.error->logits"}

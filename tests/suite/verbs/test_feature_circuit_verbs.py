@@ -44,6 +44,9 @@ def test_it_is_evaluated_and_drawn(circuit, book, capsys):
     assert main(["evaluate", str(circuit), *MINI, "--dictionary", f"{book}@mlp_out.1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["edges"] == 30 and row["faithfulness"] is not None
+    assert main(["evaluate", str(circuit), *MINI, "--dictionary", str(book), "--ablation", "zero", "mean"]) == 0
+    printed = capsys.readouterr().out
+    assert "features_alone" in printed and "errors_alone" in printed
     assert main(["show", str(circuit)]) == 0
     assert "m1.error" in capsys.readouterr().out
 
@@ -127,3 +130,13 @@ def test_examples_that_cannot_be_shown_are_one_line(circuit, shipped_circuit, tm
     refused(capsys, "does not say which task", "show", str(tmp_path / "nameless.json"), "--examples", "1")
     refused(capsys, "set of dictionaries", "discover", "--task", "ioi", "--model", "mini-dictionaries/ioi-huge-0",
             "--method", "eap", "--out", str(tmp_path / "x.json"))  # fmt: skip
+
+
+def test_of_a_certified_circuit_the_features_keep_everything_and_the_error_nodes_nothing(tmp_path, capsys):
+    out, task = tmp_path / "truth.json", ["--task", "tracr-rotated-features/fraction_a", "--device", "cpu"]
+    assert main(["discover", *task, "--method", "truth", "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), *task, "--ablation", "patch", "zero", "--json"]) == 0
+    for row in json.loads(capsys.readouterr().out)["rows"]:
+        assert row["features_alone"] == pytest.approx(row["faithfulness"], abs=1e-4) == pytest.approx(1, abs=1e-4)
+        assert row["errors_alone"] == pytest.approx(0, abs=1e-4)

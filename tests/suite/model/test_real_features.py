@@ -1,0 +1,78 @@
+"""The shipped dictionary of SmolLM2: its features are nodes, carry the behaviour, and their circuits beat baselines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from circuitmeter import tasks
+from circuitmeter.ground_truth.dictionaries.shipped import OF_SMOLLM2, names, shipped
+from circuitmeter.ground_truth.dictionaries.train import values_at_sites
+from circuitmeter.suite.circuit import Circuit, top_n
+from circuitmeter.suite.errors import ModelAbsent
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.feature_shares import parts_of
+from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.setting import Cut
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.model.features.scores import dictionary_scores
+from circuitmeter.suite.model.load import gguf_file
+from circuitmeter.suite.model.load.by_name import load_model, on_model
+from circuitmeter.suite.scoring.feature_examples import top_examples
+
+pytestmark = pytest.mark.slow
+(NAME,) = names(OF_SMOLLM2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    try:
+        gguf_file.find("smollm2")
+    except ModelAbsent as error:
+        pytest.skip(str(error))
+    return load_model(NAME, device="cpu")
+
+
+def prompts(split, n):
+    return on_model(tasks.load("ioi"), NAME).data(split).select(torch.arange(n))
+
+
+def test_it_reconstructs_prompts_that_it_was_not_trained_on(model):
+    ((site, values),) = values_at_sites(model, prompts("test", 12)).items()
+    about = shipped()[NAME].sites[str(site)]
+    found = dictionary_scores(model.dictionaries[str(site)], values)
+    assert found.l0 == pytest.approx(about.recipe.k, abs=0.5)
+    assert about.unexplained < 0.03 and found.unexplained < 0.05
+
+
+@torch.no_grad()
+def test_with_features_as_nodes_the_logits_are_the_models_own(model):
+    plain = load_model("smollm2", device="cpu")
+    for batch in prompts("test", 2).batches(2):
+        expected = plain(batch.clean, batch.read)
+        assert (model(batch.clean, batch.read) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_a_circuit_of_features_keeps_more_than_a_random_one_and_than_its_error_nodes(model, ablation):
+    found_on, judged_on, size = prompts("train", 4), prompts("test", 4), 0.2
+    on = {"ablation": Ablation.parse(ablation), "objective": OBJECTIVES.get("logit-difference")}
+    method = METHODS.get("eap-ig")
+    scores = method.discover(model, found_on, **on, **method.resolve({"steps": 2}), seed=0).scores
+    found = top_n(scores, int(size * model.graph.n_edges))
+    shuffled = torch.randperm(model.graph.n_edges, generator=torch.Generator().manual_seed(0))
+    edges = torch.zeros_like(found.edges)
+    edges[model.graph.exists] = shuffled < found.n_edges
+    circuits = [found, *parts_of(found), Circuit(model.graph, edges)]
+    values = measure(model, judged_on, circuits, Cut(on["ablation"]), on["objective"])
+    whole, _, errors, random = values.faithfulness().tolist()
+    print(ablation, values.faithfulness().tolist())
+    assert whole > max(errors, random) + 0.1
+
+
+def test_features_have_prompts_that_they_are_most_active_on(model):
+    (at,) = model.graph.sites
+    found = top_examples(model, prompts("train", 12), [f"{at.stem}.f{f}" for f in at.features[:40]], 2)
+    assert sum(len(each) == 2 for each in found.values()) > 20
+    assert all(each[0].activation >= each[-1].activation > 0 for each in found.values() if each)
