@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
-LONGEST_LINE, LONGEST_WORD = 4000, 200  # characters of a message; what a user's file or code says may be longer
+# Characters of a message, of another program's message that it quotes, and of a word; what is given may be longer.
+LONGEST_LINE, LONGEST_QUOTE, LONGEST_WORD = 4000, 1000, 200
 MOST_NAMES = 40  # so many are listed where a name is unknown
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
 _Arguments = ParamSpec("_Arguments")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import CircuitMeterError, DataError, one_line
+from .errors import LONGEST_QUOTE, CircuitMeterError, DataError, one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -61,17 +61,19 @@ def reading(source: object, error: type[CircuitMeterError] = DataError) -> Itera
     except Unreadable as problem:
         raise error(f"{source} is {problem}.") from None
     except OSError as problem:
-        raise error(f"cannot read {source}: {problem.strerror or one_line(problem)}.") from problem
+        raise error(f"cannot read {source}: {problem.strerror or one_line(problem, LONGEST_QUOTE)}.") from problem
     except MemoryError:
         raise error(f"{source} asks for more memory than there is.") from None
     except RecursionError:
         raise error(f"{source} is nested too deeply to be read.") from None
     except Exception as problem:
-        raise error(f"{source} cannot be read: {type(problem).__name__}: {one_line(problem)}.") from problem
+        raise error(
+            f"{source} cannot be read: {type(problem).__name__}: {one_line(problem, LONGEST_QUOTE)}."
+        ) from problem
     except BaseException as problem:
         if type(problem).__name__ != "PanicException":  # what the Rust libraries raise, and no Exception
             raise
-        raise error(f"{source} cannot be read: {one_line(problem)}.") from problem
+        raise error(f"{source} cannot be read: {one_line(problem, LONGEST_QUOTE)}.") from problem
 
 
 def read_bytes(path: str | Path, *, at_most: int = LARGEST_TEXT, error: type[CircuitMeterError] = DataError) -> bytes:
@@ -170,7 +172,7 @@ def parse_json(text: str) -> Any:
     except Unreadable:
         raise
     except ValueError as problem:
-        why = "it has a number of thousands of digits" if "limit" in str(problem) else one_line(problem)
+        why = "it has a number of thousands of digits" if "limit" in str(problem) else one_line(problem, LONGEST_QUOTE)
         raise Unreadable(f"not JSON: {why}") from None
     _check_values(value, surrogates=_SURROGATE.search(text) is not None)
     return value
@@ -231,7 +233,7 @@ def read_toml(path: str | Path, *, error: type[CircuitMeterError]) -> dict[str, 
         except RecursionError:
             raise Unreadable(f"not TOML: its brackets are more than {DEEPEST} deep") from None
         except ValueError as problem:
-            raise Unreadable(f"not TOML: {one_line(problem)}") from None
+            raise Unreadable(f"not TOML: {one_line(problem, LONGEST_QUOTE)}") from None
         _check_depth_of_toml(content)
         return content
 

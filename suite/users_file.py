@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from .errors import CircuitMeterError, one_line
+from .errors import LONGEST_QUOTE, CircuitMeterError, one_line
 
 
 def file_and_name(where: str, what: str, error: type[CircuitMeterError]) -> tuple[Path, str]:
@@ -46,7 +46,9 @@ def imported(path: Path, called: str, error: type[CircuitMeterError]) -> ModuleT
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as problem:  # whatever a user's file raises is the answer to give
         sys.modules.pop(called)
-        raise error(f"{path} cannot be imported: {type(problem).__name__}: {one_line(problem)}.") from problem
+        raise error(
+            f"{path} cannot be imported: {type(problem).__name__}: {one_line(problem, LONGEST_QUOTE)}."
+        ) from problem
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
 from circuitmeter.suite import cli
+from circuitmeter.suite.errors import CircuitMeterError
 
 TASK = ("--task", "tracr/xproportion")
 EAP = ("--method", "eap")
@@ -183,6 +185,9 @@ BAD = [
     (program("f = 3"), "a program is an SOp"),
     (program("from tracr.rasp import rasp\nf = rasp.Map(lambda x: [x], rasp.tokens)"), "gives ['a'], a list"),
     (program("from tracr.rasp import rasp\nf = rasp.tokens"), "compiles to no layer"),
+    (("truth", "tracr/reverse", "--enumerate", "--out", "o", "--causal"), "--causal, --out: for a program of yours"),
+    (("truth", "d", "--recertify", "--sample", "3"), "leave out with --recertify"),
+    (("truth", "d", "--recertify", "--enumerate"), "two things"),
     (("truth", "p.py:f", "--vocab", "-a,b", "--max-len", "3", "--out", "o"), "--vocab=VALUE"),
     (("truth", "p.py:f", "--vocab", "a", "--max-len", "3", "--out", "o"), "two different tokens"),
     (method("def f(:"), "SyntaxError"),
@@ -303,3 +308,29 @@ def test_a_bad_input_is_one_line_and_status_2(number, capfd, tmp_path, monkeypat
 
 def test_there_are_nearly_two_hundred():
     assert len(BAD) >= 190
+
+
+@pytest.mark.parametrize("given", ["x" * 300, "a/" * 3000, "a\0b", "x" * 300 + "@blocks.0.hook_mlp_out"])
+def test_a_path_that_cannot_be_one_is_a_name_of_nothing(given, tmp_path):
+    from circuitmeter.suite.model.load.adapter import read_adapter
+    from circuitmeter.suite.model.load.by_name import load_model
+    from circuitmeter.suite.model.load.dictionary import load_dictionary
+    from circuitmeter.suite.model.load.folder import check_folder
+    from circuitmeter.suite.plan.plan import plan
+    from circuitmeter.suite.plan.spec import Spec
+
+    rows = tmp_path / "p.jsonl"
+    rows.write_text(json.dumps(ROW))
+    spec = tmp_path / "s.toml"
+    grid = {"task": [str(rows)], "model": given, "ablation": ["patch"], "method": ["eap"]}
+    spec.write_text("[grid]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in grid.items()))
+    for reads in (
+        lambda: load_dictionary(given),
+        lambda: read_adapter(given),
+        lambda: check_folder(Path(given)),
+        lambda: load_model(given),
+        lambda: plan(Spec.load(spec), store_path=given),
+    ):
+        with pytest.raises(CircuitMeterError) as error:
+            reads()
+        assert len(str(error.value)) < 2000

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
-from ...suite.errors import ModelError, SpecError, one_line, unknown
+from ...suite.errors import LONGEST_QUOTE, ModelError, SpecError, one_line, unknown
 from ...suite.reading import shown
 from ...suite.users_file import file_and_name, imported
 from .check import check_port, check_specification
@@ -46,7 +46,7 @@ def load_program(where: str) -> tuple[Any, str]:
         try:
             made = made(rasp, lib) if inspect.signature(made).parameters else made()
         except (Exception, SystemExit) as error:  # whatever a user's function raises is the answer to give
-            raise SpecError(f"{where} raised {type(error).__name__}: {one_line(error)}.") from error
+            raise SpecError(f"{where} raised {type(error).__name__}: {one_line(error, LONGEST_QUOTE)}.") from error
     if not isinstance(made, rasp.SOp):
         raise SpecError(f"{where} gives a {type(made).__name__}; a program is an SOp, of tracr.rasp.rasp.")
     return made, about
@@ -148,7 +148,7 @@ def compile_checked(
         outputs = [tuple(evaluate(list(x))) for x in inputs]
     except (Exception, SystemExit) as error:  # of the lambdas in a user's program
         raise ModelError(
-            f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error)}."
+            f"the program fails in Tracr's interpreter: {type(error).__name__}: {one_line(error, LONGEST_QUOTE)}."
         ) from error
     other = next((value for row in outputs for value in row if not isinstance(value, Hashable)), None)
     if other is not None:

@@ -6,6 +6,7 @@ A user's own files may stand wherever a name may: ``my_method.py:discover`` for 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,7 +53,7 @@ def tasks(pattern: str) -> list[str]:
     folder, at, variant = pattern.partition("@")
     if not found and folder in registry.TEXT_FAMILIES:  # with options that are not listed, such as +bos
         return [registry.load(pattern).name]
-    if not found and Path(folder).is_dir():
+    if not found and os.path.isdir(folder):  # False for what is too long for a path
         return [f"{Path(folder).resolve()}{at}{variant}"]
     if not found and registry.is_prompt_file(pattern):
         return [str(Path(pattern).resolve())]

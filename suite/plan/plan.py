@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -145,7 +146,7 @@ def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Pla
     """
     found = expansion(spec, only)
     jobs = select(found.jobs, only)
-    return compare(spec.name, jobs, Store(store_path) if Path(store_path).exists() else None, found.not_run)
+    return compare(spec.name, jobs, Store(store_path) if os.path.exists(store_path) else None, found.not_run)
 
 
 def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:

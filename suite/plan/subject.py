@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,7 +86,7 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     if task.model is None and model_source is None:
         raise SpecError(f"task {task.name} runs on any model; give `model` in [grid].")
     wanted = task.model or model_source or ""
-    source = str(Path(wanted).resolve()) if Path(wanted).exists() and wanted not in model_names() else wanted
+    source = str(Path(wanted).resolve()) if os.path.exists(wanted) and wanted not in model_names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
     task = on_model(task, source)
     data = first(task.data("train"), prompts)

@@ -73,6 +73,13 @@ def run(options: argparse.Namespace) -> int:
 
     if options.largest is not None and not options.enumerate:
         raise SpecError("--largest says which minimal circuits are enumerated; give --enumerate with it.")
+    if options.recertify or options.enumerate:
+        flag = "--recertify" if options.recertify else "--enumerate"
+        if options.recertify and options.enumerate:
+            raise SpecError("--recertify and --enumerate are two things; give one of them.")
+        of_programs = ("vocab", "max_len", "causal", "fixed_length", "sample", "out")
+        if given := [f"--{name.replace('_', '-')}" for name in of_programs if getattr(options, name)]:
+            raise SpecError(f"{', '.join(given)}: for a program of yours, which is certified; leave out with {flag}.")
     if options.recertify:
         return recertified(options)
     if options.enumerate:

@@ -7,7 +7,7 @@ import os
 import pytest
 from pydantic import BaseModel, Field
 
-from circuitmeter.suite.errors import DataError, ModelError, SpecError, one_line
+from circuitmeter.suite.errors import LONGEST_QUOTE, DataError, ModelError, SpecError, one_line
 from circuitmeter.suite.reading import (
     Unreadable,
     checked,
@@ -136,6 +136,15 @@ def test_errors_for_people_and_the_end_of_the_program_pass():
     for raised in (SpecError("as it is"), KeyboardInterrupt()):
         with pytest.raises(type(raised)), reading("here"):
             raise raised
+
+
+@pytest.mark.parametrize(
+    "raised", [ValueError("no " * 10**5), OSError("no " * 10**5), RuntimeError("size\n\t" * 10**5)]
+)
+def test_another_program_s_message_is_quoted_in_part(raised):
+    with pytest.raises(DataError) as error, reading("here"):
+        raise raised
+    assert len(str(error.value)) < LONGEST_QUOTE + 100
 
 
 def test_lines_of_messages_are_printable_and_short():

@@ -10,6 +10,7 @@ another model.
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -212,7 +213,7 @@ def read_adapter(folder: str | Path) -> LoraAdapter:
         ModelError: a file is missing or damaged, the adapter is not plain LoRA, or a module's A or B is missing.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):  # False for what is too long for a path
         raise ModelError(f"{folder} holds no adapter: {CONFIG} is missing; give the folder that PEFT saved it in.")
     config = checked(
         LoraConfig, read_json(folder / CONFIG, at_most=MEBIBYTE, error=ModelError), folder / CONFIG, ModelError

@@ -6,6 +6,7 @@ weights to the inputs.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -159,7 +160,7 @@ def spread_over_devices(model: Transformer, places: Sequence[str], *, folder: st
     hooks, offload = _accelerate().hooks, _accelerate().utils
     if len(places) != model.config.n_layers:
         raise ModelError(f"{len(places)} places for {model.config.n_layers} layers; give one for each layer.")
-    if DISK in places and not (folder and Path(folder).is_dir()):
+    if DISK in places and not (folder and os.path.isdir(folder)):
         raise ModelError(f"layers on disk need a folder that exists, and {folder!r} is not a folder.")
     _ = model.weights_hash  # computed now and kept, because weights that are elsewhere cannot be hashed
     main = model.device

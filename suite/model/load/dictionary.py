@@ -7,6 +7,7 @@ A folder holds ``cfg.json`` and ``sae_weights.safetensors`` (SAELens; this proje
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +90,7 @@ def load_dictionary(path: str | Path) -> tuple[FeatureDictionary, Site | None]:
             a normalisation that cannot be computed here.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # False for what is too long for a path
         raise ModelError(f"{path} does not exist; give a folder of SAELens or a .safetensors file.")
     weights = path / DICTIONARY_WEIGHTS if path.is_dir() else path
     if path.is_dir() and not weights.is_file():

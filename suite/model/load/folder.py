@@ -7,6 +7,7 @@ are refused in one line. Only then is the folder given to a library.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -63,7 +64,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         ModelError: a file that is missing, damaged, or not what it is called; weights that are no floating-point
             numbers; sizes in config.json that no weight has.
     """
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):  # False for what is too long for a path
         raise ModelError(_without_config(folder))
     with reading(folder / CONFIG, ModelError):
         config = read_json(folder / CONFIG, at_most=16 * MEBIBYTE, error=ModelError)
@@ -77,7 +78,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
 
 
 def _without_config(folder: Path) -> str:
-    if (folder / ADAPTER).is_file():
+    if os.path.isfile(folder / ADAPTER):
         return (
             f"{folder} holds an adapter (LoRA) and not the model that it belongs to; give that model with --model and "
             f"this folder with --adapter (load_model(model, adapter=folder) in Python)."

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import ModelAbsent, ModelError, one_line
+from ...errors import LONGEST_QUOTE, ModelAbsent, ModelError, one_line
 from ...reading import reading, shown
 from .gguf_header import read_header
 
@@ -210,7 +210,7 @@ def _header(file: Path) -> tuple[dict[str, int], bool]:
     try:
         kinds = Counter(GGMLQuantizationType(kind).name for kind in header.kinds)
     except ValueError as error:
-        raise ModelError(f"{file} is no GGUF file that can be read: {one_line(error)}.") from error
+        raise ModelError(f"{file} is no GGUF file that can be read: {one_line(error, LONGEST_QUOTE)}.") from error
     return dict(kinds.most_common()), header.values.get("tokenizer.ggml.pre") in _SPLITS_DIGITS
 
 
