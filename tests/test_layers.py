@@ -5,6 +5,7 @@ the order too, because whoever names a type of an upper room depends on it.
 """
 
 import ast
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -161,6 +162,17 @@ def test_every_module_has_a_room():
     assert len(modules()) > 150
     for name in modules():
         assert room(name) >= 0
+
+
+def test_the_rooms_are_those_of_the_guide_for_contributors():
+    """Its table has each room once and in this order; several in one line are of one folder."""
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| room |")[2].partition("\n\n")[0]
+    named = []
+    for line in table.splitlines()[2:]:
+        first, *others = re.findall(r"`([^`]+)`", line.split("|")[1])
+        parent = first.rpartition("/")[0]
+        named += [first, *(other if "/" in other else f"{parent}/{other}" for other in others)]
+    assert [place.removesuffix("/*.py").replace("/", ".") for place in named] == [place for place in ROOMS[:-1]]
 
 
 def test_no_import_goes_up():

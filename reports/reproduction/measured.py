@@ -261,13 +261,12 @@ class Tables:
     @cached_property
     def manual_roc(self) -> pd.DataFrame:
         """A row a cell and point of its ROC curve against a published circuit: ``fpr``, ``tpr``, and ``auroc``."""
-        from ...suite.rounding import floor
         from ...suite.scoring.ranking import auroc, roc_curve
+        from ...suite.scoring.recovery import ranked_edges
 
         found = []
         for cell, reference, scores in self._by_hand():
-            exists = reference.graph.exists
-            labels, values = reference.core[exists].numpy(), np.abs(floor(scores.values[exists].numpy()))
+            labels, values = ranked_edges(scores, reference)
             curve = roc_curve(labels, values)
             points = {"fpr": curve.false_positive_rate, "tpr": curve.true_positive_rate, "auroc": auroc(labels, values)}
             found.append(pd.DataFrame({**cell._asdict(), "graph": reference.graph.hash, **points}))

@@ -27,7 +27,6 @@ from ..circuit import Circuit, EdgeScores, Reference, grown
 from ..rounding import floor
 from . import ranking
 from .published import MIB_FRACTIONS, mib_auroc, pessimistic_auc
-from .ranking import PrecisionRecallCurve, RocCurve
 
 
 def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
@@ -74,20 +73,13 @@ def circuit_recovery(circuit: Circuit, reference: Reference) -> dict[str, float]
     return _confusion(core[kept], ranking.with_missed(_array(circuit.edges)[exists], reference.missed, False)[kept])
 
 
-def edge_roc_curve(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> RocCurve:
-    """The ROC curve over all edges but the optional ones, anchored at (0, 0) and (1, 1)."""
-    return ranking.roc_curve(*_ranked(scores, reference, signed))
+def ranked_edges(scores: EdgeScores, reference: Reference, *, signed: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(labels bool, values float64), each [n edges that are not optional]: what ROC and precision-recall curves rank.
 
-
-def edge_precision_recall_curve(
-    scores: EdgeScores, reference: Reference, *, signed: bool = False
-) -> PrecisionRecallCurve:
-    """The precision-recall curve over all edges but the optional ones."""
-    return ranking.precision_recall_curve(*_ranked(scores, reference, signed))
-
-
-def _ranked(scores: EdgeScores, reference: Reference, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, values) [n kept edges] that the curves rank."""
+    Args:
+        signed: whether scores keep their signs; their absolute sizes are ranked otherwise.
+    Raises ValueError when the graphs differ.
+    """
     core, kept, _, values = _flat(scores, reference)
     values = floor(values)
     return core[kept], (values if signed else np.abs(values))[kept]

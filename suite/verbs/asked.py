@@ -66,6 +66,7 @@ def prompt_lines(
     import torch
 
     from ... import tasks
+    from ...reports.page.table import number
     from ..model.load.by_name import load_model, load_outline, on_model
     from ..plan.subject import check_fits, first
     from ..scoring.behaviour import behaviour
@@ -87,7 +88,9 @@ def prompt_lines(
         with torch.no_grad():
             logits = model(clean, shown.read[row : row + 1, :length].to(model.device))[-1]
         best = logits.softmax(-1).topk(3)
-        answers = ", ".join(f"{text([i])!r} {p:.2f}" for p, i in zip(best.values.tolist(), best.indices, strict=True))
+        answers = ", ".join(
+            f"{text([i])!r} {number(p)}" for p, i in zip(best.values.tolist(), best.indices, strict=True)
+        )
         yield f"\n{row + 1}. {text(clean[0])!r}"
         if shown.counterfactual is not None:
             yield f"   counterfactual: {text(shown.counterfactual[row, :length])!r}"

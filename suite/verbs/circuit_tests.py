@@ -59,7 +59,8 @@ def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, 
 
 def print_circuit_tests(entries: Sequence[dict[str, Any]]) -> None:
     """The entries for people."""
-    from .output import print_table
+    from ...reports.page.table import number_of_any_size, percent
+    from .output import print_table, printable
 
     for entry in entries:
         print(f"\ntests of the circuit under {entry['setting']}")
@@ -69,9 +70,10 @@ def print_circuit_tests(entries: Sequence[dict[str, Any]]) -> None:
         print_table(_COLUMNS, [_row(test) for test in entry["hypotheses"]])
         found, left = entry["minimality"], entry["completeness"]
         told = "; what is left answers the same whatever the prompt" if left["constant"] else ""
-        print(f"completeness {_number(left['completeness'])}: 1 when nothing is left without the circuit{told}")
+        value = "undefined" if left["completeness"] is None else number_of_any_size(left["completeness"])
+        print(printable(f"completeness {value}: 1 when nothing is left without the circuit{told}"))
         if found is not None:
-            print(f"{len(found['removed'])} of its edges can go ({found['share']:.0%}){_some(found['removed'])}")
+            print(f"{len(found['removed'])} of its edges can go ({percent(found['share'])}){_some(found['removed'])}")
 
 
 def _row(test: dict[str, Any]) -> tuple:
@@ -79,10 +81,6 @@ def _row(test: dict[str, Any]) -> tuple:
         return (test["name"], "undefined", *[None] * 5, test["undefined"])
     numbers = (test["statistic"], test["n"], test["p_value"], test["corrected"], test["power"])
     return (test["name"], test["verdict"], *numbers, test["alternative"])
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4g}"
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -202,7 +202,8 @@ def _progress(done: int, of: int, name: str) -> None:
 
 def _print(card: StabilityCard) -> None:
     """The card for a terminal: one row per method and change at the card's size, comparisons, and what is undefined."""
-    from .output import print_table
+    from ...reports.page.table import number
+    from .output import print_table, printable
 
     rows, reasons = [], []
     for entry in card.methods:
@@ -218,6 +219,7 @@ def _print(card: StabilityCard) -> None:
     columns = ("method", "over", "Jaccard", "low", "high", "2.5 %", "rank", "in 95 %", "in 5 to 95 %", "true edges")
     print_table(columns, rows)
     for each in card.comparisons:
-        print(f"{each.first} - {each.second}: {each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
+        difference, low, high = (number(x, 3, sign=True) for x in (each.difference, each.low, each.high))
+        print(printable(f"{each.first} - {each.second}: {difference} [{low}, {high}]"))
     for reason in reasons:
         print(reason)

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ...reports.page.table import number, percent
     from ..model.features.scores import dictionary_scores
     from ..model.features.site import Site
     from ..model.features.training import DictionaryTraining, TrainingRecipe
@@ -79,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
     found = dictionary_scores(dictionary, activations)
     print(
         f"{dictionary.n_features} features of {len(activations):,} activations at {site} of {on.model_source}: "
-        f"{found.unexplained:.3f} of the variance is not reconstructed, {found.l0:.1f} features are active at once, "
-        f"{found.dead:.0%} never: {options.out}"
+        f"{number(found.unexplained, 3)} of the variance is not reconstructed, {number(found.l0, 1)} features are "
+        f"active at once, {percent(found.dead)} never: {options.out}"
     )
     return 0
 
@@ -132,10 +133,12 @@ def _train(training: DictionaryTraining, folder: Path, recipe: TrainingRecipe, s
     from rich.console import Console
     from rich.progress import Progress
 
+    from ...reports.page.table import number
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("training", total=recipe.steps, completed=training.step)
         for step, loss in training.run():
-            progress.update(bar, completed=step, description=f"loss {loss:.4f}")
+            progress.update(bar, completed=step, description=f"loss {number(loss, 4)}")
             if step % SAVE_EVERY == 0 and step < recipe.steps:
                 _save(training, folder, recipe, site, on)
 

@@ -211,7 +211,7 @@ def _has_meaning(job: Job, device: str) -> bool:
 
 
 def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
-    from .output import note, print_table
+    from .output import note, print_table, printable
 
     for found in rankings:
         over = f"median over {found['programs']} programs" if found["programs"] != 1 else "one program"
@@ -222,7 +222,7 @@ def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: lis
         if found["scores"]:
             print_table(_COLUMNS, [_row(label, found) for label in found["scores"]])
         for test in found["comparison"]:
-            print(f"  {_in_words(test)}")
+            print(printable(f"  {_in_words(test)}"))
         print()
     if any(found["comparison"] for found in rankings):
         print(EXPLAINED)
@@ -233,13 +233,15 @@ def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: lis
 
 def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
     """One method of a ranking, as ``_COLUMNS`` says."""
+    from ...reports.page.table import number
+
     scores = found["scores"][label]
     sure = scores["auroc_low"] is not None
     few = scores["n_programs"] < found["programs"]
     return [
         f"> {label}" if label == found["label"] else f"  {label}",
         scores["auroc"],
-        f"[{scores['auroc_low']:.3f}, {scores['auroc_high']:.3f}]" if sure else "-",
+        f"[{number(scores['auroc_low'], 3)}, {number(scores['auroc_high'], 3)}]" if sure else None,
         f"{scores['n_programs']} of {found['programs']}" if few else f"{scores['n_programs']}",
         *(scores[metric] for metric in RANKING_METRICS[1:]),
         f"{scores['exact_cells']}/{scores['exact_of']}",
@@ -248,11 +250,15 @@ def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
 
 def _in_words(test: Mapping[str, Any]) -> str:
     """One paired test as a line."""
+    from ...reports.page.table import number
+
     if not test["n_clusters"]:
         return f"against {test['other']}: {test['told']}"
-    ends = "" if test["low"] is None else f" [{test['low']:+.3f}, {test['high']:+.3f}]"
+    ends = (
+        "" if test["low"] is None else f" [{number(test['low'], 3, sign=True)}, {number(test['high'], 3, sign=True)}]"
+    )
     of = f"{test['n_clusters']} program{'s' if test['n_clusters'] != 1 else ''}, {test['n_pairs']} pairs"
     return (
-        f"against {test['other']}: mean difference {test['mean_difference'] + 0.0:+.3f}{ends} ({of}), "
+        f"against {test['other']}: mean difference {number(test['mean_difference'], 3, sign=True)}{ends} ({of}), "
         f"p = {test['p_in_sequence']:.2g}: {test['told']}"
     )

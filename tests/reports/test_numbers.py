@@ -9,6 +9,7 @@ from circuitmeter.reports.card.words import faithfulness_text, variance_share
 from circuitmeter.reports.page import markup, table
 from circuitmeter.reports.page.table import MINUS, MISSING, Table, TableCell, number_cell
 from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
+from circuitmeter.suite.verbs import circuit_tests, validate
 from circuitmeter.suite.verbs.output import print_table
 
 ROOT = Path(table.__file__).parents[1]
@@ -29,6 +30,17 @@ def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere
     shown = Table("t", "T", "c", ("a", "b"), (True, True), (cells,))
     assert f"| {HALF} | {MISSING} |" in markup.markdown(shown)
     assert r"$-$0.50 & -- \\" in markup.latex(shown)
+
+
+def test_sentences_on_the_terminal_have_the_numbers_of_tables(capsys):
+    test = {"n_clusters": 2, "n_pairs": 3, "other": "eap", "told": "worse", "low": -0.5, "high": 0.0}
+    said = validate._in_words(test | {"mean_difference": -0.25, "p_in_sequence": 0.01})
+    assert f"mean difference {MINUS}0.250 [{MINUS}0.500, 0.000]" in said
+    found = {"removed": ["a"], "share": 0.9999}
+    entry = {"setting": "s", "hypotheses": [], "minimality": found}
+    circuit_tests.print_circuit_tests([entry | {"completeness": {"completeness": -0.5, "constant": False}}])
+    text = capsys.readouterr().out
+    assert f"completeness {HALF}:" in text and "(>99 %)" in text
 
 
 def test_a_terminal_without_unicode_gets_what_it_can_print(monkeypatch, capsys):
@@ -64,8 +76,12 @@ def test_what_is_neither_none_nor_all_is_not_called_so():
 
 
 def test_no_other_file_rounds_a_number_into_text():
-    """Coordinates and sizes of drawings apart, which nobody reads."""
-    rounding = re.compile(r"\{[^{}]*:[+,]*\.\d[fg%]\}")
-    drawn = {"page.py", "circuit_view.py", "viewer.py"}
-    files = [path for path in ROOT.rglob("*.py") if path.name not in drawn | {"table.py"} and "read" not in path.parts]
-    assert [path.name for path in files if rounding.search(path.read_text(encoding="utf-8"))] == []
+    """Coordinates and sizes of drawings apart, which nobody reads. Verbs may write p values and forecasts of cost."""
+    drawn, forecast = {"page.py", "circuit_view.py", "viewer.py"}, {"costs.py"}
+    reports = [
+        path for path in ROOT.rglob("*.py") if path.name not in drawn | {"table.py"} and "read" not in path.parts
+    ]
+    verbs = [path for path in (ROOT.parent / "suite" / "verbs").rglob("*.py") if path.name not in forecast]
+    for files, kinds in ((reports, "fg%"), (verbs, "f%")):
+        rounding = re.compile(rf"\{{[^{{}}]*:[+,]*\.\d[{kinds}]\}}")
+        assert [path.name for path in files if rounding.search(path.read_text(encoding="utf-8"))] == []

@@ -1,4 +1,4 @@
-"""The Llama family: Llama 1, 2 and 3, Mistral, Qwen-2.5 and Qwen-3. Some have biases, some norms of q and k."""
+"""The Llama family: Llama 1, 2 and 3, Mistral and Qwen-2.5. Some have biases."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "mistral", "qwen2")
 
 
 def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
-    """(Config, weights) of a Llama, Mistral, Qwen-2 or Qwen-3 with a language-model head."""
+    """(Config, weights) of a Llama, Mistral or Qwen-2 with a language-model head; Qwen-3 adds to them."""
     given, body, name = source.config, source.model, type(source).__name__
     # With this option the gate would have a bias of its own. No released model sets it.
     refuse(name, mlp_bias=getattr(given, "mlp_bias", False))
-    normed = hasattr(body.layers[0].self_attn, "q_norm")
     config = Config(
         **shape(source),
         **rotations(body.rotary_emb, name),
         activation=activation(given.hidden_act, name),
-        qk_norms=normed,
     )
     weights = ends(source)
     for layer, block in enumerate(body.layers):
@@ -36,8 +34,6 @@ def convert(source: PreTrainedModel) -> tuple[Config, dict[str, Tensor]]:
             "norm_attention.weight": block.input_layernorm.weight,
             "norm_mlp.weight": block.post_attention_layernorm.weight,
         }
-        if normed:
-            own |= {f"norm_{part}.weight": getattr(block.self_attn, f"{part}_norm").weight for part in "qk"}
         weights |= {f"blocks.{layer}.{name}": weight for name, weight in own.items()}
     return config, weights
 

@@ -9,7 +9,8 @@ import torch
 
 from circuitmeter.suite.circuit import Circuit, EdgeScores, Reference, top_n
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.scoring.recovery import circuit_recovery, edge_precision_recall_curve, edge_roc_curve, recovery
+from circuitmeter.suite.scoring import ranking
+from circuitmeter.suite.scoring.recovery import circuit_recovery, ranked_edges, recovery
 
 GRAPH = Graph(n_layers=2, n_heads=2, inputs="split")
 
@@ -144,9 +145,10 @@ def test_circuits_without_edges_have_no_precision():
 def test_curves_pass_through_the_circuits_of_their_scores():
     truth, scores = reference(names(0, 7, 21)), random_scores(1)
     circuit = circuit_recovery(top_n(scores, 10), truth)
-    curve = edge_roc_curve(scores, truth)
+    ranked = ranked_edges(scores, truth)
+    curve = ranking.roc_curve(*ranked)
     assert (circuit["fpr"], circuit["tpr"]) == (curve.false_positive_rate[10], curve.true_positive_rate[10])
-    assert edge_precision_recall_curve(scores, truth).precision[9] == circuit["precision"]
+    assert ranking.precision_recall_curve(*ranked).precision[9] == circuit["precision"]
 
 
 def test_scores_on_another_graph_are_refused():
@@ -171,7 +173,7 @@ def test_edges_that_the_graph_has_not_are_true_edges_that_rank_last(seed):
     own = circuit_recovery(Circuit.of(GRAPH, names(1, 5, 30)), truth)
     assert (own["precision"], own["recall"], own["exact"]) == (2 / 3, 2 / 5, 0)
     assert circuit_recovery(Circuit.of(GRAPH, names(1, 5, 9)), truth)["exact"] == 0
-    curve = edge_roc_curve(EdgeScores(GRAPH, truth.core.double()), truth)
+    curve = ranking.roc_curve(*ranked_edges(EdgeScores(GRAPH, truth.core.double()), truth))
     assert 3 / 5 in curve.true_positive_rate.tolist()
 
 

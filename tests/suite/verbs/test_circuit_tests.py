@@ -43,7 +43,7 @@ def test_entries_are_ways_to_run_the_circuit(problem, capsys):
     assert node["minimality"] is None and "one by one" in node["undefined"]
     print_circuit_tests(entries)
     text = capsys.readouterr().out
-    assert "1 of its edges can go (25%): pos_embed->m0" in text
+    assert "1 of its edges can go (25 %): pos_embed->m0" in text
     assert "sufficiency" in text and "holds" in text and "nothing is better" in text
 
 
