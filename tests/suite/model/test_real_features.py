@@ -12,7 +12,7 @@ from circuitmeter.suite.circuit import Circuit, top_n
 from circuitmeter.suite.errors import ModelAbsent
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.faithfulness import measure
-from circuitmeter.suite.intervention.feature_shares import parts_of
+from circuitmeter.suite.intervention.feature_shares import feature_shares, parts_of
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
@@ -54,21 +54,26 @@ def test_with_features_as_nodes_the_logits_are_the_models_own(model):
         assert (model(batch.clean, batch.read) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("ablation", ["patch", "zero"])
-def test_a_circuit_of_features_keeps_more_than_a_random_one_and_than_its_error_nodes(model, ablation):
-    found_on, judged_on, size = prompts("train", 4), prompts("test", 4), 0.2
-    on = {"ablation": Ablation.parse(ablation), "objective": OBJECTIVES.get("logit-difference")}
+def test_the_features_carry_the_behaviour_and_the_error_node_does_not(model):
+    given = {"ablation": Ablation.parse("zero"), "objective": OBJECTIVES.get("logit-difference")}
+    found = feature_shares(model, prompts("test", 4), **given)
+    assert found.features > 0.7 and abs(found.errors) < 0.2
+
+
+def test_under_patch_a_circuit_keeps_more_than_a_random_one_and_than_its_error_nodes(model):
+    """Under zero such circuits are not clearly better than random ones (docs/features.md)."""
+    on = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
     method = METHODS.get("eap-ig")
-    scores = method.discover(model, found_on, **on, **method.resolve({"steps": 2}), seed=0).scores
-    found = top_n(scores, int(size * model.graph.n_edges))
-    shuffled = torch.randperm(model.graph.n_edges, generator=torch.Generator().manual_seed(0))
+    scores = method.discover(model, prompts("train", 6), **on, **method.resolve({}), seed=0).scores
+    found = top_n(scores, int(0.2 * model.graph.n_edges))
     edges = torch.zeros_like(found.edges)
-    edges[model.graph.exists] = shuffled < found.n_edges
+    edges[model.graph.exists] = (
+        torch.randperm(model.graph.n_edges, generator=torch.Generator().manual_seed(0)) < found.n_edges
+    )
     circuits = [found, *parts_of(found), Circuit(model.graph, edges)]
-    values = measure(model, judged_on, circuits, Cut(on["ablation"]), on["objective"])
-    whole, _, errors, random = values.faithfulness().tolist()
-    print(ablation, values.faithfulness().tolist())
-    assert whole > max(errors, random) + 0.1
+    values = measure(model, prompts("test", 6), circuits, Cut(on["ablation"]), on["objective"])
+    whole, of_features, of_errors, random = values.faithfulness().tolist()
+    assert whole > 0.5 and of_features > 0.4 and abs(of_errors) < 0.15 and abs(random) < 0.15
 
 
 def test_features_have_prompts_that_they_are_most_active_on(model):
