@@ -31,5 +31,6 @@ def summary_table(store_path: str | Path) -> str:
             lines.append(f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {right}".rstrip())
         lines.append("")
     lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
-    lines += [f"{failed} cells have no result; the report says why."] if failed else []
+    have = "1 cell has" if failed == 1 else f"{failed} cells have"
+    lines += [f"{have} no result; the report says why."] if failed else []
     return "\n".join(lines)

@@ -48,7 +48,7 @@ class EdgeScores:
 
     @classmethod
     def from_mapping(cls, graph: Graph, scores: Mapping[str, float]) -> EdgeScores:
-        """Scores by edge name; edges not named score 0. Raises MethodError for an edge that the graph has not."""
+        """Scores by edge name; edges not named score 0. Raises MethodError for an edge that the graph does not have."""
         values = torch.zeros(graph.exists.shape, dtype=torch.float64)
         for edge, score in scores.items():
             try:
@@ -133,7 +133,7 @@ class Circuit:
 
     @classmethod
     def of(cls, graph: Graph, names) -> Circuit:
-        """The circuit of the named edges. Raises DataError for an edge that the graph has not."""
+        """The circuit of the named edges. Raises DataError for an edge that the graph does not have."""
         return cls(graph, graph.matrix(names))
 
     @cached_property

@@ -207,7 +207,7 @@ class Told(NamedTuple):
 
 
 def told(error: BaseException) -> Told:
-    """What is told of an error, all of it bounded: of its traceback the first and the last lines."""
+    """An error, shortened: one line of each part, and the first and the last lines of the traceback."""
     lines = [one_line(line, 200) for line in "".join(traceback.format_exception(error)).splitlines()]
     return Told(type(error).__name__, one_line(str(error)), lines[:5] + lines[5:][-45:])
 

@@ -162,8 +162,8 @@ def parse_json(text: str) -> Any:
     """The JSON value that a text is.
 
     Raises:
-        Unreadable: it is none, names a key twice, has a number that is not finite, half of a surrogate pair, or
-            brackets more than DEEPEST deep.
+        Unreadable: the text is not JSON, names a key twice, has a number that is not finite, half of a surrogate
+            pair, or brackets more than DEEPEST deep.
     """
     try:
         value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)

@@ -62,11 +62,11 @@ def interpreter(sop: Any, causal: bool) -> Callable[[list[Value]], list[Value]]:
 def sequences(
     vocabulary: Sequence[Value], max_len: int, *, fixed: bool, sample: int | None
 ) -> tuple[list[tuple], bool]:
-    """Every sequence of the domain, or a seeded sample of them, as even over lengths as there are sequences; and
-    whether they are all.
+    """The sequences of the domain, and whether they are all of it: a seeded sample has each length equally often, or as
+    often as there are sequences of that length.
 
     Raises:
-        SpecError: too many to enumerate, and no sample asked for.
+        SpecError: there are too many sequences to enumerate, and no sample was asked for.
     """
     lengths = [max_len] if fixed else list(range(SHORTEST, max_len + 1))
     sizes = [len(vocabulary) ** length for length in lengths]

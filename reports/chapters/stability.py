@@ -181,7 +181,7 @@ def verdict(found: pd.DataFrame) -> str:
 
 def _says(row: dict) -> str:
     if pd.isna(row["value"]):
-        return "there is none to be taken"
+        return "it cannot be computed"
     if pd.isna(row["low"]) or row["low"] <= 0 <= row["high"]:
         return "whether the more stable is the truer cannot be told"
     return "the more stable is the truer" if row["value"] > 0 else "the more stable is the less true"
@@ -192,4 +192,6 @@ def _reasons(results: Results) -> Sequence[str]:
     table = results.stability
     known = set(table.loc[table["undefined"].isna(), "label"])
     without = table[~table["label"].isin(known)].drop_duplicates("label")
-    return [f"{label} has none: {why}." for label, why in without[["label", "undefined"]].itertuples(index=False)]
+    return [
+        f"{label} has no stability: {why}." for label, why in without[["label", "undefined"]].itertuples(index=False)
+    ]

@@ -62,9 +62,9 @@ class Points(BaseModel):
 
 
 class FromTable(BaseModel):
-    """Which rows of a table of ``measured.py`` a number is taken of, and how they are summed up.
+    """Which rows of a table of ``measured.py`` a number is taken from, and how they are summed up.
 
-    ``where``: a column's value, or several; what is no column is a parameter of the method.
+    ``where``: the value of a column, or several values; a key that names no column names a parameter of the method.
     """
 
     model_config = _STRICT

@@ -286,7 +286,7 @@ class Tables:
 
     @cached_property
     def reports(self) -> pd.DataFrame:
-        """A row a cell and part of the report that its method gives of itself: DiscoGP's weights, edges and both."""
+        """What a method reports of its own circuit: a row for each cell and part (DiscoGP: weights, edges, both)."""
         rows = []
         for cell, record in self._done:
             found: Any = record.diagnostics.get("report") or {}

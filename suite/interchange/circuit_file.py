@@ -111,8 +111,8 @@ class EdgeList:
         """The named edges as a circuit of ``graph``, compared with what the file says before anything is built.
 
         Raises:
-            DataError: an edge that the graph has not, another graph, or input nodes between which the circuit cannot be
-                carried over exactly.
+            DataError: an edge that the graph does not have, another graph, or input nodes between which the circuit
+                cannot be carried over exactly.
         """
         if self.shape.differs(graph):
             raise DataError(
@@ -125,7 +125,8 @@ class EdgeList:
         """The named edges as a circuit of the graph that the file itself states.
 
         Raises:
-            DataError: it states none, one that is too large to be built, or an edge that this graph has not.
+            DataError: the file states no graph, one that is too large to be built, or an edge that this graph
+                does not have.
         """
         shape = self.shape
         if shape.n_layers is None or shape.n_heads is None:

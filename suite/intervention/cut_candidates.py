@@ -1,6 +1,6 @@
-"""Losses of candidates: circuits that cut some more edges, into one group's nodes, of a circuit that is held.
+"""Losses of candidates: circuits that cut some more edges of the current one, all of them into one group's nodes.
 
-What a search that cuts edge after edge asks for. ``candidates_of`` chooses between the two ways: ``ByDescendants``,
+A search that cuts edge after edge asks for these. ``candidates_of`` chooses between the two ways: ``ByDescendants``,
 which computes only what such a cut changes (see ../model/descendants.py), and ``ByMasks``, the plain version, for what
 that does not know: graphs in which every node computes from an input of its own (features), learned constants, cuts at
 some positions, corrupted runs, and prompts that do not fit.
@@ -65,7 +65,7 @@ class CutCandidates(Protocol):
         """A second circuit equal to one that is held; only between ``losses`` and ``take``."""
 
     def drop(self, circuit: HeldCircuit) -> None:
-        """The circuit is needed no more."""
+        """Frees what is kept of a circuit that is no longer needed."""
 
 
 def candidates_of(evaluator: Evaluator, n_circuits: int) -> CutCandidates:

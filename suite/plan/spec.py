@@ -302,7 +302,8 @@ class Spec(BaseModel):
             methods: as a grid's ``method`` lists them: names, or tables with parameters.
 
         Raises:
-            SpecError, MethodError: a method that does not exist or cannot be loaded, or a parameter that it has not.
+            SpecError, MethodError: a method that does not exist or cannot be loaded, or a parameter that it does
+                not have.
         """
         try:
             choices = tuple(MethodChoice.model_validate(entry) for entry in methods)

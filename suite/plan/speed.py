@@ -68,7 +68,7 @@ class Speed:
         return self._seconds[name]
 
     def seconds(self, cost: Cost) -> float:
-        """What a cost comes to here."""
+        """The seconds that passes of this cost take on this machine."""
         passes = {kind: getattr(cost, kind) for kind in PASS_KINDS if getattr(cost, kind)}
         if self.negligible:
             at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
@@ -77,7 +77,10 @@ class Speed:
         return sum(n * self.kind(kind) for kind, n in passes.items())
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
-        """What a cost comes to here, with so many prompts at a time; 0 chooses them from the model's size."""
+        """The time and memory that a cost takes on this machine, with ``batch_size`` prompts at a time.
+
+        0 chooses their number from the model's size.
+        """
         return Forecast(self.seconds(cost), cost.passes, self.peak_bytes(cost, batch_size))
 
     def peak_bytes(self, cost: Cost, batch_size: int = 0) -> int:

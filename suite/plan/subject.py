@@ -145,7 +145,7 @@ def first(data: Data, n: int | None) -> Data:
 
 
 def check_fits(data: Data, model: Transformer, task: str, name: str) -> None:
-    """Raises DataError for a token id or a position that the model has not."""
+    """Raises DataError for a token id or a position that the model does not have."""
     given = (data.clean, data.counterfactual, data.unpaired, data.answers, data.wrong)
     ids = [part for part in given if part is not None]
     unpaired = 0 if data.unpaired is None else data.unpaired.shape[1]

@@ -92,7 +92,7 @@ def run(
     only: Sequence[str] = (),
     on_event: Callable[[Event], None] | None = None,
 ) -> Summary:
-    """Measures the cells of a benchmark that a store has not.
+    """Measures the cells of a benchmark that a store does not have.
 
     Args:
         store_path: the store; a new folder is made if it does not exist.

@@ -186,7 +186,7 @@ def check_avoids(method: Method, parameters: Mapping[str, Any]) -> None:
 
     if "avoid" not in method.parameters:
         able = ", ".join(name for name in METHODS if "avoid" in METHODS.get(name).parameters)
-        raise SpecError(f"--avoid is for methods that train masks ({able}); {method.name} is none.")
+        raise SpecError(f"--avoid is for methods that train masks ({able}); {method.name} trains none.")
     if parameters["avoid"]:
         raise SpecError("a circuit to avoid is given twice; leave --avoid or --set avoid=... out.")
 

@@ -82,7 +82,7 @@ def _model(file: CircuitFile, path: str, name: str, given: Sequence[str] | None,
 
 
 def _in_words(name: str) -> Callable[[int], str]:
-    """What a model's token is called."""
+    """The text that stands for a token of the model."""
     from ... import ground_truth
     from ..model.load.by_name import is_ground_truth, load_tokenizer
 

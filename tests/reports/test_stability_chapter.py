@@ -82,7 +82,7 @@ def test_the_chapter_has_tables_a_figure_and_words(results):
     drawn = [line for line in figure.axes[1].get_lines() if line.get_linestyle() == "None"]
     assert sum(len(line.get_xdata()) for line in drawn) == 16
     words = " ".join(part.words(results))
-    assert "hisp has none: hisp has no scores of each prompt." in words
+    assert "hisp has no stability: hisp has no scores of each prompt." in words
     assert part.summary(results) and part.statistics(results)
 
 

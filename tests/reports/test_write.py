@@ -149,6 +149,11 @@ def test_summary_table_shows_medians_exact_recoveries_and_the_best(usual_store):
     assert re.search(r"^  truth +1\.00", text, re.MULTILINE)
 
 
+def test_one_cell_has_no_result_in_the_singular(tmp_path):
+    make_store(tmp_path / "s", programs=1, methods=("eap-ig",))
+    assert summary_table(tmp_path / "s").endswith("\n1 cell has no result; the report says why.")
+
+
 def test_the_summary_table_needs_no_torch(usual_store):
     code = f"""import sys
 from circuitmeter.reports.summary import summary_table

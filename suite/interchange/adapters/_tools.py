@@ -24,7 +24,8 @@ def tool(called: str, module: str, install: str) -> Any:
         install: the command that installs it.
 
     Raises:
-        MethodError: it, or a package that it imports, is not installed or is another version; with the command.
+        MethodError: the tool, or a package that it imports, is not installed or has another version; the message has
+            the command that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -51,7 +52,7 @@ def hooked_transformer(
         made = (kind or lens.HookedTransformer)(config)
     except ImportError as error:  # since TransformerLens 4
         raise MethodError(
-            f"{called} runs on HookedTransformer, which TransformerLens 4 has not; install it with `{install}`."
+            f"{called} runs on HookedTransformer, which TransformerLens 4 does not have; install it with `{install}`."
         ) from error
     made.load_state_dict(dict(model.state_dict), strict=False)  # it makes masks of its own
     return made.eval()

@@ -26,7 +26,7 @@ _PATCHING_ONLY = ("EAP-IG-inputs", "clean-corrupted")
 class EapIg:
     """Edge scores of ``eap.attribute.attribute``.
 
-    Its input node is the token embedding; edges from the position embedding are none of its own and score 0. Where
+    Its input node is the token embedding; edges from the position embedding are not in its graph and score 0. Where
     every layer has one head, it ends in an error in all layers but the first (``gradient_hook`` takes the axis of heads
     away and adds the rest to a column), so such a model is given a second head, which writes nothing.
 

@@ -20,7 +20,7 @@ _PARTS = {"q_input": "q", "k_input": "k", "v_input": "v"}
 class AttributionPatching:
     """Edge scores of ``attribution_patch`` with ``granularity="edge"``, which it has for models of transformers.
 
-    Its input node is the token embedding; edges from the position embedding are none of its own and score 0.
+    Its input node is the token embedding; edges from the position embedding are not in its graph and score 0.
 
     Args:
         gradient_at: the run whose gradient is taken. ``counterfactual`` is the tool's documented use: what restoring

@@ -26,11 +26,12 @@ def pairs(n: int) -> list[tuple[int, int]]:
 
 
 def reversals(differences: np.ndarray, low: np.ndarray, high: np.ndarray) -> Reversals:
-    """Rank reversals between settings.
+    """How often two circuits change places between two settings.
 
     Args:
         differences: float [n_pairs, D]: first circuit minus second, in each setting.
         low, high: [n_pairs, D], the ends of their paired intervals; NaN (no interval) never excludes zero.
+    Returns counts over all pairs of circuits and of settings.
     """
     differences = np.asarray(differences, dtype=np.float64)
     sure = np.where(np.asarray(low) > 0, 1, np.where(np.asarray(high) < 0, -1, 0))
