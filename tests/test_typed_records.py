@@ -40,7 +40,6 @@ ALLOWED = {
     "suite.scoring.sensitivity.card_model.SensitivityCard.as_json": FILES,
     "suite.store.check.Check.as_json": FILES,
     "suite.store.keys.key_of": FILES,
-    "suite.store.reading.sealed": FILES,
     "suite.store.reading.unsealed": FILES,
     "suite.store.record.failure": SAYS,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .published import published_faults
-from .reading import RECORD, SCORES, SUMS, Damaged, StoreReader
+from .reading import CARD, RECORD, SCORES, SUMS, Damaged, StoreReader
 from .record import Benchmark, Record
 from .store import Store
 
@@ -143,8 +143,11 @@ def _cell(store: StoreReader, path: str, key: str) -> None:
 
 
 def _listed(store: StoreReader, name: str) -> None:
-    """Raises Damaged for an entry of the index that is not empty, or whose benchmark is not there."""
+    """Raises Damaged for an entry of the index that is not empty, or whose benchmark or card is not there."""
     if store.folder.read(f"index/{name}"):
         raise Damaged("is not what was written: it should be empty")
-    if name not in store.benchmark_names():
-        raise Damaged(f"benchmarks/{name}.json was deleted; run the benchmark again to write it")
+    if name in store.benchmark_names() or (name.endswith(CARD) and name.removesuffix(CARD) in store.card_names()):
+        return
+    if name.endswith(CARD):
+        raise Damaged(f"cards/{name.removesuffix(CARD)}.json was deleted; reproduce the paper again to write it")
+    raise Damaged(f"benchmarks/{name}.json was deleted; run the benchmark again to write it")

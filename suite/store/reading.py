@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STORE_FORMAT = 1
 RECORD, SCORES, SUMS = "record.json", "scores.safetensors", "SHA256SUMS"
+CARD = ".card"  # ends the name of a sensitivity card's entry in the index; those of benchmarks are their names
 _Value = TypeVar("_Value")
 
 

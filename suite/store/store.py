@@ -8,7 +8,8 @@
     truths/<certificate hash>.json   every certificate that a cell was scored against
     environments/<hash>.json         every environment that a cell was computed in
     benchmarks/<name>.json           which cells a benchmark consists of, with its own checksum
-    index/<name>                     one empty file per benchmark, so that a deleted benchmark is noticed
+    cards/<name>.json                sensitivity cards that ``reproduce`` measured, with their own checksums
+    index/<name>, index/<name>.card  one empty file per benchmark and card, so that a deleted one is noticed
     damaged/, failed/                what was moved aside: cells that fail their checksums, failures that were retried
     writing/                         cells being written; a writer that was killed leaves one, and it is swept up
 
@@ -27,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...ground_truth.certificate import Certificate
 from ..errors import StoreError
+from ..json_model import File
 from .files import encoded, free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
-from .reading import RECORD, SCORES, STORE_FORMAT, SUMS, Damaged, StoreReader, digest, misfit, sums_of
+from .reading import CARD, RECORD, SCORES, STORE_FORMAT, SUMS, Damaged, StoreReader, digest, misfit, sealed, sums_of
 from .record import Benchmark, Environment, EvaluationRecord, Record
 
 if TYPE_CHECKING:
@@ -144,13 +146,11 @@ class Store(StoreReader):
 
     def write_benchmark(self, name: str, benchmark: Benchmark) -> None:
         """Records which cells a benchmark consists of, so that coverage can be checked without the methods."""
-        plain = benchmark.as_json()
-        self._write_json(f"benchmarks/{name}.json", {**plain, "sha256": digest(plain)})
-        try:
-            (self.path / "index").mkdir(exist_ok=True)
-            (self.path / "index" / name).touch()
-        except OSError as error:
-            raise self._refused(error) from error
+        self._write_listed(f"benchmarks/{name}.json", benchmark.as_json(), listed=name)
+
+    def write_card(self, name: str, card: File) -> None:
+        """Keeps a sensitivity card that a paper's reproduction measured."""
+        self._write_listed(f"cards/{name}.json", card.as_json(), listed=f"{name}{CARD}")
 
     # Implementation
 
@@ -192,6 +192,16 @@ class Store(StoreReader):
     def _write_json(self, path: str, contents: Mapping[str, Any]) -> None:
         try:
             write_atomically(self.path / path, encoded(contents))
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _write_listed(self, path: str, contents: Mapping[str, Any], *, listed: str) -> None:
+        """Writes a JSON file with its digest, and an entry of the index that tells when the file is deleted."""
+        try:
+            for folder in (Path(path).parent, "index"):
+                (self.path / folder).mkdir(exist_ok=True)
+            write_atomically(self.path / path, sealed(contents))
+            (self.path / "index" / listed).touch()
         except OSError as error:
             raise self._refused(error) from error
 

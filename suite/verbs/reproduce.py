@@ -99,8 +99,7 @@ def _measure_card(card: Card, store: Path) -> None:
     from ..intervention.ablation import Ablation
     from ..intervention.setting import grid
     from ..plan.subject import subject
-    from ..store.files import write_atomically
-    from ..store.reading import sealed
+    from ..store.store import Store
     from .sensitivity import DEFAULTS, sensitivity_card
 
     path = card_path(store, card.name)
@@ -113,7 +112,7 @@ def _measure_card(card: Card, store: Path) -> None:
     settings = grid(**levels)
     options = {"prompts": card.prompts, "random": card.random, "pairings": 3, "seed": 0, "threshold": 0.8, "yes": True}
     found = sensitivity_card(argparse.Namespace(**options, circuits=list(circuits)), on, circuits, settings, {})
-    write_atomically(path, sealed(found.model_copy(update={"paragraph": paragraph(found)}).as_json()))
+    Store(store, create=True).write_card(card.name, found.model_copy(update={"paragraph": paragraph(found)}))
 
 
 def _print(judged: list, out: Path) -> None:

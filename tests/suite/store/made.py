@@ -3,10 +3,9 @@
 import made_up
 import numpy as np
 
+from circuitmeter.suite.json_model import File
 from circuitmeter.suite.model.graph import Graph
-from circuitmeter.suite.store.files import write_atomically
 from circuitmeter.suite.store.published import REPRODUCTION, publishing
-from circuitmeter.suite.store.reading import sealed
 from circuitmeter.suite.store.record import (
     Benchmark,
     Cell,
@@ -18,6 +17,14 @@ from circuitmeter.suite.store.record import (
     failure,
 )
 from circuitmeter.suite.store.store import Store
+
+
+class OneCard(File):
+    """Stands for a sensitivity card."""
+
+    paragraph: str
+    n: int
+
 
 CERTIFICATE = made_up.certificate(Graph(n_layers=1, n_heads=1), {"patch": (["input->m0"], [])})
 
@@ -102,7 +109,7 @@ def write_reproduction_of(folder):
         (new / "verdicts.json").write_text('{"values": []}\n')
         (new / "verdicts.csv").write_text("value,ours\n")
         (new / "reproduction.html").write_text("<html>a paper again</html>\n")
-    write_atomically(folder / "cards" / "one.json", sealed({"paragraph": "It hangs on the ablation.", "n": 12}))
+    Store(folder).write_card("one", OneCard(format=1, paragraph="It hangs on the ablation.", n=12))
 
 
 def make_whole_store(path, methods=("eap", "exact")):
