@@ -285,7 +285,7 @@ def avoiding(loss: Loss, graph: Graph, avoid: Sequence[str], weight: float, like
         The loss; ``overlap``, the mean, is among its terms.
 
     Raises:
-        DataError: an edge that the graph does not have.
+        DataError: an edge that the graph has not.
     """
     if not avoid:
         return loss

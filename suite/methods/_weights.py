@@ -21,7 +21,7 @@ from ._masks import TrainingBatches
 
 
 def is_masked(name: str) -> bool:
-    """Whether a parameter has gates. Weights and biases of attention and MLPs do; embeddings and norms do not."""
+    """Whether a parameter has gates. Weights and biases of attention and MLPs have; embeddings and norms have not."""
     return name.startswith("blocks.") and ".norm_" not in name
 
 

@@ -180,7 +180,7 @@ def _into_heads(block: Block, relevant: Tensor, tap: dict[str, Tensor]) -> list[
 
 
 def _through_mlp(block: Block, relevant: Tensor, x: Tensor, oppose: bool) -> Tensor:
-    """The relevant part of ``block.mlp(x)``: the output less what the MLP makes of the irrelevant part alone."""
+    """Relevant part of ``block.mlp(x)``: an activation of the rest is the rest, and so is a gated product of rests."""
     tidy = _oppose if oppose else lambda part, whole: part
     activation = ACTIVATIONS[block.config.activation]
     linear = x @ block.W_in

@@ -182,7 +182,7 @@ def discover(
         batch_size: prompts a step.
 
     Raises:
-        DataError: an edge to avoid that the graph does not have.
+        DataError: an edge to avoid that the graph has not.
         SpecError: no targets, a start without sparsity or spread, or unknown ``nodes``, ``start`` or ``final_gates``.
         MethodError: a mask that training has not moved.
     """

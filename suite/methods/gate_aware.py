@@ -76,8 +76,8 @@ def discover(
 
     Raises:
         SpecError: an unknown ``by``, or a threshold that is not above zero.
-        Undefined: ``by`` is the gradient, and the objective has no gradient, or is a divergence, whose gradient at the
-            clean run is zero.
+        Undefined: by the gradient of an objective that has none, or of a divergence, whose gradient at the clean run
+            is zero.
     """
     check_choices("gate-aware", by=(by, BY))
     if not thresholds or min(thresholds) <= 0:

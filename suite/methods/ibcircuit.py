@@ -102,7 +102,7 @@ def discover(
         batch_size: prompts a step. They share a step's noise.
 
     Raises:
-        DataError: an edge to avoid that the graph does not have.
+        DataError: an edge to avoid that the graph has not.
         SpecError: no strengths, or an unknown choice.
         Undefined: moments of the run at hand under an ablation that is no mean of it.
         MethodError: gates that training has not moved.

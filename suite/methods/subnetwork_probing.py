@@ -116,7 +116,7 @@ def discover(
         batch_size: prompts per step.
 
     Raises:
-        DataError: an edge to avoid that the graph does not have.
+        DataError: an edge to avoid that the graph has not.
         SpecError: no regularisation, or an unknown choice.
         Undefined: gates at projections, in a model with features in place of components.
         MethodError: training has not moved a mask.
