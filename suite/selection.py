@@ -48,8 +48,9 @@ def by_program(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
 
     An integer program: maximise the sum of s_e x_e over edges x and nodes y in {0, 1}; sum x <= n, x_e <= y_u and
     x_e <= y_v for the two ends of each edge, y_logits = 1, and every node with y = 1 has an edge in and an edge out
-    (input nodes: out; logits: in). In a graph without cycles that puts every edge on a whole path. The total is never
-    below that of ``greedy`` without its dead ends, which satisfies the same constraints.
+    (input nodes: out; logits: in). In a graph without cycles that puts every edge on a whole path. The solver stops
+    when its total is within a ten-thousandth of the best. The total is never below that of ``greedy`` without its dead
+    ends, which satisfies the same constraints: where that is larger, it is what is returned.
 
     Raises:
         DataError: ``n`` outside 0 .. n_edges, or no solution was found.
@@ -84,7 +85,10 @@ def by_program(scores: EdgeScores, n: int, absolute: bool = True) -> Circuit:
     )
     if found.x is None:
         raise DataError(f"no circuit of {n} edges was found by the integer program: {found.message}")
-    return circuit_of(graph, found.x[:n_edges] > 0.5)
+    chosen = found.x[:n_edges] > 0.5
+    rival = greedy(scores, n, absolute).pruned()
+    flat = rival.edges[graph.exists].numpy()
+    return rival if flat.any() and values[flat].sum() > values[chosen].sum() else circuit_of(graph, chosen)
 
 
 def confident(

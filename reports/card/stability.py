@@ -47,10 +47,12 @@ def _of_prompts(found: PromptByPrompt) -> str:
     if found.undefined is not None:
         return f"Its faithfulness is undefined: {found.undefined}."
     share = found.quantiles
+    of = {"test": "test prompts", "train": "prompts of the search"}[found.split]
     return (
-        f"Its faithfulness is {number(found.faithfulness)}; prompt by prompt the median is {number(share['0.5'])}, "
-        f"nine of ten prompts lie between {number(share['0.05'])} and {number(share['0.95'])}, and "
-        f"{percent(found.below_half)} of {found.prompts} are below one half."
+        f"Cutting all other edges leaves a faithfulness of {number(found.faithfulness)} (1: all of the behaviour, 0: "
+        f"what the wholly cut graph keeps); by prompt, on {count(found.prompts)} {of}, the median is "
+        f"{number(share['0.5'])}, nine of ten lie between {number(share['0.05'])} and {number(share['0.95'])}, and "
+        f"{percent(found.below_half)} are below one half."
     )
 
 

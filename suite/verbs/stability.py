@@ -26,6 +26,13 @@ EPILOG = (
     "edges that both have among those that either has."
 )
 OVER = ("prompts", "templates", "seeds", "order", "parameters")
+LEGEND = (
+    "Jaccard: the mean over pairs of circuits, its 95 % interval (low, high), and the value that one pair in forty is "
+    "below (2.5 %). rank: the correlation of scores with those of all prompts, among the circuit's edges. in 95 %, "
+    "in 5 to 95 %: how many edges are in so many of the circuits. true edges: their share in the circuit, where one is "
+    "certified. Below: differences in the Jaccard index."
+)
+"""What the columns of the terminal's table are."""
 _DEFAULT_FRACTION = 0.1
 _FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -72,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from ..plan import names
     from . import subjects
     from .discover import undefined
-    from .output import make_folder, print_json
+    from .output import make_folder, print_json, print_wrapped
 
     over = changed(options.over)
     ablation = Ablation.parse(options.ablation)
@@ -103,7 +110,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(card.as_json())
     else:
         _print(card)
-        print(f"\n{card.paragraph}\n\n{options.out}: card.json, card.pdf, card.svg, card.png")
+        print_wrapped(card.paragraph)
+        print(f"\n{options.out}: card.json, card.pdf, card.svg, card.png")
     return 0
 
 
@@ -203,7 +211,7 @@ def _progress(done: int, of: int, name: str) -> None:
 def _print(card: StabilityCard) -> None:
     """The card for a terminal: one row per method and change at the card's size, comparisons, and what is undefined."""
     from ...reports.page.table import number
-    from .output import print_table, printable
+    from .output import print_table, print_wrapped, printable
 
     rows, reasons = [], []
     for entry in card.methods:
@@ -218,8 +226,10 @@ def _print(card: StabilityCard) -> None:
     print(f"circuits of {card.size} of {card.n_edges:,} edges; {on}")
     columns = ("method", "over", "Jaccard", "low", "high", "2.5 %", "rank", "in 95 %", "in 5 to 95 %", "true edges")
     print_table(columns, rows)
+    print_wrapped(LEGEND)
     for each in card.comparisons:
         difference, low, high = (number(x, 3, sign=True) for x in (each.difference, each.low, each.high))
         print(printable(f"{each.first} - {each.second}: {difference} [{low}, {high}]"))
     for reason in reasons:
         print(reason)
+    print()

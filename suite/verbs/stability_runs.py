@@ -143,15 +143,18 @@ def _rerun(
 
 
 def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[Ablation, Objective]) -> PromptByPrompt:
-    """The circuit's faithfulness on each held-out prompt: quantiles, and the share of prompts below one half."""
+    """The circuit's faithfulness on each prompt: quantiles, and the share of prompts below one half.
+
+    The prompts are the task's test prompts, or those of the search where it has none.
+    """
     from ..circuit import top_n
     from ..intervention.faithfulness import measure
     from ..intervention.setting import Cut
     from ..scoring.structure.stability_card import PromptByPrompt
 
     ablation, objective = search
-    data = on.held_out or on.data
-    measured = measure(on.model, data, [top_n(scores, size)], Cut(ablation), objective)
+    held_out = on.held_out
+    measured = measure(on.model, held_out or on.data, [top_n(scores, size)], Cut(ablation), objective)
     if reason := measured.undefined("cut-graph"):
         return PromptByPrompt(undefined=reason)
     nothing = measured.reference("cut-graph")
@@ -162,6 +165,7 @@ def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[A
         quantiles={f"{q:g}": float(np.quantile(ratios, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         below_half=float((ratios < 0.5).mean()),
         prompts=len(ratios),
+        split="train" if held_out is None else "test",
     )
 
 

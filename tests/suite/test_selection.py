@@ -7,8 +7,10 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 
+from circuitmeter.suite import selection
 from circuitmeter.suite.circuit import Circuit, EdgeScores, greedy, top_n
 from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.model.graph import Graph
@@ -42,6 +44,22 @@ def test_the_integer_program_keeps_whole_paths_and_is_never_below_greedy(graph, 
         rival = greedy(scores, n, absolute).pruned()
         if rival.n_edges:
             assert total(scores, circuit, absolute) >= total(scores, rival, absolute) - 1e-9
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_solver_that_stops_early_gives_nothing_below_greedy(absolute, monkeypatch):
+    """The solver stops within a gap of the best total; here within a gap that any circuit meets."""
+
+    def milp(*arguments, **options):
+        return scipy.optimize.milp(*arguments, **options, options={"mip_rel_gap": 1e6, "presolve": False})
+
+    monkeypatch.setattr(selection, "milp", milp)
+    for seed in range(6):
+        scores = scores_of(GRAPHS[1], seed)
+        for n in (6, 12, 30):
+            circuit, rival = by_program(scores, n, absolute), greedy(scores, n, absolute).pruned()
+            assert circuit.n_edges <= n and torch.equal(circuit.pruned().edges, circuit.edges)
+            assert not rival.n_edges or total(scores, circuit, absolute) >= total(scores, rival, absolute) - 1e-9
 
 
 def test_the_integer_program_is_the_best_of_all_circuits():

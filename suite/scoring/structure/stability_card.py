@@ -50,13 +50,17 @@ class CircuitChange(Kept):
 
 
 class PromptByPrompt(Kept):
-    """A circuit's faithfulness and the quantiles of it over prompts (``0.05`` to ``0.95``), or why it is undefined."""
+    """A circuit's faithfulness and the quantiles of it over prompts (``0.05`` to ``0.95``), or why it is undefined.
+
+    split: which of the task's prompts these are. A task without test prompts has those of the search.
+    """
 
     undefined: str | None = None
     faithfulness: Number = None
     quantiles: dict[str, float] = {}
     below_half: Number = None
     prompts: int = 0
+    split: Literal["test", "train"] = "train"
 
 
 class MethodStability(Kept):

@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from circuitmeter.reports.card.stability import stability_paragraph
 from circuitmeter.suite import cli
+from circuitmeter.suite.scoring.structure.stability_card import MethodStability, PromptByPrompt, StabilityCard
+from circuitmeter.suite.verbs.stability import LEGEND
 
 TASK = ("stability", "--task", "tracr/hist")
 
@@ -44,10 +47,36 @@ def test_the_card_holds_every_change_and_its_files(command, tmp_path):
         assert "draws nothing by chance" in entry["over"]["seeds"]["undefined"]
         assert "one template" in entry["over"]["templates"]["undefined"]
         assert 0 <= entry["precision"] <= 1 and entry["prompt_by_prompt"]["prompts"] > 1
+        assert entry["prompt_by_prompt"]["split"] == "test"
     (pair,) = card["comparisons"]
     assert pair["low"] <= pair["difference"] <= pair["high"]
-    for name in ("eap", "eap-ig", "tracr/hist", "50 bootstrap resamples"):
+    for name in ("eap", "eap-ig", "tracr/hist", "50 bootstrap resamples", "test prompts, the median is"):
         assert name in card["paragraph"]
+
+
+def test_the_terminal_says_what_its_columns_are(command):
+    status, out, err = command("--method", "eap", "--resamples", 20)
+    assert status == 0, err
+    heading, words = out.splitlines()[1], " ".join(out.split())
+    for column in ("Jaccard", "low", "high", "2.5 %", "rank", "in 95 %", "in 5 to 95 %", "true edges"):
+        assert column in heading and column in LEGEND
+    assert LEGEND in words
+
+
+EMPTY = {
+    **{name: "" for name in ("version", "task", "model", "model_hash", "data_hash", "ablation", "objective")},
+    **{name: 1 for name in ("prompts", "n_edges", "resamples", "runs", "seed", "size")},
+    **{name: () for name in ("over", "methods", "comparisons")},
+}
+
+
+def test_faithfulness_by_prompt_says_which_prompts():
+    share = {"0.05": 0.0, "0.5": 0.4, "0.95": 1.0}
+    for split, where in (("test", "1,000 test prompts"), ("train", "1,000 prompts of the search")):
+        found = PromptByPrompt(faithfulness=0.5, quantiles=share, below_half=0.6, prompts=1000, split=split)
+        entry = MethodStability(method="eap", parameters={}, over={}, prompt_by_prompt=found)
+        card = StabilityCard(**{**EMPTY, "methods": (entry,)})
+        assert where in stability_paragraph(card)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +84,8 @@ def test_the_card_holds_every_change_and_its_files(command, tmp_path):
     [
         (("--method", "acdc"), "acdc has no scores of each prompt, so that prompts cannot be resampled"),
         (("--method", "eap", "--resamples", "0"), "0 is too few"),
+        (("--method", "eap", "--runs", "0"), "0 is too few"),
+        (("--method", "eap", "--top", "0"), "0 is too few"),
         (("--method", "eap", "--over", "prompt"), "no --over 'prompt'. Did you mean 'prompts'?"),
         (("--method", "eap", "--top", "99"), "--top 99: the graph has 13 edges."),
         (("--method", "eap", "--set", "relp:steps=2"), "write METHOD:KEY=VALUE, METHOD one of eap"),
@@ -65,3 +96,12 @@ def test_a_mistake_is_one_line(arguments, sentence, command, tmp_path):
     status, out, err = command(*arguments)
     assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
     assert not (tmp_path / "card").exists()
+
+
+def test_one_prompt_is_refused_in_one_line(tmp_path, capfd):
+    prompts, card = tmp_path / "prompts.jsonl", tmp_path / "card"
+    prompts.write_text(json.dumps({"clean": [1, 2, 3], "counterfactual": [3, 2, 3], "answer": 3, "wrong": 4}))
+    status = cli.main(["stability", "--data", str(prompts), "--model", "mini", "--method", "eap", "--out", str(card)])
+    out, err = capfd.readouterr()
+    assert (status, out) == (2, "") and "has one prompt here; stability needs two at least" in err
+    assert err.count("\n") == 1 and not card.exists()
