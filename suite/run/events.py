@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,14 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """``n`` results were copied from other stores; ``damaged`` has what is wrong with those that were not, by path."""
+
+    n: int
+    damaged: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Started:
     """A worker has the job. ``process`` is its id."""
 
@@ -72,4 +81,4 @@ class Finished:
     outcome: Outcome
 
 
-Event = Planned | SetAside | Started | Finished
+Event = Planned | SetAside | Taken | Started | Finished

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from ..plan.estimate import Estimator, spoken
 from ..plan.job import Job
-from .events import Event, Finished, Planned, SetAside, Started
+from .events import Event, Finished, Planned, SetAside, Started, Taken
 
 
 class Progress:
@@ -45,6 +45,10 @@ class Progress:
         match event:
             case SetAside(key, reason):
                 self._say(f"damaged: cell {key}: {reason}; kept in damaged/, and run again")
+            case Taken(n, damaged):
+                self._say(f"{n} results were taken from other stores")
+                for path, reason in damaged.items():
+                    self._say(f"damaged, not taken: {path}: {reason}")
             case Planned():
                 self._begin(event)
             case Started(job):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from ..plan.estimate import spoken
 from ..plan.family import families, shard_of_jobs
 from ..plan.job import Job
 from ..plan.plan import Plan, compare, expansion, select
+from ..store.merge import take
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
 from . import executors
-from .events import Event, Finished, Outcome, Planned, SetAside
+from .events import Event, Finished, Outcome, Planned, SetAside, Taken
 from .search import run_cell
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def run(
     time_limit: float | None = None,
     retry_failed: bool = False,
     only: Sequence[str] = (),
+    known: Sequence[str | Path] = (),
     on_event: Callable[[Event], None] | None = None,
 ) -> Summary:
     """Measures the cells of a benchmark that a store does not have.
@@ -104,6 +106,7 @@ def run(
         time_limit: seconds that a cell may take; ``None`` for the benchmark's own, or ``DEFAULT_TIME_LIMIT``.
         retry_failed: whether to run failed cells again; their old rows are kept under ``failed/``.
         only: ``KEY=VALUE`` filters.
+        known: other stores, folders or addresses. What they have finished is copied and not run.
         on_event: told what happens, in this process; raising ends the run.
 
     Raises:
@@ -125,6 +128,12 @@ def run(
     for key, reason in found.damaged.items():
         store.set_aside(key, reason)
         tell(SetAside(key, reason))
+    if known:
+        lacking = found.to_run(retry_failed=True)
+        evaluations = [name for job in lacking if (name := job.evaluation_key)]
+        taken = take(known, store, [job.key for job in lacking], evaluations)
+        tell(Taken(taken.added, taken.damaged))
+        found = replace(compare(spec.name, chosen, store, expanded.not_run), damaged=found.damaged)
     _note(store, spec, expanded, found)
     to_run = found.to_run(retry_failed=retry_failed)
     work = families(to_run)

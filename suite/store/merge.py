@@ -90,6 +90,48 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
     return done
 
 
+def take(sources: Sequence[str | Path], into: Store, cells: Sequence[str], evaluations: Sequence[str]) -> Merged:
+    """Copies finished results that ``into`` lacks, checked on the way, so that they need not be computed again.
+
+    Args:
+        sources: folders or addresses of stores; the first that has a result gives it.
+        into: the store that gets them; it has no damaged result among these.
+        cells, evaluations: the keys of the results that are wanted.
+
+    Raises:
+        StoreError: a source is not a store, or ``into`` cannot be written to.
+    """
+    done, stores = Merged(into.name), [Store(path) for path in sources]
+    for source in stores:
+        for key in sorted(set(cells) & set(source.keys())):
+            _copied(done, source, f"cells/{key}", lambda key=key, s=source: _taken_cell(done, s, into, key))
+        for key in sorted(set(evaluations) & set(source.evaluation_keys())):
+            path = f"evaluations/{key}.json"
+            _copied(done, source, path, lambda key=key, s=source: _taken_evaluation(done, s, into, key))
+    return done
+
+
+def _taken_cell(done: Merged, source: Store, into: Store, key: str) -> None:
+    record = source.record(key)
+    if record.done and (key not in into or not into.record(key).done):
+        _with_environment(record, source, into)
+        into.write(record, source.tensors(key))
+        done.added += 1
+
+
+def _taken_evaluation(done: Merged, source: Store, into: Store, key: str) -> None:
+    record = source.evaluation(key)
+    if record.done and not (into.has_evaluation(key) and into.evaluation(key).done):
+        _with_environment(record, source, into)
+        into.write_evaluation(record)
+        done.added += 1
+
+
+def _with_environment(record: Record | EvaluationRecord, source: Store, into: Store) -> None:
+    if (name := record.provenance.environment) is not None:
+        into.write_environment(source.environment(name))
+
+
 def _copied(done: Merged, source: Store, path: str, copy: Any) -> None:
     from .reading import Damaged
 

@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long a cell may take before it is a failed row (default: the benchmark's own limit, or six hours)",
     )
+    parser.add_argument(
+        "--known",
+        metavar="STORE",
+        nargs="+",
+        default=(),
+        help="other stores, folders or addresses: what they have finished is copied and not run",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run the cells that failed earlier again")
 
 
@@ -54,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
             time_limit=options.time_limit,
             retry_failed=options.retry_failed,
             only=options.only or (),
+            known=options.known,
             on_event=progress,
         )
     for job, reason in summary.failed:

@@ -11,10 +11,11 @@ import pytest
 from circuitmeter.suite.errors import SpecError, StoreError
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.plan import plan
-from circuitmeter.suite.run.events import Finished, Outcome, Planned, SetAside, Started
+from circuitmeter.suite.run.events import Finished, Outcome, Planned, SetAside, Started, Taken
 from circuitmeter.suite.run.progress import Progress
 from circuitmeter.suite.run.run import run, run_cell
-from circuitmeter.suite.store.record import Cell
+from circuitmeter.suite.store.check import check
+from circuitmeter.suite.store.record import Cell, failure
 from circuitmeter.suite.store.store import Store
 
 
@@ -26,6 +27,28 @@ def test_a_finished_store_is_left_alone(spec, tmp_path, log, monkeypatch):
     assert len(first.ran) == first.done == second.done == 20
     assert not second.ran and "nothing to do" in str(second) and not log.of(Started)
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("*")}
+
+
+def test_what_other_stores_have_finished_is_copied_and_not_run(spec, tmp_path, log):
+    """A lab's index: each store has a part, one has a damaged cell and a failed one; only what nobody has is run."""
+    asked = spec(method=["eap", "truth"], task="tracr/xproportion", evaluation={"size": [0.5], "ablation": ["patch"]})
+    first = run(asked, tmp_path / "a", executor="serial", only=["ablation=patch"])
+    run(asked, tmp_path / "b", executor="serial", only=["ablation=zero"])
+    damaged, failed = list(first.ran)[:2]
+    (tmp_path / "a" / "cells" / damaged.key / "scores.safetensors").write_bytes(b"damaged")
+    other = Store(tmp_path / "c", create=True)
+    other.write(failure(failed.cell, "error", "it broke there"), {})
+    whole = run(asked, tmp_path / "whole", executor="serial")
+    known = [tmp_path / "c", tmp_path / "a", tmp_path / "b"]
+    again = run(asked, tmp_path / "new", executor="serial", known=known, on_event=log)
+    assert set(again.ran) == {damaged} and again.done == whole.done and not again.failed
+    (taken,) = log.of(Taken)
+    assert [path.split("/")[-1] for path in taken.damaged] == [damaged.key]
+    stores = [Store(tmp_path / name) for name in ("whole", "new")]
+    assert check(tmp_path / "new").whole and stores[0].keys() == stores[1].keys()
+    assert stores[0].evaluation_keys() == stores[1].evaluation_keys() != []
+    for key in stores[0].keys():
+        assert np.array_equal(stores[0].scores(key), stores[1].scores(key), equal_nan=True)
 
 
 def test_a_record_holds_everything_that_is_promised(spec, tmp_path):
