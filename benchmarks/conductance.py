@@ -142,15 +142,15 @@ def _faithfulness(on: Any, scores: list[np.ndarray], sizes: list[int], n_prompts
     import torch
 
     from circuitmeter.suite.circuit import top_n
-    from circuitmeter.suite.intervention.faithfulness import measure
+    from circuitmeter.suite.intervention.faithfulness import measure_circuits
     from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.intervention.setting import Cut
-    from circuitmeter.suite.plan.subject import first
+    from circuitmeter.suite.plan.subject import limit_prompts
     from circuitmeter.suite.scoring.structure.circuit_change import scores_from_flat
 
-    data = first(on.task.data("validation"), n_prompts)
+    data = limit_prompts(on.task.data("validation"), n_prompts)
     circuits = [top_n(scores_from_flat(on.model.graph, each), size) for size in sizes for each in scores]
-    found = measure(on.model, data, circuits, Cut(_patch()), OBJECTIVES.get(on.task.objective))
+    found = measure_circuits(on.model, data, circuits, Cut(_patch()), OBJECTIVES.get(on.task.objective))
     rows = torch.from_numpy(np.random.default_rng(0).integers(data.n, size=(RESAMPLES, data.n)))
     values = found.faithfulness(rows=rows).numpy()
     return [list(values[2 * i : 2 * i + 2]) for i in range(len(sizes))]

@@ -55,10 +55,10 @@ def agreement(model_name: str, task_name: str, n_prompts: int, methods: list[str
     from circuitmeter.suite.intervention.ablation import Ablation
     from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.methods import METHODS
-    from circuitmeter.suite.plan.subject import first, subject
+    from circuitmeter.suite.plan.subject import limit_prompts, subject
 
     on, patch = subject(task_name, model_name, prompts=n_prompts), Ablation.parse("patch")
-    judged_on = first(on.task.data("validation"), n_prompts)
+    judged_on = limit_prompts(on.task.data("validation"), n_prompts)
 
     def search(name: str) -> tuple[str, Any]:
         method = METHODS.get(name)
@@ -92,13 +92,13 @@ def agreement(model_name: str, task_name: str, n_prompts: int, methods: list[str
 def faithfulness(on: Any, scores: Any, data: Any) -> list[float]:
     """Of the best edges by absolute score, one number a size: noising, the rest patched, the task's objective."""
     from circuitmeter.suite.circuit import top_n
-    from circuitmeter.suite.intervention.faithfulness import measure
+    from circuitmeter.suite.intervention.faithfulness import measure_circuits
     from circuitmeter.suite.intervention.objective import OBJECTIVES
     from circuitmeter.suite.intervention.setting import Setting
 
     circuits = [top_n(scores, int(size * scores.graph.n_edges), True) for size in SIZES]
     setting = Setting.parse(f"patch | {on.task.objective}")
-    found = measure(on.model, data, circuits, setting.cut, OBJECTIVES.get(on.task.objective))
+    found = measure_circuits(on.model, data, circuits, setting.cut, OBJECTIVES.get(on.task.objective))
     return [float(value) for value in found.faithfulness(setting.aggregation, setting.reference)]
 
 

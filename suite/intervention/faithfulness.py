@@ -32,7 +32,7 @@ REFERENCE_NAMES: Mapping[ReferencePoint, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class CircuitValues:
     """An objective's value on every prompt, as people quote it, float64.
 
     Args:
@@ -118,7 +118,7 @@ class Measured:
         return abs(float(whole.mean())) <= _SMALL * error
 
 
-def measure(
+def measure_circuits(
     model: Transformer,
     data: Data,
     circuits: Sequence[Circuit],
@@ -127,7 +127,7 @@ def measure(
     *,
     seed: int = 0,
     batch_size: int | None = None,
-) -> Measured:
+) -> CircuitValues:
     """Runs every circuit, the whole model and the wholly cut one on every prompt.
 
     Args:
@@ -150,11 +150,13 @@ def measure_by_each(
     *,
     seed: int = 0,
     batch_size: int | None = None,
-) -> list[Measured]:
+) -> list[CircuitValues]:
     """``measure`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
     constants depend on it)."""
     if cut.ablation.learned and len(objectives) > 1:
-        return [measure(model, data, circuits, cut, each, seed=seed, batch_size=batch_size) for each in objectives]
+        return [
+            measure_circuits(model, data, circuits, cut, each, seed=seed, batch_size=batch_size) for each in objectives
+        ]
     ends = torch.stack([cut.graph(model.graph).exists, cut.empty(model.graph)])
     evaluator = evaluator_of(model, data, cut, objectives[0], seed=seed, batch_size=batch_size)
     *losses, distance = evaluator.by_each(torch.cat([ends, cut.masks(circuits)]), [*objectives, DISTANCE])
@@ -166,7 +168,7 @@ def measure_by_each(
     found = []
     for objective, loss, on_corrupted in zip(objectives, losses, corrupted, strict=True):
         values = objective.value(loss)
-        found.append(Measured(values[2:], values[0], values[1], on_corrupted, equal_runs, rounding))
+        found.append(CircuitValues(values[2:], values[0], values[1], on_corrupted, equal_runs, rounding))
     return found
 
 

@@ -14,7 +14,7 @@ from ..store.keys import KEY_VERSION
 from ..store.record import Cell
 from . import names
 from .job import Job, Sources
-from .subject import Subject, first, subject
+from .subject import Subject, limit_prompts, subject
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -210,7 +210,7 @@ def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | No
     if spec.evaluation is None:
         return None
     evaluation = spec.evaluation.of(on.task, prompts)
-    data = first(on.task.data(evaluation.split), evaluation.prompts)
+    data = limit_prompts(on.task.data(evaluation.split), evaluation.prompts)
     reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
     return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})
 

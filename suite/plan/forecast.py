@@ -14,7 +14,7 @@ from . import names
 from .evaluation import Evaluation
 from .job import Job
 from .speed import Speed
-from .subject import Subject, first, subject_of
+from .subject import Subject, limit_prompts, subject_of
 
 # A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
 # say little. Cells of known-circuits-1 took .96 CPU seconds on average, those of quick .33.
@@ -57,7 +57,7 @@ def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:
     total = Cost()
     if evaluation is None:
         return total
-    n = first(on.task.data(evaluation.split), evaluation.prompts).n_runs
+    n = limit_prompts(on.task.data(evaluation.split), evaluation.prompts).n_runs
     settings = [Setting.parse(text) for text in evaluation.settings if text not in evaluation.undefined]
     for _ in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
         total += Cost(forward=4 * n, cut=(len(evaluation.sizes) + 1) * n)

@@ -47,7 +47,7 @@ from ..selection import Selection
 from . import names
 from .evaluation import SIZES, Evaluation
 from .structure_choice import ControlsChoice, StabilityChoice
-from .subject import first
+from .subject import limit_prompts
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
@@ -245,7 +245,7 @@ class EvaluationChoice(BaseModel):
         settings = grid(**factors | {"objective": self.objective or (task.objective,)})
         chosen = tuple(map(str, settings)), self.size, self.selection, self.absolute
         limit = self.prompts or prompts
-        data = first(task.data(split), limit)
+        data = limit_prompts(task.data(split), limit)
         structure = (
             None if self.stability is None else self.stability.asked(),
             None if self.controls is None else self.controls.asked(),

@@ -89,7 +89,7 @@ def subject(task_source: str, model_source: str | None, device: str = "cpu", pro
     source = str(Path(wanted).resolve()) if os.path.exists(wanted) and wanted not in model_names() else wanted
     truth = None if task.truth is None else ground_truth.load(task.truth)
     task = on_model(task, source)
-    data = first(task.data("train"), prompts)
+    data = limit_prompts(task.data("train"), prompts)
     model = _models.get((str(source), device))
     if model is None:
         model = _models[str(source), device] = _on_devices(source, torch.device(device))
@@ -130,7 +130,7 @@ def forget_subjects() -> None:
     _models.clear()  # somebody may still hold a model that was changed
 
 
-def first(data: Data, n: int | None) -> Data:
+def limit_prompts(data: Data, n: int | None) -> Data:
     """The first ``n`` prompts; of those in the order of a domain ``n`` that are drawn, the same every time, because the
     first inputs of a program are all alike. All where ``n`` is ``None`` or more than there are."""
     import torch

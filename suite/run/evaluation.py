@@ -15,7 +15,7 @@ from ..errors import one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
 from ..plan.job import Job
-from ..plan.subject import first
+from ..plan.subject import limit_prompts
 from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow, with_size
 from .environment import provenance
 from .memory import with_less
@@ -49,7 +49,7 @@ def evaluate(
     """
     start = time.perf_counter()
     evaluation = _evaluation(job)
-    data = first(on.task.data(evaluation.split), evaluation.prompts)
+    data = limit_prompts(on.task.data(evaluation.split), evaluation.prompts)
     described, circuits = _circuits(evaluation, job, on, tensors, labels)
     settings = [Setting.parse(text) for text in evaluation.settings]
     rows: list[SettingRow] = []
@@ -110,7 +110,7 @@ def _rows(
 ) -> list[SettingRow]:
     """The rows of settings that share a cut and an objective."""
     from ..intervention.evaluator import default_batch_size
-    from ..intervention.faithfulness import measure
+    from ..intervention.faithfulness import measure_circuits
     from ..intervention.objective import OBJECTIVES
 
     reasons = {setting: setting.undefined(data, on.model) for setting in settings}
@@ -119,7 +119,7 @@ def _rows(
         return [SettingRow(setting=str(setting), undefined=why[setting]) for setting in settings]
     objective = OBJECTIVES.get(settings[0].objective)
     batch_size = evaluation.batch_size or default_batch_size(on.model, data.clean.shape[1])
-    found = measure(on.model, data, circuits, settings[0].cut, objective, seed=seed, batch_size=batch_size)
+    found = measure_circuits(on.model, data, circuits, settings[0].cut, objective, seed=seed, batch_size=batch_size)
     rows = []
     for setting in settings:
         if reasons[setting]:

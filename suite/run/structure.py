@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..errors import CircuitMeterError, Undefined
 from ..plan import names
 from ..plan.job import Job
-from ..plan.subject import first
+from ..plan.subject import limit_prompts
 from ..scoring.structure.controls_found import ComplementFound, ControlsFound, ExactFound, Null, NullFound
 from ..scoring.structure.stability_card import CircuitChange
 from ..store.record import StabilityAsked
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..circuit import Circuit, EdgeScores
     from ..data import Data
-    from ..intervention.faithfulness import Measured
+    from ..intervention.faithfulness import CircuitValues
     from ..intervention.objective import Objective
     from ..model.transformer import Transformer
     from ..plan.evaluation import Evaluation
@@ -114,7 +114,7 @@ def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarra
     from ..circuit import EdgeScores
 
     own = EdgeScores(on.model.graph, torch.from_numpy(scores).nan_to_num())
-    held_out = first(on.task.data(evaluation.split), evaluation.prompts)
+    held_out = limit_prompts(on.task.data(evaluation.split), evaluation.prompts)
     asked, objective = evaluation.controls, names.objective(job.cell.objective or on.task.objective)
     assert asked is not None  # only evaluations that have them come here
     found = _Controls(job, on, held_out, own, objective, size, evaluation.batch_size)
@@ -148,15 +148,15 @@ class _Controls:
     def seed(self) -> int:
         return self.job.cell.seed or 0
 
-    def _measured(self, model: Transformer, data: Data, circuit: Circuit) -> Measured:
-        from ..intervention.faithfulness import measure
+    def _measured(self, model: Transformer, data: Data, circuit: Circuit) -> CircuitValues:
+        from ..intervention.faithfulness import measure_circuits
         from ..intervention.setting import Cut
 
         cut = Cut(names.ablation(self.job.cell.ablation))
-        return measure(model, data, [circuit], cut, self.objective, seed=self.seed, batch_size=self.batch_size)
+        return measure_circuits(model, data, [circuit], cut, self.objective, seed=self.seed, batch_size=self.batch_size)
 
     @cached_property
-    def _own(self) -> Measured:
+    def _own(self) -> CircuitValues:
         return self._measured(self.on.model, self.held_out, self.circuit)
 
     def on_null(self, kind: Null) -> NullFound:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..circuit import Circuit, EdgeScores
-from ..intervention.faithfulness import Measured
+from ..intervention.faithfulness import CircuitValues
 from ..intervention.levels import Aggregation, ReferencePoint
 from ..selection import SELECTIONS, Selection
 from .bootstrap_prompts import resample_counts
@@ -75,7 +75,7 @@ class FaithfulnessCurve:
 
 def faithfulness_curve(
     sized: Sequence[SizedCircuit],
-    measured: Measured,
+    measured: CircuitValues,
     *,
     aggregation: Aggregation = "ratio-of-means",
     reference: ReferencePoint = "cut-graph",
@@ -122,7 +122,7 @@ def faithfulness_curve(
 
 
 def _resampled(
-    measured: Measured, aggregation: Aggregation, reference: ReferencePoint, counts: np.ndarray
+    measured: CircuitValues, aggregation: Aggregation, reference: ReferencePoint, counts: np.ndarray
 ) -> np.ndarray:
     """Faithfulness in each resample: [n_resamples, C], from how often it holds each prompt [n_resamples, N]."""
     if aggregation == "ratio-of-means":

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..circuit import Circuit
 from ..data import Data
 from ..errors import DataError
-from ..intervention.faithfulness import evaluator_of, measure
+from ..intervention.faithfulness import evaluator_of, measure_circuits
 from ..intervention.objective import Objective
 from ..intervention.setting import Cut
 from ..model.transformer import Transformer
@@ -148,7 +148,7 @@ class _Scores:
     ) -> None:
         self.model, self.data, self.circuit, self.objective, self.seed = model, data, circuit, objective, seed
         self.cuts = {False: replace(cut, set="complement"), True: replace(cut, set="circuit")}
-        measured = measure(model, data, [circuit], self.cuts[False], objective, seed=seed)
+        measured = measure_circuits(model, data, [circuit], self.cuts[False], objective, seed=seed)
         self.full, self.empty, self.alone = (
             values.numpy() for values in (measured.full, measured.empty, measured.circuits[0])
         )
@@ -158,7 +158,7 @@ class _Scores:
     def of(self, circuits: list[Circuit], knocked_out: bool = False) -> np.ndarray:
         """Scores of circuits or, when they are ``knocked_out``, of the rest of the graph: [C, N]."""
         cut = self.cuts[knocked_out]
-        return measure(self.model, self.data, circuits, cut, self.objective, seed=self.seed).circuits.numpy()
+        return measure_circuits(self.model, self.data, circuits, cut, self.objective, seed=self.seed).circuits.numpy()
 
     def distance(self, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The mean over prompts of the absolute difference of two scores: [C]."""

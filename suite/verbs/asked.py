@@ -68,7 +68,7 @@ def prompt_lines(
     from ... import tasks
     from ...reports.page.table import number
     from ..model.load.by_name import load_model, load_outline, on_model
-    from ..plan.subject import check_fits, first
+    from ..plan.subject import check_fits, limit_prompts
     from ..scoring.behaviour import behaviour
     from .subjects import called
 
@@ -80,7 +80,7 @@ def prompt_lines(
     if found is not None:
         name = called(model_name, adapter)
         yield f"{name} on {task.name}: {found}{'' if found.does_it else '; it hardly does the task'}"
-    shown = first(data, n)
+    shown = limit_prompts(data, n)
     text = tokenizer.source.decode
     for row in range(shown.n):
         length = int(shown.lengths[row])

@@ -22,7 +22,7 @@ def circuit_curves(
     Returns ``setting`` (as it prints), ``points`` (one per size), ``areas`` (CPR and CMD over size and over log size:
     value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
     """
-    from ..intervention.faithfulness import measure
+    from ..intervention.faithfulness import measure_circuits
     from ..intervention.objective import OBJECTIVES
     from ..json_model import plain
     from ..scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
@@ -36,7 +36,7 @@ def circuit_curves(
         entry["undefined"] = setting.undefined(on.data, on.model)
         if entry["undefined"] is None:
             circuits, objective = [each.circuit for each in sized], OBJECTIVES.get(setting.objective)
-            measured = measure(on.model, on.data, circuits, setting.cut, objective, seed=seed)
+            measured = measure_circuits(on.model, on.data, circuits, setting.cut, objective, seed=seed)
             curve = faithfulness_curve(
                 sized,
                 measured,

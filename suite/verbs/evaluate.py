@@ -16,7 +16,7 @@ from .factors import add_factors, settings
 if TYPE_CHECKING:
     from ..circuit import Circuit, Reference
     from ..interchange import CircuitFile
-    from ..intervention.faithfulness import Measured
+    from ..intervention.faithfulness import CircuitValues
     from ..intervention.setting import Cut, Setting
     from ..plan.subject import Subject
 
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, options.batch_size or 0)
     allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
     with watched("evaluate", cost.passes):
-        rows = measured(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
+        rows = faithfulness_rows(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
     subjects.note_in_sample(file.origin, on, options.circuit)
     subjects.warn(on)
     recovered = {name: recovery_by_truth(file, truth) for name, truth in truths.items()} or None
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measured(
+def faithfulness_rows(
     file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
     """One row per setting: its levels, the means of full model, reference and circuit, and the faithfulness; for a
@@ -191,7 +191,7 @@ def _parts(circuit: Circuit) -> tuple[Circuit, ...]:
     return parts_of(circuit) if isinstance(circuit.graph, FeatureGraph) else ()
 
 
-def _numbers(file: CircuitFile, on: Subject, measured: Measured, setting: Setting) -> dict[str, Any]:
+def _numbers(file: CircuitFile, on: Subject, measured: CircuitValues, setting: Setting) -> dict[str, Any]:
     """What stands in a setting's row; ``undefined`` also where full model and reference are the same everywhere.
 
     Args:

@@ -202,7 +202,7 @@ def sensitivity_card(
     from .costs import NEGLIGIBLE_SECONDS, allow, cost_of, took
     from .subjects import warn
 
-    data = some(on.data, options.prompts, options.seed)
+    data = drawn_prompts(on.data, options.prompts, options.seed)
     asked = replace(on, data=data)
     cost = cost_of(chosen, asked, len(circuits), random=options.random, pairings=options.pairings)
     forecast = Speed(on.model, data, NEGLIGIBLE_SECONDS).forecast(cost)
@@ -245,7 +245,7 @@ def sensitivity_card(
     )
 
 
-def some(data: Any, n: int, seed: int) -> Any:
+def drawn_prompts(data: Any, n: int, seed: int) -> Any:
     """``n`` prompts drawn by the seed, in their order; all where there are no more."""
     import torch
 

@@ -148,13 +148,13 @@ def prompt_by_prompt(on: Subject, scores: EdgeScores, size: int, search: tuple[A
     The prompts are the task's test prompts, or those of the search where it has none.
     """
     from ..circuit import top_n
-    from ..intervention.faithfulness import measure
+    from ..intervention.faithfulness import measure_circuits
     from ..intervention.setting import Cut
     from ..scoring.structure.stability_card import PromptByPrompt
 
     ablation, objective = search
     held_out = on.held_out
-    measured = measure(on.model, held_out or on.data, [top_n(scores, size)], Cut(ablation), objective)
+    measured = measure_circuits(on.model, held_out or on.data, [top_n(scores, size)], Cut(ablation), objective)
     if reason := measured.undefined("cut-graph"):
         return PromptByPrompt(undefined=reason)
     nothing = measured.reference("cut-graph")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError, Undefined
-from ..plan.subject import Subject, check_fits, first, on_graph_of
+from ..plan.subject import Subject, check_fits, limit_prompts, on_graph_of
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
@@ -57,7 +57,7 @@ def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, p
     model = load_outline(name, inputs=chosen, adapter=options.adapter)
     source = called(name, options.adapter)
     if asked:
-        data = first(asked.data(split), prompts)
+        data = limit_prompts(asked.data(split), prompts)
         check_fits(data, model, asked.name, name)
         if name in mini.names() and asked.name.partition("@")[0] not in mini.learnt(name):
             note(f"{name} was not trained on {asked.name} (it does: {', '.join(mini.learnt(name))})")
@@ -66,7 +66,7 @@ def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, p
     sizes = {"d_vocab": model.config.d_vocab, "n_positions": model.config.n_positions}
     own = replace(own_prompts.load_task(options.data, tokenize=load_tokenizer(name), **sizes), name=str(options.data))
     split = split_asked_for(own, options)
-    return Subject(own, first(own.data(split), prompts), source, model, None, split)
+    return Subject(own, limit_prompts(own.data(split), prompts), source, model, None, split)
 
 
 def with_model_loaded(on: Subject, options: argparse.Namespace) -> Subject:

@@ -15,7 +15,7 @@ from circuitmeter.ground_truth.gates.catalogue import GATES, edges
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
@@ -100,7 +100,7 @@ def share(name, names, **how):
     circuit = Circuit.of(truth.graph, names)
     # The circuits are single wires, whose other end is in no circuit: as they stand, without a look at dead ends.
     cut, objective = Cut(Ablation.parse("patch"), **{"pruning": "unpruned", **how}), OBJECTIVES.get("answer-difference")
-    measured = measure(truth.model(), on_to_off(name), [circuit], cut, objective)
+    measured = measure_circuits(truth.model(), on_to_off(name), [circuit], cut, objective)
     return float(measured.faithfulness(reference="corrupted-run")[0])
 
 
@@ -127,7 +127,7 @@ def test_a_cancelling_pair_is_needed_alone_and_inert_together():
     data = tasks.load("gates/cancelling").data()
     model = ground_truth.load("gates/cancelling").model()
     kept = [model.graph.exists & ~model.graph.matrix(edges(cut)) for cut in ("o1", "o2", "o1 o2")]
-    measured = measure(
+    measured = measure_circuits(
         model, data, [Circuit(model.graph, mask) for mask in kept], Cut(Ablation.parse("patch")), OBJECTIVES.get("l2")
     )
     assert measured.circuits.abs().amax(1).tolist() == [1, 1, 0]

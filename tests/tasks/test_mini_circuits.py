@@ -16,7 +16,7 @@ from circuitmeter.suite.circuit import Circuit, top_n
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Setting
 from circuitmeter.suite.methods import METHODS
@@ -89,7 +89,7 @@ def test_padding_batches_and_order_change_no_score_of_eap_ig_and_no_circuit_s_nu
     cut = Setting.parse(f"patch | {objective}").cut
 
     def numbers(data, **options):
-        return measure(model, data, some, cut, OBJECTIVES.get(objective), **options).circuits
+        return measure_circuits(model, data, some, cut, OBJECTIVES.get(objective), **options).circuits
 
     values, backwards = numbers(data), torch.arange(data.n).flip(0)
     assert abs(values[0] - values[1]).max() > 0.1
@@ -148,7 +148,7 @@ def test_faithfulness_rises_with_size(method, name, model):
     sizes = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     circuits = [top_n(scored.scores, int(size * model.graph.n_edges), True) for size in sizes]
     setting = Setting.parse(f"patch | {objective}")
-    found = measure(model, other, circuits, setting.cut, OBJECTIVES.get(objective))
+    found = measure_circuits(model, other, circuits, setting.cut, OBJECTIVES.get(objective))
     kept = np.array([float(value) for value in found.faithfulness(setting.aggregation, setting.reference)])
     falls = np.maximum.accumulate(kept) - kept
     assert falls.max() < 0.05 and kept[-1] == pytest.approx(1, abs=1e-5), kept

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...circuit import Circuit
 from ...data import Data
-from ...intervention.faithfulness import REFERENCE_NAMES, Measured, measure_by_each
+from ...intervention.faithfulness import REFERENCE_NAMES, CircuitValues, measure_by_each
 from ...intervention.levels import Component
 from ...intervention.objective import OBJECTIVES
 from ...intervention.setting import Cut, Setting
@@ -114,7 +114,7 @@ def _with_null(
     return rows, tuple(null)
 
 
-def _unusable(runs: Sequence[Measured], setting: Setting) -> str | None:
+def _unusable(runs: Sequence[CircuitValues], setting: Setting) -> str | None:
     """Why the measurements in this setting are of no use, or None."""
     for run in runs:
         if reason := run.undefined(setting.reference):

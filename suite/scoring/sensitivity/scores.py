@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import mstats
 
-from ...intervention.faithfulness import FAITHFULNESS_ROUNDING, Measured
+from ...intervention.faithfulness import FAITHFULNESS_ROUNDING, CircuitValues
 from ...intervention.setting import Aggregation, Setting
 
 
@@ -30,7 +30,7 @@ class Scores:
     knocked_out: bool = False
 
     @classmethod
-    def of(cls, runs: Sequence[Measured], setting: Setting) -> Scores:
+    def of(cls, runs: Sequence[CircuitValues], setting: Setting) -> Scores:
         """The scores of ``setting`` from the measurements with each pairing seed."""
         gained, whole = [], []
         for run in runs:

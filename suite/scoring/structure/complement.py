@@ -15,7 +15,7 @@ from torch import Tensor
 from ...circuit import Circuit
 from ...data import Data
 from ...intervention.ablation import Ablation
-from ...intervention.faithfulness import Measured, evaluator_of, measure
+from ...intervention.faithfulness import CircuitValues, evaluator_of, measure_circuits
 from ...intervention.objective import Objective
 from ...intervention.setting import Cut
 from ...model.transformer import Transformer
@@ -155,11 +155,11 @@ class _Scale:
         batch_size: int | None,
     ) -> None:
         self.graph, self.cut, self.objective = model.graph, Cut(ablation), objective
-        self.own = measure(model, data, [circuit], self.cut, objective, seed=seed, batch_size=batch_size)
+        self.own = measure_circuits(model, data, [circuit], self.cut, objective, seed=seed, batch_size=batch_size)
         self.evaluator = evaluator_of(model, data, self.cut, objective, seed=seed, batch_size=batch_size)
         self.undefined = self.own.undefined("cut-graph")
 
-    def measured(self, cut: Tensor) -> Measured:
+    def measured(self, cut: Tensor) -> CircuitValues:
         """The circuits that are left when the edges bool [C, W, R] are cut of the whole graph."""
         values = []
         for part in cut.split(_AT_ONCE):
@@ -173,8 +173,8 @@ class _Scale:
 
     @property
     def step(self) -> float:
-        """How far faithfulness can differ by rounding: ``Measured.rounding`` of the size of the values, as a share of
-        the distance between the full model's and the reference's."""
+        """How far faithfulness can differ by rounding: ``CircuitValues.rounding`` of the size of the values, as a share
+        of the distance between the full model's and the reference's."""
         full, empty = self.own.full, self.own.reference("cut-graph")
         size = float((full.abs() + empty.abs()).mean()) / 2
         return self.own.rounding * size / abs(float((full - empty).mean()))

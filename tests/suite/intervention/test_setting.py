@@ -15,7 +15,7 @@ from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.intervention import evaluator
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import Measured, measure, measure_by_each
+from circuitmeter.suite.intervention.faithfulness import CircuitValues, measure_by_each, measure_circuits
 from circuitmeter.suite.intervention.levels import FACTORS, LEVELS, USUAL_LEVELS
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut, Setting, grid
@@ -61,7 +61,7 @@ def test_a_cut_is_what_a_loop_over_prompts_and_readers_gives(direction, which, p
     cut = Cut(PATCH, direction=direction, set=which, positions=positions)
     assert cut.undefined(data, model) is None
     kept = circuit.edges if which == "complement" else model.graph.exists & ~circuit.edges
-    found = measure(model, data, [circuit], cut, LOGIT_DIFFERENCE)
+    found = measure_circuits(model, data, [circuit], cut, LOGIT_DIFFERENCE)
     assert_close(found.circuits[0], plainly(model, data, kept, cut))
     assert_close(found.empty, plainly(model, data, torch.zeros_like(kept), cut))
     assert_close(found.full, plainly(model, data, model.graph.exists, cut))
@@ -71,7 +71,9 @@ def test_a_cut_is_what_a_loop_over_prompts_and_readers_gives(direction, which, p
 def test_cutting_everything_everywhere_is_the_counterfactual_run_in_both_directions():
     model, data = small_model(), small_data()
     for direction in LEVELS["direction"]:
-        found = measure(model, data, [random_circuit(model.graph)], Cut(PATCH, direction=direction), LOGIT_DIFFERENCE)
+        found = measure_circuits(
+            model, data, [random_circuit(model.graph)], Cut(PATCH, direction=direction), LOGIT_DIFFERENCE
+        )
         assert_close(found.empty, found.corrupted)
 
 
@@ -80,15 +82,17 @@ def test_denoising_is_noising_with_the_runs_and_the_circuit_turned_round():
     turned = Data(data.counterfactual, data.clean, data.read, answers=data.answers, wrong=data.wrong)
     circuit = random_circuit(model.graph)
     rest = Circuit(model.graph, ~circuit.edges)
-    restored = measure(model, data, [circuit], Cut(PATCH, direction="denoising"), LOGIT_DIFFERENCE).circuits
-    assert_close(restored, measure(model, turned, [rest], Cut(PATCH), LOGIT_DIFFERENCE).circuits)
+    restored = measure_circuits(model, data, [circuit], Cut(PATCH, direction="denoising"), LOGIT_DIFFERENCE).circuits
+    assert_close(restored, measure_circuits(model, turned, [rest], Cut(PATCH), LOGIT_DIFFERENCE).circuits)
 
 
 def test_a_node_is_cut_by_cutting_all_of_its_out_edges():
     model, data = small_model(), small_data()
     nodes = {"input", "a0.h1", "m0", "a2.h0", "m2"}
     names = [next(str(edge) for edge in model.graph.edges if edge.writer == node) for node in nodes]
-    found = measure(model, data, [Circuit.of(model.graph, names)], Cut(PATCH, "node"), LOGIT_DIFFERENCE).circuits[0]
+    found = measure_circuits(
+        model, data, [Circuit.of(model.graph, names)], Cut(PATCH, "node"), LOGIT_DIFFERENCE
+    ).circuits[0]
     for row in range(data.n):  # the plain model, with the other nodes' outputs replaced
         other = written(model, data.counterfactual[row])
         replaced = {name: out for name, out in other.items() if name not in nodes}
@@ -137,19 +141,23 @@ def test_kept_embeddings_are_never_cut_neither_with_the_circuit_nor_with_everyth
 def test_a_circuit_carried_to_other_input_nodes_computes_the_same_where_the_graphs_can_say_so():
     model, data = small_model("token"), small_data()
     circuit = random_circuit(model.graph)
-    own, apart = (measure(model, data, [circuit], Cut(PATCH, embedding=e), LOGIT_DIFFERENCE) for e in ("own", "split"))
+    own, apart = (
+        measure_circuits(model, data, [circuit], Cut(PATCH, embedding=e), LOGIT_DIFFERENCE) for e in ("own", "split")
+    )
     assert_close(own.circuits, apart.circuits)  # positions are the same in both runs, and all kept
     total = small_model("sum")
     circuit = random_circuit(total.graph)
     for ablation in ("patch", "zero"):
         together, apart = (
-            measure(total, data, [circuit], Cut(Ablation.parse(ablation), embedding=e), LOGIT_DIFFERENCE).circuits
+            measure_circuits(
+                total, data, [circuit], Cut(Ablation.parse(ablation), embedding=e), LOGIT_DIFFERENCE
+            ).circuits
             for e in ("own", "split")
         )
         assert_close(together, apart)
     # Under zero ablation a position that can be cut is, and one that is on no edge stays.
     cuts = [Cut(Ablation.parse("zero"), embedding=e) for e in ("sum", "token")]
-    found = [measure(total, data, [circuit], cut, LOGIT_DIFFERENCE).circuits for cut in cuts]
+    found = [measure_circuits(total, data, [circuit], cut, LOGIT_DIFFERENCE).circuits for cut in cuts]
     assert not torch.allclose(*found)
 
 
@@ -186,7 +194,7 @@ def test_every_cell_of_the_grid_prints_as_it_parses_and_is_run_or_refused_with_a
     }
     circuit = random_circuit(model.graph)
     for cut in {setting.cut for setting in settings if reasons[setting] is None}:
-        found = measure(model, data, [circuit], cut, OBJECTIVES.get("kl"))
+        found = measure_circuits(model, data, [circuit], cut, OBJECTIVES.get("kl"))
         for aggregation, reference in itertools.product(LEVELS["aggregation"], ("corrupted-run", "cut-graph")):
             assert found.faithfulness(aggregation, reference).shape == (1,)
 
@@ -211,7 +219,7 @@ def test_what_has_no_meaning_is_refused_with_the_reason():
 
 
 def test_three_ways_of_summing_up_and_three_reference_points():
-    measured = Measured(
+    measured = CircuitValues(
         circuits=torch.tensor([[2.0, 3.0, 0.5, 9.0]]).double(),
         full=torch.tensor([4.0, 4.0, 1.0, 1.0]).double(),
         empty=torch.tensor([0.0, 2.0, 0.0, 1.0]).double(),
@@ -220,7 +228,7 @@ def test_three_ways_of_summing_up_and_three_reference_points():
     assert measured.faithfulness(reference="none").item() == pytest.approx(14.5 / 10)
     assert measured.faithfulness(reference="corrupted-run").item() == pytest.approx(24.5 / 20)
     assert measured.faithfulness(reference="cut-graph").item() == pytest.approx(11.5 / 7)
-    rounded = Measured(measured.circuits, measured.full, measured.empty + 1e-12, None)
+    rounded = CircuitValues(measured.circuits, measured.full, measured.empty + 1e-12, None)
     assert rounded.faithfulness("mean-of-ratios").item() == pytest.approx(0.5)  # and not 8 / -1e-12
     # Ratios: 1/2, 1/2, 1/2, and none where full model and reference agree.
     assert measured.faithfulness("median-of-ratios").item() == 0.5
@@ -232,9 +240,9 @@ def test_three_ways_of_summing_up_and_three_reference_points():
 def test_a_denominator_that_cannot_be_told_from_zero_is_said_to_be_uncertain():
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(100, generator=generator, dtype=torch.float64)
-    measured = Measured(full[None], full, full - full.mean() + 0.01, full - 3)
+    measured = CircuitValues(full[None], full, full - full.mean() + 0.01, full - 3)
     assert not measured.uncertain("corrupted-run")
-    noisy = Measured(full[None], full, full.roll(1), None)
+    noisy = CircuitValues(full[None], full, full.roll(1), None)
     assert noisy.uncertain("cut-graph")
 
 
@@ -247,7 +255,7 @@ def test_several_objectives_from_one_run_are_each_as_alone(ablation, monkeypatch
     objectives = [OBJECTIVES.get(name) for name in ("kl", "l2", "logit-difference")]
     cut = Cut(Ablation.parse(ablation))
     for objective, found in zip(objectives, measure_by_each(model, data, circuits, cut, objectives), strict=True):
-        alone = measure(model, data, circuits, cut, objective)
+        alone = measure_circuits(model, data, circuits, cut, objective)
         for name in ("circuits", "full", "empty", "corrupted"):
             assert_close(getattr(found, name), getattr(alone, name), rtol=0, atol=0)
 

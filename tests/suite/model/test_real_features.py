@@ -11,7 +11,7 @@ from circuitmeter.ground_truth.dictionaries.train import values_at_sites
 from circuitmeter.suite.circuit import Circuit, top_n
 from circuitmeter.suite.errors import ModelAbsent
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.feature_shares import feature_shares, parts_of
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
@@ -71,7 +71,7 @@ def test_under_patch_a_circuit_keeps_more_than_a_random_one_and_than_its_error_n
         torch.randperm(model.graph.n_edges, generator=torch.Generator().manual_seed(0)) < found.n_edges
     )
     circuits = [found, *parts_of(found), Circuit(model.graph, edges)]
-    values = measure(model, prompts("test", 6), circuits, Cut(on["ablation"]), on["objective"])
+    values = measure_circuits(model, prompts("test", 6), circuits, Cut(on["ablation"]), on["objective"])
     whole, of_features, of_errors, random = values.faithfulness().tolist()
     assert whole > 0.5 and of_features > 0.4 and abs(of_errors) < 0.15 and abs(random) < 0.15
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from circuitmeter.suite.plan.subject import first, forget_subjects, subject
+from circuitmeter.suite.plan.subject import forget_subjects, limit_prompts, subject
 
 
 def test_tasks_on_one_model_share_one_copy():
@@ -30,6 +30,6 @@ def test_few_of_a_programs_inputs_are_drawn_from_all():
     rows = [int((every.clean == clean).all(1).nonzero()[0, 0]) for clean in few.clean]
     assert few.n == 20 and rows == sorted(set(rows))
     assert rows[-1] > every.n * 3 // 4 and rows != list(range(20))
-    assert few.hash == first(every, 20).hash and first(every, None) is every
+    assert few.hash == limit_prompts(every, 20).hash and limit_prompts(every, None) is every
     texts = subject("sva", "mini").data
-    assert torch.equal(first(texts, 4).clean, texts.clean[:4])  # those are in a random order already
+    assert torch.equal(limit_prompts(texts, 4).clean, texts.clean[:4])  # those are in a random order already

@@ -9,12 +9,12 @@ import torch
 from circuitmeter.suite.circuit import EdgeScores, top_n
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.intervention.evaluator import Evaluator
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.plan import names
 from circuitmeter.suite.plan.spec import Spec
-from circuitmeter.suite.plan.subject import first, subject
+from circuitmeter.suite.plan.subject import limit_prompts, subject
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.scoring.structure.null_controls import null_data, null_model
 from circuitmeter.suite.store.store import Store
@@ -41,9 +41,9 @@ def test_a_null_is_searched_and_judged_on_the_null(tmp_path):
         top_n(EdgeScores(on.model.graph, METHODS.get("eap").discover(each, data, **given).scores.values), size)
         for each in (on.model, model)
     ]
-    held_out = first(on.task.data("test"), 5)
+    held_out = limit_prompts(on.task.data("test"), 5)
     kept = [
-        float(measure(each, held_out, [circuit], Cut(patch), given["objective"]).faithfulness()[0])
+        float(measure_circuits(each, held_out, [circuit], Cut(patch), given["objective"]).faithfulness()[0])
         for each, circuit in zip((on.model, model), circuits, strict=True)
     ]
     null = found.nulls["reset-weights"]
@@ -71,9 +71,9 @@ def test_the_circuit_is_as_faithful_beside_its_controls_as_in_its_row(tmp_path):
     (scores,) = (Store(tmp_path / "s").scores(key) for key in Store(tmp_path / "s").keys())
     circuit = top_n(EdgeScores(on.model.graph, torch.from_numpy(scores).nan_to_num()), found.controls.size)
     assert circuit.pruned().n_edges < circuit.n_edges
-    unpruned = measure(
+    unpruned = measure_circuits(
         on.model,
-        first(on.task.data("test"), 5),
+        limit_prompts(on.task.data("test"), 5),
         [circuit],
         Cut(zero, pruning="unpruned"),
         names.objective(on.task.objective),

@@ -7,7 +7,7 @@ from oracles import small_data, small_model
 from circuitmeter.suite.circuit import Circuit, EdgeScores, top_n
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.scoring.completeness import answer_classes, completeness, summed_up
@@ -67,7 +67,7 @@ def test_knocking_out_everything_and_nothing():
     # With one prompt a class, the classes' mean is the prompts' mean of the knocked-out model.
     data = data.select((answer_classes(data)[:, None] == torch.arange(5)).int().argmax(0))
     circuit = top_n(EdgeScores(model.graph, torch.randn(model.graph.exists.shape)), 30)
-    measured = measure(model, data, [circuit], Cut(Ablation.parse("patch"), set="circuit"), objective)
+    measured = measure_circuits(model, data, [circuit], Cut(Ablation.parse("patch"), set="circuit"), objective)
     found = completeness(model, data, circuit, cut, objective)
     assert len(found.by_class) == data.n == 5
     assert found.completeness == pytest.approx(1 - float(measured.faithfulness()[0]))

@@ -14,7 +14,7 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import Undefined
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.methods import METHODS
@@ -183,7 +183,7 @@ def test_random_halves_have_the_faithfulness_of_the_circuits_that_are_left():
     drawn = torch.rand(8, len(blocks), generator=torch.Generator().manual_seed(0)) < 0.5
     left = [Circuit(graph, graph.exists & ~edges) for edges in subset_of(blocks, drawn)]
     pruned, unpruned = (
-        measure(on.model, on.data, left, Cut(zero, pruning=pruning), l2).faithfulness().mean().item()
+        measure_circuits(on.model, on.data, left, Cut(zero, pruning=pruning), l2).faithfulness().mean().item()
         for pruning in ("pruned", "unpruned")
     )
     assert found.random == pytest.approx(pruned, abs=1e-6) and abs(pruned - unpruned) > 1e-4

@@ -9,7 +9,7 @@ from oracles import small_data, small_model
 
 from circuitmeter.suite.circuit import EdgeScores, greedy, top_n
 from circuitmeter.suite.intervention.ablation import Ablation
-from circuitmeter.suite.intervention.faithfulness import Measured, measure
+from circuitmeter.suite.intervention.faithfulness import CircuitValues, measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Cut
 from circuitmeter.suite.scoring.faithfulness_curve import circuits_by_size, faithfulness_curve
@@ -36,7 +36,7 @@ def test_circuits_are_those_of_the_selection_at_the_sizes_asked_for():
 
 def measured_curve(model, data, sized):
     cut, objective = Cut(Ablation.parse("patch")), OBJECTIVES.get("logit-difference")
-    return measure(model, data, [each.circuit for each in sized], cut, objective)
+    return measure_circuits(model, data, [each.circuit for each in sized], cut, objective)
 
 
 def test_the_curve_holds_sizes_values_and_areas():
@@ -70,7 +70,7 @@ def synthetic(spread, templates):
     offsets = np.random.default_rng(0).normal(0, spread, templates.max() + 1)[templates]
     circuits = torch.from_numpy(np.stack([0.5 + offsets, np.ones(len(templates))]))
     n = len(templates)
-    return Measured(circuits, torch.ones(n).double(), torch.zeros(n).double(), None)
+    return CircuitValues(circuits, torch.ones(n).double(), torch.zeros(n).double(), None)
 
 
 def test_templates_are_the_blocks_of_the_band():

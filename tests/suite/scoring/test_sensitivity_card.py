@@ -10,7 +10,7 @@ from oracles import small_data, small_model
 
 from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.intervention.faithfulness import measure
+from circuitmeter.suite.intervention.faithfulness import measure_circuits
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.setting import Setting, grid
 from circuitmeter.suite.scoring.null import random_circuits, size_of
@@ -70,7 +70,7 @@ def test_values_are_the_engines_and_percentiles_are_among_random_circuits_of_the
         if cut.ablation.stochastic:
             assert cell.scores.n_runs == 2
             continue
-        alone = measure(model, data, [*circuits, *null[0], *null[1]], cut, objective).faithfulness().numpy()
+        alone = measure_circuits(model, data, [*circuits, *null[0], *null[1]], cut, objective).faithfulness().numpy()
         np.testing.assert_allclose(estimates.value[:, d], alone[:2], rtol=1e-9)
         for c, rows in enumerate((alone[2:8], alone[8:])):
             tied = np.abs(rows - alone[c]) < 1e-9

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from circuitmeter.suite.intervention.faithfulness import Measured
+from circuitmeter.suite.intervention.faithfulness import CircuitValues
 from circuitmeter.suite.intervention.levels import LEVELS
 from circuitmeter.suite.intervention.setting import Setting
 from circuitmeter.suite.scoring.bootstrap_prompts import resample_counts
@@ -16,12 +16,12 @@ from circuitmeter.suite.scoring.sensitivity.scores import Scores, weighted_media
 AGGREGATIONS = LEVELS["aggregation"]
 
 
-def measured(n=60, seed=0) -> Measured:
+def measured(n=60, seed=0) -> CircuitValues:
     generator = torch.Generator().manual_seed(seed)
     full = 3 + torch.rand(n, generator=generator, dtype=torch.float64)
     circuits = full * torch.tensor([[0.8], [0.3]]) + 0.3 * torch.randn(2, n, generator=generator, dtype=torch.float64)
     empty = 0.3 * torch.rand(n, generator=generator, dtype=torch.float64)
-    return Measured(circuits, full, empty, -empty)
+    return CircuitValues(circuits, full, empty, -empty)
 
 
 def setting(aggregation, reference="cut-graph", cut="patch") -> Setting:
@@ -64,10 +64,10 @@ def test_a_knocked_out_circuit_is_better_the_less_is_left():
 
 def test_prompts_without_a_difference_have_no_ratio():
     full = torch.tensor([1.0, 2.0, 1e-13], dtype=torch.float64)
-    found = Measured(full[None] * 0.5 + torch.tensor([0, 0, 1.0]), full, torch.zeros(3, dtype=torch.float64), None)
+    found = CircuitValues(full[None] * 0.5 + torch.tensor([0, 0, 1.0]), full, torch.zeros(3, dtype=torch.float64), None)
     for aggregation in ("median-of-ratios", "mean-of-ratios"):
         assert Scores.of([found], setting(aggregation)).values()[0, 0] == pytest.approx(0.5)
-    nothing = Measured(full[None], full, full, None)
+    nothing = CircuitValues(full[None], full, full, None)
     for aggregation in AGGREGATIONS:
         assert math.isnan(Scores.of([nothing], setting(aggregation)).values()[0, 0])
 
