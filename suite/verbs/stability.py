@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
             raise Undefined(f"{reason}.")
     make_folder(options.out)
     on = subjects.with_model_loaded(on, options)
+    subjects.warn(on)
     card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = card.but(paragraph=stability_paragraph(card))
     write_card(card, stability_figure(card), options.out)
