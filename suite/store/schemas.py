@@ -13,6 +13,7 @@ from ...ground_truth.certificate import Certificate, FeatureCertificate, Minimal
 from ...ground_truth.description import ModelDescription
 from ...ground_truth.dictionaries.shipped import ShippedDictionaries
 from ...tasks.mini.shipped import ShippedModel
+from ..interchange.benchmark_model import Labels
 from ..interchange.origin import OurKey
 from ..json_model import Kept
 from ..scoring.sensitivity.card_model import SensitivityCard
@@ -34,6 +35,7 @@ FILES: dict[str, type[Kept]] = {
     "mini-model.1": ShippedModel,
     "dictionaries.1": ShippedDictionaries,
     "circuit-key.1": OurKey,
+    "labels.1": Labels,
     "sensitivity-card.1": SensitivityCard,
     "stability-card.1": StabilityCard,
 }

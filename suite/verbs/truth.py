@@ -1,5 +1,5 @@
-"""``circuitmeter truth``: a RASP program of yours becomes a model with a certified circuit; and how many circuits
-a certified model has."""
+"""``circuitmeter truth``: a RASP program of yours, or a model of another benchmark, becomes a model with a certified
+circuit; and how many circuits a certified model has."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from .arguments import add_json, add_several, positive_number
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
     from ...ground_truth.certificate import MinimalCircuits
+    from ..interchange.benchmark_model import Labels
 
 NAME = "truth"
 HELP = "Compile a RASP program of yours and certify its circuit under every ablation."
 EPILOG = (
     "The function returns an SOp of tracr.rasp.rasp; it takes nothing, or Tracr's modules as (rasp, lib). The folder "
     "written is a task, a model and a truth: `circuitmeter discover --task DIR`, `evaluate --truth DIR`, "
-    "`show DIR`. Needs the [tracr] extra."
+    "`show DIR`. Needs the [tracr] extra. With --import, a model of another benchmark is certified, which needs "
+    "no extra; the circuit that the benchmark labels is kept in labels.json and compared."
 )
 _COLUMNS = ("ablation", "true edges", "optional", "minimal circuits", "largest inert effect", "smallest true effect")
 _ENUMERATED = ("ablation", "edges that may matter", "minimal circuits", "sizes", "edges in all")
+_LABELLED = ("ablation", "labelled and in a circuit", "labelled, in none", "core, not labelled")
+_BENCHMARKS = ("interpbench", "tracrbench")
 _SHOWN = 12  # circuits that are listed; --json has all
 
 
@@ -30,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "program",
         metavar="FILE.py:FUNCTION",
-        help="your RASP program; with --recertify, a folder; with --enumerate, a truth or a folder",
+        help="your RASP program; with --import or --recertify, a folder; with --enumerate, a truth or a folder",
+    )
+    parser.add_argument(
+        "--import",
+        dest="benchmark",
+        metavar="BENCHMARK",
+        help=f"certify the model in a folder of another benchmark: {', '.join(_BENCHMARKS)}",
     )
     parser.add_argument(
         "--recertify", action="store_true", help="compute whether the certificates of a folder hold, and seal it if so"
@@ -73,10 +83,15 @@ def run(options: argparse.Namespace) -> int:
 
     if options.largest is not None and not options.enumerate:
         raise SpecError("--largest says which minimal circuits are enumerated; give --enumerate with it.")
+    asked = {"--import": options.benchmark is not None, "--recertify": options.recertify}
+    asked |= {"--enumerate": options.enumerate}
+    if sum(asked.values()) > 1:
+        two = " and ".join(flag for flag, given in asked.items() if given)
+        raise SpecError(f"{two} are two things; give one of them.")
+    if options.benchmark is not None:
+        return import_model(options)
     if options.recertify or options.enumerate:
         flag = "--recertify" if options.recertify else "--enumerate"
-        if options.recertify and options.enumerate:
-            raise SpecError("--recertify and --enumerate are two things; give one of them.")
         of_programs = ("vocab", "max_len", "causal", "fixed_length", "sample", "out")
         if given := [f"--{name.replace('_', '-')}" for name in of_programs if getattr(options, name)]:
             raise SpecError(f"{', '.join(given)}: for a program of yours, which is certified; leave out with {flag}.")
@@ -91,8 +106,7 @@ def run(options: argparse.Namespace) -> int:
     vocabulary, ablations = vocabulary_of(options.vocab), ablations_of(options.ablation)
     if options.max_len < 2:
         raise SpecError("--max-len 1: a sequence of one token has no structure to compute on; give 2 or more.")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise SpecError(f"{options.out} exists; choose a new --out, so that nothing is overwritten.")
+    check_new(options.out)
     torch.set_num_threads(1)  # sums in one order, so that certificates are the same every time
     with stdout_kept_clean():  # a user's program may print
         sop, about = user.load_program(options.program)
@@ -114,6 +128,54 @@ def run(options: argparse.Namespace) -> int:
         )
     seal(options.out)
     print_truth(ground_truth.load(options.out), options)
+    return 0
+
+
+def check_new(folder: Path) -> None:
+    """Raises SpecError for a folder to write that holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpecError(f"{folder} exists; choose a new --out, so that nothing is overwritten.")
+
+
+def import_model(options: argparse.Namespace) -> int:
+    """``--import``: certifies the model in a folder of another benchmark and writes it as a truth, with the circuit
+    that the benchmark labels.
+
+    Raises SpecError and ModelError for what cannot be imported, before anything is certified.
+    """
+    import torch
+
+    from ... import ground_truth
+    from ...ground_truth.rasp.user import why_not_as_many
+    from ...ground_truth.sealed import seal
+    from ..errors import unknown
+    from ..interchange import interpbench, tracrbench
+    from ..interchange.benchmark_model import write_truth
+    from .output import note
+
+    readers = dict(zip(_BENCHMARKS, (interpbench.read_case, tracrbench.read_program), strict=True))
+    if options.benchmark not in readers:
+        raise SpecError(unknown("benchmark to import from", options.benchmark, readers))
+    if given := [f"--{name.replace('_', '-')}" for name in ("vocab", "max_len", "causal") if getattr(options, name)]:
+        raise SpecError(f"{', '.join(given)}: the folder says it of a model that is imported; leave out with --import.")
+    if options.out is None:
+        raise SpecError(
+            f"truth {options.program} --import {options.benchmark} lacks --out, a new folder for the truth."
+        )
+    ablations = ablations_of(options.ablation)
+    check_new(options.out)
+    torch.set_num_threads(1)  # sums in one order, so that certificates are the same every time
+    model = readers[options.benchmark](Path(options.program))
+    domain = model.domain(fixed=options.fixed_length, sample=options.sample)
+    note(f"{model.model.graph}; {len(domain):,} inputs with {domain.n_outputs:,} different outputs")
+    drawn = {"fixed": options.fixed_length or model.fixed, "sample": options.sample}
+    for reason in why_not_as_many(model.vocabulary, model.max_len, certified=len(domain), **drawn):
+        note(reason)
+    labels = write_truth(
+        options.out, model, domain, ablations=ablations, on_ablation=lambda ablation: note(f"certifying {ablation}")
+    )
+    seal(options.out)
+    print_truth(ground_truth.load(options.out), options, labels)
     return 0
 
 
@@ -208,13 +270,14 @@ def ablations_of(names: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(Ablation.parse(name)) for name in names)) if names else CERTIFIED_ABLATIONS
 
 
-def print_truth(truth: GroundTruth, options: argparse.Namespace) -> None:
-    """What was certified, and where it is."""
+def print_truth(truth: GroundTruth, options: argparse.Namespace, labels: Labels | None = None) -> None:
+    """What was certified, and where it is; and how the labels of a benchmark differ from it."""
     from .output import print_json, print_table
 
     certificate = truth.certificate
     if options.json:
-        print_json({"directory": str(options.out), **certificate.as_json()})
+        beside = {} if labels is None else {"labels": labels.as_json()}
+        print_json({"directory": str(options.out), **certificate.as_json(), **beside})
         return
     rows = [
         [
@@ -234,3 +297,12 @@ def print_truth(truth: GroundTruth, options: argparse.Namespace) -> None:
         f"\n{certificate.n_edges:,} edges, {certificate.n_structural} of them structural; certified on {inputs} "
         f"inputs: {options.out}"
     )
+    if labels is not None:
+        print(f"\n{labels.benchmark} labels {len(labels.edges)} edges:")
+        compared = labels.ablations.items()
+        print_table(_LABELLED, [[a, len(d.agreed), len(d.not_certified), len(d.not_labelled)] for a, d in compared])
+        for name, found in compared:
+            for what, edges in (("labelled, in no circuit", found.not_certified), ("not labelled", found.not_labelled)):
+                more = ", ..." if len(edges) > _SHOWN else ""
+                if edges:
+                    print(f"  {name}, {what}: {', '.join(edges[:_SHOWN])}{more}")
