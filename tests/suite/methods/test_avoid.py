@@ -202,7 +202,7 @@ def test_discover_avoids_the_circuit_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("--method", "eap"), SpecError, "for methods that train masks .*subnetwork-probing.*; eap is none"),
+        (("--method", "eap"), SpecError, "for methods that train masks .*subnetwork-probing.*; eap trains none"),
         (("--method", "ugs", "--set", "avoid=m0->logits"), SpecError, "given twice"),
         (("--method", "ugs"), DataError, "no edge, so there is nothing to avoid"),
     ],
