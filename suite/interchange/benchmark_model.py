@@ -7,6 +7,7 @@ certificate and compared with it.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ class BenchmarkModel:
         if not self.margins or self.outputs.kind == "numerical":
             return _TOLERANCE
         best = outputs_on(self.model, domain)[torch.from_numpy(domain.read)].topk(2, -1).values
-        return max(_TOLERANCE, round(float((best[:, 0] - best[:, 1]).min()) / 2, 6))
+        return max(_TOLERANCE, math.floor(float((best[:, 0] - best[:, 1]).min()) / 2 * 1e6) / 1e6)
 
 
 def outputs_on(model: Transformer, domain: Domain) -> torch.Tensor:

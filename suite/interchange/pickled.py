@@ -20,7 +20,7 @@ from ..errors import LONGEST_QUOTE, ModelError, one_line
 from ..reading import MEBIBYTE, read_bytes, reading, refuse_pointer
 
 _LARGEST_PICKLE, _LARGEST_WEIGHTS = 64 * MEBIBYTE, 1024 * MEBIBYTE
-_MOST_WEIGHTS = 10_000  # tensors of a module
+_MOST_PARTS = 10_000  # modules in a module, and weights; one that holds itself has parts without end
 _FUNCTION = "names {}, which is not among the names that it may have; it is not read, because it could run code"
 
 
@@ -75,12 +75,12 @@ def read_saved(path: Path, known: Collection[str] = ()) -> Any:
     Raises:
         ModelError: no such file, a damaged one, or one that names anything else.
     """
-    read_bytes(path, at_most=_LARGEST_WEIGHTS, error=ModelError)
+    content = read_bytes(path, at_most=_LARGEST_WEIGHTS, error=ModelError)
     refuse_pointer(path, ModelError)
     stands_for = [(Attributes, name) for name in known]
     with reading(path, ModelError), torch.serialization.safe_globals(stands_for):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as problem:
             raise ModelError(
                 f"{path} is damaged, or names what could run code, and is not read; copy it again from the benchmark."
@@ -93,15 +93,18 @@ def state_of(module: Any, path: Path) -> dict[str, Tensor]:
     Raises ModelError where the object is no module.
     """
     found: dict[str, Tensor] = {}
-    waiting = [("", module)]
+    waiting, seen = [("", module)], 0
     while waiting:
         prefix, part = waiting.pop()
+        seen += 1
         for kind in ("_parameters", "_buffers"):
             given = getattr(part, kind, None)
             if not isinstance(given, dict):
                 raise ModelError(f"{path} holds a {type(module).__name__} and no module of PyTorch, saved whole.")
             found |= {prefix + name: weight for name, weight in given.items() if isinstance(weight, Tensor)}
         waiting += [(f"{prefix}{name}.", inner) for name, inner in part._modules.items() if hasattr(inner, "_modules")]
-        if len(found) > _MOST_WEIGHTS:
-            raise ModelError(f"{path} holds more than {_MOST_WEIGHTS:,} weights; no model of a benchmark has so many.")
+        if max(len(found), seen, len(waiting)) > _MOST_PARTS:
+            raise ModelError(
+                f"{path} has more than {_MOST_PARTS:,} parts or weights; no model of a benchmark has so many."
+            )
     return found

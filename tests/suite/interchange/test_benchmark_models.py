@@ -12,8 +12,9 @@ import torch
 from circuitmeter import ground_truth
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.interchange import interpbench, tracrbench
+from circuitmeter.suite.interchange import benchmark_model, interpbench, tracrbench
 from circuitmeter.suite.interchange.export import to_transformer_lens
+from circuitmeter.suite.interchange.pickled import Attributes, state_of
 
 TRUE = ["a0.h0->m0", "m0->logits", "tok_embed->a0.h0<k>", "tok_embed->a0.h0<q>"]  # of tracr/hist, under patch
 EDGES = [
@@ -255,3 +256,20 @@ def test_what_is_no_model_of_tracrbench_is_one_line(program, tmp_path, capsys, c
 def test_a_request_that_means_nothing_is_one_line(arguments, says, capsys):
     assert cli.main(["truth", "nowhere", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_module_that_holds_itself_has_an_end(tmp_path):
+    module = Attributes()
+    module._parameters, module._buffers, module._modules = {}, {}, {"inner": module, "again": module}
+    with pytest.raises(ModelError, match="more than 10,000 parts"):
+        state_of(module, tmp_path / "tl_model.pt")
+
+
+@pytest.mark.parametrize("margin", [0.1000009, 0.2, 3.0])
+def test_a_change_within_the_tolerance_alters_no_decision(margin, case, monkeypatch):
+    model = interpbench.read_case(case)
+    domain = model.domain(sample=20)
+    outputs = torch.zeros(*domain.tokens.shape, model.model.config.d_out, dtype=torch.float64)
+    outputs[..., 1] = margin
+    monkeypatch.setattr(benchmark_model, "outputs_on", lambda model, domain: outputs)
+    assert margin / 2 - 1e-6 <= model.tolerance_of(domain) <= margin / 2
