@@ -59,8 +59,8 @@ class CutTest:
         more = torch.cat([rows, effects.argmax(1)]).unique()
         if len(more) == len(rows):
             raise ModelError(
-                f"under {self.ablation} an effect is so near to the tolerance, {tolerance:g}, that rounding decides "
-                f"whether a circuit is sufficient."
+                f"under {self.ablation} a circuit that was sufficient on rows by themselves changes an output of one "
+                f"of them by {float(effects.max()):.6g}, and {tolerance:g} is tolerated: rounding decides."
             )
         return more
 

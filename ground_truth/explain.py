@@ -50,7 +50,8 @@ def explain(truth: GroundTruth, ablation: str) -> list[Explained]:
     for w, r in reference.structural.nonzero().tolist():
         edge = Edge(graph.writers[w], graph.readers[r])
         status = "true" if reference.core[w, r] else "optional" if reference.optional[w, r] else "inert"
-        why = _why(status, str(edge), bool(still[w, r]), ablation, claim)
+        n_circuits = claim.minimal_circuits if reference.minimal is None else len(reference.minimal)
+        why = _why(status, str(edge), bool(still[w, r]), ablation, claim, n_circuits)
         found.append(Explained(edge, carried(w, r), status, why))
     return found
 
@@ -75,13 +76,13 @@ def _twin(ablation: str) -> str:
     return ablation.removesuffix("-counterfactual")
 
 
-def _why(status: str, edge: str, still: bool, ablation: str, claim: Claim) -> str:
+def _why(status: str, edge: str, still: bool, ablation: str, claim: Claim, n_circuits: int) -> str:
     if status == "true":
         return "cutting it changes an output" if edge in claim.necessary else "in every minimal circuit"
     if status == "optional":
         if edge in claim.necessary:
             return "cutting it alone changes an output, and cutting it with others does not"
-        return f"in some of the {claim.minimal_circuits} minimal circuits and not in others"
+        return f"in some of the {n_circuits} minimal circuits and not in others"
     if still and ablation in ("patch", "resample"):
         return "constant: what is read is the same on every input"
     if still and ablation.startswith("mean-positional"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..suite.errors import ModelError
+from .certificate import listed_as
 from .certify import certify
 from .files import file_name, variants
 from .minimal_circuits import minimal_circuits
@@ -28,7 +29,8 @@ def recertify(directory: Path, on_ablation: Callable[[str], None] = lambda ablat
         raise ModelError(f"{directory} holds no certificate; `circuitmeter truth FILE.py:FUNCTION` makes one.")
     for truth in found:
         said = truth.certificate
-        listed = {name: truth.minimal(name) for name in said.ablations}  # a file about another model is refused first
+        # A file about another model is refused first.
+        listed = {name: truth.minimal(name) for name in dict.fromkeys(map(listed_as, said.ablations))}
         again = certify(
             truth.model(),
             truth.domain,

@@ -165,22 +165,30 @@ class GroundTruth:
         return self._enumerated.ablations.get(listed_as(ablation))
 
     def reference(self, ablation: Ablation | str) -> Reference | None:
-        """The truth under an ablation, as results are scored against it; None when none is certified."""
+        """The truth under an ablation, as results are scored against it; None when none is certified.
+
+        Where all minimal circuits are listed, the core is what they have in common. The certificate's own search
+        removes edges one or two at a time and may have met fewer of them.
+        """
         ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
         claim = self.certificate.ablations.get(str(ablation.certified_as))
         if claim is None:
             return None
         matrix, minimal = self.graph.matrix, self.minimal(str(ablation.certified_as))
+        core, optional, circuits = set(claim.core), set(claim.optional), None
+        if minimal is not None and minimal.largest is None:
+            circuits = tuple(Circuit.of(self.graph, names) for names in minimal.circuits)
+            optional |= core.union(*minimal.circuits)
+            core = set.intersection(*map(set, minimal.circuits))
+            optional -= core
         return Reference(
             f"{self.name} under {ablation}",
             self.graph,
-            core=matrix(claim.core),
-            optional=matrix(claim.optional),
+            core=matrix(core),
+            optional=matrix(optional),
             structural=matrix(self.certificate.structural),
             certified=True,
-            minimal=None
-            if minimal is None or minimal.largest is not None
-            else tuple(Circuit.of(self.graph, names) for names in minimal.circuits),
+            minimal=circuits,
             missed=tuple(claim.missed or ()),
         )
 

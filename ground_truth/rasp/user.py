@@ -74,7 +74,7 @@ def sequences(
         if sum(sizes) > MOST_INPUTS:
             raise SpecError(
                 f"{len(vocabulary)} tokens make {sum(sizes):,} sequences of up to {max_len}, and {MOST_INPUTS:,} are "
-                f"enumerated at most; give a smaller --vocab or --max-len, or certify a sample with --sample 2000 "
+                f"enumerated at most; take fewer tokens or a smaller length, or certify a sample with --sample 2000 "
                 f"(edges that matter on no sampled input are then missed)."
             )
         return [x for length in lengths for x in itertools.product(vocabulary, repeat=length)], True

@@ -15,7 +15,7 @@ from ..read.labels import BASELINES, method_of, ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
-ADVERSARIES = (FAITHFULNESS, "random", "worst", "rank", "explained")
+ADVERSARIES = (FAITHFULNESS, "random", "worst", "lost", "rank", "explained")
 
 
 @chapter
@@ -48,9 +48,9 @@ class ControlsChapter(Chapter):
         return (
             "Is a circuit more than what the method gives any model, and does it stand when only parts of the rest are "
             "cut? Nulls: the weights in a random order; each prompt with another's answers; its tokens in a random "
-            "order. The worst subset of the complement is looked for from the worst of random halves, by changing "
-            f"every edge alone (of more than {BLOCKS} edges, all that leave one node together) and then all that help "
-            f"together, at most {ROUNDS} times.",
+            "order. The worst subset of the complement is looked for from the worst of random halves and the whole, by "
+            f"changing every edge alone (of more than {BLOCKS} edges, all that leave one node together) and then all "
+            f"that help together, at most {ROUNDS} times.",
             *control_verdicts(results.control_summary),
         )
 
@@ -93,9 +93,10 @@ def _adversaries(summary: pd.DataFrame) -> Table:
         "adversaries",
         "Parts of the complement, and exact patching",
         "Medians over programs with 95 % bootstrap intervals over programs. The first three are the circuit's "
-        "faithfulness with so much of the complement cut. The last two are scores against what cutting single edges "
-        "changes: Spearman's correlation of absolute values, and 1 - sum (score - effect)^2 / sum effect^2, which says "
-        "something only of scores that estimate effects.",
+        "faithfulness with so much of the complement cut; the fourth is what the worst subset takes more than all of "
+        "it does in a cell, whose median is not the difference of the medians. The last two are scores against what "
+        "cutting single edges changes: Spearman's correlation of absolute values, and 1 - sum (score - effect)^2 / sum "
+        "effect^2, which says something only of scores that estimate effects.",
         ("Method", "Ablation", *(text[0].upper() + text[1:] for text in headings)),
         (False, False, *[True] * len(headings)),
         _wide(summary, ADVERSARIES),

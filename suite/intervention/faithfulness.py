@@ -151,7 +151,7 @@ def measure_by_each(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> list[CircuitValues]:
-    """``measure`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
+    """``measure_circuits`` by several objectives, running each circuit once (once an objective under ``optimal``, whose
     constants depend on it)."""
     if cut.ablation.learned and len(objectives) > 1:
         return [

@@ -11,7 +11,7 @@ from ..selection import Selection
 from ..store.record import OWN_SIZES, ControlsAsked, EvaluationIdentity, StabilityAsked
 
 VERSION = 2  # raised when a number that older evaluations hold would come out otherwise
-STRUCTURE_VERSION = 3  # the same, of evaluations with stability or controls
+STRUCTURE_VERSION = 4  # the same, of evaluations with stability or controls
 SIZES = ("true", *OWN_SIZES)
 
 

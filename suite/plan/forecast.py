@@ -10,6 +10,7 @@ from ..intervention.setting import Setting
 from ..methods.cost import Cost
 from ..model.load.by_name import is_ground_truth
 from ..model.load.devices import fits_one
+from ..scoring.structure.controls_found import BLOCKS
 from . import names
 from .evaluation import Evaluation
 from .job import Job
@@ -19,6 +20,7 @@ from .subject import Subject, limit_prompts, subject_of
 # A certified model takes milliseconds a pass: what is declared (a bound) and what a pass costs on a busy machine
 # say little. Cells of known-circuits-1 took .96 CPU seconds on average, those of quick .33.
 CERTIFIED_SECONDS = 1.0
+_ROUNDS = 2  # of the search for the worst subset
 
 
 def job_seconds(job: Job) -> float | None:
@@ -30,7 +32,8 @@ def job_seconds(job: Job) -> float | None:
     cost = method.cost_of(on.model.graph, on.data.n, job.parameters)
     if cost is None:
         return None
-    return _speed(on).seconds(cost.with_runs(on.data.n_runs / on.data.n) + evaluation_cost(job.evaluation, on))
+    cost = cost.with_runs(on.data.n_runs / on.data.n)
+    return _speed(on).seconds(cost + evaluation_cost(job.evaluation, on, cost))
 
 
 def job_bytes(job: Job) -> int:
@@ -43,7 +46,7 @@ def job_bytes(job: Job) -> int:
     cost = cost.with_runs(on.data.n_runs / on.data.n)
     if not names.is_built_in(job.sources.method):
         cost = replace(cost, weights=cost.weights + 1)
-    cost += evaluation_cost(job.evaluation, on)
+    cost += evaluation_cost(job.evaluation, on, cost)
     return _speed(on).peak_bytes(cost, job.parameters.get("batch_size") or 0)
 
 
@@ -52,8 +55,11 @@ def fits_one_device(job: Job, memory: int) -> bool:
     return fits_one(subject_of(job).model, memory)
 
 
-def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:
-    """What measuring the circuits of a cell costs."""
+def evaluation_cost(evaluation: Evaluation | None, on: Subject, search: Cost) -> Cost:
+    """What measuring the circuits of a cell costs. Stability and each null repeat the cell's own ``search``.
+
+    How often the search for the worst subset goes round is not known before; it is taken to be ``_ROUNDS`` times.
+    """
     total = Cost()
     if evaluation is None:
         return total
@@ -61,6 +67,14 @@ def evaluation_cost(evaluation: Evaluation | None, on: Subject) -> Cost:
     settings = [Setting.parse(text) for text in evaluation.settings if text not in evaluation.undefined]
     for _ in groupby(settings, key=lambda setting: (setting.cut, setting.objective)):
         total += Cost(forward=4 * n, cut=(len(evaluation.sizes) + 1) * n)
+    if evaluation.stability is not None:
+        total += search
+    if (controls := evaluation.controls) is not None:
+        total += search * len(controls.nulls)
+        tried = controls.subsets and controls.subsets + _ROUNDS * min(BLOCKS, on.model.graph.n_edges)
+        total += Cost(cut=(tried + controls.edges) * on.data.n_runs + controls.subsets * n)
+        if "reset-weights" in controls.nulls:
+            total = replace(total, weights=max(total.weights, search.weights + 1))
     return total
 
 

@@ -32,7 +32,8 @@ class ControlsChoice(BaseModel):
     """What the method is run on as well: weights in a random order, answers of other prompts, prompts whose tokens are
     in a random order."""
     subsets: Annotated[int, Field(ge=0, strict=True)] = 64
-    """Random subsets of the complement that are cut; the search for the worst begins with them. 0: no search."""
+    """Random subsets of the complement that are cut; the search for the worst begins with the worst of them and of the
+    whole. 0: neither."""
     edges: Annotated[int, Field(ge=0, strict=True)] = 100
     """Edges, drawn by chance, that are cut one by one to compare scores with. 0: none."""
 

@@ -7,13 +7,14 @@ beside the cells, under a key of their own, and adding a setting to a benchmark 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..errors import one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
+from ..plan import names
 from ..plan.job import Job
 from ..plan.subject import limit_prompts
 from ..store.record import EvaluatedCircuit, EvaluationRecord, Failure, RecordedCost, SettingRow, with_size
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ..data import Data
     from ..plan.evaluation import Evaluation
     from ..plan.subject import Subject
+
+Measured = TypeVar("Measured")
 
 
 def evaluate(
@@ -62,12 +65,13 @@ def evaluate(
 
         fixed = evaluation.batch_size or any(setting.cut.ablation.over_batch for setting in alike)
         rows += measure_all(0) if fixed else with_less(measure_all, on, f"evaluating {job}")
-    stability, sizes = {}, [circuit.n_edges for circuit in with_size(described)]
-    if evaluation.stability is not None:
-        stability = stability_of(job, on, evaluation.stability, sizes)
-    controls = None
-    if evaluation.controls is not None and sizes:
-        controls = controls_of(job, on, evaluation, tensors["scores"], sizes[0])
+    sized, stability, controls = with_size(described), {}, None
+    if (asked := evaluation.stability) is not None:
+        sizes = [circuit.n_edges for circuit in sized]
+        stability = _with_less(job, on, lambda: stability_of(job, on, asked, sizes))
+    if evaluation.controls is not None and sized:
+        circuit = circuits[described.index(sized[0])]
+        controls = _with_less(job, on, lambda: controls_of(job, on, evaluation, tensors["scores"], circuit))
     identity = evaluation.identity(job.key)
     record = EvaluationRecord(
         key=identity.key,
@@ -83,6 +87,14 @@ def evaluate(
     )
     structure = {"stability": stability or None, "controls": controls}
     return record.but(**{name: found for name, found in structure.items() if found is not None})
+
+
+def _with_less(job: Job, on: Subject, measure: Callable[[], Measured]) -> Measured:
+    """What is measured beside the rows, under the cell's ablation; less at a time where memory runs out."""
+    evaluation = _evaluation(job)
+    if evaluation.batch_size or names.ablation(job.cell.ablation).over_batch:  # the number would change the result
+        return measure()
+    return with_less(lambda _: measure(), on, f"evaluating {job}")
 
 
 def failed_evaluation(job: Job, kind: str, reason: str) -> EvaluationRecord:
@@ -153,7 +165,6 @@ def _circuits(
     import torch
 
     from ..circuit import Circuit, EdgeScores
-    from ..plan import names
     from ..scoring.recovery import circuit_recovery
     from ..selection import BY_PROMPT, circuit_of
     from ..selection import SELECTIONS as SELECTION_RULES

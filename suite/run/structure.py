@@ -101,13 +101,14 @@ def _asked(job: Job, shift: int = 0) -> dict[str, Any]:
     }
 
 
-def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarray, size: int) -> ControlsFound:
-    """Nulls, adversaries and exact patching of the circuit of ``size`` edges, under the cell's ablation and objective.
+def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarray, circuit: Circuit) -> ControlsFound:
+    """Nulls, adversaries and exact patching of a circuit, under the cell's ablation and objective.
 
     Args:
         job: whose cell is finished; its method runs again on each null.
         evaluation: with its ``controls``; its prompts are the held-out ones.
         scores: the cell's, [W, R], NaN where no edge exists.
+        circuit: one that is evaluated, selected from the scores as the evaluation selects.
     """
     import torch
 
@@ -117,9 +118,11 @@ def controls_of(job: Job, on: Subject, evaluation: Evaluation, scores: np.ndarra
     held_out = limit_prompts(on.task.data(evaluation.split), evaluation.prompts)
     asked, objective = evaluation.controls, names.objective(job.cell.objective or on.task.objective)
     assert asked is not None  # only evaluations that have them come here
-    found = _Controls(job, on, held_out, own, objective, size, evaluation.batch_size)
+    # Under an ablation over batches their size changes numbers, and the evaluation's key does not tell it.
+    batch_size = None if names.ablation(job.cell.ablation).over_batch else evaluation.batch_size
+    found = _Controls(job, on, held_out, own, objective, circuit, evaluation, batch_size)
     return ControlsFound(
-        size=size,
+        size=circuit.n_edges,
         nulls={kind: found.on_null(cast(Null, kind)) for kind in asked.nulls},
         complement=found.complement(asked.subsets) if asked.subsets else None,
         exact=found.exact(asked.edges) if asked.edges else None,
@@ -135,14 +138,9 @@ class _Controls:
     held_out: Data
     scores: EdgeScores
     objective: Objective
-    size: int
+    circuit: Circuit
+    evaluation: Evaluation
     batch_size: int | None
-
-    @cached_property
-    def circuit(self) -> Circuit:
-        from ..circuit import top_n
-
-        return top_n(self.scores, self.size)
 
     @property
     def seed(self) -> int:
@@ -161,13 +159,14 @@ class _Controls:
 
     def on_null(self, kind: Null) -> NullFound:
         """What the method finds where there is nothing to find."""
+        import numpy as np
         import torch
 
-        from ..circuit import top_n
         from ..scoring.recovery import recovery
         from ..scoring.structure.complement import interval_over_prompts
         from ..scoring.structure.null_controls import null_data, null_model
         from ..scoring.structure.stability import beside_chance
+        from ..selection import SELECTIONS
 
         try:
             data, judged_on = (null_data(kind, each, self.seed) for each in (self.on.data, self.held_out))
@@ -175,12 +174,15 @@ class _Controls:
             with _again(self.job, 1):  # the cell's own draws would give `random` the same circuit on the null
                 method = names.method(self.job.sources.method)
                 scores = method.discover(model, data, **_asked(self.job, 1)).scores
-            theirs = top_n(scores, self.size)
+            select = SELECTIONS[self.evaluation.selection]
+            theirs = select(scores, self.circuit.n_edges, self.evaluation.absolute)
             measured, own = self._measured(model, judged_on, theirs), self._own
         except CircuitMeterError as error:
             return NullFound(undefined=str(error))
         truth = self.on.reference(names.ablation(self.job.cell.ablation))
-        jaccard, chance = beside_chance(self.scores.flat(), scores.flat(), self.size)
+        exists = self.on.model.graph.exists
+        edges = torch.stack([self.circuit.edges[exists], theirs.edges[exists]]).numpy()
+        jaccard, chance = beside_chance(edges, np.stack([self.scores.flat(), scores.flat()]))
         found = NullFound(
             jaccard=jaccard,
             chance=chance,

@@ -128,8 +128,17 @@ def _taken_evaluation(done: Merged, source: Store, into: Store, key: str) -> Non
 
 
 def _with_environment(record: Record | EvaluationRecord, source: Store, into: Store) -> None:
-    if (name := record.provenance.environment) is not None:
-        into.write_environment(source.environment(name))
+    from .reading import Damaged
+
+    if (name := record.provenance.environment) is None:
+        return
+    try:
+        environment = source.environment(name)
+    except Damaged:
+        raise
+    except StoreError as error:  # it is missing
+        raise Damaged(str(error)) from error
+    into.write_environment(environment)
 
 
 def _copied(done: Merged, source: Store, path: str, copy: Any) -> None:

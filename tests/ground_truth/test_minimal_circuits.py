@@ -18,6 +18,7 @@ from circuitmeter.ground_truth import minimal_circuits as enumeration
 from circuitmeter.ground_truth import truth as truth_module
 from circuitmeter.ground_truth.certify import paired_inputs, pairs_of
 from circuitmeter.ground_truth.cuts import CutTest
+from circuitmeter.ground_truth.explain import explain
 from circuitmeter.ground_truth.files import file_name
 from circuitmeter.ground_truth.gates.build import write_gate
 from circuitmeter.ground_truth.gates.catalogue import Gate
@@ -203,8 +204,26 @@ def test_a_circuit_that_fails_on_rows_tried_already_is_an_error_and_no_endless_l
         return torch.zeros(1, *truth.graph.exists.shape, dtype=torch.bool)  # of no edge, and not sufficient
 
     monkeypatch.setattr(Enumeration, "minimal", minimal)
-    with pytest.raises(ModelError, match=r"under zero an effect is so near to the tolerance, 0.02, that rounding"):
+    with pytest.raises(ModelError, match=r"under zero a circuit that was sufficient .*, and 0.02 is tolerated"):
         minimal_circuits(truth, "zero")
+
+
+def test_the_list_of_all_circuits_is_the_truth_where_the_certificate_met_fewer(compensating, tmp_path):
+    """Deletion ends at one circuit, and calls its edge core; of the two that there are, one does without it."""
+    folder = tmp_path / "gate"
+    shutil.copytree(compensating.directory, folder)
+    truth = ground_truth.load(folder)
+    alone = truth.reference("patch")
+    found = minimal_circuits(truth, "patch")
+    write_minimal_circuits(truth, {"patch": found})
+    seal(folder)
+    truth = ground_truth.load(folder)
+    reference, names = truth.reference("patch"), truth.graph.named
+    circuits = list(map(set, found.circuits))
+    assert set(names(reference.core)) == set.intersection(*circuits) < set(names(alone.core))
+    assert set.union(*circuits) <= set(names(reference.core | reference.optional))
+    told = {str(each.edge): (each.status, each.why) for each in explain(truth, "patch")}
+    assert told["m0->logits"] == ("optional", "in some of the 2 minimal circuits and not in others")
 
 
 @pytest.mark.parametrize("name", LISTED)

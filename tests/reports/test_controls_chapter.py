@@ -78,7 +78,7 @@ def test_the_chapter_has_tables_a_figure_and_words(results):
     part = ControlsChapter()
     adversaries, nulls = part.tables(results)
     assert [len(table.rows) for table in (adversaries, nulls)] == [3, 3]
-    assert adversaries.rows[0][4].text == "0.25 [0.25, 0.25]" and adversaries.rows[0][6].text.startswith(
+    assert adversaries.rows[0][4].text == "0.25 [0.25, 0.25]" and adversaries.rows[0][7].text.startswith(
         "\N{MINUS SIGN}2"
     )
     (plot,) = part.figures(results)

@@ -103,11 +103,14 @@ def shared_out(sizes: Sequence[int], n: int, memory: int) -> list[int]:
         sizes: of the layers, in bytes.
         memory: of the smallest device, in bytes.
     """
-    room = min(WEIGHTS_SHARE * memory, sum(sizes) / (n - 1))
-    found, behind = [], 0  # bytes from the layer at hand to the last one
+    room, share = WEIGHTS_SHARE * memory, sum(sizes) / (n - 1)
+    found, device, used, behind = [], n - 1, 0, 0  # bytes on the device at hand; from the layer at hand to the last one
     for size in reversed(sizes):
         behind += size
-        found.append(max(0, n - 1 - int((behind - size / 2) / room)))
+        if device and used and (used + size > room or behind - size / 2 > (n - device) * share):
+            device, used = device - 1, 0
+        used += size
+        found.append(device)
     return found[::-1]
 
 

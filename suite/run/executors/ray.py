@@ -163,7 +163,7 @@ def _gpus_of(ray: Any) -> Gpus:
     for reference in answered:
         with suppress(ray.exceptions.RayError):  # a node was lost while it was asked
             told.append(ray.get(reference))
-    return Gpus(min(told, default=0), most)
+    return Gpus(min(filter(None, told), default=0), most)  # 0: a node whose torch sees no GPU
 
 
 def _gpu_bytes() -> int:

@@ -108,39 +108,41 @@ def worst_subset(faithfulness: _Faithfulness, blocks: Tensor, drawn: Tensor, ste
     The search begins with the subset of lowest faithfulness among those drawn, bool [C, K], and all blocks together.
     Each round adds or removes every block alone, then makes all changes that lowered the faithfulness together, and
     keeps the lower of this and the best single change. The search ends when no change lowers the faithfulness, or after
-    ``ROUNDS``. Faithfulness is compared in whole numbers of ``step``, by which
-    rounding can change it; of equal ones the first is taken.
+    ``ROUNDS``. Rounding can change a faithfulness by ``step``: of those within a step of the lowest the first is taken,
+    and what lowers it by no more changes nothing.
     """
 
-    def tried(chosen: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        values = faithfulness(subset_of(blocks, chosen))
-        return values, np.round(values / step)
+    def tried(chosen: Tensor) -> np.ndarray:
+        return faithfulness(subset_of(blocks, chosen))
+
+    def lowest(values: np.ndarray) -> int:
+        return int(np.flatnonzero(values <= values.min() + step)[0])
 
     starts = torch.cat([torch.ones(1, len(blocks), dtype=torch.bool), drawn])
-    values, steps = tried(starts)
-    evaluated, best = len(starts), int(np.argmin(steps))
-    current, value, lowest = starts[best], float(values[best]), steps[best]
+    values = tried(starts)
+    evaluated, best = len(starts), lowest(values)
+    current, value = starts[best], float(values[best])
     for _ in range(ROUNDS):
         flipped = current ^ torch.eye(len(blocks), dtype=torch.bool)
-        values, steps = tried(flipped)
-        helping = torch.from_numpy(steps < lowest)
+        values = tried(flipped)
+        helping = torch.from_numpy(values < value - step)
         evaluated += len(flipped)
         if not helping.any():
             break
         together = current ^ helping
-        of_together, steps_together = tried(together[None])
+        of_together = float(tried(together[None])[0])
         evaluated += 1
-        best = int(np.argmin(steps))
-        current, value, lowest = flipped[best], float(values[best]), steps[best]
-        if steps_together[0] < lowest:
-            current, value, lowest = together, float(of_together[0]), steps_together[0]
+        best = lowest(values)
+        current, value = flipped[best], float(values[best])
+        if of_together < value - step:
+            current, value = together, of_together
     return subset_of(blocks, current[None])[0], value, evaluated
 
 
 class _Scale:
     """The faithfulness of a circuit on some prompts, and of what is left when parts of its complement are cut.
 
-    It is ``measure``'s: the same masks, the same reference point, and undefined where that is.
+    It is ``measure_circuits``'s: the same masks, the same reference point, and undefined where that is.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ class NullFound(Kept):
 
     faithfulness: that of the circuit found on the null, judged on the null. beyond: how much more faithful the method's
     circuit on the task itself is. Both have 95 % intervals over held-out prompts. jaccard: the index of the two
-    circuits. chance: the index of two random circuits. auroc: the area of the null's scores against the certified
-    circuit.
+    circuits, without edges of score zero. chance: the index of two random circuits. auroc: the area of the null's
+    scores against the certified circuit.
     """
 
     undefined: str | None = None

@@ -40,8 +40,7 @@ def null_data(kind: Null, data: Data, seed: int = 0) -> Data:
 
     Raises:
         Undefined: the kind is labels or nonsense, and the task has no answers: its prompts are all inputs of a program,
-        in any
-            order.
+            in any order.
     """
     if kind == "reset-weights":
         return data

@@ -161,13 +161,13 @@ def jaccard_matrix(chosen: np.ndarray) -> np.ndarray:
     return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
-def beside_chance(first: np.ndarray, second: np.ndarray, n: int) -> tuple[float, float]:
-    """(the Jaccard index of the circuits of n edges that scores [E] and scores [E] make; that of two random sets).
+def beside_chance(circuits: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """(the Jaccard index of two circuits, bool [2, E], of the scores [2, E]; that of two random sets of their sizes).
 
-    A circuit has fewer than n edges when fewer scores are not zero. Random sets of a and of b edges, of all E, share
-    a b / E edges on average.
+    Edges whose score is zero are left out: nothing but their place chose them. Random sets of a and of b edges, of all
+    E, share a b / E edges on average.
     """
-    chosen = top_edges(np.abs(np.stack([first, second])), n)
+    chosen = circuits & (floor(scores, axis=1) != 0)
     a, b = chosen.sum(1).tolist()
     shared = a * b / chosen.shape[1]
     return float(jaccard_matrix(chosen)[0, 1]), shared / (a + b - shared) if a + b else 1.0

@@ -45,6 +45,23 @@ def test_a_search_its_scoring_and_its_evaluation_take_fewer_prompts_at_a_time(sp
     assert f"evaluating eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
 
 
+def test_stability_and_controls_take_fewer_prompts_at_a_time(spec, monkeypatch, tmp_path, capfd):
+    """They run the search again, which needed less at a time: without that, the whole evaluation would be lost."""
+    structure = {
+        "controls": {"nulls": ["reset-weights"], "subsets": 2, "edges": 2},
+        "stability": {"over": ["prompts"], "resamples": 4},
+    }
+    benchmark = spec(method="eap", task="tracr/xproportion", ablation="zero", evaluation=EVALUATION | structure)
+    run(benchmark, tmp_path / "whole", executor="serial")
+    small_machine(monkeypatch, 64)
+    assert not run(benchmark, tmp_path / "store", executor="serial").failed
+    (found,), (expected,) = (list(Store(tmp_path / name).evaluations()) for name in ("store", "whole"))
+    assert found.done and found.controls.complement.whole == pytest.approx(expected.controls.complement.whole, abs=1e-5)
+    mine, whole = (each.stability["prompts"].points[0].jaccard for each in (found, expected))
+    assert mine == pytest.approx(whole, abs=0.1)  # of four resamples, in which rounding may part equal scores
+    assert "out of memory; done again with" in capfd.readouterr().err
+
+
 def test_what_does_not_fit_one_prompt_at_a_time_is_a_row_and_the_rest_is_measured(spec, monkeypatch, tmp_path, capfd):
     tried, here = [], search.discover_here
 

@@ -59,6 +59,35 @@ def test_a_null_is_searched_and_judged_on_the_null(tmp_path):
     assert found.exact.edges == 13 and -1 <= found.exact.rank <= 1
 
 
+@pytest.mark.parametrize("choice", [{"absolute": False}, {"selection": "greedy"}])
+def test_controls_are_of_the_circuit_that_is_evaluated(choice, tmp_path):
+    changes = {"ablation": ["zero"], "size": [0.3], "controls": {"nulls": ["reset-weights"], "subsets": 2, "edges": 0}}
+    grid = {"task": "trained/count_a", "prompts": 6, "ablation": ["zero"], "method": ["eap"]}
+    wholes = []
+    for name, more in (("usual", {}), ("other", choice)):
+        asked = Spec.of({"name": "s", "grid": grid, "evaluation": EVALUATION | changes | more})
+        assert run(asked, tmp_path / name, executor="serial").exit_status == 0
+        (found,) = Store(tmp_path / name).evaluations()
+        assert found.controls.complement.whole == pytest.approx(found.rows[0].faithfulness[0], abs=1e-12)
+        wholes.append(found.controls.complement.whole)
+    assert wholes[0] != pytest.approx(wholes[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_under_an_ablation_over_batches_controls_have_batches_of_their_own(batch_size, tmp_path):
+    """The key of the evaluation does not tell the size of a batch, so that it may not change a number."""
+    changes = {"batch_size": batch_size, "controls": {"nulls": ["reset-weights"], "subsets": 2, "edges": 0}}
+    grid = GRID | {"ablation": ["mean[over=batch]"], "method": ["magnitude"]}
+    asked = Spec.of({"name": "s", "grid": grid, "evaluation": EVALUATION | changes})
+    assert run(asked, tmp_path / "s", executor="serial").exit_status == 0
+    (found,) = Store(tmp_path / "s").evaluations()
+    del changes["batch_size"]
+    asked = Spec.of({"name": "s", "grid": grid, "evaluation": EVALUATION | changes})
+    assert run(asked, tmp_path / "usual", executor="serial").exit_status == 0
+    (usual,) = Store(tmp_path / "usual").evaluations()
+    assert found.key == usual.key and found.controls == usual.controls
+
+
 def test_the_circuit_is_as_faithful_beside_its_controls_as_in_its_row(tmp_path):
     """Under zero what dead ends write matters: both are of the circuit without them."""
     changes = {"ablation": ["zero"], "size": [0.3], "controls": {"nulls": [], "subsets": 2, "edges": 0}}

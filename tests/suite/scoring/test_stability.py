@@ -85,9 +85,10 @@ def test_prompts_of_one_template_are_one_draw():
 
 def test_two_circuits_are_compared_with_two_random_ones_of_their_sizes():
     first, second = np.r_[3.0, 2.0, 1.0, np.zeros(7)], np.r_[0.0, 5.0, 1e-9, np.zeros(7)]
-    jaccard, chance = beside_chance(first, second, 3)  # of 3 edges and of 1, and 10 in all
+    circuits = np.arange(10) < np.array([[3], [3]])
+    jaccard, chance = beside_chance(circuits, np.stack([first, second]))  # of 3 edges and of 1, and 10 in all
     assert (jaccard, chance) == (pytest.approx(1 / 3), pytest.approx(0.3 / 3.7))
-    assert beside_chance(np.zeros(4), np.zeros(4), 2) == (1, 1)
+    assert beside_chance(np.ones((2, 4), dtype=bool), np.zeros((2, 4))) == (1, 1)
 
 
 def test_what_never_changes_is_stable_and_chance_is_chance():

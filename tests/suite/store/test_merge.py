@@ -13,7 +13,7 @@ from made import cell, done, evaluation, make_whole_store, scores
 
 from circuitmeter.suite import cli
 from circuitmeter.suite.store.check import check
-from circuitmeter.suite.store.merge import merge
+from circuitmeter.suite.store.merge import merge, take
 from circuitmeter.suite.store.record import Benchmark, failure
 from circuitmeter.suite.store.store import Store
 
@@ -36,6 +36,14 @@ def test_two_halves_are_the_whole_whichever_comes_first(halves, tmp_path):
         assert check(store.path).whole and check(store.path).coverage["small"]["done"] == 3
     again = merge(halves, tmp_path / "c0")
     assert (again.added, again.known) == (0, 8)
+
+
+def test_a_result_without_its_environment_is_damaged_and_not_taken(halves, tmp_path):
+    source, into = Store(halves[0]), Store(tmp_path / "into", create=True)
+    for name in source.environment_keys():
+        (source.path / "environments" / f"{name}.json").unlink()
+    found = take([source.path], into, source.keys(), source.evaluation_keys())
+    assert into.keys() == [] and {path.split("/")[-1] for path in found.damaged} == set(source.keys())
 
 
 def test_contradictions_are_listed_and_what_was_there_stays(halves, tmp_path, capsys):
