@@ -25,7 +25,7 @@ def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
     Args:
         identities: cell identities by key.
     Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where
-    a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its source ran.
+    a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its code ran.
     """
     parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     objectives: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))

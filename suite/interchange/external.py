@@ -23,7 +23,8 @@ from ..errors import MethodError, ModelError, Undefined, unknown
 from ..intervention.ablation import Ablation
 from ..intervention.objective import Objective
 from ..intervention.plain_runs import Runs
-from ..methods.registry import SEARCHABLE, Method, source_hash
+from ..methods.registry import SEARCHABLE, Method
+from ..methods.source_code import SourceCode
 from ..model.transformer import Transformer
 from ..users_line import raised
 from . import adapters
@@ -140,9 +141,9 @@ def load_external(where: str) -> Method:
     if isinstance(packages, str) or not all(isinstance(each, str) for each in packages):
         raise MethodError(f"{named}: packages = {packages!r}; give a tuple of the names of packages.")
     function = _method_of(adapter, written, named, batch_size)
-    version = _version(source_hash(Path(module.__file__)), packages)
+    version = _version(SourceCode(Path(module.__file__)).hash, packages)
     return Method(
-        where, function, "other people's code", ablations=frozenset(ablations), cost="not stated", version=version
+        where, function, "other people's code", ablations=frozenset(ablations), cost="not stated", code=version
     )
 
 
@@ -163,7 +164,7 @@ def _imported(name: str, folder: str) -> Any:
 
 
 def _version(source: str, packages: Iterable[str]) -> str:
-    """16 hex digits of an adapter's file and of the versions of the packages that it runs."""
+    """16 hex digits of the code of an adapter's file and of the versions of the packages that it runs."""
     versions = []
     for package in packages:
         try:

@@ -17,7 +17,7 @@ class Origin(Kept):
     """How a circuit was found. A field is None where the file does not say; what other tools add is kept as it is.
 
     Args:
-        method, method_version, parameters: what found it, the hash of its source, and what it was given.
+        method, method_version, parameters: what found it, the hash of its code, and what it was given.
         ablation, objective, seed: of the search.
         task, split, data_hash: the prompts, and the hash of their content.
         model, model_hash: its name, and the hash of its weights.

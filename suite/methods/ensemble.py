@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from ..model.transformer import Transformer
 from ._attribution import check_choices
 from .cost import Cost
 from .registry import METHODS, method
+from .source_code import SourceCode
 
 COMBINATIONS = ("mean", "min", "max")
 # Any method may be a member, so a change of any is a change of this one.
-_EVERY = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+_EVERY = SourceCode(*sorted(Path(__file__).parent.glob("*.py")))
 
 
 def _cost(graph: Graph, prompts: int, given: Mapping[str, Any]) -> Cost | None:
@@ -43,7 +43,7 @@ def _cost(graph: Graph, prompts: int, given: Mapping[str, Any]) -> Cost | None:
     presets={"quick": {}},
     cost="that of its members",
     passes=_cost,
-    version=hashlib.sha256(_EVERY).hexdigest()[:16],
+    code=_EVERY,
 )
 def discover(
     model: Transformer,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..reading import shown
 from ..registry import METHODS_GROUP, Registry
 from ..users_file import file_and_name, imported
 from .cost import Cost, PassesOf
+from .source_code import SourceCode
 
 # The features through which ``capture.contract`` carries gradients, and the kinds of nodes that models have.
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows"})
@@ -59,8 +58,7 @@ class Method:
         may_be_zero: parameters that count something and may be 0 although their default is not.
         per_prompt: whether the scores are means over prompts of scores that the method can also give by prompt.
         cost_only: parameters that change what a run costs but no score, such as how many prompts go in a batch.
-        version: 16 hex digits of the method's source, so that results of an edited method are not taken for those of
-            the old one.
+        code: what the method's version is the hash of; a text is the version itself.
     """
 
     name: str
@@ -73,12 +71,17 @@ class Method:
     cost: str = ""
     stochastic: bool = False
     cost_only: frozenset[str] = frozenset()
-    version: str = ""
+    code: SourceCode | str = ""
     exact_for: frozenset[str] | Literal["any"] = "any"
     nodes: frozenset[str] | Literal["any"] = "any"
     may_be_zero: frozenset[str] = frozenset()
     passes: PassesOf | None = None
     per_prompt: bool = False
+
+    @property
+    def version(self) -> str:
+        """16 hex digits of the code, so that results of an edited method are not taken for those of the old one."""
+        return self.code if isinstance(self.code, str) else self.code.hash
 
     @property
     def description(self) -> str:
@@ -301,14 +304,16 @@ def method(
     exact_for: frozenset[str] | Literal["any"] = "any",
     nodes: frozenset[str] | Literal["any"] = "any",
     may_be_zero: frozenset[str] | set[str] = frozenset(),
-    version: str | None = None,
+    code: SourceCode | str | None = None,
     passes: PassesOf | None = None,
     per_prompt: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a discovery function; see Method for the arguments. The function itself is returned unchanged."""
+    """Registers a discovery function, which is returned unchanged.
+
+    Args: see Method; ``code`` is by default that of the file in which the function is written.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        source = version or source_hash(Path(inspect.getsourcefile(function) or ""))
         METHODS.add(
             name,
             Method(
@@ -322,7 +327,7 @@ def method(
                 cost,
                 stochastic,
                 frozenset(cost_only),
-                source,
+                code or SourceCode(Path(inspect.getsourcefile(function) or "")),
                 exact_for,
                 nodes,
                 frozenset(may_be_zero),
@@ -342,8 +347,8 @@ def load_user_method(where: str) -> Method:
         MethodError: no such file or function, or a file that cannot be imported; the message has the reason.
     """
     path, name = file_and_name(where, "method", MethodError)
-    version = source_hash(path)
-    called = f"circuitmeter_user_{version}"
+    code = SourceCode(path)
+    called = f"circuitmeter_user_{code.hash}"
     with METHODS.aside() as registered:
         module = imported(path, called, MethodError)
     function = getattr(module, name, None)
@@ -354,20 +359,5 @@ def load_user_method(where: str) -> Method:
         raise MethodError(f"{path}: {unknown('function', name, functions)}")
     for its in registered.values():
         if its.function is function:
-            return replace(its, version=version)
-    return Method(where, function, "the user's own", cost="not stated", version=version)
-
-
-def source_hash(path: Path) -> str:
-    """16 hex digits of the content of a method's file and of the private files beside it that the file imports."""
-    digest, waiting, seen = hashlib.sha256(), [path], set()
-    while waiting:
-        file = waiting.pop(0)
-        if file in seen:
-            continue
-        seen.add(file)
-        source = file.read_bytes()
-        digest.update(source)
-        shared = re.findall(rb"^from \.(_\w+) import", source, re.MULTILINE)
-        waiting += [file.with_name(f"{name.decode()}.py") for name in shared]
-    return digest.hexdigest()[:16]
+            return replace(its, code=code)
+    return Method(where, function, "the user's own", cost="not stated", code=code)

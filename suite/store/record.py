@@ -41,7 +41,7 @@ class Cell(Identity):
 
     task, data: the task's name, and 16 hex digits of its content. model, weights, graph: the model's name, and the
     hashes of its weights and of its graph. truth: hash of the certificate that recovery is scored against, or None
-    where no truth is known. method, version, parameters: the method's name, the hash of its source, and every parameter
+    where no truth is known. method, version, parameters: the method's name, the hash of its code, and every parameter
     that changes a number, defaults too. ablation: what cut edges carry while the method searches. objective: what the
     method optimises; None for a method that looks at none. seed: None unless chance is involved: a stochastic method,
     or an ablation that draws.
