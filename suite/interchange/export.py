@@ -88,95 +88,121 @@ def to_gpt2(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ModelError: what no GPT-2 computes: attention that looks ahead, parallel blocks, no MLP, an output bias.
     """
-    config, kind = model.config, "a Hugging Face GPT-2"
-    _refuse(config, kind, norms=tuple(_NORMS))
-    normed, heads = config.norm == "layer", config.n_heads
-    unlike = {
-        "attention that looks ahead": not config.causal,
-        "parallel blocks": config.parallel,
-        "no MLP": not config.d_mlp,
-        "layer norms and heads that do not fit into its stream": normed
-        and (config.d_model % heads != 0 or config.d_head * heads > config.d_model),
-        "an output bias": config.unembed_bias and bool(model.unembed_bias.any()),
-        "no learned positions": config.positions != "learned",
-    }
-    _refuse_first(unlike, kind)
-    width = config.d_model if normed else heads * -(-max(2 * config.d_model, heads * config.d_head) // heads)
-    vocabulary = max(config.d_vocab, config.d_out)
-    stretched = config.scale / (width // heads) ** -0.5  # GPT-2 scales by the width of its own heads
-    given = {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "n_layer": config.n_layers,
-        "n_head": heads,
-        "n_embd": width,
-        "n_inner": config.d_mlp,
-        "n_positions": config.n_positions,
-        "vocab_size": vocabulary,
-        "outputs": config.d_out,
-        "activation_function": _ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps if normed else _ROOT**2,
-        "tie_word_embeddings": False,
-        "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0,
-        "resid_pdrop": 0.0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-
-    def written(value: Tensor) -> Tensor:
-        """What goes into the stream [..., D], as it stands there [..., width]."""
-        return value if normed else F.pad(torch.cat([value, -value], -1), (0, width - 2 * config.d_model))
-
-    def read(weight: Tensor) -> Tensor:
-        """A matrix that reads the stream [D, ...], with rows for all of it."""
-        return torch.cat([weight, weight.new_zeros(width - config.d_model, *weight.shape[1:])])
-
-    def queries(value: Tensor) -> Tensor:
-        """Queries, keys and values [..., 3 H E] with heads as wide as GPT-2's, and with the scale of their scores."""
-        parts = value.unflatten(-1, (3, heads, config.d_head))
-        if stretched != 1:
-            parts = torch.cat([parts[..., :1, :, :] * stretched, parts[..., 1:, :, :]], -3)
-        return F.pad(parts, (0, width // heads - config.d_head)).flatten(-3)
-
-    def outputs(weight: Tensor) -> Tensor:
-        """The heads' output matrix [H E, D], with rows for the wider heads."""
-        by_head = weight.unflatten(0, (heads, config.d_head))
-        return written(F.pad(by_head, (0, 0, 0, width // heads - config.d_head)).flatten(0, 1))
-
-    def rows(matrix: Tensor) -> Tensor:
-        return F.pad(matrix, (0, 0, 0, vocabulary - len(matrix)))
-
-    def norm(of: torch.nn.Module) -> dict[str, Tensor]:
-        if normed:
-            return {"weight": of.weight, "bias": of.bias}
-        return {"weight": model.embed.new_full((width,), _ROOT), "bias": model.embed.new_zeros(width)}
-
-    shaped = {
-        "W_QKV": lambda weight: queries(read(weight)),
-        "b_QKV": queries,
-        "W_O": outputs,
-        "b_O": written,
-        "W_in": read,
+    _refuse_no_gpt2(model)
+    shape = _Gpt2Shape(model)
+    matrices = {
+        "W_QKV": lambda weight: shape.heads(shape.reading(weight)),
+        "b_QKV": shape.heads,
+        "W_O": shape.of_heads,
+        "b_O": shape.written,
+        "W_in": shape.reading,
         "b_in": lambda bias: bias,
-        "W_out": written,
-        "b_out": written,
+        "W_out": shape.written,
+        "b_out": shape.written,
     }
     state = {
-        "transformer.wte.weight": rows(written(model.embed)),
-        "transformer.wpe.weight": written(model.pos_embed),
-        "lm_head.weight": rows(read(model.unembed).T),
+        "transformer.wte.weight": shape.tokens(shape.written(model.embed)),
+        "transformer.wpe.weight": shape.written(model.pos_embed),
+        "lm_head.weight": shape.tokens(shape.reading(model.unembed).T),
     }
     norms = {"transformer.ln_f": model.norm_final}
     for layer, block in enumerate(model.blocks):
         at = f"transformer.h.{layer}"
         norms |= {f"{at}.ln_1": block.norm_attention, f"{at}.ln_2": block.norm_mlp}
         for ours, theirs in GPT2_LAYER.items():
-            if ours in shaped:
-                state[f"{at}.{theirs}"] = shaped[ours](block.get_parameter(ours))
+            if ours in matrices:
+                state[f"{at}.{theirs}"] = matrices[ours](block.get_parameter(ours))
     for name, module in norms.items():
-        state |= {f"{name}.{part}": weight for part, weight in norm(module).items()}
-    return given, {name: weight.detach().contiguous() for name, weight in state.items()}
+        state |= {f"{name}.{part}": weight for part, weight in shape.norm(module).items()}
+    return shape.config(), {name: weight.detach().contiguous() for name, weight in state.items()}
+
+
+class _Gpt2Shape:
+    """The sizes of the GPT-2 that computes what a model computes, and our weights in these sizes.
+
+    Args:
+        model: with D the width of its residual stream, H heads of width E. ``width`` is that of GPT-2's stream, and
+            ``width`` / H that of its heads.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self._of, self._like = model.config, model.embed
+        heads, d_model = self._of.n_heads, self._of.d_model
+        self._normed = self._of.norm == "layer"
+        self._width = d_model if self._normed else heads * -(-max(2 * d_model, heads * self._of.d_head) // heads)
+        self._vocabulary = max(self._of.d_vocab, self._of.d_out)
+        self._wider = self._width // heads - self._of.d_head
+        self._stretch = self._of.scale / (self._width // heads) ** -0.5  # GPT-2 scales by the width of its own heads
+
+    def config(self) -> dict[str, Any]:
+        """``config.json``."""
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "n_layer": self._of.n_layers,
+            "n_head": self._of.n_heads,
+            "n_embd": self._width,
+            "n_inner": self._of.d_mlp,
+            "n_positions": self._of.n_positions,
+            "vocab_size": self._vocabulary,
+            "outputs": self._of.d_out,
+            "activation_function": _ACTIVATIONS[self._of.activation],
+            "layer_norm_epsilon": self._of.norm_eps if self._normed else _ROOT**2,
+            "tie_word_embeddings": False,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        }
+
+    def written(self, value: Tensor) -> Tensor:
+        """What goes into the stream [..., D], as it stands there [..., width]."""
+        if self._normed:
+            return value
+        return F.pad(torch.cat([value, -value], -1), (0, self._width - 2 * self._of.d_model))
+
+    def reading(self, weight: Tensor) -> Tensor:
+        """A matrix that reads the stream [D, ...], with zeros for the rest of the stream [width, ...]."""
+        return torch.cat([weight, weight.new_zeros(self._width - self._of.d_model, *weight.shape[1:])])
+
+    def heads(self, value: Tensor) -> Tensor:
+        """Queries, keys and values [..., 3 H E] as [..., 3 width]; the queries hold what the scale of scores lacks."""
+        parts = value.unflatten(-1, (3, self._of.n_heads, self._of.d_head))
+        if self._stretch != 1:
+            parts = torch.cat([parts[..., :1, :, :] * self._stretch, parts[..., 1:, :, :]], -3)
+        return F.pad(parts, (0, self._wider)).flatten(-3)
+
+    def of_heads(self, weight: Tensor) -> Tensor:
+        """The output matrix of the heads [H E, D], as [width, width]."""
+        by_head = weight.unflatten(0, (self._of.n_heads, self._of.d_head))
+        return self.written(F.pad(by_head, (0, 0, 0, self._wider)).flatten(0, 1))
+
+    def tokens(self, matrix: Tensor) -> Tensor:
+        """A matrix with a row for each token or output, with rows of zeros for those that GPT-2 has besides."""
+        return F.pad(matrix, (0, 0, 0, self._vocabulary - len(matrix)))
+
+    def norm(self, module: torch.nn.Module) -> dict[str, Tensor]:
+        """The weights of a layer norm; where the model has no norm, those that undo the division."""
+        if self._normed:
+            return {"weight": module.weight, "bias": module.bias}
+        return {"weight": self._like.new_full((self._width,), _ROOT), "bias": self._like.new_zeros(self._width)}
+
+
+def _refuse_no_gpt2(model: Transformer) -> None:
+    """Raises ModelError for a model that no GPT-2 computes."""
+    config, kind = model.config, "a Hugging Face GPT-2"
+    _refuse(config, kind, norms=tuple(_NORMS))
+    fits = config.d_model % config.n_heads == 0 and config.d_head * config.n_heads <= config.d_model
+    unlike = {
+        "attention that looks ahead": not config.causal,
+        "parallel blocks": config.parallel,
+        "no MLP": not config.d_mlp,
+        "layer norms and heads that do not fit into its stream": config.norm == "layer" and not fits,
+        "an output bias": config.unembed_bias and bool(model.unembed_bias.any()),
+        "no learned positions": config.positions != "learned",
+    }
+    _refuse_first(unlike, kind)
 
 
 WRITERS = {"transformer-lens": to_transformer_lens, "huggingface": to_gpt2}

@@ -1,4 +1,4 @@
-"""Outputs restricted to candidate answers, which are each prompt's right and wrong answers."""
+"""Outputs restricted to candidate answers. A prompt's candidates are its right and its wrong answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_answers(method: str, data: Data) -> None:
 
 
 def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
-    """Outputs [..., n_read, d_out], minus infinity wherever a unit is no candidate answer of its prompt."""
+    """Outputs [..., n_read, d_out], with minus infinity for units that are not candidate answers of the prompt."""
     candidates = _candidates(batch.answers, batch.wrong)[batch.example_of_read].to(outputs.device)  # [n_read, K]
     is_candidate = torch.zeros(outputs.shape[-2:], dtype=torch.bool, device=outputs.device)
     rows = torch.arange(len(candidates), device=outputs.device)[:, None].expand_as(candidates)
@@ -31,7 +31,7 @@ def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def mean_where_finite(values: Tensor) -> Tensor:
-    """The mean over the last axis of the finite values. Only these have gradients."""
+    """The mean over the last axis [...], of the finite values alone; the others get no gradient."""
     finite = values.isfinite()
     return values.where(finite, 0).sum(-1) / finite.sum(-1)
 

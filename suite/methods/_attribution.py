@@ -33,7 +33,8 @@ _KEPT: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("scores of ea
 
 @contextmanager
 def prompts_kept_apart() -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Inside the block, ``mean_scores`` adds each batch's rows [B] and its scores by prompt [B, W, R] to the list."""
+    """Yields a list. Inside the block ``mean_scores`` adds to it, for each batch, the rows [B] of its prompts in the
+    data and the scores of each [B, W, R]."""
     kept: list[tuple[Tensor, Tensor]] = []
     token = _KEPT.set(kept)
     try:
@@ -43,7 +44,8 @@ def prompts_kept_apart() -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def keep_prompts_apart() -> list[tuple[Tensor, Tensor]] | None:
-    """The list of ``prompts_kept_apart``, for a method that does not go through ``mean_scores``; else ``None``."""
+    """The list of the ``prompts_kept_apart`` around the caller, for methods that do not use ``mean_scores``; None when
+    no such block is open."""
     return _KEPT.get()
 
 
@@ -54,7 +56,8 @@ class Prompts:
         runs: the plain runs of the batch.
         alternatives: what cut edges carry.
         objective: whose loss has the gradients.
-        by_example: whether ``contract``, ``products`` and ``products_at_clean`` keep the examples apart, [B, W, R].
+        by_example: whether ``contract``, ``products`` and ``products_at_clean`` return a value for each of the B
+            examples [B, W, R], and not their sum [W, R].
     """
 
     def __init__(self, runs: Runs, alternatives: Alternatives, objective: Objective, by_example: bool = False) -> None:
@@ -63,12 +66,12 @@ class Prompts:
 
     @property
     def clean(self) -> Activations:
-        """What every writer wrote on the clean prompts."""
+        """What every writer writes in the clean run."""
         return self.runs.clean[1]
 
     @cached_property
     def cut(self) -> Activations:
-        """What cut edges carry instead (see Alternatives)."""
+        """What cut edges carry (see ``Alternatives``)."""
         return self._alternatives.of(self.runs)
 
     @cached_property
@@ -76,21 +79,21 @@ class Prompts:
         return self._objective.targets(self.runs)
 
     def loss(self, logits: Tensor) -> Tensor:
-        """Loss [...], summed over examples, of logits [..., n_read, d_out]."""
+        """The loss of logits [..., n_read, d_out], summed over examples: [...]."""
         return self.losses(logits).sum(-1)
 
     def losses(self, logits: Tensor) -> Tensor:
-        """Loss of each example: [..., B] of logits [..., n_read, d_out]."""
+        """The loss of logits [..., n_read, d_out], of each example: [..., B]."""
         return self._objective.loss(logits, self._targets)
 
     @property
-    def far(self) -> Tensor:
-        """What the input nodes write in the ablation, at every row and position: [n_inputs, B, P, D]."""
+    def alternative_inputs(self) -> Tensor:
+        """What cut edges from the input nodes carry, at every row and position: [n_inputs, B, P, D]."""
         return self.cut.inputs.expand_as(self.clean.inputs)
 
     @cached_property
     def damage(self) -> Tensor:
-        """What cutting changes in each writer's output, alternative - clean: [W, B, P, D]."""
+        """How a cut changes the output of each writer, alternative - clean: [W, B, P, D]."""
         return self.model.difference(self.cut, self.clean)
 
     def gradients(
@@ -115,7 +118,7 @@ class Prompts:
         )
 
     def gradients_at_clean(self, *, rules: Rules = EXACT, of_writers: bool = False) -> Gradients:
-        """Gradients of the loss in the clean run. The run is kept, so that ``clean`` does not repeat it."""
+        """Gradients of the loss in the clean run, which is kept, so that ``clean`` does not repeat it."""
         return gradients(
             self.model,
             self.model.input_nodes(send(self.runs.batch.clean, self.model.device)),
@@ -131,22 +134,23 @@ class Prompts:
         return self.contract(self.gradients_at_clean(rules=rules))
 
     def products(self, inputs: Tensor, *, rules: Rules = EXACT, difference: Tensor | None = None) -> Tensor:
-        """<difference (damage unless given), gradient in the run from ``inputs``>, summed over examples: [W, R]."""
+        """<difference, gradient in the run from ``inputs``>, summed over examples: [W, R]; ``damage`` by default."""
         return self.contract(self.gradients(inputs, rules=rules), difference)
 
     def integrated(self, shares: Sequence[float]) -> Tensor:
-        """``products`` averaged over runs from alternative + a (clean - alternative), a in ``shares``: EAP-IG."""
-        clean, far = self.clean.inputs, self.far
+        """EAP-IG: ``products``, averaged over the runs from alternative + a (clean - alternative), a in ``shares``."""
+        clean, far = self.clean.inputs, self.alternative_inputs
         return sum(self.products(far + a * (clean - far)) for a in shares) / len(shares)
 
     def contract(self, found: Gradients, difference: Tensor | None = None, writers: slice = slice(None)) -> Tensor:
-        """<difference (damage unless given), gradients>, summed over examples: [W, R]; zero except for ``writers``."""
+        """<difference (default: ``damage``), gradients> of ``writers``, summed over examples: [W, R]; others are
+        zero."""
         difference = self.damage if difference is None else difference
         return contract(self.model, found, difference, writers=writers, by_example=self.by_example)
 
 
 def points_of_path(steps: int, endpoint: str) -> list[float]:
-    """The shares a_k, for ``Prompts.integrated``, at which the gradient is taken on a path of so many steps."""
+    """The shares a_k of ``Prompts.integrated`` for a path of so many steps and an end point of ``ENDPOINTS``."""
     if endpoint == BOTH:
         return [k / steps for k in range(steps + 1)]
     return [(k + ENDPOINTS[endpoint]) / steps for k in range(steps)]
@@ -183,10 +187,10 @@ def mean_values(
     of_batch: Callable[[Prompts], Tensor],
     kept: list[tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """``mean_scores`` for values of any shape; they are float64, on the CPU.
+    """The mean over all examples of values of any shape, float64 on the CPU. Takes what ``mean_scores`` takes.
 
     Args:
-        kept: a list to which the values of each example are added, batch by batch; ``None`` keeps only their sum.
+        kept: a list to which (rows, values of each example) is added for each batch; None keeps the sum alone.
     """
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
@@ -203,11 +207,11 @@ def mean_values(
 
 
 def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
-    """Edge scores of a method that scores nodes: an edge stays in the circuit as long as both of its ends do.
+    """The scores of edges from those of nodes: an edge stays in the circuit as long as both of its ends do.
 
     Args:
-        nodes: scores of zero or more, one for each reader [R]; that of the logits is ignored. As a writer, a node stays
-            as long as any of its readers does. Nodes that read nothing, and the logits, always stay.
+        nodes: scores of zero or more, one for each reader [R]; the score of the logits is ignored. A node stays as a
+            writer as long as any of its readers stays. Nodes that read nothing, and the logits, always stay.
 
     Returns:
         The smaller score of the two ends; for an edge between two ends that always stay, the largest score of all.
@@ -224,7 +228,7 @@ def induced(graph: Graph, nodes: Tensor) -> EdgeScores:
 
 
 def check_choices(method: str, **given: tuple[str, tuple[str, ...]]) -> None:
-    """Raises SpecError for a parameter, given as name=(value, choices), whose value is not one of the choices."""
+    """Raises SpecError for a parameter, given as ``name=(value, choices)``, whose value is not among its choices."""
     for name, (value, choices) in given.items():
         if value not in choices:
             raise SpecError(f"{method}: {name}={value!r}; it is one of {', '.join(choices)}.")

@@ -21,14 +21,14 @@ from ._weights import cut_output_bias, with_weights
 def report(
     judge: Judge, kept_weights: Mapping[str, Tensor], circuit: Circuit, flip_both: bool
 ) -> dict[str, dict[str, float]]:
-    """Density, faithfulness and completeness of the weights found, the edges found, and both.
+    """Density, faithfulness and completeness of the weights, of the edges, and of both together.
 
     The complement of the weights is all other weights; that of the edges, and of both, is all other edges.
 
     Args:
         judge: compares masked models with the whole one.
-        kept_weights: ones and zeros, by the weight's name.
-        circuit: the edges found.
+        kept_weights: 1 for each weight that is kept and 0 for the others, by the name of the parameter.
+        circuit: the edges that are kept.
         flip_both: whether complements are those of the released code: for weights, the other weights without any edge;
             for both, the other weights and the other edges.
     """
@@ -82,7 +82,7 @@ class Judge:
 
     @torch.no_grad()
     def _outputs(self, model: Transformer, edges: Tensor) -> Tensor:
-        """Outputs [n_read, d_out] of a model with only ``edges`` [W, R] kept, batch after batch."""
+        """Outputs [n_read, d_out] of a model that keeps only ``edges`` [W, R], the batches one behind the other."""
         masks, found = edges[None].to(device=model.device, dtype=model.dtype), []
         offset = cut_output_bias(model, masks) if self._bias_on_heads else None
         for ready in self._evaluator(model).prepared():
@@ -92,7 +92,7 @@ class Judge:
         return torch.cat(found)
 
     def faithful(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """How near a model that keeps only ``edges`` [W, R] is to the whole model: accuracy and divergence."""
+        """Accuracy and divergence (nats) of a model that keeps only ``edges`` [W, R], against the whole model."""
         outputs = self._outputs(model, edges)
         log_whole, log_found = (F.log_softmax(each.double(), -1) for each in (self.whole, outputs))
         return {
@@ -101,7 +101,7 @@ class Judge:
         }
 
     def complete(self, model: Transformer, edges: Tensor) -> dict[str, float]:
-        """The accuracy of a complement, averaged over the whole model's predictions with equal weights, and chance."""
+        """The accuracy of a complement, and chance. Each answer that the whole model predicts has the same weight."""
         right = (self._outputs(model, edges).argmax(-1) == self.prediction).double()
         classes, which = self.prediction.unique(return_inverse=True)
         by_class = torch.zeros(len(classes), dtype=torch.float64, device=right.device).index_add(0, which, right)

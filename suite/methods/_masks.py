@@ -30,9 +30,9 @@ from ..model.transformer import Transformer
 
 # Louizos, Welling and Kingma 2018, arXiv:1712.01312: temperature, and the interval to which a gate is stretched.
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-_MARGIN = 1e-6  # the distance of uniform numbers from zero and one, at which logarithms are infinite
-_RECORDED = 40  # points of a loss curve
-_ORDER = 0  # the seed of the order of the prompts
+_MARGIN = 1e-6  # the least distance of uniform numbers from 0 and 1, where logarithms are infinite
+_RECORDED = 40  # intervals between the points of a loss curve
+_ORDER = 0  # the seed from which the prompts are shuffled
 
 # ---- seeds -----------------------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ class Seeds:
 
     Args:
         seeds: one or more.
-        model: the numbers have its device and dtype.
+        model: the numbers have the device and the dtype of this model.
         masks: how many masks each seed trains; they share the seed's numbers.
     """
 
@@ -73,15 +73,15 @@ class Seeds:
         return send(numbers, self._like["device"]).repeat_interleave(self.masks, 0)
 
     def every(self, values: Sequence[float]) -> Tensor:
-        """Values that differ between the masks of a seed, repeated for each seed: [M]."""
+        """The same values, one for each mask of a seed, for all seeds: [M]."""
         return torch.tensor(values, **self._like).repeat(len(self))
 
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Values [M, ...] by seed."""
+        """Values [M, ...] cut into those of each seed."""
         return values.split(self.masks)
 
     def curves(self, curve: Mapping[str, list]) -> list[dict[str, list]]:
-        """A loss curve, in the form that ``train`` returns, by seed."""
+        """The part of each seed in a loss curve of ``train``."""
         parts = [slice(i * self.masks, (i + 1) * self.masks) for i in range(len(self))]
         terms = {name: points for name, points in curve.items() if name != "step"}
         return [
@@ -100,7 +100,7 @@ def hard_concrete(log_alpha: Tensor, u: Tensor) -> Tensor:
 
 
 def probability_open(log_alpha: Tensor) -> Tensor:
-    """P(gate > 0) of a hard concrete gate. The expected L0 norm of a mask is the sum of these."""
+    """P(gate > 0) of a hard concrete gate. The sum over a mask is the expected number of its open gates."""
     return (log_alpha - BETA * math.log(-GAMMA / ZETA)).sigmoid()
 
 
@@ -115,13 +115,13 @@ def relaxed_gate(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
 
 
 def gumbel_sigmoid(logits: Tensor, u: Tensor, temperature: float) -> Tensor:
-    """``relaxed_gate`` rounded to one or zero; the gradient is the relaxed gate's (straight through)."""
+    """``relaxed_gate`` rounded to 1 or 0, with the gradient of the relaxed gate (straight through)."""
     relaxed = relaxed_gate(logits, u, temperature)
     return (relaxed > 0.5).to(relaxed.dtype) + relaxed - relaxed.detach()
 
 
 def uniform_gate(logits: Tensor, u: Tensor) -> Tensor:
-    """1 - clamp((u - theta) / w + 1/2), theta = sigmoid(logits), w = theta (1 - theta) held constant: mean theta."""
+    """1 - clamp((u - theta) / w + 1/2), theta = sigmoid(logits), w = theta (1 - theta) constant; the mean is theta."""
     theta = logits.sigmoid()
     width = (theta * (1 - theta)).detach()
     return 1 - ((u - theta) / width + 0.5).clamp(0, 1)
@@ -131,19 +131,19 @@ def uniform_gate(logits: Tensor, u: Tensor) -> Tensor:
 
 
 def to_matrix(graph: Graph, values: Tensor) -> Tensor:
-    """Edge values [..., E], in ``graph.edges`` order, as masks [..., W, R]; zero where no edge exists."""
+    """Values of edges [..., E], in the order of ``graph.edges``, as [..., W, R]; zero where no edge exists."""
     where = send(graph.exists.flatten().nonzero().flatten(), values.device)
     empty = values.new_zeros(*values.shape[:-1], graph.exists.numel())
     return empty.index_copy(-1, where, values).unflatten(-1, graph.exists.shape)
 
 
 def circuit_of(graph: Graph, kept: Tensor) -> Circuit:
-    """The circuit of the edges that bool [E] keeps."""
+    """The circuit of the edges for which ``kept``, bool [E], is true."""
     return Circuit(graph, to_matrix(graph, kept.cpu().double()) > 0.5)
 
 
 def bisect_threshold(values: Tensor, sparsity: float) -> float:
-    """The threshold, to 1e-5, above which a share 1 - ``sparsity`` of ``values`` [n] lies (Edge Pruning's read-out)."""
+    """The threshold (to 1e-5) above which 1 - ``sparsity`` of ``values`` [n] lie, as in the code of Edge Pruning."""
     low, high = 0.0, 1.0
     while high - low > 1e-5:
         middle = (low + high) / 2
@@ -160,12 +160,12 @@ def bisect_threshold(values: Tensor, sparsity: float) -> float:
 class TrainingBatches:
     """Batches of prompts, in an order that is shuffled in each epoch and is the same for every seed.
 
-    The prompts of a batch have one length, and are drawn once, so that each batch is prepared once. A batch's loss is
-    weighted by its size, so that every prompt counts the same in an epoch.
+    The prompts of a batch have one length and stay together, so that each batch is prepared once. The loss of a batch
+    is weighted by the size of the batch, so that every prompt counts the same in an epoch.
 
     Args:
         model, data, ablation, objective: what the losses are computed with.
-        seeds: of what the ablation draws; there may be several only when it draws nothing.
+        seeds: the first is the seed of the ablation. An ablation that draws is trained with one seed alone.
         batch_size: prompts per batch.
         whole: the model whose outputs are the targets; ``model`` when omitted.
         cut_first: whether edges are cut at the first position, too.
@@ -210,7 +210,7 @@ class TrainingBatches:
         return self.weigh(ready, self.objective.loss(self.outputs(ready, masks, offset), ready.targets))
 
     def outputs(self, ready: PreparedBatch, masks: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Outputs of the batch under each mask: [C, n_read, d_out]. The coming backward pass is counted here, too."""
+        """Outputs of the batch under each mask: [C, n_read, d_out]. The backward pass to come is counted, too."""
         spend(backward=len(masks) * len(ready.batch.rows))
         cut_at = None
         if not self._cut_first:
@@ -227,7 +227,7 @@ class TrainingBatches:
         )
 
     def weigh(self, ready: PreparedBatch, losses: Tensor) -> Tensor:
-        """The share of losses [..., B] in an epoch's mean, times the number of batches: [...]."""
+        """Losses of prompts [..., B], summed and weighted [...], so that the mean over batches is that over prompts."""
         return losses.sum(-1) * len(self.batches) / self.n
 
 
@@ -236,7 +236,7 @@ class TrainingBatches:
 
 @dataclass(frozen=True)
 class Lagrangian:
-    """lambda1 (s - t) + lambda2 (s - t)^2, with multipliers that ascend and so hold a sparsity s at its target t.
+    """lambda1 (s - t) + lambda2 (s - t)^2. The multipliers lambda ascend, which holds the sparsity s at the target t.
 
     Wang, Wohlwend and Lei 2020, arXiv:1910.04732. The target rises linearly while it warms up.
 
@@ -252,7 +252,7 @@ class Lagrangian:
     first: float = 0.0
 
     def multipliers(self) -> Tensor:
-        """Zeros [2, M], to be trained with ``maximize``."""
+        """lambda1 and lambda2 at the start: zeros [2, M], to be trained with ``maximize``."""
         return torch.zeros(2, len(self.targets), device=self.targets.device, requires_grad=True)
 
     def __call__(self, sparsity: Tensor, multipliers: Tensor, step: int) -> Tensor:
@@ -262,7 +262,7 @@ class Lagrangian:
 
 
 def warm_up_and_decay(warmup: int, steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate at a step: it rises linearly for ``warmup`` steps, then falls to zero."""
+    """The factor of the learning rate at each step: it rises from 0 for ``warmup`` steps, and is 0 at ``steps``."""
     return lambda step: step / max(warmup, 1) if step < warmup else (steps - step) / max(steps - warmup, 1)
 
 
@@ -271,21 +271,22 @@ Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 def avoiding(loss: Loss, graph: Graph, avoid: Sequence[str], weight: float, likely: Callable[[], Tensor]) -> Loss:
-    """The loss with a penalty on what the mask shares with a circuit, so that another one is found where there is one.
+    """The loss with a penalty on what the mask shares with a circuit, so that another circuit is found if there is one.
 
-    loss + weight x mean over the circuit's edges of how likely the mask keeps each (Chen et al. 2026, arXiv:2605.12671;
-    there sigmoid(logit) of DiscoGP's gates). The penalty is zero where nothing is shared, and at most ``weight``.
+    loss + weight x mean, over the edges of the circuit, of the probability with which the mask keeps an edge (Chen et
+    al. 2026, arXiv:2605.12671, for the gates of DiscoGP). The penalty is 0 if nothing is shared, and at most
+    ``weight``.
 
     Args:
-        avoid: the edges of the circuit, by name; none: the loss is returned as it is.
-        weight: of the penalty; below zero it attracts.
-        likely: how likely each edge is kept as the gates are now: [M, E], in ``graph.edges`` order.
+        avoid: the names of the circuit's edges; when it is empty, the loss is returned as it is.
+        weight: the weight of the penalty; a negative one attracts.
+        likely: returns the probability [M, E] of each edge with the present gates, in the order of ``graph.edges``.
 
     Returns:
-        The loss; ``overlap``, the mean, is among its terms.
+        The loss, whose terms include the mean as ``overlap``.
 
     Raises:
-        DataError: an edge that the graph has not.
+        DataError: the graph does not have an edge of ``avoid``.
     """
     if not avoid:
         return loss
@@ -307,18 +308,19 @@ def train(
     steps: int,
     rate: Callable[[int], float] = lambda step: 1.0,
 ) -> dict[str, list]:
-    """Minimises a loss by AdamW and returns its curve.
+    """Minimises a loss by AdamW and returns the curve of the loss.
 
     Args:
-        groups: parameter groups as of torch's optimisers: ``params``, ``lr``, and optionally ``betas``,
-            ``weight_decay`` and ``maximize``. ``clip`` is the largest gradient norm of each of the ``parts`` (indices)
-            of a mask's parameters, which are one row.
-        loss: see ``Loss``.
+        groups: parameter groups of torch's optimisers: ``params``, ``lr``, and optionally ``betas``, ``weight_decay``
+            and ``maximize``. A group may have ``clip``, the largest norm of the gradients of each of its ``parts``: a
+            mask's parameters are a row, and a part is indices in the row.
+        loss: takes a step, and returns the loss [M] and the terms of the curve.
         steps: how many steps.
-        rate: step -> factor of each group's learning rate.
+        rate: takes a step, and returns the factor of all learning rates.
 
     Returns:
-        ``step`` and each term's values, at a few dozen steps, each a list of M numbers.
+        ``step``: the steps that are recorded, 41 at most; and for each term its values at them, each a list of M
+            numbers.
 
     Raises:
         NotFinite: a loss or a parameter has become NaN or infinite.

@@ -1,4 +1,4 @@
-"""Paths of the input nodes' outputs, from the clean run's to the ablation's, along which gradients are gathered."""
+"""Paths from the clean inputs to those of the ablation, along which gradients are taken."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def gradient_path(
     normalise: str = "example",
     positions: str = "all",
 ) -> Iterator[Tensor]:
-    """GradPath: the points [n_inputs, B, P, D] after 1 .. ``steps`` steps of length 1.
+    """The path of EAP-GP (GradPath): the points [n_inputs, B, P, D] after 1 .. ``steps`` steps of length 1.
 
-    An input node that the ablation does not change (the position embedding, under patch) stays where it is, and so does
+    An input node that the ablation does not change (the position embedding under patch) does not move, and neither does
     an example whose two ends are equal. Each step costs a forward and a backward pass.
 
     Args:
         steps: how many points.
-        start: the end at which the path begins, ``clean`` or ``alternative``; it leads to the other end.
-        direction: with ``squared-distance``, each step descends the squared distance of the logits from those at the
-            other end; with ``gradient-difference``, it goes against (gradient of the loss here - at the other end).
-        normalise: steps have length 1 for each ``example``, over nodes, positions and units; or over the ``batch``.
+        start: the end at which the path begins, ``clean`` or ``alternative``. It leads to the other end.
+        direction: with ``squared-distance``, each step descends the squared distance between the logits and those of
+            the other end; with ``gradient-difference``, a step goes against the gradient of the loss at the present
+            point minus that at the other end.
+        normalise: what has steps of length 1: each ``example``, over nodes, positions and dimensions; or the ``batch``.
         positions: the positions whose logits the squared distance compares: ``all``, ``last``, or those ``read``.
     """
-    clean, far = prompts.clean.inputs, prompts.far
+    clean, far = prompts.clean.inputs, prompts.alternative_inputs
     here, there = (clean, far) if start == "clean" else (far, clean)
     moves = (clean != far).any(-1, keepdim=True).any(-2, keepdim=True)  # [n_inputs, B, 1, 1]
     descend = _squared_distance if direction == "squared-distance" else _gradient_difference

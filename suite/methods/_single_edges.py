@@ -1,4 +1,4 @@
-"""The effect of every edge by itself, by one cut pass an edge."""
+"""The effect of each edge alone, measured by one cut pass for each edge."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ..intervention.evaluator import Evaluator, masks_within_budget
 from ..model.single_cuts import SingleCuts
 from ._attribution import keep_prompts_apart
 
-_MASKS = 64  # a call, where edges are cut by masks
-_LIVE = 8  # residual streams that a cut holds at once: the stream, an MLP's four, what is added
+_MASKS = 64  # masks in one call
+_LIVE = 8  # residual streams that a cut holds at once: the stream, an MLP's hidden units (as wide as four), and sums
 
 
 def single_edge_effects(evaluator: Evaluator, at_once: int) -> tuple[Tensor, Tensor]:
-    """What each edge changes alone, in the run from which the evaluator starts.
+    """How much each edge alone changes the loss of the run from which the evaluator starts.
 
-    From the clean run (noising) an edge carries what a cut edge carries; from the corrupted one (denoising) it carries
-    what it does in the clean run.
+    Noising starts from the clean run, and the edge carries what a cut edge carries. Denoising starts from the corrupted
+    run, and the edge carries what it carries in the clean run.
 
     Args:
-        at_once: how many edges into nodes of one kind and layer are changed in one call; 0 chooses it.
+        at_once: the number of edges, into nodes of one kind and layer, that are changed in one call; 0 chooses it.
 
     Returns:
-        The change of the mean loss, float64 [W, R], exactly zero for an edge that carries the same either way on every
-        prompt; and each prompt's loss in the run from which it starts, float64 [N]. Changes of each prompt are kept
-        where they are asked for (see ``keep_prompts_apart``).
+        The change of the mean loss, float64 [W, R], which is exactly zero for an edge that carries the same in both
+        runs on every prompt; and the loss of each prompt in the run from which the evaluator starts, float64 [N]. The
+        changes of each prompt are kept inside ``prompts_kept_apart``.
     """
     model, data, objective = evaluator.model, evaluator.data, evaluator.objective
     graph, apart = model.graph, keep_prompts_apart()
@@ -55,7 +55,7 @@ def single_edge_effects(evaluator: Evaluator, at_once: int) -> tuple[Tensor, Ten
 
 
 def _by_masks(evaluator: Evaluator, at_once: int) -> tuple[Tensor, Tensor]:
-    """The same by whole cut passes, for graphs in which every node computes from an input of its own."""
+    """``single_edge_effects`` by whole passes, for graphs in which every node has an input of its own."""
     exists, n, apart = evaluator.model.graph.exists, evaluator.data.n, keep_prompts_apart()
     values = torch.zeros(exists.shape, dtype=torch.float64)
     by_prompt = None if apart is None else values.new_zeros(n, *exists.shape)

@@ -1,12 +1,13 @@
 """Greedy sweeps at several thresholds. A sweep tries one cut after the other, and keeps a cut that changes the loss by
 less than the threshold.
 
-Why this file: a plain loop makes one small call for each cut, and repeats all of them for each threshold. Three things
-save calls and repetitions, without changing any decision of the plain loop:
+A plain loop makes one small call for each cut, and repeats all calls for each threshold. Three things save calls here,
+and change no decision of the plain loop:
 
 * Guesses. The losses after the next cuts are computed in one call, under the assumption that decisions are as expected,
-  and used up to and including the first wrong guess. The expected change of a cut is the one that another threshold's
-  sweep has found, or else a score given for its edge; without either, the cut is expected to be kept.
+  and are used up to and including the first wrong guess. The change that is expected of a cut is the one that the sweep
+  of another threshold has found, or else a score of the edge. A cut about which nothing is known is expected to be
+  kept.
 * Thresholds whose decisions have all been the same have the same circuit. They share one sweep, which splits where
   decisions differ. Sweeps that are in the same group of nodes share calls.
 * A cut that cannot change any output (see cut_candidates.py) is decided without a run.
@@ -27,14 +28,14 @@ from ..model.graph import Graph, NodeGroup
 
 # The edges that one cut removes: one edge (writer, reader), or all edges into a reader (a slice of writers, reader).
 TriedCut = tuple[int | slice, int]
-_AT_FIRST = 4  # guesses in the first call
+_AT_FIRST = 4  # how many cuts the first call guesses
 _FEWEST = 4  # guesses in a call, of all its sweeps together, when a call costs more than its candidates
 _A_READER = 8  # guesses after which no further reader is added to a call, when runs cost more than calls
 
 
 @dataclass
 class _Tried:
-    """A guessed cut: the circuit without its edges, and its number as a candidate (None: outputs stay the same)."""
+    """A guess: the circuit without the edges of a cut, and its number as a candidate (None: no output changes)."""
 
     cut: TriedCut
     accept: bool
@@ -44,7 +45,7 @@ class _Tried:
 
 @dataclass
 class _Sweep:
-    """Thresholds that have decided alike so far."""
+    """The sweep of thresholds whose decisions have been the same so far."""
 
     thresholds: list[float]
     circuit: HeldCircuit
@@ -59,7 +60,7 @@ class _Sweep:
         return [tried.kept for tried in self.tried if tried.candidate is not None]
 
     def start(self, graph: Graph, cuts: list[TriedCut], candidates: CutCandidates) -> None:
-        """Lists the cuts of a group to try. Edges into nodes that write to no kept edge are cut without a run."""
+        """Lists the cuts of a group. Edges into nodes that write to no kept edge are cut without a run."""
         kept = self.circuit.kept
         owners = {r: graph.owners[r] for _, r in cuts}
         dead = [r for r, owner in owners.items() if owner >= 0 and not kept[owner].any()]
@@ -76,7 +77,7 @@ class _Sweep:
             known: the expected change of the loss, by cut.
             idle: the edges into the group's readers whose cut has no effect, [W, r].
             most: the largest number of guesses.
-            wide: whether a call costs more than its candidates.
+            wide: whether a call costs more than the candidates in it.
         """
         base, tau, n_candidates = self.circuit.kept, self.thresholds[len(self.thresholds) // 2], 0
         self.tried = []
@@ -97,7 +98,7 @@ class _Sweep:
         Args:
             losses: the losses of the first candidates.
             absolute: whether the size of a change counts, whatever its sign.
-            known: a dict to which the changes that were found are added.
+            known: a dict, to which the changes found are added by cut.
         """
         found, here = [], _Outcome(self.thresholds, None, None, self.loss, 0)
         for i, tried in enumerate(self.tried):
@@ -126,7 +127,7 @@ class _Outcome:
     Args:
         thresholds: those whose decisions were the same.
         kept: the circuit after their last cut; None when they made no cut.
-        candidate: the candidate whose run this is; None for the run of the sweep's circuit.
+        candidate: the number of the candidate that is ``kept``; None when that is the circuit of the sweep.
         loss: the loss after the last cut.
         used: how many guesses these thresholds have decided.
     """
@@ -151,7 +152,7 @@ def sweep_thresholds(
     absolute: bool = False,
     expected: Mapping[TriedCut, float] | None = None,
 ) -> tuple[dict[float, Tensor], int]:
-    """The edges [W, R] that each threshold keeps, and how many circuits were evaluated, the whole model not counted.
+    """The edges [W, R] that each threshold keeps, and how many circuits were evaluated besides the whole model.
 
     Args:
         groups: for each group of nodes the cuts of edges into its readers, in the order in which they are tried. The

@@ -1,4 +1,4 @@
-"""Gates on weights: models that differ in the weights they keep, one per seed, which run together along a new axis."""
+"""Gates on weights. The models of several seeds, which differ in their weights, run together along a new axis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ._masks import TrainingBatches
 
 
 def is_masked(name: str) -> bool:
-    """Whether a parameter has gates. Weights and biases of attention and MLPs have; embeddings and norms have not."""
+    """Whether a parameter has gates: the weights and biases of attention and MLPs, not those of embeddings and
+    norms."""
     return name.startswith("blocks.") and ".norm_" not in name
 
 
@@ -43,7 +44,7 @@ def with_weights(model: Transformer, gates: Mapping[str, Tensor]) -> Transformer
 
 
 def ungrouped(model: Transformer) -> Transformer:
-    """The same model without grouped queries: each head has copies of the key and value weights that it shared."""
+    """The model without grouped queries: each head has a copy of the key and value weights that it shared."""
     config = model.config
     if config.kv_heads == config.n_heads:
         return model
@@ -78,7 +79,7 @@ def cut_output_bias(model: Transformer, masks: Tensor) -> Tensor:
 
 
 class ModelsTogether:
-    """Models that differ in the weights of their blocks, one per seed, each cut by its own masks in one pass.
+    """Models that differ in the weights of their blocks, one per seed. One pass cuts each by masks of its own.
 
     Args:
         prompts: one for each model, with the same batches in the same order.
@@ -142,7 +143,7 @@ def _parts(alternative: Alternative) -> dict[str, Any]:
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
-    """Equally built dicts of tensors as one of stacked tensors."""
+    """One dict with the tensors of dicts of the same form, stacked."""
     if isinstance(parts[0], dict):
         return {name: _stacked([each[name] for each in parts]) for name in parts[0]}
     return torch.stack(list(parts))

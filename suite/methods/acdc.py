@@ -22,7 +22,7 @@ from .registry import method
 # The paper's grids (experiments/launch_spreadsheet.py): 10^linspace(low, high, count).
 GRIDS = {"l2": (-5, -1, 21), "kl": (-6, 0, 31)}
 OTHER_GRID = (-4, 0, 21)
-# From so many edges on, gradients at so many points cost less than the wrong guesses that they spare.
+# On graphs of at least this many edges, gradients at this many points cost less than the wrong guesses they save.
 _GRADIENTS_PAY, _STEPS = 100, 3
 _ORDERS = ("reverse", "forward", "random", "released")
 
@@ -60,16 +60,16 @@ def discover(
     thresholds are returned as well.
 
     Args:
-        thresholds: the sweep; the paper's grid for the objective when empty.
-        order: of heads within a layer, and of the writers tried for each reader. ``reverse``: both from the last to the
-            first, as the released command line has it (``indices-mode normal``). ``forward``: both from the first.
-            ``random``: by the seed. ``released``: the default of the released class (``indices_mode="reverse"``), whose
-            readers go from the last to the first, and whose writers go layer by layer from the last, but from the
-            first head to the last within one. The result depends on it.
-        direct: before the edges into a layer's heads, tries to cut each head's v, k and q whole: the released code's
-            edges of direct computation, which are no edges of this graph.
-        absolute: compares the size of the change, whatever its sign.
-        masks_at_once: how many candidate cuts are evaluated in one call, at most. It does not change the result.
+        thresholds: in units of the loss; when empty, the grid that the paper has for the objective.
+        order: the order of the heads of a layer, and of the writers that are tried for a reader. The result depends on
+            it. ``reverse``: both from the last to the first, as the released command line has it (``indices-mode
+            normal``). ``forward``: both from the first to the last. ``random``: by the seed. ``released``: the default
+            of the released class (``indices_mode="reverse"``): readers from the last to the first; writers layer by
+            layer from the last, and within a layer from the first head to the last.
+        direct: whether all edges into each head's v, k and q are tried together, before the edges into the heads of the
+            layer one by one. The released code has edges of direct computation for this; this graph has not.
+        absolute: whether the size of the change is compared with the threshold, whatever the sign.
+        masks_at_once: the most cuts that are tried in one call. The result does not depend on it.
         batch_size: prompts at a time; 0 chooses it.
 
     Raises:
@@ -92,14 +92,14 @@ def discover(
 
 
 def _expected(evaluator: Evaluator) -> dict[TriedCut, float]:
-    """What each edge's cut is expected to change, from gradients on the way to the ablation (EAP-IG, midpoints).
+    """By how much each cut is expected to change the loss: the scores of EAP-IG, with gradients at midpoints.
 
-    Decisions are guessed from it, so that fewer guesses are wrong (see _sweeps.py); it decides nothing.
+    Guesses are made from them (see _sweeps.py); no decision depends on them.
     """
     graph, total = evaluator.model.graph, torch.zeros(evaluator.model.graph.exists.shape, dtype=torch.float64)
     for ready in evaluator.prepared():
         prompts = Prompts(ready.runs, evaluator.alternatives, evaluator.objective)
-        clean, far = prompts.clean.inputs, prompts.far
+        clean, far = prompts.clean.inputs, prompts.alternative_inputs
         for step in range(_STEPS):
             total += prompts.products(far + (step + 0.5) / _STEPS * (clean - far)).double().cpu()
     values = (total / (_STEPS * evaluator.data.n)).tolist()

@@ -19,7 +19,7 @@ from ._attribution import Prompts, mean_scores
 from .cost import Cost
 from .registry import BY_GRADIENTS, NODE_KINDS, method
 
-# Numbers held at once while attention is recomputed.
+# The most numbers that are held at once while attention is recomputed.
 _BUDGET = 16_000_000
 
 
@@ -53,19 +53,19 @@ def discover(
     grad_drop: bool = True,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """Attribution patching with its two failures mended: saturated attention, and effects that cancel.
+    """Attribution patching, corrected where it fails: at saturated attention, and where effects cancel.
 
-    The paper scores nodes and positions; here it is edges, and all positions are cut together. A score is the mean over
-    examples of an absolute value, averaged over the layers dropped.
+    The paper scores nodes at positions; here edges are scored, and cut at all positions together. A score is the mean
+    over examples of an absolute value, averaged over the layers whose gradients are dropped.
 
     Args:
-        qk_fix: for edges into queries and keys, the attention pattern with the edge cut is computed, norm and softmax
-            included, and only what lies behind is linear: <pattern' - pattern, d loss / d pattern> (section 3.1.1).
-            All keys change together, where the paper changes them one at a time.
-        grad_drop: gradients are taken once for each layer, with those through that layer's heads and MLP set to zero,
-            and the absolute scores are averaged over the layers that leave the edge's reader connected: all but its
-            own (section 3.1.2; for edges into the logits, all). In a model of two layers an edge into the first that
-            matters through the second alone scores zero; with many layers that is one term of many.
+        qk_fix: whether, for edges into queries and keys, the attention pattern with the edge cut is computed through
+            norm and softmax, and only what follows is taken to first order: <pattern' - pattern, d loss / d pattern>
+            (section 3.1.1). All keys change together; the paper changes one at a time.
+        grad_drop: whether gradients are taken once for each layer, with those through the heads and the MLP of that
+            layer set to zero. The absolute scores are averaged over all layers but that of the edge's reader (section
+            3.1.2), and over all layers for edges into the logits. In a model of two layers, an edge into the first
+            layer that matters only through the second scores zero; with many layers this is one term of many.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
     dropped = range(model.config.n_layers) if grad_drop and model.config.n_layers > 1 else [None]
@@ -86,7 +86,7 @@ def discover(
 
 
 def _drop(dropped: int | None) -> Written | None:
-    """Lets the values of one layer's nodes through and no gradient."""
+    """Passes on what the nodes of one layer write, without gradients."""
     if dropped is None:
         return None
     return lambda kind, layer, value: value.detach() if layer == dropped else value

@@ -1,4 +1,4 @@
-"""Baselines that bound every method: a random order, the size of the activation difference, and the truth itself."""
+"""Baselines that bound every method: a random order, the size of the change that a cut makes, and the truth."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def magnitude(
     seed: int,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """Mean norm of (alternative - clean) of the edge's writer over valid positions: what changes, read or not."""
+    """The mean, over positions, of the norm of (alternative - clean) of the edge's writer, whatever reads it."""
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     alternatives = Alternatives(model, data, ablation, seed=seed, batch_size=size)
     norms, count = torch.zeros(len(model.graph.writers), dtype=torch.float64), 0
@@ -79,5 +79,5 @@ def truth(
     seed: int,
     truth: Reference,
 ) -> EdgeScores:
-    """One for each edge of the certified circuit, one half for optional edges, zero for the others: the upper bound."""
+    """1 for each edge of the certified circuit, 1/2 for optional edges, 0 for the others: the upper bound."""
     return EdgeScores(model.graph, truth.core.double() + 0.5 * truth.optional.double())

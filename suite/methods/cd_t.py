@@ -44,28 +44,28 @@ def discover(
     oppose: bool = True,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """Splits every activation into what a source node is relevant for and the rest, and follows both to the logits.
+    """Splits every activation into a part for which a source node is relevant and the rest, up to the logits.
 
-    The source's output is split into (clean - alternative) and alternative; each part of the model has a rule by which
-    the two parts of its input become two parts of its output that add up to it. A head's relevant part takes its share
-    of the output bias in its own layer, as in the released code. A node's relevance is the size of the
-    mean change of the loss when the relevant part of the logits is taken away; for the paper's logit difference that
-    is the logit difference of the relevant part. The paper scores heads at positions; here a node's positions are one,
-    and MLPs are sources too.
+    The output of the source is split into (clean - alternative) and alternative. Each component has a rule by which the
+    two parts of its input become two parts of its output, whose sum is the output. The relevant part of a head takes
+    its share of the output bias in the layer of the head, as in the released code. The relevance of a node is the size
+    of the mean change of the loss when the relevant part of the logits is taken away; for the logit difference, as in
+    the paper, it is the logit difference of the relevant part. The paper scores heads at positions; here all positions
+    of a node are one source, and MLPs are sources, too.
 
-    Undefined on models whose nodes are features: the paper has no rule that splits what a dictionary's encoder makes,
-    or the error it leaves, into two parts.
+    Undefined on models whose nodes are features: the paper has no rule that splits the activations of a dictionary, or
+    the error of its reconstruction, into two parts.
 
-    The method scores nodes. An edge's score is made from theirs:
+    The method scores nodes; ``edges`` says how the scores of edges are made from them.
 
     Args:
-        edges: ``targets``: relevance of the reader's node x the share of the relevant part in what the reader makes of
-            its input (mean |relevant| / (mean |relevant| + mean |rest|) of the q, k or v, or of the MLP's output; the
-            paper's relevance of a source for a target); into the logits, the writer's relevance. What reaches the
-            target through other nodes counts as well as the edge. ``ends``: the smaller of the two ends' relevances;
-            the input nodes and the logits are never removed.
-        oppose: where the two parts of an MLP's or a layer's output have opposite signs, the larger gets their sum and
-            the other nothing, as in the released code.
+        edges: ``targets``: the relevance of the reader's node, times the share of the relevant part in what the reader
+            computes: mean |relevant| / (mean |relevant| + mean |rest|) of q, k or v, or of the MLP's output, which is
+            the paper's relevance of a source for a target. An edge into the logits has the relevance of its writer.
+            What reaches the target through other nodes counts as well. ``ends``: the smaller relevance of the two
+            ends; the input nodes and the logits are never removed.
+        oppose: whether, where the two parts of the output of an MLP or a layer have opposite signs, the larger part
+            gets their sum and the other zero, as in the released code.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
@@ -88,11 +88,12 @@ def discover(
 
 @dataclass
 class Decomposition:
-    """What became of each source's relevant part, summed over the examples of a batch.
+    """Where the relevant part of each source went, summed over the examples of a batch.
 
-    effect: [W], change of the loss when the relevant part of the logits is taken away. share: [W, R], the share of the
-    relevant part in what each reader makes of its input. relevant: the relevant parts themselves, [C, B, P, ...] for
-    the C sources before each place, by name and layer.
+    Args:
+        effect: [W], the change of the loss when the relevant part of the logits is taken away.
+        share: [W, R], the share of the relevant part in what each reader computes from its input.
+        relevant: the relevant parts themselves, by name and layer: [C, B, P, ...] for the C sources before each.
     """
 
     effect: Tensor
@@ -102,7 +103,7 @@ class Decomposition:
 
 @torch.no_grad()
 def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decomposition:
-    """Follows the relevant part of every writer's output through one run; the rest is the run's own value less it.
+    """Follows the relevant part of what every writer writes through one run. The rest is the run's value minus it.
 
     Args:
         keep: whether the relevant parts are returned.
@@ -151,14 +152,15 @@ def _biased(relevant: Tensor, whole: Tensor, bias: Tensor) -> Tensor:
 
 
 def _ratio(size: Tensor, rest: Tensor) -> Tensor:
-    """size / (size + rest); zero where both are. The released code adds 1e-8 below, and its parts do not add up."""
+    """size / (size + rest); 0 where both are 0. The released code adds 1e-8 to the divisor: its shares sum to less than
+    1."""
     return torch.where(size > 0, size / (size + rest), 0)
 
 
 def _through_norm(norm: Norm, relevant: Tensor, x: Tensor) -> Tensor:
-    """Relevant part of ``norm(x)``: the scale is the whole's, and each part is centred by its own mean.
+    """Relevant part of ``norm(x)``. The scale is that of the whole; each part is centred by its own mean.
 
-    The bias is split as the parts are before they are centred.
+    The bias is divided in proportion to the parts before they are centred.
     """
     if norm.kind == "none":
         return relevant
@@ -180,7 +182,8 @@ def _into_heads(block: Block, relevant: Tensor, tap: dict[str, Tensor]) -> list[
 
 
 def _through_mlp(block: Block, relevant: Tensor, x: Tensor, oppose: bool) -> Tensor:
-    """Relevant part of ``block.mlp(x)``: an activation of the rest is the rest, and so is a gated product of rests."""
+    """Relevant part of ``block.mlp(x)``. The activation of the rest belongs to the rest, and so does a product of
+    rests."""
     tidy = _oppose if oppose else lambda part, whole: part
     activation = ACTIVATIONS[block.config.activation]
     linear = x @ block.W_in
@@ -198,7 +201,8 @@ def _through_mlp(block: Block, relevant: Tensor, x: Tensor, oppose: bool) -> Ten
 
 
 def _oppose(relevant: Tensor, whole: Tensor) -> Tensor:
-    """Where ``relevant`` and ``whole - relevant`` differ in sign, the larger of the two gets their sum."""
+    """``relevant``; where the two parts of ``whole`` differ in sign, the larger part gets their sum, and the other
+    0."""
     rest = whole - relevant
     larger = torch.where(relevant.abs() > rest.abs(), whole, 0)
     return torch.where(relevant * rest < 0, larger, relevant)

@@ -1,4 +1,4 @@
-"""What a method will cost, declared before anything runs: how many passes of each kind, over one example each."""
+"""What a method costs, as it declares before anything runs: passes of each kind, each over one example."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ PASS_KINDS = ("forward", "gradient", "cut", "trained")
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes over one example.
+    """The cost of a search: how many passes over one example, and what is held in memory.
 
     Args:
         forward: passes of the plain model.
-        gradient: forward and backward passes whose gradients become edge scores.
-        cut: passes with edges cut, from the lowest layer that a cut changes: one from the middle layer counts half.
-        trained: cut passes with their backward pass into the mask, which the engine does not count.
-        stacks: how often what all writers write for one batch is held at once.
-        weights: how many copies of the model's weights are held besides the model.
-        masks: how many masks a training step runs together, with their backward pass; 0 without training.
-        step: prompts a training step.
-        prepared: how often what all writers write is held for all prompts at once.
-        streams: how often what all writers write is held for each mask and prompt of a training step.
+        gradient: pairs of a forward and a backward pass, whose gradients become edge scores.
+        cut: passes with edges cut. A pass begins at the lowest layer that is cut: one from the middle counts half.
+        trained: cut passes with a backward pass into the mask, which the engine does not count.
+        stacks: copies, held at once, of what all writers write for one batch.
+        weights: copies of the model's weights that are held besides the model.
+        masks: masks that a training step runs together; 0 without training.
+        step: prompts of a training step.
+        prepared: copies, held at once, of what all writers write for all prompts.
+        streams: copies of what all writers write, held for each mask and prompt of a training step.
     """
 
     forward: float = 0.0
@@ -41,7 +41,7 @@ class Cost:
     streams: float = 2.0
 
     def __add__(self, other: Cost) -> Cost:
-        """One after the other: passes add up, and what is held is the larger of the two."""
+        """The cost of one search after the other: passes add up, and of what is held the larger counts."""
         added = {kind: getattr(self, kind) + getattr(other, kind) for kind in PASS_KINDS}
         held = [each.name for each in fields(self) if each.name not in PASS_KINDS]
         return Cost(**added, **{name: max(getattr(self, name), getattr(other, name)) for name in held})
@@ -50,30 +50,29 @@ class Cost:
         return replace(self, **{kind: times * getattr(self, kind) for kind in PASS_KINDS})
 
     def with_runs(self, runs_a_prompt: float) -> Cost:
-        """The same where each prompt has so many runs, because its answers have several tokens."""
+        """The cost where each prompt has so many runs, because answers have several tokens."""
         return replace(self * runs_a_prompt, step=math.ceil(self.step * runs_a_prompt))
 
     @property
     def passes(self) -> float:
-        """Forward and backward passes in all, as the engine counts them (see passes.py)."""
+        """All forward and backward passes, as the engine counts them (see passes.py)."""
         return self.forward + 2 * self.gradient + self.cut + self.trained
 
 
-# (graph, prompts, the method's parameters) to what a search costs.
+# Takes (graph, prompts, the parameters of the method), and returns what a search costs.
 PassesOf = Callable[[Graph, int, Mapping[str, Any]], Cost | None]
 
 
 def trained_masks(prompts: int, masks: int, steps: int, batch_size: int) -> Cost:
-    """What training masks costs that all run together in every step, on prompts that are prepared beforehand."""
+    """The cost of training masks that all run together in every step, on prompts that are prepared beforehand."""
     step = min(prompts, batch_size)
     return Cost(trained=steps * step * masks, masks=masks, step=step, prepared=1)
 
 
 def edge_passes(graph: Graph, at_once: int) -> float:
-    """Cut passes that cut each edge alone, so many in a call, the last readers' first.
+    """Cut passes that cut each edge alone, ``at_once`` in a call, those of the last readers first.
 
-    Each edge's pass starts at its reader's layer, and all of a call at the lowest of them; the logits' edges cost no
-    layer.
+    The passes of a call start at the lowest layer among those of its readers. Edges into the logits cost no layer.
     """
     layers = []  # of a reader, and how many edges end there: last readers first
     for group in reversed(graph.groups):

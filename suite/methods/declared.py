@@ -1,4 +1,4 @@
-"""What a user's file says of its method, read in a process of its own: planning a run executes none of it here."""
+"""The declarations of a method in a user's file, read in a process of its own: planning does not execute the file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from ..errors import MethodError, SpecError
 from ..process import Ended, Raised, call_apart
 from .registry import Method, load_user_method
 
-_SECONDS = 300.0  # reading a file includes what it imports
-_CODE = ("function", "passes")  # what cannot be told in JSON
+_SECONDS = 300.0  # for the file and all that it imports
+_CODE = ("function", "passes", "code")  # what JSON cannot hold
 _SETS = ("needs", "ablations", "cost_only", "exact_for", "nodes", "may_be_zero")  # or "any", which is a word
 
 
 def declared_by(where: str, load: Callable[[str], Method] = load_user_method) -> Method:
-    """The method that ``load`` gives for a name, with a function that has the signature of the user's and cannot be
-    called.
+    """A method as it is declared. Its function has the signature of the user's function and cannot be called.
 
     Args:
-        where: ``FILE.py:FUNCTION``, or what else ``load`` takes.
-        load: of a module, so that the process finds it by name.
+        where: what ``load`` takes, such as ``FILE.py:FUNCTION``.
+        load: returns the method; a function of a module, because the other process finds it by name.
 
     Raises:
-        MethodError: what ``load`` raises, or a process that ended.
-        SpecError: a default that is no number, text or list.
+        MethodError: ``load`` raises it, or the process has ended.
+        SpecError: a default is not a number, a text or a list.
     """
     try:
         stated = json.loads(call_apart(_declarations, where, load, seconds=_SECONDS))
@@ -43,10 +42,11 @@ def declared_by(where: str, load: Callable[[str], Method] = load_user_method) ->
 
 
 def _declarations(where: str, load: Callable[[str], Method]) -> bytes:
-    """What there is to know of a method without calling it, as JSON."""
+    """The declarations of a method, as JSON."""
     method = load(where)
     stated = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _CODE}
     stated |= {name: each if isinstance(each := stated[name], str) else sorted(each) for name in _SETS}
+    stated["code"] = method.version
     signature = [_stated(each) for each in inspect.signature(method.function).parameters.values()]
     try:
         return json.dumps(stated | {"signature": signature, "presets": dict(method.presets)}).encode()

@@ -146,7 +146,7 @@ def _by_smaller_size(graph: Graph, sizes: Tensor) -> EdgeScores:
 
 def neuron_products(prompts: Prompts, shares: list[float]) -> Tensor:
     """<alternative - clean, gradient> of each dimension of what each node writes [W, D], averaged over the path."""
-    model, graph, far = prompts.model, prompts.model.graph, prompts.far
+    model, graph, far = prompts.model, prompts.model.graph, prompts.alternative_inputs
     total = torch.zeros(len(graph.writers), model.config.d_model, dtype=torch.float64, device=model.device)
     for a in shares:
         taps: list[dict[str, Tensor]] = []
@@ -189,7 +189,7 @@ def _at_masks(prompts: Prompts, share: float) -> Tensor:
 def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tensor:
     """Scores [W, R]: of each layer-node's edges along its own path, or of all edges along the average of all paths."""
     model, graph = prompts.model, prompts.model.graph
-    clean, far = prompts.clean.inputs, prompts.far
+    clean, far = prompts.clean.inputs, prompts.alternative_inputs
     total = torch.zeros((), dtype=torch.float64, device=model.device)
     groups = [group for group in graph.groups if group.writes]
     for group in groups:

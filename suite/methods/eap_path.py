@@ -77,8 +77,14 @@ def discover(
         raise SpecError(f"eap-path: steps={steps}; give 1 or more.")
 
     def of_batch(prompts: Prompts) -> Tensor:
-        corners = [prompts.clean.inputs, *(gradient_path(prompts, 5) if path == "gradient" else ()), prompts.far]
-        points = [a + (b - a) * (k / steps) for a, b in pairwise(corners) for k in range(steps)] + [prompts.far]
+        corners = [
+            prompts.clean.inputs,
+            *(gradient_path(prompts, 5) if path == "gradient" else ()),
+            prompts.alternative_inputs,
+        ]
+        points = [a + (b - a) * (k / steps) for a, b in pairwise(corners) for k in range(steps)] + [
+            prompts.alternative_inputs
+        ]
         return _along(prompts, points)
 
     return mean_scores(model, data, ablation, objective, seed=seed, batch_size=batch_size, of_batch=of_batch)

@@ -187,30 +187,17 @@ def discover(
         MethodError: a mask that training has not moved.
     """
     check_choices("edge-pruning", nodes=(nodes, NODES), start=(start, STARTS), final_gates=(final_gates, FINAL_GATES))
-    if not targets:
-        raise SpecError("edge-pruning: targets is empty; give sparsities.")
-    if not 0 < start_sparsity < 1 or start_spread <= 0:
-        raise SpecError(
-            f"edge-pruning: start_sparsity={start_sparsity}, start_spread={start_spread}; give a share of the edges "
-            f"between 0 and 1, and a spread above 0."
-        )
-    graph = model.graph
+    _check_numbers(targets, start_sparsity, start_spread)
+    graph, from_scores = model.graph, start == "eap-ig"
     chance = Seeds(seeds, model, masks=len(targets))
     prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
     first = [chance.starting_at(initial, n) for n in (graph.n_edges, len(graph.writers))[: 1 + (nodes != "none")]]
-    if start == "eap-ig":
-        shares = points_of_path(start_steps, "right")
-        attributed = mean_scores(
-            model, data, ablation, objective, seed=seeds[0], batch_size=0, of_batch=lambda each: each.integrated(shares)
-        )
-        first[0] = start_from_scores(attributed, start_sparsity, start_spread).to(first[0]).expand_as(first[0])
+    if from_scores:
+        scores = _eap_ig(model, data, ablation, objective, seeds[0], start_steps)
+        first[0] = start_from_scores(scores, start_sparsity, start_spread).to(first[0]).expand_as(first[0])
     gates = [each.clone().requires_grad_() for each in first]
-    pressure = Pressure(
-        chance.every(targets),
-        node_target if nodes == "targeted" else None,
-        warmup,
-        first=start_sparsity if start == "eap-ig" else 0.0,
-    )
+    node_targets = node_target if nodes == "targeted" else None
+    pressure = Pressure(chance.every(targets), node_targets, warmup, first=start_sparsity if from_scores else 0.0)
     share = warm_up_and_decay(rate_warmup, steps)
     groups = [
         {"params": gates, "lr": rate, "weight_decay": weight_decay},
@@ -220,15 +207,32 @@ def discover(
     loss = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_open(graph, gates))
     curve = train(groups, loss, steps=steps, rate=share)
     check_moved(first[0], gates[0].detach())
-    trained = [each.detach().cpu().double() for each in gates]
-    if final_gates == "released":
-        # Where no edge exists there is no gradient, and weight decay alone moves the released code's gates.
-        left = math.prod(1 - rate * share(step) * weight_decay for step in range(steps))
-        soft = released_gates(graph, *trained, padding=initial * left)
-    else:
-        soft = [soft_gate(each) for each in trained]
-    of_seeds = zip(zip(*(chance.split(each) for each in soft), strict=True), chance.curves(curve), strict=True)
+    # Where no edge exists there is no gradient, and weight decay alone moves the released code's gates.
+    left = math.prod(1 - rate * share(step) * weight_decay for step in range(steps))
+    final = gates_without_noise(graph, gates, initial * left if final_gates == "released" else None)
+    of_seeds = zip(zip(*(chance.split(each) for each in final), strict=True), chance.curves(curve), strict=True)
     return [read_out(graph, targets, own, threshold, own_curve) for own, own_curve in of_seeds]
+
+
+def _check_numbers(targets: Sequence[float], start_sparsity: float, start_spread: float) -> None:
+    """Raises SpecError when there is no target, or when a start has no sparsity or no spread."""
+    if not targets:
+        raise SpecError("edge-pruning: targets is empty; give sparsities.")
+    if not 0 < start_sparsity < 1 or start_spread <= 0:
+        raise SpecError(
+            f"edge-pruning: start_sparsity={start_sparsity}, start_spread={start_spread}; give a share of the edges "
+            f"between 0 and 1, and a spread above 0."
+        )
+
+
+def _eap_ig(
+    model: Transformer, data: Data, ablation: Ablation, objective: Objective, seed: int, steps: int
+) -> EdgeScores:
+    """The scores of EAP-IG, from gradients at ``steps`` points of the path."""
+    shares = points_of_path(steps, "right")
+    return mean_scores(
+        model, data, ablation, objective, seed=seed, batch_size=0, of_batch=lambda each: each.integrated(shares)
+    )
 
 
 def start_from_scores(scores: EdgeScores, sparsity: float, spread: float) -> Tensor:
@@ -313,6 +317,19 @@ def edges_open(graph: Graph, gates: Sequence[Tensor]) -> Tensor:
     """How likely each edge is kept [M, E]: its own gate is above zero, and its writer's where nodes have gates."""
     where = send(graph.exists.flatten().nonzero().flatten(), gates[0].device)
     return masks_of(graph, *(probability_open(each) for each in gates)).flatten(1).index_select(1, where)
+
+
+def gates_without_noise(graph: Graph, gates: Sequence[Tensor], padding: float | None) -> list[Tensor]:
+    """The gates of which scores and circuits are made, in [0, 1] and on the CPU, in the shapes of ``gates``.
+
+    Args:
+        gates: trained log alphas on edges [M, E], and on whole nodes [M, W] if nodes have gates.
+        padding: as of ``released_gates``, which makes them; None: each is ``soft_gate`` of its log alpha.
+    """
+    trained = [each.detach().cpu().double() for each in gates]
+    if padding is None:
+        return [soft_gate(each) for each in trained]
+    return released_gates(graph, *trained, padding=padding)
 
 
 def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, padding: float) -> list[Tensor]:

@@ -120,8 +120,8 @@ def _by_gradients(
     """Noising and denoising effects [2, W, R] to first order, and the mean size of the whole effect."""
 
     def of_batch(prompts: Prompts) -> Tensor:
-        by_direction = torch.stack([prompts.products_at_clean(), prompts.products(prompts.far)])
-        corrupted = prompts.losses(model.run(prompts.far, read=prompts.runs.read)[0])
+        by_direction = torch.stack([prompts.products_at_clean(), prompts.products(prompts.alternative_inputs)])
+        corrupted = prompts.losses(model.run(prompts.alternative_inputs, read=prompts.runs.read)[0])
         # The size of the whole effect travels in a row of its own behind those of the writers.
         size = (corrupted - prompts.losses(prompts.runs.clean[0])).abs().sum().expand(2, 1, by_direction.shape[2])
         return torch.cat([by_direction, size], 1)

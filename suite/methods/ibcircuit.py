@@ -20,7 +20,7 @@ from ..model.graph import Graph, Key, NodeGroup
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import check_choices
-from ._masks import Seeds, TrainingBatches, avoiding, check_moved, train
+from ._masks import Loss, Seeds, TrainingBatches, avoiding, check_moved, train
 from .cost import trained_masks
 from .registry import NODE_KINDS, method
 
@@ -115,41 +115,80 @@ def discover(
             f"ibcircuit: moments=run are a batch's mean and deviation, and {ablation} carries another value."
         )
     graph, chance = model.graph, Seeds(seeds, model, masks=len(strengths))
-    groups = [group for group in graph.groups if group.kind in GATED[gated]]
-    n_nodes = sum(len(group.nodes) for group in groups)
     prompts = TrainingBatches(model, data, ablation, objective, seeds=seeds, batch_size=batch_size)
-    rows = data.n if gates == "prompt" else 1
-    first = chance.starting_at(initial, rows * n_nodes)
-    trained = first.clone().requires_grad_()
-    weight = chance.every(strengths)
-
-    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        ready = prompts.draw()
-        of_rows = trained.unflatten(1, (rows, n_nodes))
-        if gates == "prompt":
-            of_runs = ready.batch.rows[ready.batch.example]
-            of_rows = of_rows.index_select(1, send(of_runs, model.device))
-        outputs, information = bottleneck(model, ready, groups, of_rows, chance, from_run=moments == "run")
-        divergence = prompts.weigh(ready, objective.loss(outputs, ready.targets))
-        information = prompts.weigh(ready, information[:, None].expand(-1, len(ready.batch.rows)))
-        return divergence + weight * information, {"divergence": divergence, "information": information}
-
-    own = [w for group in groups for w in range(group.writers.start, group.writers.stop)]
-
-    def nodes_open() -> Tensor:
-        """How open every node is [M, W], averaged over prompts; those without a gate are."""
-        opened = trained.sigmoid().unflatten(1, (rows, n_nodes)).mean(1)
-        every = opened.new_ones(len(opened), len(graph.writers))
-        return every.index_copy(1, send(torch.tensor(own), opened.device), opened)
-
-    penalised = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_of_nodes(graph, nodes_open()))
-    curve = train([{"params": [trained], "lr": rate}], penalised, steps=steps)
-    check_moved(first, trained.detach())
-    nodes = nodes_open().detach().cpu().double()
+    on_nodes = NodeGates(graph, GATED[gated], chance, initial, data.n if gates == "prompt" else None)
+    first = on_nodes.logits.detach().clone()
+    loss = bottleneck_loss(prompts, on_nodes, chance, chance.every(strengths), from_run=moments == "run")
+    loss = avoiding(loss, graph, avoid, avoid_weight, lambda: edges_of_nodes(graph, on_nodes.opened()))
+    curve = train([{"params": [on_nodes.logits], "lr": rate}], loss, steps=steps)
+    check_moved(first, on_nodes.logits.detach())
+    nodes = on_nodes.opened().detach().cpu().double()
     if moments == "ablation":
         nodes = nodes * _moved(prompts.batches, graph)
     found = zip(chance.split(nodes), chance.curves(curve), strict=True)
     return [read_out(graph, strengths, thresholds, *own) for own in found]
+
+
+class NodeGates:
+    """Trained gates on what nodes write, for M masks.
+
+    Args:
+        graph: whose nodes have gates.
+        kinds: of the nodes with gates.
+        chance: draws the noise of the start.
+        initial: the logit of a gate at the start.
+        prompts: how many prompts have gates of their own; None: all share one gate for each node.
+
+    Attributes:
+        groups: the nodes with gates, N in all.
+        logits: what is trained, [M, prompts x N] or [M, N].
+    """
+
+    def __init__(
+        self, graph: Graph, kinds: Sequence[str], chance: Seeds, initial: float, prompts: int | None = None
+    ) -> None:
+        self.groups = [group for group in graph.groups if group.kind in kinds]
+        self._writers = [w for group in self.groups for w in range(group.writers.start, group.writers.stop)]
+        self._n_writers, self._prompts = len(graph.writers), prompts
+        self.logits = chance.starting_at(initial, (prompts or 1) * len(self._writers)).requires_grad_()
+
+    def of_runs(self, ready: PreparedBatch) -> Tensor:
+        """Logits for a batch: [M, runs of the batch, N], or [M, 1, N] when all prompts share their gates."""
+        if self._prompts is None:
+            return self._by_prompt(self.logits)
+        rows = ready.batch.rows[ready.batch.example]
+        return self._by_prompt(self.logits).index_select(1, send(rows, self.logits.device))
+
+    def opened(self) -> Tensor:
+        """How open every writer is [M, W], averaged over prompts; 1 for a writer without a gate."""
+        opened = self._by_prompt(self.logits.sigmoid()).mean(1)
+        every = opened.new_ones(len(opened), self._n_writers)
+        return every.index_copy(1, send(torch.tensor(self._writers), opened.device), opened)
+
+    def _by_prompt(self, values: Tensor) -> Tensor:
+        return values.unflatten(1, (self._prompts or 1, len(self._writers)))
+
+
+def bottleneck_loss(
+    prompts: TrainingBatches, gates: NodeGates, chance: Seeds, strengths: Tensor, *, from_run: bool
+) -> Loss:
+    """The loss of a step: divergence under noise + strength x the information that passes, in nats.
+
+    Args:
+        prompts: the batches, with the divergence that is their objective.
+        chance, from_run: as of ``bottleneck``.
+        strengths: one for each mask [M].
+    """
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        ready = prompts.draw()
+        logits = gates.of_runs(ready)
+        outputs, information = bottleneck(prompts.model, ready, gates.groups, logits, chance, from_run=from_run)
+        divergence = prompts.weigh(ready, prompts.objective.loss(outputs, ready.targets))
+        information = prompts.weigh(ready, information[:, None].expand(-1, len(ready.batch.rows)))
+        return divergence + strengths * information, {"divergence": divergence, "information": information}
+
+    return loss
 
 
 def edges_of_nodes(graph: Graph, nodes: Tensor) -> Tensor:

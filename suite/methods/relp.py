@@ -78,5 +78,7 @@ def discover(
         objective,
         seed=seed,
         batch_size=batch_size,
-        of_batch=lambda p: p.products_at_clean(rules=rules) if at == "clean" else p.products(p.far, rules=rules),
+        of_batch=lambda p: (
+            p.products_at_clean(rules=rules) if at == "clean" else p.products(p.alternative_inputs, rules=rules)
+        ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -145,12 +146,8 @@ def discover(
     strengths = chance.every(regularisations)
     start = torch.full((len(chance), graph.n_edges), initial, device=model.device, dtype=model.dtype)
     logits = [start.clone().requires_grad_() for _ in regularisations]  # apart, because each has its own learning rate
-    parts = kinds(graph, model.device) if by_kind else [slice(None)]
-    groups = [
-        {"params": [own], "lr": rate or learning_rate(strength, ablation), "betas": (0.9, 0.995)}
-        | {"clip": clip, "parts": parts}
-        for own, strength in zip(logits, regularisations, strict=True)
-    ]
+    rates = [rate or learning_rate(strength, ablation) for strength in regularisations]
+    groups = gate_groups(logits, rates, clip, kinds(graph, model.device) if by_kind else [slice(None)])
     learned = None
     if ablation.learned:
         learned = Constants(model, prompts.batches, len(strengths), of_values=constants == "values")
@@ -163,6 +160,21 @@ def discover(
     check_moved(torch.full_like(values, initial), values)
     found = zip(chance.split(values), chance.curves(curve), strict=True)
     return [read_out(graph, regularisations, own, threshold, own_curve) for own, own_curve in found]
+
+
+def gate_groups(
+    logits: Sequence[Tensor], rates: Sequence[float], clip: float, parts: Sequence[Tensor | slice]
+) -> list[dict[str, Any]]:
+    """The gates as parameter groups of ``train``, one for each strength.
+
+    Args:
+        logits, rates: of each strength, the logits of its gates [seeds, E] and their learning rate.
+        clip: the largest gradient norm of each of the ``parts`` (indices) of the edges.
+    """
+    return [
+        {"params": [own], "lr": rate, "betas": (0.9, 0.995), "clip": clip, "parts": parts}
+        for own, rate in zip(logits, rates, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

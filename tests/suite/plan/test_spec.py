@@ -218,17 +218,17 @@ def test_what_only_costs_is_run_with_and_is_no_part_of_the_identity():
 def test_a_users_method_is_named_by_its_file_wherever_it_is(tmp_path, monkeypatch):
     source = "def discover(model, data, *, ablation, objective, seed, width=2):\n    return {}\n"
     keys = set()
-    for folder in ("here", "there"):
+    for folder, words in (("here", ""), ("there", "# elsewhere\n")):
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "mine.py"
-        path.write_text(source)
+        path.write_text(source + words)
         (job,) = expand(spec(method=f"{path}:discover", ablation="zero")).jobs
         assert job.cell.method == "mine.py:discover" and job.sources.method == f"{path}:discover"
         assert job.cell.parameters == job.parameters == {"width": 2}
         keys.add(job.key)
     assert len(keys) == 1
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "mine.py").write_text(source + "# edited\n")
+    (tmp_path / "other" / "mine.py").write_text(source + "EDITED = True\n")
     monkeypatch.chdir(tmp_path / "other")
     assert expand(spec(method="mine.py:discover", ablation="zero")).cells[0].key not in keys
 
