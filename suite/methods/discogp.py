@@ -74,7 +74,7 @@ MINI = {
 }
 
 
-_WEIGHTS = 8  # copies of them in the first stage: gates, their gradients and moments, samples and what is saved
+_WEIGHTS = 8  # copies of the weights in the first stage: gates, their gradients and moments, samples, saved values
 
 
 def _cost(graph: Graph, prompts: int, weight_epochs: int, edge_epochs: int, batch_size: int, **_: object) -> Cost:
@@ -136,7 +136,7 @@ def discover(
     avoid_weight: float = 1.04,
     batch_size: int = 64,
 ) -> list[Discovery]:
-    """Straight-through gates on every weight, then on every edge of the masked model.
+    """Trains gates on every weight, then on every edge of the model whose weights are masked.
 
     The defaults are those of the released ``run.py`` (2025).
 
@@ -207,7 +207,7 @@ def discover(
 
 
 def model_with_gates(model: Transformer, data: Data, *, labels: str, output_bias: str, grouped: str) -> Transformer:
-    """The model whose weights have gates: the one given or, when ``grouped`` is ``copies``, it without groups.
+    """The model whose weights have gates: ``model``, or its copy without groups when ``grouped`` is ``copies``.
 
     Raises:
         SpecError: an unknown choice.
@@ -267,7 +267,8 @@ class Stage:
         return ready.targets.a_example(-F.log_softmax(outputs, -1).gather(-1, chosen).squeeze(-1))
 
     def incompleteness(self, outputs: Tensor, ready: PreparedBatch) -> Tensor:
-        """Cross-entropy [..., B] of a complement's outputs to the uniform answer, times its share of the loss."""
+        """Cross-entropy [..., B] between a complement's outputs and the uniform distribution, times its weight in the
+        loss."""
         if self.labels == "answers":
             outputs = over_answers(outputs, ready.batch)
         return self.completeness * ready.targets.a_example(-mean_where_finite(F.log_softmax(outputs, -1)))

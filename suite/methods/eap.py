@@ -27,7 +27,7 @@ from .registry import BY_GRADIENTS, method
 def discover(
     model: Transformer, data: Data, *, ablation: Ablation, objective: Objective, seed: int, batch_size: int = 0
 ) -> EdgeScores:
-    """First-order estimate of the damage of cutting each edge alone (eq. 2).
+    """Estimates to first order by how much cutting each edge alone changes the loss (eq. 2).
 
     score(w, r) = mean over examples of <alternative_w - clean_w, d loss / d input_r at the clean run>
 

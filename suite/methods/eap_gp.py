@@ -49,21 +49,21 @@ def discover(
     score(w, r) = mean over examples and j of <alternative_w - clean_w, d loss / d input_r at inputs z_j>,
     z_j = z_{j-1} - g_j / |g_j|,  g_j = d |logits(z) - logits(alternative inputs)|^2 / dz at z_{j-1},  j = 1 .. k
 
-    Known: the name, k = 5, steps of length 1, gradients averaged over the points and not weighted by steps (so scores
-    do not add up to the loss difference; ``eap-path`` has the path integral), the unmoved start left out. Inferred,
-    because no code was released, from two independent implementations and the abstract: every other parameter here,
-    and that the path moves the input nodes rather than each writer's output in turn. Under an ablation without a
-    counterfactual run, the other end is the run from the ablation's inputs.
+    The paper states the name, k = 5, steps of length 1, that gradients are averaged over the points and not weighted by
+    steps (so that scores do not add up to the difference of the losses; ``eap-path`` has the path integral), and that
+    the start is left out. No code was released. Every other parameter here, and that the path moves the input nodes
+    and not the output of each writer in turn, was inferred from two independent implementations and the abstract.
+    Under an ablation without a counterfactual run, the other end is the run from the ablation's inputs.
 
     Args:
         steps: k.
-        start: ``clean``, or ``alternative`` with the clean run as the goal.
-        direction: ``squared-distance`` as above, or ``gradient-difference``, g = d loss / dz at z_{j-1} minus that at
-            the goal (the abstract's words).
-        normalise: length 1 for each ``example``, or for the whole ``batch``, as one of the implementations has it;
-            scores then depend on the batches.
-        positions: whose logits the squared distance compares: ``all``, ``last`` or ``read``.
-        batch_size: prompts at a time; 0 chooses it. Scores do not depend on it but with ``normalise="batch"``.
+        start: the end at which the path begins: ``clean``, or ``alternative``. The other end is the goal.
+        direction: ``squared-distance``, as above; or ``gradient-difference``: g is d loss / dz at z_{j-1} minus
+            d loss / dz at the goal, as the abstract says.
+        normalise: what has steps of length 1: each ``example``; or the whole ``batch``, as in one of the
+            implementations, where scores depend on the batches.
+        positions: the positions whose logits the squared distance compares: ``all``, ``last`` or ``read``.
+        batch_size: prompts at a time; 0 chooses it. Scores depend on it with ``normalise="batch"`` alone.
 
     Raises:
         SpecError: no steps, or an unknown choice.

@@ -27,9 +27,9 @@ from .registry import NODE_KINDS, method
 
 _LEVELS = ("edge", "node")
 _CORRECT = ("all", "flagged", "none")
-_ROUNDING = 1e-6  # shares of the largest term that rounding leaves of a term that is zero
+_ROUNDING = 1e-6  # of the largest term: a smaller term may be zero but for rounding
 _ROUNDING_IN_FLOAT64 = 1e-12
-_LIVE = 24  # residual streams a layer that two backward passes hold at once
+_LIVE = 24  # residual streams that two backward passes hold at once, for each layer
 
 
 def _cost(graph: Graph, prompts: int, given: Mapping[str, Any]) -> Cost:
@@ -64,27 +64,27 @@ def discover(
     unreliable: float = 1.0,
     batch_size: int = 0,
 ) -> Discovery:
-    """The loss along each edge's own cut to second order: its slope (EAP) and half its curvature, with a flag.
+    """Estimates to second order how cutting each edge alone changes the loss, and flags where EAP is unreliable.
 
-    score(e) = mean over examples of g.d + d.H d / 2: d what cutting e changes in its reader's input, g the gradient
-    and H the Hessian of the loss there, H d by a second backward pass (a Hessian-vector product);
-    ratio(e) = mean |d.H d| / 2 / mean |g.d|, the reliability of the first-order score
+    score(e) = mean over examples of g.d + d.H d / 2,    ratio(e) = mean |d.H d| / 2 / mean |g.d|
 
-    The slope is taken at the clean run. Of the paper the abstract was read, and the two formulas in others' words; what
-    they leave open is said below. At the level of edges each needs a run of its own, so that it costs more than
-    ``exact``: it says how far a second order takes what EAP gives, and where EAP is not to be trusted.
+    d is the change that cutting e makes in what the reader of e reads; g is the gradient and H the Hessian of the loss
+    there, in the clean run. H d takes a second backward pass (a Hessian-vector product). g.d is the score of EAP, and
+    the ratio tells how reliable that is. The abstract of the paper was read, and the two formulas as others quote
+    them; what was inferred is said below. Every edge needs a run of its own, so that the method costs more than
+    ``exact``: it is for finding out what a second order adds to EAP, and where EAP cannot be trusted.
 
     Args:
         level: ``edge``; or ``node``, as in the paper: a node is cut on all its edges together, and an edge has the
-            score of that of its two ends whose size is smaller.
-        steps: the way is cut into so many parts, and each part's change is taken to second order from where it starts;
-            1 is the plain correction, and the more there are the nearer to exact patching (the paper's multi-step
-            variant; that its parts are equal is inferred).
-        correct: which scores get the second order: ``all``; those that are ``flagged``; or ``none``, which is EAP with
-            its flags.
-        unreliable: the ratio from which a score is flagged. The paper says of it that the two orders rival; 1, where
-            they are as large as each other, is ours. A ratio without a first order is infinite. A second order of at
-            most 1e-6 of the largest term of any order (1e-12 in float64) is rounding, and nothing is flagged for it.
+            score of the one of its two ends whose score is smaller in size.
+        steps: the number of equal parts into which d is divided. The change over each part is taken to second order
+            from where the part starts. 1 is the plain correction; with more the scores approach those of exact
+            patching. (The paper has a variant of several steps; that they are equal was inferred.)
+        correct: the scores that get the second order: ``all``; those that are ``flagged``; or ``none``, which gives
+            the scores of EAP with flags.
+        unreliable: the ratio from which a score is flagged. The paper asks that the second order rival the first; the
+            value 1, at which the two are equal, is ours. The ratio is infinite where the first order is zero. A second
+            order of at most 1e-6 of the largest term of any order (1e-12 in float64) is rounding and never flagged.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
@@ -98,7 +98,7 @@ def discover(
     graph = model.graph
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
     shape = graph.exists.shape if level == "edge" else graph.exists.shape[:1]
-    # To second order, to first order, and the mean over examples of the size of each term at the clean run.
+    # The scores to second order and to first order, and the mean over examples of the size of both terms.
     orders = torch.zeros(4, *shape, dtype=torch.float64)
     for ready in evaluator.prepared():
         for where, first, second in _derivatives(model, ready, objective, level, steps):
@@ -123,9 +123,9 @@ def discover(
 def _derivatives(
     model: Transformer, ready: PreparedBatch, objective: Objective, level: str, steps: int
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
-    """Where edges or nodes stand in the scores, and the loss's first and second derivative in how far each is cut.
+    """The indices of C edges or nodes in the scores, and the derivatives of the loss by the share that is cut of each.
 
-    Derivatives are [steps, C, B], at 0, 1/steps, 2/steps ... of the way, of each example.
+    The first and the second derivative are [steps, C, B], of each example where 0, 1/steps, 2/steps ... are cut.
     """
     graph = model.graph
     cuts = SingleCuts(model, ready.inputs, ready.prefix, ready.runs.read)
@@ -144,7 +144,7 @@ def _derivatives(
             writers, readers_of = torch.tensor(part).T
             found = []
             for step in range(steps):
-                # The plain kernel of attention: the others have no second derivative.
+                # The plain kernel of attention, because the others have no second derivative.
                 with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                     shape = len(part), len(ready.batch.rows)
                     shares = torch.full(shape, step / steps, dtype=model.dtype, device=model.device, requires_grad=True)
@@ -161,7 +161,7 @@ def _derivatives(
 
 
 def _slope_and_curvature(loss: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """First and second derivative of a sum over edges and examples, [C, B]; each depends on its own share alone."""
+    """First and second derivative [C, B] of a loss by ``shares`` [C, B], where each term depends on one share alone."""
     (first,) = torch.autograd.grad(loss, shares, create_graph=True, materialize_grads=True)
     if not first.requires_grad:
         return first.detach(), torch.zeros_like(first)

@@ -72,31 +72,38 @@ def discover(
     z(a) = alternative + a (clean - alternative)
 
     Args:
-        path: what z is. ``inputs``: the input nodes (EAP-IG). ``activations``: for the edges of each writer, the output
-            of its own layer-node, that is the input nodes, all heads of a layer or its MLP, with all before it clean
-            (integrated gradients of Marks et al. 2024). ``activations-all``: what the released code computes under
-            that name, for each edge the average over the paths of all layer-nodes, whosever edge it is; under mean
-            ablation it also interpolates to zero, here to the mean. ``clean-corrupted``: the two ends of ``inputs``
-            alone, half and half. ``masks``: not z but all edges at once, each carrying
-            alternative + a (what its writer writes in that run - alternative); the integrated mask gradient of
-            auto-circuit (``mask_gradient_prune_scores``, preset ``auto-circuit``), complete over all edges together.
-        steps: m, the number of points; not used by ``clean-corrupted``.
-        endpoint: a_k for k = 0 .. m-1: ``right`` (k+1)/m, the paper's equation; ``left`` k/m, the released code for
-            path inputs; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2; ``both`` k/m for k = 0 .. m.
-        level: ``edge``; or ``node``: a node's score is <alternative - clean, averaged gradient at what it writes>,
-            which is the sum over the edges that leave it, and an edge has the smaller size of its two ends (MIB's
-            node-level method, arXiv:2504.13151; the code that it pins took the MLPs' gradient at their input instead);
-            or ``neuron``: the same product for each dimension of what a node writes to the residual stream, which
-            that code calls its neurons. A node has the size of its largest, as it is in a circuit there as soon as one
-            of them is; path ``inputs`` alone. At both levels input nodes and the logits always stay, so that an edge
-            at one of them has the size of its other end, and one between two of them the largest size of all.
-        neurons: how many neurons are listed in the diagnostics with their scores, the largest sizes first, as
-            ``m1.n17``.
+        path: what moves from the alternative to the clean run.
+            ``inputs``: z is what the input nodes write (EAP-IG).
+            ``activations``: for the edges of each writer, z is what the group of the writer writes (the input nodes,
+            all heads of a layer, or its MLP), and what comes before is clean (integrated gradients of Marks et al.
+            2024).
+            ``activations-all``: as the released code computes under that name, for each edge the average over the
+            paths of all groups, whichever the edge belongs to. Under mean ablation the released code interpolates to
+            zero; here the end is the mean.
+            ``clean-corrupted``: the two ends of ``inputs`` alone, with equal weights.
+            ``masks``: all edges at once, each of which carries alternative + a (what its writer writes in the run -
+            alternative). This is the integrated mask gradient of auto-circuit (``mask_gradient_prune_scores``, preset
+            ``auto-circuit``). The scores of all edges sum to the difference of the losses.
+        steps: m, the number of points; ``clean-corrupted`` does not use it.
+        endpoint: the values of a_k, for k = 0 .. m-1: ``right`` (k+1)/m, as in the paper's equation; ``left`` k/m, as
+            in the released code with ``inputs``; ``midpoint`` (k+1/2)/m, whose error falls with 1/m^2; ``both`` k/m,
+            for k = 0 .. m.
+        level: what is scored.
+            ``edge``: edges, as above.
+            ``node``: nodes, by <alternative - clean, averaged gradient at what the node writes>, which is the sum over
+            the edges out of the node; an edge has the smaller absolute score of its two ends. This is MIB's method for
+            nodes (arXiv:2504.13151); the code that MIB pins takes the gradient of an MLP at the input of the MLP.
+            ``neuron``: each dimension of what a node writes to the residual stream, by the same product; the pinned
+            code calls these dimensions neurons. The node has the largest absolute score of its neurons, because a node
+            is in a circuit of that code as soon as one of its neurons is. For the path ``inputs`` alone.
+            With ``node`` and ``neuron`` the input nodes and the logits always stay: an edge at one of them has the
+            absolute score of its other end, and an edge between two of them the largest of all.
+        neurons: how many neurons the diagnostics list with their scores, as ``m1.n17``, those of largest size first.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: no steps, an unknown path, endpoint or level, or neurons on another path.
-        Undefined: neurons of features.
+        SpecError: there are no steps, a path, endpoint or level is unknown, or neurons are asked for on another path.
+        Undefined: neurons are asked for, and the nodes of the model are features.
     """
     check_choices("eap-ig", level=(level, _LEVELS))
     if steps < 1 or endpoint not in (*ENDPOINTS, BOTH) or path not in _PATHS:
@@ -134,7 +141,8 @@ def along_path(prompts: Prompts, path: str, shares: list[float]) -> Tensor:
 
 
 def by_smaller_node(found: EdgeScores) -> EdgeScores:
-    """Each edge with the smaller size of its two ends; a node's is the sum over the edges that leave it."""
+    """Gives each edge the smaller absolute score of its two ends; a node's score is the sum over the edges out of
+    it."""
     return _by_smaller_size(found.graph, found.values.nan_to_num().sum(1).abs())
 
 
@@ -145,7 +153,7 @@ def _by_smaller_size(graph: Graph, sizes: Tensor) -> EdgeScores:
 
 
 def neuron_products(prompts: Prompts, shares: list[float]) -> Tensor:
-    """<alternative - clean, gradient> of each dimension of what each node writes [W, D], averaged over the path."""
+    """(alternative - clean) x gradient for each dimension of what each node writes [W, D], averaged over the path."""
     model, graph, far = prompts.model, prompts.model.graph, prompts.alternative_inputs
     total = torch.zeros(len(graph.writers), model.config.d_model, dtype=torch.float64, device=model.device)
     for a in shares:
@@ -167,7 +175,7 @@ def neuron_products(prompts: Prompts, shares: list[float]) -> Tensor:
 
 
 def of_neurons(graph: Graph, found: Tensor, listed: int) -> Discovery:
-    """Edges with the smaller size of their two ends, a node's the size of its largest neuron [W, D]; and neurons."""
+    """The scores of edges from those of neurons [W, D], and the ``listed`` largest neurons, with the logits' edges."""
     order = found.flatten().abs().argsort(descending=True, stable=True)[:listed].tolist()
     width = found.shape[1]
     names = {f"{graph.writers[at // width]}.n{at % width}": float(found.flatten()[at]) for at in order}
@@ -175,7 +183,8 @@ def of_neurons(graph: Graph, found: Tensor, listed: int) -> Discovery:
 
 
 def _at_masks(prompts: Prompts, share: float) -> Tensor:
-    """Slope of the loss in each edge's cut share [W, R], summed over examples, where each edge keeps ``share``."""
+    """Derivative of the loss by the share that is cut of each edge [W, R], summed over examples, where all keep
+    ``share``."""
     model, inputs = prompts.model, prompts.clean.inputs
     alternative = model.alternative(prompts.cut, inputs.shape[2])
     with torch.enable_grad():
@@ -187,7 +196,8 @@ def _at_masks(prompts: Prompts, share: float) -> Tensor:
 
 
 def _along_activations(prompts: Prompts, shares: list[float], own: bool) -> Tensor:
-    """Scores [W, R]: of each layer-node's edges along its own path, or of all edges along the average of all paths."""
+    """Scores [W, R]: each group's edges along the path of that group (``own``), or all edges averaged over all
+    paths."""
     model, graph = prompts.model, prompts.model.graph
     clean, far = prompts.clean.inputs, prompts.alternative_inputs
     total = torch.zeros((), dtype=torch.float64, device=model.device)

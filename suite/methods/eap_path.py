@@ -1,9 +1,8 @@
-"""EAP with path increments: each step's own difference, with the gradient at its middle.
+"""EAP with path increments: the difference that each step of a path makes, times the gradient at its middle.
 
-It is the conductance of Dhamdhere, Sundararajan and Yan 2018, arXiv:1805.12233, of every edge at once: the integral of
-d loss / d y dy along a path of the inputs, which CEAP (2026, arXiv:2606.16920) proposes for circuits. Found here on the
-way of path integrals (Sundararajan, Taly and Yan 2017, arXiv:1703.01365); what CEAP's paper says beyond its abstract
-was not read.
+This is the conductance of every edge (Dhamdhere, Sundararajan and Yan 2018, arXiv:1805.12233), the integral of
+d loss / d y dy along a path of the inputs (Sundararajan, Taly and Yan 2017, arXiv:1703.01365). CEAP (2026,
+arXiv:2606.16920) proposes it for circuits; of that paper the abstract was read.
 """
 
 from __future__ import annotations
@@ -54,19 +53,19 @@ def discover(
     steps: int = 5,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """What each edge carries along a path from the clean run to the ablation's inputs, step by step.
+    """Integrates the gradient over what each edge carries, along a path from the clean run to the ablation's inputs.
 
     score(w, r) = mean over examples of sum over k of <out_w(z_{k+1}) - out_w(z_k), d loss / d input_r at the middle>,
-    z_0 = clean inputs, .., z_m = the ablation's, out_w(z) what w writes in the run from z.
+    z_0 = clean inputs, ..., z_m = the ablation's inputs, out_w(z) what w writes in the run from z.
 
-    Complete at every cut: the scores of the edges across any layer boundary sum to loss(run from the ablation's inputs)
-    - loss(clean run), with an error that falls with 1/m^2. EAP-IG has that for the input row only. Under ``patch`` and
-    ``resample`` the end of the path is all that a cut edge can carry. Under zero and means it is not: what is left,
-    alternative_w - out_w(z_m), is spread evenly over the steps, so that a linear model's edges come out exactly.
+    The scores of the edges across any layer boundary sum to loss(run from the ablation's inputs) - loss(clean run),
+    with an error that falls with 1/m^2; those of EAP-IG do so for the edges out of the input nodes alone. Under
+    ``patch`` and ``resample`` a cut edge carries what its writer writes at the end of the path. Under zero and means it
+    does not: the rest, alternative_w - out_w(z_m), is divided equally among the steps, so that linear models are exact.
 
     Args:
-        path: ``straight``; or ``gradient``: the five unit steps of ``eap-gp`` and from their end straight on.
-        steps: m, of each segment of the path.
+        path: ``straight``; or ``gradient``: the five steps of ``eap-gp``, and a straight line from their end.
+        steps: m, the number of steps in each segment of the path.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:

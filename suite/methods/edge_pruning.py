@@ -41,11 +41,11 @@ from .registry import method
 
 NODES = ("targeted", "free", "none")
 STARTS = ("open", "eap-ig")
-LARGEST_START = 10.0  # of log alpha, either way, where scores are where it starts
+LARGEST_START = 10.0  # the largest absolute log alpha that scores give an edge at the start
 FINAL_GATES = ("soft", "released")
-# run_scripts/ioi_sweep.sh of the released code.
+# The targets of run_scripts/ioi_sweep.sh of the released code.
 IOI = (0.94, 0.945, 0.95, 0.955, 0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 1.0, 1.01, 1.02, 1.05, 1.1)
-# run_scripts/tracr_xproportion.sh and tracr_reverse.sh; the latter's loss is a sum over 16 prompts and 3 positions.
+# From run_scripts/tracr_xproportion.sh and tracr_reverse.sh, whose loss is a sum over 16 prompts and 3 positions.
 XPROPORTION = {
     "targets": (0.92,),
     "steps": 720,
@@ -158,33 +158,37 @@ def discover(
     edge's score is its gate without noise, averaged over the targets; each target gives a circuit.
 
     Args:
-        targets: sparsities to reach, one mask each, all trained in one run; more than 1 presses on to the end.
-        steps, warmup, rate_warmup: steps in all; until the target is the full one; until the learning rates are.
+        targets: sparsities. Each has one mask, and all masks are trained in one run. With a target above 1 the pressure
+            goes on when no edge is left.
+        steps: training steps.
+        warmup, rate_warmup: the steps over which the target and the learning rates rise to their full values.
         rate, multiplier_rate: learning rates of the gates and of the multipliers lambda.
-        nodes: gates on whole nodes beside those on edges: ``targeted`` at ``node_target``; ``free``, trained but not
-            pressed (``--disable_node_loss``); ``none``.
-        threshold: of the circuits; 0 finds the one at which the circuit is as sparse as the gates are on average.
-        initial: log alpha at the start, plus noise of deviation 0.01.
-        start: where the gates on edges start: all ``open``, at ``initial``; or where the sizes of the scores of
-            ``eap-ig`` put them (see ``start_from_scores``), under the same ablation and objective, and then the
-            target rises from ``start_sparsity``.
-        start_steps, start_sparsity, start_spread: of ``start=eap-ig``: the points of its path, the sparsity of the
-            gates, and how far apart the ranks put them.
-        divergence_weight: what the divergence, a mean over prompts and read positions, is multiplied by. The released
-            script for the reversal program sums over both instead.
-        weight_decay, multiplier_weight_decay: of AdamW. The released code decays the multipliers as well
-            (``reference-code``), which lets go of the target.
-        final_gates: the gates without noise that scores and circuits are made of. ``soft``: sigmoid(0.8 log alpha /
-            beta). ``released``: the same, but the lowest of each of the released code's tensors are zero first, as
-            many as are expected to be (see ``released_gates``).
-        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
-            that counts (see ``_masks.avoiding``).
-        batch_size: prompts a step.
+        nodes: the gates on whole nodes, besides those on edges. ``targeted``: they have the sparsity ``node_target``
+            as a target; ``free``: they are trained without a target (``--disable_node_loss``); ``none``: there are no
+            such gates.
+        threshold: circuits keep gates above it. With 0 it is chosen so that the circuit is as sparse as the gates are
+            on average.
+        initial: log alpha at the start, to which noise of standard deviation 0.01 is added.
+        start: the gates on edges at the start. ``open``: at ``initial``. ``eap-ig``: ordered by the absolute scores
+            of EAP-IG (see ``start_from_scores``) under the same ablation and objective; the target then rises from
+            ``start_sparsity``.
+        start_steps, start_sparsity, start_spread: with ``start=eap-ig``, the points of the path, the sparsity of the
+            gates, and how much gates differ by rank.
+        divergence_weight: the factor of the divergence, which is a mean over prompts and read positions. The released
+            script for the reversal program has a sum over both.
+        weight_decay, multiplier_weight_decay: those of AdamW for gates and multipliers. The released code also decays
+            the multipliers (``reference-code``), so that the target is no longer held.
+        final_gates: the gates without noise, from which scores and circuits are made. ``soft``: sigmoid(0.8 log alpha
+            / beta). ``released``: the same, with the lowest gates of each tensor of the released code set to zero, as
+            many as are expected to be zero (see ``released_gates``).
+        avoid, avoid_weight: names of the edges of a circuit with which the one found is to share little, and the weight
+            of that penalty (see ``_masks.avoiding``).
+        batch_size: prompts per step.
 
     Raises:
-        DataError: an edge to avoid that the graph has not.
-        SpecError: no targets, a start without sparsity or spread, or unknown ``nodes``, ``start`` or ``final_gates``.
-        MethodError: a mask that training has not moved.
+        DataError: the graph does not have an edge of ``avoid``.
+        SpecError: there are no targets, a start has no sparsity or spread, or a choice is unknown.
+        MethodError: training has not moved a mask.
     """
     check_choices("edge-pruning", nodes=(nodes, NODES), start=(start, STARTS), final_gates=(final_gates, FINAL_GATES))
     _check_numbers(targets, start_sparsity, start_spread)
@@ -236,12 +240,12 @@ def _eap_ig(
 
 
 def start_from_scores(scores: EdgeScores, sparsity: float, spread: float) -> Tensor:
-    """Log alphas [E] at which edges of larger scores are more open; apart for the readers of each layer.
+    """Log alphas [E], larger for edges of larger absolute score; made for the readers of each layer separately.
 
-    An edge of rank q (0 the smallest |score| of its readers' layer, 1 the largest) has a gate whose median is
-    sigmoid((q - b) / spread), with b such that the mean over the layer's edges is 1 - ``sparsity`` (Mondorf et al.
-    2025, scores_to_logalphas.py). Their code looks for b between 0 and 1 alone, where it finds none for a sparsity
-    above 1 - spread x log 2; here it is found.
+    An edge of rank q (0: the smallest |score| among the edges into a layer, 1: the largest) has a gate whose median is
+    sigmoid((q - b) / spread), with b such that the mean over these edges is 1 - ``sparsity`` (Mondorf et al. 2025,
+    scores_to_logalphas.py). Their code looks for b between 0 and 1, where there is no solution for a sparsity above
+    1 - spread x log 2; here b may be outside.
     """
     graph, found = scores.graph, torch.full(scores.values.shape, float("nan"), dtype=torch.float64)
     for layer in dict.fromkeys(group.layer for group in graph.groups if group.reads):
@@ -266,10 +270,10 @@ def start_from_scores(scores: EdgeScores, sparsity: float, spread: float) -> Ten
 def lagrangian_loss(
     prompts: TrainingBatches, chance: Seeds, gates: Sequence[Tensor], pressure: Pressure, divergence_weight: float
 ) -> Loss:
-    """The loss of a step: the divergence under sampled hard-concrete gates, and what presses for their sparsity.
+    """The loss of a step: the divergence under sampled hard-concrete gates + the terms of ``pressure``.
 
     Args:
-        gates: log alphas on edges [M, E], and on whole nodes [M, W] where they have gates.
+        gates: log alphas on edges [M, E], and on whole nodes [M, W] if nodes have gates.
     """
     graph = prompts.model.graph
 
@@ -284,11 +288,14 @@ def lagrangian_loss(
 
 
 class Pressure:
-    """What is added to the loss to make masks sparse: a Lagrangian over edges, and one over nodes where they have one.
+    """The terms of the loss that make masks sparse: a Lagrangian of the edges, and one of the nodes if they have a
+    target.
 
     Args:
-        targets: of the edges [M]. node_target: of the nodes; None leaves them free. warmup: as of ``Lagrangian``.
-        first: the edges' target at the first step.
+        targets: the sparsities of the edges [M].
+        node_target: the sparsity of the nodes; None: nodes have no target.
+        warmup: as in ``Lagrangian``.
+        first: the target of the edges at the first step.
     """
 
     def __init__(self, targets: Tensor, node_target: float | None, warmup: int, first: float = 0.0) -> None:
@@ -298,11 +305,11 @@ class Pressure:
         self.multipliers = [limit.multipliers() for limit in self._limits]
 
     def ascent(self, rate: float, weight_decay: float) -> dict[str, Any]:
-        """The multipliers as a group of the optimiser, which makes them large where it makes gates small."""
+        """The multipliers as a parameter group of the optimiser, which maximises the loss over them."""
         return {"params": self.multipliers, "lr": rate, "weight_decay": weight_decay, "maximize": True}
 
     def __call__(self, sparsity: Sequence[Tensor], step: int) -> Tensor:
-        """[M], from the sparsity [M] of the edges and of the nodes at a step."""
+        """The terms of a step [M], from the sparsities [M] of the edges and of the nodes."""
         pressed = zip(self._limits, sparsity, self.multipliers, strict=False)
         return sum(limit(reached, multipliers, step) for limit, reached, multipliers in pressed)
 
@@ -314,7 +321,7 @@ def masks_of(graph: Graph, edges: Tensor, nodes: Tensor | None = None) -> Tensor
 
 
 def edges_open(graph: Graph, gates: Sequence[Tensor]) -> Tensor:
-    """How likely each edge is kept [M, E]: its own gate is above zero, and its writer's where nodes have gates."""
+    """The probability of each edge [M, E]: that its gate is above zero, and its writer's gate if nodes have gates."""
     where = send(graph.exists.flatten().nonzero().flatten(), gates[0].device)
     return masks_of(graph, *(probability_open(each) for each in gates)).flatten(1).index_select(1, where)
 
@@ -335,12 +342,12 @@ def gates_without_noise(graph: Graph, gates: Sequence[Tensor], padding: float | 
 def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, padding: float) -> list[Tensor]:
     """Gates without noise as the released code takes them, of log alphas on edges [M, E] and on whole nodes [M, W].
 
-    Of each of its tensors the lowest round(sum of P(gate = 0)) are zero. The tensors: of edges, all q readers of a
-    layer, its k, its v, its MLP, and the logits, each with an entry for every writer; of nodes, each input node, the
-    heads of a layer, its MLP.
+    In each tensor of the released code the lowest round(sum of P(gate = 0)) gates are zero. For edges, a layer has a
+    tensor for its q readers, its k, its v, and its MLP, and the logits have one, each with an entry for every writer.
+    For nodes, each input node, the heads of a layer, and its MLP have one.
 
     Args:
-        padding: log alpha where no edge exists. These entries count in the sum and take zeros like the others.
+        padding: log alpha of the entries where no edge exists. They count in the sum, and are set to zero like others.
     """
     matrix = to_matrix(graph, edges) + torch.where(graph.exists, 0.0, padding)
     columns = [group.part(part) for group in graph.groups for part in group.parts]
@@ -356,7 +363,7 @@ def released_gates(graph: Graph, edges: Tensor, nodes: Tensor | None = None, *, 
 
 
 def _lowest_zero(log_alpha: Tensor) -> Tensor:
-    """Gates without noise [M, n], the lowest round(sum of P(gate = 0)) of each row zero."""
+    """Gates without noise [M, n], of which the lowest round(sum of P(gate = 0)) in each row are zero."""
     n_zero = (1 - probability_open(log_alpha)).clamp(1e-6, 1 - 1e-6).sum(1).round().long()
     rank = log_alpha.argsort(dim=1, stable=True).argsort(dim=1)
     return soft_gate(log_alpha) * (rank >= n_zero[:, None])
@@ -368,8 +375,8 @@ def read_out(
     """Scores, and a circuit for each target, from gates without noise.
 
     Args:
-        gates: of edges [M, E], and of nodes [M, W] where they have some.
-        threshold: of both; 0 finds for each the one at which the circuit is as sparse as the gates are on average.
+        gates: those of edges [M, E], and those of nodes [M, W] if nodes have gates.
+        threshold: for edges and nodes; with 0 each has the one at which as many gates are cut as are on average.
     """
     circuits, found = [], []
     for i, target in enumerate(targets):

@@ -21,7 +21,7 @@ from .registry import METHODS, method
 from .source_code import SourceCode
 
 COMBINATIONS = ("mean", "min", "max")
-# Any method may be a member, so a change of any is a change of this one.
+# Any method may be a member, so a change of any method is a change of this one.
 _EVERY = SourceCode(*sorted(Path(__file__).parent.glob("*.py")))
 
 
@@ -55,17 +55,17 @@ def discover(
     members: tuple[str, ...] = ("eap-ig", "eap-path"),
     combine: str = "mean",
 ) -> EdgeScores:
-    """What several methods say of each edge, brought to one scale and combined; the mean is the paper's best.
+    """Combines the scores of several methods, each divided by its largest; the paper does best with the mean.
 
     score(e) = mean, smallest or largest over the members of |score of the member| / its largest |score|
 
     Args:
-        members: built-in methods, run with their defaults, each weighing the same.
+        members: names of built-in methods, which run with their defaults and have equal weights.
         combine: ``mean``, ``min`` or ``max``.
 
     Raises:
-        SpecError: no members, an unknown one or the ensemble itself, or an unknown way to combine.
-        Undefined: a member without a meaning here, with its reason.
+        SpecError: there are no members, a member is unknown or the ensemble itself, or ``combine`` is unknown.
+        Undefined: a member is undefined for this ablation, objective, task or model.
     """
     check_choices("ensemble", combine=(combine, COMBINATIONS))
     if not members or "ensemble" in members:

@@ -1,4 +1,4 @@
-"""Exact edge patching: every edge cut by itself. The oracle of the gradient methods (EActP in Mueller et al. 2025)."""
+"""Exact edge patching: each edge is cut alone. Gradient methods approximate it (EActP in Mueller et al. 2025)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def discover(
     masks_at_once: int = 0,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """score(e) = loss with edge e cut - loss of the plain model, by one cut pass an edge.
-
-    Args:
-        masks_at_once: how many edges into nodes of one kind and layer are cut in one call; 0 chooses it.
-        batch_size: prompts at a time; 0 chooses it. Scores do not depend on either but for rounding.
+    """score(e) = loss with edge e cut - loss of the plain model, measured by one cut pass for each edge.
 
     An edge that carries the same cut as kept, on every prompt, scores exactly zero.
+
+    Args:
+        masks_at_once: how many edges, into nodes of one kind and layer, are cut in one call; 0 chooses it.
+        batch_size: prompts at a time; 0 chooses it. Scores depend on neither, except for rounding.
     """
     evaluator = Evaluator(model, data, ablation, objective, seed=seed, batch_size=batch_size or None)
     return EdgeScores(model.graph, single_edge_effects(evaluator, masks_at_once)[0])

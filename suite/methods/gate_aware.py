@@ -53,31 +53,32 @@ def discover(
     thresholds: tuple[float, ...] = (0.1,),
     batch_size: int = 0,
 ) -> Discovery:
-    """Each edge corrupted in the clean run and restored in the corrupted one, which tells AND, OR and ADDER apart.
+    """Corrupts each edge in the clean run and restores it in the corrupted run: tells AND, OR and ADDER gates apart.
 
-    noising(e) = loss of the clean run with e as in the corrupted one - loss of the clean run;
-    denoising(e) = loss of the corrupted run - loss of the corrupted run with e as in the clean one
+    noising(e) = loss of the clean run with e as in the corrupted run - loss of the clean run;
+    denoising(e) = loss of the corrupted run - loss of the corrupted run with e as in the clean run
 
-    An edge that noising alone finds leads into an AND gate, one that denoising alone finds into an OR gate, one that
-    both find into an ADDER. An edge's score is the larger of the two in size. What AND and OR mean depends on the
-    pairs: they are of inputs that are on in the clean run and off in the other; the other way round they change places.
+    An edge leads into an AND gate if only noising finds it, into an OR gate if only denoising finds it, and into an
+    ADDER if both find it. The score of an edge is the one of the two effects that is larger in size. This holds for
+    pairs whose inputs are on in the clean run and off in the corrupted run; the other way round AND and OR change
+    places.
 
-    The paper combines the two with ACDC, EAP and Edge Pruning, and has no released code; here edges are tried one by
-    one, so that neither direction depends on an order, and both effects are in units of the same loss.
+    The paper combines the two directions with ACDC, EAP and Edge Pruning, and has no released code. Here edges are
+    tried one by one, so that neither direction depends on an order, and both effects are in units of the same loss.
 
     Args:
-        by: ``exact``, by one run an edge and direction; or by the ``gradient`` at the clean and at the corrupted run
-            (EAP from both ends).
+        by: how effects are measured: ``exact``, by one run for each edge and direction; or by the ``gradient`` at the
+            clean run and at the corrupted run (EAP from both ends).
         thresholds: the least size of an effect that counts as found, as a share of the mean over prompts of
-            |loss of the corrupted run - loss of the clean one|; where that is zero nothing is found. For each there is
-            a circuit of all edges found and one of the edges of each kind, labelled by ``noising`` and ``denoising``
-            (1: found by it). The kind of each edge is in the diagnostics.
+            |loss of the corrupted run - loss of the clean run|. Where this mean is zero, nothing is found. For each
+            threshold there is a circuit of all edges found, and one of the edges of each kind, labelled by ``noising``
+            and ``denoising`` (1: found by it). The diagnostics have the kind of each edge.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: an unknown ``by``, or a threshold that is not above zero.
-        Undefined: by the gradient of an objective that has none, or of a divergence, whose gradient at the clean run
-            is zero.
+        SpecError: ``by`` is unknown, or a threshold is not above zero.
+        Undefined: with ``gradient``, the objective has no gradient, or is a divergence, whose gradient at the clean
+            run is zero.
     """
     check_choices("gate-aware", by=(by, BY))
     if not thresholds or min(thresholds) <= 0:
@@ -122,7 +123,7 @@ def _by_gradients(
     def of_batch(prompts: Prompts) -> Tensor:
         by_direction = torch.stack([prompts.products_at_clean(), prompts.products(prompts.alternative_inputs)])
         corrupted = prompts.losses(model.run(prompts.alternative_inputs, read=prompts.runs.read)[0])
-        # The size of the whole effect travels in a row of its own behind those of the writers.
+        # The last row, below those of the writers, holds the size of the whole effect.
         size = (corrupted - prompts.losses(prompts.runs.clean[0])).abs().sum().expand(2, 1, by_direction.shape[2])
         return torch.cat([by_direction, size], 1)
 

@@ -39,14 +39,14 @@ def discover(
     freeze_norm: bool = True,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """EAP with a backward pass that does not let interacting parts hide one another.
+    """EAP with a backward pass in which components that interact do not hide the effects of one another.
 
     Args:
-        temperature: T of the softmax derivative p (g - <p, g>), p the softmax of the attention scores divided by T
-            (there is no further 1/T, as in the authors' code).
-        divide: what arrives at queries and keys is divided by 4, at values by 2 and at the product of a gated MLP by 2,
-            the number of factors among which a product's effect is shared.
-        freeze_norm: the scale of every norm is held.
+        temperature: T in the derivative of the softmax, p (g - <p, g>), where p is the softmax of the attention scores
+            divided by T. As in the authors' code there is no further factor 1/T.
+        divide: whether gradients are divided by the number of factors that share the effect of a product: by 4 at
+            queries and keys, by 2 at values and at the product of a gated MLP.
+        freeze_norm: whether the scale of every norm is held constant.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
     shares: dict[str, Any] = (

@@ -53,30 +53,30 @@ def discover(
     least_norm: float = 1e-5,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """How much the loss would change, to first order and in absolute value, if a component were ablated.
+    """Estimates to first order the absolute change of the loss when a component is ablated.
 
-    importance(C) = mean over examples of |<C(x') - C(x), d loss / d C at x>|, divided by the L2 norm of its layer's.
+    importance(C) = mean over examples of |<C(x') - C(x), d loss / d C at x>|, divided by the L2 norm over its layer.
 
-    An edge's score is the smaller of its two ends' importances: the point until which both survive when components are
-    removed from the least important up. A head survives, as a writer, as long as one of its readers does. The input
-    nodes and the logits are never removed; an edge between them gets the largest score.
+    An edge has the smaller importance of its two ends: both are there until then, when components are removed in order
+    of importance, the least first. As a writer, a head is there as long as one of its readers is. The input nodes and
+    the logits are never removed; an edge between them gets the largest score.
 
     Args:
-        level: ``node`` as above; ``edge``: the importance of each edge itself, |<alternative_w - clean_w, d loss /
-            d input_r>| for each example and then averaged, without norm (edge-level HISP of Miller et al. 2024).
-        components: ``readers``: q, k and v of each head, and the MLPs' outputs, as in Conmy et al.'s code; ``heads``:
-            the heads' outputs and the MLPs', as in Michel et al.
-        alternative: C(x'). ``ablation``: the paper's formula; for q, k and v, which write nothing, their value when all
-            edges into them are cut. ``zero``: what Conmy et al.'s code computes under every ablation, because its
-            cache of C(x') is still empty when scores are taken (preset ``reference-code``).
-        normalise: the division by the layer's norm.
-        least_norm: a layer's norm is taken as this share of the largest layer's at least, so that a layer in which
-            nothing changes but for rounding is not brought up to the others. The released code has no such bound
-            (``reference-code``); both take a norm of sums over examples as 1e-6 at least.
+        level: ``node``, as above; or ``edge``: the score of each edge is the mean over examples of |<alternative_w -
+            clean_w, d loss / d input_r>|, without norm (edge-level HISP of Miller et al. 2024).
+        components: ``readers``: q, k and v of each head, and the outputs of MLPs, as in the code of Conmy et al.;
+            or ``heads``: the outputs of heads and of MLPs, as in Michel et al.
+        alternative: C(x'). ``ablation``: as in the formula; q, k and v, which write nothing, have the value that they
+            have when all edges into them are cut. ``zero``: C(x') = 0, as in the code of Conmy et al. under every
+            ablation, whose cache of C(x') is still empty when scores are taken (preset ``reference-code``).
+        normalise: whether importances are divided by the norm over the layer.
+        least_norm: the least norm of a layer, as a share of the largest layer's norm, so that rounding in a layer in
+            which nothing changes is not made as large as effects. The released code has no such bound
+            (``reference-code``). In both, the norm of sums over examples is 1e-6 at least.
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: an unknown choice.
+        SpecError: a choice is unknown.
     """
     check_choices(
         "hisp",
@@ -103,7 +103,7 @@ def discover(
 
 @torch.no_grad()
 def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
-    """Importance of every reader [R], summed over examples; with ``heads``, that of a head stands at its q."""
+    """Importance of every reader [R], summed over examples. With ``heads`` a head has its importance at its q."""
     model, graph = prompts.model, prompts.model.graph
     found = prompts.gradients_at_clean(of_writers=True)
     cut_off = model.alternative(prompts.cut, prompts.clean.inputs.shape[2])
@@ -129,7 +129,7 @@ def _importance(prompts: Prompts, components: str, to_zero: bool) -> Tensor:
 
 
 def _shared_by_readers(graph: Graph, nodes: Tensor) -> Tensor:
-    """The same [R] with what stands at each head's q given to its k and v too."""
+    """Importances [R] in which the k and v of each head have the importance of its q."""
     nodes = nodes.clone()
     for group in graph.groups:
         if group.kind == "head":
@@ -138,7 +138,8 @@ def _shared_by_readers(graph: Graph, nodes: Tensor) -> Tensor:
 
 
 def _normalised(graph: Graph, nodes: Tensor, least: float, least_share: float) -> Tensor:
-    """Each layer's importances divided by their L2 norm, taken as ``least`` and that share of the largest at least."""
+    """The importances of each layer divided by their L2 norm, which counts as ``least`` and ``least_share`` x the
+    largest norm at least."""
     layer_of = torch.tensor([graph.reader_layer(reader) for reader in range(len(graph.readers) - 1)])
     of_layers = [nodes[:-1][layer_of == layer] for layer in range(graph.n_layers)]
     norm = torch.stack([part.norm() for part in of_layers])

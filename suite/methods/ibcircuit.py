@@ -27,8 +27,8 @@ from .registry import NODE_KINDS, method
 GATED = {"heads": ("head",), "heads-mlps": ("head", "mlp")}
 _GATES = ("prompt", "shared")
 MOMENTS = ("ablation", "run")
-# Machine epsilons by which what is the same in every run may differ. In 12 layers of GPT-2's width batches of other
-# shapes differ by 21 in float32. Numbers of 16 bits have few digits, of which 100 epsilons would take nearly all.
+# Machine epsilons by which equal activations of two runs may differ. In 12 layers of GPT-2's width, batches of other
+# shapes differ by 21 in float32. Numbers of 16 bits have so few digits that 100 epsilons would leave hardly any.
 _ROUNDING, _ROUNDING_IN_16_BITS = 100, 10
 
 
@@ -72,40 +72,42 @@ def discover(
     avoid_weight: float = 1.04,
     batch_size: int = 100,
 ) -> list[Discovery]:
-    """Noise in what nodes write, trained to be as loud as the model's outputs allow: an information bottleneck.
+    """Trains how much noise each node bears without changing the outputs of the model: an information bottleneck.
 
-    z' = l z + (1 - l) m + (1 - l) s e, e standard normal, l = sigmoid(w) the node's gate;
+    z' = l z + (1 - l) m + (1 - l) s e, with z what a node writes, e standard normal, l = sigmoid(w) its gate;
     loss = divergence from the whole model + strength x mean of KL(N(l z + (1 - l) m, ((1 - l) s)^2) || N(m, s^2))
 
-    m is what the ablation carries and s^2 the mean square of z - m over the prompts of the batch (their number less
-    one): what passes a gate is what tells z from the ablation. In the information z is the clean run's: below noise, z
-    may be any number of deviations s away, without a bound. Under a mean over the prompts these are the mean and
-    the deviation of the paper, which knows no other ablation. A node's score is its gate, averaged over prompts and
-    strengths; an edge has the smaller one of its two ends, and nodes without a gate count as open. With
-    ``moments=ablation`` a node that writes what the ablation carries on every prompt, but for rounding, has nothing to
-    pass and scores zero; with ``moments=run`` it has the gate with which it was trained.
-    An edge between two nodes without gates, such as one from the input to the logits, scores 1, above all others.
+    m is what cut edges carry under the ablation, and s^2 is the sum of (z - m)^2 over the prompts of the batch, divided
+    by their number less one. A gate thus passes what tells z from m. Under a mean over the prompts, m and s are the
+    mean and the standard deviation of the paper, which has no other ablation. The information is computed from z of the
+    clean run, because z behind noisy nodes may differ from m by any number of deviations s.
+
+    The score of a node is its gate, averaged over prompts and strengths. An edge has the smaller score of its two ends;
+    nodes without a gate count as 1, and so does an edge between two of them, such as one from the input to the logits.
+    With ``moments=ablation`` a node that writes m on every prompt, except for rounding, has nothing to pass and scores
+    0; with ``moments=run`` it has the gate with which it was trained.
 
     Args:
-        gated: the nodes with gates: ``heads``, as in the paper; or ``heads-mlps``. Heads have their noise before the
-            output projection.
-        gates: one for each ``prompt`` and node, as in the paper; or one for all prompts (``shared``).
-        moments: m and s are those of the ``ablation``, from the clean runs; or those of the ``run`` at hand, in which
-            lower nodes are noisy already, its mean and deviation over the batch (released code; for ablations to a
-            mean, or a mean with noise).
-        strengths: of the information term; one set of gates each, all trained in one run.
-        thresholds: for each a circuit, the edges between nodes whose gates are above it.
-        steps, rate: of Adam.
-        initial: w at the start, plus noise of deviation 0.01.
-        avoid, avoid_weight: names of the edges of a circuit that the one found is to share little with, and how much
-            that counts (see ``_masks.avoiding``); an edge is as likely as the less open one of its two ends.
-        batch_size: prompts a step. They share a step's noise.
+        gated: the nodes with gates: ``heads``, as in the paper; or ``heads-mlps``. The noise of heads is added before
+            the output projection.
+        gates: whether each ``prompt`` has gates of its own, as in the paper; or all prompts share one for each node
+            (``shared``).
+        moments: ``ablation``: m and s are as above. ``run``: m and s are the mean and the standard deviation, over the
+            batch, of the run in which the noise is added, as in the released code; lower nodes of that run are noisy.
+            For ablations to a mean, or to a mean with noise.
+        strengths: weights of the information. Each has gates of its own, and all are trained in one run.
+        thresholds: for each there is a circuit, of the edges between nodes whose gates are above it.
+        steps, rate: steps and learning rate of Adam.
+        initial: w at the start, to which noise of standard deviation 0.01 is added.
+        avoid, avoid_weight: names of the edges of a circuit with which the one found is to share little, and the weight
+            of that penalty (see ``_masks.avoiding``). An edge is as likely as the less open one of its two ends.
+        batch_size: prompts per step; they share the noise.
 
     Raises:
-        DataError: an edge to avoid that the graph has not.
-        SpecError: no strengths, or an unknown choice.
-        Undefined: moments of the run at hand under an ablation that is no mean of it.
-        MethodError: gates that training has not moved.
+        DataError: the graph does not have an edge of ``avoid``.
+        SpecError: there are no strengths, or a choice is unknown.
+        Undefined: ``moments`` is ``run``, and the ablation is not a mean.
+        MethodError: training has not moved the gates.
     """
     check_choices("ibcircuit", gated=(gated, tuple(GATED)), gates=(gates, _GATES), moments=(moments, MOMENTS))
     if not strengths:
@@ -192,7 +194,7 @@ def bottleneck_loss(
 
 
 def edges_of_nodes(graph: Graph, nodes: Tensor) -> Tensor:
-    """Of each edge the lesser of its two ends [M, E], from values of all writers [M, W]; the logits count as 1."""
+    """The smaller value of the two ends of each edge [M, E], from values of all writers [M, W]; the logits have 1."""
     writers, readers = (send(each, nodes.device) for each in graph.exists.nonzero().T)
     owners = send(torch.tensor(graph.owners), nodes.device)[readers]
     ends = torch.cat([nodes, nodes.new_ones(len(nodes), 1)], 1)  # -1: the logits
@@ -208,18 +210,18 @@ def bottleneck(
     *,
     from_run: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs [M, n_read, d_out] of a run with noise in what nodes write, and the information that passes: [M].
+    """Outputs [M, n_read, d_out] of a run with noise in what nodes write, and the information that passes [M], in nats.
 
     Args:
-        groups: the nodes with gates.
-        logits: of the gates, [M, runs of the batch, N], or [M, 1, N] for all runs together; nodes as in ``groups``.
+        groups: the nodes with gates, N in all.
+        logits: those of the gates, [M, runs of the batch, N], or [M, 1, N] if all runs share them.
         chance: draws the noise, which the prompts of a batch share.
         from_run: whether mean and deviation are those of this run.
 
-    Information, in nats, is the mean over nodes, runs, positions and dimensions of the divergence from noise alone.
-    It is that of what the nodes write in clean runs, or with ``from_run`` in this run.
-    Where every prompt writes what the ablation carries, or with ``from_run`` what every other one writes, the spread is
-    zero or rounding: nothing can pass and none is counted.
+    The information is the mean, over nodes, runs, positions and dimensions, of the divergence from noise alone. It is
+    that of what the nodes write in clean runs or, with ``from_run``, in this run. Where a node writes what the ablation
+    carries on every prompt (with ``from_run``: the same on every prompt) the deviation is zero or rounding, and no
+    information is counted.
     """
     m, runs = len(logits), ready.inputs.shape[1]
     gated: dict[Key, tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]] = {}
@@ -273,11 +275,12 @@ def _without_rounding(spread: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _rounding(sizes: Tensor) -> Tensor:
-    """By how much numbers of these absolute values [r, ..., S, P, d] may differ between runs by rounding.
+    """How much numbers of these absolute values [r, ..., S, P, d] may differ between runs by rounding: [r, ..., 1, P,
+    d].
 
-    An entry has the rounding of its own size, and of the terms that added up to it, which are as large as what its
-    group of nodes writes at that position: ``_ROUNDING`` epsilons of the larger one of the entry's largest value in any
-    run and the root mean square of all r S d values at the position. [r, ..., 1, P, d]
+    An entry has the rounding of its own size, and that of the terms of which it is the sum, whose size is taken to be
+    that of what its group of nodes writes at the position. So it is ``_ROUNDING`` epsilons of the larger of two: the
+    entry's largest value in any run, and the root mean square of all r S d values at the position.
     """
     over = (0, -3, -1)
     count = math.prod(sizes.shape[each] for each in over)
@@ -287,7 +290,7 @@ def _rounding(sizes: Tensor) -> Tensor:
 
 
 def _moved(batches: Sequence[PreparedBatch], graph: Graph) -> Tensor:
-    """Whether a writer ever writes, but for rounding, anything but what the ablation carries: bool [W], on the CPU."""
+    """Whether a writer writes, on any prompt, what differs from the ablation beyond rounding: bool [W], on the CPU."""
     moved = torch.zeros(len(graph.writers), dtype=torch.bool)
     for ready in batches:
         for group in graph.groups:
@@ -305,7 +308,7 @@ def read_out(
     nodes: Tensor,
     curve: Mapping[str, list],
 ) -> Discovery:
-    """Scores, and a circuit for each strength and threshold, from what each writer has [M, W], gates or 1 or 0."""
+    """Scores, and a circuit for each strength and threshold, from values of the writers [M, W]: a gate, 1 or 0 each."""
     circuits, gates = [], []
     for strength, values in zip(strengths, nodes, strict=True):
         edges = NodeScores(graph, values).edges().values

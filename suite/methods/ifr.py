@@ -38,19 +38,19 @@ def discover(
     constants: bool = True,
     batch_size: int = 0,
 ) -> EdgeScores:
-    """How near what a writer writes is to the sum that a reader reads, on the clean prompts alone.
+    """Measures, on clean prompts alone, how near what a writer writes is to the residual stream that a reader reads.
 
     proximity(w, r) = max(|y_r|_1 - |y_r - out_w|_1, 0), with y_r the residual stream that r reads;
-    score(w, r) = mean over examples and positions of proximity(w, r) / sum over parts of y_r of theirs  (section 2)
+    score(w, r) = mean over examples and positions of proximity(w, r) / sum of the proximities of all parts of y_r
+    (section 2)
 
-    No ablation and no objective enter, so the scores are the same under all of them. The q, k and v readers of a layer
-    read the same stream and get the same scores. Where no part is near the sum, all get zero (the released code
-    divides zero by zero there).
+    Neither the ablation nor the objective is used, so that the scores are the same under all of them. The q, k and v
+    readers of a layer read the same stream and have the same scores. Where no part has a proximity above zero, all
+    scores are zero (the released code divides zero by zero).
 
     Args:
-        constants: whether what belongs to no edge (a position embedding that no node writes, output biases) is a part
-            of the sum as well, so that the parts' shares add up to one. In the code of EAP-IG it is not (preset
-            ``reference-code``).
+        constants: whether what no edge carries (a position embedding that no node writes, output biases) is a part of
+            y_r, so that all shares sum to 1. In the code of EAP-IG it is not (preset ``reference-code``).
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
     """
     size = batch_size or default_batch_size(model, data.clean.shape[1])
@@ -63,14 +63,14 @@ def discover(
 
 @torch.no_grad()
 def contributions(model: Transformer, run: Activations, constants: bool) -> Iterator[tuple[slice, Tensor]]:
-    """For each place where the residual stream is read: its readers, and each part's share in it.
+    """For each place where the residual stream is read: the readers there, and the share of each part in the stream.
 
-    The shares are [w + 1, B, P]: those of the writers so far, and last of all that belongs to no edge.
+    The shares are [w + 1, B, P]: those of the w writers before the place, and last that of what no edge carries.
     """
     wide = torch.promote_types(model.dtype, torch.float32)
     out = model.outputs(run).to(wide)
     nothing = run.map(lambda part: torch.zeros_like(part[:, :1, :1]))
-    on_no_edge = model.alternative(nothing, out.shape[2]).before  # what is read where every writer writes zero
+    on_no_edge = model.alternative(nothing, out.shape[2]).before  # what readers read when every writer writes zero
 
     def shares(group: NodeGroup) -> Tensor:
         fixed = on_no_edge[group.key].to(wide).expand_as(out[0])

@@ -1,7 +1,7 @@
-"""Sums over batches that a search can keep, to continue after an interruption.
+"""Sums over batches that can be kept, so that an interrupted search continues.
 
-A method adds batches up with ``summed``. A caller that keeps the sums runs the search inside ``kept_by`` with a keeper.
-The same search, started again with the same keeper, continues after the last batch that was kept.
+Methods sum over batches with ``summed``. A caller that keeps the sums runs the search inside ``kept_by``. The same
+search with the same keeper, started again, continues after the last batch that was kept.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 
 class Keeper(Protocol):
-    """Holds sums over the first batches. A search that adds batches up several times has a sum for each, a part."""
+    """Holds sums over the first batches. A search that sums over the batches several times has several parts, from
+    0."""
 
     def load(self, part: int) -> tuple[int, Tensor | None]:
-        """How many batches are in a part's sum, and the sum; ``(0, None)`` when no batch has been kept."""
+        """The number of batches in the sum of a part, and the sum; ``(0, None)`` when no batch has been kept."""
 
     def save(self, part: int, batches: int, total: Tensor) -> None:
         """Keeps the sum over the first ``batches`` batches."""
@@ -32,7 +33,7 @@ _keeping: ContextVar[tuple[Keeper, Iterator[int]] | None] = ContextVar("keeping"
 
 @contextmanager
 def kept_by(keeper: Keeper) -> Iterator[None]:
-    """Sums that are made inside the block are kept by ``keeper``."""
+    """Inside the block, ``keeper`` keeps the sums of ``summed``."""
     token = _keeping.set((keeper, count()))
     try:
         yield
@@ -41,7 +42,7 @@ def kept_by(keeper: Keeper) -> Iterator[None]:
 
 
 def summed(batches: Iterable[T], of_batch: Callable[[T], Tensor]) -> Tensor:
-    """The sum of ``of_batch`` over the batches, added in their order, on the CPU in float64."""
+    """The sum of ``of_batch`` over the batches in their order, on the CPU in float64."""
     keeping = _keeping.get()
     keeper, part = (None, 0) if keeping is None else (keeping[0], next(keeping[1]))
     done, total = (0, None) if keeper is None else keeper.load(part)

@@ -1,4 +1,4 @@
-"""Methods: a function, what it declares, and the check of what it returns."""
+"""What a method is: a function and its declarations. What the function returns is checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .source_code import SourceCode
 BY_GRADIENTS = frozenset({"layer norm", "rms norm", "q/k norm", "joint q/k norm", "post norm", "caps", "windows"})
 NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
 SEARCHABLE = searchable()
-LARGEST = 2**31 - 1  # the largest number that a parameter may be
+LARGEST = 2**31 - 1  # the largest value of a parameter
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
 
 
@@ -41,24 +41,24 @@ class Method:
         function: ``discover(model, data, *, ablation, objective, seed, <its own parameters>)``; one that takes
             ``seeds`` instead runs several at once, at little more than the cost of one, and returns a discovery each.
         paper: authors, year, arXiv number.
-        needs: of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit),
+        needs: any of ``gradients``, ``counterfactuals``, ``truth``, ``distribution`` (more than one output unit), and
             ``one run a prompt`` (no answers of several tokens).
         ablations: the ablation values for which the method has a meaning.
         objectives: ``any``; ``differentiable at clean``, which excludes divergences from the clean run, because their
             gradient there is zero; ``divergence``, which excludes all others, because they have no minimum at faithful
             circuits; or None for methods that use no objective.
         presets: named sets of parameters. The paper's values are the defaults of the signature.
-        cost: the cost in words, in passes.
-        passes: the cost as a function (see cost.py); None when it is not known, as for a user's function.
+        cost: the number of passes, in words.
+        passes: computes the cost (see cost.py); None when it is not known, as for a user's function.
         stochastic: whether the seed changes the scores.
         exact_for: the features of the engine (``FEATURES`` of block.py) for which the method has a rule; ``any`` for a
             method that only runs the model, cut or whole, and so needs no rules. On a model with another feature the
             method is undefined.
         nodes: the kinds of nodes that the method can score; ``any`` for a method that scores every kind alike.
-        may_be_zero: parameters that count something and may be 0 although their default is not.
+        may_be_zero: parameters that are counts, and may be 0 although the default is above 0.
         per_prompt: whether the scores are means over prompts of scores that the method can also give by prompt.
         cost_only: parameters that change what a run costs but no score, such as how many prompts go in a batch.
-        code: what the method's version is the hash of; a text is the version itself.
+        code: the code of which the version is the hash; a text is the version itself.
     """
 
     name: str
@@ -149,7 +149,8 @@ class Method:
             raise SpecError(f"{self.name}: {name} = {shown(value)} is not between {least:,} and {LARGEST:,}.")
 
     def undefined(self, ablation: Ablation, objective: Objective | None, data: Data, config: Config) -> str | None:
-        """Why the method is undefined for this ablation, objective, task and model; None when it is defined."""
+        """The reason why the method is undefined for an ablation, objective, task and model; None when it is
+        defined."""
         if ablation.value not in self.ablations:
             return f"{self.name} does not define the {ablation} ablation (it has: {', '.join(sorted(self.ablations))})"
         if reason := ablation.undefined(data):
@@ -194,8 +195,8 @@ class Method:
         """Runs the method and checks what it returns.
 
         Raises:
-            Undefined: a combination without a meaning, or a truth that the method needs and is not there.
-            MethodError: scores that are not a mapping, EdgeScores or Discovery, name an unknown edge, or are NaN.
+            Undefined: the method is undefined here (see ``undefined``), or needs a truth and is given none.
+            MethodError: the scores are not a mapping, EdgeScores or Discovery, name an unknown edge, or are NaN.
         """
         return self.discover_each(
             model, data, ablation=ablation, objective=objective, seeds=(seed,), truth=truth, **parameters
@@ -217,8 +218,8 @@ class Method:
         ``data``.
 
         Raises:
-            Undefined: the method gives no scores by prompt, at all or with these parameters (when it scores nodes in
-                place of edges); or ``discover`` raises it.
+            Undefined: the method has no scores by prompt, or none with these parameters, as when it scores nodes; or
+                ``discover`` raises it.
         """
         from ._attribution import prompts_kept_apart
 
@@ -344,7 +345,7 @@ def load_user_method(where: str) -> Method:
     """The method ``FILE.py:FUNCTION``; a function decorated with ``@method`` keeps its declarations.
 
     Raises:
-        MethodError: no such file or function, or a file that cannot be imported; the message has the reason.
+        MethodError: the file or the function does not exist, or the file cannot be imported.
     """
     path, name = file_and_name(where, "method", MethodError)
     code = SourceCode(path)

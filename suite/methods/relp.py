@@ -50,7 +50,7 @@ def discover(
     The paper scores nodes; its coefficients at each reader's input give edges.
 
     Args:
-        at: the run in which coefficients are taken: ``clean``, as in EAP, or ``alternative``, the run from the
+        at: the run in which coefficients are taken: ``clean``, as in EAP; or ``alternative``, the run from the
             ablation's inputs, as in the authors' demonstration (preset ``demo``).
         norm_rule: whether the scale of every norm is held constant (LN-rule).
         identity_rule: whether the slope of an activation is act(x) / x. In the released code, the switch that its
@@ -62,7 +62,7 @@ def discover(
         batch_size: prompts at a time; 0 chooses it. Scores do not depend on it.
 
     Raises:
-        SpecError: an unknown ``at``.
+        SpecError: ``at`` is unknown.
     """
     check_choices("relp", at=(at, STARTS))
     rules = Rules(

@@ -42,8 +42,8 @@ _LEVELS = ("edge", "node")
 GATES_AT = ("inputs", "projections")
 _SIZES = ("gates", "modules")
 READ_OUTS = ("likely", "sampled")
-NOISE = 1e-4  # the distance of uniform numbers from zero and one, as in the released code
-# 10^linspace(-3, 0, 11): the strengths that Conmy et al. swept over on compiled models (launch_grid_fill.py).
+NOISE = 1e-4  # the least distance of uniform numbers from 0 and 1, as in the released code
+# 10^linspace(-3, 0, 11): the strengths of Conmy et al. for compiled models (launch_grid_fill.py).
 _COMPILED = tuple(float(f"{10**power:.4g}") for power in torch.linspace(-3, 0, 11).tolist())
 
 
@@ -116,9 +116,9 @@ def discover(
         batch_size: prompts per step.
 
     Raises:
-        DataError: an edge to avoid that the graph has not.
-        SpecError: no regularisation, or an unknown choice.
-        Undefined: gates at projections, in a model with features in place of components.
+        DataError: the graph does not have an edge of ``avoid``.
+        SpecError: there is no regularisation, or a choice is unknown.
+        Undefined: ``gates_at`` is ``projections``, and the nodes of the model are features.
         MethodError: training has not moved a mask.
     """
     _check_request(model, regularisations, level, gates_at, size, read_out)
@@ -151,7 +151,7 @@ def discover(
 def _check_request(
     model: Transformer, regularisations: Sequence[float], level: str, gates_at: str, size: str, read_out: str
 ) -> None:
-    """Raises as ``discover`` does, for what can be refused before anything is run."""
+    """Raises the errors of ``discover`` that need no run."""
     check_choices(
         "subnetwork-probing",
         level=(level, _LEVELS),
@@ -195,7 +195,7 @@ def penalised_loss(
 
 
 def edges_open_by_level(graph: Graph, gates: Tensor, level: str) -> Tensor:
-    """How likely each edge is kept [M, E], from log alphas [M, N] of gates on edges or nodes (see ``node_edges``)."""
+    """The probability of each edge [M, E], from log alphas [M, N] of gates on edges or nodes (see ``node_edges``)."""
     likely = probability_open(gates)
     return likely if level == "edge" else node_edges(graph, likely)
 
@@ -219,7 +219,8 @@ def loss_under(
 def as_discovery(
     graph: Graph, regularisations: Sequence[float], likely: Tensor, opened: Tensor, curve: dict[str, list]
 ) -> Discovery:
-    """Scores from how likely each edge's gate is open [M, E], and for each strength the circuit of ``opened`` > 1/2."""
+    """Scores from the probabilities of edges [M, E], and for each strength the circuit of edges with ``opened`` >
+    1/2."""
     circuits = tuple(
         NativeCircuit({"regularisation": strength}, circuit_of(graph, values > 0.5))
         for strength, values in zip(regularisations, opened, strict=True)
@@ -255,7 +256,7 @@ def node_masks(graph: Graph, gates: Tensor) -> Tensor:
 
 
 def node_edges(graph: Graph, likely: Tensor) -> Tensor:
-    """Edge values [M, E]: the smaller value of the two ends, of which input nodes and the logits have one."""
+    """Values of edges [M, E]: the smaller value of the two ends; input nodes and the logits have 1."""
     names = node_gates(graph)
     of_reader = {name: likely[:, i] for i, name in enumerate(names)} | {"logits": torch.ones_like(likely[:, 0])}
     always = torch.ones_like(likely[:, 0])

@@ -32,7 +32,7 @@ CHOICES = {
     "constants": ("outputs", "values"),
     "gradients": ("mask", "kind"),
 }
-# Learning rates by regularisation, and their divisors under some ablations (section D of the paper, and its code).
+# Learning rates by strength, and their divisors under some ablations (section D of the paper, and the released code).
 RATES = ((1e-4, 0.15), (5e-4, 0.1), (float("inf"), 0.05))
 SLOWER = {"patch": 5.0, "resample": 2.0}
 CERTAINLY_CUT = 1e-3  # constants learn only where the mask is smaller, because a half-open edge would bias them
@@ -123,7 +123,7 @@ def discover(
 
     Raises:
         DataError: the graph does not have an edge of ``avoid``.
-        SpecError: no regularisation, no samples, or an unknown choice.
+        SpecError: there is no regularisation or no sample, or a choice is unknown.
         MethodError: training has not moved a mask.
     """
     if not regularisations or samples < 1:
@@ -185,8 +185,8 @@ class Sampler:
         graph: whose edges have gates.
         chance: the seeds' random numbers.
         samples: how many masks are drawn for each row of logits.
-        margin: as of ``averaged_gate``.
-        shared_mlps: as of ``connected``.
+        margin: as in ``averaged_gate``.
+        shared_mlps: as in ``connected``.
     """
 
     graph: Graph
@@ -215,10 +215,10 @@ def regularised_loss(
 
     Args:
         drawn: batches per step; every ``drawn``-th sample is a mask of the same batch.
-        logits: of the gates, one tensor [seeds, E] for each strength.
-        sampled: logits [M, E] -> masks [M, S, W, R].
+        logits: those of the gates, one tensor [seeds, E] for each strength.
+        sampled: takes logits [M, E], and returns masks [M, S, W, R].
         strengths: lambda of each mask [M].
-        constants: what cut edges carry, when it is learned.
+        constants: what cut edges carry, under the optimal ablation.
     """
     model = prompts.model
     graph, exists = model.graph, model.graph.exists.to(model.device)
@@ -330,7 +330,7 @@ def node_size(graph: Graph, theta: Tensor) -> Tensor:
 
 
 def kinds(graph: Graph, device: torch.device) -> list[Tensor]:
-    """Indices [n] of the edges of each kind. Kinds are: from heads or other writers, into heads or other readers."""
+    """The indices [n] of the edges of each kind: from heads or from other writers, into heads or into other readers."""
     from_heads, to_heads = (
         torch.zeros(len(graph.writers), dtype=torch.bool),
         torch.zeros(len(graph.readers), dtype=torch.bool),
@@ -344,11 +344,11 @@ def kinds(graph: Graph, device: torch.device) -> list[Tensor]:
 
 
 class Constants:
-    """The constants that cut edges carry under the optimal ablation, while they are learned: a set for each mask.
+    """The constants that cut edges carry under the optimal ablation, learned for each mask.
 
     Args:
         model, batches: the constants start at the means of what writers write on these.
-        n: how many sets.
+        n: how many masks have constants.
         of_values: whether the constants of heads stand before the output matrix, [H, E], as in the released code, and
             not behind it. Means are then taken from the position ``MEANS_FROM`` on, if any prompt reaches it.
     """
@@ -376,9 +376,9 @@ class Constants:
 
 
 def learning_offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
-    """What readers get from constants [M, W, D] on the cut part of sampled masks [M, S, W, R]: [M * S, R, D].
+    """What cut edges carry to the readers [M * S, R, D], from constants [M, W, D] and sampled masks [M, S, W, R].
 
-    The constants learn only from edges that are certainly cut.
+    The constants get gradients from edges that are certainly cut alone.
     """
     samples = masks.shape[1]
     certain = (masks.detach() < CERTAINLY_CUT).to(masks.dtype)
