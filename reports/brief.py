@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..suite.json_model import json_hash
-from ..suite.store.record import Record
+from ..suite.store.record import Benchmark, Record
 from .chapters.chapter import Chapter
 from .page.page import Section
 from .page.table import count, listed
@@ -73,13 +72,19 @@ def methods_paragraph(results: Results, parts: Sequence[Chapter]) -> tuple[str, 
 
 def _asked(results: Results, done: Sequence[Record]) -> str:
     benchmarks = results.store.benchmarks()
-    names = [f"{name} (specification {json_hash(found.as_json()['spec'])})" for name, found in benchmarks.items()]
+    names = [f"{name}{_which(found)}" for name, found in benchmarks.items()]
     versions = sorted({record.provenance.versions.get("circuitmeter") or "" for record in done} - {""})
     program = f"CircuitMeter {listed(versions)}" if versions else "CircuitMeter"
     if not names:
         return f"Results are of {program}, {count(len(done))} cells."
     word = "benchmark" if len(names) == 1 else "benchmarks"
     return f"Results are of the {word} {listed(names)}, run with {program}: {count(len(done))} cells with a result."
+
+
+def _which(asked: Benchmark) -> str:
+    """What tells a benchmark from another of its name, in brackets; nothing in stores of earlier versions."""
+    known = [f"hash {asked.hash}" if asked.hash else "", asked.standing]
+    return f" ({', '.join(filter(None, known))})" if any(known) else ""
 
 
 def _subjects(done: Sequence[Record]) -> str:

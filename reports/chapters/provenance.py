@@ -48,13 +48,15 @@ def benchmark_progress(asked: Mapping[str, Benchmark], statuses: Mapping[str, st
         done = sum(statuses.get(key) == "done" for key in cells)
         missing = sum(key not in statuses for key in cells)
         counts = [count_cell(n) for n in (len(cells), done, len(cells) - done - missing, missing)]
-        rows.append((text_cell(name), *counts, text_cell(str(benchmark.spec.get("description", "")))))
+        which = text_cell(benchmark.standing or benchmark.hash or "")
+        rows.append((text_cell(name), which, *counts, text_cell(str(benchmark.spec.get("description", "")))))
     return Table(
         "benchmarks",
         "Benchmarks",
-        "What was asked for. Cells of one benchmark may be another's, too.",
-        ("Benchmark", "Cells", "Done", "Without a result", "Not run yet", "What it measures"),
-        (False, True, True, True, True, False),
+        "What was asked for: as a release fixed it, or with the hash of what it asks. Cells of one benchmark may be "
+        "another's, too.",
+        ("Benchmark", "Asks", "Cells", "Done", "Without a result", "Not run yet", "What it measures"),
+        (False, False, True, True, True, True, False),
         tuple(rows),
     )
 

@@ -17,6 +17,7 @@ from ..plan.estimate import spoken
 from ..plan.family import families, shard_of_jobs
 from ..plan.job import Job
 from ..plan.plan import Plan, compare, expansion, select
+from ..plan.released import benchmark_hash, standing
 from ..store.merge import take
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
@@ -172,7 +173,10 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
             store.write_truth(truth, certified.certificate)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     evaluated = {job.key: key for job in jobs if (key := job.evaluation_key) and not job.undefined}
+    hashed = None if expanded.not_run else benchmark_hash(expanded)
     benchmark = Benchmark(
+        hash=hashed,
+        standing=standing(spec.name, hashed) if hashed else "",
         spec=complete,
         cells=tuple(sorted(cell.key for cell in expanded.cells)),
         evaluations=dict(sorted(evaluated.items())),

@@ -402,9 +402,15 @@ class ModelNotRun(Kept):
 
 
 class Benchmark(File):
-    """What a store was filled with: the benchmark as it was written, the keys of its cells and of their evaluations."""
+    """What a store was filled with: the benchmark as it was written, the keys of its cells and of their evaluations.
+
+    hash: what the whole benchmark asks, or ``None`` where a part of its models was not there. standing: whether that is
+    what a released benchmark of this name asks; empty where none is released.
+    """
 
     format: Literal[1] = 1
+    hash: ResultKey | None = None
+    standing: Line = ""
     spec: Values = {}
     cells: tuple[ResultKey, ...]
     evaluations: dict[ResultKey, ResultKey] = {}

@@ -246,10 +246,15 @@ def _references() -> list[dict[str, Any]]:
 
 def _benchmarks() -> list[dict[str, Any]]:
     from ..plan.expand import size
+    from ..plan.released import released
     from ..plan.spec import Spec, benchmarks
 
-    specs = [Spec.load(name) for name in benchmarks()]
-    return [{"name": spec.name, "cells": size(spec), "description": spec.description} for spec in specs]
+    rows = []
+    for spec in map(Spec.load, benchmarks()):
+        fixed = released().get(spec.name)
+        its = {"released": fixed and fixed.release, "hash": fixed and fixed.hash}
+        rows.append({"name": spec.name, "cells": size(spec), **its, "description": spec.description})
+    return rows
 
 
 def _papers() -> list[dict[str, Any]]:

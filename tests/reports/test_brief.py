@@ -13,7 +13,6 @@ from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, first_of_each
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.cli import main
-from circuitmeter.suite.json_model import json_hash
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.check import check
 from circuitmeter.suite.store.record import Benchmark
@@ -40,7 +39,10 @@ def large(tmp_path_factory):
             )
             write_done(store, contents, cell, 0.5 * i, i)
     evaluate_all(store)
-    store.write_benchmark("large-1", Benchmark(spec={"name": "large-1"}, cells=store.keys()))
+    store.write_benchmark(
+        "large-1",
+        Benchmark(hash="a" * 16, standing="as released with 9.1", spec={"name": "large-1"}, cells=store.keys()),
+    )
     return store
 
 
@@ -96,7 +98,7 @@ def test_its_words_figures_and_rows_are_those_of_the_report(both):
 def test_the_methods_paragraph_has_all_that_a_paper_says(large, both):
     text = re.findall(r"<p>(.*?)</p>", section(both[1], "methods"))
     assert len(text) == 1
-    assert f"large-1 (specification {json_hash({'name': 'large-1'})})" in text[0]
+    assert f"large-1 (hash {'a' * 16}, as released with 9.1)" in text[0]
     assert "Models (3): tracr (program0, program1); trained (long-name)." in text[0]
     assert all(f"{key[:8]}" in text[0] for key in large.truth_keys())
     assert "ugs (parameter_0_of_ugs=[0.0, 1.0], parameter_10_of_ugs=" in text[0]

@@ -117,9 +117,9 @@ def test_of_many_pairs_that_differ_the_surest_are_shown():
 
 def test_benchmarks_say_how_far_they_are():
     first, second, third = (digit * 16 for digit in "abc")
-    asked = {"one": Benchmark(cells=(first, second, third), spec={"description": "what"})}
+    asked = {"one": Benchmark(hash="d" * 16, cells=(first, second, third), spec={"description": "what"})}
     (row,) = benchmark_progress(asked, {first: "done", second: "failed"}).rows
-    assert [cell.text for cell in row] == ["one", "3", "1", "1", "1", "what"]
+    assert [cell.text for cell in row] == ["one", "d" * 16, "3", "1", "1", "1", "what"]
 
 
 def test_environments_are_told_apart_and_every_entry_is_in_the_data():
