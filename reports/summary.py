@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .page.plain_text import text_table
 from .page.table import amount, count, with_interval
 from .read.ranking import best_of
 from .read.results import read_results
+
+_COLUMNS = ("AUC, median [95 %]", "programs", "exact", "seconds")
 
 
 def summary_table(store_path: str | Path) -> str:
@@ -19,16 +22,13 @@ def summary_table(store_path: str | Path) -> str:
     best = best_of(aggregate)
     lines = []
     for ablation, group in aggregate.groupby("ablation", sort=False):
-        rows = [("", f"{ablation} ablation", "AUC, median [95 %]", "programs", "exact", "seconds")]
+        rows = []
         for found in group.to_dict("records"):
             area = with_interval(found["auroc"], found["auroc_low"], found["auroc_high"])
-            mark = "*" if (ablation, found["label"]) in best else ""
+            mark = "*" if (ablation, found["label"]) in best else " "
             exact = f"{found['exact_cells']}/{found['exact_of']}"
-            rows.append((mark, found["label"], area, count(found["n_programs"]), exact, amount(found["seconds"])))
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        for mark, label, area, *numbers in rows:
-            right = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[3:], strict=True))
-            lines.append(f"{mark:1} {label:{widths[1]}}  {area:{widths[2]}}  {right}".rstrip())
+            rows.append((f"{mark} {found['label']}", area, count(found["n_programs"]), exact, amount(found["seconds"])))
+        lines.append(text_table((f"  {ablation} ablation", *_COLUMNS), rows, (False, False, True, True, True)))
         lines.append("")
     lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
     have = "1 cell has" if failed == 1 else f"{failed} cells have"

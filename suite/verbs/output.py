@@ -33,41 +33,19 @@ def make_folder(folder: Path) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, cut: bool = False) -> None:
-    """Aligned columns; numbers to the right, the last column as long as it likes.
+    """A table in aligned columns, numbers to the right, without lines or colours.
 
     Args:
-        cut: a row keeps to one line of the terminal, where there is one: each column between the first and the last
-            takes three tenths of it at most, and the last what is left.
+        columns: the headings.
+        rows: of each row, a value for each column; floats get two decimals, and None is a missing number.
+        cut: whether rows are cut to the width of the terminal. What goes to a file or a pipe is whole in any case.
     """
+    from ...reports.page.plain_text import text_table
+
     cells = [[printable(_text(value)) for value in row] for row in rows]
-    if cut and sys.stdout.isatty():
-        cells = _cut(columns, cells, shutil.get_terminal_size().columns)
-    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
-    for row in [list(columns), *cells]:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        print("  ".join(padded).rstrip())
-
-
-def _cut(columns: Sequence[str], cells: list[list[str]], screen: int) -> list[list[str]]:
-    """The cells, shortened so that a row with two blanks between its columns fits on the screen."""
-    between = [[_shortened(cell, screen * 3 // 10) for cell in row[1:-1]] for row in cells]
-    before = zip(*[columns[:-1], *([row[0], *middle] for row, middle in zip(cells, between, strict=True))], strict=True)
-    left = max(screen - sum(max(map(len, column)) + 2 for column in before), len(columns[-1]))
-    return [[row[0], *middle, _shortened(row[-1], left)] for row, middle in zip(cells, between, strict=True)]
-
-
-def _shortened(text: str, width: int) -> str:
-    """The words that fit, and dots for those that do not."""
-    if len(text) <= width:
-        return text
-    kept = text[: width - 3]
-    if text[width - 3].isalnum():  # in the middle of a word
-        kept = kept.rpartition(" ")[0] or kept
-    return kept.rstrip(",;:. ") + "..."
+    width = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
+    print(text_table(columns, cells, numeric, width=width, dots=unicode_terminal()))
 
 
 def _text(value: Any) -> str:
