@@ -15,7 +15,8 @@ from measuring import forward_backward, gpt2, in_turn, prompts, table
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
-from circuitmeter.suite.methods._masks import Seeds, hard_concrete
+from circuitmeter.suite.methods._masks import hard_concrete
+from circuitmeter.suite.methods._seeds import Seeds
 from circuitmeter.suite.methods.edge_pruning import masks_of
 from circuitmeter.suite.model.convert import from_huggingface
 from circuitmeter.suite.model.gradient_stream import BufferedStream

@@ -30,7 +30,7 @@ from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.plain_runs import Runs
-from circuitmeter.suite.methods import METHODS, _masks, subnetwork_probing
+from circuitmeter.suite.methods import METHODS, _masks, _seeds, subnetwork_probing
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods._masks import hard_concrete, probability_open, soft_gate, to_matrix
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
@@ -75,8 +75,9 @@ def main() -> None:
             print(f"{compare.__name__}: no {missing.filename}; its rows are left out.", file=sys.stderr)
     show(of_edge_pruning_start())
     show(of_relp())
-    show(of_ugs())
-    show(of_ibcircuit())
+    with released.random_numbers():
+        show(of_ugs())
+        show(of_ibcircuit())
 
 
 def show(rows: Iterator[Row]) -> None:
@@ -185,7 +186,7 @@ def of_subnetwork_probing(folder: Path) -> Iterator[Row]:
         training, chosen = reference["training"], METHODS.get("subnetwork-probing")
         drawn = iter([of_nodes(u) for u in (*training["u"], training["read_out_u"])])
         given = {"steps": training["epochs"], "rate": training["rate"], "regularisations": [training["lambda"]]}
-        with patch.object(_masks.Seeds, "uniform", lambda *_, drawn=drawn: next(drawn)):
+        with patch.object(_seeds.Seeds, "uniform", lambda *_, drawn=drawn: next(drawn)):
             trained = chosen.discover(
                 model,
                 data,

@@ -9,8 +9,11 @@ these numbers are kept.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from oracles import ARCHITECTURES, small_data, small_model
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from circuitmeter.suite.circuit import EdgeScores
 from circuitmeter.suite.data import Data
+from circuitmeter.suite.methods._seeds import Seeds
 from circuitmeter.suite.model.transformer import Transformer
 
 CONFIGS = {
@@ -66,6 +70,26 @@ def relp_scores(name: str, run: str) -> Tensor:
     graph = model(name).graph
     found = dict(zip(graph.named(graph.exists), record("relp")[f"{name}, {run}"], strict=True))
     return EdgeScores.from_mapping(graph, found).values.nan_to_num()
+
+
+@contextmanager
+def random_numbers() -> Iterator[None]:
+    """Here trained masks draw what the codes were given: float64 numbers of PyTorch's generator of the CPU."""
+
+    def drawn(seeds: Seeds, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        generators = vars(seeds).setdefault("of_torch", [torch.Generator().manual_seed(seed) for seed in seeds._seeds])
+        each = [draw(*shape, generator=generator, dtype=torch.float64) for generator in generators]
+        return torch.stack(each).repeat_interleave(seeds.masks, 0)
+
+    as_then = {
+        "uniform": lambda seeds, *shape: drawn(seeds, torch.rand, shape) * (1 - 2e-6) + 1e-6,
+        "normal": lambda seeds, *shape: drawn(seeds, torch.randn, shape),
+        "starting_at": lambda seeds, value, *shape: drawn(seeds, torch.randn, shape) * 0.01 + value,
+    }
+    with ExitStack() as patched:
+        for name, draw in as_then.items():
+            patched.enter_context(patch.object(Seeds, name, draw))
+        yield
 
 
 def ugs_run(ablation: str, clip: float) -> tuple[list[float], Tensor]:

@@ -30,65 +30,8 @@ from ..model.transformer import Transformer
 
 # Louizos, Welling and Kingma 2018, arXiv:1712.01312: temperature, and the interval to which a gate is stretched.
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-_MARGIN = 1e-6  # the least distance of uniform numbers from 0 and 1, where logarithms are infinite
 _RECORDED = 40  # intervals between the points of a loss curve
 _ORDER = 0  # the seed from which the prompts are shuffled
-
-# ---- seeds -----------------------------------------------------------------------------------------------------------
-
-
-class Seeds:
-    """The random numbers of seeds that train together. Each seed has a stream of its own, whatever the other seeds.
-
-    Numbers are drawn on the CPU in float64, so that every device trains on the same numbers.
-
-    Args:
-        seeds: one or more.
-        model: the numbers have the device and the dtype of this model.
-        masks: how many masks each seed trains; they share the seed's numbers.
-    """
-
-    def __init__(self, seeds: Sequence[int], model: Transformer, masks: int = 1) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._like, self.masks = {"device": model.device, "dtype": model.dtype}, masks
-
-    def __len__(self) -> int:
-        return len(self._generators)
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers inside (0, 1): [M, *shape]."""
-        return self._drawn(torch.rand, shape, lambda drawn: drawn.mul_(1 - 2 * _MARGIN).add_(_MARGIN))
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers: [M, *shape]."""
-        return self._drawn(torch.randn, shape, lambda drawn: drawn)
-
-    def starting_at(self, value: float, *shape: int) -> Tensor:
-        """Gates to train, starting at a value plus noise of standard deviation 0.01: [M, *shape]."""
-        return self._drawn(torch.randn, shape, lambda drawn: drawn.mul_(0.01).add_(value))
-
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], finish: Callable[[Tensor], Tensor]) -> Tensor:
-        each = [draw(*shape, generator=generator, dtype=torch.float64) for generator in self._generators]
-        numbers = finish(torch.stack(each)).to(self._like["dtype"])
-        return send(numbers, self._like["device"]).repeat_interleave(self.masks, 0)
-
-    def every(self, values: Sequence[float]) -> Tensor:
-        """The same values, one for each mask of a seed, for all seeds: [M]."""
-        return torch.tensor(values, **self._like).repeat(len(self))
-
-    def split(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Values [M, ...] cut into those of each seed."""
-        return values.split(self.masks)
-
-    def curves(self, curve: Mapping[str, list]) -> list[dict[str, list]]:
-        """The part of each seed in a loss curve of ``train``."""
-        parts = [slice(i * self.masks, (i + 1) * self.masks) for i in range(len(self))]
-        terms = {name: points for name, points in curve.items() if name != "step"}
-        return [
-            {"step": curve["step"]} | {name: [point[part] for point in points] for name, points in terms.items()}
-            for part in parts
-        ]
-
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
 

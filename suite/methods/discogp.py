@@ -22,7 +22,6 @@ from ._answers import check_answers, mean_where_finite, over_answers
 from ._attribution import check_choices
 from ._discogp_report import Judge, report
 from ._masks import (
-    Seeds,
     TrainingBatches,
     avoiding,
     check_moved,
@@ -32,6 +31,7 @@ from ._masks import (
     to_matrix,
     train,
 )
+from ._seeds import Seeds
 from ._weights import ModelsTogether, is_masked, run_masked, ungrouped, with_weights
 from .cost import Cost
 from .registry import method

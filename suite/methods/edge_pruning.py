@@ -24,7 +24,6 @@ from ._masks import (
     ZETA,
     Lagrangian,
     Loss,
-    Seeds,
     TrainingBatches,
     avoiding,
     bisect_threshold,
@@ -36,6 +35,7 @@ from ._masks import (
     train,
     warm_up_and_decay,
 )
+from ._seeds import Seeds
 from .cost import Cost, trained_masks
 from .registry import method
 

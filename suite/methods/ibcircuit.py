@@ -20,7 +20,8 @@ from ..model.graph import Graph, Key, NodeGroup
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from ._attribution import check_choices
-from ._masks import Loss, Seeds, TrainingBatches, avoiding, check_moved, train
+from ._masks import Loss, TrainingBatches, avoiding, check_moved, train
+from ._seeds import Seeds
 from .cost import trained_masks
 from .registry import NODE_KINDS, method
 

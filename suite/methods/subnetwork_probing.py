@@ -25,7 +25,6 @@ from ._masks import (
     GAMMA,
     ZETA,
     Loss,
-    Seeds,
     TrainingBatches,
     avoiding,
     check_moved,
@@ -35,6 +34,7 @@ from ._masks import (
     to_matrix,
     train,
 )
+from ._seeds import Seeds
 from .cost import trained_masks
 from .registry import method
 

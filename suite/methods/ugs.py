@@ -21,7 +21,8 @@ from ..model.device import send
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import check_choices
-from ._masks import Loss, Seeds, TrainingBatches, avoiding, check_moved, circuit_of, to_matrix, train, uniform_gate
+from ._masks import Loss, TrainingBatches, avoiding, check_moved, circuit_of, to_matrix, train, uniform_gate
+from ._seeds import Seeds
 from .cost import trained_masks
 from .registry import method
 

@@ -15,7 +15,8 @@ from circuitmeter.suite.interchange import Origin, save
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, edge_pruning
-from circuitmeter.suite.methods._masks import BETA, GAMMA, ZETA, Seeds, TrainingBatches, avoiding, hard_concrete
+from circuitmeter.suite.methods._masks import BETA, GAMMA, ZETA, TrainingBatches, avoiding, hard_concrete
+from circuitmeter.suite.methods._seeds import Seeds
 from circuitmeter.suite.methods._weights import is_masked
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.plurality import plurality_of_scores

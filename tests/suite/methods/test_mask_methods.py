@@ -15,7 +15,8 @@ from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, discogp, edge_pruning, subnetwork_probing, ugs
-from circuitmeter.suite.methods._masks import Seeds, TrainingBatches, bisect_threshold, soft_gate, to_matrix
+from circuitmeter.suite.methods._masks import TrainingBatches, bisect_threshold, soft_gate, to_matrix
+from circuitmeter.suite.methods._seeds import Seeds
 from circuitmeter.suite.methods._weights import cut_output_bias, ungrouped, with_weights
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.subject import subject

@@ -139,25 +139,6 @@ def test_gumbel_gates_are_one_with_probability_sigmoid_at_any_temperature(logit,
     assert_close(value.grad[few], (relaxed * (1 - relaxed) / temperature)[few], rtol=1e-6, atol=1e-9)
 
 
-def test_uniform_numbers_never_reach_the_ends():
-    drawn = masks.Seeds([3], small_model()).uniform(1000, 50)
-    assert drawn.min() > 0 and drawn.max() < 1
-    assert masks.hard_concrete(torch.zeros(1, dtype=torch.float64), drawn).isfinite().all()
-
-
-def test_a_seed_s_numbers_are_its_own_whichever_seeds_are_beside_it():
-    model = small_model()
-    together, alone = masks.Seeds([5, 3, 9], model, masks=2), masks.Seeds([3], model)
-    for draw in (lambda seeds: seeds.starting_at(1.0, 4), lambda seeds: seeds.uniform(2, 3)):
-        many, one = draw(together), draw(alone)
-        assert len(many) == 6 and torch.equal(many[2], one[0]) and torch.equal(many[3], one[0])
-        assert not torch.equal(many[0], many[2])
-    assert together.every([0.1, 0.2]).tolist() == [0.1, 0.2] * 3
-    assert [part.tolist() for part in together.split(torch.arange(6))] == [[0, 1], [2, 3], [4, 5]]
-    curve = {"step": [0, 7], "loss": [[1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16]]}
-    assert together.curves(curve)[1] == {"step": [0, 7], "loss": [[3, 4], [13, 14]]}
-
-
 def test_edge_values_become_masks_where_edges_are():
     graph = small_model().graph
     values = torch.arange(1.0, graph.n_edges + 1)
