@@ -18,6 +18,7 @@ from ...suite.errors import StoreError
 from ...suite.model.graph import Graph
 from ..read.stores import Stores
 from .circuit_view import IN_CIRCUIT, MARKS, CircuitView
+from .table import MISSING, number_of_any_size
 
 BUDGET = 1_500_000
 """Bytes of a page's circuits: more would make it slow to open. What is over is left out, and the page says so."""
@@ -58,7 +59,7 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
         graphs[graph.hash] = described(graph)
         views.append(view)
         spent += size
-    return ViewerData(_dumped({"graphs": graphs, "views": views}), len(views), len(groups))
+    return ViewerData(_page(graphs, views), len(views), len(groups))
 
 
 def described(graph: Graph) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def described(graph: Graph) -> dict[str, Any]:
 def views_json(views: Sequence[CircuitView]) -> str:
     """The JSON of circuits that are drawn one by one, for the viewer."""
     graphs = {view.graph.hash: described(view.graph) for view in views}
-    return _dumped({"graphs": graphs, "views": [_view(view) for view in views]})
+    return _page(graphs, [_view(view) for view in views])
 
 
 def _view(view: CircuitView) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _view(view: CircuitView) -> dict[str, Any]:
     writes = {node: ", ".join(names) for node, names in view.nodes.items() if names}
     method: dict[str, Any] = {"label": "circuit", "edges": [place(edge) for edge in ranked]}
     if scored:
-        method["scores"] = [float(f"{view.scores[edge]:.3g}") for edge in ranked]
+        method |= _scores(view.scores[edge] for edge in ranked)
     return found | {"notes": notes, "writes": writes, "methods": [method]}
 
 
@@ -133,7 +134,17 @@ def _methods(store: Stores, graph: Graph, cells: pd.DataFrame, true_size: int) -
         flat = scores.reshape(-1)
         known = np.flatnonzero(~np.isnan(flat))
         order = known[np.argsort(-np.abs(flat[known]), kind="stable")][:keep]
-        yield {"label": label, "edges": order.tolist(), "scores": [float(f"{flat[i]:.3g}") for i in order]}
+        yield {"label": label, "edges": order.tolist(), **_scores(flat[order].tolist())}
+
+
+def _scores(scores: Iterable[float]) -> dict[str, Any]:
+    """The scores of edges: as numbers, by which the page draws lines, and as the text that it shows."""
+    values = list(scores)
+    return {"scores": [float(f"{value:.2g}") for value in values], "texts": list(map(number_of_any_size, values))}
+
+
+def _page(graphs: dict[str, Any], views: list[dict[str, Any]]) -> str:
+    return _dumped({"missing": MISSING, "graphs": graphs, "views": views})
 
 
 def _dumped(value: Any) -> str:

@@ -1,10 +1,12 @@
 """The page in a real browser: no errors, no requests, tables that sort, a viewer that follows slider and keys."""
 
+import json
 import shutil
 
 import pytest
 from synthetic import certificate, identity, write_done
 
+from circuitmeter.reports.page.table import MISSING
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.store import Store
@@ -95,6 +97,11 @@ def test_edges_and_nodes_say_their_names_and_scores(opened):
     row = opened.locator("#viewer tbody tr").first
     row.focus()
     assert row.locator("td").first.inner_text() in about.inner_text()
+    opened.locator("#viewer [name=method]").select_option(label="eap")
+    shown = [text for text in opened.locator("#viewer tbody td:nth-child(4)").all_inner_texts() if text != MISSING]
+    given = json.loads(opened.locator("#circuit-data").text_content())["views"][0]["methods"]
+    (texts,) = (method["texts"] for method in given if method["label"] == "eap")
+    assert len(shown) > 3 and set(shown) <= set(texts)  # as they are written into the page, like those of tables
 
 
 def test_another_task_keeps_the_method(opened):

@@ -4,6 +4,8 @@ import json
 
 import torch
 
+from circuitmeter.reports.page import viewer
+from circuitmeter.reports.page.table import MINUS
 from circuitmeter.reports.page.viewer import circuits_of
 from circuitmeter.suite.circuit import EdgeScores, top_n
 from circuitmeter.suite.model.graph import Graph
@@ -43,6 +45,20 @@ def test_true_and_optional_edges_are_those_of_the_certificate(usual_results):
         return sorted(f"{described['writers'][edge // width]}->{described['readers'][edge % width]}" for edge in edges)
 
     assert names(view["core"]) == truth.core and names(view["optional"]) == truth.optional
+
+
+def test_scores_have_the_text_that_tables_have(usual_results):
+    methods = [method for view in contents(usual_results)["views"] for method in view["methods"]]
+    assert (
+        all(len(m["edges"]) == len(m["scores"]) == len(m["texts"]) for m in methods)
+        and contents(usual_results)["missing"]
+    )
+    shown = {score: text for m in methods for score, text in zip(m["scores"], m["texts"], strict=True)}
+    assert all((score < 0) == text.startswith(MINUS) for score, text in shown.items() if abs(score) >= 0.005)
+    assert viewer._scores([-0.5, 0.0123, 0.0]) == {
+        "scores": [-0.5, 0.012, 0.0],
+        "texts": [f"{MINUS}0.50", "0.012", "0.00"],
+    }
 
 
 def test_what_is_over_the_budget_is_left_out_and_counted(usual_results):

@@ -14,6 +14,8 @@
   // Faint ones first, so that what matters lies on top.
   const ORDER = ["inert", "optional", "missed", "kept", "added", "negative", "positive", "found"];
   const MANY = 90; // nodes beyond which those that no edge touches are left out
+  const MISSING = data.missing;
+  const counted = (n) => n.toLocaleString("en"); // as tables write counts; scores come as texts
   const NS = "http://www.w3.org/2000/svg";
   let chosenNode = null;
 
@@ -26,7 +28,6 @@
   const option = (text, value) => Object.assign(document.createElement("option"), { textContent: text, value });
   const view = () => data.views[task.value];
   const nodeOf = (reader) => reader.replace(/<[qkv]>$/, "");
-  const shortScore = (score) => String(score).replace("-", "\u2212");
 
   // Where nodes stand: inputs at the bottom, then a row of heads and one with the MLP for every layer, logits on top.
   function layout(graph, used) {
@@ -81,7 +82,7 @@
       const writer = graph.writers[Math.floor(edge / width)], reader = graph.readers[edge % width], i = rank.get(edge);
       const score = chosen.scores?.[i];
       const place = i === undefined ? (chosen.scores ? `rank beyond ${chosen.edges.length}` : "")
-        : score === undefined ? "" : `rank ${i + 1}, score ${shortScore(score)}`;
+        : score === undefined ? "" : `rank ${i + 1}, score ${chosen.texts[i]}`;
       const kind = state(edge);
       const text = [WORDS[kind], place, now.notes?.[edge]].filter(Boolean).join(", ");
       return { edge, state: kind, writer, reader, node: nodeOf(reader), i, score, kept: kept.has(edge), name: `${writer}\u2192${reader}`, text };
@@ -173,11 +174,11 @@
     }
     const number = (state) => shown.filter((item) => item.state === state).length;
     const parts = now.core !== null
-      ? [`${number("found")} found`, `${number("missed")} missed`, `${number("added")} wrongly added`,
-        ...(now.optional?.length ? [`${number("optional")} optional`] : [])]
-      : chosen.scores ? [`${number("positive")} with a score above 0`, `${number("negative")} below`] : [];
+      ? [`${counted(number("found"))} found`, `${counted(number("missed"))} missed`, `${counted(number("added"))} wrongly added`,
+        ...(now.optional?.length ? [`${counted(number("optional"))} optional`] : [])]
+      : chosen.scores ? [`${counted(number("positive"))} with a score above 0`, `${counted(number("negative"))} below`] : [];
     if (dead.size) parts.push(`${dead.size} dead ends (dashed nodes)`);
-    counts.textContent = `${n} of ${graph.edges} edges${parts.length ? ": " : ""}${parts.join(", ")}`;
+    counts.textContent = `${counted(n)} of ${counted(graph.edges)} edges${parts.length ? ": " : ""}${parts.join(", ")}`;
     size.setAttribute("aria-valuetext", counts.textContent);
     svg.setAttribute("aria-label", `The circuit of ${chosen.label} on ${now.task}: ${counts.textContent}`);
     for (const key of root.querySelectorAll(".key [data-state]")) {
@@ -187,8 +188,8 @@
     list.replaceChildren(
       ...shown.reverse().map((item) => {
         const row = document.createElement("tr");
-        const rankText = item.i === undefined || item.score === undefined ? "\u2013" : item.i + 1;
-        const score = item.score === undefined ? "\u2013" : shortScore(item.score);
+        const rankText = item.i === undefined || item.score === undefined ? MISSING : item.i + 1;
+        const score = item.score === undefined ? MISSING : chosen.texts[item.i];
         for (const text of [item.name, WORDS[item.state], rankText, score]) {
           row.append(Object.assign(document.createElement("td"), { textContent: text }));
         }
