@@ -162,7 +162,7 @@ def facts(results: Results) -> list[str]:
         found += [f"{model.combinations} not run on {model.model}" for model in benchmark.not_run]
     found += [f"{results.superseded} outdated, left out"] if results.superseded else []
     found += [f"{len(results.store.damaged)} damaged"] if results.store.damaged else []
-    for column, word in (("task", "task"), ("label", "method"), ("ablation", "ablation")):
+    for column, word in (("task", "task"), ("method", "method"), ("ablation", "ablation")):
         n = results.recovery[column].nunique()
         found += [f"{n} {word}{'s' * (n != 1)}"] if n else []
     return found

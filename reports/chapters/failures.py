@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..page.table import Table, count_cell, text_cell
+from ..read.labels import ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
@@ -46,26 +47,18 @@ def _not_run(results: Results) -> list[str]:
 
 
 def failures(table: pd.DataFrame) -> Table:
-    """Cells without a result, and why; cells that differ in the task only share a row."""
+    """Cells without a result, and why; those of a method without one for the same reason share a row."""
     rows = []
-    keys = ["kind", "label", "ablation", "reason"]
-    for (kind, label, ablation, reason), group in table.groupby(keys, sort=True) if len(table) else ():
-        tasks = ", ".join(sorted(set(group["task"])))
-        rows.append(
-            (
-                text_cell(kind),
-                text_cell(label),
-                text_cell(ablation),
-                count_cell(len(group)),
-                text_cell(reason),
-                text_cell(tasks),
-            )
-        )
+    keys = ["kind", "label", "reason"]
+    for (kind, label, reason), group in table.groupby(keys, sort=True) if len(table) else ():
+        ablations, tasks = ", ".join(ordered_ablations(group["ablation"])), ", ".join(sorted(set(group["task"])))
+        words = [text_cell(text) for text in (kind, label, ablations)]
+        rows.append((*words, count_cell(len(group)), text_cell(reason), text_cell(tasks)))
     return Table(
         "failures",
         "Cells without a result",
         "Undefined: the combination has no meaning. All others went wrong; run again with --retry-failed.",
-        ("Kind", "Method", "Ablation", "Cells", "Reason", "Tasks"),
+        ("Kind", "Method", "Ablations", "Cells", "Reason", "Tasks"),
         (False, False, False, True, False, False),
         tuple(rows),
         table,

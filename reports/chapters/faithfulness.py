@@ -47,9 +47,8 @@ class FaithfulnessChapter(Chapter):
         table = results.faithfulness
         if not len(table):
             return ()
-        size = next(iter(table["size"].unique()))  # the true one where there is one, else the smallest
         return [
-            *_heat(table, size),
+            *_heat(table, size_told(table)),
             *([_curves(table)] if len(results.areas) else []),
         ]
 
@@ -118,15 +117,15 @@ def evaluations(table: pd.DataFrame) -> Table:
             value = float("nan") if row is None else row["faithfulness"]
             ends = () if row is None else (row["faithfulness_low"], row["faithfulness_high"])
             text = "not run" if row is None else _state(row["state"]) or with_interval(value, *ends)
-            cells.append(number_cell(text, value, name == ablation and not pd.isna(value)))
+            cells.append(number_cell(text, value, shaded=name == ablation and not pd.isna(value)))
         rows.append((*cells, _tasks(tasks)))
     return Table(
         "faithfulness",
         "Faithfulness under every evaluation ablation",
         "Median over tasks [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
         "the model, 0 nothing. Size: as many edges as the truth of the discovery ablation has, or a share of them all. "
-        "Bold: found and evaluated under the same ablation. Tasks: how many have a number, from the ablation with the "
-        "fewest to the one with the most.",
+        "Shaded: found and evaluated under the same ablation. Tasks: how many have a number, from the ablation with "
+        "the fewest to the one with the most.",
         ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over], "Tasks"),
         (False, False, True, *[True] * len(over), True),
         tuple(rows),
@@ -181,8 +180,7 @@ def dependence(table: pd.DataFrame) -> str | None:
     defined = table[(table["state"] == "defined") & ~table["label"].isin(BASELINES)]
     if defined.empty or defined["evaluation_ablation"].nunique() < 2:
         return None
-    sizes = list(defined["size"].unique())
-    size = "true" if "true" in sizes else sizes[len(sizes) // 2]
+    size = size_told(defined)
     defined = defined[defined["size"] == size]
     # Like the ranking, among methods that were run on as many programs as any.
     defined = defined[defined["n_programs"] == defined["n_programs"].max()]
@@ -212,6 +210,12 @@ def dependence(table: pd.DataFrame) -> str | None:
         f"{number(moves.median())} (median) and {number(moves.max())} at most."
     )
     return text + _order(grid)
+
+
+def size_told(table: pd.DataFrame) -> str:
+    """The size that the figure and the summary are about: the true one where there is one, else the middle one."""
+    sizes = list(table["size"].unique())
+    return "true" if "true" in sizes else sizes[len(sizes) // 2]
 
 
 def _order(grid: pd.DataFrame) -> str:

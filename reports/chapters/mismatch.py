@@ -65,13 +65,13 @@ def mismatches(table: pd.DataFrame) -> Table:
                 value = float("nan") if row is None else row.average_precision
                 ends = () if row is None else (row.average_precision_low, row.average_precision_high)
                 text = MISSING if row is None else with_interval(value, *ends)
-                cells.append(number_cell(text, value, truth == ablation and row is not None))
+                cells.append(number_cell(text, value, shaded=truth == ablation and row is not None))
             rows.append(tuple(cells))
     return Table(
         "mismatch",
         "Scored against another ablation's truth",
         "Median average precision over programs [95 % interval]; the ROC curve hardly sees a few edges too many where "
-        "few are true. Bold: truth and discovery under the same ablation.",
+        "few are true. Shaded: truth and discovery under the same ablation.",
         ("Method", "Discovered under", *[f"{truth} truth" for truth in truths]),
         (False, False, *[True] * len(truths)),
         tuple(rows),

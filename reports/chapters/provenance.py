@@ -69,7 +69,7 @@ def provenance_entries(table: pd.DataFrame) -> Table:
             rows.append(
                 (
                     text_cell(name),
-                    TableCell(f"{len(group)} different values"),
+                    TableCell(_span(name, sorted(group["value"].astype(str)))),
                     count_cell(group["cells"].sum()),
                 )
             )
@@ -77,13 +77,18 @@ def provenance_entries(table: pd.DataFrame) -> Table:
             rows += [(text_cell(name), text_cell(row.value), count_cell(row.cells)) for row in group.itertuples()]
     return Table(
         "provenance",
-        "Provenance",
+        "Versions and settings",
         "What the cells were computed with.",
         ("What", "Value", "Cells"),
         (False, False, True),
         tuple(rows),
         table,
     )
+
+
+def _span(name: str, values: Sequence[str]) -> str:
+    """Many values in a few words: the first and the last time, or how many there are."""
+    return f"{values[0]} to {values[-1]}" if name == "finished" else f"{len(values)} different values"
 
 
 _SHOWN = ("processor.name", "python.version", "torch.version", "torch.blas", "torch.kernels", "torch.threads")

@@ -82,15 +82,15 @@ def structure_misses(table: pd.DataFrame) -> Table:
             ]
             text = "found" if not missed else f"misses {', '.join(missed)}"
             text = text if len(of_both) else MISSING
-            cells.append(number_cell(text, of_both["found"].mean(), text == "found"))
+            cells.append(number_cell(text, of_both["found"].mean(), shaded=text == "found"))
         found = of_label["found"].mean()
         rows.append((*cells, number_cell(percent(found), found)))
     return Table(
         "structures",
         "Structures that a method misses",
         "Under which ablations the edges ranked first, as many as the smallest minimal circuit has, are no minimal "
-        "circuit of the model. Bold: found under every ablation. Last: the share of all runs in which the structure is "
-        "found.",
+        "circuit of the model. Shaded: found under every ablation. Last: the share of all runs in which the structure "
+        "is found.",
         ("Method", *names, "Found"),
         (False, *[True] * (len(names) + 1)),
         tuple(rows),

@@ -36,10 +36,6 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
 
 
 def rows_of_map(table: pd.DataFrame, size: str) -> pd.DataFrame:
-    """The rows of one size, of methods with several discovery or evaluation ablations. Other methods fill no map."""
+    """The rows of one size, of methods whose circuits were evaluated under several ablations. Others fill no map."""
     rows = table[table["size"] == size]
-    of_label = rows.groupby("label")
-    several = (of_label["ablation"].transform("nunique") > 1) | (
-        of_label["evaluation_ablation"].transform("nunique") > 1
-    )
-    return rows[several]
+    return rows[rows.groupby("label")["evaluation_ablation"].transform("nunique") > 1]

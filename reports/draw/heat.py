@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..page.table import short
 from ..read.labels import ordered_ablations, ordered_labels
-from .style import across, width_of
+from .style import width_of
 
 SMALLEST = 0.25
 """Side of a square in which a number can be read, inches."""
@@ -57,7 +57,7 @@ def heat_maps(
     width = width_of(len(labels))
     name = 0.065 * max(map(len, {*down, *over})) + 0.15  # inches of the longest tick label
     room = (width - name - 1.1) / len(over) - 0.02  # inches of all the squares in one line of the figure
-    columns = max(1, min(across(4), len(labels), int(room / SMALLEST)))
+    columns = max(1, min(4, len(labels), int(room / SMALLEST)))
     rows = math.ceil(len(labels) / columns)
     square = min(room / columns, 0.42)
     missing = [state for state in HATCHES if "state" in table and (table["state"] == state).any()]

@@ -12,10 +12,13 @@ from ..read.labels import BASELINES, ORACLE, method_of, ordered_ablations
 from ..read.ranking import compared_alike
 from .heat import FRAME, SMALLEST, square_text
 from .panels import empty_figure, mark_own
-from .style import styled, width_of
+from .style import across, styled, width_of
 
 MOST_COLUMNS = 16
 """Pairs of ablations drawn side by side; of more the methods are summed up in one square map."""
+
+_READABLE = 0.2
+"""Width of a square in which a number of two digits can be read, inches."""
 
 _ROW = 0.165
 """Height of a method's row, inches."""
@@ -23,7 +26,7 @@ _ROW = 0.165
 
 @styled
 def mismatch(table: pd.DataFrame, metric: str = "average_precision") -> Figure:
-    """One heat map: methods down, and across for each discovery ablation the ablations of the truths.
+    """Methods down, and across the ablations of the truths, in one map for each discovery ablation.
 
     Of more than ``MOST_COLUMNS`` pairs of ablations the median over methods: discovery ablation down, truth across.
 
@@ -44,29 +47,38 @@ def _by_method(table: pd.DataFrame, metric: str, found: list[str], truths: list[
     pairs = [(ablation, truth) for ablation in found for truth in truths]
     values = table.pivot_table(index="label", columns=["ablation", "truth_ablation"], values=metric, aggfunc="first")
     values = values.reindex(index=labels, columns=pd.MultiIndex.from_tuples(pairs)).to_numpy(dtype=float)
-    names = 0.065 * max(map(len, truths)) * 0.75
-    figure = Figure(figsize=(width_of(2), _ROW * len(labels) + names + 0.62))
-    ax = figure.subplots()
-    image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    room = (figure.get_figwidth() - 0.07 * max(map(len, labels)) - 0.7) / len(pairs)
-    for (y, x), value in np.ndenumerate(values):
-        if not np.isnan(value) and room >= 0.2:
-            square_text(ax, x, y, short(value), value, min(6.0, 24 * room))
-        if pairs[x][0] == pairs[x][1]:
-            ax.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=FRAME, lw=1.1))
-    for i, ablation in enumerate(found):
-        if i:
-            ax.axvline(i * len(truths) - 0.5, color="white", lw=3)
-        middle = (i + 0.5) * len(truths) - 0.5
-        at = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points"}
-        title = f"found under {ablation}" if room * len(truths) > 0.9 else ablation
-        ax.annotate(title, (middle, 1), ha="center", va="bottom", fontsize=7, fontweight="bold", **at)
-    ax.set_xticks(range(len(pairs)), [truth for _, truth in pairs], rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(labels)), labels)
-    mark_own(ax, labels)
-    ax.set_xlabel("Ablation of the truth scored against")
-    _bare(ax)
-    figure.colorbar(image, ax=ax, label=f"Median {metric.replace('_', ' ')}", pad=0.01, aspect=30)
+    beside = across(len(found))
+    one_column = beside < len(found)
+    down = len(found) // beside
+    letters = 6.0 if one_column else 7.0
+    # Inches: of the slanted names below, of the names at the left, and of one square.
+    names, left = 0.065 * max(map(len, truths)) * 0.75, letters / 100 * max(map(len, labels))
+    width = width_of(2)
+    room = (width - left - (0.2 if one_column else 0.8)) / (beside * len(truths))
+    height = down * (_ROW * len(labels) + 0.2) + names + (0.9 if one_column else 0.42)
+    figure = Figure(figsize=(width, height))
+    axes = list(figure.subplots(down, beside, sharex=True, sharey=True, squeeze=False).flat)
+    image = None
+    for i, (ablation, ax) in enumerate(zip(found, axes, strict=True)):
+        part = values[:, i * len(truths) : (i + 1) * len(truths)]
+        image = ax.imshow(part, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (y, x), value in np.ndenumerate(part):
+            if not np.isnan(value) and room >= _READABLE:
+                square_text(ax, x, y, short(value), value, min(6.0, 24 * room))
+            if truths[x] == ablation:
+                ax.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=FRAME, lw=1.1))
+        ax.set_title(f"found under {ablation}" if room * len(truths) > 0.9 else ablation, fontsize=7, loc="center")
+        ax.set_xticks(range(len(truths)), truths, rotation=45, ha="right", rotation_mode="anchor", fontsize=letters)
+        ax.set_yticks(range(len(labels)), labels, fontsize=letters)
+        mark_own(ax, labels)
+        _bare(ax)
+    about = "Ablation of the truth scored against"
+    if one_column:  # the colour bar is below
+        axes[-1].set_xlabel(about)
+    else:
+        figure.supxlabel(about, fontsize=7.5)
+    place = {"location": "bottom", "aspect": 40} if one_column else {"location": "right", "aspect": 30}
+    figure.colorbar(image, ax=axes, label=f"Median {metric.replace('_', ' ')}", pad=0.01, **place)
     return figure
 
 

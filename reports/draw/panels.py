@@ -85,7 +85,7 @@ def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:
     """A look for each of the ``leading`` labels and one for all others together, as a legend lists them."""
     labels, chosen = ordered_labels(curves["label"]), leading(curves, value)
     of_all = looks(labels)
-    others = {f"the other {len(labels) - len(chosen)} methods": OTHERS_LOOK} if len(chosen) < len(labels) else {}
+    others = {f"the {len(labels) - len(chosen)} others": OTHERS_LOOK} if len(chosen) < len(labels) else {}
     return {label: of_all[label] for label in chosen} | others
 
 

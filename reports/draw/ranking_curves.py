@@ -22,7 +22,10 @@ from .panels import (
     outer,
     panels,
 )
-from .style import Look, styled
+from .style import Look, across, styled, width_of
+
+_MARGINS, _BETWEEN = 0.25, 0.35
+"""Inches beside all panels, for the name of the axis, and beside each of them, for its tick labels."""
 
 
 @styled
@@ -58,7 +61,8 @@ def _mean_curves(
 ) -> Figure:
     """The panels; ``step``: how a curve goes from one point to the next, None for straight lines."""
     ablations, styles = ordered_ablations(drawn["ablation"]), line_looks(drawn, "mean")
-    height = 2.6 if len(ablations) == 1 else 2.0
+    beside = min(across(3), len(ablations))
+    height = (width_of(len(ablations)) - _MARGINS) / beside - _BETWEEN  # panels are square, and fill the width
     figure, axes = panels(
         [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
     )

@@ -22,11 +22,18 @@ LONG, WIDE = 70, 14
 
 @dataclass(frozen=True)
 class TableCell:
-    """One entry: its text, the value by which it is sorted (None: always last), and whether it is the best or tied."""
+    """One entry of a table.
+
+    Args:
+        sort: the value by which it is sorted; None: always last.
+        best: whether it is the best, or no interval sets it apart from the best: bold everywhere.
+        shaded: whether it stands out on the page for another reason, which the caption says.
+    """
 
     text: str
     sort: float | str | None = None
     best: bool = False
+    shaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,9 +185,9 @@ def text_cell(value: Any) -> TableCell:
     return TableCell(MISSING) if is_missing(value) else TableCell(str(value), str(value))
 
 
-def number_cell(text: str, value: Any, best: bool = False) -> TableCell:
+def number_cell(text: str, value: Any, best: bool = False, shaded: bool = False) -> TableCell:
     """A cell of a number, sorted by its value."""
-    return TableCell(text, None if is_missing(value) else float(value), best)
+    return TableCell(text, None if is_missing(value) else float(value), best, shaded)
 
 
 def count_cell(value: Any, best: bool = False) -> TableCell:

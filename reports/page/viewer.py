@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,15 +64,16 @@ def circuits_of(store: Stores, recovery: pd.DataFrame, budget: int = BUDGET) -> 
 
 
 def described(graph: Graph) -> dict[str, Any]:
-    """A graph as the page needs it: names in order, and the places of nodes."""
+    """A graph as the page needs it: names in order, and the rows in which its nodes stand, the inputs first.
+
+    Nodes of a layer that see the same writers have one row: all heads, a component's features and its error node.
+    """
+    alike = groupby(graph.groups, key=lambda group: (group.layer, group.sees.stop))
     return {
         "writers": list(graph.writers),
         "readers": list(graph.readers),
         "inputs": len(graph.input_nodes),
-        "layers": graph.n_layers,
-        "heads": graph.n_heads,
-        "mlps": graph.mlps,
-        "parallel": graph.parallel,
+        "rows": [[node for group in groups for node in group.nodes] for _, groups in alike],
         "edges": graph.n_edges,
     }
 

@@ -8,11 +8,19 @@ from synthetic import certificate, identity, write_done
 
 from circuitmeter.reports.page.table import MISSING
 from circuitmeter.reports.write import write_report
+from circuitmeter.suite.model.features.graph import FeatureGraph, SiteNodes
+from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.store import Store
 
 LEADERBOARD = "[aria-labelledby=leaderboard-table]"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def features():
+    """A graph whose attention and MLP are taken apart into features."""
+    sites = (SiteNodes(Site(0, "attn_out"), (3,), "d"), SiteNodes(Site(0, "mlp_out"), (7, 11, 16383), "d"))
+    return FeatureGraph(n_layers=1, n_heads=2, inputs="split", sites=sites)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +168,27 @@ def test_a_node_shows_what_is_upstream_and_downstream_of_it(opened):
     assert viewer.locator("svg.dimmed .edge.lit").count() > 0
     node.click()
     assert viewer.locator("svg.dimmed").count() == 0
+
+
+@pytest.mark.parametrize(
+    "graph", [features(), Graph(n_layers=2, n_heads=3, parallel=True)], ids=["features", "parallel"]
+)
+def test_the_viewer_draws_every_kind_of_node(browser, tmp_path, page_only, graph):
+    store = Store(tmp_path / "s", create=True)
+    contents = certificate(graph, ablations=("patch",))
+    store.write_truth(contents.hash, contents)
+    write_done(store, contents, identity("tracr/x", "eap", "patch", truth=contents.hash), 9.0, 0)
+    page, said = browser.new_page(), []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(write_report(store.path).as_uri())
+    assert said == []
+    assert set(page.locator("#viewer .node text").all_text_contents()) == {node.name for node in graph.nodes}
+    boxes = page.eval_on_selector_all("#viewer .node rect", "all => all.map((e) => e.getBoundingClientRect().toJSON())")
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            beside = one["right"] <= other["left"] or other["right"] <= one["left"]
+            assert beside or one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+    page.close()
 
 
 def test_names_with_markup_are_shown_and_not_run(browser, tmp_path, page_only):

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.chapters.faithfulness import areas, dependence, evaluations
+from circuitmeter.reports.chapters.faithfulness import areas, dependence, evaluations, size_told
 from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
 from circuitmeter.reports.draw.faithfulness import faithfulness, spaced
 from circuitmeter.reports.page.table import short
@@ -131,6 +131,15 @@ def test_methods_with_one_ablation_have_no_map_and_titles_have_one_size():
     assert titles[0].get_fontsize() >= 6 and shortened.startswith("exact (") and "…" in shortened
     assert shortened.endswith("2)") and len(shortened) < len(long)
     assert rows_of_map(grid(alone), "true").empty and len(evaluation(grid(alone)).axes) == 0
+
+
+def test_the_map_is_of_the_true_size_or_the_middle_one_and_of_several_evaluations():
+    table = grid({"a": {"patch": 1.0, "zero": 0.5}})
+    sized = [table.assign(size=size, share=float(size)) for size in ("0.03", "0.1", "0.4")]
+    assert size_told(pd.concat(sized)) == "0.1" and size_told(pd.concat([*sized, table])) == "true"
+    one = pd.concat([table.assign(ablation=name) for name in ("patch", "zero")])
+    assert not rows_of_map(one, "true").empty
+    assert rows_of_map(one[one["evaluation_ablation"] == "patch"], "true").empty
 
 
 def test_numbers_in_squares_are_short():

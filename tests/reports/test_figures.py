@@ -109,6 +109,26 @@ def test_names_with_markup_and_formulas_are_shown_as_they_are(usual_results):
     assert b"&lt;b&gt;$x_$ &amp; more" in style.render(figure, "svg")
 
 
+def test_names_below_a_heat_map_do_not_meet_on_a_telephone(usual_results):
+    renamed = usual_results.mismatch.replace({"label": {"eap": "eap-path (answer-difference)"}})
+    more = [renamed.assign(truth_ablation=name, own=False) for name in ("mean", "mean-positional", "noise")]
+    with style.narrow():
+        figure = mismatch(pd.concat([renamed, *more], ignore_index=True))
+    figure.draw_without_rendering()
+    lowest = [ax for ax in figure.axes if ax.images][-1]
+    at = [tick.get_window_extent().x1 for tick in lowest.get_xticklabels()]
+    letters = lowest.get_xticklabels()[0].get_fontsize() * figure.dpi / 72
+    assert len(at) == 5 and min(np.diff(at)) > 1.2 * letters  # slanted: the lines of letters are 0.7 of this apart
+    assert all(text.get_text() for ax in figure.axes if ax.images for text in ax.texts)
+
+
+def test_square_panels_fill_the_width(curves):
+    figure = roc(curves[0])
+    figure.draw_without_rendering()
+    boxes = [ax.get_position(original=False) for ax in figure.axes if ax.get_visible()]
+    assert sum(box.width for box in boxes) > 0.75
+
+
 def test_nothing_to_draw_is_said():
     empty = tables.recovery_table([])
     figure = auc_by_method(empty, tables.aggregate_table(empty))
@@ -124,7 +144,7 @@ def test_of_many_methods_the_highest_curves_are_told_apart(curves):
     figure = roc(many)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[0] == "mine"  # whoever wrote it looks for it
-    assert texts[-1] == "the other 20 methods" and len(texts) == 9 and "eap-ig (steps=19)" in texts
+    assert texts[-1] == "the 20 others" and len(texts) == 9 and "eap-ig (steps=19)" in texts
     assert "eap-ig (steps=0)" not in texts
     assert "truth" not in texts  # always the highest, and no method
     lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS_LOOK.color]

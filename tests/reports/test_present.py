@@ -5,7 +5,7 @@ from made_up import ENVIRONMENT
 from synthetic import identity, record_of
 
 from circuitmeter.reports.chapters.failures import failures
-from circuitmeter.reports.chapters.provenance import benchmark_progress, environments
+from circuitmeter.reports.chapters.provenance import benchmark_progress, environments, provenance_entries
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.chapters.tests import comparisons
 from circuitmeter.reports.page import markup
@@ -87,10 +87,23 @@ def test_markdown_escapes_pipes_and_tags():
     assert "| x\\|&lt;script> | **1** |" in markup.markdown(table)
 
 
-def test_failures_that_differ_in_the_task_only_share_a_row():
-    records = [record_of(identity(task, "eap", "zero"), kind="undefined", reason="no zero") for task in "ab"]
+def test_failures_of_a_method_for_one_reason_share_a_row():
+    cells = [identity(task, "eap", ablation) for task in "ab" for ablation in ("zero", "patch")]
+    records = [record_of(cell, kind="undefined", reason="no gradient") for cell in cells]
     (row,) = failures(tables.failure_table(records)).rows
-    assert [cell.text for cell in row] == ["undefined", "eap", "zero", "2", "no zero", "a, b"]
+    assert [cell.text for cell in row] == ["undefined", "eap", "patch, zero", "4", "no gradient", "a, b"]
+
+
+def test_times_are_a_span_and_other_values_are_counted():
+    times = [f"2026-11-29T10:{i:02}:00" for i in (7, 3, 1, 9, 5, 2, 4)]
+    entries = [("finished", time, 1) for time in times] + [("commit", f"{i}", 1) for i in range(7)]
+    table = provenance_entries(pd.DataFrame(entries, columns=["name", "value", "cells"]))
+    assert [row[1].text for row in table.rows] == ["7 different values", f"{times[2]} to {times[3]}"]
+
+
+def test_what_is_shaded_is_not_bold():
+    table = Table("t", "T", "c", ("a",), (True,), ((TableCell("1", 1.0, shaded=True),),))
+    assert "**" not in markup.markdown(table) and "textbf" not in markup.latex(table)
 
 
 def pairs_with(p_holm):

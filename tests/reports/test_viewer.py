@@ -16,7 +16,8 @@ def contents(results, **options):
 
 
 def graph_of(described):
-    return Graph(n_layers=described["layers"], n_heads=described["heads"], inputs="split")
+    _, heads, *_ = described["rows"]
+    return Graph(n_layers=len(described["rows"]) // 2 - 1, n_heads=len(heads), inputs="split")
 
 
 def test_the_first_edges_are_the_circuit_of_that_size(usual_results):

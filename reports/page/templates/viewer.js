@@ -30,23 +30,18 @@
   const nodeOf = (reader) => reader.replace(/<[qkv]>$/, "");
 
   // Where nodes stand: inputs at the bottom, then a row of heads and one with the MLP for every layer, logits on top.
+  // Features and the error node of a component stand in its row.
   function layout(graph, used) {
-    const whole = graph.layers * (graph.heads + 1) <= MANY;
-    const perLayer = graph.mlps && !graph.parallel ? 2 : 1;
-    const rows = [graph.writers.slice(0, graph.inputs)];
-    for (let layer = 0; layer < graph.layers; layer++) {
-      const heads = Array.from({ length: graph.heads }, (_, head) => `a${layer}.h${head}`);
-      const mlp = graph.mlps ? [`m${layer}`] : [];
-      rows.push(...(perLayer === 2 ? [heads, mlp] : [[...heads, ...mlp]]));
-    }
-    rows.push(["logits"]);
-    const shown = rows.map((row) => (whole ? row : row.filter((name) => used.has(name)))).filter((row) => row.length);
+    const whole = graph.rows.reduce((n, row) => n + row.length, 0) <= MANY;
+    const shown = graph.rows.map((row) => (whole ? row : row.filter((name) => used.has(name)))).filter((row) => row.length);
     const most = Math.max(...shown.map((row) => row.length));
-    const wide = most > 8 ? 58 : 84, high = whole ? (perLayer === 2 ? 58 : 78) : 50, left = 20;
+    const longest = Math.max(...shown.flat().map((name) => (name.includes("embed") ? 0 : name.length)));
+    const wide = Math.max(most > 8 ? 58 : 84, 8.4 * longest + 10), left = 20;
+    const high = whole ? (shown.length > 4 ? 58 : 78) : 50;
     const places = {};
     shown.forEach((row, i) => {
-      const heads = row[0].startsWith("a") && whole;
-      const mlp = row.length === 1 && row[0].startsWith("m") && whole;
+      const heads = whole && row.every((name) => /^a\d+\.h/.test(name));
+      const mlp = whole && row.length === 1 && /^m\d+$/.test(row[0]);
       row.forEach((name, j) => {
         const x = heads ? left + wide * (j + 0.5)
           : mlp ? left + wide * (most - 0.5)
