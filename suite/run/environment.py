@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..model.device import products_in_tf32
 from ..store.record import Environment, Processor, Provenance, Python, TorchBuild
 from ..store.store import Store
 from .installed import installed_versions
@@ -29,13 +30,16 @@ def deterministic() -> Iterator[None]:
     """Inside, the same cell gives the same bits; entered before a process's first tensor on a GPU.
 
     One thread an operation, because sums are split between threads: with it, a result depends neither on the number
-    of workers nor on that of cores. Operations that have no deterministic form raise instead of differing silently.
+    of workers nor on that of cores. Products of float32 are in float32 and never in TF32, so that cards
+    differ by rounding alone. Operations that have no deterministic form raise instead of differing silently.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; torch requires it
     import torch
 
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    products = torch.get_float32_matmul_precision()
     torch.set_num_threads(1)
+    products_in_tf32(False)
     # Not use_deterministic_algorithms(True), which imports the compiler (two seconds) to tell it too.
     torch.set_deterministic_debug_mode("error")
     try:
@@ -43,19 +47,22 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(mode)
+        torch.set_float32_matmul_precision(products)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Undoes what code inside changes for its whole process: folder, default dtype, gradient mode, threads, checks."""
+    """Undoes what code inside changes for its whole process: folder, default dtype, gradients, threads, products."""
     import torch
 
     folder, dtype, grad = os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled()
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    products = torch.get_float32_matmul_precision()
     try:
         yield
     finally:
         os.chdir(folder)
+        torch.set_float32_matmul_precision(products)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         torch.set_num_threads(threads)

@@ -90,6 +90,12 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the model's weights; scores are added up in float32 or wider whatever it is (default: float32)",
     )
+    parser.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let a GPU round the factors of float32 products to TF32: faster, with three digits instead of seven; "
+        "benchmarks never do",
+    )
     add_several(
         parser,
         "--memory",

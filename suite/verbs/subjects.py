@@ -71,12 +71,13 @@ def outlined(options: argparse.Namespace, *, inputs: InputNodes | None = None, p
 
 def with_model_loaded(on: Subject, options: argparse.Namespace) -> Subject:
     """The subject of ``outlined`` with its model loaded: the same graph, features of dictionaries included."""
-    from ..model.device import dtype, resolve
+    from ..model.device import dtype, products_in_tf32, resolve
     from ..model.features.transformer import FeatureTransformer
     from ..model.load.by_name import load_model
     from ..model.load.devices import fit, memory_of
 
     device, memory = resolve(options.device), memory_of(options.memory or ())
+    products_in_tf32(options.tf32)
     model = load_model(
         options.model or on.task.model or "",
         device="cpu" if memory else device,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitmeter.suite.run.environment import environment
+from circuitmeter.suite.run.environment import deterministic, environment, undisturbed
 from circuitmeter.suite.run.events import Started
 from circuitmeter.suite.run.installed import installed_versions
 from circuitmeter.suite.run.run import run
@@ -81,3 +81,20 @@ def test_packages_are_those_that_the_project_needs_and_what_these_need():
     assert direct | behind | {"circuitmeter", "jinja2", "rich"} <= found.keys() and "ruff" not in found
     assert all(found[name] == version(name) for name in found)
     assert installed_versions("a-package-that-is-not-there") == {}
+
+
+@pytest.mark.parametrize("found", ["highest", "high", "medium"])
+def test_cells_never_compute_in_tf32_and_leave_the_process_as_it_was(found):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(found)
+        with deterministic():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert environment().float32_matmul_precision == "highest"
+            with undisturbed():  # a user's method
+                torch.set_float32_matmul_precision("medium")
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == found
+    finally:
+        torch.set_float32_matmul_precision(before)
