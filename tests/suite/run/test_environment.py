@@ -91,7 +91,7 @@ def test_cells_never_compute_in_tf32_and_leave_the_process_as_it_was(found):
         with deterministic():
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cuda.matmul.allow_tf32
-            assert environment().float32_matmul_precision == "highest"
+            assert environment().torch.float32_matmul_precision == "highest"
             with undisturbed():  # a user's method
                 torch.set_float32_matmul_precision("medium")
             assert torch.get_float32_matmul_precision() == "highest"
