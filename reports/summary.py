@@ -17,8 +17,11 @@ def summary_table(store_path: str | Path) -> str:
     results = read_results(store_path)
     records, aggregate = results.records, results.aggregate
     failed = sum(not record.done for record in records)
+    warning = [results.warning] if results.warning else []
     if aggregate.empty:
-        return f"No cell has been scored against a known circuit yet ({len(records)} cells, {failed} without a result)."
+        n = len(records)
+        text = f"No cell has been scored against a known circuit yet ({n} cells, {failed} without a result)."
+        return "\n".join([text, *warning])
     best = best_of(aggregate)
     lines = []
     for ablation, group in aggregate.groupby("ablation", sort=False):
@@ -33,4 +36,4 @@ def summary_table(store_path: str | Path) -> str:
     lines.append("AUC: area under the ROC curve over edges, median over programs. * best, or within its interval.")
     have = "1 cell has" if failed == 1 else f"{failed} cells have"
     lines += [f"{have} no result; the report says why."] if failed else []
-    return "\n".join(lines)
+    return "\n".join([*lines, *warning])

@@ -7,6 +7,7 @@ gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +61,7 @@ def write_report(
         }
         pictures = write_figures(new / "figures", [plot for part in parts for plot in plots[part]], failed=failed)
         tables = {part: [table for table in part.tables(results) if table.rows] for part in [*own, *foreign]}
-        tables = _each_once("table", tables)
+        tables = {part: _warned(of_part, part, results) for part, of_part in _each_once("table", tables).items()}
         write_tables(new / "tables", [table for part in parts for table in tables[part]])
         for part in own:
             write_data(new / "tables", part.data(results))
@@ -76,6 +77,13 @@ def write_report(
         if tell is not None:
             tell(fault)
     return folder / "report.html"
+
+
+def _warned(tables: Sequence[Table], part: Chapter, results: Results) -> list[Table]:
+    """A chapter's tables, those about circuits with a warning where a model hardly does a task."""
+    if not part.of_circuits or (warning := results.warning) is None:
+        return list(tables)
+    return [replace(table, caption=f"{table.caption} {warning}") for table in tables]
 
 
 def _each_once(kind: str, things: Mapping[Chapter, Sequence[_Named]]) -> dict[Chapter, list[_Named]]:
@@ -127,8 +135,10 @@ def _section(
 
 
 def _summary(results: Results, parts: Sequence[Chapter]) -> list[str]:
-    """The paragraphs of all chapters for the summary and, when no cell could be scored, the reason."""
-    texts = [] if len(results.recovery) else [_nothing_scored(results)]
+    """The paragraphs of all chapters for the summary; before them a warning where a model hardly does a task and, when
+    no cell could be scored, the reason."""
+    texts = [results.warning] if results.warning else []
+    texts += [] if len(results.recovery) else [_nothing_scored(results)]
     return texts + [text for part in parts for text in part.summary(results)]
 
 

@@ -17,6 +17,7 @@ class FailuresChapter(Chapter):
     """Cells that failed or have no meaning, models that were not there, and cells that were damaged."""
 
     name, title, order = "failures", "No result", 80
+    of_circuits = False
 
     def tables(self, results: Results) -> Sequence[Table]:
         return (failures(results.failures),)

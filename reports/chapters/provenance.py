@@ -22,6 +22,7 @@ class ProvenanceChapter(Chapter):
     """The benchmarks of the stores, and the versions, machines and settings of their cells."""
 
     name, title, order = "provenance", "Provenance", 90
+    of_circuits = False
 
     def tables(self, results: Results) -> Sequence[Table]:
         statuses = {record.key: record.status for record in results.records}

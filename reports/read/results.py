@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...suite.store.record import EvaluationRecord, Record
+from ...suite.scoring.behaviour import warning_of_all
+from ...suite.store.record import BehaviourRecord, EvaluationRecord, Record
 from . import tables
 from .controls import control_summary, control_table
 from .curves import curve_tables
@@ -59,6 +60,25 @@ class Results:
     @cached_property
     def _evaluations(self) -> list[EvaluationRecord]:
         return list(self.store.evaluations())
+
+    @cached_property
+    def behaviours(self) -> list[BehaviourRecord]:
+        """What the models of reported cells do, on the prompts that their circuits are measured on."""
+        measured_on = {record.key: {record.identity.data} for record in self.records if record.done}
+        for found in self._evaluations:
+            if found.identity.cell in measured_on:
+                measured_on[found.identity.cell].add(found.identity.data)
+        weights = {record.key: record.identity.weights for record in self.records}
+        asked = {(data, weights[key]) for key, all_data in measured_on.items() for data in all_data}
+        return sorted(
+            (each for each in self.store.behaviours() if (each.identity.data, each.identity.weights) in asked),
+            key=lambda each: (each.task, each.model, each.key),
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """In one paragraph, which tasks a model hardly does, so that their circuits say little; ``None`` without."""
+        return warning_of_all([(each.task, each.model, each.behaviour) for each in self.behaviours])
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ground_truth.certificate import Certificate
 from ...suite.errors import StoreError
-from ...suite.store.record import Benchmark, Environment, EvaluationRecord, Record
+from ...suite.store.record import BehaviourRecord, Benchmark, Environment, EvaluationRecord, Record
 from ...suite.store.store import Store
 
 
@@ -78,6 +78,11 @@ class Stores:
                 if key not in found or (record.done and not found[key].done):
                     found[key] = record
         yield from (found[key] for key in sorted(found))
+
+    def behaviours(self) -> list[BehaviourRecord]:
+        """What models do on the prompts of their cells, each once, by key."""
+        found = {record.key: record for store in reversed(self.stores) for record in store.behaviours()}
+        return [found[key] for key in sorted(found)]
 
     def benchmarks(self) -> dict[str, Benchmark]:
         """Name -> the benchmark. The cells that several stores have of one benchmark are taken together."""

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..errors import ModelAbsent, TaskUnaskable, one_line
+from ..errors import ModelAbsent, SpecError, TaskUnaskable, one_line
 from ..intervention.setting import Setting
 from ..json_model import plain
 from ..store.keys import KEY_VERSION
-from ..store.record import Cell
+from ..store.record import BehaviourIdentity, Cell
 from . import names
+from .behaviour import behaviour_of
 from .job import Job, Sources
 from .subject import Subject, limit_prompts, subject
 
 if TYPE_CHECKING:
     from ..methods import Method
     from .evaluation import Evaluation
+    from .gate import Gate
     from .spec import Grid, MethodChoice, Spec
 
 
@@ -27,8 +29,8 @@ LEFT_OUT = "left out by --only"
 
 @dataclass(frozen=True)
 class NotRun:
-    """A model of a benchmark whose cells cannot be made, because what makes their identity is not here, or that
-    cannot be asked one of the tasks.
+    """A model of a benchmark whose cells cannot be made, because what makes their identity is not here, that cannot be
+    asked one of the tasks, or that does one worse than the benchmark's gate.
 
     Args:
         model: its name, and in brackets the task if only that is not there.
@@ -63,6 +65,7 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
     Raises:
         ModelAbsent: none of its models is on this machine, or can be fetched.
         TaskUnaskable: none can be asked any of its tasks.
+        SpecError: a gate on a task of which it cannot be measured whether a model does it.
         CircuitMeterError: a task, a model or a method that cannot be loaded.
     """
     jobs: dict[str, Job] = {}
@@ -77,9 +80,11 @@ def expand(spec: Spec, models: Sequence[str] | None = None) -> Expansion:
                 combinations[key] = combinations.get(key, 0) + n
                 continue
             evaluation = _evaluation(spec, on, grid.prompts)
+            behaviour, gates = _behaviour(spec, on, evaluation)
             for choice in grid.method:
                 for job in _jobs(spec, grid, (source, on), choice):
-                    jobs.setdefault(job.key, replace(job, evaluation=evaluation))
+                    whole = replace(job, evaluation=evaluation, behaviour=behaviour, gates=gates)
+                    jobs.setdefault(job.key, whole)
     errors = [error for error in absent.values() if not isinstance(error, str)]
     if not jobs and errors:
         raise errors[0]
@@ -213,6 +218,24 @@ def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | No
     data = limit_prompts(on.task.data(evaluation.split), evaluation.prompts)
     reasons = {text: Setting.parse(text).undefined(data, on.model) for text in evaluation.settings}
     return replace(evaluation, undefined={text: reason for text, reason in reasons.items() if reason})
+
+
+def _behaviour(
+    spec: Spec, on: Subject, evaluation: Evaluation | None
+) -> tuple[BehaviourIdentity | None, tuple[Gate, ...]]:
+    """What is measured of a subject's model before its cells run, and the gates on it.
+
+    Raises:
+        SpecError: a gate asks what cannot be measured.
+    """
+    found = behaviour_of(on, evaluation)
+    task, model = names.label(on.task.name), names.label(on.model_source)
+    gates = tuple(gate for gate in spec.gate if gate.covers(task, model))
+    if not isinstance(found, str):
+        return found, gates
+    if gates:
+        raise SpecError(f"the gate on {task} cannot be measured: {found}; leave this task out of it.")
+    return None, ()
 
 
 def _why_undefined(method: Method, ablation_name: str, objective_name: str | None, on: Subject) -> str | None:

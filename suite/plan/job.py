@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..store.record import Cell
+    from ..store.record import BehaviourIdentity, Cell
     from .evaluation import Evaluation
+    from .gate import Gate
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Job:
             alone.
         undefined: why this combination has no meaning, or ``None``.
         evaluation: what is measured of the circuits found, or ``None``. A result of its own, with a key of its own.
+        behaviour: what is measured of the model before the search, or ``None`` where the task has no right and wrong
+            answers. A result of its own, shared by all cells on the same prompts and weights.
+        gates: what the benchmark asks of that; a job whose model is below is not run.
     """
 
     cell: Cell
@@ -41,6 +45,8 @@ class Job:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     undefined: str | None = None
     evaluation: Evaluation | None = None
+    behaviour: BehaviourIdentity | None = None
+    gates: tuple[Gate, ...] = ()
 
     @cached_property
     def key(self) -> str:

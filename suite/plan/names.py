@@ -39,6 +39,11 @@ def matches(value: str | None, pattern: str) -> bool:
     return is_glob(pattern) and ("@" in pattern or "@" not in value) and fnmatchcase(value, pattern)
 
 
+def matches_task(task: str, pattern: str) -> bool:
+    """Whether a task, as cells name it, is what ``pattern`` stands for: a name, a glob, a folder or a prompt file."""
+    return matches(task, pattern) or (not is_glob(pattern) and os.sep in pattern and task == label(tasks(pattern)[0]))
+
+
 def is_glob(pattern: str) -> bool:
     """Whether a name has a ``*`` or a ``?``; brackets belong to the names of ablations."""
     return not _WILD.isdisjoint(pattern)

@@ -17,6 +17,7 @@ from ..store.store import Store
 from . import names
 from .estimate import Estimator, spoken
 from .expand import LEFT_OUT, Expansion, NotRun, expand
+from .gated import behind_gates
 from .job import Job
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Plan:
         jobs: in the benchmark's order.
         damaged: key and reason of every damaged cell in the store, whether of this benchmark or not.
         estimator: what earlier records say of durations.
-        not_run: the models that the benchmark has no cells on, because they are not on this machine.
+        not_run: the models that the benchmark has no cells on, because they are not on this machine, cannot be asked a
+            task, or are below its gate.
         not_reused: why older results of the store do not count, and how many they are.
     """
 
@@ -145,8 +147,9 @@ def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Pla
         CircuitMeterError: a part of the benchmark that cannot be loaded; a folder that is not a store.
     """
     found = expansion(spec, only)
-    jobs = select(found.jobs, only)
-    return compare(spec.name, jobs, Store(store_path) if os.path.exists(store_path) else None, found.not_run)
+    store = Store(store_path) if os.path.exists(store_path) else None
+    jobs, closed = behind_gates(select(found.jobs, only), store)
+    return compare(spec.name, jobs, store, (*found.not_run, *closed))
 
 
 def expansion(spec: Spec, only: Sequence[str] = ()) -> Expansion:

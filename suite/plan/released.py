@@ -44,7 +44,7 @@ def released() -> dict[str, FixedBenchmark]:
 
 def benchmark_hash(expanded: Expansion) -> str:
     """What a benchmark asks: its prompts, weights, graphs, truths, methods with their parameters, ablations, objectives
-    and seeds, which combinations have no meaning, and how circuits are evaluated.
+    and seeds, which combinations have no meaning, which gates they have, and how circuits are evaluated.
 
     The versions of methods are left out: methods are what a benchmark judges, and each record has that of its method.
 
@@ -58,7 +58,9 @@ def benchmark_hash(expanded: Expansion) -> str:
     for job in expanded.jobs:
         cell = {**job.cell.as_json(), "key_version": 0, "version": ""}
         evaluation = None if job.evaluation is None else job.evaluation.identity("0" * 16).as_json()
-        asked.append(json_hash({"cell": cell, "evaluation": evaluation, "undefined": job.undefined is not None}))
+        gates = [gate.model_dump(exclude={"task", "model"}) for gate in job.gates]
+        whole = {"cell": cell, "evaluation": evaluation, "undefined": job.undefined is not None}
+        asked.append(json_hash({**whole, **({"gates": gates} if gates else {})}))
     return json_hash({"asked": sorted(asked)})
 
 

@@ -15,6 +15,10 @@
     ablation = "zero"
     because  = "why is part of the file"
 
+    [[gate]]                                 # a model that does a task worse than this is not run on it
+    task     = "ioi"
+    accuracy = 0.9
+
     [evaluation]                             # of every circuit that is found; left out: recovery alone
     ablation = ["patch", "zero"]             # and any other factor of the ablation grid (setting.py)
     size     = ["true", 0.01, 0.1]
@@ -35,17 +39,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import CircuitMeterError, SpecError, unknown
+from ..errors import SpecError, unknown
 from ..intervention.levels import FACTORS, LEVELS
 from ..intervention.setting import grid
 from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names
 from .evaluation import SIZES, Evaluation
+from .gate import Gate
+from .spec_values import AnyNumber, OneOrMore, that_is
 from .structure_choice import ControlsChoice, StabilityChoice
 from .subject import limit_prompts
 
@@ -62,27 +68,6 @@ def benchmarks() -> list[str]:
     return sorted(entry.name.removesuffix(_EXTENSION) for entry in folder.iterdir() if entry.name.endswith(_EXTENSION))
 
 
-def _that_is(check: Callable[[Any], Any]) -> AfterValidator:
-    """A validator that keeps a value when ``check`` accepts it; pydantic gathers what the checks say."""
-
-    def validate(value: Any) -> Any:
-        try:
-            check(value)
-        except CircuitMeterError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-    return AfterValidator(validate)
-
-
-Item = TypeVar("Item")
-OneOrMore = Annotated[
-    tuple[Item, ...],
-    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value]),
-    Field(min_length=1),
-]
-"""A tuple; a single value stands for a list of one."""
-
 _PromptCount = Annotated[int, Field(gt=0, strict=True)]
 _SeedList = OneOrMore[Annotated[int, Field(ge=0, strict=True)]]
 
@@ -98,7 +83,7 @@ class MethodChoice(BaseModel):
     """A named set of parameters of the method; the other keys of this table override them."""
     seed: _SeedList | None = None
     """Seeds of this method, if it draws by chance; by default those of the grid."""
-    called: Annotated[str, _that_is(names.own_name)] | None = None
+    called: Annotated[str, that_is(names.own_name)] | None = None
     """Its name in store and report, which no registered method may have; by default the method's own name."""
 
     @property
@@ -122,13 +107,13 @@ class Grid(BaseModel):
     first how many of a task's prompts, where not all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    task: OneOrMore[Annotated[str, _that_is(names.tasks)]]
+    task: OneOrMore[Annotated[str, that_is(names.tasks)]]
     """Names or globs of tasks, folders that `circuitmeter truth` wrote, prompt files."""
-    method: OneOrMore[Annotated[MethodChoice, _that_is(lambda choice: choice.parameters)]]
+    method: OneOrMore[Annotated[MethodChoice, that_is(lambda choice: choice.parameters)]]
     """Names of methods, or tables (below)."""
-    ablation: OneOrMore[Annotated[str, _that_is(names.ablation)]]
+    ablation: OneOrMore[Annotated[str, that_is(names.ablation)]]
     """What cut edges carry while a method searches (`circuitmeter list ablations`)."""
-    objective: OneOrMore[Annotated[str, _that_is(names.objective)]] | None = None
+    objective: OneOrMore[Annotated[str, that_is(names.objective)]] | None = None
     """What methods optimise (`circuitmeter list objectives`); by default each task's own objective."""
     model: OneOrMore[str] | None = None
     """Models for tasks that run on any model. A model that is not on this machine is reported as not run."""
@@ -145,13 +130,13 @@ class LeftOut(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     because: Annotated[str, Field(min_length=1)]
     """The reason, which `plan` prints."""
-    task: OneOrMore[Annotated[str, _that_is(names.tasks)]] | None = None
+    task: OneOrMore[Annotated[str, that_is(names.tasks)]] | None = None
     """Names or globs of tasks."""
-    method: OneOrMore[Annotated[str, _that_is(names.method_pattern)]] | None = None
+    method: OneOrMore[Annotated[str, that_is(names.method_pattern)]] | None = None
     """Names or globs of methods."""
-    ablation: OneOrMore[Annotated[str, _that_is(names.ablation_pattern)]] | None = None
+    ablation: OneOrMore[Annotated[str, that_is(names.ablation_pattern)]] | None = None
     """Names or globs of ablations."""
-    objective: OneOrMore[Annotated[str, _that_is(names.objective_pattern)]] | None = None
+    objective: OneOrMore[Annotated[str, that_is(names.objective_pattern)]] | None = None
     """Names or globs of objectives."""
 
     @model_validator(mode="after")
@@ -167,8 +152,9 @@ class LeftOut(BaseModel):
 
     def covers(self, cell: Cell) -> bool:
         """Whether the cell is one of those left out."""
+        matches = {"task": names.matches_task}
         return all(
-            any(names.matches(getattr(cell, name), pattern) for pattern in patterns)
+            any(matches.get(name, names.matches)(getattr(cell, name), pattern) for pattern in patterns)
             for name, patterns in self._given.items()
         )
 
@@ -176,7 +162,7 @@ class LeftOut(BaseModel):
 def _level_of(factor: str) -> AfterValidator:
     """A validator that keeps a level of a factor of the ablation grid."""
     checks: dict[str, Callable[[str], Any]] = {"ablation": names.ablation, "objective": names.objective}
-    return _that_is(checks.get(factor, lambda level: _level(factor, level)))
+    return that_is(checks.get(factor, lambda level: _level(factor, level)))
 
 
 def _level(factor: str, level: str) -> None:
@@ -213,7 +199,7 @@ class EvaluationChoice(BaseModel):
     """How prompts are summed up."""
     reference: OneOrMore[Annotated[str, _level_of("reference")]] = ("cut-graph",)
     """The run that counts as faithfulness 0."""
-    size: OneOrMore[Annotated[float | str, _that_is(_size)]] = ("true",)
+    size: OneOrMore[Annotated[float | str, that_is(_size)]] = ("true",)
     """A fraction of the edges, above 0 and at most 1; `true` is as many as the certified circuit has, `native`
     are the circuits that the method itself returned; `confident`, the edges whose bootstrap interval over prompts
     excludes 0, and `null`, those above what random signs of the prompts' scores give, find their own size."""
@@ -263,8 +249,10 @@ class Spec(BaseModel):
     """What it measures."""
     grid: OneOrMore[Grid]
     """The cells, as one product or several."""
-    left_out: tuple[LeftOut, ...] = Field(default=(), alias="except")
+    left_out: AnyNumber[LeftOut] = Field(default=(), alias="except")
     """Cells that are not run, each with its reason."""
+    gate: AnyNumber[Gate] = ()
+    """What models must do of tasks before they are searched."""
     evaluation: EvaluationChoice | None = None
     """What is measured of the circuits that are found."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -316,7 +304,7 @@ class Spec(BaseModel):
         )
 
 
-_TABLES: dict[str, type[BaseModel]] = {"grid": Grid, "except": LeftOut, "evaluation": EvaluationChoice}
+_TABLES: dict[str, type[BaseModel]] = {"grid": Grid, "except": LeftOut, "gate": Gate, "evaluation": EvaluationChoice}
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..intervention.levels import LEVELS
+from .gate import Gate
 from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
 from .structure_choice import ControlsChoice, StabilityChoice
 
@@ -32,6 +33,13 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
         LeftOut,
         "Cells that are left out: those that match every key given, by a name or a glob. At least one of `task`, "
         "`method`, `ablation` and `objective` must be given.",
+    ),
+    "`[[gate]]`": (
+        Gate,
+        "What a model must do of a task: `run` measures it before anything is searched, on the first 16 of the prompts "
+        "that circuits are evaluated on (of those that are searched on, without `[evaluation]`), and keeps it in the "
+        "store. Where a model is below a gate, its cells on that task are not run, and plan, store and report say why. "
+        "At least one of `accuracy` and `logit_difference` must be given.",
     ),
     "`[evaluation]`": (
         EvaluationChoice,
@@ -118,7 +126,9 @@ def _kind(part: dict[str, Any]) -> str:
     name = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}[part["type"]]
     if "exclusiveMinimum" in part:
         return f"{name} above {part['exclusiveMinimum']}"
-    return f"{name} from {part['minimum']}" if "minimum" in part else name
+    if "minimum" not in part:
+        return name
+    return f"{name} from {part['minimum']}" + (f" to {part['maximum']}" if "maximum" in part else "")
 
 
 def _default(part: dict[str, Any]) -> str:

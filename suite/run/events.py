@@ -10,6 +10,7 @@ from ..plan.job import Job
 
 if TYPE_CHECKING:
     from ..plan.plan import Plan
+    from ..scoring.behaviour import Behaviour
     from ..store.record import EvaluationRecord, Record, RecordedCost
 
 
@@ -66,6 +67,16 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """It was measured what a model does on the prompts of a task; ``failed`` is why that went wrong, or ``None``."""
+
+    task: str
+    model: str
+    behaviour: Behaviour | None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
 class Started:
     """A worker has the job. ``process`` is its id."""
 
@@ -81,4 +92,4 @@ class Finished:
     outcome: Outcome
 
 
-Event = Planned | SetAside | Taken | Started | Finished
+Event = Measured | Planned | SetAside | Taken | Started | Finished

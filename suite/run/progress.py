@@ -9,7 +9,7 @@ from typing import TextIO
 
 from ..plan.estimate import Estimator, spoken
 from ..plan.job import Job
-from .events import Event, Finished, Planned, SetAside, Started, Taken
+from .events import Event, Finished, Measured, Planned, SetAside, Started, Taken
 
 
 class Progress:
@@ -49,6 +49,10 @@ class Progress:
                 self._say(f"{n} results were taken from other stores")
                 for path, reason in damaged.items():
                     self._say(f"damaged, not taken: {path}: {reason}")
+            case Measured(task, model, behaviour, failed):
+                warning = failed if behaviour is None else behaviour.warning(task, model)
+                if warning:
+                    self._say(warning)
             case Planned():
                 self._begin(event)
             case Started(job):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import SpecError
 from ..plan.estimate import spoken
 from ..plan.family import families, shard_of_jobs
+from ..plan.gated import behind_gates
 from ..plan.job import Job
 from ..plan.plan import Plan, compare, expansion, select
 from ..plan.released import benchmark_hash, standing
@@ -22,6 +23,7 @@ from ..store.merge import take
 from ..store.record import Benchmark, ModelNotRun, failure
 from ..store.store import Store
 from . import executors
+from .behaviours import measure_behaviours
 from .events import Event, Finished, Outcome, Planned, SetAside, Taken
 from .search import run_cell
 
@@ -125,7 +127,11 @@ def run(
     chosen = select(expanded.jobs, only)
     chosen = chosen if shard is None else shard_of_jobs(chosen, shard)
     store = Store(Path(store_path).absolute(), create=True)  # workers may be in another folder
-    found = compare(spec.name, chosen, store, expanded.not_run)
+    for measured in measure_behaviours(chosen, store):
+        tell(measured)
+    chosen, closed = behind_gates(chosen, store)
+    absent = (*expanded.not_run, *closed)
+    found = compare(spec.name, chosen, store, absent)
     for key, reason in found.damaged.items():
         store.set_aside(key, reason)
         tell(SetAside(key, reason))
@@ -134,7 +140,7 @@ def run(
         evaluations = [name for job in lacking if (name := job.evaluation_key)]
         taken = take(known, store, [job.key for job in lacking], evaluations)
         tell(Taken(taken.added, taken.damaged))
-        found = replace(compare(spec.name, chosen, store, expanded.not_run), damaged=found.damaged)
+        found = replace(compare(spec.name, chosen, store, absent), damaged=found.damaged)
     _note(store, spec, expanded, found)
     to_run = found.to_run(retry_failed=retry_failed)
     work = families(to_run)
@@ -164,7 +170,7 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     """Writes what needs no computing: undefined rows, certificates, and which cells the benchmark has."""
     from ..plan.subject import subject_of
 
-    jobs = expanded.jobs
+    jobs, closed = behind_gates(expanded.jobs, store)
     for planned in found.of("undefined"):
         if planned.job.key not in store:
             store.write(failure(planned.job.cell, "undefined", planned.reason or ""), {})
@@ -174,13 +180,16 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     evaluated = {job.key: key for job in jobs if (key := job.evaluation_key) and not job.undefined}
     hashed = None if expanded.not_run else benchmark_hash(expanded)
+    kept = set(store.behaviour_keys())
+    measured = {job.behaviour.key for job in expanded.jobs if job.behaviour and job.behaviour.key in kept}
     benchmark = Benchmark(
         hash=hashed,
         standing=standing(spec.name, hashed) if hashed else "",
         spec=complete,
-        cells=tuple(sorted(cell.key for cell in expanded.cells)),
+        cells=tuple(sorted(job.key for job in jobs)),
         evaluations=dict(sorted(evaluated.items())),
-        not_run=tuple(ModelNotRun(**asdict(model)) for model in expanded.not_run),
+        behaviours=tuple(sorted(measured)),
+        not_run=tuple(ModelNotRun(**asdict(model)) for model in (*expanded.not_run, *closed)),
     )
     store.write_benchmark(spec.name, benchmark)
 

@@ -90,6 +90,8 @@ def check(path: str | Path) -> Check:
         if f"benchmarks/{name}.json" in faults:
             continue
         benchmark = store.benchmark(name)
+        for key in sorted(set(benchmark.behaviours) - set(store.behaviour_keys())):
+            faults[f"behaviours/{key}.json"] = f"is missing; run {name} again to measure it"
         found = [_state(key, benchmark, records, faults, evaluated) for key in benchmark.cells]
         coverage[name] = {state: found.count(state) for state in _STATES}
         if benchmark.not_run:
@@ -114,6 +116,7 @@ def faults_of(store: StoreReader) -> dict[str, str]:
     found = _faults("cells/{}", store.keys(), lambda key: _cell(store, f"cells/{key}", key))
     found |= _faults("failed/{}", store.folder.names("failed"), lambda name: store.cell_files(f"failed/{name}"))
     found |= _faults("evaluations/{}.json", store.evaluation_keys(), store.evaluation)
+    found |= _faults("behaviours/{}.json", store.behaviour_keys(), store.behaviour)
     found |= _faults("truths/{}.json", store.truth_keys(), store.truth)
     found |= _faults("environments/{}.json", store.environment_keys(), store.environment)
     found |= _faults("benchmarks/{}.json", store.benchmark_names(), store.benchmark)

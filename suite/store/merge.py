@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
+from ..scoring.behaviour import Behaviour
 from .record import EvaluationRecord, Record
 from .store import Store
 
@@ -24,8 +25,8 @@ class Merged:
 
     Args:
         into: the store that was merged into.
-        added, known: numbers of results (cells and evaluations) that were copied, and that were already there and
-            equal.
+        added, known: numbers of results (cells, evaluations, behaviours) that were copied, and that were already there
+            and equal.
         contradictions: path in the store -> how the results of two stores differ. The one that was there is kept.
         damaged: path in a source -> what is wrong with it; it is not copied.
     """
@@ -85,6 +86,8 @@ def merge(sources: Sequence[str | Path], into: str | Path) -> Merged:
             _copied(
                 done, source, f"evaluations/{key}.json", lambda key=key, s=source: _evaluation(done, s, target, key)
             )
+        for key in source.behaviour_keys():
+            _copied(done, source, f"behaviours/{key}.json", lambda key=key, s=source: _behaviour(done, s, target, key))
         for name in source.benchmark_names():
             _copied(done, source, f"benchmarks/{name}.json", lambda name=name, s=source: _benchmark(s, target, name))
     return done
@@ -195,6 +198,31 @@ def _evaluation(done: Merged, source: Store, target: Store, key: str) -> None:
             return
     target.write_evaluation(theirs)
     done.added += 1
+
+
+def _behaviour(done: Merged, source: Store, target: Store, key: str) -> None:
+    theirs = source.behaviour(key)
+    if not target.has_behaviour(key):
+        target.write_behaviour(theirs)
+        done.added += 1
+        return
+    ours = target.behaviour(key)
+    same = _same_behaviour(ours.behaviour, theirs.behaviour)
+    done.known += same
+    if not same:
+        text = f"{source.name}: {theirs.model} on {theirs.task} has {theirs.behaviour}, and here {ours.behaviour}"
+        done.contradictions[f"behaviours/{key}.json"] = text
+
+
+def _same_behaviour(ours: Behaviour, theirs: Behaviour) -> bool:
+    """Whether two behaviours differ by rounding alone, which may make one prompt right that was a tie."""
+    one_prompt = 1.001 / min(ours.prompts, theirs.prompts)
+    logits = np.array([each.logit_difference for each in (ours, theirs)], dtype=float)
+    return (
+        ours.prompts == theirs.prompts
+        and abs(ours.accuracy - theirs.accuracy) <= one_prompt
+        and bool(np.isclose(*logits, rtol=EQUAL_CONTROLS, atol=EQUAL_CONTROLS, equal_nan=True))
+    )
 
 
 def _agree(ours: EvaluationRecord, theirs: EvaluationRecord) -> bool:

@@ -17,7 +17,7 @@ from ..json_model import fault_of, json_hash
 from .files import encoded
 from .folder import folder_at
 from .older import Record1, renewed
-from .record import RECORD_FORMAT, Benchmark, Environment, EvaluationRecord, Record, StoreFile
+from .record import RECORD_FORMAT, BehaviourRecord, Benchmark, Environment, EvaluationRecord, Record, StoreFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ STORE_FORMAT = 1
 RECORD, SCORES, SUMS = "record.json", "scores.safetensors", "SHA256SUMS"
 CARD = ".card"  # ends the name of a sensitivity card's entry in the index; those of benchmarks are their names
 _Value = TypeVar("_Value")
+_Keyed = TypeVar("_Keyed", EvaluationRecord, BehaviourRecord)
 
 
 class Damaged(StoreError):
@@ -97,19 +98,27 @@ class StoreReader:
 
     def evaluation(self, key: str) -> EvaluationRecord:
         """The evaluation with this key. Raises StoreError when it is missing, and Damaged when it was changed."""
-        path = f"evaluations/{key}.json"
-        contents = self._json(path)
-        record, sealed = contents.get("record"), contents.get("sha256")
-        if len(contents) != 2 or not isinstance(record, dict) or sealed != digest(record):
-            raise Damaged(f"{path} is not what was written: its checksum differs")
-        found = _typed(EvaluationRecord, record, path)
-        if found.key != key:
-            raise Damaged(f"{path} holds the evaluation {found.key}")
-        return found
+        return self._keyed(EvaluationRecord, "evaluations", key)
 
     def evaluations(self) -> Iterator[EvaluationRecord]:
         """Every undamaged evaluation, by key. The damaged ones are left out and listed in ``.damaged``."""
         yield from self._undamaged(self.evaluation_keys(), self.evaluation)
+
+    def behaviour_keys(self) -> list[str]:
+        """The keys of all behaviours, sorted. Stores of older versions hold none."""
+        return self._stems("behaviours")
+
+    def has_behaviour(self, key: str) -> bool:
+        """Whether there is an undamaged behaviour with this key."""
+        return _given(self.behaviour, key)
+
+    def behaviour(self, key: str) -> BehaviourRecord:
+        """What a model does on the prompts of a task. Raises the same errors as ``evaluation``."""
+        return self._keyed(BehaviourRecord, "behaviours", key)
+
+    def behaviours(self) -> Iterator[BehaviourRecord]:
+        """Every undamaged behaviour, by key. The damaged ones are left out and listed in ``.damaged``."""
+        yield from self._undamaged(self.behaviour_keys(), self.behaviour)
 
     def truth_keys(self) -> list[str]:
         """The hashes of the certificates that are kept here, sorted."""
@@ -159,6 +168,18 @@ class StoreReader:
         unsealed(self._json(path), path, "; remove it, and reproduce the paper again")
 
     # Implementation
+
+    def _keyed(self, kind: type[_Keyed], folder: str, key: str) -> _Keyed:
+        """The record of one kind with this key, in a file with its checksum."""
+        path = f"{folder}/{key}.json"
+        contents = self._json(path)
+        record, stated = contents.get("record"), contents.get("sha256")
+        if len(contents) != 2 or not isinstance(record, dict) or stated != digest(record):
+            raise Damaged(f"{path} is not what was written: its checksum differs")
+        found = _typed(kind, record, path)
+        if found.key != key:
+            raise Damaged(f"{path} holds the record {found.key}")
+        return found
 
     def _by_hash(self, path: str, wanted: str) -> dict[str, Any]:
         contents = self._json(path)

@@ -1,4 +1,5 @@
-"""The results that a store holds, each defined once: the record of a cell, and that of an evaluation of its circuits.
+"""The results that a store holds, each defined once: the record of a cell, that of an evaluation of its circuits, and
+what the model does on its prompts.
 
 Both are read by attribute. A number that is not defined (NaN) is None. ``RECORD_FORMAT`` increases when a field changes
 its meaning or is removed. ``older.py`` reads the formats before.
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ..errors import one_line
 from ..json_model import File, Kept, Line, Number, Values, json_hash, plain
+from ..scoring.behaviour import Behaviour
 from ..scoring.structure.controls_found import ControlsFound
 from ..scoring.structure.stability_card import CircuitChange
 from .keys import key_of
@@ -390,8 +392,38 @@ class EvaluationRecord(ResultFile):
         return self
 
 
+class BehaviourIdentity(Identity):
+    """What a behaviour is measured on: the first ``prompts`` of some data (16 hex digits), with a model's weights."""
+
+    behaviour_version: int
+    data: str
+    weights: str
+    prompts: int
+
+
+class BehaviourRecord(File):
+    """What a model does on the prompts of a task: measured once a store, whatever the number of cells on them.
+
+    task, model: what they are called in cells.
+    """
+
+    format: Literal[1] = 1
+    key: ResultKey
+    identity: BehaviourIdentity
+    task: Line
+    model: Line
+    behaviour: Behaviour
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        if self.identity.key != self.key:
+            raise ValueError("the behaviour's identity belongs to another key")
+        return self
+
+
 class ModelNotRun(Kept):
-    """A model that a benchmark was not run on, because it was not there: the number of cells left out, and why."""
+    """A model that a benchmark was not run on: the number of cells left out, and why. It was not there, or cannot be
+    asked a task, or does it worse than the benchmark's gate."""
 
     model: Line
     combinations: int
@@ -402,7 +434,8 @@ class ModelNotRun(Kept):
 
 
 class Benchmark(File):
-    """What a store was filled with: the benchmark as it was written, the keys of its cells and of their evaluations.
+    """What a store was filled with: the benchmark as it was written, the keys of its cells, of their evaluations and of
+    what their models do.
 
     hash: what the whole benchmark asks, or ``None`` where a part of its models was not there. standing: whether that is
     what a released benchmark of this name asks; empty where none is released.
@@ -414,12 +447,15 @@ class Benchmark(File):
     spec: Values = {}
     cells: tuple[ResultKey, ...]
     evaluations: dict[ResultKey, ResultKey] = {}
+    behaviours: tuple[ResultKey, ...] = ()
     not_run: tuple[ModelNotRun, ...] = ()
 
     def with_cells_of(self, other: Benchmark) -> Benchmark:
         """This benchmark with the cells that another store has of it added."""
         cells = tuple(sorted({*self.cells, *other.cells}))
-        return self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
+        found = self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
+        behaviours = tuple(sorted({*self.behaviours, *other.behaviours}))
+        return found.but(behaviours=behaviours) if behaviours else found
 
 
 class StoreFile(File):

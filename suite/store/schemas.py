@@ -19,12 +19,13 @@ from ..json_model import Kept
 from ..scoring.sensitivity.card_model import SensitivityCard
 from ..scoring.structure.stability_card import StabilityCard
 from .older import Record1
-from .record import Benchmark, Environment, EvaluationRecord, Record, StoreFile
+from .record import BehaviourRecord, Benchmark, Environment, EvaluationRecord, Record, StoreFile
 
 FILES: dict[str, type[Kept]] = {
     "record.2": Record,
     "record.1": Record1,
     "evaluation.1": EvaluationRecord,
+    "behaviour.1": BehaviourRecord,
     "benchmark.1": Benchmark,
     "store.1": StoreFile,
     "environment.1": Environment,

@@ -5,6 +5,7 @@
     cells/<key>/scores.safetensors   scores [W, R] float64; circuit.<i> [W, R] uint8
     cells/<key>/SHA256SUMS           readable by sha256sum -c
     evaluations/<key>.json           what was measured of a cell's circuits, with its own checksum
+    behaviours/<key>.json            what a model does on the prompts of a task, with its own checksum
     truths/<certificate hash>.json   every certificate that a cell was scored against
     environments/<hash>.json         every environment that a cell was computed in
     benchmarks/<name>.json           which cells a benchmark consists of, with its own checksum
@@ -32,13 +33,13 @@ from ..json_model import File
 from .files import encoded, free_name, fsync_folder, process_lives, write_atomically, write_synced
 from .folder import is_address
 from .reading import CARD, RECORD, SCORES, STORE_FORMAT, SUMS, Damaged, StoreReader, digest, misfit, sealed, sums_of
-from .record import Benchmark, Environment, EvaluationRecord, Record
+from .record import BehaviourRecord, Benchmark, Environment, EvaluationRecord, Record
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Damaged", "Store"]
-FOLDERS = ("cells", "evaluations", "truths", "environments", "benchmarks", "index")
+FOLDERS = ("cells", "evaluations", "behaviours", "truths", "environments", "benchmarks", "index")
 
 
 class Store(StoreReader):
@@ -127,8 +128,12 @@ class Store(StoreReader):
     def write_evaluation(self, record: EvaluationRecord) -> None:
         """Adds an evaluation, or replaces a damaged or a failed one."""
         if not self.has_evaluation(record.key) or not self.evaluation(record.key).done:
-            plain = record.as_json()
-            self._write_json(f"evaluations/{record.key}.json", {"sha256": digest(plain), "record": plain})
+            self._write_keyed("evaluations", record)
+
+    def write_behaviour(self, record: BehaviourRecord) -> None:
+        """Adds what a model does on the prompts of a task, or replaces a damaged file; does nothing if there is one."""
+        if not self.has_behaviour(record.key):
+            self._write_keyed("behaviours", record)
 
     def write_truth(self, certificate_hash: str, certificate: Certificate) -> None:
         """Keeps a copy of a certificate; does nothing if there is one."""
@@ -188,6 +193,10 @@ class Store(StoreReader):
         fsync_folder(target.parent)
         fsync_folder(folder.parent)
         return target
+
+    def _write_keyed(self, folder: str, record: EvaluationRecord | BehaviourRecord) -> None:
+        contents = record.as_json()
+        self._write_json(f"{folder}/{record.key}.json", {"sha256": digest(contents), "record": contents})
 
     def _write_json(self, path: str, contents: Mapping[str, Any]) -> None:
         try:

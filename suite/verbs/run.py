@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         note(f"failed: {job}: {reason}")
     report = summary.store / REPORT
     results = [summary.store / "cells" / planned.job.key for planned in summary.plan.jobs]
-    results.append(summary.store / "evaluations")
+    results += [summary.store / "evaluations", summary.store / "behaviours"]
     if not summary.ran and is_fresh(report, results):
         print(f"{summary}. Report: {report}")
         return summary.exit_status

@@ -7,6 +7,8 @@ from circuitmeter.suite.json_model import File
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.store.published import REPRODUCTION, publishing
 from circuitmeter.suite.store.record import (
+    BehaviourIdentity,
+    BehaviourRecord,
     Benchmark,
     Cell,
     EvaluationIdentity,
@@ -91,6 +93,12 @@ def evaluation(identity):
     )  # fmt: skip
 
 
+def what_the_model_does():
+    asked = BehaviourIdentity(behaviour_version=1, data="d" * 16, weights="e" * 16, prompts=16)
+    found = {"accuracy": 0.9375, "logit_difference": 3.25, "prompts": 16}
+    return BehaviourRecord(key=asked.key, identity=asked, task="ioi", model="mini", behaviour=found)
+
+
 def write_report_of(folder):
     with publishing(folder) as new:
         (new / "tables").mkdir()
@@ -123,7 +131,9 @@ def make_whole_store(path, methods=("eap", "exact")):
     store.write_truth(CERTIFICATE.hash, CERTIFICATE)
     store.write_environment(made_up.ENVIRONMENT)
     evaluations = {identity.key: evaluation(identity).key for identity in cells}
-    store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), evaluations=evaluations))
+    store.write_behaviour(what_the_model_does())
+    listed = {"evaluations": evaluations, "behaviours": [what_the_model_does().key]}
+    store.write_benchmark("small", Benchmark(spec={"name": "small"}, cells=list(evaluations), **listed))
     write_report_of(store.path)
     write_reproduction_of(store.path)
     return store

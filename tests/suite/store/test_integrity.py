@@ -30,6 +30,7 @@ KINDS = (
     "failed/*/record.json",
     "failed/*/SHA256SUMS",
     "evaluations/*.json",
+    "behaviours/*.json",
     "truths/*.json",
     "environments/*.json",
     "benchmarks/*.json",
@@ -45,7 +46,7 @@ KINDS = (
     "paper-figures/*",
     "cards/*.json",
 )
-FLIPS_A_KIND = 5  # 105 in all
+FLIPS_A_KIND = 5  # 110 in all
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_deleted_files_are_missed(store, kind):
 
 
 def test_deleted_folders_are_missed(store):
-    for name in ("cells", "evaluations", "truths", "benchmarks", "tables", "cards"):
+    for name in ("cells", "evaluations", "behaviours", "truths", "benchmarks", "tables", "cards"):
         shutil.move(store.path / name, store.path / f".{name}")
         assert not check(store.path).whole, name
         shutil.move(store.path / f".{name}", store.path / name)
@@ -115,7 +116,10 @@ def test_a_file_that_nobody_wrote_is_found_in_a_cell(store):
     assert "record.json.orig was not written by a run" in str(check(store.path))
 
 
-@pytest.mark.parametrize("pattern", ["cells/*/record.json", "evaluations/*.json", "truths/*.json", "benchmarks/*.json"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["cells/*/record.json", "evaluations/*.json", "behaviours/*.json", "truths/*.json", "benchmarks/*.json"],
+)
 @pytest.mark.parametrize("content", ["[" * 10**6, '{"a":' * 10**5, "NaN", '{"a": 1, "a": 1}', "\ud800", "\ufeff{}"])
 def test_no_content_crashes_the_check(store, pattern, content, capsys):
     sorted(store.path.glob(pattern))[0].write_bytes(content.encode(errors="surrogatepass"))
