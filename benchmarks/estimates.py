@@ -1,5 +1,7 @@
 """Estimates of what methods cost, beside what they then took: passes and seconds, one row per method, as Markdown.
 
+Seconds are CPU seconds of one thread, of the estimate and of the search, so that other programs do not count.
+
 python benchmarks/estimates.py mini ioi --prompts 16
 """
 
@@ -30,7 +32,7 @@ def main() -> None:
     model, task = load_model(options.model, device="cpu"), on_model(tasks.load(options.task), options.model)
     data = task.data()
     data = data.select(torch.arange(min(options.prompts, data.n)))
-    speed, under = Speed(model, data), ablation("patch")
+    speed, under = Speed(model, data, clock=time.process_time), ablation("patch")
     print(
         "| model | method | passes declared | counted | estimated s | took s | ratio |\n|---|---|--:|--:|--:|--:|--:|"
     )
@@ -43,9 +45,9 @@ def main() -> None:
         cost = method.cost_of(model.graph, data.n, parameters)
         estimated = speed.seconds(cost)
         with count_passes() as passes:
-            start = time.perf_counter()
+            start = time.process_time()
             method.discover(model, data, ablation=under, objective=by, **parameters)
-            took = time.perf_counter() - start
+            took = time.process_time() - start
         counted = passes.forward + passes.backward
         row = f"{cost.passes:,.0f} | {counted:,.0f} | {estimated:.2f} | {took:.2f} | {estimated / took:.2f}"
         print(f"| {options.model} | {name} | {row} |", flush=True)
