@@ -20,7 +20,7 @@ from .subject import Subject, limit_prompts, subject
 if TYPE_CHECKING:
     from ..methods import Method
     from .evaluation import Evaluation
-    from .gate import Gate
+    from .gate import TaskGate
     from .spec import Grid, MethodChoice, Spec
 
 
@@ -222,7 +222,7 @@ def _evaluation(spec: Spec, on: Subject, prompts: int | None) -> Evaluation | No
 
 def _behaviour(
     spec: Spec, on: Subject, evaluation: Evaluation | None
-) -> tuple[BehaviourIdentity | None, tuple[Gate, ...]]:
+) -> tuple[BehaviourIdentity | None, tuple[TaskGate, ...]]:
     """What is measured of a subject's model before its cells run, and the gates on it.
 
     Raises:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..scoring.behaviour import Behaviour
 
 
-class Gate(BaseModel):
+class TaskGate(BaseModel):
     """What a model must do of a task before its circuits are searched."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -28,7 +28,7 @@ class Gate(BaseModel):
     several tokens)."""
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Gate:
+    def _asks_something(self) -> TaskGate:
         if self.accuracy is None and self.logit_difference is None:
             raise ValueError("give accuracy, logit_difference or both")
         return self

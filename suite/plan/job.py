@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..store.record import BehaviourIdentity, Cell
     from .evaluation import Evaluation
-    from .gate import Gate
+    from .gate import TaskGate
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Job:
     undefined: str | None = None
     evaluation: Evaluation | None = None
     behaviour: BehaviourIdentity | None = None
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[TaskGate, ...] = ()
 
     @cached_property
     def key(self) -> str:

@@ -50,7 +50,7 @@ from ..reading import read_toml, reading
 from ..selection import Selection
 from . import names
 from .evaluation import SIZES, Evaluation
-from .gate import Gate
+from .gate import TaskGate
 from .spec_values import AnyNumber, OneOrMore, that_is
 from .structure_choice import ControlsChoice, StabilityChoice
 from .subject import limit_prompts
@@ -251,7 +251,7 @@ class Spec(BaseModel):
     """The cells, as one product or several."""
     left_out: AnyNumber[LeftOut] = Field(default=(), alias="except")
     """Cells that are not run, each with its reason."""
-    gate: AnyNumber[Gate] = ()
+    gate: AnyNumber[TaskGate] = ()
     """What models must do of tasks before they are searched."""
     evaluation: EvaluationChoice | None = None
     """What is measured of the circuits that are found."""
@@ -304,7 +304,12 @@ class Spec(BaseModel):
         )
 
 
-_TABLES: dict[str, type[BaseModel]] = {"grid": Grid, "except": LeftOut, "gate": Gate, "evaluation": EvaluationChoice}
+_TABLES: dict[str, type[BaseModel]] = {
+    "grid": Grid,
+    "except": LeftOut,
+    "gate": TaskGate,
+    "evaluation": EvaluationChoice,
+}
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..intervention.levels import LEVELS
-from .gate import Gate
+from .gate import TaskGate
 from .spec import EvaluationChoice, Grid, LeftOut, MethodChoice, Spec
 from .structure_choice import ControlsChoice, StabilityChoice
 
@@ -35,7 +35,7 @@ TABLES: dict[str, tuple[type[BaseModel], str]] = {
         "`method`, `ablation` and `objective` must be given.",
     ),
     "`[[gate]]`": (
-        Gate,
+        TaskGate,
         "What a model must do of a task: `run` measures it before anything is searched, on the first 16 of the prompts "
         "that circuits are evaluated on (of those that are searched on, without `[evaluation]`), and keeps it in the "
         "store. Where a model is below a gate, its cells on that task are not run, and plan, store and report say why. "
