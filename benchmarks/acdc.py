@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measuring import forward, gpt2, in_turn, prompts, table
+from measuring import forward, gpt2, heading, in_turn, prompts, table
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.suite.intervention.ablation import Ablation
@@ -42,9 +42,9 @@ def compiled(name: str, repeats: int) -> None:
     def found(**given) -> None:
         acdc.discover(model, data, ablation=PATCH, objective=objective, seed=0, **acdc.resolve(given))
 
-    print(f"{name}, {model.graph.n_edges} edges, {data.n} prompts: a sweep, everything included")
+    heading(f"{name}, {model.graph.n_edges} edges, {data.n} prompts: a sweep, everything included")
     pieces = {"plain": plain, "21 thresholds": found, "1 threshold": lambda: found(thresholds=[1e-2])}
-    table(in_turn(pieces, repeats), "plain", {})
+    table(in_turn(pieces, repeats), "plain")
 
 
 def trained(n_prompts: int, repeats: int) -> None:
@@ -61,7 +61,7 @@ def trained(n_prompts: int, repeats: int) -> None:
         given = acdc.resolve({"thresholds": list(thresholds)})
         acdc.discover(model, data, ablation=PATCH, objective=objective, seed=0, **given)
 
-    print(f"mini on ioi, {model.graph.n_edges} edges, {data.n} prompts: an edge, everything included")
+    heading(f"mini on ioi, {model.graph.n_edges} edges, {data.n} prompts: an edge, everything included")
     pieces = {"plain": plain, "1 threshold": lambda: found(SEVEN[3]), "7 thresholds": lambda: found(*SEVEN)}
     table(in_turn(pieces, repeats), "plain", dict.fromkeys(("1 threshold", "7 thresholds"), model.graph.n_edges))
 
@@ -98,7 +98,7 @@ def gpt2_shape(n_edges: int, n_prompts: int, positions: int, repeats: int) -> No
                 candidates.losses(group, [(circuit, asked[start : start + AT_ONCE])])
             candidates.drop(circuit)
 
-    print(f"GPT-2's shape, {n_edges} of {graph.n_edges:,} edges drawn evenly: an edge, without the set-up")
+    heading(f"GPT-2's shape, {n_edges} of {graph.n_edges:,} edges drawn evenly: an edge, without the set-up")
     pieces = {
         "plain": lambda: forward(source, data),
         "1 threshold": lambda: sweep(SEVEN[3]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measuring import forward, gpt2, in_turn, prompts, table
+from measuring import forward, gpt2, heading, in_turn, prompts, table
 
 from circuitmeter import ground_truth, tasks
 from circuitmeter.suite.intervention.ablation import Ablation
@@ -46,7 +46,7 @@ def compiled(name: str, repeats: int) -> None:
     def found() -> None:
         exact.discover(model, data, ablation=PATCH, objective=objective, **exact.resolve({}))
 
-    print(f"{name}, {graph.n_edges} edges, {data.n} prompts: an edge, everything included")
+    heading(f"{name}, {graph.n_edges} edges, {data.n} prompts: an edge, everything included")
     rows = in_turn({"plain": plain, "exact": found, "masks": masked}, repeats)
     table(rows, "plain", {"exact": graph.n_edges, "masks": graph.n_edges})
 
@@ -68,7 +68,7 @@ def gpt2_shape(n_edges: int, n_prompts: int, positions: int, repeats: int) -> No
             for start in range(0, len(part), 5):
                 objective.loss(cuts.outputs(group, part[start : start + 5]), ready.targets)
 
-    print(f"GPT-2's shape, {n_edges} of {graph.n_edges:,} edges drawn evenly: an edge, without the set-up")
+    heading(f"GPT-2's shape, {n_edges} of {graph.n_edges:,} edges drawn evenly: an edge, without the set-up")
     pieces = {
         "plain": lambda: forward(source, data),
         "exact": single,

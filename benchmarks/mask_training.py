@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measuring import forward_backward, gpt2, in_turn, prompts, table
+from measuring import forward_backward, gpt2, heading, in_turn, prompts, table
 
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
@@ -58,7 +58,8 @@ def main() -> None:
         },
         given.repeats,
     )
-    table(rows, "forward-backward", {})
+    heading(f"GPT-2's shape, {given.prompts} prompts of {given.positions} tokens: a step of Edge Pruning")
+    table(rows, "forward-backward")
     fast, plain = step(BufferedStream), step(ConcatenatedStream)
     print(f"gradients differ by {float((fast - plain).abs().max() / plain.abs().max()):.1e} of the largest, at most")
 

@@ -146,6 +146,15 @@ class Evaluator:
         return torch.cat([self._outputs(ready, masks) for ready in self.prepared()], dim=1)
 
     @torch.no_grad()
+    def outputs_and_losses(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """``outputs`` and ``per_example`` of masks [C, W, R], from one run."""
+        losses, outputs = torch.empty(len(masks), self.data.n, dtype=torch.float64), []
+        for ready in self.prepared():
+            outputs.append(self._outputs(ready, masks))
+            losses[:, ready.batch.rows] = self.objective.loss(outputs[-1], ready.targets).double().cpu()
+        return torch.cat(outputs, dim=1), losses
+
+    @torch.no_grad()
     def per_example(self, masks: Tensor) -> Tensor:
         """Loss of every example under each mask [C, W, R]: float64 [C, N]."""
         return self.by_each(masks, [self.objective])[0]

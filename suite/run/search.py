@@ -6,10 +6,10 @@ Nothing raises out of here but what ends a process: a cell that fails is a row t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CircuitMeterError
 from ..json_model import plain
@@ -37,9 +37,12 @@ from .memory import with_less
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from ..circuit import Discovery, Reference
     from ..intervention.evaluator import Evaluator
+
+Judged = TypeVar("Judged")
 
 
 def run_cell(job: Job, device: str = "cpu", seconds: float | None = None) -> tuple[Record, dict[str, np.ndarray]]:
@@ -149,9 +152,9 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         RecordedCircuit(
             label=plain(native.label),
             n_edges=native.circuit.n_edges,
-            recovery={
-                name: CircuitRecovery(**circuit_recovery(native.circuit, truth)) for name, truth in truths.items()
-            },
+            recovery=_against(
+                truths, lambda truth, found=native.circuit: CircuitRecovery(**circuit_recovery(found, truth))
+            ),
             plurality={
                 name: RecordedPlurality(**vars(plurality(native.circuit, minimal, avoided=avoided)))
                 for name, minimal in enumerated.items()
@@ -166,7 +169,7 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
         reason=None,
         kind=None,
         n_edges=on.model.graph.n_edges,
-        recovery={name: Recovery(**recovery(discovery.scores, truth)) for name, truth in truths.items()},
+        recovery=_against(truths, lambda truth: Recovery(**recovery(discovery.scores, truth))),
         plurality={
             name: RecordedPlurality(**vars(plurality_of_scores(discovery.scores, minimal, avoided=avoided)))
             for name, minimal in enumerated.items()
@@ -182,6 +185,19 @@ def _truths(cell: Cell, on: Subject) -> dict[str, Reference]:
     certified = [] if on.truth is None else [str(name) for name in on.truth.ablations]
     found = {name: _reference(on, name) for name in dict.fromkeys([cell.ablation, *certified])}
     return {name: truth for name, truth in found.items() if truth is not None}
+
+
+def _against(truths: Mapping[str, Reference], judge: Callable[[Reference], Judged]) -> dict[str, Judged]:
+    """What is said of each truth, by name. Several ablations often have the same true edges: those are judged once."""
+    known: dict[tuple, Judged] = {}
+    found = {}
+    for name, truth in truths.items():
+        parts = (truth.core, truth.optional, truth.structural)
+        edges = (*(None if part is None else part.cpu().numpy().tobytes() for part in parts), truth.missed)
+        if edges not in known:
+            known[edges] = judge(truth)
+        found[name] = known[edges]
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -203,6 +219,7 @@ def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize
     def score(prompts: int) -> TrueSize | None:
         if prompts:
             _evaluator.cache_clear()
+            _full_outputs.cache_clear()
         return _at_true_size(cell, on, discovery)
 
     return score(0) if names.ablation(cell.ablation).over_batch else with_less(score, on, f"scoring {cell}")
@@ -210,8 +227,6 @@ def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize
 
 def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
     """How the circuit of as many edges as the truth has behaves without its dead ends, with all others cut."""
-    import torch
-
     from ..circuit import top_n
 
     truth = _reference(on, cell.ablation)
@@ -221,11 +236,17 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
     objective = names.objective(cell.objective or on.task.objective)
     if objective.undefined(on.data, on.model.config):
         return None
-    evaluator = _evaluator(on, cell.ablation, objective.name, cell.seed or 0)
-    masks = torch.stack([circuit.pruned().edges, on.model.graph.exists])
-    cut, full = evaluator.outputs(masks)
+    seed = (cell.seed or 0) if names.ablation(cell.ablation).stochastic else 0  # else all seeds share one evaluator
+    evaluator = _evaluator(on, cell.ablation, objective.name, seed)
+    cut, losses = evaluator.outputs_and_losses(circuit.pruned().edges[None])
     return TrueSize(
         n_edges=circuit.n_edges,
-        output_error=float((cut - full).abs().max()),
-        objective=float(objective.value(evaluator.loss(masks[:1])[0])),
+        output_error=float((cut - _full_outputs(evaluator)).abs().max()),
+        objective=float(objective.value(losses.mean(1)[0])),
     )
+
+
+@lru_cache(maxsize=8)
+def _full_outputs(evaluator: Evaluator) -> Tensor:
+    """The outputs of the whole model, as a run in which no edge is cut."""
+    return evaluator.outputs(evaluator.model.graph.exists[None])

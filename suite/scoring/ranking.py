@@ -11,6 +11,7 @@ precision and recall reached once the whole group is in (so scores that are all 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -33,20 +34,69 @@ class PrecisionRecallCurve(NamedTuple):
     precision: np.ndarray
 
 
-def _counts(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(true, false) items among those scored at least each distinct value, from the largest value down; int64 each."""
-    labels = np.asarray(labels, dtype=bool)
-    values = np.asarray(values, dtype=np.float64)
-    if labels.shape != values.shape or labels.ndim != 1:
-        raise ValueError(f"labels {labels.shape} and values {values.shape} must be two vectors of one length")
-    if np.isnan(values).any():
-        raise ValueError("values contain NaN: leave out what has no score before ranking")
-    order = np.argsort(-values, kind="stable")
-    ranked = values[order]
-    # The last item of each group of equal values; != and not a difference, since infinite values are allowed.
-    last_of_group = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], [True] * min(values.size, 1)))
-    true = np.cumsum(labels[order])[last_of_group]
-    return true, last_of_group + 1 - true
+@dataclass(frozen=True)
+class Ranking:
+    """Items ranked by value, of which every curve and area is read.
+
+    Args:
+        true, false: the true and false items among those scored at least each distinct value, from the largest value
+            down; int64 [n_points] each.
+        n_true, n_false: of all items.
+    """
+
+    true: np.ndarray
+    false: np.ndarray
+    n_true: int
+    n_false: int
+
+    @classmethod
+    def of(cls, labels: np.ndarray, values: np.ndarray) -> Ranking:
+        """Ranks items. Raises ValueError for vectors of two lengths, and for NaN."""
+        labels = np.asarray(labels, dtype=bool)
+        values = np.asarray(values, dtype=np.float64)
+        if labels.shape != values.shape or labels.ndim != 1:
+            raise ValueError(f"labels {labels.shape} and values {values.shape} must be two vectors of one length")
+        if np.isnan(values).any():
+            raise ValueError("values contain NaN: leave out what has no score before ranking")
+        order = np.argsort(-values, kind="stable")
+        ranked = values[order]
+        # The last item of each group of equal values; != and not a difference, since infinite values are allowed.
+        ends = np.ones(values.size, dtype=bool)
+        np.not_equal(ranked[1:], ranked[:-1], out=ends[:-1])
+        last_of_group = np.flatnonzero(ends)
+        true = np.cumsum(labels[order])[last_of_group]
+        n_true = int(np.count_nonzero(labels))
+        return cls(true, last_of_group + 1 - true, n_true, values.size - n_true)
+
+    @property
+    def roc(self) -> RocCurve:
+        """As ``roc_curve``."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            false, true = (np.concatenate([[0], counts]) for counts in (self.false, self.true))
+            return RocCurve(false / np.float64(self.n_false), true / np.float64(self.n_true))
+
+    @property
+    def auroc(self) -> float:
+        """As ``auroc``."""
+        if not self.n_true + self.n_false:
+            return float("nan")
+        false_rate, true_rate = self.roc
+        return float(np.trapezoid(true_rate, false_rate))
+
+    @property
+    def precision_recall(self) -> PrecisionRecallCurve:
+        """As ``precision_recall_curve``."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = self.true / (self.true + self.false).astype(np.float64)
+            return PrecisionRecallCurve(self.true / np.float64(self.n_true), precision)
+
+    @property
+    def average_precision(self) -> float:
+        """As ``average_precision``."""
+        if not self.n_true:
+            return float("nan")
+        recall, precision = self.precision_recall
+        return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def roc_curve(labels: np.ndarray, values: np.ndarray) -> RocCurve:
@@ -54,10 +104,7 @@ def roc_curve(labels: np.ndarray, values: np.ndarray) -> RocCurve:
 
     Rates are NaN when they are undefined (without a true item, or without a false one).
     """
-    true, false = _counts(labels, values)
-    n_true, n_false = int(np.sum(labels)), int(np.size(labels) - np.sum(labels))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return RocCurve(np.append(0, false) / np.float64(n_false), np.append(0, true) / np.float64(n_true))
+    return Ranking.of(labels, values).roc
 
 
 def auroc(labels: np.ndarray, values: np.ndarray) -> float:
@@ -65,17 +112,12 @@ def auroc(labels: np.ndarray, values: np.ndarray) -> float:
 
     NaN when there is no true item or no false one.
     """
-    if not np.size(labels):
-        return float("nan")
-    false_rate, true_rate = roc_curve(labels, values)
-    return float(np.trapezoid(true_rate, false_rate))
+    return Ranking.of(labels, values).auroc
 
 
 def precision_recall_curve(labels: np.ndarray, values: np.ndarray) -> PrecisionRecallCurve:
     """The precision-recall curve, one point per distinct value; recall is NaN when there is no true item."""
-    true, false = _counts(labels, values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return PrecisionRecallCurve(true / np.float64(np.sum(labels)), true / (true + false).astype(np.float64))
+    return Ranking.of(labels, values).precision_recall
 
 
 def average_precision(labels: np.ndarray, values: np.ndarray) -> float:
@@ -83,10 +125,7 @@ def average_precision(labels: np.ndarray, values: np.ndarray) -> float:
 
     The definition of scikit-learn's ``average_precision_score``: no interpolation between the points.
     """
-    recall, precision = precision_recall_curve(labels, values)
-    if not np.any(labels):
-        return float("nan")
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    return Ranking.of(labels, values).average_precision
 
 
 def top(values: np.ndarray, n: int) -> np.ndarray:

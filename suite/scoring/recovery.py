@@ -46,17 +46,20 @@ def recovery(scores: EdgeScores, reference: Reference) -> dict[str, float]:
     absolute = np.abs(signed)
     metrics: dict[str, float] = {}
     subsets = {"": kept} if structural is None else {"": kept, "_structural": kept & structural}
-    for subset, inside in subsets.items():
-        for sign, ranked in (("", absolute), ("_signed", signed)):
-            metrics[f"auroc{sign}{subset}"] = ranking.auroc(core[inside], ranked[inside])
-            metrics[f"average_precision{sign}{subset}"] = ranking.average_precision(core[inside], ranked[inside])
+    rankings = {
+        f"{sign}{subset}": ranking.Ranking.of(core[inside], ranked[inside])
+        for subset, inside in subsets.items()
+        for sign, ranked in (("", absolute), ("_signed", signed))
+    }
+    for name, edges in rankings.items():
+        metrics |= {f"auroc{name}": edges.auroc, f"average_precision{name}": edges.average_precision}
     metrics |= _at_true_size(core[kept], absolute[kept])
-    metrics["pessimistic_auc"] = pessimistic_auc(*ranking.roc_curve(core[kept], absolute[kept]))
+    metrics["pessimistic_auc"] = pessimistic_auc(*rankings[""].roc)
 
-    node_true, node_values = _nodes(_writer_of_edges(reference), core, kept, absolute)
-    metrics["node_auroc"] = ranking.auroc(node_true, node_values)
-    metrics["node_average_precision"] = ranking.average_precision(node_true, node_values)
-    metrics["node_pessimistic_auc"] = pessimistic_auc(*ranking.roc_curve(node_true, node_values))
+    nodes = ranking.Ranking.of(*_nodes(_writer_of_edges(reference), core, kept, absolute))
+    metrics["node_auroc"] = nodes.auroc
+    metrics["node_average_precision"] = nodes.average_precision
+    metrics["node_pessimistic_auc"] = pessimistic_auc(*nodes.roc)
     metrics["mib_auroc"] = _mib(scores, reference)
     return metrics
 
@@ -125,14 +128,15 @@ def _at_true_size(core: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 def _confusion(core: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
     """Precision, recall, F1 and rates of ``chosen`` against ``core``: bool [n] each."""
-    hits, added, missed = int((chosen & core).sum()), int((chosen & ~core).sum()), int((~chosen & core).sum())
+    n_true, n_chosen, hits = (int(np.count_nonzero(part)) for part in (core, chosen, chosen & core))
+    added, missed = n_chosen - hits, n_true - hits
     recall = _ratio(hits, hits + missed)
     return {
         "precision": _ratio(hits, hits + added),
         "recall": recall,
         "f1": _ratio(2 * hits, 2 * hits + added + missed),
         "tpr": recall,
-        "fpr": _ratio(added, int((~core).sum())),
+        "fpr": _ratio(added, core.size - n_true),
         "exact": float(added == 0 and missed == 0),
     }
 
