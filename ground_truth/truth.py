@@ -21,8 +21,9 @@ from ..suite.reading import checked, reading
 from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile, listed_as
 from .description import ModelDescription
 from .dictionaries.carried import carried_over, counterparts
-from .dictionaries.shipped import OF_PROGRAMS, read_shipped, shipped
+from .dictionaries.recipe import OF_PROGRAMS
 from .dictionaries.shipped import names as shipped_names
+from .dictionaries.shipped import read_shipped, shipped
 from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 from .files import file_hash, file_name, holds_model, read_domain, read_truth_json, read_weights, variants
 from .rasp.domain import Domain

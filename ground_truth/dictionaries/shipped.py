@@ -23,8 +23,6 @@ from ...suite.model.features.training import TrainingRecipe
 from ...suite.reading import checked, read_bytes, read_json, reading
 
 DICTIONARY_FILES = Path(__file__).parent / "weights"
-OF_PROGRAMS, OF_MINI, OF_SMOLLM2 = "tracr-rotated-dictionaries", "mini-dictionaries", "smollm2-dictionaries"
-OF_MODELS = (OF_MINI, OF_SMOLLM2)  # names of models whose nodes are features
 _PARTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 _LARGEST = 1 << 24  # bytes
 

@@ -33,8 +33,8 @@ from ...suite.model.features.transformer import FeatureTransformer
 from ...suite.model.transformer import Transformer
 from ..files import write_json
 from ..truth import load
-from .recipe import DICTIONARY_PROGRAMS, DICTIONARY_SEEDS, DICTIONARY_WIDTHS, recipe_of_program
-from .shipped import OF_PROGRAMS, ShippedDictionaries, ShippedSite, bytes_of, dictionary_manifest, file_of
+from .recipe import DICTIONARY_PROGRAMS, DICTIONARY_SEEDS, DICTIONARY_WIDTHS, OF_PROGRAMS, recipe_of_program
+from .shipped import ShippedDictionaries, ShippedSite, bytes_of, dictionary_manifest, file_of
 
 _ABLATIONS = ("zero", "patch")  # under which it is measured what features and errors keep
 CHECKPOINT_EVERY = 500  # steps

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ...ground_truth.dictionaries.shipped import OF_MINI, OF_PROGRAMS, ShippedDictionaries, shipped
+from ...ground_truth.dictionaries.recipe import OF_MINI, OF_PROGRAMS
+
+if TYPE_CHECKING:
+    from ...ground_truth.dictionaries.shipped import ShippedDictionaries
 
 FEATURE_BASES = {"tracr-features/": "own basis", "tracr-rotated-features/": "random basis"}
 _QUALITY = ["features", "unexplained", "l0", "dead", "found"]
@@ -29,8 +33,9 @@ def recovery_by_dictionary(recovery: pd.DataFrame) -> pd.DataFrame:
     Args:
         recovery: ``tables.recovery_table``.
     """
-    known = shipped()
-    own = recovery[recovery["own"].astype(bool) & recovery["task"].isin([n for n in known if OF_PROGRAMS in n])]
+    own = recovery[recovery["own"].astype(bool)]
+    known = _known(own["task"], OF_PROGRAMS)
+    own = own[own["task"].isin(list(known))]
     rows = [
         {"label": row.label, "ablation": row.ablation, **quality_of(row.task, known[row.task])}
         | {name: getattr(row, name) for name in _RECOVERED}
@@ -47,9 +52,9 @@ def faithfulness_by_dictionary(evaluated: pd.DataFrame) -> pd.DataFrame:
     Returns ``quality_of``, label, ablation, size, faithfulness, and of the dictionary ``features_keep`` and
     ``errors_keep`` under that ablation.
     """
-    known = shipped()
-    same = evaluated["ablation"].astype(str) == evaluated["evaluation_ablation"].astype(str)
-    of_mini = evaluated[same & evaluated["model"].isin([name for name in known if OF_MINI in name])]
+    evaluated = evaluated[evaluated["ablation"].astype(str) == evaluated["evaluation_ablation"].astype(str)]
+    known = _known(evaluated["model"], OF_MINI)
+    of_mini = evaluated[evaluated["model"].isin(list(known))]
     rows = [
         {"label": row.label, "ablation": row.ablation, **quality_of(row.model, known[row.model])}
         | {"size": row.size, "faithfulness": row.faithfulness}
@@ -64,6 +69,15 @@ def faithfulness_by_dictionary(evaluated: pd.DataFrame) -> pd.DataFrame:
 
 
 _ABOUT = ["dictionary", "subject", "width", "seed"]
+
+
+def _known(names: Iterable[object], family: str) -> Mapping[str, ShippedDictionaries]:
+    """The shipped dictionaries of a family; none where no name is of it, because reading them takes torch."""
+    if not any(family in str(name) for name in names):
+        return {}
+    from ...ground_truth.dictionaries.shipped import shipped
+
+    return {name: about for name, about in shipped().items() if family in name}
 
 
 def quality_of(name: str, about: ShippedDictionaries) -> dict[str, str | float]:

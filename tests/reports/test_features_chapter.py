@@ -5,7 +5,8 @@ from made_up import certificate
 from synthetic import identity, write_done, write_evaluation
 
 from circuitmeter import ground_truth
-from circuitmeter.ground_truth.dictionaries.shipped import OF_MINI, OF_PROGRAMS, shipped
+from circuitmeter.ground_truth.dictionaries.recipe import OF_MINI, OF_PROGRAMS
+from circuitmeter.ground_truth.dictionaries.shipped import shipped
 from circuitmeter.reports.chapters.features import FeaturesChapter, best_method
 from circuitmeter.reports.read.dictionaries import recovery_by_dictionary
 from circuitmeter.reports.read.results import read_results

@@ -160,3 +160,12 @@ from circuitmeter.reports.summary import summary_table
 summary_table({str(usual_store.path)!r})
 assert "torch" not in sys.modules and "matplotlib" not in sys.modules"""
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_the_report_of_a_benchmark_without_features_needs_no_torch(usual_store, tmp_path):
+    code = f"""import sys
+from circuitmeter.reports.write import write_report
+write_report({str(usual_store.path)!r}, {str(tmp_path)!r})
+assert "torch" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,6 +15,7 @@ import torch
 
 from .... import ground_truth
 from ....ground_truth.dictionaries import shipped as dictionaries
+from ....ground_truth.dictionaries.recipe import OF_MODELS
 from ....ground_truth.files import holds_model
 from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
@@ -114,7 +115,7 @@ def load_outline(
 
 def _with_features(name: str | Path, model: Transformer) -> Transformer:
     """The model with the features of the shipped dictionaries that it is asked for with; the model itself otherwise."""
-    if str(name) not in dictionaries.names(*dictionaries.OF_MODELS):
+    if str(name) not in dictionaries.names(*OF_MODELS):
         return model
     found = dictionaries.read_shipped(str(name))
     return FeatureTransformer.of(model, {site: (each, range(each.n_features)) for site, each in found.items()})
@@ -160,7 +161,7 @@ def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
 
 def model_names() -> list[str]:
     """The models that ship: ground truths, mini models, and models with the features of shipped dictionaries."""
-    others = {*mini.names(), *dictionaries.names(*dictionaries.OF_MODELS)}
+    others = {*mini.names(), *dictionaries.names(*OF_MODELS)}
     return sorted({name.partition("@")[0] for name in ground_truth.names()} | others)
 
 
@@ -216,7 +217,7 @@ def _folder(name: str | Path) -> Path:
     path, text = Path(name), str(name)
     if text in mini.names():
         return mini.folder(text)
-    if text in dictionaries.names(*dictionaries.OF_MODELS):
+    if text in dictionaries.names(*OF_MODELS):
         return _folder(dictionaries.shipped()[text].model)
     if os.path.isdir(path):  # False for what is too long for a path
         return path
@@ -227,8 +228,8 @@ def _folder(name: str | Path) -> Path:
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS_FILE}, a GGUF file, "
             f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
         )
-    if text.split("/")[0] in dictionaries.OF_MODELS:
-        raise ModelError(unknown("set of dictionaries", text, dictionaries.names(*dictionaries.OF_MODELS)))
+    if text.split("/")[0] in OF_MODELS:
+        raise ModelError(unknown("set of dictionaries", text, dictionaries.names(*OF_MODELS)))
     if text.split("-")[0] == mini.FAMILY_NAME:  # no model of the hub is called so, and it need not be asked
         raise ModelError(unknown("mini model", text, mini.names()))
     families = {known.split("/")[0] for known in ground_truth.names()}

@@ -15,8 +15,13 @@ from typing import NamedTuple
 import torch
 
 from .... import tasks
-from ....ground_truth.dictionaries.recipe import DICTIONARY_SEEDS, DICTIONARY_WIDTHS, recipe_of_model
-from ....ground_truth.dictionaries.shipped import OF_MINI, OF_SMOLLM2
+from ....ground_truth.dictionaries.recipe import (
+    DICTIONARY_SEEDS,
+    DICTIONARY_WIDTHS,
+    OF_MINI,
+    OF_SMOLLM2,
+    recipe_of_model,
+)
 from ....ground_truth.dictionaries.train import DictionaryLesson, train_asked, values_at_sites
 from ..features.dictionary import FeatureDictionary
 from ..features.site import Site

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from circuitmeter import tasks
-from circuitmeter.ground_truth.dictionaries.shipped import OF_SMOLLM2, names, shipped
+from circuitmeter.ground_truth.dictionaries.recipe import OF_SMOLLM2
+from circuitmeter.ground_truth.dictionaries.shipped import names, shipped
 from circuitmeter.ground_truth.dictionaries.train import values_at_sites
 from circuitmeter.suite.circuit import Circuit, top_n
 from circuitmeter.suite.errors import ModelAbsent
