@@ -40,7 +40,7 @@ MOST_CHOICES = 500_000  # of edges, over all nodes, before an enumeration is giv
 _ROWS = 24  # rows to begin with, besides those on which single cuts have the largest effects
 
 WriterValues = tuple[int, ...]
-"""Of every writer that later nodes can read, which value it has; 0: no edge of it is kept."""
+"""Which value each writer has that later nodes can read; 0: no edge out of the writer is kept."""
 
 
 def minimal_circuits(

@@ -103,7 +103,7 @@ class NodeValues:
         return known
 
     def _seen(self, reader: int, x: Tensor, constant: bool = True) -> Tensor:
-        """Of the residual stream [m, n], what a reader works with: its linear part, where no norm comes before it."""
+        """What a reader computes with, from the residual stream [m, n]; without a norm, the reader's linear part."""
         if not self._linear:
             return x
         group, x = self._group[reader], x.unflatten(1, self.shape)

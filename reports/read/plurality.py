@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ...suite.store.record import Record, RecordedPlurality
 
 OUTCOMES = ("minimal", "superset", "chimera", "miss")
-"""Of a search that avoids nothing."""
+"""The outcomes of a search that avoids nothing."""
 
 SECOND_OUTCOMES = ("another", "both", "the same", "chimera", "miss")
-"""Of a search that was to avoid one of the minimal circuits."""
+"""The outcomes of a search that was to avoid one of the minimal circuits."""
 
 
 def outcome_of(found: RecordedPlurality) -> str:

@@ -90,18 +90,18 @@ class ByMasks:
         self.evaluator = evaluator
 
     def enter(self, group: NodeGroup) -> None:
-        """Nothing is held."""
+        """Does nothing: no activations are held."""
 
     def without_effect(self, circuit: HeldCircuit, group: NodeGroup) -> np.ndarray:
-        """None is known."""
+        """No edge: it is not known which cuts have an effect."""
         return np.zeros_like(circuit.kept[:, group.readers])
 
     def together(self, group: NodeGroup, n_candidates: int) -> int:
-        """As ``CutCandidates.together``: the evaluator makes calls of them that fit."""
+        """As ``CutCandidates.together``. The evaluator divides the candidates into calls that fit."""
         return len(self.evaluator.model.graph.readers)
 
     def losses(self, group: NodeGroup, asked: Sequence[Asked]) -> list[list[float]]:
-        """As ``CutCandidates.losses``: of all."""
+        """As ``CutCandidates.losses``, by running every candidate."""
         masks = torch.from_numpy(np.stack([mask for _, candidates in asked for mask in candidates]))
         found = self.evaluator.loss(masks)
         return [part.tolist() for part in found.split([len(candidates) for _, candidates in asked])]
@@ -119,7 +119,7 @@ class ByMasks:
         return HeldCircuit(circuit.kept)
 
     def drop(self, circuit: HeldCircuit) -> None:
-        """Nothing is held."""
+        """Does nothing: no activations are held."""
 
 
 class ByDescendants:

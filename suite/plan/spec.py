@@ -84,7 +84,7 @@ class MethodChoice(BaseModel):
     seed: _SeedList | None = None
     """Seeds of this method, if it draws by chance; by default those of the grid."""
     called: Annotated[str, that_is(names.own_name)] | None = None
-    """Its name in store and report, which no registered method may have; by default the method's own name."""
+    """The method's name in store and report, which no registered method may have; by default the registered name."""
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -284,7 +284,7 @@ class Spec(BaseModel):
             raise SpecError(f"benchmark {contents.get('name', '')}: {'; '.join(problems)}.") from error
 
     def with_methods(self, methods: Iterable[str | Mapping[str, Any]]) -> Spec:
-        """The same benchmark for other methods; ``validate`` runs this.
+        """This benchmark with other methods; ``validate`` runs it.
 
         Args:
             methods: as a grid's ``method`` lists them: names, or tables with parameters.

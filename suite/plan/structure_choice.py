@@ -20,7 +20,7 @@ class StabilityChoice(BaseModel):
     """How often."""
 
     def asked(self) -> StabilityAsked:
-        """The same, as it stands in an evaluation's identity."""
+        """These choices as they stand in the identity of an evaluation."""
         return StabilityAsked(over=tuple(dict.fromkeys(self.over)), resamples=self.resamples)
 
 
@@ -38,5 +38,5 @@ class ControlsChoice(BaseModel):
     """Edges, drawn by chance, that are cut one by one to compare scores with. 0: none."""
 
     def asked(self) -> ControlsAsked:
-        """The same, as it stands in an evaluation's identity."""
+        """These choices as they stand in the identity of an evaluation."""
         return ControlsAsked(nulls=tuple(dict.fromkeys(self.nulls)), subsets=self.subsets, edges=self.edges)

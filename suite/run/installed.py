@@ -54,5 +54,5 @@ def _folders() -> dict[str, Path]:
 
 
 def _normalized(name: str) -> str:
-    """As the index of packages spells it."""
+    """The name as the index of packages spells it."""
     return re.sub(r"[-_.]+", "-", name).lower()

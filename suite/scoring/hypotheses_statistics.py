@@ -20,7 +20,7 @@ class SignTest(NamedTuple):
     """How often one of two values is better than the other."""
 
     proportion: float
-    """Of prompts on which the first is better, ties counting half."""
+    """The share of prompts on which the first is better; a tie counts as one half."""
     p_value: float
 
 

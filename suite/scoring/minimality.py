@@ -28,7 +28,7 @@ LOSS_ROUNDING = 1e-6
 one circuit than for many at once, and otherwise on another processor."""
 
 _Change = Callable[[Tensor], Tensor]
-"""Of circuits, bool [C, W, R]: how far each is from the given one, float [C]."""
+"""Takes circuits, bool [C, W, R], and returns how far each is from the given one, float [C]."""
 
 
 @dataclass(frozen=True, eq=False)

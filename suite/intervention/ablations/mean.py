@@ -45,7 +45,7 @@ class Mean(Ablation):
 
     def words(self) -> str:
         extent = "at each position" if self.position else "over all positions"
-        return f"its average {extent}, over the {self.prompts} prompts of the {self.over}"
+        return f"the writer's average {extent}, over the {self.prompts} prompts of the {self.over}"
 
     @property
     def needs_counterfactuals(self) -> bool:
@@ -138,7 +138,7 @@ class Sums:
         return self._average(_summed(self.first))
 
     def variance(self) -> Activations:
-        """Of the population, not a sample: what is matched is the spread of these prompts."""
+        """The variance over the prompts, divided by their number: noise is to have the spread of these prompts."""
         square = self._average(_summed(self.second))
         return square.with_each(lambda square, mean: (square - mean.square()).clamp_min(0), self.mean())
 

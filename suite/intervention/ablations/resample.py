@@ -21,7 +21,7 @@ class Resample(Ablation):
     stochastic = a_run = True
 
     def words(self) -> str:
-        return "its output on another prompt of the same length, drawn by the seed"
+        return "the writer's output on another prompt of the same length, drawn by the seed"
 
     def undefined(self, data: Data) -> str | None:
         if (data.lengths.unique(return_counts=True)[1] < 2).any():

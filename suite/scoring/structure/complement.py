@@ -26,7 +26,7 @@ _RESAMPLES = 1000
 _AT_ONCE = 256
 
 _Faithfulness = Callable[[Tensor], np.ndarray]
-"""Of subsets that are cut, bool [C, W, R]: the circuit's faithfulness, float64 [C]."""
+"""Takes the subsets that are cut, bool [C, W, R], and returns the faithfulness of the circuit, float64 [C]."""
 
 
 def complement_cuts(
@@ -170,7 +170,7 @@ class _Scale:
         return replace(self.own, circuits=torch.cat(values))
 
     def faithfulness(self, cut: Tensor) -> np.ndarray:
-        """Of the circuits that are left: float64 [C]."""
+        """The faithfulness of the circuits that are left when ``cut``, bool [C, W, R], is cut: float64 [C]."""
         return self.measured(cut).faithfulness().numpy()
 
     @property

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 from ...json_model import Kept, Number
 
 BLOCKS = 512
-"""Of so many edges of the complement at most the search for the worst subset changes each alone; of more, all that
-leave one node together."""
+"""In a complement of at most this many edges, the search for the worst subset changes each edge alone; in a larger one,
+all edges out of a node together."""
 
 ROUNDS = 10
-"""Of that search, at most."""
+"""The most rounds of that search."""
 
 Null = Literal["reset-weights", "permuted-labels", "nonsense"]
 NULLS: tuple[Null, ...] = get_args(Null)
