@@ -94,9 +94,7 @@ def test_every_architecture_has_scores(name, parameters, architecture):
             scores(name, small_model(**ARCHITECTURES[architecture]), small_data(n=2), **parameters)
         return
     model, data = small_model(**ARCHITECTURES[architecture]), small_data(n=2)
-    for ablation in ("patch", "zero"):
-        found = scores(name, model, data, ablation=ablation, **parameters)
-        assert found.abs().max() > 1e-6
+    assert scores(name, model, data, **parameters).abs().max() > 1e-6
 
 
 @named(LINEAR + OTHERS)

@@ -88,8 +88,10 @@ def boundaries(graph, found):
     return torch.stack([found[: graph.visible(layer)][:, later >= layer].sum() for layer in range(graph.n_layers + 1)])
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("ablation", ["patch", "resample"])
+@pytest.mark.parametrize(
+    ("architecture", "ablation"),
+    [*((architecture, "patch") for architecture in ARCHITECTURES), ("gpt2", "resample"), ("llama", "resample")],
+)
 def test_path_increments_sum_to_the_loss_difference_at_every_cut(architecture, ablation):
     smooth = {"activation": "gelu_tanh"} if "ReLU" in architecture else {}  # the second order needs a second derivative
     model, data = small_model(**{"n_layers": 2, **ARCHITECTURES[architecture], **smooth}), small_data(n=3)
@@ -139,12 +141,12 @@ def test_what_the_path_does_not_reach_is_spread_over_it(ablation):
     model, data = small_model(), small_data(n=2)
     prompts = prompts_of(model, data, ablation)
     with torch.no_grad():
-        logits, end = model.run(prompts.far, read=prompts.runs.read)
+        logits, end = model.run(prompts.alternative_inputs, read=prompts.runs.read)
         change = (prompts.losses(logits) - prompts.losses(prompts.runs.clean[0])).mean()
         left = model.difference(prompts.cut, end)
-    m = 40
+    m, clean = 40, prompts.clean.inputs
     mean_gradient = sum(
-        prompts.products(prompts.clean.inputs + (k + 0.5) / m * (prompts.far - prompts.clean.inputs), difference=left)
+        prompts.products(clean + (k + 0.5) / m * (prompts.alternative_inputs - clean), difference=left)
         for k in range(m)
     )
     expected = change + boundaries(model.graph, mean_gradient / (m * data.n))
@@ -163,7 +165,7 @@ def test_unit_steps_go_down_the_distance_of_the_logits():
         )
     # The direction: a small step of it lowers the squared distance of the logits at every example.
     with torch.no_grad():
-        target = model.run(prompts.far)[0]
+        target = model.run(prompts.alternative_inputs)[0]
         small = points[0] + 1e-4 * (points[1] - points[0])
         at = [(model.run(z)[0] - target).square().sum((1, 2)) for z in (points[0], small)]
     assert (at[1] < at[0]).all()
@@ -172,7 +174,7 @@ def test_unit_steps_go_down_the_distance_of_the_logits():
 def test_the_other_direction_meets_the_gradient_at_the_goal():
     model, data = small_model(), small_data()
     prompts = prompts_of(model, data)
-    start = prompts.far.clone().requires_grad_()
+    start = prompts.alternative_inputs.clone().requires_grad_()
     end = prompts.clean.inputs.clone().requires_grad_()
     at_start, at_end = (
         torch.autograd.grad(prompts.loss(model.run(z, read=prompts.runs.read)[0]), z)[0] for z in (start, end)
