@@ -10,6 +10,7 @@ from typing import Any
 from ..model.graph import Graph
 
 PASS_KINDS = ("forward", "gradient", "cut", "trained")
+_ADDED = (*PASS_KINDS, "backward")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Cost:
         forward: passes of the plain model.
         gradient: pairs of a forward and a backward pass, whose gradients become edge scores.
         cut: passes with edges cut. A pass begins at the lowest layer that is cut: one from the middle counts half.
-        trained: cut passes with a backward pass into the mask, which the engine does not count.
+        trained: cut passes with a backward pass into the mask.
+        backward: those backward passes of ``trained`` that the engine counts besides; their time is in ``trained``.
         stacks: copies, held at once, of what all writers write for one batch.
         weights: copies of the model's weights that are held besides the model.
         masks: masks that a training step runs together; 0 without training.
@@ -33,6 +35,7 @@ class Cost:
     gradient: float = 0.0
     cut: float = 0.0
     trained: float = 0.0
+    backward: float = 0.0
     stacks: float = 2.0
     weights: float = 0.0
     masks: int = 0
@@ -42,12 +45,12 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """The cost of one search after the other: passes add up, and of what is held the larger counts."""
-        added = {kind: getattr(self, kind) + getattr(other, kind) for kind in PASS_KINDS}
-        held = [each.name for each in fields(self) if each.name not in PASS_KINDS]
+        added = {kind: getattr(self, kind) + getattr(other, kind) for kind in _ADDED}
+        held = [each.name for each in fields(self) if each.name not in _ADDED]
         return Cost(**added, **{name: max(getattr(self, name), getattr(other, name)) for name in held})
 
     def __mul__(self, times: float) -> Cost:
-        return replace(self, **{kind: times * getattr(self, kind) for kind in PASS_KINDS})
+        return replace(self, **{kind: times * getattr(self, kind) for kind in _ADDED})
 
     def with_runs(self, runs_a_prompt: float) -> Cost:
         """The cost where each prompt has so many runs, because answers have several tokens."""
@@ -56,7 +59,7 @@ class Cost:
     @property
     def passes(self) -> float:
         """All forward and backward passes, as the engine counts them (see passes.py)."""
-        return self.forward + 2 * self.gradient + self.cut + self.trained
+        return self.forward + 2 * self.gradient + self.cut + self.trained + self.backward
 
 
 # Takes (graph, prompts, the parameters of the method), and returns what a search costs.
@@ -64,9 +67,13 @@ PassesOf = Callable[[Graph, int, Mapping[str, Any]], Cost | None]
 
 
 def trained_masks(prompts: int, masks: int, steps: int, batch_size: int) -> Cost:
-    """The cost of training masks that all run together in every step, on prompts that are prepared beforehand."""
+    """The cost of training masks that all run together in every step, on prompts that are prepared beforehand.
+
+    Each prompt is prepared by a clean run and one of what cut edges carry.
+    """
     step = min(prompts, batch_size)
-    return Cost(trained=steps * step * masks, masks=masks, step=step, prepared=1)
+    runs = steps * step * masks
+    return Cost(forward=2 * prompts, trained=runs, backward=runs, masks=masks, step=step, prepared=1)
 
 
 def edge_passes(graph: Graph, at_once: int) -> float:

@@ -47,7 +47,8 @@ class Speed:
         model, data: on which the work will run; a few of the prompts are used.
         negligible: seconds. Work that a first timing puts below this is not timed further: the first timing is over a
             few tokens, where every pass is mostly overhead, so that it errs on the high side.
-        clock: tells the seconds; ``time.process_time`` where those of other programs are not to count.
+        clock: tells the seconds, ``time.perf_counter`` if there is none; ``time.process_time`` where those of other
+            programs are not to count.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Speed:
         model: Transformer,
         data: Data,
         negligible: float = 0.0,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self.model, self.negligible, self._clock = model, negligible, clock
+        self.model, self.negligible = model, negligible
+        self._clock = clock or (lambda: time.perf_counter())
         lengths = data.lengths.unique(return_counts=True)
         self._length = int(lengths[0][lengths[1].argmax()])
         self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
@@ -66,6 +68,7 @@ class Speed:
         self._all_tokens = int(data.lengths.sum() * data.n_runs / data.n)
         self._batch_size = default_batch_size(model, data.clean.shape[1])
         self._seconds: dict[str, float] = {}
+        self._calls: dict[str, float] = {}
         self._zeros: dict[tuple[int, ...], tuple[Tensor, Alternative]] = {}
 
     def kind(self, name: str) -> float:
@@ -81,7 +84,23 @@ class Speed:
             at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
             if at_most < self.negligible:
                 return at_most
-        return sum(n * self.kind(kind) for kind, n in passes.items())
+        return sum(n * self.kind(kind) for kind, n in passes.items()) + self._starting(cost)
+
+    def _starting(self, cost: Cost) -> float:
+        """Seconds that the calls of a training take beyond their passes, which on small models is most of the time."""
+        if not (cost.masks and cost.step):
+            return 0.0
+        calls = {"trained": cost.trained / (cost.masks * cost.step), "forward": cost.forward / cost.step}
+        return sum(n * self._a_call(kind) for kind, n in calls.items() if n)
+
+    def _a_call(self, kind: str) -> float:
+        """Seconds that a call of one pass takes beyond what its pass takes in a call of many."""
+        if kind not in self._calls:
+            one = self._tokens[:1]
+            with count_passes():
+                taken = min(self._clocked(getattr(self, f"_{kind}"), kind, one, 1) for _ in range(3))
+            self._calls[kind] = max(0.0, taken - self.kind(kind) * self._length / self._mean_length)
+        return self._calls[kind]
 
     def forecast(self, cost: Cost, batch_size: int = 0) -> Forecast:
         """The time and memory that a cost takes on this machine, with ``batch_size`` prompts at a time.

@@ -68,6 +68,38 @@ def test_acdc_spends_no_more_than_it_declares(problem):
     assert 0.5 * declared.passes < counted(METHODS.get("acdc"), problem, **parameters) <= declared.passes
 
 
+@pytest.mark.parametrize("name", ["edge-pruning", "ibcircuit", "subnetwork-probing", "ugs"])
+def test_trained_masks_spend_what_they_declare(name, problem):
+    """As many prompts a step as there are, so that no batch is smaller than declared."""
+    model, data = problem
+    several = {"edge-pruning": "targets", "ibcircuit": "strengths"}.get(name, "regularisations")
+    method, data = METHODS.get(name), data.select((data.lengths == data.lengths[0]).nonzero()[:, 0])
+    given = method.resolve({"steps": 3, "batch_size": data.n, several: [0.5]})
+    by = objective("kl" if method.objectives == "divergence" else "logit-difference")
+    with count_passes() as passes:
+        method.discover(model, data, ablation=ablation("patch"), objective=by, seed=0, **given)
+    declared = method.cost_of(model.graph, data.n, given)
+    assert declared.passes == pytest.approx(passes.forward + passes.backward)
+
+
+def test_calls_of_a_training_take_time_beyond_their_passes(problem, monkeypatch):
+    """On a clock that each call moves on by a second, and each pass by a hundredth."""
+    speed, clock = Speed(*problem), [0.0]
+    passes = {"trained": 0.01, "forward": 0.002}
+    for kind, seconds in passes.items():
+
+        def run(tokens, masks, seconds=seconds):
+            clock[0] += 1.0 + seconds * masks * len(tokens)
+
+        monkeypatch.setattr(speed, f"_{kind}", run)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(speed, "kind", passes.__getitem__)
+    training = Cost(forward=16, trained=600, masks=4, step=8)
+    expected = 600 * 0.01 + 16 * 0.002 + 600 / (4 * 8) + 16 / 8
+    assert speed.seconds(training) == pytest.approx(expected, rel=0.01)
+    assert speed.seconds(Cost(forward=16)) == pytest.approx(16 * 0.002)  # batches of a gradient method are large
+
+
 @pytest.mark.parametrize("preset", ["activations", "clean-corrupted"])
 def test_a_preset_has_its_own_cost(preset, problem):
     model, data = problem
