@@ -15,7 +15,8 @@ and change no decision of the plain loop:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor
 from ..intervention.cut_candidates import CutCandidates, HeldCircuit, candidates_of
 from ..intervention.evaluator import Evaluator
 from ..model.graph import Graph, NodeGroup
+from ..model.passes import count_passes, spare
 
 # The edges that one cut removes: one edge (writer, reader), or all edges into a reader (a slice of writers, reader).
 TriedCut = tuple[int | slice, int]
@@ -139,6 +141,11 @@ class _Outcome:
     used: int
 
 
+def at_most(prompts: int, cuts: float, layers: float) -> float:
+    """The most passes of so many cuts through this share of the layers: one a prompt, another for a wrong guess."""
+    return 2 * prompts * cuts * layers
+
+
 def _key(w: int | slice, r: int) -> TriedCut:
     return (-1 if isinstance(w, slice) else w), r
 
@@ -166,13 +173,14 @@ def sweep_thresholds(
     candidates = candidates_of(evaluator, len(set(thresholds)))
     plain = float(evaluator.loss(graph.exists[None])[0])
     sweeps = [_Sweep(sorted(set(thresholds)), HeldCircuit(graph.existing.copy()), plain)]
-    evaluated = 0
+    evaluated, decided = 0, _Decided(evaluator, len(set(thresholds)))
     for cuts in filter(None, groups):
         group = next(each for each in graph.groups if each.readers.start <= cuts[0][1] < each.readers.stop)
         candidates.enter(group)
         for sweep in sweeps:
             sweep.start(graph, cuts, candidates)
         done, sweeps = _parted(sweeps)
+        decided.tell(group, cuts, sweeps)
         while sweeps:
             most = max(1, masks_at_once // len(sweeps))
             called = sweeps[: candidates.together(group, min(most, max(sweep.guesses for sweep in sweeps)))]
@@ -180,7 +188,9 @@ def sweep_thresholds(
             for sweep in called:
                 sweep.guess(group, known, candidates.without_effect(sweep.circuit, group), most, candidates.wide)
             asked = [sweep for sweep in called if sweep.candidates]
-            losses = candidates.losses(group, [(sweep.circuit, sweep.candidates) for sweep in asked]) if asked else []
+            with decided.spending():
+                wanted = [(sweep.circuit, sweep.candidates) for sweep in asked]
+                losses = candidates.losses(group, wanted) if asked else []
             evaluated += sum(map(len, losses))
             answers = {id(sweep): found for sweep, found in zip(asked, losses, strict=True)}
             following = []
@@ -189,8 +199,44 @@ def sweep_thresholds(
                 following += _after(sweep, outcomes, candidates, fewest)
             ended, following = _parted(following)
             done, sweeps = done + ended, following + sweeps[len(called) :]
+            decided.tell(group, cuts, sweeps)
+        decided.close()
         sweeps = done
     return {tau: torch.from_numpy(sweep.circuit.kept) for sweep in sweeps for tau in sweep.thresholds}, evaluated
+
+
+class _Decided:
+    """Spares what the cuts that are decided did not cost of what was declared for them (``at_most``).
+
+    Args:
+        n_thresholds: how many thresholds decide each cut.
+    """
+
+    def __init__(self, evaluator: Evaluator, n_thresholds: int) -> None:
+        self._n, self._layers, self._thresholds = evaluator.data.n, evaluator.model.graph.n_layers, n_thresholds
+        self._before = self._group = self._spent = self._spared = 0.0
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Inside, candidates are run."""
+        with count_passes() as passes:
+            yield
+        self._spent += passes.forward
+
+    def tell(self, group: NodeGroup, cuts: Sequence[TriedCut], sweeps: Sequence[_Sweep]) -> None:
+        """The sweeps that are not at the end of a group of cuts, after some of them were decided."""
+        waiting = sum(len(sweep.waiting) * len(sweep.thresholds) for sweep in sweeps)
+        self._group = at_most(
+            self._n, len(cuts) * self._thresholds - waiting, (self._layers - group.layer) / self._layers
+        )
+        spared = self._before + self._group - self._spent
+        if spared > self._spared:
+            spare(spared - self._spared)
+            self._spared = spared
+
+    def close(self) -> None:
+        """Ends the group."""
+        self._before += self._group
 
 
 def _parted(sweeps: list[_Sweep]) -> tuple[list[_Sweep], list[_Sweep]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from ..intervention.objective import Objective
 from ..model.graph import Graph
 from ..model.transformer import Transformer
 from ._attribution import Prompts
-from ._sweeps import TriedCut, sweep_thresholds
+from ._sweeps import TriedCut, at_most, sweep_thresholds
 from .cost import Cost, edge_passes
 from .registry import method
 
@@ -27,6 +29,20 @@ _GRADIENTS_PAY, _STEPS = 100, 3
 _ORDERS = ("reverse", "forward", "random", "released")
 
 
+def _cost(graph: Graph, prompts: int, given: Mapping[str, Any]) -> Cost:
+    layers = edge_passes(graph, at_once=1)
+    if given["direct"]:
+        parted = (group for group in graph.groups if len(group.parts) > 1)
+        layers += sum(
+            (group.readers.stop - group.readers.start) * (1 - group.layer / graph.n_layers) for group in parted
+        )
+    return Cost(
+        forward=2 * prompts,
+        gradient=prompts * _STEPS * (graph.n_edges >= _GRADIENTS_PAY),
+        cut=at_most(prompts, len(given["thresholds"]) or OTHER_GRID[-1], layers),
+    )
+
+
 @method(
     "acdc",
     paper="Conmy et al. 2023, arXiv:2304.14997",
@@ -34,11 +50,7 @@ _ORDERS = ("reverse", "forward", "random", "released")
     cost="at most 2 forward an edge and threshold, one of them for a wrong guess, through the layers above "
     "it; shared by thresholds that decide alike; 3 forward, 3 backward for guesses on 100 edges or more",
     cost_only={"masks_at_once", "batch_size"},
-    passes=lambda graph, n, given: Cost(
-        forward=2 * n,
-        gradient=n * _STEPS * (graph.n_edges >= _GRADIENTS_PAY),
-        cut=2 * n * edge_passes(graph, at_once=1) * (len(given["thresholds"]) or OTHER_GRID[-1]),
-    ),
+    passes=_cost,
 )
 def discover(
     model: Transformer,

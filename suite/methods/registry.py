@@ -30,6 +30,14 @@ NODE_KINDS = frozenset({"input", "head", "mlp", "logits"})
 SEARCHABLE = searchable()
 LARGEST = 2**31 - 1  # the largest value of a parameter
 _FIXED = ("model", "data", "ablation", "objective", "seed", "seeds", "truth")
+# The types of parameters' defaults, a bool before an int because it is one, and what a value must be.
+_KINDS: dict[type | tuple[type, ...], str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    (list, tuple): "a list",
+}
 
 
 @dataclass(frozen=True)
@@ -130,10 +138,11 @@ class Method:
         return frozenset() if ablation.over_batch else self.cost_only
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        kind = next((kind for kind in _KINDS if isinstance(default, kind)), None)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        if default not in (None, ...) and not isinstance(value, list if isinstance(default, tuple) else type(default)):
-            raise SpecError(f"{self.name}: {name} = {value!r} is not a {type(default).__name__} (default {default!r}).")
+        if kind and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
+            raise SpecError(f"{self.name}: {name} = {shown(value)} is not {_KINDS[kind]} (default {default!r}).")
         for number in value if isinstance(value, list | tuple) else (value,):
             self._check_number(name, number, default)
         return value

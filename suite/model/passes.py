@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 @dataclass
 class Passes:
-    """Numbers of forward and backward passes over one example; a pass from the middle layer on counts one half."""
+    """Numbers of forward and backward passes over one example; a pass from the middle layer on counts one half.
+
+    spared: passes that a method declared at most and has found that it does not need.
+    """
 
     forward: float = 0.0
     backward: float = 0.0
+    spared: float = 0.0
 
 
 _counters: ContextVar[tuple[Passes, ...]] = ContextVar("passes", default=())
@@ -35,3 +39,10 @@ def spend(*, forward: float = 0.0, backward: float = 0.0) -> None:
     for passes in _counters.get():
         passes.forward += forward
         passes.backward += backward
+
+
+def spare(passes: float) -> None:
+    """Adds passes that were declared and will not be run. A method calls it whose declared cost is a bound, so that it
+    can be told how far the method is."""
+    for counted in _counters.get():
+        counted.spared += passes

@@ -34,7 +34,8 @@ def watched(what: str, expected: float | None, *, stream: TextIO | None = None) 
 
         def tell() -> None:
             while not ended.wait(_LIVE_SECONDS if live else EVERY_SECONDS):
-                line = line_of(what, passes.forward + passes.backward, expected, time.perf_counter() - start)
+                done = passes.forward + passes.backward + passes.spared
+                line = line_of(what, done, expected, time.perf_counter() - start)
                 print(f"\r\x1b[2K{line}" if live else line, end="" if live else "\n", file=stream, flush=True)
 
         teller = threading.Thread(target=tell, daemon=True)

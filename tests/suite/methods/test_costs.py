@@ -10,9 +10,10 @@ import torch
 
 from circuitmeter import tasks
 from circuitmeter.suite.data import Data
-from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods import METHODS, _sweeps
 from circuitmeter.suite.methods.cost import Cost, edge_passes
 from circuitmeter.suite.methods.partial import kept_by
+from circuitmeter.suite.model import passes as model_passes
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.model.load.by_name import load_model, on_model
 from circuitmeter.suite.model.passes import count_passes
@@ -50,6 +51,28 @@ def counted(method, problem, **parameters) -> float:
             model, data, ablation=ablation("patch"), objective=objective("logit-difference"), seed=0, **parameters
         )
     return passes.forward + passes.backward
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_what_acdc_does_not_need_of_its_bound_is_spared_as_it_goes_on(direct, problem, monkeypatch):
+    model, data = problem
+    thresholds, shares = [1e-3, 1e-1], []
+    method = METHODS.get("acdc")
+    declared = method.cost_of(model.graph, data.n, {"thresholds": thresholds, "direct": direct}).passes
+
+    def share() -> float:
+        return (passes.forward + passes.backward + passes.spared) / declared
+
+    def spare(found: float) -> None:
+        model_passes.spare(found)
+        shares.append(share())
+
+    monkeypatch.setattr(_sweeps, "spare", spare)
+    with count_passes() as passes:
+        counted(method, problem, thresholds=thresholds, direct=direct)
+    assert passes.forward + passes.backward < 0.85 * declared  # so that it ends at 1 by what is spared
+    assert shares == sorted(shares) and len(shares) > 10 and 0.3 < shares[len(shares) // 2] < 0.9
+    assert share() == pytest.approx(1, rel=0.03)
 
 
 @pytest.mark.parametrize("name", EXACT)

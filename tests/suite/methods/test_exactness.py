@@ -341,7 +341,10 @@ def test_parameters_are_checked_before_anything_runs():
     }
     for given, preset, hint in [
         ({"step": 5}, None, "'steps'"),
-        ({"steps": "many"}, None, "not a int"),
+        ({"steps": "many"}, None, "not a whole number"),
+        ({"steps": True}, None, "steps = True is not a whole number"),
+        ({"steps": [7]}, None, "not a whole number"),
+        ({"path": 3}, None, "not a text"),
         ({}, "papr", "'paper'"),
     ]:
         with pytest.raises(SpecError, match=hint):
