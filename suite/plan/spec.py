@@ -304,6 +304,11 @@ class Spec(BaseModel):
         )
 
 
+def _keys(model: type[BaseModel]) -> list[str]:
+    """The keys of a table, as the file has them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 _TABLES: dict[str, type[BaseModel]] = {
     "grid": Grid,
     "except": LeftOut,
@@ -320,8 +325,10 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     message = problem["msg"][0].lower() + problem["msg"][1:]
     match problem["type"]:
         case "extra_forbidden":
-            fields = (table if table and len(place) > 1 else Spec).model_fields
-            known = [field.alias or name for name, field in fields.items()]
+            known = _keys(table if table and len(place) > 1 else Spec)
+            homes = [] if table else [name for name, model in _TABLES.items() if place[-1] in _keys(model)]
+            if homes and place[-1] not in known:
+                return f"{place[-1]!r} is a key of {' or '.join(f'[{name}]' for name in homes)}, and stands above it"
             return f"{where} has {unknown('key', place[-1], known)}".rstrip(".")
         case "missing":
             return f"{where if len(place) > 1 else 'it'} lacks {place[-1]!r}"

@@ -9,7 +9,7 @@ from ..plan import names
 from ..plan.family import SeedFamily
 from ..plan.subject import Subject, forget_subjects
 from ..process import Ended
-from ..users_line import raised
+from ..users_line import raised, refused
 from .cost import Spent, measure_cost
 from .environment import seed_everything
 
@@ -89,7 +89,7 @@ def diagnosis(error: BaseException) -> tuple[str, str]:
     if is_out_of_memory(error):
         return "memory", message or "out of memory"
     if isinstance(error, CircuitMeterError):
-        return "error", message
+        return "error", one_line(refused(error), 500)
     if isinstance(error, SystemExit):
         return "killed", one_line(f"the method called sys.exit({error.code!r})")
     return "error", raised(error)

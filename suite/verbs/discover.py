@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError, MethodError, SpecError, Undefined
-from ..users_line import raised
+from ..users_line import raised, refused
 from .arguments import (
     SELECTION_HELP,
     SELECTION_NAMES,
@@ -307,7 +307,11 @@ def search(
                 truth=reference,
                 **parameters,
             )
-    except CircuitMeterError:
+    except Undefined:
+        raise
+    except CircuitMeterError as error:
+        if names.is_users(options.method):
+            raise MethodError(refused(error)) from error
         raise
     except Exception as error:
         if not names.is_users(options.method):

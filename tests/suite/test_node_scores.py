@@ -11,9 +11,10 @@ from circuitmeter.suite.circuit import Reference, threshold
 from circuitmeter.suite.errors import MethodError, NotFinite
 from circuitmeter.suite.methods.registry import _as_discovery
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.run.discovery import diagnosis
 from circuitmeter.suite.scoring import ranking
 from circuitmeter.suite.scoring.recovery import recovery
-from circuitmeter.suite.users_line import raised
+from circuitmeter.suite.users_line import raised, refused
 
 GRAPH = Graph(2, 2)
 
@@ -88,3 +89,19 @@ def test_the_user_s_line_is_named_however_deep_the_error(tmp_path):
         said = raised(error)
     assert said.endswith("(mine.py, line 5: return graph.matrix([torch.zeros(2)]) # here)") and "\n" not in said
     assert raised(KeyError("a")) == "KeyError: 'a'"
+
+
+def test_what_we_refuse_in_a_user_s_code_names_their_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from circuitmeter import EdgeScores\n\n\ndef f(graph, values):\n    return EdgeScores(graph, values)\n"
+    )
+    names: dict = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    with pytest.raises(MethodError) as caught:
+        names["f"](GRAPH, torch.zeros(2, 2))
+    assert refused(caught.value).endswith("(mine.py, line 5: return EdgeScores(graph, values)).")
+    assert diagnosis(caught.value) == ("error", refused(caught.value))
+    with pytest.raises(MethodError) as ours:
+        _as_discovery({"a0.h9": 1.0}, GRAPH)
+    assert refused(MethodError("said.")) == "said." and "line" in refused(ours.value)  # this test's own line
