@@ -168,7 +168,7 @@ class MinimalCircuits(Kept):
 
 
 class CertifiedOf(Kept):
-    """Which weights and domain a certificate of features is about."""
+    """Which weights and domain a certificate on another graph is about."""
 
     weights: str
     domain: StatedDomain
@@ -197,8 +197,8 @@ def listed_as(ablation: str) -> str:
     return "patch" if ablation == "resample" else ablation
 
 
-class FeatureCertificate(Findings):
-    """A file in ``features/certificates``: the claims about a program's features, on its default domain."""
+class OtherCertificate(Findings):
+    """The claims about a certified program on another graph than its own."""
 
     format: int = _FORMAT
     of: CertifiedOf
@@ -206,3 +206,12 @@ class FeatureCertificate(Findings):
     def about(self, base: Certificate) -> Certificate:
         """The certificate of the program with these findings in the place of its own."""
         return base.model_copy(update={name: getattr(self, name) for name in Findings.model_fields})
+
+
+class FeatureCertificate(OtherCertificate):
+    """A file in ``features/certificates``: the claims about a program's features, on its default domain."""
+
+
+class PositionCertificate(OtherCertificate):
+    """A file in ``positions/certificates``: the claims about a program's edges at each position of its inputs, which
+    all have one length."""

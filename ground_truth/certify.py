@@ -64,7 +64,7 @@ def certify(
         raise ModelError(
             "the program's output is the same on every input of the domain, so no edge can be told to matter."
         )
-    possible = structural(model)
+    possible = structural(model, torch.from_numpy(domain.read).any(0))
     if not possible.any():
         raise ModelError("no path of edges leads from the inputs to the outputs of this model.")
     claims: dict[str, Claim] = {}

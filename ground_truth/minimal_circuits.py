@@ -23,7 +23,6 @@ from torch import Tensor
 
 from ..suite.errors import ModelError
 from ..suite.intervention.ablation import Ablation
-from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Node
 from ..suite.model.transformer import Transformer
 from ..suite.reading import checked
@@ -59,15 +58,19 @@ def minimal_circuits(
         most_candidates: edges that may matter, above which the enumeration of all circuits is refused.
 
     Raises:
-        ModelError: an ablation without a certificate, features as nodes, more candidates, more choices than fit, or an
-            effect so near to the tolerance that rounding decides whether a circuit is sufficient.
+        ModelError: an ablation without a certificate, features as nodes or edges at single positions, more candidates,
+            more choices than fit, or an effect so near to the tolerance that rounding decides whether a circuit is
+            sufficient.
     """
     claims = truth.certificate.ablations
     if ablation not in claims:
         raise ModelError(f"{truth.name} is not certified under {ablation}; it is under {', '.join(claims)}.")
     model = truth.model(dtype=torch.float64)
-    if isinstance(model, FeatureTransformer):
-        raise ModelError(f"the nodes of {truth.name} are features; minimal circuits are enumerated of heads and MLPs.")
+    if type(model) is not Transformer:
+        raise ModelError(
+            f"minimal circuits are enumerated of heads and MLPs at all positions; {truth.name} has features as nodes, "
+            f"or edges at single positions."
+        )
     candidates = truth.graph.matrix(truth.certificate.structural)
     if ablation in ("patch", "resample"):
         candidates &= ~inert_in_all_circuits(model, torch.from_numpy(truth.domain.tokens), candidates)

@@ -13,25 +13,41 @@ from ..suite.circuit import Circuit
 from ..suite.model.features.dictionary import FeatureDictionary
 from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import NodeGroup
+from ..suite.model.position_graph import PositionGraph
+from ..suite.model.position_transformer import PositionTransformer
 from ..suite.model.transformer import Transformer
 
 ZERO = 1e-9  # relative to the largest value; smaller read-write products and variations are rounding errors
 
 
-def structural(model: Transformer) -> Tensor:
+def structural(model: Transformer, read: Tensor | None = None) -> Tensor:
     """Edges whose write and read subspaces meet, on a path from an input to the logits: bool [n_writers, n_readers].
 
     An attention reader counts only if the head can use what it reads: queries are seen through the keys'
     weights and keys through the queries'. Heads that read no value are dropped with all their edges.
-    With norms, or biases in attention, or features that are not linear, nothing is excluded.
+    With norms, or biases in attention, or features that are not linear, no weights exclude an edge.
+
+    Args:
+        read: bool [P], the positions whose outputs are compared. Where edges are told apart by position, paths to the
+            logits elsewhere do not count.
     """
     graph = model.graph
+    if isinstance(model, PositionTransformer):
+        found = model.graph.at_every_position(structural(model.whole))
+        if read is not None:
+            last = model.graph.groups[-1].readers
+            found[:, last] &= read[torch.from_numpy(model.graph.position[last])]
+        return _usable(Circuit(graph, found))
     if _mixes(model):
         return graph.exists.clone()
     writes, reads = writer_weights(model), reader_weights(model)
     meets = torch.tensor([[float((write @ read).abs().max()) for read in reads] for write in writes])
     scale = torch.tensor([[float(write.abs().max() * read.abs().max()) for read in reads] for write in writes])
-    edges = Circuit(graph, (meets > ZERO * scale) & graph.exists)
+    return _usable(Circuit(graph, (meets > ZERO * scale) & graph.exists))
+
+
+def _usable(edges: Circuit) -> Tensor:
+    """Those of some edges that are on a path to the logits, and not into a head that reads no value."""
     while True:
         smaller = _without_valueless_heads(edges).pruned()
         if smaller.n_edges == edges.n_edges:
@@ -54,7 +70,8 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     """Edges whose read projection is the same for all inputs, at every position: bool [n_writers, n_readers].
 
     Under ``patch`` and ``resample`` such edges are provably inert, alone and together, while all other edges are kept:
-    node by node, each reader's projected input is then that of a clean run, with and without the cut. Where other
+    node by node (and position by position, where edges are told apart by it), each reader's projected input is then
+    that of a clean run, with and without the cut. Where other
     edges are cut, the writer may compute what it computes in no clean run, and the edge may carry something (see
     ``inert_in_all_circuits``).
 
@@ -73,8 +90,9 @@ def constant(model: Transformer, tokens: Tensor, edges: Tensor | None = None) ->
     with torch.no_grad():
         written = model.outputs(model.run(model.input_nodes(tokens))[1])
     still = torch.zeros_like(graph.exists)
+    at = graph.position.tolist() if isinstance(graph, PositionGraph) else None
     for w, r in (graph.exists if edges is None else edges).nonzero().tolist():
-        seen = written[w] @ reads[r]
+        seen = (written[w] if at is None else written[w][:, at[r]]) @ reads[r]
         variation = seen.amax(0) - seen.amin(0)
         still[w, r] = bool(variation.max() <= ZERO * seen.abs().max().clamp_min(1))
     return still
@@ -119,6 +137,9 @@ def writer_weights(model: Transformer) -> list[Tensor]:
 
 def reader_weights(model: Transformer) -> list[Tensor]:
     """For each reader a matrix [d_model, ?] that is zero on what it ignores."""
+    if isinstance(model, PositionTransformer):
+        whole = reader_weights(model.whole)
+        return [whole[r] for r in model.graph.whole_reader]
     weights: list[Tensor] = []
     for group in model.graph.groups:
         if group.kind == "head":
@@ -203,6 +224,7 @@ def _without_valueless_heads(circuit: Circuit) -> Circuit:
     graph, edges = circuit.graph, circuit.edges.clone()
     for group in graph.groups:
         if group.kind == "head":
-            valued = edges[:, group.part("v")].any(0)
+            by_node = group.by_node(edges[:, group.readers])  # [W, parts, H]
+            valued = by_node[:, [name.startswith("v") for name in group.parts]].flatten(0, 1).any(0)
             edges[:, group.readers] &= valued.repeat(len(group.parts))  # no q or k of a head without a value edge
     return Circuit(graph, edges)

@@ -16,9 +16,18 @@ from ..suite.intervention.ablation import Ablation
 from ..suite.model.features.graph import FeatureGraph
 from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Graph
+from ..suite.model.position_transformer import PositionTransformer
 from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
-from .certificate import Certificate, FeatureCertificate, MinimalCircuits, MinimalCircuitsFile, listed_as
+from .certificate import (
+    Certificate,
+    FeatureCertificate,
+    MinimalCircuits,
+    MinimalCircuitsFile,
+    OtherCertificate,
+    PositionCertificate,
+    listed_as,
+)
 from .description import ModelDescription
 from .dictionaries.carried import carried_over, counterparts
 from .dictionaries.recipe import OF_PROGRAMS
@@ -26,6 +35,7 @@ from .dictionaries.shipped import names as shipped_names
 from .dictionaries.shipped import read_shipped, shipped
 from .features.directions import CERTIFICATES, FEATURE_PROGRAMS, with_directions
 from .files import file_hash, file_name, holds_model, read_domain, read_truth_json, read_weights, variants
+from .positions.programs import AT_POSITIONS, certificate_file
 from .rasp.domain import Domain
 from .read import read_certificate, read_description
 from .rotation import rotate_basis, rotated_size
@@ -56,6 +66,7 @@ class GroundTruth:
         basis: the seed of the random basis that the residual stream is rotated to; None: the model as it is stored.
         features: whether the nodes are the program's directions (features/directions.py), and not heads and MLPs.
         dictionaries: the name of the trained dictionaries whose features are the nodes; "" where there are none.
+        positions: whether edges are told apart by position.
     """
 
     name: str
@@ -66,6 +77,7 @@ class GroundTruth:
     basis: int | None = None
     features: bool = False
     dictionaries: str = ""
+    positions: bool = False
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
         """The model, a fresh copy. Raises ModelError when the weights are not those that were certified."""
@@ -84,6 +96,8 @@ class GroundTruth:
         elif self.features:
             stored = self.stored.model() if self.basis is not None else model
             model = with_directions(model, stored, self.description.dimensions, self.basis)
+        elif self.positions:
+            model = PositionTransformer.of(model, self.certificate.graph.n_positions or 0)
         return model.to(device=device, dtype=dtype)
 
     @cached_property
@@ -146,7 +160,7 @@ class GroundTruth:
     @cached_property
     def _enumerated(self) -> MinimalCircuitsFile | None:
         path = self.directory / file_name("minimal", self.variant, "json")
-        if self.features or self.dictionaries or not path.is_file():
+        if self.features or self.dictionaries or self.positions or not path.is_file():
             return None
         found = checked(MinimalCircuitsFile, read_truth_json(path), path, ModelError)
         if not found.is_about(self.certificate):
@@ -208,6 +222,7 @@ def _names_of(shipped: tuple[tuple[str, Path], ...]) -> tuple[str, ...]:
             found += [f"{family}/{directory.name}" + (f"@{v}" if v else "") for v in variants(directory)]
     found += [f"{family}/{program}" for family in _FEATURES_OF for program in FEATURE_PROGRAMS]
     found += shipped_names(OF_PROGRAMS)
+    found += AT_POSITIONS
     for family, source in ROTATED.items():
         found += [f"{family}/{name.partition('/')[2]}" for name in found if name.startswith(f"{source}/")]
     return tuple(found)
@@ -229,6 +244,8 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
         return _of_features(str(name), load(f"{_FEATURES_OF[family]}/{program}"))
     if str(name) in shipped_names(OF_PROGRAMS):
         return _of_dictionaries(str(name))
+    if str(name) in AT_POSITIONS:
+        return _at_positions(str(name))
     shipped = family in (*SHIPPED, *ROTATED) and holds_model(folder) and variant in variants(folder)
     if shipped and family in ROTATED:
         return load(f"{ROTATED[family]}/{str(name).partition('/')[2]}").rotated(str(name), BASIS)
@@ -254,10 +271,7 @@ def load(name: str | Path, *, sealed: bool = True) -> GroundTruth:
 
 def _of_features(name: str, base: GroundTruth) -> GroundTruth:
     """The truth about a program's features. Raises ModelError when it is about other weights or another domain."""
-    path = CERTIFICATES / f"{base.directory.name}.json"
-    found = checked(FeatureCertificate, read_truth_json(path), path, ModelError)
-    if (found.of.weights, found.of.domain) != (base.certificate.weights, base.certificate.domain):
-        raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
+    found = _on_other_graph(FeatureCertificate, CERTIFICATES / f"{base.directory.name}.json", base)
     truth = replace(base, name=name, certificate=found.about(base.certificate), features=True)
     model = truth.model()
     assert isinstance(model, FeatureTransformer)
@@ -272,6 +286,21 @@ def _of_features(name: str, base: GroundTruth) -> GroundTruth:
         return truth
     stated = found.graph.model_copy(update={"hash": truth.graph.hash})  # the same nodes, whose directions are rotated
     return replace(truth, certificate=truth.certificate.model_copy(update={"graph": stated}))
+
+
+def _at_positions(name: str) -> GroundTruth:
+    """The truth about a program's edges at each position. Raises ModelError when it is about other weights."""
+    base = load(AT_POSITIONS[name])
+    found = _on_other_graph(PositionCertificate, certificate_file(name), base)
+    return replace(base, name=name, certificate=found.about(base.certificate), positions=True)
+
+
+def _on_other_graph(kind: type[OtherCertificate], path: Path, base: GroundTruth) -> OtherCertificate:
+    """The certificate of a program on another graph than its own. Raises ModelError when it is about another one."""
+    found = checked(kind, read_truth_json(path), path, ModelError)
+    if (found.of.weights, found.of.domain) != (base.certificate.weights, base.certificate.domain):
+        raise ModelError(f"{path} is not about the program that ships; build it again, or reinstall.")
+    return found
 
 
 def _of_dictionaries(name: str) -> GroundTruth:

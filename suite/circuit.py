@@ -147,20 +147,7 @@ class Circuit:
 
     def pruned(self) -> Circuit:
         """Without the edges that are on no path of kept edges from an input node to the logits."""
-        graph, edges = self.graph, self.edges.numpy()
-        owner = np.array(graph.owners)
-        fed = np.zeros(len(graph.writers), dtype=bool)
-        feeds = np.zeros_like(fed)  # has a path to the logits
-        writers = [node for node in graph.nodes if node.kind != "logits"]
-        for node in writers:
-            fed[node.writers] = not node.readers or (edges[:, list(node.readers)] & fed[:, None]).any()
-
-        def leads_on() -> np.ndarray:  # the readers [R] from which a path goes on to the logits
-            return np.where(owner >= 0, feeds[owner.clip(0)], True)
-
-        for node in reversed(writers):
-            feeds[node.writers] = (edges[node.writers] & leads_on()).any(1)
-        return Circuit(graph, torch.from_numpy(edges & fed[:, None] & leads_on()[None, :]))
+        return Circuit(self.graph, torch.from_numpy(self.graph.on_paths(self.edges.numpy())))
 
 
 def on_inputs(circuit: Circuit, inputs: InputNodes) -> Circuit:
@@ -223,16 +210,15 @@ def grown(scores: EdgeScores, sizes: Sequence[int], absolute: bool = True) -> tu
     graph = scores.graph
     values = (scores.values.abs() if absolute else scores.values).numpy()
     exists = graph.exists.numpy()
-    readers_of = {node.name: node.readers for node in graph.nodes}
     edges, frontier, taken = np.zeros_like(exists), [], set()
 
-    def reach(node: str) -> None:
-        taken.add(node)
-        for r in readers_of[node]:
+    def reach(readers: Sequence[int]) -> None:
+        for r in set(readers) - taken:
+            taken.add(r)
             for w in exists[:, r].nonzero()[0].tolist():
                 heapq.heappush(frontier, (-float(values[w, r]), w, r))
 
-    reach("logits")
+    reach(graph.nodes[-1].readers)
     found: dict[int, Circuit] = {}
     for n in range(max(sizes) + 1):
         if n in sizes:
@@ -241,8 +227,7 @@ def grown(scores: EdgeScores, sizes: Sequence[int], absolute: bool = True) -> tu
             break
         _, w, r = heapq.heappop(frontier)
         edges[w, r] = True
-        if graph.writers[w] not in taken:
-            reach(graph.writers[w])
+        reach(graph.readers_behind(w, r))
     return tuple(found.get(n) or Circuit(graph, torch.from_numpy(edges)) for n in sizes)
 
 

@@ -24,6 +24,7 @@ _PREFIXES = (
     "tracr-features/",
     "tracr-rotated-features/",
     "tracr-rotated-dictionaries/",
+    "tracr-positions/",
     "trained/",
     "trained-node/",
 )

@@ -170,7 +170,7 @@ def _specs() -> dict[str, Reader]:
 
 def _truths() -> dict[str, Reader]:
     from circuitmeter import ground_truth
-    from circuitmeter.ground_truth.certificate import FeatureCertificate
+    from circuitmeter.ground_truth.certificate import FeatureCertificate, PositionCertificate
     from circuitmeter.suite.reading import checked, read_json
 
     shipped = ground_truth.load("tracr/xproportion").directory
@@ -184,11 +184,16 @@ def _truths() -> dict[str, Reader]:
         return references, truth.model(), tasks.load(folder).data("train")
 
     about_features = Path(ground_truth.__file__).parent / "features" / "certificates" / "xproportion.json"
+    about_positions = Path(ground_truth.__file__).parent / "positions" / "certificates" / "gates-positions" / "and.json"
     return {
         "truth": Reader(files, read),
         "truth about features": Reader(
             {"c.json": about_features.read_bytes()},
             lambda folder: checked(FeatureCertificate, read_json(folder / "c.json"), "c.json"),
+        ),
+        "truth by position": Reader(
+            {"c.json": about_positions.read_bytes()},
+            lambda folder: checked(PositionCertificate, read_json(folder / "c.json"), "c.json"),
         ),
     }
 

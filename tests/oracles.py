@@ -101,7 +101,7 @@ def plain_cut(
 
     Args:
         alternative: what each writer writes on a cut edge, by name, [P, D].
-        kept: [n_writers, n_readers], the share of each edge that is kept.
+        kept: [n_writers, n_readers], the share of each edge that is kept; [n_writers, n_readers, P], at each position.
         fixed: what some writers write whatever they read, by name, [P, D].
         record: filled with what every writer wrote.
     """
@@ -123,7 +123,7 @@ def plain_cut(
     def read(reader: str) -> Tensor:
         total = constant.clone()
         for name, out in wrote.items():
-            share = kept[graph.writers.index(name), graph.readers.index(reader)]
+            share = kept[graph.writers.index(name), graph.readers.index(reader)].reshape(-1, 1)  # [1 or P, 1]
             total += alternative[name] + share * (out - alternative[name])
         return total
 

@@ -183,8 +183,8 @@ class Evaluator:
     def _chunks(self, ready: PreparedBatch, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
         graph = self.model.graph
-        widest = max(group.readers.stop - group.readers.start for group in graph.groups)
-        step = masks_within_budget(self.model, ready.batch.clean.numel(), widest + 1 + len(graph.writers))
+        streams = graph.widest + 1 + len(graph.writers)
+        step = masks_within_budget(self.model, ready.batch.clean.numel(), streams)
         cut_at = None
         if self.cut_at is not None:
             length = int(self.data.lengths[ready.batch.rows].max())

@@ -34,6 +34,7 @@ from . import (  # noqa: F401
     hisp,
     ibcircuit,
     ifr,
+    peap,
     relp,
     subnetwork_probing,
     ugs,

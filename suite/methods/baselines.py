@@ -23,6 +23,7 @@ from .registry import method
     cost="nothing",
     stochastic=True,
     passes=lambda graph, n, given: Cost(),
+    by_position=True,
 )
 def random(model: Transformer, data: Data, *, ablation: Ablation, objective: Objective | None, seed: int) -> EdgeScores:
     """A seeded uniform random score for each edge: the lower bound, at chance."""
@@ -69,6 +70,7 @@ def magnitude(
     presets={"quick": {}},
     cost="nothing",
     passes=lambda graph, n, given: Cost(),
+    by_position=True,
 )
 def truth(
     model: Transformer,

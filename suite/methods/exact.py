@@ -21,6 +21,7 @@ from .registry import method
     cost_only={"masks_at_once", "batch_size"},
     passes=lambda graph, n, given: Cost(forward=3 * n, cut=n * edge_passes(graph, at_once=1)),
     per_prompt=True,
+    by_position=True,
 )
 def discover(
     model: Transformer,

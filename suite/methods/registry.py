@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 import torch
 
-from ..circuit import Discovery, EdgeScores, NodeScores, Reference
+from ..circuit import Circuit, Discovery, EdgeScores, NativeCircuit, NodeScores, Reference
 from ..data import Data
 from ..errors import MethodError, SpecError, Undefined, unknown
 from ..intervention.ablation import Ablation, searchable
 from ..intervention.objective import Objective
 from ..model.graph import Graph
+from ..model.position_graph import PositionGraph
+from ..model.position_transformer import PositionTransformer
 from ..model.transformer import Config, Transformer
 from ..reading import shown
 from ..registry import METHODS_GROUP, Registry
@@ -65,6 +67,8 @@ class Method:
         nodes: the kinds of nodes that the method can score; ``any`` for a method that scores every kind alike.
         may_be_zero: parameters that are counts, and may be 0 although the default is above 0.
         per_prompt: whether the scores are means over prompts of scores that the method can also give by prompt.
+        by_position: whether the method scores edges at single positions where a graph tells them apart. Any other
+            method searches the graph without positions, and an edge has its score at every position.
         cost_only: parameters that change what a run costs but no score, such as how many prompts go in a batch.
         code: the code of which the version is the hash; a text is the version itself.
     """
@@ -85,6 +89,7 @@ class Method:
     may_be_zero: frozenset[str] = frozenset()
     passes: PassesOf | None = None
     per_prompt: bool = False
+    by_position: bool = False
 
     @property
     def version(self) -> str:
@@ -240,8 +245,14 @@ class Method:
             raise Undefined(f"{self.name} has no scores of each prompt with these parameters.")
         scores = torch.empty(data.n, model.graph.n_edges, dtype=torch.float64)
         for rows, found in kept:
-            scores[rows] = found[:, model.graph.exists]
+            scores[rows] = self._at_positions(model.graph, found)[:, model.graph.exists]
         return scores
+
+    def _at_positions(self, graph: Graph, found: torch.Tensor) -> torch.Tensor:
+        """Scores [..., W, R] of the graph that the method searched, on ``graph``."""
+        if isinstance(graph, PositionGraph) and not self.by_position:
+            return graph.at_every_position(found)
+        return found
 
     def discover_each(
         self,
@@ -255,6 +266,11 @@ class Method:
         **parameters: Any,
     ) -> tuple[Discovery, ...]:
         """What ``discover`` finds with each seed; the seeds run together where the method can. Raises as it does."""
+        if isinstance(model, PositionTransformer) and not self.by_position:
+            given = {"ablation": ablation, "objective": objective, "seeds": seeds, "truth": truth, **parameters}
+            return tuple(
+                _at_every_position(each, model.graph) for each in self.discover_each(model.whole, data, **given)
+            )
         if reason := self.undefined(ablation, objective, data, model.config):
             raise Undefined(f"{reason}.")
         other = sorted({group.kind for group in model.graph.groups} - self.nodes) if self.nodes != "any" else []
@@ -275,6 +291,16 @@ class Method:
             return tuple(_as_discovery(each, model.graph) for each in found)
         except MethodError as error:
             raise type(error)(f"{self.name}: {error}") from None
+
+
+def _at_every_position(found: Discovery, graph: PositionGraph) -> Discovery:
+    """What was found on the graph without positions: an edge has its score, and is in a circuit, at every position."""
+    circuits = tuple(
+        NativeCircuit(native.label, Circuit(graph, graph.at_every_position(native.circuit.edges)))
+        for native in found.circuits
+    )
+    scores = EdgeScores(graph, graph.at_every_position(found.scores.values))
+    return Discovery(scores, circuits, {**found.diagnostics, "positions": "alike"})
 
 
 def _as_discovery(found: Any, graph: Graph) -> Discovery:
@@ -317,6 +343,7 @@ def method(
     code: SourceCode | str | None = None,
     passes: PassesOf | None = None,
     per_prompt: bool = False,
+    by_position: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a discovery function, which is returned unchanged.
 
@@ -343,6 +370,7 @@ def method(
                 frozenset(may_be_zero),
                 passes,
                 per_prompt,
+                by_position,
             ),
         )
         return function

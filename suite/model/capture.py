@@ -9,7 +9,7 @@ norm once for all heads of a layer; no copy of the residual stream per reader is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -164,6 +164,26 @@ def contract(
             slice(len(graph.readers) - 1, len(graph.readers)), slice(0, len(graph.writers)), found.logits[None]
         )
     return products.scores()
+
+
+def contract_by_position(model: Transformer, found: Gradients, difference: Tensor) -> Tensor:
+    """``contract`` without the sum over examples and positions: [B, P, W, R]. The position is that of the reader's
+    input: of a key or value its own, not that of the queries that see it."""
+    examples, positions = difference.shape[1:3]
+
+    def apart(part: Tensor) -> Tensor:  # each position of each example as an example of one position
+        if part.ndim == 4:  # [B, H, P, E]
+            return part.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+        return part.flatten(0, 1).unsqueeze(1)  # [B, P, D]
+
+    places = replace(
+        found,
+        taps=[{name: apart(part) for name, part in tap.items()} for tap in found.taps],
+        layers=[{name: apart(part) for name, part in layer.items()} for layer in found.layers],
+        logits=None if found.logits is None else apart(found.logits),
+    )
+    products = contract(model, places, difference.flatten(1, 2).unsqueeze(2), by_example=True)
+    return products.unflatten(0, (examples, positions))
 
 
 class _Products:

@@ -262,14 +262,39 @@ class Graph:
         """All edges, ordered by writer and then by reader: the order in which ties are broken."""
         return tuple(Edge(self.writers[w], self.readers[r]) for w, r in np.argwhere(self.existing).tolist())
 
+    @property
+    def widest(self) -> int:
+        """The largest number of readers whose inputs a cut pass holds at once: those of one group."""
+        return max(group.readers.stop - group.readers.start for group in self.groups)
+
+    def readers_behind(self, writer: int, reader: int) -> tuple[int, ...]:
+        """The readers on whose inputs depends what an edge carries: those of its writer."""
+        return self.nodes[writer].readers
+
+    def on_paths(self, edges: np.ndarray) -> np.ndarray:
+        """Those of some edges that are on a path of them from an input node to the logits: bool [W, R] each."""
+        owner = np.array(self.owners)
+        fed = np.zeros(len(self.writers), dtype=bool)
+        feeds = np.zeros_like(fed)  # has a path to the logits
+        writers = [node for node in self.nodes if node.kind != "logits"]
+        for node in writers:
+            fed[node.writers] = not node.readers or (edges[:, list(node.readers)] & fed[:, None]).any()
+
+        def leads_on() -> np.ndarray:  # the readers [R] from which a path goes on to the logits
+            return np.where(owner >= 0, feeds[owner.clip(0)], True)
+
+        for node in reversed(writers):
+            feeds[node.writers] = (edges[node.writers] & leads_on()).any(1)
+        return edges & fed[:, None] & leads_on()[None, :]
+
     @cached_property
-    def _positions(self) -> tuple[dict[str, int], dict[str, int]]:
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
         return {w: i for i, w in enumerate(self.writers)}, {r: i for i, r in enumerate(self.readers)}
 
     def index(self, edge: Edge | str) -> tuple[int, int]:
         """(writer index, reader index) of an edge. Raises DataError when the graph has no such edge."""
         edge = Edge.parse(edge) if isinstance(edge, str) else edge
-        writers, readers = self._positions
+        writers, readers = self._places
         w, r = writers.get(edge.writer), readers.get(edge.reader)
         if w is None or r is None or not self.existing[w, r]:
             raise DataError(

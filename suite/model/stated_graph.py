@@ -11,6 +11,7 @@ from ..json_model import Kept
 from .features.graph import FeatureGraph, SiteNodes
 from .features.site import Place, Site
 from .graph import Graph, InputNodes
+from .position_graph import PositionGraph
 
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -35,7 +36,10 @@ class StatedSite(Kept):
 
 
 class StatedGraph(Kept):
-    """A graph in full, with the hash of its nodes and edges."""
+    """A graph in full, with the hash of its nodes and edges.
+
+    n_positions, causal: of a graph whose edges are told apart by position (see position_graph.py).
+    """
 
     n_layers: int = Field(ge=1, strict=True)
     n_heads: int = Field(ge=1, strict=True)
@@ -44,6 +48,8 @@ class StatedGraph(Kept):
     parallel: Flag = False
     hash: str | None = None
     sites: tuple[StatedSite, ...] = ()
+    n_positions: int | None = Field(default=None, ge=1, strict=True)
+    causal: Flag | None = None
 
     @classmethod
     def of(cls, graph: Graph) -> StatedGraph:
@@ -54,4 +60,6 @@ class StatedGraph(Kept):
         """The graph that is stated."""
         fields = (self.n_layers, self.n_heads, self.inputs, self.mlps, self.parallel)
         sites = tuple(site.nodes for site in self.sites)
+        if self.n_positions is not None:
+            return PositionGraph(*fields, self.n_positions, self.causal is not False)
         return FeatureGraph(*fields, sites) if sites else Graph(*fields)

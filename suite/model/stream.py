@@ -70,7 +70,8 @@ class Stream:
         """The readers' inputs: ``x`` [r, C, n * D]; where no edge is cut, those without cuts, ``whole`` [C, n * D]."""
         x = x.unflatten(2, (*self.shape, -1))
         if self.offset is not None:
-            x = x + self.offset[:, slice_or_index(readers, x.device)].transpose(0, 1)[:, :, None, None]
+            offset = self.offset[:, slice_or_index(readers, x.device)].transpose(0, 1)
+            x = x + (offset[:, :, None] if offset.ndim == 4 else offset[:, :, None, None])
         if whole is None or self.cut_at is None:
             return x
         return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
@@ -96,3 +97,25 @@ class ConcatenatedStream(Stream):
         x = torch.baddbmm(base, weights, self.written[:, :n_visible]).transpose(0, 1)
         whole = None if self.cut_at is None else base[0] + self.written[:, :n_visible].sum(1)
         return self.finished(x, whole, readers)
+
+
+class PositionStream(Stream):
+    """A stream under masks that differ from position to position. It is the plain version, with and without gradients:
+    it holds every writer, in tensors that are never changed in place."""
+
+    def _begin(self, masks: Tensor, shared: Tensor, live: list[bool]) -> None:
+        self.by_reader = masks.permute(2, 0, 1, 3)  # [R, C, W, P]
+        self.writers = [w for w in range(len(live)) if w < self.n_shared or live[w]]  # of those written, in order
+        self.written = shared.expand(len(masks), -1, -1)  # [C, w, n * D]
+
+    def write(self, difference: Tensor) -> None:
+        self.written = torch.cat([self.written, difference.flatten(2)], 1)
+
+    def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
+        n_seen = bisect_left(self.writers, n_visible)
+        weights = self.by_reader[slice_or_index(readers, base.device)]
+        weights = weights[:, :, slice_or_index(self.writers[:n_seen], base.device)]  # [r, C, w, P]
+        seen = self.written[:, :n_seen].unflatten(2, (*self.shape, -1))  # [C, w, B, P, D]
+        x = base + torch.einsum("rcwp,cwbpd->rcbpd", weights, seen)
+        whole = None if self.cut_at is None else (base + seen.sum(1)).flatten(1)
+        return self.finished(x.flatten(2), whole, readers)

@@ -28,7 +28,7 @@ from .gradient_stream import BufferedStream
 from .graph import Graph, InputNodes, Key
 from .passes import spend
 from .rules import EXACT, Rules
-from .stream import Stream, slice_or_index
+from .stream import PositionStream, Stream, slice_or_index
 
 __all__ = ["Activations", "Alternative", "Config", "CutPass", "Projections", "Transformer"]
 
@@ -93,7 +93,7 @@ class Transformer(nn.Module):
         inputs: which input nodes the graph has (see Graph). ``with_inputs`` gives the same model with another choice.
     """
 
-    reads_apart = False  # whether every node has an input of its own in the plain run, too
+    reads_apart = False  # whether only ``run_cut`` knows how edges are cut: fast ways to cut one edge do not apply
 
     def __init__(self, config: Config, inputs: InputNodes = "token") -> None:
         super().__init__()
@@ -279,13 +279,16 @@ class Transformer(nn.Module):
 
         Args:
             masks: [C, W, R], one where an edge is kept and zero where it is cut. A value between mixes the two; values
-                where no edge exists are ignored. Without gradients, masks on the CPU avoid a wait for the device.
+                where no edge exists are ignored. Without gradients, masks on the CPU avoid a wait for the device. With
+                one more axis, [C, W, R, P], an edge is kept or cut at each position of its reader's input; that of a
+                key or value is the key's.
             alternative: what a cut edge carries (see ``alternative``).
             inputs: what the input nodes write, [n_inputs, B, P, D].
             prefix: ``difference(plain run, alternative.activations)``, [W, B, P, D]. When it is given, the pass starts
                 at the first layer that a cut can change.
             read: as in ``forward``.
-            offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges).
+            offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges), or
+                [C, R, P, D], at each.
             cut_at: bool [B, P], the positions at which edges are cut; all when omitted.
             gradient_stream: what holds the residual stream while gradients are recorded.
 
@@ -305,14 +308,18 @@ class Transformer(nn.Module):
             start, live = 0, [True] * len(graph.writers)
         else:  # before the masks leave the CPU, so that no device is waited for
             known, exists = masks.cpu(), graph.exists
-            start = 0 if prefix is None else self.first_cut_layer(known, exists)
-            live = self.live_writers((((known != 0) | (given.cut_at is not None)) & exists).any(0)).tolist()
+            cut, kept = known != 1, known != 0
+            if masks.ndim == 4:
+                cut, kept = cut.any(-1), kept.any(-1)
+            start = 0 if prefix is None else self.first_cut_layer(cut & exists)
+            live = self.live_writers(((kept | (given.cut_at is not None)) & exists).any(0)).tolist()
         masks = send(masks, self.device)
         if prefix is None:
             prefix = given.inputs - alternative.activations.inputs
         spend(forward=len(masks) * given.inputs.shape[1] * (config.n_layers - start) / config.n_layers)
 
         kind = given.gradient_stream if torch.is_grad_enabled() else Stream
+        kind = kind if masks.ndim == 3 else PositionStream
         shape = given.inputs.shape[1], given.inputs.shape[2]
         stream = kind(masks, prefix[: graph.visible(start)], live, shape, given.offset, given.cut_at)
         for layer in range(start, config.n_layers):
@@ -345,10 +352,14 @@ class Transformer(nn.Module):
             z = block.attending(Block.attend, q, k, v)
         return block(Block.shares, z) if self.config.post_norms else z
 
-    def first_cut_layer(self, masks: Tensor, exists: Tensor) -> int:
-        """The lowest layer with a reader into which some mask cuts an edge; ``n_layers`` where that is the logits."""
-        cut = ((masks != 1) & exists).flatten(0, 1).any(0).nonzero()
-        return self.graph.reader_layer(int(cut[0])) if len(cut) else self.config.n_layers
+    def first_cut_layer(self, cut: Tensor) -> int:
+        """The lowest layer with a reader into which some mask cuts an edge; ``n_layers`` where that is the logits.
+
+        Args:
+            cut: bool [C, W, R], the edges that each mask cuts.
+        """
+        readers = cut.flatten(0, 1).any(0).nonzero()
+        return self.graph.reader_layer(int(readers[0])) if len(readers) else self.config.n_layers
 
     def live_writers(self, kept: Tensor) -> Tensor:
         """Which writers a path of kept edges [W, R] connects with the logits, so that they are computed: bool [W]."""

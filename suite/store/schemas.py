@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from ...ground_truth.certificate import Certificate, FeatureCertificate, MinimalCircuitsFile
+from ...ground_truth.certificate import Certificate, FeatureCertificate, MinimalCircuitsFile, PositionCertificate
 from ...ground_truth.description import ModelDescription
 from ...ground_truth.dictionaries.shipped import ShippedDictionaries
 from ...tasks.mini.shipped import ShippedModel
@@ -31,6 +31,7 @@ FILES: dict[str, type[Kept]] = {
     "environment.1": Environment,
     "certificate.1": Certificate,
     "feature-certificate.1": FeatureCertificate,
+    "position-certificate.1": PositionCertificate,
     "minimal-circuits.1": MinimalCircuitsFile,
     "model.1": ModelDescription,
     "mini-model.1": ShippedModel,

@@ -13,7 +13,7 @@ def weights_of(model) -> dict[str, np.ndarray]:
 
 def layer_of(edge, config):
     """The layer below which nothing changes when an edge, named, is cut."""
-    reader = edge.partition("->")[2]
+    reader = edge.partition("->")[2].partition("@")[0]
     return config.n_layers if reader == "logits" else int(re.match(r"[am](\d+)", reader)[1])
 
 
@@ -32,7 +32,8 @@ def activation(config, x):
 
 
 def run(weights, config, tokens, cut=frozenset(), alternative=None, known=None, first=0):
-    """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``.
+    """(outputs [B, P, d_out], what each writer wrote). ``cut`` are edge names; they carry ``alternative[writer]``, at
+    every position or, named with ``@3``, at that one.
 
     ``known`` is what every writer wrote in a run that is the same below layer ``first``, where this run begins.
     A reader with a cut edge adds up its input edge by edge; the others of its layer share one sum.
@@ -47,12 +48,20 @@ def run(weights, config, tokens, cut=frozenset(), alternative=None, known=None, 
     for layer in range(first):
         written |= {name: known[name] for name in [*(f"a{layer}.h{h}" for h in range(config.n_heads)), f"m{layer}"]}
         biases = biases + weights[f"blocks.{layer}.b_O"]
-    into = {edge.partition("->")[2] for edge in cut}
+    into = {edge.partition("->")[2].partition("@")[0] for edge in cut}
+    places = {}  # edge -> the positions at which it is cut, where it is not at all of them
+    for edge, _, place in (edge.partition("@") for edge in cut):
+        if place:
+            places.setdefault(edge, []).append(int(place))
 
     def total(reader=None):
         x = np.zeros(shape) + biases
         for writer, out in written.items():
-            x = x + (alternative[writer] if f"{writer}->{reader}" in cut else out)
+            edge = f"{writer}->{reader}"
+            if edge in places:
+                out = out.copy()
+                out[:, places[edge]] = alternative[writer][:, places[edge]]
+            x = x + (alternative[writer] if edge in cut else out)
         return x
 
     def read(reader, norm, whole):

@@ -33,6 +33,7 @@ EXACT = (
     "hisp",
     "ifr",
     "magnitude",
+    "peap",
     "random",
     "relp",
 )
