@@ -95,6 +95,12 @@ def _reached(start: Iterable[str], steps: Mapping[str, Sequence[str]]) -> set[st
     return found
 
 
+def _by_part_position_and_mark(arrow: Arrow) -> tuple[str, int, int]:
+    """The order of the edges into a node: positions, where readers have them, as numbers and not as texts."""
+    reader, _, position = arrow.edge.reader.partition("@")
+    return reader, int(position or 0), list(MARKS).index(arrow.mark)
+
+
 def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> str:
     """The drawing for a terminal: every node with the variables that it writes, and its edges below it.
 
@@ -111,6 +117,7 @@ def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> 
     for arrow in view.arrows:
         into.setdefault(view.graph.node_of_reader(arrow.edge.reader), []).append(arrow)
     sign = {mark: texts[0 if unicode else 1] for mark, texts in MARKS.items()}
+    parts = max([3, *(len(a.edge.reader) - len(view.graph.node_of_reader(a.edge.reader)) for a in view.arrows)]) + 1
     width = max([len(arrow.edge.writer) for arrow in view.arrows], default=0)
     wide = max([len(", ".join(arrow.carries)) for arrow in view.arrows], default=0)
     scored = {edge: number_of_any_size(score) for edge, score in view.scores.items()}
@@ -125,12 +132,12 @@ def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> 
             writes = ", ".join(view.nodes.get(node, ()))
             about = [f"writes {writes}" * bool(writes), "a dead end" * (node in dead)]
             lines.append(f"  {node:10} {'; '.join(filter(None, about))}".rstrip())
-            for arrow in sorted(into.get(node, []), key=lambda a: (a.edge.reader, list(MARKS).index(a.mark))):
+            for arrow in sorted(into.get(node, []), key=_by_part_position_and_mark):
                 part = arrow.edge.reader[len(node) :]
                 carries = ", ".join(arrow.carries)
                 why = arrow.why if arrow.mark not in ("true", "found", "kept") else ""
                 score = f"{scored.get(str(arrow.edge), ''):>{digits}}  " * bool(digits)
-                text = f"    {sign[arrow.mark]} {part:4}from {arrow.edge.writer:{width}}  "
+                text = f"    {sign[arrow.mark]} {part:{parts}}from {arrow.edge.writer:{width}}  "
                 lines.append(f"{text}{score}{carries:{wide}}  {why}".rstrip())
     if many:
         lines += ["", "not drawn (--all draws them)"]

@@ -17,6 +17,7 @@ from ..methods.cost import PASS_KINDS, Cost
 from ..model.capture import contract, gradients
 from ..model.device import send, wait_for
 from ..model.passes import count_passes
+from ..model.position_transformer import PositionTransformer
 from ..model.transformer import Alternative, Transformer
 
 # A pass is timed over so many tokens at first, and over more as long as that is expected to take no longer than the
@@ -58,6 +59,8 @@ class Speed:
         negligible: float = 0.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        self._by_position = isinstance(model, PositionTransformer)  # timed on the start of prompts, too: of any length
+        model = model.whole if isinstance(model, PositionTransformer) else model
         self.model, self.negligible = model, negligible
         self._clock = clock or (lambda: time.perf_counter())
         lengths = data.lengths.unique(return_counts=True)
@@ -224,6 +227,8 @@ class Speed:
 
     def _run_cut(self, tokens: Tensor, masks: Tensor) -> Tensor:
         inputs, alternative = self._cut_to_zero(tokens)
+        if self._by_position:
+            masks = masks.unsqueeze(-1).expand(*masks.shape, tokens.shape[1])
         return self.model.run_cut(masks, alternative, inputs=inputs, read=self._sent(tokens)[1])
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, _masks
 
-AT_THE_CLEAN_RUN = {"atp-star", "eap", "gim", "hisp", "relp"}  # where a divergence has no gradient
+AT_THE_CLEAN_RUN = {"atp-star", "eap", "gim", "hisp", "peap", "relp"}  # where a divergence has no gradient
 OPTIONS = {
     "acdc": {"thresholds": [0.01]},
     "discogp": {"weight_epochs": 2, "edge_epochs": 2},
