@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..errors import DataError, ModelError
+from .graph import Graph
 from .position_graph import PositionGraph
 from .transformer import CutPass, Transformer
 
@@ -45,10 +46,7 @@ class PositionTransformer(Transformer):
     @property
     def whole(self) -> Transformer:
         """The same model, weights shared, with edges that are the same at all positions."""
-        twin = copy.copy(self)
-        twin.__class__ = Transformer
-        twin.graph = self.graph.whole
-        return twin
+        return _plain(self, self.graph.whole)
 
     def input_nodes(self, tokens: Tensor) -> Tensor:
         """As ``Transformer.input_nodes``. Raises DataError for prompts of another length than the graph is for."""
@@ -65,3 +63,11 @@ class PositionTransformer(Transformer):
             by_position = self.graph.by_position(given.offset.mT).permute(0, 2, 3, 1)  # [C, R, P, D]
             given = replace(given, offset=by_position)
         return self.whole._run_cut(self.graph.by_position(masks), given)
+
+
+def _plain(model: Transformer, graph: Graph) -> Transformer:
+    """The model, weights shared, as the plain engine has it on a graph."""
+    twin = copy.copy(model)
+    twin.__class__ = Transformer
+    twin.graph = graph
+    return twin
