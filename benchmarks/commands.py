@@ -78,7 +78,7 @@ def main() -> None:
         store = given.store or folder / "quick"
         if given.store is None and {"report", "validate"} & set(given.parts):
             ran(*command, "run", "quick", "--store", str(store))
-        work: dict[str, Callable[[int], Ran]] = {"import torch": lambda turn: ran(sys.executable, "-c", "import torch")}
+        work: dict[str, Callable[[int], Ran]] = {}
         if "start" in given.parts:
             for words in ("--help", "list methods", "discover --help", "list tasks"):
                 work[words] = lambda turn, words=words: ran(*command, *words.split())
@@ -96,19 +96,19 @@ def main() -> None:
                 return ran(*command, "validate", f"{folder}/my_method.py:discover", "--store", str(copy), "--yes")
 
             work["validate"] = validate
-        found: dict[str, list[Ran]] = {name: [] for name in work}
         heading("Commands")
-        for turn in range(given.repeats):
-            for name, run in work.items():
-                found[name].append(run(turn))
-    print("| command | CPU s | wall s | of a process that imports torch (CPU) | page faults | peak MB |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for name, turns in found.items():
-        cpu, wall, peak, faults = (
-            statistics.median(getattr(turn, key) for turn in turns) for key in ("cpu", "wall", "peak", "faults")
-        )
-        ratio = statistics.median(mine.cpu / its.cpu for mine, its in zip(turns, found["import torch"], strict=True))
-        print(f"| {name} | {cpu:.2f} | {wall:.2f} | {ratio:.2f} | {faults:,.0f} | {peak:.0f} |", flush=True)
+        print("| command | CPU s | wall s | of a process that imports torch (CPU) | page faults | peak MB |")
+        print("|---|--:|--:|--:|--:|--:|", flush=True)
+        for name, run in work.items():
+            units, turns = [], []
+            for turn in range(given.repeats):
+                units.append(ran(sys.executable, "-c", "import torch"))
+                turns.append(run(turn))
+            cpu, wall, peak, faults = (
+                statistics.median(getattr(turn, key) for turn in turns) for key in ("cpu", "wall", "peak", "faults")
+            )
+            ratio = statistics.median(mine.cpu / its.cpu for mine, its in zip(turns, units, strict=True))
+            print(f"| {name} | {cpu:.2f} | {wall:.2f} | {ratio:.2f} | {faults:,.0f} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

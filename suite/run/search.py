@@ -37,6 +37,7 @@ from .memory import with_less
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from ..circuit import Discovery, Reference
     from ..intervention.evaluator import Evaluator
@@ -220,6 +221,7 @@ def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize
     def score(prompts: int) -> TrueSize | None:
         if prompts:
             _evaluator.cache_clear()
+            _full_outputs.cache_clear()
         return _at_true_size(cell, on, discovery)
 
     return score(0) if names.ablation(cell.ablation).over_batch else with_less(score, on, f"scoring {cell}")
@@ -227,8 +229,6 @@ def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize
 
 def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | None:
     """How the circuit of as many edges as the truth has behaves without its dead ends, with all others cut."""
-    import torch
-
     from ..circuit import top_n
 
     truth = _reference(on, cell.ablation)
@@ -240,9 +240,15 @@ def _at_true_size(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize | N
         return None
     seed = (cell.seed or 0) if names.ablation(cell.ablation).stochastic else 0  # else all seeds share one evaluator
     evaluator = _evaluator(on, cell.ablation, objective.name, seed)
-    (cut, full), losses = evaluator.outputs_and_losses(torch.stack([circuit.pruned().edges, on.model.graph.exists]))
+    cut, losses = evaluator.outputs_and_losses(circuit.pruned().edges[None])
     return TrueSize(
         n_edges=circuit.n_edges,
-        output_error=float((cut - full).abs().max()),
+        output_error=float((cut - _full_outputs(evaluator)).abs().max()),
         objective=float(objective.value(losses.mean(1)[0])),
     )
+
+
+@lru_cache(maxsize=8)
+def _full_outputs(evaluator: Evaluator) -> Tensor:
+    """The outputs of the whole model, as a run in which no edge is cut."""
+    return evaluator.outputs(evaluator.model.graph.exists[None])

@@ -64,6 +64,6 @@ def test_a_cell_is_scored_as_if_it_were_alone(ablation, methods):
     together = [search.run_cell(job)[0].circuit_at_true_size for job in jobs]
     assert len(jobs) == 2 and together[0] != together[1]
     for job, found in zip(jobs, together, strict=True):
-        for cache in (search._evaluator, search._reference):
+        for cache in (search._evaluator, search._full_outputs, search._reference):
             cache.cache_clear()
         assert search.run_cell(job)[0].circuit_at_true_size == found
