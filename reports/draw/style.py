@@ -83,6 +83,7 @@ KNOWN = {
     "ibcircuit": Look("#00798C", "<", _DASHDOT),
     "eap-hvp": Look("#5E4FA2", "d", _DASHDOT),
     "gate-aware": Look("#8F2D56", "h", _LONG),
+    "peap": Look("#5B7F00", "p", _DASHDOT),
     "truth": Look("#000000", "*", _DOT),
     "magnitude": Look("#666666", "X", _DASH),
     "random": Look("#999999", "P", _DOT),

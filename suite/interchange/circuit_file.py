@@ -10,6 +10,7 @@ from ..circuit import Circuit, EdgeScores, on_inputs
 from ..errors import DataError, MethodError
 from ..model.features.graph import FeatureGraph, SiteNodes
 from ..model.graph import Graph, InputNodes
+from ..model.position_graph import PositionGraph
 from ..model.stated_graph import StatedGraph
 from .origin import Origin
 
@@ -50,6 +51,13 @@ class CircuitFile:
         if self.scores is not None and are_one({self.inputs, graph.inputs}, learned_positions):
             scores = EdgeScores(graph, self.scores.values)
         return CircuitFile(circuit, scores, self.origin, self.notes)
+
+    def at_every_position(self, graph: PositionGraph, source: str) -> CircuitFile:
+        """The file's edges, and their scores, at every position of a graph that tells edges apart by position."""
+        circuit = Circuit(graph, graph.at_every_position(self.circuit.edges))
+        scores = None if self.scores is None else EdgeScores(graph, graph.at_every_position(self.scores.values))
+        note = f"{source} names no positions: each edge is taken at all {graph.n_positions} of them."
+        return CircuitFile(circuit, scores, self.origin, (*self.notes, note))
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class EdgeList:
         d_model: the model's width, where the file says.
         source: the file, for messages.
         sites: where features of dictionaries are nodes.
+        n_positions: the length of the prompts, where the file tells edges apart by position.
+        causal: whether queries see no later position, in such a file.
     """
 
     tool: str
@@ -106,6 +116,8 @@ class EdgeList:
     d_model: int | None = None
     source: str = "this file"
     sites: tuple[SiteNodes, ...] = ()
+    n_positions: int | None = None
+    causal: bool = True
 
     def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:
         """The named edges as a circuit of ``graph``, compared with what the file says before anything is built.
@@ -118,6 +130,16 @@ class EdgeList:
             raise DataError(
                 f"{self.source}: the circuit is of another graph ({self.shape}) than the model's ({graph}); choose its "
                 f"own model."
+            )
+        if isinstance(graph, PositionGraph) and self.n_positions is None:
+            found = self.on(graph.whole, learned_positions=learned_positions)
+            return found.at_every_position(graph, self.source)
+        positions = graph.n_positions if isinstance(graph, PositionGraph) else None
+        if self.n_positions != positions:
+            theirs = "no positions" if positions is None else f"{positions} positions"
+            raise DataError(
+                f"{self.source}: the circuit has edges at single positions of {self.n_positions}, and the graph has "
+                f"{theirs}; measure it on prompts of {self.n_positions} tokens."
             )
         return self._built(replace(graph, inputs=self.inputs)).on(graph, learned_positions=learned_positions)
 
@@ -134,12 +156,15 @@ class EdgeList:
                 f"{self.source} lists edges of {self.tool} and does not say of which graph; give the model's graph "
                 f"(--model NAME|DIR)."
             )
-        if shape.n_layers**2 * (shape.n_heads + 1) * (3 * shape.n_heads + 1) > LARGEST_GRAPH:
+        size = shape.n_layers**2 * (shape.n_heads + 1) * (3 * shape.n_heads + 1) * (self.n_positions or 1)
+        if size > LARGEST_GRAPH:
             raise DataError(
                 f"{self.source}: a graph of {shape} is larger than any that can be built here; does 'cfg' say what the "
                 f"model is?"
             )
         fields = (shape.n_layers, shape.n_heads, self.inputs, bool(shape.mlps), bool(shape.parallel))
+        if self.n_positions is not None:
+            return self._built(PositionGraph(*fields, self.n_positions, self.causal))
         return self._built(FeatureGraph(*fields, self.sites) if self.sites else Graph(*fields))
 
     def _built(self, graph: Graph) -> CircuitFile:

@@ -125,6 +125,8 @@ def from_json(content: Mapping[str, Any], source: str = "this file") -> EdgeList
         d_model=file.cfg.d_model,
         source=source,
         sites=tuple(site.nodes for site in stated.sites) if stated else (),
+        n_positions=stated.n_positions if stated else None,
+        causal=stated is None or stated.causal is not False,
     )
 
 

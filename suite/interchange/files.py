@@ -43,7 +43,15 @@ def parsed(content: Any, source: str = "this file") -> EdgeList:
     if isinstance(content, dict) and isinstance(content.get("edges"), list):
         ours, found = eap_ig.our_key_in(content, source), _edge_list(content["edges"], source)
         found = replace(found, scores=ours.scores or {}, origin=ours.origin)
-        return replace(found, inputs=ours.graph.inputs, shape=Shape.stated(ours.graph)) if ours.graph else found
+        if ours.graph is None:
+            return found
+        return replace(
+            found,
+            inputs=ours.graph.inputs,
+            shape=Shape.stated(ours.graph),
+            n_positions=ours.graph.n_positions,
+            causal=ours.graph.causal is not False,
+        )
     if isinstance(content, list) or (isinstance(content, dict) and content and all(map(_is_edge_name, content))):
         return _edge_list(content, source)
     return eap_ig.from_json(content if isinstance(content, dict) else {}, source)

@@ -51,6 +51,12 @@ RULE_IN_WORDS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_problem(parser)
     add_dictionary(parser, choosing=True)
+    parser.add_argument(
+        "--by-position",
+        action="store_true",
+        help="tell edges apart by position, such as a0.h1->a2.h3<v>@3, where all prompts have one length; a method "
+        "that knows no positions gives an edge its score at all of them",
+    )
     add_split(parser, "train")
     parser.add_argument(
         "--method",
@@ -134,10 +140,13 @@ def run(options: argparse.Namespace) -> int:
     books = dictionaries.read_dictionaries(options.dictionary, options.top_features)
     if books and options.format not in ("eap-ig", "mib"):
         raise SpecError(f"--format {options.format} has no names for features; leave it out with --dictionary.")
+    if books and options.by_position:
+        raise SpecError("--by-position is for heads and MLPs; leave it out with --dictionary.")
     check_selection(options, method)
     if options.avoid is not None:
         check_avoids(method, parameters)
     on = subjects.outlined(options, prompts=options.prompts)
+    on = subjects.at_positions(on) if options.by_position else on
     objective = asked or OBJECTIVES.get(on.task.objective)
     if options.avoid is not None:
         parameters = parameters | {"avoid": edges_of(options.avoid, on.model)}
@@ -204,10 +213,13 @@ def edges_of(path: Path, model: Transformer) -> list[str]:
 def check_expressible(options: argparse.Namespace, model: Transformer) -> None:
     """Raises SpecError for more edges than the graph has, and for a format that has no names for its edges."""
     from ..interchange import says_all
+    from ..model.position_graph import PositionGraph
 
     n_edges = model.graph.n_edges
     if options.top is not None and options.top > n_edges:
         raise SpecError(f"--top {options.top}: the graph has {n_edges:,} edges.")
+    if isinstance(model.graph, PositionGraph) and options.format != "eap-ig":
+        raise SpecError(f"--format {options.format} has no names for edges at single positions; leave it out.")
     if not says_all(options.format, model.graph, model.config.positions == "learned"):
         raise SpecError(
             f"--format {options.format} has no equal for most circuits of a graph with inputs="

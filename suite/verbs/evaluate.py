@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     given = {"ablation": [edges.origin.ablation or "patch"], "objective": ["kl"]}
     settings(options, **given)  # a wrong level is refused before anything is loaded
     on = subjects.outlined(options, inputs=edges.inputs, prompts=options.prompts)
-    on = dictionaries.of_circuits(on, books, [edges])
+    on = subjects.of_positions(dictionaries.of_circuits(on, books, [edges]), [edges])
     file = edges.on(on.model.graph, learned_positions=on.model.config.positions == "learned")
     for text in file.notes:
         note(text)

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
     make_folder(out)
     on = subjects.outlined(options, inputs=edges[0].inputs)
-    on = dictionaries.of_circuits(on, books, edges)
+    on = subjects.of_positions(dictionaries.of_circuits(on, books, edges), edges)
     learned = on.model.config.positions == "learned"
     files = [file.on(on.model.graph, learned_positions=learned) for file in edges]
     circuits = [file.circuit for file in files]

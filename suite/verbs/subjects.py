@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError, Undefined
+from ..errors import DataError, SpecError, Undefined
 from ..plan.subject import Subject, check_fits, limit_prompts, on_graph_of
 
 if TYPE_CHECKING:
     from ...tasks.task import Task
     from ..circuit import Reference
     from ..interchange import Origin
+    from ..interchange.circuit_file import EdgeList
     from ..intervention.ablation import Ablation
     from ..intervention.setting import Setting
     from ..model.graph import InputNodes
@@ -75,6 +76,7 @@ def with_model_loaded(on: Subject, options: argparse.Namespace) -> Subject:
     from ..model.features.transformer import FeatureTransformer
     from ..model.load.by_name import load_model
     from ..model.load.devices import fit, memory_of
+    from ..model.position_transformer import PositionTransformer
 
     device, memory = resolve(options.device), memory_of(options.memory or ())
     products_in_tf32(options.tf32)
@@ -88,7 +90,45 @@ def with_model_loaded(on: Subject, options: argparse.Namespace) -> Subject:
     model = fit(model, memory, device) if memory else model
     if isinstance(on.model, FeatureTransformer):
         model = FeatureTransformer.of(model, on.model.nodes)
+    elif isinstance(on.model, PositionTransformer) and not isinstance(model, PositionTransformer):
+        model = PositionTransformer.of(model, on.model.graph.n_positions)
     return replace(on, model=model)
+
+
+def at_positions(on: Subject) -> Subject:
+    """The subject on the graph whose edges are told apart by position; nothing is certified of it, unless it has that
+    graph already.
+
+    Raises:
+        DataError: prompts of several lengths, or answers of several tokens, which have runs of several lengths.
+        ModelError: a model whose nodes are features.
+    """
+    from ..model.position_transformer import PositionTransformer
+
+    if isinstance(on.model, PositionTransformer):
+        return on
+    lengths = on.data.lengths.unique().tolist()
+    if len(lengths) > 1 or on.data.several_tokens:
+        what = "answers of several tokens" if on.data.several_tokens else f"{lengths[0]} to {lengths[-1]} tokens"
+        raise DataError(
+            f"the prompts of {on.task.name} have {what}; edges are told apart by position where all prompts have one "
+            f"length."
+        )
+    return replace(on, model=PositionTransformer.of(on.model, lengths[0]), truth=None)
+
+
+def of_positions(on: Subject, files: Sequence[EdgeList]) -> Subject:
+    """The subject on the graph of circuit files, which may tell edges apart by position.
+
+    Raises:
+        DataError: some files do and some do not, or what ``at_positions`` raises.
+    """
+    if all(file.n_positions is None for file in files):
+        return on
+    if len({file.n_positions for file in files}) > 1:
+        named = " and ".join(file.source for file in files)
+        raise DataError(f"{named} are circuits of other positions; measure them one by one.")
+    return at_positions(on)
 
 
 def refuse_undefined(chosen: Sequence[Setting], on: Subject) -> None:

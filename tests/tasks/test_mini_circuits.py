@@ -117,6 +117,7 @@ def test_every_method_that_trains_nothing_runs_and_ranks_edges_as_reported(name,
         "eap-hvp",
         "gate-aware",
         "ibcircuit",
+        "peap",
     }  # of these methods' scores, or tested on known truths
     assert {*AGREEMENT[name], *TRAINED, *elsewhere, "exact", "random", "truth"} == set(METHODS)
     data, objective = prompts(name, 24)
