@@ -50,10 +50,11 @@ def main() -> None:
         if method.undefined(under, None if method.objectives is None else by, data, model.config):
             continue
         cost = method.cost_of(model.graph, data.n, parameters)
-        estimated = speed.seconds(cost)
+        forecast = speed.forecast(cost)
+        estimated = forecast.seconds
         for _ in range(1 + (estimated < LOADING_COUNTS)):
             counted, took = searched(method, model, data, ablation=under, objective=by, **parameters)
-        row = f"{cost.passes:,.0f} | {counted:,.0f} | {estimated:.2f} | {took:.2f} | {estimated / took:.2f}"
+        row = f"{forecast.passes:,.0f} | {counted:,.0f} | {estimated:.2f} | {took:.2f} | {estimated / took:.2f}"
         print(f"| {options.model} | {name} | {row} |", flush=True)
 
 

@@ -26,7 +26,9 @@ class Cost:
         stacks: copies, held at once, of what all writers write for one batch.
         weights: copies of the model's weights that are held besides the model.
         masks: masks that a training step runs together; 0 without training.
-        step: prompts of a training step.
+        step: prompts of a training step, at most.
+        steps: how many training steps there are, where each takes the next batch of prompts of one length; 0 where a
+            training goes through all prompts, however they are divided.
         prepared: copies, held at once, of what all writers write for all prompts.
         streams: copies of what all writers write, held for each mask and prompt of a training step.
     """
@@ -40,6 +42,7 @@ class Cost:
     weights: float = 0.0
     masks: int = 0
     step: int = 0
+    steps: int = 0
     prepared: float = 0.0
     streams: float = 2.0
 
@@ -73,7 +76,8 @@ def trained_masks(prompts: int, masks: int, steps: int, batch_size: int) -> Cost
     """
     step = min(prompts, batch_size)
     runs = steps * step * masks
-    return Cost(forward=2 * prompts, trained=runs, backward=runs, masks=masks, step=step, prepared=1)
+    held = {"masks": masks, "step": step, "steps": steps, "prepared": 1}
+    return Cost(forward=2 * prompts, trained=runs, backward=runs, **held)
 
 
 def edge_passes(graph: Graph, at_once: int) -> float:

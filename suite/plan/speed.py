@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -67,7 +67,7 @@ class Speed:
         self._length = int(lengths[0][lengths[1].argmax()])
         self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
         self._mean_length = float(data.lengths.double().mean())
-        self._shape = data.n, data.clean.shape[1]
+        self._shape, self._runs, self._of_each_length = (data.n, data.clean.shape[1]), data.n_runs, lengths[1]
         self._all_tokens = int(data.lengths.sum() * data.n_runs / data.n)
         self._batch_size = default_batch_size(model, data.clean.shape[1])
         self._seconds: dict[str, float] = {}
@@ -82,6 +82,7 @@ class Speed:
 
     def seconds(self, cost: Cost) -> float:
         """The seconds that passes of this cost take on this machine."""
+        cost = self._in_batches(cost)
         passes = {kind: getattr(cost, kind) for kind in PASS_KINDS if getattr(cost, kind)}
         if self.negligible:
             at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
@@ -89,11 +90,27 @@ class Speed:
                 return at_most
         return sum(n * self.kind(kind) for kind, n in passes.items()) + self._starting(cost)
 
+    def _in_batches(self, cost: Cost) -> Cost:
+        """A cost whose training steps take the prompts of a mean batch, where they are declared to take those of a full
+        one: prompts of several lengths are in batches of their own."""
+        if not (cost.steps and cost.step):
+            return cost
+        full = max(1, round(cost.step * self._shape[0] / self._runs))
+        share = self._shape[0] / self._n_batches(full) / min(full, self._shape[0])
+        step = max(1, round(cost.step * share))
+        return replace(cost, trained=cost.trained * share, backward=cost.backward * share, step=step, steps=0)
+
+    def _n_batches(self, size: int) -> int:
+        """How many batches of one length the prompts are in, of so many prompts at most."""
+        return int(-(-self._of_each_length // size).sum())
+
     def _starting(self, cost: Cost) -> float:
-        """Seconds that the calls of a training take beyond their passes, which on small models is most of the time."""
-        if not (cost.masks and cost.step):
-            return 0.0
-        calls = {"trained": cost.trained / (cost.masks * cost.step), "forward": cost.forward / cost.step}
+        """Seconds that calls take beyond their passes, which on small models is most of the time. Calls with edges cut
+        are not among them: how many masks share one is not known."""
+        runs_of_batch = self._runs / self._n_batches(cost.step or self._batch_size)
+        calls = {kind: getattr(cost, kind) / runs_of_batch for kind in ("forward", "gradient")}
+        if cost.masks and cost.step:
+            calls["trained"] = cost.trained / (cost.masks * cost.step)
         return sum(n * self._a_call(kind) for kind, n in calls.items() if n)
 
     def _a_call(self, kind: str) -> float:
@@ -110,7 +127,7 @@ class Speed:
 
         0 chooses their number from the model's size.
         """
-        return Forecast(self.seconds(cost), cost.passes, self.peak_bytes(cost, batch_size))
+        return Forecast(self.seconds(cost), self._in_batches(cost).passes, self.peak_bytes(cost, batch_size))
 
     def peak_bytes(self, cost: Cost, batch_size: int = 0) -> int:
         """The memory that a piece of work needs at its peak, with so many prompts at a time; nothing is timed for it.
