@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -118,7 +119,7 @@ class Evaluator:
             batch,
             runs,
             base.inputs,
-            self.model.alternative(cut, batch.clean.shape[1]),
+            replace(self.model.alternative(cut, batch.clean.shape[1]), a_run=self.alternatives.ablation.a_run),
             self.model.difference(base, cut),
             self.objective.targets(runs),
         )

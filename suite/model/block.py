@@ -263,6 +263,10 @@ class Block(nn.Module):
         """Queries, keys and values [r, ..., E] of the ``readers`` (see reader_weights) that read x [r, ..., D]."""
         return self.project_normed(self.norm_attention(x), readers)
 
+    def project_alike(self, x: Tensor, readers: Tensor) -> Tensor:
+        """``project_apart`` of one input [..., D] that all of the ``readers`` read."""
+        return self.project_normed(self.norm_attention(x).expand(len(readers), *x.shape), readers)
+
     def project_normed(self, normed: Tensor, readers: Tensor | None) -> Tensor:
         """``project_apart`` of inputs [r, ..., D] that are normed already."""
         weight, bias = self.reader_weights(readers)

@@ -30,12 +30,14 @@ class Stream:
         self,
         masks: Tensor,
         shared: Tensor,
+        kept: Tensor,
         live: list[bool],
         shape: tuple[int, int],
         offset: Tensor | None,
         cut_at: Tensor | None,
     ) -> None:
         self.shape, self.offset, self.cut_at = tuple(shape), offset, cut_at
+        self.n_masks, self.kept = len(masks), kept  # kept: the edges that some mask may keep, bool [W, R], on the CPU
         # What writers before the first cut write is the same under every mask, so it has no mask axis: [W0, n * D]
         self.n_shared = len(shared)
         self._begin(masks, shared.expand(-1, *shape, -1).flatten(1), live)
@@ -52,18 +54,33 @@ class Stream:
         self.buffer[:, self.n_written : stop] = difference.flatten(2)
         self.n_written = stop
 
+    def are_read(self, readers: Sequence[int]) -> list[bool]:
+        """Of each reader whether its input may differ from the ``base`` of ``read``, under some mask."""
+        if self.offset is not None:
+            return [True] * len(readers)
+        return self.kept[:, list(readers)].any(0).tolist()
+
     def read(self, readers: Sequence[int], n_visible: int, base: Tensor) -> Tensor:
         """Inputs [r, C, B, P, D] of ``readers`` that see the first ``n_visible`` writers, on top of ``base``."""
-        masks = self.masks[:, :n_visible, slice_or_index(readers, base.device)].permute(2, 0, 1)  # [r, C, w]
-        base = base.expand(*self.shape, -1).reshape(1, -1)
-        x = torch.addmm(base, masks[..., : self.n_shared].flatten(0, 1), self.shared).unflatten(0, masks.shape[:2])
+        device = base.device
+        masks = self.masks[:, :n_visible, slice_or_index(readers, device)].permute(2, 0, 1)  # [r, C, w]
+        base = base.expand(*self.shape, -1).reshape(1, 1, -1)
         n_own = bisect_left(self.own_writers, n_visible)
-        if n_own:
-            weights = masks[..., slice_or_index(self.own_writers[:n_own], base.device)].transpose(0, 1)  # [C, r, w]
-            x = x + weights.bmm(self.buffer[:, :n_own]).transpose(0, 1)
+        seen = self.kept[:n_visible, list(readers)].any(1)
+        shared = _chosen(seen[: self.n_shared].tolist())
+        own = _chosen(seen[self.own_writers[:n_own]].tolist())
+        x = base
+        if shared:
+            weights = masks[..., slice_or_index(shared, device)].flatten(0, 1)  # [r * C, w]
+            x = torch.addmm(base[0], weights, self.shared[slice_or_index(shared, device)])
+            x = x.unflatten(0, masks.shape[:2]).transpose(0, 1)
+        if own:
+            weights = masks[..., slice_or_index([self.own_writers[w] for w in own], device)].transpose(0, 1)
+            x = torch.baddbmm(x, weights, self.buffer[:, slice_or_index(own, device)])
+        x = x.expand(self.n_masks, len(readers), -1).transpose(0, 1)
         whole = None
         if self.cut_at is not None:
-            whole = base + self.shared[:n_visible].sum(0) + self.buffer[:, :n_own].sum(1)
+            whole = base[0] + self.shared[:n_visible].sum(0) + self.buffer[:, :n_own].sum(1)
         return self.finished(x, whole, readers)
 
     def finished(self, x: Tensor, whole: Tensor | None, readers: Sequence[int]) -> Tensor:
@@ -75,6 +92,12 @@ class Stream:
         if whole is None or self.cut_at is None:
             return x
         return torch.where(self.cut_at[:, :, None], x, whole.unflatten(1, (*self.shape, -1)))
+
+
+def _chosen(seen: list[bool]) -> list[int]:
+    """The places of those that are seen; all places where at least half are, because a choice has to be copied."""
+    places = [place for place, is_seen in enumerate(seen) if is_seen]
+    return places if 2 * len(places) < len(seen) else list(range(len(seen)))
 
 
 class ConcatenatedStream(Stream):

@@ -66,10 +66,13 @@ class Alternative:
         activations: what cut edges carry.
         before: what each group of nodes, the logits among them, reads when every edge is cut: [B, P, D], by kind and
             layer.
+        a_run: whether the activations are those of a whole run of the model, so that a node all of whose edges are cut
+            writes them again.
     """
 
     activations: Activations
     before: dict[Key, Tensor]
+    a_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,23 +299,29 @@ class Transformer(nn.Module):
             [C, B, P, d_out], or [C, n_read, d_out].
 
         Layers before the first cut reader, and nodes from which no path of kept edges leads to the logits, are not
-        computed. With gradients they are, because edges that are wholly kept or cut have gradients, too.
+        computed, nor are, where the alternative is a run, nodes to which none leads from an input. Without gradients:
+        with them they are, because edges that are wholly kept or cut have gradients, too.
         """
         return self._run_cut(masks, CutPass(alternative, inputs, prefix, read, offset, cut_at, gradient_stream))
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """What ``run_cut`` returns. Other kinds of transformers override this."""
         graph, config, alternative, prefix = self.graph, self.config, given.alternative, given.prefix
-        masks = masks.to(self.dtype)
+        masks, kept = masks.to(self.dtype), graph.exists  # kept: the edges that some mask may keep, on the CPU
         if torch.is_grad_enabled():
             start, live = 0, [True] * len(graph.writers)
         else:  # before the masks leave the CPU, so that no device is waited for
-            known, exists = masks.cpu(), graph.exists
-            cut, kept = known != 1, known != 0
+            known = masks.cpu()
+            cut, some = known != 1, known != 0
             if masks.ndim == 4:
-                cut, kept = cut.any(-1), kept.any(-1)
-            start = 0 if prefix is None else self.first_cut_layer(cut & exists)
-            live = self.live_writers(((kept | (given.cut_at is not None)) & exists).any(0)).tolist()
+                cut, some = cut.any(-1), some.any(-1)
+            start = 0 if prefix is None else self.first_cut_layer(cut & kept)
+            if given.cut_at is None:
+                kept = kept & some.any(0)
+            computed = self.live_writers(kept)
+            if alternative.a_run and given.offset is None and given.cut_at is None:
+                computed &= self.fed_writers(kept)
+            kept, live = kept & computed[:, None], computed.tolist()
         masks = send(masks, self.device)
         if prefix is None:
             prefix = given.inputs - alternative.activations.inputs
@@ -321,7 +330,7 @@ class Transformer(nn.Module):
         kind = given.gradient_stream if torch.is_grad_enabled() else Stream
         kind = kind if masks.ndim == 3 else PositionStream
         shape = given.inputs.shape[1], given.inputs.shape[2]
-        stream = kind(masks, prefix[: graph.visible(start)], live, shape, given.offset, given.cut_at)
+        stream = kind(masks, prefix[: graph.visible(start)], kept, live, shape, given.offset, given.cut_at)
         for layer in range(start, config.n_layers):
             block, heads = self.blocks[layer], [h for h, alive in enumerate(live[graph.heads(layer)]) if alive]
             if heads:
@@ -342,15 +351,42 @@ class Transformer(nn.Module):
         """Head outputs [r, C, B, P, E] of the ``heads`` of a layer, each q, k and v from an input of its own."""
         graph, block = self.graph, self.blocks[layer]
         parts, first = [head + part * graph.n_heads for part in range(3) for head in heads], graph.qkv(layer).start
-        x = stream.read([first + part for part in parts], graph.visible(layer), base)
-        everyone = len(heads) == graph.n_heads
-        readers = None if everyone else send(torch.tensor(parts), self.device)
-        q, k, v = block(Block.project_apart, x, readers).chunk(3)
+        reading = stream.are_read([first + part for part in parts])
+        if all(reading):
+            x = stream.read([first + part for part in parts], graph.visible(layer), base)
+            everyone = len(heads) == graph.n_heads
+            projected = block(Block.project_apart, x, None if everyone else send(torch.tensor(parts), self.device))
+        else:
+            projected = self._project_some(stream, layer, parts, reading, base)
+        q, k, v = projected.chunk(3)
         if self.config.joint_qk_norms:
             z = block.attending(Block.attend, *(part.movedim(0, -3) for part in (q, k, v))).movedim(-3, 0)
         else:
             z = block.attending(Block.attend, q, k, v)
         return block(Block.shares, z) if self.config.post_norms else z
+
+    def _project_some(self, stream: Stream, layer: int, parts: list[int], reading: list[bool], base: Tensor) -> Tensor:
+        """Queries, keys and values [r, C, B, P, E] of the ``parts`` (indices into the 3H), most of which read nothing.
+
+        Those all of whose edges are cut project the same input, ``base``, which is normed once.
+        """
+        graph, block = self.graph, self.blocks[layer]
+        first, wide = graph.qkv(layer).start, self.config.d_head
+        projected = base.new_empty(len(parts), stream.n_masks, *stream.shape, wide)
+        for read in (True, False):
+            places = [place for place, own in enumerate(reading) if own == read]
+            if not places:
+                continue
+            where, readers = (
+                send(torch.tensor(each), self.device) for each in (places, [parts[place] for place in places])
+            )
+            if read:
+                own = [first + parts[place] for place in places]
+                found = block(Block.project_apart, stream.read(own, graph.visible(layer), base), readers)
+            else:
+                found = block(Block.project_alike, base, readers).unsqueeze(1)
+            projected.index_copy_(0, where, found.expand(-1, *projected.shape[1:]))
+        return projected
 
     def first_cut_layer(self, cut: Tensor) -> int:
         """The lowest layer with a reader into which some mask cuts an edge; ``n_layers`` where that is the logits.
@@ -373,3 +409,15 @@ class Transformer(nn.Module):
                 live[graph.heads(layer)] = live[graph.heads(layer)].any()
             live |= into_heads[:, live[graph.heads(layer)]].any(1)
         return live
+
+    def fed_writers(self, kept: Tensor) -> Tensor:
+        """Which writers a path of kept edges [W, R] leads to from an input node, so that they may differ: bool [W]."""
+        graph, kept = self.graph, kept.cpu()
+        fed = torch.zeros(len(graph.writers), dtype=torch.bool)
+        fed[graph.group["input", 0].writers] = True
+        for layer in range(graph.n_layers):
+            into_heads = (kept[:, graph.qkv(layer)] & fed[:, None]).any(0).unflatten(0, (3, -1)).any(0)
+            fed[graph.heads(layer)] = into_heads.any() if self.config.heads_together else into_heads
+            if graph.mlps:
+                fed[graph.mlp(layer)] = (kept[:, graph.mlp_reader(layer)] & fed).any()
+        return fed

@@ -67,6 +67,7 @@ class ShardedTransformer(Transformer):
             alternative=Alternative(
                 given.alternative.activations.map(lambda part: of(part, 1)),
                 {key: of(part, 0) for key, part in given.alternative.before.items()},
+                given.alternative.a_run,
             ),
             inputs=of(given.inputs, 1),
             prefix=None if given.prefix is None else of(given.prefix, 1),

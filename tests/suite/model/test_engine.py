@@ -1,10 +1,13 @@
 """The cut model: equal to the plain one, to the counterfactual one, and to a loop over readers in between."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracles import ARCHITECTURES, INPUTS, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
+from circuitmeter.suite.model.block import Norm
 from circuitmeter.suite.model.gradient_stream import BufferedStream
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.model.stream import ConcatenatedStream
@@ -53,6 +56,29 @@ def test_equal_to_a_loop_over_readers(architecture, inputs):
 
 
 @everything
+@pytest.mark.parametrize("carried", ["run", "zero"])
+@pytest.mark.parametrize("keep", [0.03, 0.2])
+@torch.no_grad()
+def test_few_edges_are_equal_to_a_loop_over_readers(architecture, carried, keep):
+    """Readers without an edge, nodes that nothing reaches, and writers that nobody reads are left out."""
+    model, data, clean, _, other, _, alternative = prepared(architecture, "split")
+    if carried == "zero":
+        other = other.map(torch.zeros_like)
+        alternative = model.alternative(other, data.clean.shape[1])
+    prefix = model.difference(clean, other)
+    for mask in some_masks(model, 2, keep, seed=int(100 * keep)):
+        mask[:, -1] = 1  # into the logits, so that something is left
+        cut = written(model, data.counterfactual[0])
+        cut = cut if carried == "run" else {name: torch.zeros_like(value) for name, value in cut.items()}
+        expected = plain_cut(model, data.clean[0], cut, mask)
+        for a_run in {False, carried == "run"}:
+            given = replace(alternative, a_run=a_run)
+            for start in (None, prefix):
+                found = model.run_cut(mask[None], given, inputs=clean.inputs, prefix=start)[0, 0]
+                assert_close(found, expected, **EXACT)
+
+
+@everything
 @torch.no_grad()
 def test_masks_together_and_alone_from_the_first_layer_and_from_a_later_one_are_equal(architecture):
     model, _, clean, _, other, _, alternative = prepared(architecture, "token")
@@ -94,6 +120,31 @@ def test_nodes_that_lead_nowhere_are_not_computed():
         block.W_out.data[:] = float("nan") if block is not model.blocks[1] else block.W_out
     found = model.run_cut(kept[None].double(), alternative, inputs=clean.inputs)
     assert found.isfinite().all()
+
+
+@torch.no_grad()
+def test_nodes_that_nothing_reaches_write_what_the_run_of_the_alternative_wrote():
+    """m0 and a1.h0 have no edge from the input: under a run they are not computed; under zeros they write something."""
+    model, _, clean, _, other, _, alternative = prepared("gpt2", "token")
+    kept = model.graph.matrix(["m0->a1.h0<v>", "a1.h0->logits", "input->m2", "m2->logits"])
+    fed = model.fed_writers(kept)
+    assert [name for name, is_fed in zip(model.graph.writers, fed.tolist(), strict=True) if is_fed] == ["input", "m2"]
+    zeros = model.alternative(other.map(torch.zeros_like), clean.inputs.shape[2])
+    model.blocks[0].W_out.data[:] = float("nan")
+    masks = kept[None].double()
+    assert model.run_cut(masks, replace(alternative, a_run=True), inputs=clean.inputs).isfinite().all()
+    assert model.run_cut(masks, zeros, inputs=clean.inputs).isnan().all()
+
+
+@torch.no_grad()
+def test_readers_without_an_edge_are_projected_once_from_the_same_input(monkeypatch):
+    model, _, clean, _, _, _, alternative = prepared("gpt2", "token")
+    masks = model.graph.matrix(["input->a0.h0<q>", "input->a0.h1<v>", "a0.h0->logits", "a0.h1->logits"])[None].double()
+    normed, plain = [], Norm.forward
+    monkeypatch.setattr(Norm, "forward", lambda self, x: normed.append(x.shape) or plain(self, x))
+    model.run_cut(masks, alternative, inputs=clean.inputs)
+    batch = clean.inputs.shape[1:]
+    assert normed == [(2, 1, *batch), tuple(batch), (1, *batch)]  # two readers, the other four together, the logits
 
 
 @everything
