@@ -68,7 +68,7 @@ VARIABLE = {
 UNDEFINED = [
     ("trend", 5, 6, 8),
     ("detect_abc", 2, 14, 16),
-    ("induction", 2, 28, 30),
+    pytest.param("induction", 2, 28, 30, marks=pytest.mark.slow),  # the largest of the six, for the same claim
     ("shift1", 1, 4, 6),
     ("detect_ab", 1, 8, 10),
     ("remove_consec_dups", 1, 6, 8),

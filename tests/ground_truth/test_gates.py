@@ -58,7 +58,13 @@ def sufficient(name, ablation):
     return found
 
 
-@pytest.mark.parametrize(("name", "ablation"), CASES)
+# The many subsets of these two take longer than those of all others together.
+LARGEST = [("redundant", "zero"), ("cancelling", "zero")]
+
+
+@pytest.mark.parametrize(
+    ("name", "ablation"), [pytest.param(*each, marks=pytest.mark.slow if each in LARGEST else ()) for each in CASES]
+)
 def test_enumeration_of_all_subsets_finds_the_same_minimal_circuits(name, ablation):
     known, minimal = GATES[name].known[ablation], sufficient(name, ablation)
     assert len(minimal) == known.n_circuits

@@ -304,6 +304,7 @@ def test_baselines():
 
 # Of methods that train: a few steps with all that is drawn in them.
 FEW_STEPS = {
+    "acdc": {"thresholds": [1e-3, 1e-1]},
     "edge-pruning": {"steps": 20, "warmup": 10},
     "ibcircuit": {"steps": 20},
     "subnetwork-probing": {"steps": 20},

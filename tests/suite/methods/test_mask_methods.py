@@ -55,6 +55,7 @@ def on_truth(name, program, ablation, objective, preset):
 # ---- what comes out --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_literature.py finds this truth with fewer steps
 def test_edge_pruning_recovers_the_zero_truth_of_xproportion_with_the_paper_s_own_settings():
     found, truth = on_truth("edge-pruning", "tracr/xproportion@fixed", "zero", "l2", "tracr-xproportion")
     score = circuit_recovery(found.circuits[0].circuit, truth)

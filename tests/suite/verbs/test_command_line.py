@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from circuitmeter.suite import cli
 from circuitmeter.suite.verbs import listing
 
 VERBS = tuple(verb.NAME for verb in cli.VERBS)
+_ROWS = dict(listing._ROWS)
 HEAVY = ("torch", "pandas", "pydantic", "matplotlib", "numpy", "transformers", "rich", "jinja2")
 
 
@@ -101,12 +103,22 @@ def test_cuda_without_cuda(verb, capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.fixture(scope="module")
+def rows_of():
+    """The rows of each kind, made once, for JSON and for the terminal."""
+    return functools.cache(lambda kind: _ROWS[kind]())
+
+
+@pytest.fixture
+def listed_once(monkeypatch, rows_of):
+    for kind in _ROWS:
+        monkeypatch.setitem(listing._ROWS, kind, lambda kind=kind: copy.deepcopy(rows_of(kind)))
+
+
 @pytest.mark.parametrize(
     "kind", ["methods", "tasks", "models", "truths", "references", "benchmarks", "ablations", "objectives"]
 )
-def test_list(kind, capsys, monkeypatch):
-    rows = listing._ROWS[kind]()  # made once, for JSON and for the terminal
-    monkeypatch.setitem(listing._ROWS, kind, lambda: copy.deepcopy(rows))
+def test_list(kind, capsys, listed_once):
     assert cli.main(["list", kind, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in rows]
@@ -129,7 +141,7 @@ def test_list(kind, capsys, monkeypatch):
     assert first_words[0] == "name" and sorted(listed + folded) == sorted(names) and len(first_words) < 60
 
 
-def test_list_of_a_family(capsys):
+def test_list_of_a_family(capsys, listed_once):
     assert cli.main(["list", "models", "tracr/sort*"]) == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[1:]] == [
@@ -142,7 +154,7 @@ def test_list_of_a_family(capsys):
     )
 
 
-def test_models_of_the_hub_are_listed_with_what_they_stand_for(capsys):
+def test_models_of_the_hub_are_listed_with_what_they_stand_for(capsys, listed_once):
     assert cli.main(["list", "models", "gpt2*", "--json"]) == 0
     small, medium, large, xl = sorted(json.loads(capsys.readouterr().out), key=lambda row: row["layers"])
     assert (small["name"], medium["name"], large["name"]) == ("gpt2", "gpt2-medium", "gpt2-large")
@@ -165,11 +177,11 @@ def test_interruption_is_quiet(monkeypatch, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break in another way there")
 def test_a_reader_that_goes_away_is_no_error():
-    """`circuitmeter list ablations | true`: the pipe is closed before anything is written to it."""
+    """`circuitmeter list papers | true`: the pipe is closed before anything is written to it."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        command = [sys.executable, "-m", "circuitmeter", "list", "ablations"]
+        command = [sys.executable, "-m", "circuitmeter", "list", "papers"]
         found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     finally:
         os.close(writer)
