@@ -77,7 +77,7 @@ def random_numbers() -> Iterator[None]:
     """Here trained masks draw what the codes were given: float64 numbers of PyTorch's generator of the CPU."""
 
     def drawn(seeds: Seeds, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
-        generators = vars(seeds).setdefault("of_torch", [torch.Generator().manual_seed(seed) for seed in seeds._seeds])
+        generators = vars(seeds).setdefault("of_torch", [torch.Generator().manual_seed(seed) for seed in seeds.seeds])
         each = [draw(*shape, generator=generator, dtype=torch.float64) for generator in generators]
         return torch.stack(each).repeat_interleave(seeds.masks, 0)
 

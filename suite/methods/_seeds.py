@@ -22,10 +22,15 @@ _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB13311
 _ON_CPU, _ELSEWHERE = 2**14, 2**22  # 64-bit numbers that are computed at a time: a CPU keeps them in its caches
 
 
-def bits(seed: int, first: int, n: int, device: torch.device) -> Tensor:
-    """The numbers ``first`` to ``first + n`` of a seed's SplitMix64 stream, from 0 on: int64 [n]."""
-    z = torch.arange(first + 1, first + n + 1, device=device)  # products are modulo 2^64
-    z.mul_(_signed(_STEP)).add_(_signed(seed))
+def starts(seeds: Sequence[int], device: torch.device) -> Tensor:
+    """Where the streams of seeds begin: int64 [S, 1]."""
+    return send(torch.tensor([[_signed(seed)] for seed in seeds]), device)
+
+
+def bits(begin: Tensor, first: int, n: int) -> Tensor:
+    """The numbers ``first`` to ``first + n``, from 0 on, of SplitMix64 streams with these ``starts``: [S, n]."""
+    z = torch.arange(first + 1, first + n + 1, device=begin.device).mul_(_signed(_STEP))  # products are modulo 2^64
+    z = begin + z
     _fold(z, 30).mul_(_signed(_FIRST))
     _fold(z, 27).mul_(_signed(_SECOND))
     return _fold(z, 31)
@@ -55,11 +60,12 @@ class Seeds:
     """
 
     def __init__(self, seeds: Sequence[int], model: Transformer, masks: int = 1) -> None:
-        self._seeds, self._used = list(seeds), 0
-        self._device, self._dtype, self.masks = model.device, model.dtype, masks
+        self.seeds, self.masks = tuple(seeds), masks
+        self._starts, self._used = starts(seeds, model.device), 0
+        self._device, self._dtype = model.device, model.dtype
 
     def __len__(self) -> int:
-        return len(self._seeds)
+        return len(self.seeds)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers inside (0, 1): [M, *shape]."""
@@ -80,13 +86,13 @@ class Seeds:
 
     def _open(self, n: int) -> Tensor:
         """The next (k + 1/2) / 2^23 of every seed, k from 0 to 2^23 - 1: float32 [seeds, n], exact."""
-        pairs, at_a_time = -(-n // 2), _ON_CPU if self._device.type == "cpu" else _ELSEWHERE
+        pairs, at_once = -(-n // 2), _ON_CPU if self._device.type == "cpu" else _ELSEWHERE
+        at_once = max(1, at_once // len(self))
         drawn = torch.empty(len(self), 2 * pairs, device=self._device)
-        for row, seed in zip(drawn, self._seeds, strict=True):
-            for start in range(0, pairs, at_a_time):
-                part = row[2 * start : 2 * (start + at_a_time)]
-                halves = bits(seed, self._used + start, len(part) // 2, self._device).view(torch.int32)
-                part.copy_((halves >> 9).bitwise_and_(2**23 - 1)).add_(0.5).mul_(2.0**-23)
+        for start in range(0, pairs, at_once):
+            part = drawn[:, 2 * start : 2 * (start + at_once)]
+            halves = bits(self._starts, self._used + start, part.shape[1] // 2).view(torch.int32)
+            part.copy_((halves >> 9).bitwise_and_(2**23 - 1)).add_(0.5).mul_(2.0**-23)
         self._used += pairs
         return drawn[:, :n]
 

@@ -288,6 +288,7 @@ def train_weights(
         if is_masked(name)
     }
     gates = {name: each.clone().requires_grad_() for name, each in start.items()}
+    sizes = [gate[0].numel() for gate in gates.values()]
     turns = 2 if stage.completeness else 1
     drawn: list[PreparedBatch] = []
 
@@ -295,7 +296,11 @@ def train_weights(
         turn = step % turns
         if turn == 0:
             drawn[:] = [prompts.draw()]
-        sampled = {name: stage.sample(gate, chance.uniform(*gate.shape[1:])) for name, gate in gates.items()}
+        noise = chance.uniform(sum(sizes)).split(sizes, 1)  # one draw: each has a fixed cost
+        sampled = {
+            name: stage.sample(gate, own.unflatten(1, gate.shape[1:]))
+            for (name, gate), own in zip(gates.items(), noise, strict=True)
+        }
         size = torch.cat([gate.sigmoid().flatten(1) for gate in gates.values()], 1).mean(1)
         if turn == 1:
             outputs = run_masked(model, {name: 1 - gate for name, gate in sampled.items()}, drawn[0])

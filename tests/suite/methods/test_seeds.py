@@ -11,7 +11,7 @@ from second_device import count_waits, second_device
 
 from circuitmeter.suite.methods import _seeds
 from circuitmeter.suite.methods._masks import hard_concrete
-from circuitmeter.suite.methods._seeds import Seeds, bits
+from circuitmeter.suite.methods._seeds import Seeds, bits, starts
 
 CPU = torch.device("cpu")
 
@@ -46,14 +46,15 @@ def small(dtype=torch.float32):
     ],
 )
 def test_numbers_are_the_published_ones(seed, published):
-    assert [number % 2**64 for number in bits(seed, 0, 4, CPU).tolist()] == published
+    assert [number % 2**64 for number in bits(starts([seed], CPU), 0, 4)[0].tolist()] == published
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 + 5, 2**64 - 1, -3])
 def test_any_part_of_a_stream_is_that_of_the_plain_loop(seed):
     plain = list(islice(split_mix(seed), 120))
-    assert [number % 2**64 for number in bits(seed, 0, 120, CPU).tolist()] == plain
-    assert [number % 2**64 for number in bits(seed, 77, 40, CPU).tolist()] == plain[77:117]
+    begin = starts([5, seed], CPU)
+    assert [number % 2**64 for number in bits(begin, 0, 120)[1].tolist()] == plain
+    assert [number % 2**64 for number in bits(begin, 77, 40)[1].tolist()] == plain[77:117]
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, 2**14])
@@ -102,7 +103,7 @@ def test_uniform_numbers_never_reach_the_ends(monkeypatch):
     model = small_model()
     drawn = Seeds([3], model).uniform(1000, 50)
     assert drawn.min() > 0 and drawn.max() < 1
-    monkeypatch.setattr(_seeds, "bits", lambda seed, first, n, device: torch.tensor([0, -1]).repeat(n)[:n])
+    monkeypatch.setattr(_seeds, "bits", lambda begin, first, n: torch.tensor([[0, -1]]).repeat(1, n)[:, :n])
     ends = Seeds([3], small()).uniform(4)
     assert ends[0].tolist() == pytest.approx([1e-6, 1e-6, 1 - 1e-6, 1 - 1e-6], rel=0.07) and ends.max() < 1
     for each in (drawn, ends.to(drawn)):
@@ -138,7 +139,7 @@ def test_uniform_numbers_are_uniform(seed):
 
     assert abs(surplus(np.histogram(drawn, 1024, (0, 1))[0])) < 4
     assert abs(surplus(np.histogram2d(drawn[:-1], drawn[1:], 32, ((0, 1), (0, 1)))[0])) < 4
-    numbers = bits(seed, 0, N, CPU)
+    numbers = bits(starts([seed], CPU), 0, N)[0]
     for place in range(64):
         ones = int((numbers >> place).bitwise_and(1).sum())
         assert abs(ones - N / 2) < 5 * math.sqrt(N) / 2, place
