@@ -78,6 +78,7 @@ def main() -> None:
     with released.random_numbers():
         show(of_ugs())
         show(of_ibcircuit())
+        show(of_peap())
 
 
 def show(rows: Iterator[Row]) -> None:
@@ -327,6 +328,13 @@ def of_ibcircuit() -> Iterator[Row]:
     gates = [gate for name, gate in found.diagnostics["masks"][0]["gates"].items() if ".h" in name]
     difference = max(abs(ours - theirs) for ours, theirs in zip(gates, record["gates"], strict=True))
     yield "ibcircuit", "IBCircuit e143899 (its 1e-7 taken as 0)", "gates after 6 steps, `reference-code`", difference
+
+
+def of_peap() -> Iterator[Row]:
+    twin, data = released.peap_problem()
+    found = _scores(twin, data, "peap", "patch", "logit-difference", {}).nan_to_num()
+    difference = float((found - released.peap_scores()).abs().max())
+    yield "peap", "PEAP a1e8462 (scores in float32)", "edges by position, patch", difference
 
 
 def of_ugs() -> Iterator[Row]:

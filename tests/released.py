@@ -1,7 +1,8 @@
 """What released codes gave on small models of tests/oracles.py: numbers that were recorded once, in float64.
 
 RelP (FarnoushRJ/RelP, aa0e228), uniform gradient sampling (maxtli/optimalablation, ac02e85), IBCircuit
-(ivanniu/IBCircuit, e143899, its 1e-7 taken as 0) and the start of Edge Pruning from scores (cisnlp/MIB-circuit-track,
+(ivanniu/IBCircuit, e143899, its 1e-7 taken as 0), PEAP (technion-cs-nlp/PEAP, a1e8462, on the CPU under TransformerLens
+2.18.0; it hands its scores over in float32) and the start of Edge Pruning from scores (cisnlp/MIB-circuit-track,
 c18eb53, float32) ran outside of the project on the weights, prompts and random numbers of the functions below. Only
 these numbers are kept.
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 from circuitmeter.suite.circuit import EdgeScores
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.methods._seeds import Seeds
+from circuitmeter.suite.model.position_transformer import PositionTransformer
 from circuitmeter.suite.model.transformer import Transformer
 
 CONFIGS = {
@@ -42,7 +44,7 @@ UGS_RUNS = [(ablation, clip) for ablation in ("patch", "optimal", "zero", "mean-
 
 @cache
 def record(name: str) -> dict:
-    """The recorded numbers of ``relp``, ``ugs``, ``ibcircuit``, ``edge_pruning_start``."""
+    """The recorded numbers of ``relp``, ``ugs``, ``ibcircuit``, ``peap``, ``edge_pruning_start``."""
     return json.loads((Path(__file__).parent / "released_records" / f"{name}.json").read_text())
 
 
@@ -70,6 +72,26 @@ def relp_scores(name: str, run: str) -> Tensor:
     graph = model(name).graph
     found = dict(zip(graph.named(graph.exists), record("relp")[f"{name}, {run}"], strict=True))
     return EdgeScores.from_mapping(graph, found).values.nan_to_num()
+
+
+def peap_problem() -> tuple[PositionTransformer, Data]:
+    """Two layers of two heads by position, and three prompts of five tokens: each position is a span."""
+    return PositionTransformer.of(small_model("sum", n_layers=2), 5), small_data(n=3, positions=5)
+
+
+def peap_scores() -> Tensor:
+    """Edge scores by position [W, R] of the released code, zero where no edge exists."""
+    return EdgeScores.from_mapping(peap_problem()[0].graph, record("peap")["edges"]).values.nan_to_num()
+
+
+def peap_crossing() -> Tensor:
+    """Its crossing edges' scores [L, 3, H, P, P]: of q, k and v of each head, at query i, key j; zero where j > i."""
+    found = torch.zeros(2, 3, 2, 5, 5, dtype=torch.float64)
+    for layer, part, head, query, key in torch.ones_like(found).nonzero().tolist():
+        found[layer, part, head, query, key] = record("peap")["crossing"].get(
+            f"a{layer}.h{head}<{'qkv'[part]}> {key}->{query}", 0.0
+        )
+    return found
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Scores by position against gradients of masks, exact cuts and loops over queries and keys, and circuits that grow."""
 
 import pytest
+import released
 import torch
 from discovering import discover, scores
 from oracles import ARCHITECTURES, linear_model, plain_cut, small_data, small_model, written
@@ -146,6 +147,16 @@ def test_a_value_at_a_position_crosses_to_the_queries_that_see_it():
     into = twin.graph.by_position(scores("peap", twin, data)).sum(0)  # [R, P]
     for layer in range(2):
         assert_close(into[model.graph.group["head", layer].part("v")], by_key[layer], **EXACT)
+
+
+def test_scores_and_crossing_edges_are_the_released_code_s():
+    """To the float32 in which it hands them over."""
+    twin, data = released.peap_problem()
+    assert_close(scores("peap", twin, data), released.peap_scores(), rtol=1e-6, atol=1e-7)
+    prompts, at = prompts_of(twin.whole, data)
+    found = _crossing(prompts, at).mean(1)
+    assert_close(found, released.peap_crossing(), rtol=1e-6, atol=1e-7)
+    assert found.count_nonzero() > 100
 
 
 # ---- spans and circuits ---------------------------------------------------------------------------------------------
