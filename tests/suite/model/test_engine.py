@@ -66,16 +66,16 @@ def test_few_edges_are_equal_to_a_loop_over_readers(architecture, carried, keep)
         other = other.map(torch.zeros_like)
         alternative = model.alternative(other, data.clean.shape[1])
     prefix = model.difference(clean, other)
-    for mask in some_masks(model, 2, keep, seed=int(100 * keep)):
-        mask[:, -1] = 1  # into the logits, so that something is left
-        cut = written(model, data.counterfactual[0])
-        cut = cut if carried == "run" else {name: torch.zeros_like(value) for name, value in cut.items()}
-        expected = plain_cut(model, data.clean[0], cut, mask)
-        for a_run in {False, carried == "run"}:
-            given = replace(alternative, a_run=a_run)
-            for start in (None, prefix):
-                found = model.run_cut(mask[None], given, inputs=clean.inputs, prefix=start)[0, 0]
-                assert_close(found, expected, **EXACT)
+    masks = some_masks(model, 3, keep, seed=int(100 * keep))
+    masks[:, :, -1] = 1  # into the logits, so that something is left
+    masks[1] *= 0.5
+    cut = written(model, data.counterfactual[0])
+    cut = cut if carried == "run" else {name: torch.zeros_like(value) for name, value in cut.items()}
+    expected = torch.stack([plain_cut(model, data.clean[0], cut, mask) for mask in masks])
+    given = {"inputs": clean.inputs, "prefix": prefix}
+    assert_close(model.run_cut(masks[:1], alternative, **given)[:, 0], expected[:1], **EXACT)
+    for a_run in {False, carried == "run"}:
+        assert_close(model.run_cut(masks, replace(alternative, a_run=a_run), **given)[:, 0], expected, **EXACT)
 
 
 @everything
