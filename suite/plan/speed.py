@@ -22,7 +22,7 @@ from ..model.transformer import Alternative, Transformer
 
 # A pass is timed over so many tokens at first, and over more as long as that is expected to take no longer than the
 # most; one that is short whatever is done is timed with more masks and again, as it will be run: it is all overhead.
-_MOST_SECONDS, _SHORT_SECONDS = 1.0, 0.2
+_MOST_SECONDS, _SHORT_SECONDS, _LONG_PASS_SECONDS = 1.0, 0.2, 0.05
 _FIRST_TOKENS, _GROWTH, _MANY_MASKS = 32, 4, 64
 _SAVED_TOKENS = 64  # over which what a training step saves is counted
 _PROGRAM = 0.5e9  # Python and the libraries, in bytes
@@ -114,7 +114,10 @@ class Speed:
         return sum(n * self._a_call(kind) for kind, n in calls.items() if n)
 
     def _a_call(self, kind: str) -> float:
-        """Seconds that a call of one pass takes beyond what its pass takes in a call of many."""
+        """Seconds that a call of one pass takes beyond what its pass takes in a call of many; 0 where a pass takes long
+        enough to make that little, so that no second is spent on timing it."""
+        if self.kind(kind) > _LONG_PASS_SECONDS:
+            return 0.0
         if kind not in self._calls:
             one = self._tokens[:1]
             with count_passes():

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".gguf"
 INSTALL = "pip install 'circuitmeter[gguf]'"
+_READERS = ("gguf", "accelerate")  # what transformers needs to read a file
 _DONE = "gguf.json"  # written last; it says what the folder was made of
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def find(name: str) -> Path:
         file = Path(str(metadata.distribution(pin.package).locate_file(pin.file)))
     except metadata.PackageNotFoundError:
         file = None
-    if file is None or not file.is_file() or not _gguf_is_here():
+    if file is None or not file.is_file() or not _readers_are_here():
         raise ModelAbsent(
             f"the model {name} is not on this machine; install it with `{INSTALL}` and `{pin.install}` (98 MB; its own "
             f"dependencies are not needed)."
@@ -103,7 +104,8 @@ def converted_folder(name: str | Path) -> Path:
 
     Raises:
         ModelAbsent: the package of this name is not installed.
-        ModelError: gguf is not installed, no such file, or one that is not the pinned one or cannot be read.
+        ModelError: a package that reads GGUF is not installed; there is no such file, it is not the pinned one, or it
+            cannot be read.
     """
     pin = PACKAGED.get(str(name))
     if pin and (made := _made(Path(pin.file), pin.sha256)).joinpath(_DONE).is_file():
@@ -120,8 +122,8 @@ def converted_folder(name: str | Path) -> Path:
     made = _made(file, digest)
     if not (made / _DONE).is_file():
         read_header(file)  # a fault of the file is reported before a missing package
-        if not _gguf_is_here():
-            raise ModelError(f"reading a GGUF file needs the package gguf: {INSTALL}.")
+        if not _readers_are_here():
+            raise ModelError(f"reading a GGUF file needs the packages {' and '.join(_READERS)}: {INSTALL}.")
         _convert(file, digest, made)
     return made
 
@@ -223,8 +225,8 @@ def _split_digits(tokenizer: PreTrainedTokenizerFast) -> None:
     )
 
 
-def _gguf_is_here() -> bool:
-    return find_spec("gguf") is not None
+def _readers_are_here() -> bool:
+    return all(find_spec(package) is not None for package in _READERS)
 
 
 def _sha256(file: Path) -> str:

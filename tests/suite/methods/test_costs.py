@@ -127,6 +127,8 @@ def test_calls_take_time_beyond_their_passes(problem, monkeypatch):
     expected = 600 * 0.01 + 16 * 0.002 + 600 / (4 * 8) + 2 * n_batches
     assert speed.seconds(training) == pytest.approx(expected, rel=0.01)
     assert speed.seconds(Cost(forward=16)) == pytest.approx(16 * 0.002 + 2 * n_batches, rel=0.01)
+    passes["gradient"], begun = 0.06, clock[0]  # of a large model: nothing is timed for what is little beside a pass
+    assert speed.seconds(Cost(gradient=16)) == pytest.approx(16 * 0.06) and clock[0] == begun
 
 
 @pytest.mark.parametrize("preset", ["activations", "clean-corrupted"])

@@ -149,7 +149,8 @@ def test_a_file_that_was_cut_off_is_refused_wherever_it_was(small):
             load_model(file, device="cpu")
 
 
-def test_what_is_missing_is_said_with_both_commands(monkeypatch, tmp_path):
+@pytest.mark.parametrize("package", ["gguf", "accelerate"])
+def test_what_is_missing_is_said_with_both_commands(package, monkeypatch, tmp_path):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -159,7 +160,7 @@ def test_what_is_missing_is_said_with_both_commands(monkeypatch, tmp_path):
         load_model("smollm2")
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gguf_file, "_gguf_is_here", lambda: False)
+    monkeypatch.setattr(gguf_file, "find_spec", lambda name: None if name == package else name)
     with pytest.raises(ModelAbsent, match=both):
         load_model("smollm2")
 
