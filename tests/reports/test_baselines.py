@@ -57,14 +57,14 @@ def by_hand(folder, quantity):
     from transformers import GPT2LMHeadModel
 
     data = tasks.load(TASK).on(load_tokenizer(folder)).data("train")
-    model, total = GPT2LMHeadModel.from_pretrained(folder).eval(), 0.0
-    for row in range(data.n):
-        prompt = (data.clean if quantity == "full" else data.counterfactual)[row, : data.lengths[row]]
-        with torch.no_grad():
-            logits = model(prompt[None]).logits[0, -1]
-        right, wrong = (logits[part[row][part[row] >= 0]].mean() for part in (data.answers, data.wrong))
-        total += float(right - wrong)
-    return total / data.n
+    assert (data.lengths == data.clean.shape[1]).all()
+    with torch.no_grad():
+        prompts = data.clean if quantity == "full" else data.counterfactual
+        logits = GPT2LMHeadModel.from_pretrained(folder).eval()(prompts).logits[:, -1]
+    differences = []
+    for own, right, wrong in zip(logits, data.answers, data.wrong, strict=True):
+        differences.append(float(own[right[right >= 0]].mean() - own[wrong[wrong >= 0]].mean()))
+    return sum(differences) / data.n
 
 
 def test_a_baseline_is_measured_on_a_saved_model_and_judged(saved, tmp_path, monkeypatch):
