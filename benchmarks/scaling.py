@@ -6,7 +6,8 @@
 Random weights of GPT-2 small's width and heads (12 layers, but for the curve of edges), 4 prompts of 16 tokens where
 nothing else is said, float32, patch ablation: a plain pass with logits where they are read, EAP of all edges, and the
 circuit of EAP's top 1 %, whose data are prepared (so many of it in one call, where circuits are counted). The curve of
-workers is the CPU time of all processes for the EAP cells of ``known-circuits-1``. Points are kept in ``scaling.csv``,
+workers is the CPU time of all processes for the EAP cells of ``known-circuits-1``, divided by the workers: what n idle
+cores would take by the clock. Points are kept in ``scaling.csv``,
 where a curve that is measured again replaces the old one, and drawn as ``scaling.svg``.
 """
 
@@ -52,7 +53,7 @@ LAYERS, PROMPTS, TOKENS, CIRCUITS, WORKERS = (
     (1, 2, 4, 8, 16),
     (1, 2, 4),
 )
-PLAIN, EAP, CIRCUIT, CELLS = "plain pass", "eap", "circuit of 1 %", "EAP cells, all processes"
+PLAIN, EAP, CIRCUIT, CELLS = "plain pass", "eap", "circuit of 1 %", "90 EAP cells, a worker"
 
 
 def pieces(model: Transformer, n_prompts: int, positions: int, n_circuits: int = 1) -> dict[str, Callable[[], object]]:
@@ -97,7 +98,7 @@ def measure(curve: str, repeats: int) -> pd.DataFrame:
         for n in WORKERS:
             command = [sys.executable, str(HERE / "workers.py"), "--one", "--workers", str(n), "--only", "method=eap"]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append((curve, n, CELLS, json.loads(done.stdout.splitlines()[-1])["all"]))
+            rows.append((curve, n, CELLS, json.loads(done.stdout.splitlines()[-1])["all"] / n))
     else:
         for x, work in points(curve):
             for name, run in work.items():
