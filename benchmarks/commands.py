@@ -91,9 +91,11 @@ def main() -> None:
         if "validate" in given.parts:
             (folder / "my_method.py").write_text(METHOD, encoding="utf-8")
 
+            here = ("--yes", "--executor", "serial")  # the CPU time of workers is not this process's
+
             def validate(turn: int) -> Ran:
                 copy = shutil.copytree(store, folder / f"copy-{turn}")
-                return ran(*command, "validate", f"{folder}/my_method.py:discover", "--store", str(copy), "--yes")
+                return ran(*command, "validate", f"{folder}/my_method.py:discover", "--store", str(copy), *here)
 
             work["validate"] = validate
         heading("Commands")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from oracles import small_model
@@ -70,3 +71,23 @@ def test_what_measures_peaks_does_not_import_transformers():
     environment = os.environ | {"PYTHONPATH": str(FOLDER)}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_pieces_run_in_turn_and_their_ratios_are_of_one_turn(script, capsys):
+    measuring, ran = script("measuring"), []
+    found = measuring.in_turn({"plain": lambda: ran.append("plain"), "eap": lambda: ran.append("eap")}, 2)
+    assert ran == ["plain", "eap"] * 3
+    assert {len(row.cpu) for row in found.values()} == {2} and {len(row.extra) for row in found.values()} == {3}
+    unit, row = measuring.Measured([1.0, 4.0, 2.0], [2.0] * 3, [0] * 3, [0] * 3), measuring.Measured()
+    row.cpu, row.wall, row.faults, row.extra = [3.0, 8.0, 2.0], [4.0] * 3, [7, 9, 8], [1, 5, 2]
+    assert row.ratio(unit) == 2.0 and row.ratio(unit, 4, "wall") == 0.5
+    measuring.table({"plain": unit, "eap": row}, "plain", {"eap": 4})
+    assert capsys.readouterr().out.splitlines()[-1] == "| eap | 3.000 | 4.000 | 0.50 plain | 0.50 | 8 | 5 |"
+
+
+def test_every_curve_has_its_points(script):
+    scaling = script("scaling")
+    table = pd.read_csv(FOLDER / "scaling.csv")
+    assert set(table["curve"]) == set(scaling.CURVES) and (table["cpu_s"] > 0).all()
+    assert not table.duplicated(["curve", "x", "work"]).any()
+    assert all(title in (FOLDER / "scaling.svg").read_text() for title in scaling.CURVES.values())
