@@ -165,7 +165,7 @@ def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
                 number_cell(number(ours, 3), ours),
                 number_cell(number(difference, 3, sign=True), None if difference is None else abs(difference)),
                 number_cell(number(item.value.tolerance, 4), item.value.tolerance),
-                TableCell(item.verdict, item.verdict, item.verdict == "reproduced"),
+                TableCell(item.verdict, item.verdict, shaded=item.verdict == "reproduced"),
                 TableCell(item.how if ours is not None else "", item.how),
                 TableCell(item.because, item.because),
                 TableCell(item.compared.sentence, item.compared.sentence),

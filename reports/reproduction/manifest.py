@@ -40,6 +40,7 @@ Manifests are ``papers/NAME.toml``; files that they name are in ``papers/NAME/``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -52,6 +53,9 @@ from ...suite.errors import SpecError, one_line, unknown
 from ...suite.reading import checked, read_json, read_toml, reading
 from ..read.published import CurvesFile, PublishedCurve, RowsFile, TablesFile
 from .entries import Card, Comparison, Drawing, Note, PaperPart, Points, ReportedTable, ReportedValue, Shown
+
+_BETWEEN = ", |: "
+"""What stands between the parts of a name."""
 
 _EXTENSION = ".toml"
 Beside = TypeVar("Beside", CurvesFile, RowsFile, TablesFile)
@@ -93,14 +97,16 @@ class Manifest(BaseModel):
         return next(each for each in self.comparison if fnmatchcase(name, each.values))
 
     def spelled(self, text: Any) -> Any:
-        """A method or task as the paper spells it; of a list with commas each part."""
-        return ", ".join(self.spelling.get(part, part) for part in text.split(", ")) if isinstance(text, str) else text
+        """A method or task as the paper spells it; each part of a text with commas or colons."""
+        if not isinstance(text, str):
+            return text
+        return "".join(self.spelling.get(part, part) for part in re.split(f"({_BETWEEN})", text))
 
     def in_order(self, texts: Iterable[Any]) -> dict[Any, int]:
         """The place of each of ``texts``, spelled already: the paper's order, then that in which they come."""
         known = {text: i for i, text in enumerate(dict.fromkeys(self.spelling.values()))}
-        found = list(dict.fromkeys(texts))
-        ordered = sorted(found, key=lambda text: [known.get(part, len(known)) for part in str(text).split(", ")])
+        parts = {text: re.split(_BETWEEN, str(text)) for text in texts}
+        ordered = sorted(parts, key=lambda text: [known.get(part, len(known)) for part in parts[text]])
         return {text: i for i, text in enumerate(ordered)}
 
     def spelled_curves(self) -> list[PublishedCurve]:

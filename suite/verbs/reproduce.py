@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
     from ...reports.reproduction.entries import Card, PaperPart
+    from ...reports.reproduction.judge import Judged
     from ...reports.reproduction.manifest import Manifest
     from ..plan.spec import Spec
 
@@ -30,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, help="where figures and verdicts go (default: into the store)"
     )
     parser.add_argument("--from-store-only", action="store_true", help="run nothing: judge what the store holds")
+    parser.add_argument("--all", action="store_true", help="print a line for every value, also those not run")
     add_workers(parser)
     add_json(parser)
 
@@ -60,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
         print_json(json.loads((out / "verdicts.json").read_text(encoding="utf-8")))
     else:
-        _print(judged, out)
+        _print(judged, out, every=options.all)
     return 1 if failed or not all(item.explained for item in judged) else 0
 
 
@@ -115,8 +119,12 @@ def _measure_card(card: Card, store: Path) -> None:
     Store(store, create=True).write_card(card.name, found.model_copy(update={"paragraph": paragraph(found)}))
 
 
-def _print(judged: list, out: Path) -> None:
-    """Every value with its tolerance and verdict; a reason that several share is told once, below."""
+def _print(judged: Sequence[Judged], out: Path, *, every: bool) -> None:
+    """Values with their tolerances and verdicts; a reason that several share is told once, below.
+
+    Args:
+        every: whether values that were not run have a line each; else their number stands beside the reason.
+    """
     from ...reports.page.table import number
     from ...reports.reproduction.judge import verdict_counts
     from .output import print_table, print_wrapped
@@ -126,11 +134,18 @@ def _print(judged: list, out: Path) -> None:
     for item in judged:
         ours, tolerance = number(item.ours, 3), number(item.value.tolerance, 4)
         why = f"({reasons[item.because]})" if item.because else ""
-        rows.append([item.value.name, number(item.value.reported, 3), ours, tolerance, item.verdict, why])
+        if every or item.verdict != "not run":
+            rows.append([item.value.name, number(item.value.reported, 3), ours, tolerance, item.verdict, why])
+    left_out = Counter(item.because for item in judged if item.verdict == "not run" and not every)
     if rows:
         print_table(["value", "reported", "ours", "tolerance", "verdict", "why"], rows)
-    if reasons:
+    if rows and reasons:
         print()
     for text, i in reasons.items():
-        print_wrapped(f"({i}) {text}")
-    print(f"\n{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")
+        n = left_out[text]
+        print_wrapped(f"({i}) {f'{n} not run: ' if n else ''}{text}")
+    if reasons:
+        print()
+    if left_out:
+        print("What was not run has no line here: --all prints it.")
+    print(f"{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

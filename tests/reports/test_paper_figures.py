@@ -14,6 +14,7 @@ from circuitmeter.reports.read.published import RowsFile
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import Drawing
 from circuitmeter.reports.reproduction.figures import drawer, measured_frame
+from circuitmeter.reports.reproduction.manifest import load
 
 NOTE = "ours: run on mini, not on gpt2"
 FIGURES = {
@@ -128,3 +129,10 @@ def test_what_a_manifest_draws_without_any_run_is_what_it_reports(name):
         assert bool(wanted.reported) == (not figure.texts or len(figure.axes) > 0), wanted.name
         if wanted.reported:
             assert paper.read(RowsFile, wanted.reported).source
+
+
+def test_each_part_of_a_name_is_spelled_as_the_paper_does():
+    paper = load("hanna2024")
+    assert paper.spelled("manual circuit: ioi, node") == "manual circuit: IOI, node"
+    assert paper.spelled("a: b, eap-ig") == "a: b, EAP-IG" and paper.spelled(3) == 3
+    assert list(paper.in_order(["all: Greater-Than", "all: IOI"])) == ["all: IOI", "all: Greater-Than"]

@@ -81,7 +81,7 @@ def test_every_mistake_is_in_one_line(tmp_path):
         ({"except": [{"because": "so"}]}, "give at least one of task, method, ablation, objective"),
         ({"except": [{"because": "so", "method": "eep"}]}, "no method 'eep'. Did you mean 'eap'?"),
         ({"except": [{"because": "so", "ablation": "none"}]}, "no ablation 'none'"),
-        ({"model": ["mini"]}, "'model' is a key of [grid], and stands above it"),
+        ({"seed": [1]}, "'seed' is a key of [grid], and stands above it"),
         ({"selection": "greedy"}, "'selection' is a key of [evaluation], and stands above it"),
         (
             {"except": [{"because": "so", "objectiv": "l2"}]},

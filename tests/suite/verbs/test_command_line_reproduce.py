@@ -1,6 +1,7 @@
 """``reproduce`` and ``report`` on the command line: verdicts as JSON, mistakes as one line."""
 
 import json
+import re
 
 import pytest
 
@@ -173,6 +174,11 @@ def test_the_terminal_says_verdict_tolerance_and_reason_of_each_value(tmp_path, 
     assert any(line.startswith(f"{why} the curve is of another project's circuits") for line in lines)
     assert "2 recomputed from published points, 2 not comparable, 33 not run." in printed.out
     assert " reproduced" not in lines[-1].split("Figures")[0]
+    # What was not run is told by its reason and its number; each has a line where that is asked for.
+    assert not any("not run" in line for line in lines[1:5])
+    assert sum(int(n) for n in re.findall(r"^\(\d+\) (\d+) not run: ", printed.out, re.MULTILINE)) == 33
+    assert main([*asked, str(tmp_path), "--all"]) == 0
+    assert sum("not run" in line for line in capsys.readouterr().out.splitlines() if "(" in line) >= 33
     assert "1 drawings done" not in printed.out and "drawings done" in printed.err
 
 
