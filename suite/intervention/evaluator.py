@@ -120,7 +120,7 @@ class Evaluator:
             runs,
             base.inputs,
             replace(self.model.alternative(cut, batch.clean.shape[1]), a_run=self.alternatives.ablation.a_run),
-            self.model.difference(base, cut),
+            lambda: self.model.difference(base, cut),
             self.objective.targets(runs),
         )
 
@@ -181,6 +181,14 @@ class Evaluator:
     def _outputs(self, ready: PreparedBatch, masks: Tensor) -> Tensor:
         return torch.cat([found for _, found in self._chunks(ready, masks)])
 
+    def _prefix(self, ready: PreparedBatch, masks: Tensor) -> Tensor | None:
+        """What a pass begins with behind the first layer, where no mask cuts an edge in that one."""
+        if self.model.reads_apart:
+            return None
+        cut = masks.cpu() != 1
+        cut = (cut.any(-1) if cut.ndim == 4 else cut) & self.model.graph.exists
+        return ready.prefix if self.model.first_cut_layer(cut) else None
+
     def _chunks(self, ready: PreparedBatch, masks: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """(which masks, their outputs [c, n_read, d_out]), as many masks at a time as fit the budget."""
         graph = self.model.graph
@@ -199,7 +207,7 @@ class Evaluator:
                     chosen,
                     ready.alternative,
                     inputs=ready.inputs,
-                    prefix=ready.prefix,
+                    prefix=self._prefix(ready, chosen),
                     read=ready.runs.read,
                     offset=self._offset(masks[part]),
                     cut_at=cut_at,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ..data import Batch
@@ -20,7 +23,7 @@ class PreparedBatch:
         batch, runs: the prompts, and their plain runs.
         inputs: what the input nodes write, [n_inputs, B, P, D].
         alternative: what cut edges carry.
-        prefix: what every writer wrote less what a cut edge carries, [W, B, P, D].
+        difference: computes ``prefix``.
         targets: what outputs are compared with.
     """
 
@@ -28,5 +31,14 @@ class PreparedBatch:
     runs: Runs
     inputs: Tensor
     alternative: Alternative
-    prefix: Tensor
+    difference: Callable[[], Tensor]
     targets: Targets
+
+    @cached_property
+    def prefix(self) -> Tensor:
+        """What every writer wrote less what a cut edge carries: [W, B, P, D].
+
+        Computed when it is first asked for: it is the largest part, and passes that cut in the first layer need none.
+        """
+        with torch.no_grad():
+            return self.difference()

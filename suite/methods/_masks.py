@@ -163,7 +163,6 @@ class TrainingBatches:
             masks,
             ready.alternative,
             inputs=ready.inputs,
-            prefix=ready.prefix,
             read=ready.runs.read,
             offset=offset,
             cut_at=cut_at,
