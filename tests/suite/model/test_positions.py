@@ -202,3 +202,13 @@ def test_a_circuit_grows_from_the_logits_through_the_positions_that_are_read():
     first, both_edges = grown(scores, [1, 2])
     assert first.names == ["a0.h0->logits@1"]
     assert set(both_edges.names) == {"a0.h0->logits@1", "input->a0.h0<v>@0"}  # position 2 is later; a0.h1 leads nowhere
+
+
+@pytest.mark.parametrize(("causal", "seen"), [(True, (0, 1)), (False, (0, 1, 2))])
+def test_what_a_head_writes_comes_from_its_query_and_all_that_this_query_sees(causal, seen):
+    graph = PositionGraph.of(small_model(n_layers=1).graph, 3, causal)
+    behind = graph.readers_behind(graph.writers.index("a0.h0"), graph.readers.index("m0@1"))
+    expected = {"a0.h0<q>@1"} | {f"a0.h0<{part}>@{p}" for part in "kv" for p in seen}
+    assert {graph.readers[r] for r in behind} == expected
+    of_mlp = graph.readers_behind(graph.writers.index("m0"), graph.readers.index("logits@2"))
+    assert [graph.readers[r] for r in of_mlp] == ["m0@2"]
