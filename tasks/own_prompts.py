@@ -245,9 +245,15 @@ def _encoded(tokenize: Tokenize | None, text: str, special: bool) -> list[int]:
             "text, and this model has no tokenizer; give token ids, or a model folder that holds tokenizer files."
         )
     try:
-        return tokenize(text, special)
+        ids = tokenize(text, special)
     except Exception as error:  # whatever a tokenizer raises, it cannot take this text
         raise DataError(f"{shown(text)} cannot be tokenized: {one_line(error, 200)}.") from error
+    # Prompts that differ in words which the model cannot tell apart would be one prompt, and their circuit of nothing.
+    if isinstance(tokenize, Tokenizer) and (part := tokenize.unknown(text)) is not None:
+        raise DataError(
+            f"{shown(text)} has {shown(part)}, which the model's tokenizer does not know; use words that it knows."
+        )
+    return ids
 
 
 def _position(value: Any, length: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..suite.errors import DataError
+from ..suite.errors import DataError, TaskUnaskable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,30 +74,42 @@ class Tokenizer:
             what: the kind of word, such as ``names``, under which ``vocabulary`` lists how many are known.
 
         Raises:
-            DataError: the tokenizer knows fewer than ``least``.
+            TaskUnaskable: the tokenizer knows fewer than ``least``.
         """
         known = [word for word in words if self.one(f" {word}") is not None]
         if what is not None:
             self.asked(what, len(known), len(words))
         if len(known) < least:
-            raise DataError(
+            raise TaskUnaskable(
                 f"of {words[0]}, {words[1]} and {len(words) - 2} more words, {len(known)} are single tokens of this "
                 f"model, and the task needs {least}; choose another model."
             )
         return known
 
     def word(self, word: str) -> int:
-        """The id of a word with its leading space. Raises DataError when that is not one token."""
+        """The id of a word with its leading space. Raises TaskUnaskable when that is not one token."""
         found = self.one(f" {word}")
         if found is None:
-            raise DataError(f"' {word}' is {len(self(f' {word}'))} tokens and not one known token.")
+            raise TaskUnaskable(f"' {word}' is {len(self(f' {word}'))} tokens and not one known token.")
         return found
 
     def knows(self, text: str) -> bool:
         """Whether every token of the text is known."""
-        unknown = self.source.unk_token_id
-        # Byte-level vocabularies name the end of a text as the unknown token, but know every text.
-        return unknown is None or unknown not in self(text.replace(BOUNDARY, ""))
+        return self.unknown(text) is None
+
+    def unknown(self, text: str) -> str | None:
+        """The first part of the text that the vocabulary lacks; None when it has all of it."""
+        plain = text.replace(BOUNDARY, "")
+        if self.source.unk_token_id is None or self.source.unk_token_id not in self(plain):
+            return None
+        [found] = self.tokens([plain])
+        parts = [
+            plain[start:end].strip()
+            for i, (start, end) in zip(found.ids, found.spans, strict=True)
+            if i == self.source.unk_token_id
+        ]
+        # Byte-level vocabularies name the end of a text as the unknown token; a text that has it by name is known.
+        return next((part for part in parts if part != self.source.unk_token), None)
 
     @property
     def bos(self) -> int:

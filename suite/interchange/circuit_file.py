@@ -139,7 +139,7 @@ class EdgeList:
             theirs = "no positions" if positions is None else f"{positions} positions"
             raise DataError(
                 f"{self.source}: the circuit has edges at single positions of {self.n_positions}, and the graph has "
-                f"{theirs}; measure it on prompts of {self.n_positions} tokens."
+                f"{theirs}; give it prompts, or circuits, of {self.n_positions} tokens."
             )
         return self._built(replace(graph, inputs=self.inputs)).on(graph, learned_positions=learned_positions)
 

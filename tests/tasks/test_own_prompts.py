@@ -7,7 +7,9 @@ import json
 import pytest
 
 from circuitmeter.suite.errors import DataError
+from circuitmeter.tasks.mini.vocabulary import build_tokenizer
 from circuitmeter.tasks.own_prompts import load, load_task
+from circuitmeter.tasks.tokenizer import Tokenizer
 
 GOOD = {"clean": [1, 2, 3], "counterfactual": [1, 5, 3], "answer": 4, "wrong": [6, 7]}
 SIZES = {"d_vocab": 10, "n_positions": 6}
@@ -175,3 +177,14 @@ def test_a_file_that_is_not_text(file):
     file.write_bytes(b"\xff\xfe{")
     with pytest.raises(DataError, match="not UTF-8"):
         load(file, **SIZES)
+
+
+def test_text_that_the_tokenizer_does_not_know(file):
+    mini = Tokenizer(build_tokenizer())
+    unknown, named = mini.source.unk_token, f"When Amy and{mini.source.unk_token}"
+    good = {"clean": "Today Amy gave a ring to", "answer": " Amy", "wrong": " Robert"}
+    for key, value in (("clean", "Today Zebulon gave a ring to"), ("wrong", " Zebulon")):
+        with pytest.raises(DataError, match="has 'Zebulon', which the model's tokenizer does not know"):
+            load(write(file, {**good, key: value}), d_vocab=5000, n_positions=32, tokenize=mini)
+    assert unknown and mini.unknown(named) is None  # the token by its name is no unknown word
+    assert load(write(file, good), d_vocab=5000, n_positions=32, tokenize=mini).clean.shape[0] == 1

@@ -124,3 +124,10 @@ def test_a_task_that_a_model_has_no_words_for_is_not_run_and_the_others_are(tmp_
     assert line.startswith("  not run: 4 cells on mini (hypernymy): this model's tokenizer has no ")
     with pytest.raises(TaskUnaskable, match="choose another model"):
         run.run(small(task=["hypernymy"], model=["mini"]), tmp_path / "none", executor="serial")
+
+
+def test_a_task_with_too_few_words_on_a_model_is_not_run_and_the_others_are():
+    expansion = expand(small(task=["acronyms", "country-capital"], model=["mini"]))
+    assert {cell.task for cell in expansion.cells} == {"country-capital"}
+    [left] = expansion.not_run
+    assert left.model == "mini (acronyms)" and "0 are single tokens of this model" in left.reason
