@@ -142,7 +142,7 @@ def measured(work: Callable[[], object], device: torch.device) -> Run:
 def times_dearer(method: Method, graph: Graph, n_prompts: int, small: dict) -> float:
     """How many times the passes of the small setting the method's defaults take, as it declares them."""
     default, ran = (method.cost_of(graph, n_prompts, method.resolve(each)) for each in ({}, small))
-    return default.passes / ran.passes if default and ran else 1.0
+    return default.passes / ran.passes if default and ran and ran.passes else 1.0
 
 
 if __name__ == "__main__":

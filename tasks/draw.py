@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from ..suite.errors import TaskUnaskable
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,13 @@ class Draw:
         return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
 
     def some(self, items: Sequence[T], n: int) -> list[T]:
-        """``n`` different items, in random order; the items must be distinct."""
+        """``n`` different items, in random order; the items must be distinct.
+
+        Raises:
+            TaskUnaskable: there are fewer than ``n``.
+        """
+        if len(items) < n:
+            raise TaskUnaskable(f"the task draws {n} different words, and this model's tokenizer has {len(items)}.")
         chosen: dict[int, None] = {}
         while len(chosen) < n:
             chosen[self.below(len(items))] = None
