@@ -11,11 +11,14 @@ from ..model.device import DEVICES, DTYPES
 if TYPE_CHECKING:
     from ..plan.spec import Spec
 
+Container = argparse._ActionsContainer
+"""A parser, or a group of its options, which help shows under a heading of its own."""
+
 _SPLITS = ("train", "validation", "test")
 _SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": None}
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: Container) -> None:
     parser.add_argument(
         "--device",
         choices=DEVICES,
@@ -42,11 +45,11 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: Container) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, and nothing else")
 
 
-def add_adapter(parser: argparse.ArgumentParser) -> None:
+def add_adapter(parser: Container) -> None:
     parser.add_argument(
         "--adapter",
         metavar="DIR",
@@ -56,12 +59,12 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_several(parser: argparse.ArgumentParser, flag: str, metavar: str, help: str, dest: str | None = None) -> None:
+def add_several(parser: Container, flag: str, metavar: str, help: str, dest: str | None = None) -> None:
     """An option that takes several values and may be repeated; ``dest``: its name among the parsed ones."""
     parser.add_argument(flag, metavar=metavar, help=help, dest=dest or flag.lstrip("-").replace("-", "_"), **_SEVERAL)
 
 
-def add_problem(parser: argparse.ArgumentParser) -> None:
+def add_problem(parser: Container) -> None:
     """The model and the prompts that a circuit is about."""
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--task", metavar="NAME", help="a built-in task (`circuitmeter list tasks`)")
@@ -84,33 +87,39 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs", choices=("token", "sum", "split"), help="input nodes of a language model's graph (default: token)"
     )
-    parser.add_argument(
+
+
+def add_computing(parser: argparse.ArgumentParser) -> Container:
+    """How and where a model is computed: a group of its own, which is returned."""
+    group = parser.add_argument_group("how and where it is computed")
+    group.add_argument(
         "--dtype",
         choices=DTYPES,
         default="float32",
         help="of the model's weights; scores are added up in float32 or wider whatever it is (default: float32)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--tf32",
         action="store_true",
         help="let a GPU round the factors of float32 products to TF32: faster, with three digits instead of seven; "
         "benchmarks never do",
     )
     add_several(
-        parser,
+        group,
         "--memory",
         "PLACE=SIZE",
         "for a model larger than one device, what each may hold, such as 0=70GB 1=70GB cpu=200GB (GPUs by number): "
         "layers fill the GPUs in order, then main memory, then the disk; needs circuitmeter[large]",
     )
-    parser.add_argument(
+    group.add_argument(
         "--seed",
         type=whole_number,
         default=0,
         metavar="N",
         help="of what is random: a method, resampled prompts (default: 0)",
     )
-    add_device(parser)
+    add_device(group)
+    return group
 
 
 SELECTION_NAMES = ("top-n", "greedy", "pnr", "ilp")
@@ -122,20 +131,25 @@ SELECTION_HELP = (
 )
 
 
-def add_split(parser: argparse.ArgumentParser, default: str) -> None:
+def add_split(parser: Container, default: str) -> None:
     """Which prompts: those that methods search on, or others, so that faithfulness is not measured on the same."""
     other = "" if default == "train" else ", or train where the task has no other prompts"
     parser.add_argument("--split", choices=_SPLITS, help=f"which of the prompts (default: {default}{other})")
     parser.set_defaults(default_split=default)
 
 
-def add_prompts(parser: argparse.ArgumentParser) -> None:
-    """How many prompts, and whether something long may start."""
-    parser.add_argument("--prompts", type=positive_number, metavar="N", help="the first N prompts (default: all)")
-    add_yes(parser)
+def add_prompts(parser: Container) -> None:
+    """How many prompts."""
+    parser.add_argument(
+        "--prompts",
+        type=positive_number,
+        metavar="N",
+        help="N of the prompts: the first; of the whole domain of a compiled or trained model, N that are drawn "
+        "(default: all)",
+    )
 
 
-def add_yes(parser: argparse.ArgumentParser) -> None:
+def add_yes(parser: Container) -> None:
     parser.add_argument("--yes", action="store_true", help="start what is estimated at more than ten minutes")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, SpecError
-from .arguments import add_several, positive_number
+from .arguments import Container, add_several, positive_number
 
 if TYPE_CHECKING:
     from ..interchange.circuit_file import EdgeList
@@ -23,7 +22,7 @@ Dictionaries = Mapping["Site", "FeatureDictionary"]
 TOP_FEATURES = 64
 
 
-def add_dictionary(parser: argparse.ArgumentParser, *, choosing: bool) -> None:
+def add_dictionary(parser: Container, *, choosing: bool) -> None:
     """The dictionaries; with ``choosing``, how many of their features become nodes, too."""
     add_several(
         parser,

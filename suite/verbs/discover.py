@@ -14,10 +14,12 @@ from ..users_line import raised, refused
 from .arguments import (
     SELECTION_HELP,
     SELECTION_NAMES,
+    add_computing,
     add_problem,
     add_prompts,
     add_several,
     add_split,
+    add_yes,
     fraction,
     positive_number,
     score_threshold,
@@ -49,45 +51,49 @@ RULE_IN_WORDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_problem(parser)
-    add_dictionary(parser, choosing=True)
-    parser.add_argument(
+    about = parser.add_argument_group("the model and the prompts")
+    add_problem(about)
+    add_dictionary(about, choosing=True)
+    about.add_argument(
         "--by-position",
         action="store_true",
         help="tell edges apart by position, such as a0.h1->a2.h3<v>@3, where all prompts have one length; a method "
         "that knows no positions gives an edge its score at all of them",
     )
-    add_split(parser, "train")
-    parser.add_argument(
+    add_split(about, "train")
+    add_prompts(about)
+    search = parser.add_argument_group("the search")
+    search.add_argument(
         "--method",
         required=True,
         metavar="NAME|FILE.py:FUNCTION",
         help="a method (`circuitmeter list methods`) or a function of yours",
     )
-    parser.add_argument(
+    search.add_argument(
         "--ablation",
         metavar="A",
         default="patch",
         help="what a cut edge carries (`circuitmeter list ablations`; default: patch)",
     )
-    parser.add_argument(
+    search.add_argument(
         "--objective",
         metavar="O",
         help="what the method optimises (default: the task's; for --data logit-difference, log-probability-difference "
         "where an answer has several tokens, or kl without answers)",
     )
     add_several(
-        parser, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is"
+        search, "--set", "KEY=VALUE", "a parameter of the method, such as steps=5; typed as the method's own default is"
     )
-    parser.add_argument("--preset", metavar="NAME", help="a named set of the method's parameters, before --set")
-    parser.add_argument(
+    search.add_argument("--preset", metavar="NAME", help="a named set of the method's parameters, before --set")
+    search.add_argument(
         "--avoid",
         metavar="CIRCUIT.json",
         type=Path,
         help="a circuit that the one to be found shall share little with, for methods that train masks; how much that "
         "counts: --set avoid_weight=1.04",
     )
-    size = parser.add_mutually_exclusive_group()
+    edges = parser.add_argument_group("which edges are kept")
+    size = edges.add_mutually_exclusive_group()
     size.add_argument(
         "--top", type=positive_number, metavar="N", help="keep the N edges with the largest absolute scores"
     )
@@ -101,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--threshold", type=score_threshold, metavar="T", help="keep the edges whose absolute score is at least T"
     )
-    parser.add_argument(
+    edges.add_argument(
         "--selection",
         choices=(*SELECTION_NAMES, *RULE_IN_WORDS),
         default="top-n",
@@ -109,15 +115,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "confident (the bootstrap interval of the score excludes 0) or null (above what "
         "random signs of the prompts' scores give the best edge) (default: top-n)",
     )
-    add_prompts(parser)
-    parser.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
-    parser.add_argument(
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--out", required=True, metavar="circuit.json", type=Path, help="where the circuit is written")
+    written.add_argument(
         "--format",
         choices=("eap-ig", "auto-circuit", "acdc", "mib"),
         default="eap-ig",
         help="whose: the graph JSON of EAP-IG and MIB (default), or the edge names of auto-circuit or ACDC, with the "
         "scores in our key",
     )
+    add_yes(add_computing(parser))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, DataError
-from .arguments import SELECTION_HELP, SELECTION_NAMES, add_json, add_problem, add_prompts, add_split, positive_number
+from .arguments import (
+    SELECTION_HELP,
+    SELECTION_NAMES,
+    add_computing,
+    add_json,
+    add_problem,
+    add_prompts,
+    add_split,
+    add_yes,
+    positive_number,
+)
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
@@ -45,45 +55,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a circuit: a graph JSON of EAP-IG, MIB or ours, edge names of auto-circuit, or an edge list of ACDC",
     )
-    add_problem(parser)
-    add_dictionary(parser, choosing=False)
-    add_split(parser, "test")
+    about = parser.add_argument_group("the model and the prompts")
+    add_problem(about)
+    add_dictionary(about, choosing=False)
+    add_split(about, "test")
+    add_prompts(about)
     add_factors(
-        parser,
+        parser.add_argument_group("the setting in which it is measured"),
         ablation="the ablation the circuit was found under, else patch",
         objective="the task's; for --data logit-difference, or kl without answers",
     )
-    parser.add_argument(
+    more = parser.add_argument_group("what else is measured")
+    more.add_argument(
         "--truth",
         metavar="TRUTH",
         help="a certified truth (`circuitmeter list truths`) or a published circuit (`circuitmeter list references`) "
         "to score the circuit's edges against",
     )
-    parser.add_argument(
+    more.add_argument(
         "--curve",
         action="store_true",
         help="also measure the circuits that the file's scores make at each size, with CPR and CMD",
     )
-    parser.add_argument(
+    more.add_argument(
         "--selection",
         choices=SELECTION_NAMES,
         default="greedy",
         help=f"how --curve makes them: {SELECTION_HELP} (default: greedy)",
     )
-    parser.add_argument("--signed", action="store_true", help="rank edges for --curve by signed and not absolute score")
-    parser.add_argument(
+    more.add_argument("--signed", action="store_true", help="rank edges for --curve by signed and not absolute score")
+    more.add_argument(
         "--tests",
         action="store_true",
         help="also test the circuit: equivalence, independence, minimality, sufficiency, partial necessity; and "
         "measure its completeness and the edges that can go",
     )
-    parser.add_argument(
+    computing = add_computing(parser)
+    computing.add_argument(
         "--batch-size",
         type=positive_number,
         metavar="N",
         help="prompts at a time (default: from the model's size); changes a number only where a mean is over the batch",
     )
-    add_prompts(parser)
+    add_yes(computing)
     add_json(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..intervention.levels import FACTORS, USUAL_LEVELS
-from .arguments import add_several
+from .arguments import Container, add_several
 
 if TYPE_CHECKING:
     from ..intervention.setting import Setting
@@ -27,7 +27,7 @@ _HELP = {
 _FLAGS = {"set": "cut"}  # of the factors whose option has another name: --set is a method's parameter everywhere
 
 
-def add_factors(parser: argparse.ArgumentParser, **defaults: str) -> None:
+def add_factors(parser: Container, **defaults: str) -> None:
     """An option for each factor.
 
     Args:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, Undefined
-from .arguments import add_json, add_problem, add_split, add_yes, positive_number, score_threshold, whole_number
+from .arguments import (
+    add_computing,
+    add_json,
+    add_problem,
+    add_split,
+    add_yes,
+    positive_number,
+    score_threshold,
+    whole_number,
+)
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
@@ -49,16 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="circuits: graph JSONs of EAP-IG, MIB or ours, edge names of auto-circuit, or edge lists of ACDC",
     )
-    add_problem(parser)
-    add_dictionary(parser, choosing=False)
-    add_split(parser, "test")
+    about = parser.add_argument_group("the model and the prompts")
+    add_problem(about)
+    add_dictionary(about, choosing=False)
+    add_split(about, "test")
+    about.add_argument(
+        "--prompts", type=positive_number, default=100, metavar="N", help="prompts, drawn by the seed (default: 100)"
+    )
+    grid = parser.add_argument_group("the settings in which it is measured")
     add_factors(
-        parser,
+        grid,
         ablation=", ".join(_ABLATIONS),
         objective="the task's, and two of " + ", ".join(OBJECTIVES_AFTER),
         **{factor: " ".join(levels) for factor, levels in DEFAULTS.items()},
     )
-    parser.add_argument(
+    grid.add_argument(
         "--weight",
         nargs=3,
         action="append",
@@ -74,16 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the faithfulness from which the circuit would be called faithful (default: 0.8)",
     )
     parser.add_argument(
-        "--prompts", type=positive_number, default=100, metavar="N", help="prompts, drawn by the seed (default: 100)"
-    )
-    parser.add_argument(
         "--random",
         type=whole_number,
         default=100,
         metavar="N",
         help="random connected circuits of the same size to compare with (default: 100; 0 for none)",
     )
-    parser.add_argument(
+    grid.add_argument(
         "--pairings",
         type=positive_number,
         default=3,
@@ -96,9 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where card.json, settings.csv and the figure are written (default: CIRCUIT-card beside the first)",
     )
-    add_yes(parser)
     parser.add_argument("--all", action="store_true", help="print every setting, share and reversal, not the ten worst")
     add_json(parser)
+    add_yes(add_computing(parser))
 
 
 def run(options: argparse.Namespace) -> int:

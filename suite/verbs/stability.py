@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, Undefined, unknown
-from .arguments import add_json, add_problem, add_several, fraction, positive_number
+from .arguments import add_computing, add_json, add_problem, add_several, fraction, positive_number
 
 if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
@@ -38,11 +38,12 @@ _FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_problem(parser)
-    parser.add_argument("--method", metavar="NAME|FILE.py:FUNCTION", nargs="+", required=True, help="one or several")
-    parser.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (default: patch)")
-    parser.add_argument("--objective", metavar="O", help="what methods optimise (default: the task's)")
-    add_several(parser, "--set", "METHOD:KEY=VALUE", "a parameter of a method, such as eap-ig:steps=30")
+    add_problem(parser.add_argument_group("the model and the prompts"))
+    search = parser.add_argument_group("the search")
+    search.add_argument("--method", metavar="NAME|FILE.py:FUNCTION", nargs="+", required=True, help="one or several")
+    search.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (default: patch)")
+    search.add_argument("--objective", metavar="O", help="what methods optimise (default: the task's)")
+    add_several(search, "--set", "METHOD:KEY=VALUE", "a parameter of a method, such as eap-ig:steps=30")
     parser.add_argument(
         "--resamples", type=positive_number, default=1000, metavar="N", help="bootstrap resamples (default: 1000)"
     )
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, required=True, help="where card.json, card.pdf, card.svg, card.png are put"
     )
     add_json(parser)
+    add_computing(parser)
 
 
 def run(options: argparse.Namespace) -> int:

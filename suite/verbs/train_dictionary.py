@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, ModelError, SpecError
-from .arguments import add_problem, positive_number, whole_number
+from .arguments import add_computing, add_problem, positive_number, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ _CHECKPOINT = "training.safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_problem(parser)
+    add_computing(parser)
     parser.add_argument("--site", required=True, metavar="SITE", help="where, such as mlp_out.3 or resid_pre.5")
     parser.add_argument("--features", type=positive_number, default=512, metavar="N", help="how many (default: 512)")
     parser.add_argument(

@@ -12,7 +12,7 @@ from circuitmeter.suite.circuit import Circuit
 from circuitmeter.suite.interchange import CircuitFile, Origin
 from circuitmeter.suite.intervention.setting import grid
 from circuitmeter.suite.verbs import subjects
-from circuitmeter.suite.verbs.arguments import add_problem
+from circuitmeter.suite.verbs.arguments import add_computing, add_problem
 from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_tests
 
 
@@ -20,6 +20,7 @@ from circuitmeter.suite.verbs.circuit_tests import circuit_tests, print_circuit_
 def problem():
     parser = argparse.ArgumentParser()
     add_problem(parser)
+    add_computing(parser)
     options = parser.parse_args(["--task", "tracr/xproportion", "--device", "cpu"])
     loaded = subjects.with_model_loaded(subjects.outlined(options), options)
     return replace(loaded, data=loaded.data.select(torch.arange(0, 200, 5)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from circuitmeter.suite.verbs import subjects
-from circuitmeter.suite.verbs.arguments import add_problem, add_split
+from circuitmeter.suite.verbs.arguments import add_computing, add_problem, add_split
 
 
 @pytest.mark.parametrize("before", ["highest", "high"])
@@ -14,6 +14,7 @@ from circuitmeter.suite.verbs.arguments import add_problem, add_split
 def test_a_verb_sets_the_precision_of_products_before_it_computes(before, flags, expected):
     parser = argparse.ArgumentParser()
     add_problem(parser)
+    add_computing(parser)
     add_split(parser, "train")
     options = parser.parse_args(["--task", "gates/and", *flags])
     outside = torch.get_float32_matmul_precision()
