@@ -35,6 +35,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
+class _Help(argparse.HelpFormatter):
+    """Help that breaks no word at a hyphen, because flags and names of models are full of them."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = textwrap.wrap(" ".join(text.split()), width - len(indent), break_on_hyphens=False)
+        return textwrap.indent("\n".join(lines), indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Raises instead of printing its usage: every error of the command is one line.
 
@@ -42,7 +53,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{"formatter_class": _Help} | options)
         self._negative_number_matcher = re.compile(r"^-\.?[0-9]")
 
     def error(self, message: str) -> NoReturn:
@@ -132,8 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CircuitMeterError as error:
         print("circuitmeter:", one_line(error), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("circuitmeter: interrupted; what is finished is kept.", file=sys.stderr)
+    except KeyboardInterrupt as interruption:  # what a verb keeps, it says (output.keeping)
+        kept = interruption.args[0] if interruption.args else "nothing was written"
+        print(f"circuitmeter: interrupted; {one_line(kept)}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`). Python would complain again when it flushes stdout at exit.

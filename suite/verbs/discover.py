@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..model.transformer import Transformer
     from ..plan.speed import Forecast
     from ..plan.subject import Subject
+    from ..run.kept_sums import KeptSums
 
 NAME = "discover"
 HELP = "Run one method on one model and write the circuit it finds."
@@ -307,7 +308,7 @@ def search(
     from ..run.kept_sums import KeptSums
     from ..run.watch import watched
     from .costs import took
-    from .output import note
+    from .output import keeping, note
     from .subjects import warn
 
     kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), origin)
@@ -316,7 +317,8 @@ def search(
         note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
     start = time.perf_counter()
     try:
-        with watched(method.name, None if forecast is None else forecast.passes), kept_by(kept):
+        passes = None if forecast is None else forecast.passes
+        with keeping(lambda: _left_behind(kept, method)), watched(method.name, passes), kept_by(kept):
             found = method.discover(
                 on.model,
                 on.data,
@@ -341,6 +343,13 @@ def search(
     if forecast is not None:
         took(forecast.seconds, time.perf_counter() - start)
     return found
+
+
+def _left_behind(kept: KeptSums, method: Method) -> str:
+    """What an interrupted search leaves behind, in words."""
+    if kept.path.exists():
+        return f"the batches that are finished are in {kept.path}, and the same command goes on behind them"
+    return f"nothing of it is kept: {method.name} had finished no part that it could go on from"
 
 
 def undefined(

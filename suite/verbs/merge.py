@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..store.merge import merge
-    from .output import print_json
+    from .output import keeping, print_json
 
-    done = merge(options.store, options.into)
+    with keeping(lambda: f"what was copied is in {options.into}, and the same command copies the rest"):
+        done = merge(options.store, options.into)
     if options.json:
         print_json(done.as_json())
     else:

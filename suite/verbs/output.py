@@ -19,6 +19,27 @@ WIDEST = 110
 """Letters of a line of prose."""
 
 
+@contextmanager
+def keeping(what: Callable[[], str]) -> Iterator[None]:
+    """Work of which something is kept when it is interrupted.
+
+    Args:
+        what: gives a sentence without its capital and full stop: what is kept, where, and how to go on.
+
+    Raises:
+        KeyboardInterrupt: with that sentence.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what()) from None
+
+
+def of_cells(store: Path) -> str:
+    """What a run keeps that is interrupted."""
+    return f"the cells that are finished are in {store}, and the same command runs the others"
+
+
 def print_json(value: Any) -> None:
     """One JSON value on standard output. NaN is not JSON: write ``None`` where there is no number."""
     print(json.dumps(value, indent=2, allow_nan=False, default=str))

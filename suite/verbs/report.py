@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..store.folder import is_address
     from ..store.store import Store
-    from .output import note
+    from .output import keeping, note
 
     if len(options.store) > 1 and options.out is None:
         raise SpecError(f"{len(options.store)} stores make one report; say where it goes with --out DIR.")
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.write import BRIEF, write_report
 
     first, *others = sorted(options.store)
-    report = write_report(first, options.out or first, *others, brief=options.brief, tell=note)
+    with keeping(lambda: "no report was written; an earlier one is whole"):
+        report = write_report(first, options.out or first, *others, brief=options.brief, tell=note)
     print(report)
     if options.brief:
         print(report.with_name(BRIEF))

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ...reports.reproduction import manifest as manifests
     from ..plan.spec import Spec
-    from .output import drawing, print_json, stdout_kept_clean
+    from .output import drawing, keeping, of_cells, print_json, stdout_kept_clean
 
     manifest = manifests.load(options.paper)
     store = options.store or Path("results") / options.paper
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     specs = [spec for part in parts if (spec := _spec(Spec, manifest, part, options.model))]
     failed = 0
     if not options.from_store_only:
-        with stdout_kept_clean():
+        with stdout_kept_clean(), keeping(lambda: of_cells(store)):
             failed = sum(_run(spec, store, options) for spec in specs)
             for card in manifest.card:
                 _measure_card(card, store)

@@ -46,13 +46,14 @@ def run(options: argparse.Namespace) -> int:
     from ..run import run as harness
     from ..run.progress import Progress
     from .arguments import store_of
-    from .output import note
+    from .output import keeping, note, of_cells
 
     spec = Spec.load(options.spec)
-    with Progress() as progress:
+    store = store_of(options, spec)
+    with keeping(lambda: of_cells(store)), Progress() as progress:
         summary = harness.run(
             spec,
-            store_of(options, spec),
+            store,
             workers=options.workers,
             device=options.device,
             executor=options.executor,
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.write import write_report
 
     print(summary_table(summary.store))
-    print(f"\n{summary}. Report: {write_report(summary.store, summary.store, tell=note)}")
+    with keeping(lambda: f"all cells are in {store}, and the same command draws the report"):
+        print(f"\n{summary}. Report: {write_report(summary.store, summary.store, tell=note)}")
     return summary.exit_status
 
 

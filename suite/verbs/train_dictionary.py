@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from ..model.features.training import DictionaryTraining, TrainingRecipe
     from ..model.load.dictionary import save_dictionary
     from . import subjects
-    from .output import note
+    from .output import keeping, note
 
     site = Site.parse(options.site)
     if site.place == "transcoder":
@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     training = DictionaryTraining(activations, recipe, _saved(options.out, recipe, site, on))
     if training.step:
         note(f"going on from step {training.step} of {recipe.steps}")
-    _train(training, options.out, recipe, site, on)
+    with keeping(lambda: _checkpoint(options.out)):
+        _train(training, options.out, recipe, site, on)
     dictionary = training.dictionary()
     save_dictionary(dictionary, options.out, site)
     (options.out / _CHECKPOINT).unlink(missing_ok=True)
@@ -85,6 +86,12 @@ def run(options: argparse.Namespace) -> int:
         f"active at once, {percent(found.dead)} never: {options.out}"
     )
     return 0
+
+
+def _checkpoint(folder: Path) -> str:
+    """What an interrupted training leaves behind, in words."""
+    path = folder / _CHECKPOINT
+    return f"{path} is kept, and the same command goes on from it" if path.exists() else "nothing of it is kept"
 
 
 def activations_at(on: Subject, site: Site) -> Tensor:

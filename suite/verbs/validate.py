@@ -101,7 +101,7 @@ def _run_method(options: argparse.Namespace) -> int:
     from ..store.store import Store
     from .arguments import store_of
     from .costs import allow
-    from .output import print_json, stdout_kept_clean
+    from .output import keeping, of_cells, print_json, stdout_kept_clean
 
     spec = Spec.load(options.against)
     _check_rivals(options.rivals, spec)
@@ -121,7 +121,7 @@ def _run_method(options: argparse.Namespace) -> int:
             allow(f"{spec.name}, without your method,", seconds / len(crew), options.yes, less="a smaller benchmark")
         summaries = []
         for part in (spec, mine):
-            with Progress() as progress:
+            with keeping(lambda: of_cells(store)), Progress() as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
         found = rankings(spec, mine, store, options.rivals)
     failed = [{"cell": str(job), "reason": reason} for summary in summaries for job, reason in summary.failed]

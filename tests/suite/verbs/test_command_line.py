@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import pytest
 
 from circuitmeter.suite import cli
+from circuitmeter.suite.run.kept_sums import KeptSums
 from circuitmeter.suite.verbs import listing
 
 VERBS = tuple(verb.NAME for verb in cli.VERBS)
@@ -172,7 +174,51 @@ def test_interruption_is_quiet(monkeypatch, capsys):
     monkeypatch.setattr(cli.VERBS[0], "run", interrupted)
     assert cli.main(["list", "methods"]) == cli.INTERRUPTED == 130
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
+    assert out == "" and err == "circuitmeter: interrupted; nothing was written.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "kept"),
+    [
+        (
+            ["run", "quick", "--store", "kept"],
+            "circuitmeter.suite.run.run.run",
+            "the cells that are finished are in kept,",
+        ),
+        (["merge", "one", "--into", "kept"], "circuitmeter.suite.store.merge.merge", "what was copied is in kept,"),
+    ],
+)
+def test_an_interruption_says_what_is_kept(arguments, where, kept, monkeypatch, capsys):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    module, _, name = where.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(module), name, interrupted)
+    assert cli.main(arguments) == cli.INTERRUPTED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"circuitmeter: interrupted; {kept}") and line.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("batches", "kept"), [(0, "nothing of it is kept: eap had finished no part"), (2, "the batches that are finished")]
+)
+def test_an_interrupted_search_says_what_it_leaves_behind(batches, kept, tmp_path, monkeypatch, capsys):
+    save, saved = KeptSums.save, []
+
+    def interrupted(sums, part, n, total):
+        if n > batches:
+            raise KeyboardInterrupt
+        save(sums, part, n, total)
+        saved.append(n)
+
+    monkeypatch.setattr(KeptSums, "save", interrupted)
+    out = tmp_path / "circuit.json"
+    command = ["discover", "--task", "tracr/hist", "--method", "eap", "--prompts", "32", "--set", "batch_size=8"]
+    assert cli.main([*command, "--out", str(out)]) == cli.INTERRUPTED
+    assert len(saved) == batches and not out.exists()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"circuitmeter: interrupted; {kept}")
+    assert (f"{out}.partial" in line) == bool(batches)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break in another way there")
