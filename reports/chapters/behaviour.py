@@ -49,7 +49,7 @@ def behaviours(found: Sequence[BehaviourRecord]) -> Table:
         "What the whole models do",
         "Accuracy: the share of prompts on which the best right answer beats the best wrong one. Logit difference: the "
         "mean of right minus wrong (log-probabilities, where answers have several tokens). A task counts as done from "
-        f"an accuracy of {DOES:.2f}.",
+        f"an accuracy of {number(DOES)}.",
         ("Task", "Model", "Accuracy", "Logit difference", "Prompts", "Does it"),
         (False, False, True, True, True, False),
         tuple(rows),

@@ -266,7 +266,11 @@ def test_a_basis_changes_no_circuit_and_features_have_none():
     [
         ("trained/count_a", "patch", "46 edges that may matter .* at most 40, .* --largest N"),
         ("tracr/shuffle_dyck2", "zero", "51 edges that may matter"),
-        ("tracr-features/hist", "zero", "features; minimal circuits are enumerated of heads and MLPs"),
+        (
+            "tracr-features/hist",
+            "zero",
+            "enumerated of heads and MLPs at all positions; tracr-features/hist has features",
+        ),
         ("trained/count_a", "zero", "not certified under zero; it is under patch"),
     ],
 )

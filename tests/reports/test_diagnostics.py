@@ -50,18 +50,24 @@ def test_the_gates_certificates_hold_their_minimal_circuits():
 
 
 @functools.cache
-def found(method, gate, objective, ablation="patch", seed=0, **parameters):
+def found(method, gate, objective, ablation="patch", **parameters):
+    return found_by_seed(method, gate, objective, ablation, (0,), **parameters)[0]
+
+
+def found_by_seed(method, gate, objective, ablation, seeds, **parameters):
+    """Whether the method finds a circuit, for each seed; those that run together do."""
     task, truth, chosen = tasks.load(f"gates/{gate}"), ground_truth.load(f"gates/{gate}"), METHODS.get(method)
-    scores = chosen.discover(
+    discoveries = chosen.discover_each(
         truth.model(),
         task.data(),
         ablation=Ablation.parse(ablation),
         objective=OBJECTIVES.get(objective),
-        seed=seed,
+        seeds=seeds,
         truth=truth.reference(ablation),
         **chosen.resolve({name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}),
-    ).scores.flat()
-    return finds(scores, truth.graph, truth.certificate.ablations[ablation].circuits)
+    )
+    circuits = truth.certificate.ablations[ablation].circuits
+    return [finds(each.scores.flat(), truth.graph, circuits) for each in discoveries]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,8 @@ def test_methods_that_cut_single_edges_miss_backup_heads_and_joint_ones_need_not
 
 @pytest.mark.parametrize("gate", ["backup", "cancelling"])
 def test_masks_find_a_backup_head_and_drop_a_cancelling_pair(gate):
-    assert found("subnetwork-probing", gate, "l2", "zero", **MASKS)
+    """With most seeds: training is short, and some seeds end beside the circuit."""
+    assert sum(found_by_seed("subnetwork-probing", gate, "l2", "zero", range(3), **MASKS)) >= 2
 
 
 def test_methods_that_cut_single_edges_keep_a_cancelling_pair():

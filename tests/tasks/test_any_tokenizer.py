@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from circuitmeter import tasks
 from circuitmeter.suite.errors import SpecError, TaskUnaskable
 from circuitmeter.tasks import greater_than
+from circuitmeter.tasks.draw import Draw
 from circuitmeter.tasks.names import NAMES
 from circuitmeter.tasks.tokenizer import Tokenizer
 
@@ -60,3 +61,10 @@ def test_another_seed_draws_other_prompts_of_the_same_split(words):
     assert not held_out & (drawn[0] | drawn[1])
     with pytest.raises(SpecError, match="seed1, seed2"):
         tasks.load("ioi@seed1+seed2")
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_more_words_than_there_are_are_not_drawn_for_ever(known):
+    with pytest.raises(TaskUnaskable, match=f"draws 3 different words, and this model's tokenizer has {known}"):
+        Draw("three").some(["a", "b"][:known], 3)
+    assert sorted(Draw("three").some(["a", "b", "c"], 3)) == ["a", "b", "c"]
