@@ -204,9 +204,9 @@ def _grown(scores: EdgeScores, across: np.ndarray, graph: PositionGraph, sizes: 
     wanted = {max(1, round(size * graph.n_edges)): size for size in sorted(sizes, reverse=True)}
     values = scores.values.abs().numpy()
     exists, nodes = graph.exists.numpy(), graph.whole.nodes
-    waiting: list[
-        tuple[float, int, int, int]
-    ] = []  # what is best first: an edge w -> r, or (-1) a reader behind a head
+    # The best first: minus its score, 0 for an edge and 1 for a crossing one, the writer (-1 for a crossing one), the
+    # reader.
+    waiting: list[tuple[float, int, int, int]] = []
     reached: set[int] = set()
     edges = np.zeros_like(exists)
     circuits, kept, crossed = [], 0, 0
