@@ -25,6 +25,7 @@ from ..intervention.objective import Objective
 from ..intervention.plain_runs import Runs
 from ..methods.registry import SEARCHABLE, Method
 from ..methods.source_code import SourceCode
+from ..model.device import send
 from ..model.transformer import Transformer
 from ..users_line import raised
 from . import adapters
@@ -193,7 +194,7 @@ def _method_of(adapter: Any, written: str, named: str, batch_size: int) -> Calla
             tuple(map(str, model.graph.edges)),
             tuple(model.graph.writers),
         )
-        averaged = None if data.reference is None else data.reference.to(model.device)
+        averaged = None if data.reference is None else send(data.reference, model.device)
         columns = config["d_vocab_out"] if written == "transformer-lens" else config["vocab_size"]
         prompts = tuple(_prompts(model, batch, objective, averaged, columns) for batch in data.batches(batch_size))
         return adapter(**parameters).edge_scores(exported, prompts, ablation=str(ablation), objective=objective.name)
@@ -209,7 +210,7 @@ def _prompts(
     model: Transformer, batch: Batch, objective: Objective, averaged: Tensor | None, columns: int
 ) -> PromptBatch:
     """A batch with its loss, which takes as many columns of logits as the exported model has."""
-    targets, read = objective.targets(Runs(model, batch)), batch.read.to(model.device)
+    targets, read = objective.targets(Runs(model, batch)), send(batch.read, model.device)
 
     def loss(logits: Tensor) -> Tensor:
         if tuple(logits.shape) != (*read.shape, columns):
@@ -219,5 +220,5 @@ def _prompts(
             )
         return objective.loss(logits[read][:, : model.config.d_out], targets).sum()
 
-    counterfactual = None if batch.counterfactual is None else batch.counterfactual.to(model.device)
-    return PromptBatch(batch.clean.to(model.device), counterfactual, read, loss, averaged)
+    counterfactual = None if batch.counterfactual is None else send(batch.counterfactual, model.device)
+    return PromptBatch(send(batch.clean, model.device), counterfactual, read, loss, averaged)

@@ -139,7 +139,7 @@ class Evaluator:
         if self._constants is None:
             return None
         exists = send(self.model.graph.exists, self.model.device)
-        return offsets(masks.to(device=self.model.device, dtype=self.model.dtype), self.constants(masks), exists)
+        return offsets(send(masks.to(self.model.dtype), self.model.device), self.constants(masks), exists)
 
     @torch.no_grad()
     def outputs(self, masks: Tensor) -> Tensor:

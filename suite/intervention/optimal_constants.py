@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..model.device import send
 from ..model.passes import spend
 from ..model.transformer import Transformer
 from .objective import OBJECTIVES, Objective
@@ -70,8 +71,8 @@ def optimal_constants(
         prepared: batches under the zero ablation, whose alternatives the constants are added to.
         objective: a distance (see ``distance``).
     """
-    exists = model.graph.exists.to(model.device)
-    masks = masks.to(device=model.device, dtype=model.dtype)
+    exists = send(model.graph.exists, model.device)
+    masks = send(masks.to(model.dtype), model.device)
     targets = [objective.targets(ready.runs) for ready in prepared]
     n = sum(len(ready.batch.rows) for ready in prepared)
 

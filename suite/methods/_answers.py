@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..data import Batch, Data
 from ..errors import Undefined
+from ..model.device import send
 
 
 def check_answers(method: str, data: Data) -> None:
@@ -23,7 +24,7 @@ def check_answers(method: str, data: Data) -> None:
 
 def over_answers(outputs: Tensor, batch: Batch) -> Tensor:
     """Outputs [..., n_read, d_out], with minus infinity for units that are not candidate answers of the prompt."""
-    candidates = _candidates(batch.answers, batch.wrong)[batch.example_of_read].to(outputs.device)  # [n_read, K]
+    candidates = send(_candidates(batch.answers, batch.wrong)[batch.example_of_read], outputs.device)  # [n_read, K]
     is_candidate = torch.zeros(outputs.shape[-2:], dtype=torch.bool, device=outputs.device)
     rows = torch.arange(len(candidates), device=outputs.device)[:, None].expand_as(candidates)
     is_candidate[rows[candidates >= 0], candidates[candidates >= 0]] = True

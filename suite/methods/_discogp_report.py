@@ -13,6 +13,7 @@ from ..data import Data
 from ..intervention.ablation import Ablation
 from ..intervention.evaluator import Evaluator
 from ..intervention.objective import OBJECTIVES
+from ..model.device import send
 from ..model.transformer import Transformer
 from ._answers import over_answers
 from ._weights import cut_output_bias, with_weights
@@ -83,7 +84,7 @@ class Judge:
     @torch.no_grad()
     def _outputs(self, model: Transformer, edges: Tensor) -> Tensor:
         """Outputs [n_read, d_out] of a model that keeps only ``edges`` [W, R], the batches one behind the other."""
-        masks, found = edges[None].to(device=model.device, dtype=model.dtype), []
+        masks, found = send(edges[None].to(model.dtype), model.device), []
         offset = cut_output_bias(model, masks) if self._bias_on_heads else None
         for ready in self._evaluator(model).prepared():
             inputs, read = ready.inputs, ready.runs.read

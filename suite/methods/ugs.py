@@ -222,7 +222,7 @@ def regularised_loss(
         constants: what cut edges carry, under the optimal ablation.
     """
     model = prompts.model
-    graph, exists = model.graph, model.graph.exists.to(model.device)
+    graph, exists = model.graph, send(model.graph.exists, model.device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         values = torch.stack(list(logits), 1).flatten(0, 1)  # [M, E]

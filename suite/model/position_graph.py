@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
+from .device import send
 from .graph import Graph, NodeGroup
 
 if TYPE_CHECKING:
@@ -114,20 +115,20 @@ class PositionGraph(Graph):
         """Values of this graph's readers, [..., n_readers], as [..., R, P]."""
         import torch
 
-        return values[..., torch.from_numpy(self.index_at).to(values.device)]
+        return values[..., send(torch.from_numpy(self.index_at), values.device)]
 
     def from_positions(self, values: Tensor) -> Tensor:
         """The reverse of ``by_position``: [..., R, P] as [..., n_readers]."""
         import torch
 
-        where = torch.from_numpy(self.whole_reader * self.n_positions + self.position).to(values.device)
+        where = send(torch.from_numpy(self.whole_reader * self.n_positions + self.position), values.device)
         return values.flatten(-2)[..., where]
 
     def at_every_position(self, values: Tensor) -> Tensor:
         """Values of the edges of ``whole``, [..., W, R], for the edge at each position: [..., W, n_readers]."""
         import torch
 
-        return values[..., torch.from_numpy(self.whole_reader).to(values.device)]
+        return values[..., send(torch.from_numpy(self.whole_reader), values.device)]
 
     def readers_behind(self, writer: int, reader: int) -> tuple[int, ...]:
         """The readers at those positions from which the writer computes what it writes at the reader's position."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from ..data import Data
+from ..model.device import send
 from ..model.features.transformer import FeatureTransformer
 
 
@@ -33,7 +34,7 @@ def top_examples(
     for batch in data.batches(batch_size):
         first = torch.cat([batch.example[:1] >= 0, batch.example[1:] != batch.example[:-1]])  # one run of each prompt
         tokens, of_prompt = batch.clean[first], torch.arange(batch.clean.shape[1]) < data.lengths[batch.rows][:, None]
-        inputs = model.input_nodes(tokens.to(model.device))
+        inputs = model.input_nodes(send(tokens, model.device))
         for at in model.graph.sites:
             here = {f"{at.stem}.f{f}": f for f in at.features if f"{at.stem}.f{f}" in found}
             if not here:
@@ -42,7 +43,7 @@ def top_examples(
                 read = model.values_at(at.site, inputs)[0]
                 dictionary = model.dictionaries[str(at.site)].to(model.embed)
                 active = dictionary.encode(read, torch.tensor(list(here.values()), device=read.device))
-            active = active.masked_fill(~of_prompt.to(active.device)[..., None], 0.0)
+            active = active.masked_fill(~send(of_prompt, active.device)[..., None], 0.0)
             value, position = active.max(1)  # [B, k]
             for i, node in enumerate(here):
                 rows = zip(batch.rows.tolist(), position[:, i].tolist(), value[:, i].tolist(), strict=True)

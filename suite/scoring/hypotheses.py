@@ -22,6 +22,7 @@ from ..errors import DataError
 from ..intervention.faithfulness import evaluator_of, measure_circuits
 from ..intervention.objective import Objective
 from ..intervention.setting import Cut
+from ..model.device import send
 from ..model.transformer import Transformer
 from . import hypotheses_statistics as statistics
 from .agreement import holm
@@ -203,7 +204,7 @@ def _by_prompt(outputs: Tensor, rows: Tensor, data: Data) -> np.ndarray:
     """
     if data.answers is not None and data.wrong is not None:
         tokens = torch.cat([data.answers.flatten(), data.wrong.flatten()]).unique()
-        outputs = outputs[:, tokens[tokens >= 0].to(outputs.device)]
+        outputs = outputs[:, send(tokens[tokens >= 0], outputs.device)]
     outputs = outputs.double().cpu()
     counts = rows.bincount(minlength=data.n)
     if bool((counts == counts[0]).all()):  # prompt after prompt, batch after batch: which comes first does not matter

@@ -1,6 +1,6 @@
 """The store: one small folder per finished cell, written once and atomically, checked whenever it is read.
 
-    store.json                       {"format": 1, "version": "0.1.0"}
+    store.json                       {"format": 1, "version": "1.0.0rc1"}
     cells/<key>/record.json          identity, outcome, recovery, cost, provenance (``record.Record``)
     cells/<key>/scores.safetensors   scores [W, R] float64; circuit.<i> [W, R] uint8
     cells/<key>/SHA256SUMS           readable by sha256sum -c

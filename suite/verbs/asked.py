@@ -67,6 +67,7 @@ def prompt_lines(
 
     from ... import tasks
     from ...reports.page.table import number
+    from ..model.device import send
     from ..model.load.by_name import load_model, load_outline, on_model
     from ..plan.subject import check_fits, limit_prompts
     from ..scoring.behaviour import behaviour
@@ -84,9 +85,9 @@ def prompt_lines(
     text = tokenizer.source.decode
     for row in range(shown.n):
         length = int(shown.lengths[row])
-        clean = shown.clean[row : row + 1, :length].to(model.device)
+        clean = send(shown.clean[row : row + 1, :length], model.device)
         with torch.no_grad():
-            logits = model(clean, shown.read[row : row + 1, :length].to(model.device))[-1]
+            logits = model(clean, send(shown.read[row : row + 1, :length], model.device))[-1]
         best = logits.softmax(-1).topk(3)
         answers = ", ".join(
             f"{text([i])!r} {number(p)}" for p, i in zip(best.values.tolist(), best.indices, strict=True)

@@ -104,12 +104,13 @@ def activations_at(on: Subject, site: Site) -> Tensor:
     import torch
 
     from ..intervention.evaluator import default_batch_size
+    from ..model.device import send
 
     model, data, at_site, rows = on.model, on.data, probe(on.model, site), []
     with torch.no_grad():
         for batch in data.batches(default_batch_size(model, data.clean.shape[1])):
-            whole = at_site.values_at(site, model.input_nodes(batch.clean.to(model.device)))[1]
-            rows.append(whole[batch.valid.to(model.device)].float().cpu())
+            whole = at_site.values_at(site, model.input_nodes(send(batch.clean, model.device)))[1]
+            rows.append(whole[send(batch.valid, model.device)].float().cpu())
     found = torch.cat(rows)
     if len(found) < 2:
         raise DataError(f"{len(found)} tokens are too few to train a dictionary on; give more prompts.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...data import Batch, Data
 from ...errors import Undefined
+from ...model.device import send
 from ...model.transformer import Activations, Transformer
 from ..ablation import Ablation, Carried
 from ..plain_runs import Runs
@@ -123,7 +124,7 @@ class Sums:
         return self
 
     def add(self, activations: Activations, batch: Batch) -> None:
-        weight = batch.valid.to(device=activations.inputs.device, dtype=torch.float64)
+        weight = send(batch.valid.to(torch.float64), activations.inputs.device)
         self.count[: weight.shape[1]] += weight.sum(0).cpu()
         first = activations.map(lambda part: self._sum(part.double(), weight))
         second = activations.map(lambda part: self._sum(part.double().square(), weight))
@@ -143,7 +144,7 @@ class Sums:
         return square.with_each(lambda square, mean: (square - mean.square()).clamp_min(0), self.mean())
 
     def _average(self, total: Activations) -> Activations:
-        count = self.count.to(total.inputs.device)[:, None]
+        count = send(self.count, total.inputs.device)[:, None]
         if self.position:
             return total.map(lambda part: part / count.clamp_min(1))
         pooled = total.map(lambda part: part.sum(-2, keepdim=True) / count.sum())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...model.device import send
 from ...model.transformer import Activations
 from ..plain_runs import Runs
 from .mean import Mean, Sums
@@ -44,6 +45,6 @@ def standard_noise(like: Activations, rows: Tensor, seed: int) -> Activations:
     for row in rows.tolist():
         generator = torch.Generator().manual_seed(seed * 1_000_003 + row)
         drawn.append(torch.randn(sum(sizes), generator=generator, dtype=torch.float64))
-    pieces = torch.stack(drawn).to(like.inputs.device).split(sizes, 1)
+    pieces = send(torch.stack(drawn), like.inputs.device).split(sizes, 1)
     noise = [piece.unflatten(1, shape).movedim(0, 1) for piece, shape in zip(pieces, shapes, strict=True)]
     return Activations(zip(keys, noise, strict=True))

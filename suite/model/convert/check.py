@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...errors import ModelError
+from ..device import send
 from ..transformer import Transformer
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def check_logits(model: Transformer, source: PreTrainedModel) -> float:
     """
     length = min(_TOKENS, model.config.n_positions)
     tokens = torch.randint(model.config.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))
-    theirs = source(tokens.to(source.device), use_cache=False).logits.double().cpu()
-    apart = (model(tokens.to(model.device)).double().cpu() - theirs).abs().max() / theirs.square().mean().sqrt()
+    theirs = source(send(tokens, source.device), use_cache=False).logits.double().cpu()
+    apart = (model(send(tokens, model.device)).double().cpu() - theirs).abs().max() / theirs.square().mean().sqrt()
     if not apart <= _TOLERANCE[source.dtype]:  # NaN is not
         raise ModelError(
             f"the conversion of this {type(source).__name__} is wrong: its logits are {apart:.1e} of their size from "

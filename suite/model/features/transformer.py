@@ -23,6 +23,7 @@ from torch import Tensor
 from ...errors import ModelError
 from ..block import Block
 from ..content import content_hash
+from ..device import send
 from ..graph import Graph, Key, NodeGroup
 from ..passes import spend
 from ..rules import EXACT, Rules
@@ -258,7 +259,7 @@ class FeatureTransformer(Transformer):
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """Computes every node, whatever the mask; it uses no ``prefix`` and no ``Stream``."""
-        masks, alternative, inputs = masks.to(device=self.device, dtype=self.dtype), given.alternative, given.inputs
+        masks, alternative, inputs = send(masks.to(self.dtype), self.device), given.alternative, given.inputs
         spend(forward=len(masks) * inputs.shape[1])
         change = (inputs - alternative.activations.inputs).expand(len(masks), *inputs.shape).transpose(0, 1)
         for group in self.graph.groups[1:]:  # change: [W so far, C, B, P, D]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...data import Data
 from ...errors import Undefined
+from ...model.device import send
 from ...model.transformer import Transformer
 from .controls_found import Null
 
@@ -58,7 +59,7 @@ def reset_weights(model: Transformer, generator: torch.Generator) -> Transformer
     twin.__dict__.pop("weights_hash", None)
     with torch.no_grad():
         for weight in twin.parameters():
-            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            order = send(torch.randperm(weight.numel(), generator=generator), weight.device)
             weight.copy_(weight.flatten()[order].view_as(weight))
     return twin
 
