@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -166,3 +167,18 @@ def test_every_test_that_a_page_names_is_there():
             assert not function or f"def {function}(" in found[0].read_text(), f"{page.name} names {path}::{function}"
             named += 1
     assert named > 10
+
+
+def test_the_names_that_the_migration_page_gives_are_there():
+    page = (DOCS / "migration.md").read_text()
+    renamed = re.findall(r"^\| `([\w.]+)` \| `[^|]*` \| `(\w+)` \|$", page, re.MULTILINE)
+    assert len(renamed) > 50
+    for module, name in renamed:
+        assert hasattr(import_module(f"circuitmeter.{module}"), name), (module, name)
+    moved = {
+        name
+        for row in re.findall(r"^\| `\S+.* \| (.*) \|$", page, re.MULTILINE)
+        for name in re.findall(r"`(suite\.[a-z_.]+)`", row)
+    }
+    for module in moved:
+        assert find_spec(f"circuitmeter.{module}"), module
