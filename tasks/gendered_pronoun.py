@@ -71,5 +71,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"name": ("name", 0)},
-    models="gpt2, mini",
+    models="mini, gpt2",
 )

@@ -142,6 +142,6 @@ FAMILY = Family(
     objective="probability-difference",
     prompts=prompts,
     positions={"noun": ("noun", 0), "XX1": ("century", 0), "YY": ("year", 0)},
-    models="gpt2, gpt2-medium, gpt2-xl, mini",
+    models="mini, gpt2, gpt2-medium, gpt2-xl",
     papers_templates=(0,),
 )

@@ -78,5 +78,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"first": ("first", 0), "second": ("second", 0), "third": ("third", 0)},
-    models="gpt2, mini",
+    models="mini, gpt2",
 )

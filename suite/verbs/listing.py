@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from shutil import get_terminal_size
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 NAME = "list"
 HELP = "List methods, tasks, models, certified truths, published circuits, benchmarks, papers, ablations or objectives."
 EPILOG = (
-    "Of a family of many, as tracr/*, the table has one line; with a PATTERN, or --json, each has its own. Of methods "
-    "the table has the paper and what they do; with a PATTERN, or --json, also what they need, their presets, their "
-    "parameters and what they cost."
+    "Of a family of many, as tracr/*, the table has one line; with a PATTERN each has its own. Long tables have a line "
+    "each, as wide as the terminal. A NAME, or a PATTERN of few, gives all that is known of each, as what a method "
+    "needs, its presets, its parameters and its cost; so does --json. What goes to a file or a pipe is not cut."
 )
 
 _MOST_OF_FAMILY = 9  # more names than these before the same / are one line
+_FEW = 13  # at most so many names are given whole, in lines as many as it takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +57,25 @@ def run(options: argparse.Namespace) -> int:
         rows = wanted
     if options.json:
         print_json(rows)
-    elif options.kind == "methods":  # with a pattern: too much is to be said of each for a line of a table
+        return 0
+    columns = _AT_A_GLANCE.get(options.kind, list(rows[0]) if rows else ["name"])
+    if options.pattern and len(rows) <= _FEW and len(columns) < len(rows[0]):
         print("\n\n".join(_card(row) for row in rows))
-    else:
-        shown = rows if options.pattern else _folded(rows)
-        columns = list(rows[0]) if rows else ["name"]
-        print_table(columns, [[_short(row[column]) for column in columns] for row in shown])
-        if len(shown) < len(rows):
-            first = next(row["name"] for row in shown if row["name"].endswith("/*"))
-            note(f"{len(rows)} in all; each of a family: circuitmeter list {options.kind} '{first}'")
+        return 0
+    shown = rows if options.pattern else _folded(rows, columns)
+    lines = shown if len(shown) <= _FEW else _variants_apart(shown, columns[-1])
+    _print(columns, [[_short(row[column]) for column in columns] for row in lines])
+    if len(shown) < len(rows):
+        first = next(row["name"] for row in shown if row["name"].endswith("/*"))
+        note(f"{len(rows)} in all; each of a family: circuitmeter list {options.kind} '{first}'")
+    if len(rows) > 0 and len(columns) < len(rows[0]):
+        note(f"all that is known of one: circuitmeter list {options.kind} NAME")
     return 0
+
+
+def _print(columns: Sequence[str], rows: list[list[Any]]) -> None:
+    """A line each, cut to the terminal's width; a few are whole, their last column in as many lines as it takes."""
+    print_table(columns, rows, fit="wrap" if len(rows) <= _FEW else "cut")
 
 
 def _tasks_on(options: argparse.Namespace) -> int:
@@ -77,7 +88,7 @@ def _tasks_on(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
     else:
-        print_table(columns(rows), [[row[column] for column in columns(rows)] for row in rows])
+        _print(columns(rows), [[row[column] for column in columns(rows)] for row in rows])
     return 0
 
 
@@ -86,7 +97,7 @@ def _methods_at_a_glance() -> int:
     from .method_lines import method_lines
 
     lines = method_lines()
-    print_table(list(lines[0]), [list(line.values()) for line in lines], cut=True)
+    _print(list(lines[0]), [list(line.values()) for line in lines])
     note(f"{len(lines)} in all; what one needs, its presets, parameters and cost: circuitmeter list methods NAME")
     return 0
 
@@ -97,17 +108,35 @@ def _family(name: str) -> str:
     return f"{family}/*" if slash else name
 
 
-def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, those of a large family as one: what all have in common, and the first few names."""
+def _folded(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, those of a large family as one: what all have in common, between what numbers lie, the first names."""
     shown = []
     for family, group in groupby(rows, key=lambda row: _family(row["name"])):
         its = list(group)
         if len(its) <= _MOST_OF_FAMILY:
             shown += its
             continue
-        common = {key: value if all(row[key] == value for row in its) else "" for key, value in its[0].items()}
+        common = {key: _common([row[key] for row in its]) for key in its[0]}
         members = [row["name"].partition("/")[2] for row in its]
-        shown.append({**common, "name": family, list(common)[-1]: f"{len(its)}: {_some(members, 6)}"})
+        shown.append({**common, "name": family, columns[-1]: f"{len(its)}: {_some(members, 6)}"})
+    return shown
+
+
+def _common(values: list[Any]) -> Any:
+    if all(value == values[0] for value in values):
+        return values[0]
+    return f"{min(values)} to {max(values)}" if all(isinstance(value, int) for value in values) else ""
+
+
+def _variants_apart(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
+    """The rows, of a variant of a task only its counterfactual: lines that are cut would all be the same."""
+    texts = {row["name"]: str(row[column]) for row in rows}
+    shown = []
+    for row in rows:
+        base, variant, _ = row["name"].partition("@")
+        asked, clause, own = texts[row["name"]].partition("counterfactual: ")
+        same = variant and clause and texts.get(base, "").startswith(asked)
+        shown.append({**row, column: f"... {own}"} if same else row)
     return shown
 
 
@@ -121,7 +150,7 @@ def _card(row: dict[str, Any]) -> str:
     width = min(get_terminal_size().columns, 120)
     lines = [row["name"]]
     for key, value in row.items():
-        if key != "name":
+        if key != "name" and value is not None:
             head = f"  {key + ':':13}"
             lines += wrap(str(_short(value)), width, initial_indent=head, subsequent_indent=" " * len(head))
     return "\n".join(lines)
@@ -185,6 +214,7 @@ def _truths() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "description": truth.description.description,
                 "n_edges": truth.certificate.n_edges,
                 "inputs": truth.certificate.domain.n_inputs,
                 "true_edges": {
@@ -284,6 +314,14 @@ def _objectives() -> list[dict[str, Any]]:
         for value in values
     ]
 
+
+_AT_A_GLANCE = {
+    "methods": ["name", "paper", "description"],
+    "tasks": ["name", "model", "description"],
+    "truths": ["name", "n_edges", "description"],
+    "benchmarks": ["name", "cells", "released", "description"],
+}
+"""The columns of a table, where a card has more."""
 
 _ROWS = {
     "methods": _methods,

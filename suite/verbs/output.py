@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import DataError
 
@@ -40,6 +40,9 @@ def of_cells(store: Path) -> str:
     return f"the cells that are finished are in {store}, and the same command runs the others"
 
 
+Fit = Literal["cut", "wrap"]
+
+
 def print_json(value: Any) -> None:
     """One JSON value on standard output. NaN is not JSON: write ``None`` where there is no number."""
     print(json.dumps(value, indent=2, allow_nan=False, default=str))
@@ -53,20 +56,21 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, cut: bool = False) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, fit: Fit | None = None) -> None:
     """A table in aligned columns, numbers to the right, without lines or colours.
 
     Args:
         columns: the headings.
         rows: of each row, a value for each column; floats get two decimals, and None is a missing number.
-        cut: whether rows are cut to the width of the terminal. What goes to a file or a pipe is whole in any case.
+        fit: how rows are made as narrow as the terminal: cut, or the last column wrapped. What goes to a file or a
+            pipe is whole, a line for each row, in any case.
     """
     from ...reports.page.plain_text import text_table
 
     cells = [[printable(_text(value)) for value in row] for row in rows]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
-    width = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
-    print(text_table(columns, cells, numeric, width=width, dots=unicode_terminal()))
+    width = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
+    print(text_table(columns, cells, numeric, width=width, wrap=fit == "wrap", dots=unicode_terminal()))
 
 
 def _text(value: Any) -> str:

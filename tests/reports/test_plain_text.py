@@ -32,5 +32,21 @@ def test_rows_are_cut_to_a_width_and_the_first_column_is_whole(dots):
     rows = [["a-method", LONG, LONG], ["b", "short", "text"]]
     lines = text_table(["name", "paper", "what"], rows, [False] * 3, width=60, dots=dots).splitlines()
     assert max(map(len, lines)) == 60 and len(lines) == 3
-    assert lines[1].startswith("a-method  a text of many w") and lines[1].endswith("…") == dots
+    assert lines[1].startswith("a-method  a text of many") and lines[1].endswith("…") == dots
     assert lines[2].split() == ["b", "short", "text"] and lines[1].isascii() != dots
+
+
+def test_a_column_leaves_what_it_needs_not_to_others_and_numbers_are_whole():
+    rows = [["a-method", "123,456,789,012", "short", LONG, LONG]]
+    (_, line) = text_table(
+        ["name", "n", "of", "paper", "what"], rows, [False, True, *[False] * 3], width=80
+    ).splitlines()
+    name, number, short, paper, what = line.split("  ")
+    assert (name, number, short) == ("a-method", "123,456,789,012", "short") and len(line) == 80
+    assert len(paper) == (80 - len(name) - len(number) - 8) // 3 - len(short) and len(what) > len(paper)
+
+
+def test_the_last_column_wraps_where_it_may():
+    lines = text_table(["name", "what"], [["a", LONG], ["b", "x"]], [False] * 2, width=40, wrap=True).splitlines()
+    assert max(map(len, lines)) <= 40 and " ".join(" ".join(lines[1:-1]).split()) == f"a {LONG.strip()}"
+    assert all(line.startswith("      ") for line in lines[2:-1]) and lines[-1] == "b     x"
