@@ -34,6 +34,16 @@ def count_passes() -> Iterator[Passes]:
         _counters.reset(token)
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Inside the block no pass is counted: it repeats passes that are."""
+    token = _counters.set(())
+    try:
+        yield
+    finally:
+        _counters.reset(token)
+
+
 def spend(*, forward: float = 0.0, backward: float = 0.0) -> None:
     """Adds to the counts. The engine calls it for each pass that it runs."""
     for passes in _counters.get():

@@ -57,6 +57,10 @@ class PositionTransformer(Transformer):
             )
         return super().input_nodes(tokens)
 
+    def masks_at_once(self, tokens: int) -> int:
+        """As ``Transformer.masks_at_once``: a token is at one position."""
+        return self.whole.masks_at_once(tokens)
+
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """What ``whole`` makes of the masks by position."""
         if given.offset is not None:

@@ -26,6 +26,7 @@ from .content import content_hash
 from .device import send
 from .gradient_stream import BufferedStream
 from .graph import Graph, InputNodes, Key
+from .in_parts import masks_at_once, run_in_parts
 from .passes import spend
 from .rules import EXACT, Rules
 from .stream import PositionStream, Stream, slice_or_index
@@ -86,6 +87,12 @@ class CutPass:
     offset: Tensor | None = None
     cut_at: Tensor | None = None
     gradient_stream: type[Stream] = BufferedStream
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing needs a gradient but the masks and the offset."""
+        carried = (*self.alternative.activations.values(), *self.alternative.before.values())
+        return not any(each is not None and each.requires_grad for each in (self.inputs, self.prefix, *carried))
 
 
 class Transformer(nn.Module):
@@ -293,7 +300,8 @@ class Transformer(nn.Module):
             offset: [C, R, D], added to each reader's input at every position (learned constants on cut edges), or
                 [C, R, P, D], at each.
             cut_at: bool [B, P], the positions at which edges are cut; all when omitted.
-            gradient_stream: what holds the residual stream while gradients are recorded.
+            gradient_stream: what holds the residual stream while gradients are recorded. With ``BufferedStream``, masks
+                that would keep too much for the backward pass are run a part at a time (see in_parts.py).
 
         Returns:
             [C, B, P, d_out], or [C, n_read, d_out].
@@ -302,7 +310,18 @@ class Transformer(nn.Module):
         computed, nor are, where the alternative is a run, nodes to which none leads from an input. Without gradients:
         with them they are, because edges that are wholly kept or cut have gradients, too.
         """
-        return self._run_cut(masks, CutPass(alternative, inputs, prefix, read, offset, cut_at, gradient_stream))
+        given = CutPass(alternative, inputs, prefix, read, offset, cut_at, gradient_stream)
+        if torch.is_grad_enabled() and gradient_stream is BufferedStream:
+            at_once = self.masks_at_once(inputs.shape[1] * inputs.shape[2])
+            if at_once < len(masks) and given.fixed:
+                return run_in_parts(
+                    lambda part, own: self._run_cut(part, replace(given, offset=own)), masks, offset, at_once
+                )
+        return self._run_cut(masks, given)
+
+    def masks_at_once(self, tokens: int) -> int:
+        """How many masks a pass with gradients runs at once on so many tokens (see in_parts.py)."""
+        return masks_at_once(len(self.graph.writers), len(self.graph.readers), self.config.d_model, tokens)
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """What ``run_cut`` returns. Other kinds of transformers override this."""

@@ -84,6 +84,8 @@ class Speed:
         """The seconds that passes of this cost take on this machine."""
         cost = self._in_batches(cost)
         passes = {kind: getattr(cost, kind) for kind in PASS_KINDS if getattr(cost, kind)}
+        if self._masks_at_once(cost) < cost.masks:  # their forward passes are run twice
+            passes["cut"] = cost.cut + cost.trained
         if self.negligible:
             at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
             if at_most < self.negligible:
@@ -145,8 +147,15 @@ class Speed:
         held = a_token * (batch * positions * cost.stacks + self._all_tokens * cost.prepared)
         if cost.masks:
             saved, fixed = self._saved
-            held += fixed + cost.masks * cost.step * self._length * (saved + a_token * cost.streams)
+            held += fixed + self._masks_at_once(cost) * cost.step * self._length * (saved + a_token * cost.streams)
         return int(_PROGRAM + weights * (1 + cost.weights) + held)
+
+    def _masks_at_once(self, cost: Cost) -> int:
+        """How many of its masks a training step runs at once; all where it has a stream of another kind, which is not
+        run in parts."""
+        if not cost.masks or cost.streams != Cost().streams:
+            return cost.masks
+        return min(cost.masks, self.model.masks_at_once(cost.step * self._length))
 
     @cached_property
     def _saved(self) -> tuple[float, float]:

@@ -9,6 +9,7 @@ in each.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 
 import torch
@@ -47,6 +48,10 @@ def shard(model: Transformer) -> Transformer:
 
 class ShardedTransformer(Transformer):
     """A transformer whose cut passes are divided among processes, each of which runs some of the prompts."""
+
+    def masks_at_once(self, tokens: int) -> int:
+        """All: a part that is run again in the backward pass would wait for shards there, in an order of its own."""
+        return sys.maxsize
 
     def _run_cut(self, masks: Tensor, given: CutPass) -> Tensor:
         """Each process runs its share of the prompts and returns all outputs."""

@@ -13,6 +13,7 @@ from circuitmeter.suite.data import Data
 from circuitmeter.suite.methods import METHODS, _sweeps
 from circuitmeter.suite.methods.cost import Cost, edge_passes
 from circuitmeter.suite.methods.partial import kept_by
+from circuitmeter.suite.model import in_parts
 from circuitmeter.suite.model import passes as model_passes
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.model.load.by_name import load_model, on_model
@@ -191,6 +192,22 @@ def test_a_trained_mask_declares_what_a_step_holds(name, problem):
     if several:
         one, three = (held(**{several: [0.5] * n}) - fixed for n in (1, 3))
         assert three == pytest.approx(3 * one, rel=1e-3)
+
+
+def test_masks_that_are_run_in_parts_hold_one_part_and_take_a_pass_more(problem, monkeypatch):
+    speed = Speed(*problem)
+    monkeypatch.setattr(speed, "kind", {"trained": 3.0, "cut": 1.0}.__getitem__)
+    training = Cost(trained=100, masks=8, step=4)
+    whole = speed.forecast(training)
+    tokens = 4 * speed._length
+    monkeypatch.setattr(in_parts, "_BUDGET", 1)
+    assert speed.model.masks_at_once(tokens) == 1
+    parts = speed.forecast(training)
+    assert (whole.seconds, parts.seconds) == (300, 400) and whole.passes == parts.passes
+    assert parts.peak_bytes == speed.forecast(replace(training, masks=1)).peak_bytes < whole.peak_bytes
+    copied = replace(training, streams=5.0)  # DiscoGP's, which run all masks at once
+    assert speed.forecast(copied).seconds == 300
+    assert speed.forecast(copied).peak_bytes > speed.forecast(replace(copied, masks=1)).peak_bytes
 
 
 def test_what_a_step_saves_is_counted_and_grows_with_masks_and_tokens(problem):

@@ -10,6 +10,7 @@ from circuitmeter.suite.intervention.ablation import Ablation, ablation_names
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, _masks
+from circuitmeter.suite.model import in_parts as parts_of_masks
 
 AT_THE_CLEAN_RUN = {"atp-star", "eap", "gim", "hisp", "peap", "relp"}  # where a divergence has no gradient
 OPTIONS = {
@@ -20,7 +21,12 @@ OPTIONS = {
     "subnetwork-probing": {"steps": 4},
     "ugs": {"steps": 4},
 }
-STEPPED = {"edge-pruning": {"targets": [0.5], "rate_warmup": 1}, "ibcircuit": {}, "subnetwork-probing": {}, "ugs": {}}
+STEPPED = {
+    "edge-pruning": {"targets": [0.5, 0.9], "rate_warmup": 1},
+    "ibcircuit": {},
+    "subnetwork-probing": {},
+    "ugs": {},
+}
 
 
 def masks(model, n=3, seed=0):
@@ -108,9 +114,11 @@ def test_neither_a_plain_nor_a_cut_pass_waits(norm):
     assert not waits, str(waits)
 
 
-@pytest.mark.parametrize("name", STEPPED)
-def test_a_training_step_that_records_nothing_does_not_wait(name, monkeypatch):
+@pytest.mark.parametrize(("name", "in_parts"), [*((name, False) for name in STEPPED), ("edge-pruning", True)])
+def test_a_training_step_that_records_nothing_does_not_wait(name, in_parts, monkeypatch):
     monkeypatch.setattr(_masks, "_record", lambda curve, step, terms: None)
+    if in_parts:
+        monkeypatch.setattr(parts_of_masks, "_BUDGET", 1)
     counted = []
     for steps in (2, 5):
         with second_device() as far:

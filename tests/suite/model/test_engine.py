@@ -1,5 +1,6 @@
 """The cut model: equal to the plain one, to the counterfactual one, and to a loop over readers in between."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from oracles import ARCHITECTURES, INPUTS, plain_cut, small_data, small_model, written
 from torch.testing import assert_close
 
+from circuitmeter.suite.model import gradient_stream, in_parts
 from circuitmeter.suite.model.block import Norm
 from circuitmeter.suite.model.gradient_stream import BufferedStream
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.model.stream import ConcatenatedStream
+from circuitmeter.suite.model.transformer import Transformer
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 everything = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -240,6 +243,66 @@ def test_one_buffer_gives_the_values_and_gradients_of_the_plain_way(architecture
     for expected, own, again in zip(plain[1:3], fast[1:3], fast[3:], strict=True):
         assert_close(own, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
         assert_close(again, own, **EXACT)  # a second backward pass starts from nothing
+
+
+@pytest.mark.parametrize("shared_offset", [False, True])
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_masks_a_part_at_a_time_give_the_values_and_gradients_of_all_at_once(at_once, shared_offset, monkeypatch):
+    model, data, clean, *_, alternative = prepared("gpt2", "token")
+    generator = torch.Generator().manual_seed(3)
+    start = torch.rand(5, *model.graph.exists.shape, generator=generator, dtype=torch.float64)
+    shift = torch.randn(1 if shared_offset else 5, len(model.graph.readers), 12, generator=generator).double()
+    cut_at = torch.rand(data.clean.shape, generator=generator) < 0.6
+    found, ran = [], []
+    run = Transformer._run_cut
+    monkeypatch.setattr(
+        Transformer, "_run_cut", lambda self, masks, given: ran.append(len(masks)) or run(self, masks, given)
+    )
+    for numbers in (
+        in_parts._BUDGET,
+        at_once * data.clean.numel() * 12 * (2 * len(model.graph.writers) + len(model.graph.readers)),
+    ):
+        monkeypatch.setattr(in_parts, "_BUDGET", numbers)
+        masks, offset = start.clone().requires_grad_(), shift.clone().requires_grad_()
+        with count_passes() as passes:
+            logits = model.run_cut(masks, alternative, inputs=clean.inputs, offset=offset, cut_at=cut_at)
+            gradients = torch.autograd.grad(logits.square().sum(), (masks, offset))
+        found.append([logits, *gradients, torch.tensor([passes.forward, passes.backward])])
+        ran.append(None)
+    one_part = [at_once] * (5 // at_once) + [5 % at_once] * (5 % at_once > 0)
+    assert ran == [5, None, *one_part, *one_part[::-1], None], "each part twice, and the whole once"
+    for whole, own in zip(*found, strict=True):
+        assert_close(own, whole, rtol=1e-9, atol=1e-9 * float(whole.detach().abs().max()))
+
+
+def test_gradients_of_what_cut_edges_carry_are_not_lost_where_masks_would_be_run_in_parts(monkeypatch):
+    model, _, clean, *_, alternative = prepared("gpt2", "token")
+    carried, found = alternative.activations["head", 1].requires_grad_(), []
+    for budget in (in_parts._BUDGET, 1):
+        monkeypatch.setattr(in_parts, "_BUDGET", budget)
+        logits = model.run_cut(some_masks(model, 3), alternative, inputs=clean.inputs)
+        found.append(torch.autograd.grad(logits.square().sum(), carried)[0])
+    assert_close(*found, **EXACT)
+
+
+def test_a_pass_leaves_nothing_behind(monkeypatch):
+    """Nothing refers to itself by way of autograd's functions, where no collector would find it."""
+    left, begin = [], gradient_stream._Buffers.__init__
+
+    def noted(buffers, *given):
+        begin(buffers, *given)
+        left.append(weakref.ref(buffers))
+
+    monkeypatch.setattr(gradient_stream._Buffers, "__init__", noted)
+    model, _, clean, *_, alternative = prepared("gpt2", "token")
+    masks = some_masks(model, 3).requires_grad_()
+    for budget, passes in ((in_parts._BUDGET, 1), (1, 6)):
+        monkeypatch.setattr(in_parts, "_BUDGET", budget)
+        left.clear()
+        torch.autograd.grad(model.run_cut(masks, alternative, inputs=clean.inputs).sum(), masks)
+        assert len(left) == passes and not any(each() for each in left)
+    model.run_cut(masks, alternative, inputs=clean.inputs)  # and without a backward pass
+    assert not any(each() for each in left)
 
 
 def test_what_a_training_step_keeps_is_linear_in_the_layers():
