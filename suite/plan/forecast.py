@@ -13,6 +13,7 @@ from ..model.load.devices import fits_one
 from ..scoring.structure.controls_found import BLOCKS
 from . import names
 from .evaluation import Evaluation
+from .family import SeedFamily
 from .job import Job
 from .speed import Speed
 from .subject import Subject, limit_prompts, subject_of
@@ -36,14 +37,20 @@ def job_seconds(job: Job) -> float | None:
     return _speed(on).seconds(cost + evaluation_cost(job.evaluation, on, cost))
 
 
-def job_bytes(job: Job) -> int:
-    """Memory that a job needs at its peak, of the device that it runs on: an estimate.
+def family_bytes(family: SeedFamily) -> int:
+    """Memory that a family needs at its peak, of the device that it runs on: an estimate. Seeds that run together train
+    as many times the masks."""
+    return max(job_bytes(job, len(family)) for job in family)
+
+
+def job_bytes(job: Job, seeds: int = 1) -> int:
+    """Memory that a job needs at its peak, of the device that it runs on, with so many seeds at once: an estimate.
 
     A method of a user's, which has a process of its own, has a copy of the model there.
     """
     on = subject_of(job)
     cost = names.method(job.sources.method).cost_of(on.model.graph, on.data.n, job.parameters) or Cost()
-    cost = cost.with_runs(on.data.n_runs / on.data.n)
+    cost = replace(cost.with_runs(on.data.n_runs / on.data.n), masks=cost.masks * seeds)
     if not names.is_built_in(job.sources.method):
         cost = replace(cost, weights=cost.weights + 1)
     cost += evaluation_cost(job.evaluation, on, cost)

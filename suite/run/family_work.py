@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 from ..errors import StoreError
@@ -31,6 +32,24 @@ def complete(family: SeedFamily, store: Store, device: str, seconds: float | Non
     for record, tensors in run_family(missing, device, seconds) if missing else ():
         store.write(record, tensors)
     yield from (_with_evaluation(job, store, device) for job in family)
+
+
+def let_go(device: str) -> None:
+    """Frees what this process keeps on a device for the next cells: models, prompts, runs, and torch's unused memory.
+
+    Args:
+        device: as torch names it.
+    """
+    import torch
+
+    from ..model.device import free_unused
+    from ..plan.subject import forget_subjects
+    from .search import forget_runs
+
+    forget_runs()
+    forget_subjects()
+    gc.collect()
+    free_unused(torch.device(device))
 
 
 def _with_evaluation(job: Job, store: Store, device: str) -> Outcome:

@@ -208,6 +208,12 @@ def _reference(on: Subject, ablation: str) -> Reference | None:
     return on.reference(names.ablation(ablation))
 
 
+def forget_runs() -> None:
+    """The next cell runs the whole model anew, and prepares its prompts."""
+    for kept in (_evaluator, _full_outputs, _reference):
+        kept.cache_clear()
+
+
 @lru_cache(maxsize=8)  # cells come task by task, and most methods under the same ablations and objectives
 def _evaluator(on: Subject, ablation: str, objective: str, seed: int) -> Evaluator:
     from ..intervention.evaluator import Evaluator
@@ -220,8 +226,7 @@ def _with_less_memory(cell: Cell, on: Subject, discovery: Discovery) -> TrueSize
 
     def score(prompts: int) -> TrueSize | None:
         if prompts:
-            _evaluator.cache_clear()
-            _full_outputs.cache_clear()
+            forget_runs()
         return _at_true_size(cell, on, discovery)
 
     return score(0) if names.ablation(cell.ablation).over_batch else with_less(score, on, f"scoring {cell}")

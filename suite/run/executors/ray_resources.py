@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...model.load.devices import WEIGHTS_SHARE
 from ...plan.family import SeedFamily
-from ...plan.forecast import fits_one_device, job_bytes
+from ...plan.forecast import family_bytes, fits_one_device
 
 _MEMORY_STEP = 2**29  # bytes; Ray keeps a process for tasks that ask for the same, so there are not to be many kinds
 _GPU_STEP = 0.05
@@ -39,7 +39,7 @@ class Gpus:
 
 def resources(family: SeedFamily, largest: int, gpus: Gpus | None) -> dict[str, float]:
     """What a family's task asks Ray for, from what its cells are estimated to need; ``gpus``: ``None`` for no GPU."""
-    need = max(map(job_bytes, family))
+    need = family_bytes(family)
     memory = memory_asked(need, largest)
     if gpus is None:
         return {"memory": memory, "num_gpus": 0}

@@ -26,6 +26,7 @@ from ...store.record import failure
 from ...store.store import Store
 from ..environment import deterministic, keep_environment, provenance
 from ..events import Finished, Outcome, Started
+from .sharing import Sharing
 
 # When a whole process group is killed, workers may die a moment before this process does. Waiting before a death is
 # written down keeps a killed run from leaving rows that say "killed".
@@ -60,16 +61,17 @@ class Worker:
         store_path: where it writes.
         device: as torch names it.
         timeout_seconds: of a cell; a family of several has as many times that.
+        shares: whether others work on the device, so that nothing may be kept there between families.
     """
 
-    def __init__(self, store_path: Path, device: str, timeout_seconds: float | None) -> None:
+    def __init__(self, store_path: Path, device: str, timeout_seconds: float | None, shares: bool = False) -> None:
         self.store, self.device, self.timeout_seconds = Store(store_path), device, timeout_seconds
         self.family: SeedFamily = ()
         self.deadline: float | None = None
         self.is_ready = self.has_begun = self.is_gone = False
         self.memory_kills = out_of_memory_kills()
         self.pipe, theirs = Pipe()
-        self.process = start(_work, theirs, store_path, device, timeout_seconds)
+        self.process = start(_work, theirs, store_path, device, timeout_seconds, shares)
         theirs.close()  # so that the pipe ends when the worker does
 
     @property
@@ -165,10 +167,17 @@ class Staff:
         store_path: where they write.
         devices: one entry a place, as torch names it.
         timeout_seconds: of a cell; a family of several has as many times that.
+        sharing: decides which family goes where; ``None``: the next one goes to whoever is free.
     """
 
-    def __init__(self, store_path: Path, devices: Sequence[str], timeout_seconds: float | None) -> None:
-        self.store_path, self.timeout_seconds = store_path, timeout_seconds
+    def __init__(
+        self,
+        store_path: Path,
+        devices: Sequence[str],
+        timeout_seconds: float | None,
+        sharing: Sharing[SeedFamily] | None = None,
+    ) -> None:
+        self.store_path, self.timeout_seconds, self.sharing = store_path, timeout_seconds, sharing
         self.vacant = list(devices)
         self.workers: list[Worker] = []
         self.idle_deaths = 0  # in a row
@@ -183,10 +192,9 @@ class Staff:
         pending = deque(families)
         while pending or any(worker.family for worker in self.workers):
             while pending and self.vacant:
-                self.workers.append(Worker(self.store_path, self.vacant.pop(0), self.timeout_seconds))
-            for worker in self.workers:
-                if pending and worker.is_free:
-                    worker.give(pending.popleft())
+                shares = self.sharing is not None
+                self.workers.append(Worker(self.store_path, self.vacant.pop(0), self.timeout_seconds, shares))
+            self._hand_out(pending)
             self._wait()
             for worker in list(self.workers):
                 events = worker.news()
@@ -195,6 +203,23 @@ class Staff:
                     pending.extendleft([worker.family] if worker.family else [])
                     self._count_out(worker, idle=not events)
                 yield from events
+
+    def _hand_out(self, pending: deque[SeedFamily]) -> None:
+        """Gives families to workers that are free, as many as may run now."""
+        if self.sharing is None:
+            for worker in self.workers:
+                if pending and worker.is_free:
+                    worker.give(pending.popleft())
+            return
+        while True:
+            free = [worker for worker in self.workers if worker.is_free]
+            in_hand = [(worker.device, worker.family) for worker in self.workers if worker.family]
+            found = self.sharing.choose(pending, in_hand, [worker.device for worker in free])
+            if found is None:
+                return
+            place, device = found
+            next(worker for worker in free if worker.device == device).give(pending[place])
+            del pending[place]
 
     def close(self) -> None:
         """Ends the workers."""
@@ -224,9 +249,9 @@ class Staff:
             )
 
 
-def _work(pipe: Connection, store_path: Path, device: str, timeout_seconds: float | None) -> None:
+def _work(pipe: Connection, store_path: Path, device: str, timeout_seconds: float | None, shares: bool) -> None:
     """The life of a worker: families in, cells written, until the pipe ends."""
-    from ..family_work import complete
+    from ..family_work import complete, let_go
 
     store, own = Store(store_path), os.getpid()
     # The parent closes the pipe when there is nothing left to do, perhaps while this worker is still starting.
@@ -242,4 +267,6 @@ def _work(pipe: Connection, store_path: Path, device: str, timeout_seconds: floa
                 return
             if os.getpid() != own:  # a copy that something forked, which has nothing to say
                 os._exit(0)
+            if shares:
+                let_go(device)
             pipe.send(outcomes)

@@ -4,7 +4,8 @@ import pytest
 
 from circuitmeter.suite.methods.cost import Cost
 from circuitmeter.suite.plan.expand import expand
-from circuitmeter.suite.plan.forecast import evaluation_cost
+from circuitmeter.suite.plan.family import families
+from circuitmeter.suite.plan.forecast import evaluation_cost, family_bytes, job_bytes
 from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.plan.subject import subject_of
 
@@ -30,3 +31,13 @@ def cost(**asked):
 def test_stability_and_controls_cost_what_they_run(asked, gradient, cut, weights):
     alone, more = cost(), cost(**asked)
     assert (more.gradient - alone.gradient, more.cut - alone.cut, more.weights) == (gradient, cut, weights)
+
+
+def test_seeds_that_train_together_need_the_memory_of_their_masks():
+    method = {"name": "edge-pruning", "preset": "quick", "seed": [0, 1, 2]}
+    family, one = (
+        families(expand(Spec.of({"name": "s", "grid": GRID | {"method": each, "objective": "kl"}})).jobs)
+        for each in (method, method | {"seed": 0})
+    )
+    assert [len(each) for each in (*family, *one)] == [3, 1]
+    assert family_bytes(family[0]) > family_bytes(one[0]) == job_bytes(family[0][0])
