@@ -191,6 +191,9 @@ class _Module:
     get_rng_state = staticmethod(lambda device=0: torch.get_rng_state())
     set_rng_state = staticmethod(lambda state, device=0: torch.set_rng_state(state))
     synchronize = staticmethod(lambda device=None: _wait("synchronize"))
+    get_device_name = staticmethod(lambda device=None: "far")
+    reset_peak_memory_stats = empty_cache = staticmethod(lambda device=None: None)
+    max_memory_allocated = staticmethod(lambda device=None: 0)
     # Checkpointing asks every backend that there is, in tests that come later in the same process, too.
     get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
 

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from second_device import second_device
 
 from circuitmeter.suite.intervention import plain_runs
+from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.run import search
+from circuitmeter.suite.run.family_work import complete, let_go
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.store.store import Store
 
@@ -43,6 +46,30 @@ def test_a_search_its_scoring_and_its_evaluation_take_fewer_prompts_at_a_time(sp
     assert f"eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
     assert f"scoring eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
     assert f"evaluating eap · tracr/xproportion · zero · answer-difference: {at_a_time}" in said
+
+
+def test_on_a_second_device_a_search_and_its_evaluation_take_fewer_prompts_at_a_time(
+    spec, monkeypatch, tmp_path, capfd
+):
+    benchmark = spec(method="eap", task="tracr/xproportion", ablation="zero", evaluation=EVALUATION)
+    (job,) = expand(benchmark).jobs
+    run(benchmark, tmp_path / "whole", executor="serial")
+    small_machine(monkeypatch, 64)
+    store, freed = Store(tmp_path / "store", create=True), []
+    with second_device() as far:
+        monkeypatch.setattr(torch.get_device_module(far), "empty_cache", lambda: freed.append(far))
+        (outcome,) = complete((job,), store, str(far))
+        let_go(str(far))
+    assert outcome.status == "done", outcome.reason
+    found, expected = (Store(tmp_path / name) for name in ("store", "whole"))
+    scores = [each.tensors(job.key)["scores"] for each in (found, expected)]
+    assert np.allclose(*scores, atol=1e-6, equal_nan=True)
+    (rows,), (whole,) = (list(each.evaluations()) for each in (found, expected))
+    assert rows.rows[0].faithfulness == pytest.approx(whole.rows[0].faithfulness, abs=1e-5)
+    said = capfd.readouterr().err
+    for what in ("", "scoring ", "evaluating "):
+        assert f"\n{what}eap · tracr/xproportion · zero · answer-difference: out of memory; done again" in f"\n{said}"
+    assert len(freed) > said.count("done again"), "memory that torch kept is given back each time, and at the end"
 
 
 def test_stability_and_controls_take_fewer_prompts_at_a_time(spec, monkeypatch, tmp_path, capfd):
