@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..draw.panels import empty_figure
-from ..draw.style import PAGE, Look, looks, styled
+from ..draw.style import Look, across, looks, styled, width_of
 
 LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
@@ -24,7 +24,8 @@ LOWEST, HIGHEST = -1.0, 2.0
 _LONGEST = 24
 """Letters of a circuit's name that are shown: the last ones, which tell files apart; the first of a method's label."""
 
-DARK = " (dark: first)"
+STRONG = " (strong: first)"
+"""Black on white, and white on black where a page is dark and its figures are inverted."""
 _ROW = 0.115
 """Height of a level's row, inches."""
 
@@ -57,7 +58,7 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
     ranked, random = len(names) > 1, values["percentile"].notna().any()
     upper = {"curve": 1.8, "percentile": 0.75 * random, "ranks": 0.15 * len(names) * ranked}
     upper |= {"levels": _ROW * max(len(levels), 1)}
-    lower = max(0.26 * len(factors), 0.42 * len(verdicts) * (1 + random))
+    lower = 0.26 * len(factors), 0.42 * len(verdicts) * (1 + random)
     figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, names, levels)
     placed = values.assign(x=values["setting"].map({setting: x for x, setting in enumerate(order)}))
     _curve(axes["curve"], placed, styles, float(verdicts["threshold"].iloc[0]))
@@ -70,48 +71,58 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
         ax.set_xlim(-0.5 - 0.004 * len(order), len(order) - 0.5 + 0.004 * len(order))
         ax.tick_params(labelbottom=False, bottom=False)
         ax.grid(axis="x", visible=False)
-    axes["levels"].set_xlabel(f"{len(order)} settings, from worst to best{' on average' if ranked else ''}")
+    what = f"{len(order)} settings, from worst to best{' on average' if ranked else ''}"
+    if across(2) == 2:
+        axes["levels"].set_xlabel(what)
+    else:  # the text is wider than the panel
+        axes["levels"].set_xlabel(f"{what}\n(of ranks the strong is first)" if ranked else what, loc="right")
     _shares(left, shares, factors, styles)
     _verdicts(right, verdicts)
     return figure
 
 
 def _layout(
-    upper: dict[str, float], lower: float, circuits: Sequence[str], levels: Sequence[tuple[str, str]]
+    upper: dict[str, float], lower: tuple[float, float], circuits: Sequence[str], levels: Sequence[tuple[str, str]]
 ) -> tuple[Figure, dict[str, Axes], tuple[Axes, Axes]]:
-    """The figure, its upper panels by name one below the other, and two panels side by side below them.
+    """The figure, its upper panels by name one below the other, and two panels below them, side by side if wide.
 
     Placed in inches: the rows of levels must stay readable however many there are.
 
     Args:
         upper: heights of the upper panels, in order.
-        lower: height of the lower ones.
+        lower: heights of the lower ones at least.
     """
     circuits = [_short(name) for name in circuits]
-    ranked = [f"{name}{DARK}" for name in circuits] if "ranks" in upper else []
+    ranked = [f"{name}{STRONG * (across(2) == 2)}" for name in circuits] if "ranks" in upper else []
     labels = max(map(len, [*(level for _, level in levels), *ranked, "Faithful"]))
     of_factor = max([len(factor) for factor, _ in levels], default=0)
     margin, right = 0.25 + 0.047 * labels, 0.1 + 0.055 * of_factor
-    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-(len(circuits) + 2) // 4), 0.55, 0.66
-    height = top + sum(upper.values()) + gap * (len(upper) - 1) + title + lower + legend
-    figure = Figure(figsize=(PAGE, height), layout="none")
+    page, beside = width_of(2), across(2) == 2
+    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-(len(circuits) + 2) // _columns()), 0.55, 0.66 if beside else 0.98
+    low = [max(lower)] if beside else list(lower)
+    height = top + sum(upper.values()) + gap * (len(upper) - 1) + sum(title + tall + legend for tall in low)
+    height -= (0.3 - gap) * (len(low) - 1)
+    figure = Figure(figsize=(page, height), layout="none")
 
     def panel(x: float, y: float, width: float, tall: float) -> Axes:
         """Inches from the left and from the top."""
-        return figure.add_axes((x / PAGE, 1 - (y + tall) / height, width / PAGE, tall / height))
+        return figure.add_axes((x / page, 1 - (y + tall) / height, width / page, tall / height))
 
     axes, y = {}, top
     for name, tall in upper.items():
-        axes[name] = panel(margin, y, PAGE - margin - right, tall)
+        axes[name] = panel(margin, y, page - margin - right, tall)
         y += tall + gap
     y += title - gap
-    half = (PAGE - 0.1) / 2
-    beside = 0.2 + 0.05 * of_factor, max(1.15, 0.2 + 0.053 * max(map(len, circuits)) * (len(circuits) > 1))
-    below = (
-        panel(beside[0], y, half - beside[0] - 0.1, lower),
-        panel(half + beside[1], y, half - beside[1] - 0.1, lower),
-    )
-    return figure, axes, below
+    half = (page - 0.1) / 2 if beside else page - 0.1
+    names = 0.2 + 0.05 * of_factor, max(1.15, 0.2 + 0.053 * max(map(len, circuits)) * (len(circuits) > 1))
+    first = panel(names[0], y, half - names[0] - 0.1, low[0])
+    x, y = (half, y) if beside else (0.0, y + low[0] + legend + title - 0.3 + gap)
+    return figure, axes, (first, panel(x + names[1], y, half - names[1] - 0.1, low[-1]))
+
+
+def _columns() -> int:
+    """Of the legend above the curve."""
+    return 4 if across(2) == 2 else 1
 
 
 def _short(name: str) -> str:
@@ -175,7 +186,15 @@ def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: f
     handles.append(Line2D([], [], color="#555555", lw=0.7, ls=(0, (4, 2)), label=f"threshold {threshold:g}"))
     if banded:
         handles.append(Patch(color="#d5d5d5", label="90 % of random circuits"))
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.6)
+    side = "left" if across(2) == 2 else "right"
+    ax.legend(
+        handles=handles,
+        loc=f"lower {side}",
+        bbox_to_anchor=(side == "right", 1),
+        ncols=_columns(),
+        borderaxespad=0.2,
+        handlelength=1.6,
+    )
 
 
 def _percentiles(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look]) -> None:
@@ -190,11 +209,12 @@ def _percentiles(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look]) -> Non
 
 
 def _ranks(ax: Axes, wide: pd.DataFrame) -> None:
-    """Each circuit's rank in each setting: dark is first."""
+    """Each circuit's rank in each setting: the strongest is first."""
     ranks = wide.round(6).rank(axis=1, ascending=False, method="min").to_numpy().T
     ax.imshow(ranks, aspect="auto", cmap="gray", vmin=0.5, vmax=len(wide.columns) + 1, interpolation="nearest")
     ax.set_yticks(
-        range(len(wide.columns)), [f"{_short(name)}{'' if i else DARK}" for i, name in enumerate(wide.columns)]
+        range(len(wide.columns)),
+        [f"{_short(name)}{'' if i or across(2) == 1 else STRONG}" for i, name in enumerate(wide.columns)],
     )
     ax.tick_params(left=False, labelsize=6)
     ax.grid(visible=False)
@@ -284,4 +304,4 @@ def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     ax.grid(visible=False)
     handles = [Patch(fc=color, hatch=hatch, ec="#444444", lw=0.5, label=label) for _, label, color, hatch in VERDICTS]
-    _legend_below(ax, handles, 0.2, columns=2)
+    _legend_below(ax, handles, 0.2, columns=across(2))

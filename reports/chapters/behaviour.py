@@ -12,6 +12,11 @@ from ..page.table import Table, count_cell, number, number_cell, text_cell
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
+NOT_MEASURED = (
+    "Whether the models do these tasks was not measured in this store; `circuitmeter run` measures it, also where all "
+    "cells are there."
+)
+
 
 @chapter
 class BehaviourChapter(Chapter):
@@ -25,7 +30,11 @@ class BehaviourChapter(Chapter):
 
     def words(self, results: Results) -> Sequence[str]:
         text = "A circuit explains what a model does; where a model does not do a task, its circuit says little."
-        return (text,) if results.behaviours else ()
+        if results.behaviours:
+            return (text,)
+        # Tasks without a certified circuit are language tasks; those of compiled models have no wrong answers.
+        asked = any(record.done and record.identity.truth is None for record in results.records)
+        return (NOT_MEASURED,) if asked else ()
 
 
 def behaviours(found: Sequence[BehaviourRecord]) -> Table:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...suite.scoring.sensitivity.ranks import kendall_matrix
 from ..draw.evaluation import MOST, evaluation, rows_of_map
-from ..draw.faithfulness import faithfulness, own_curves
+from ..draw.faithfulness import BEYOND, RANGE, faithfulness, own_curves
 from ..draw.panels import has_bands
 from ..page.table import (
     Table,
@@ -99,6 +99,8 @@ def _curves(table: pd.DataFrame) -> Plot:
         "Median over tasks of circuits of each size, found and evaluated under the same ablation. The dashed line is "
         "the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high")
     )
+    if not curves["faithfulness"].between(*RANGE).all():
+        caption += f" {BEYOND}"
     return Plot("faithfulness", "Faithfulness against circuit size", caption, partial(faithfulness, table))
 
 

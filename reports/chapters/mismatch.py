@@ -32,11 +32,11 @@ class MismatchChapter(Chapter):
             return ()
         caption = (
             "Median average precision when what was found under one ablation is scored against the true circuit of "
-            "another. Framed: both agree, which is how methods are judged elsewhere on this page. Empty: not run. "
-            "Blue is low, yellow high."
+            "another. Framed: both agree, which is how methods are judged elsewhere on this page. Empty: not run, or "
+            "without a certified circuit."
         )
         n = results.mismatch["ablation"].nunique() * results.mismatch["truth_ablation"].nunique()
-        caption += " The median over methods; the table has each." * (n > MOST_COLUMNS)
+        caption += " The median over methods, baselines left out; the table has each." * (n > MOST_COLUMNS)
         return (Plot("mismatch", "Truth mismatch", caption, partial(mismatch, results.mismatch)),)
 
     def words(self, results: Results) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from ...suite.scoring.bootstrap import RESAMPLES
@@ -18,6 +19,7 @@ from ..page.table import (
     Table,
     count,
     count_cell,
+    is_missing,
     listed,
     number,
     number_cell,
@@ -25,7 +27,7 @@ from ..page.table import (
     with_interval,
 )
 from ..read import tables
-from ..read.labels import ordered_ablations
+from ..read.labels import BASELINES, method_of, ordered_ablations
 from ..read.ranking import SAME, best_of, bold, rivals
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
@@ -160,22 +162,37 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
 
 
 def programs(table: pd.DataFrame) -> Table:
-    """The area of every method on every task."""
+    """How hard each task is: the best methods, the median over methods, and the worst. The file has every method."""
     labels = [name for name in table.columns if name not in ("ablation", "task", "true_size", "n_edges")]
+    rivals = [label for label in labels if method_of(label) not in BASELINES]
     rows = []
     for found in table.to_dict("records"):
         cells = [text_cell(found["task"]), text_cell(found["ablation"])]
         cells += [count_cell(found[name]) for name in ("true_size", "n_edges")]
-        rows.append((*cells, *(number_cell(number(found[label], 3), found[label]) for label in labels)))
+        areas = {label: round(found[label], 9) for label in rivals if not is_missing(found[label])}
+        best, worst = (end(areas.values(), default=float("nan")) for end in (max, min))
+        cells += [number_cell(number(best, 3), best), text_cell(_with(areas, best))]
+        middle = float(np.median(list(areas.values()))) if areas else float("nan")
+        cells.append(number_cell(number(middle, 3), middle))
+        cells += [number_cell(number(worst, 3), worst), text_cell(_with(areas, worst)), count_cell(len(areas))]
+        rows.append(tuple(cells))
     return Table(
         "programs",
         "Program by program",
-        "Area under the ROC curve against the truth of the method's own ablation, mean over seeds.",
-        ("Task", "Ablation", "True edges", "Edges", *labels),
-        (False, False, *[True] * (2 + len(labels))),
+        "Which programs are hard: area under the ROC curve against the truth of the method's own ablation, mean over "
+        "seeds, of the best method, of the median over methods, and of the worst; baselines left out. The table's CSV "
+        "file has a column for each method.",
+        ("Task", "Ablation", "True edges", "Edges", "Best", "By", "Median", "Worst", "Of", "Methods"),
+        (False, False, True, True, True, False, True, True, False, True),
         tuple(rows),
         table,
     )
+
+
+def _with(areas: Mapping[str, float], area: float) -> str:
+    """The methods that have an area: three of them, and how many more."""
+    labels = [label for label, own in areas.items() if own == area]
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "") or MISSING
 
 
 def runs(table: pd.DataFrame) -> Table:

@@ -10,6 +10,9 @@ from matplotlib.axes import Axes
 SIZE = 6.0
 """Letters, points."""
 
+_LONG = 16
+"""Letters from which a name is written in two lines, its settings below it."""
+
 _PLACES = [(1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1), (1, -2), (-1, -2), (0, -2)]
 _PLACES += [(1, 2), (-1, 2), (1, -3), (-1, -3), (0, -3), (1, -4), (-1, -4)]
 
@@ -35,7 +38,9 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
     for point in points:
         if not point.text:
             continue
-        wide, tall = 0.56 * SIZE * len(point.text), 1.15 * SIZE
+        text = point.text.replace(" (", "\n(", 1) if len(point.text) > _LONG else point.text
+        lines = text.splitlines()
+        wide, tall = 0.56 * SIZE * max(map(len, lines)), 1.15 * SIZE * len(lines)
         x, y = point.x * width, point.y * height
         boxes = []
         for side, row in _PLACES:
@@ -48,7 +53,7 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
         moved = abs(_PLACES[best][1]) > 1
         line = {"arrowstyle": "-", "lw": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2} if moved else None
         ax.annotate(
-            point.text,
+            text,
             (point.x, point.y),
             xycoords="axes fraction",
             xytext=((box[0] - x), (box[1] + box[3]) / 2 - y),

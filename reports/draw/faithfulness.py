@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -13,8 +14,10 @@ from ..read.labels import ordered_ablations
 from .panels import MOST_BANDS, empty_figure, in_front, legend, legend_height, line_looks, outer, panels
 from .style import styled
 
-RANGE = (-0.25, 1.5)
+RANGE = (-0.5, 1.5)
 """What is shown of faithfulness at most: a circuit may be far below nothing or above the model."""
+
+BEYOND = "A triangle at the edge stands for a value beyond it."
 
 
 @styled
@@ -37,7 +40,8 @@ def faithfulness(table: pd.DataFrame) -> Figure:
     ends = drawn[
         ["faithfulness", "faithfulness_low", "faithfulness_high"] if len(styles) <= MOST_BANDS else ["faithfulness"]
     ]
-    low, high = max(min(ends.min().min(), -0.02), RANGE[0]), min(max(ends.max().max(), 1.05), RANGE[1])
+    # A little more than the ends, so that a marker there is whole.
+    low, high = max(min(ends.min().min() - 0.03, -0.02), RANGE[0]), min(max(ends.max().max(), 1.05), RANGE[1])
     ticks = spaced(sorted(set(drawn["share"])))
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         ax.axhline(1, color="#888888", lw=0.8, ls=(0, (3, 2)), zorder=1)
@@ -50,6 +54,13 @@ def faithfulness(table: pd.DataFrame) -> Figure:
             width = max(2.0 - 0.2 * order, 0.9)  # curves that coincide stay visible
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
             ax.plot(curve["share"], curve["faithfulness"], **style, zorder=3 + 0.1 * order)
+            for outside, edge, marker in (
+                (curve["faithfulness"] < low, low, "v"),
+                (curve["faithfulness"] > high, high, "^"),
+            ):
+                if outside.any():
+                    arrow = {"color": look.color, "marker": marker, "ms": 5, "ls": "", "clip_on": False, "zorder": 5}
+                    ax.plot(curve.loc[outside, "share"], np.full(int(outside.sum()), edge), **arrow)
         ax.set_xscale("log")
         ax.set_xticks(ticks, [share_text(share) for share in ticks])
         ax.xaxis.set_minor_locator(NullLocator())

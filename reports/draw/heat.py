@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..page.table import short
 from ..read.labels import ordered_ablations, ordered_labels
-from .style import width_of
+from .style import across, width_of
 
 SMALLEST = 0.25
 """Side of a square in which a number can be read, inches."""
@@ -56,14 +56,15 @@ def heat_maps(
     labels, foot = _drawn(table, value, column, foot, most)
     width = width_of(len(labels))
     name = 0.065 * max(map(len, {*down, *over})) + 0.15  # inches of the longest tick label
-    room = (width - name - 1.1) / len(over) - 0.02  # inches of all the squares in one line of the figure
+    above = across(2) == 1  # where the colour bar is: there is no room for it at the right
+    room = (width - name - (0.5 if above else 1.1)) / len(over) - 0.02  # inches of all the squares of a line
     columns = max(1, min(4, len(labels), int(room / SMALLEST)))
     rows = math.ceil(len(labels) / columns)
     square = min(room / columns, 0.42)
     missing = [state for state in HATCHES if "state" in table and (table["state"] == state).any()]
     # Slanted labels stand below the last row, and below the row before where the last one is not full.
     slanted = 0.75 * name * (1 + (rows > 1 and len(labels) % columns > 0))
-    height = rows * (square * len(down) + 0.34) + slanted + 0.35 + 0.2 * bool(missing)
+    height = rows * (square * len(down) + 0.34) + slanted + 0.35 + 0.2 * bool(missing) + 0.6 * above
     figure = Figure(figsize=(width, height))
     axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     # A title starts at its map, which stands in the middle of its place, and ends before the next place.
@@ -75,11 +76,14 @@ def heat_maps(
         ax.tick_params(length=0, labelbottom=i + columns >= len(labels))
     for ax in axes[len(labels) :]:
         ax.set_visible(False)
-    thin = {"aspect": 5 * figure.get_figheight()}  # as thin in a tall figure as in a low one
+    if above:
+        thin = {"location": "top", "aspect": 30.0}
+    else:  # as thin in a tall figure as in a low one
+        thin = {"location": "right", "aspect": 5 * figure.get_figheight()}
     figure.supxlabel(foot, fontsize=7.5)
     figure.supylabel(side, fontsize=7.5)
     ends = {"extend": "both", "extendfrac": 0.03} if unbounded else {}
-    figure.colorbar(image, ax=axes[: len(labels)], label=bar, shrink=0.8, pad=0.01, **thin, **ends)
+    figure.colorbar(image, ax=axes[: len(labels)], label=bar, shrink=1 if above else 0.8, pad=0.01, **thin, **ends)
     if missing:
         _explain(figure, missing)
     return figure

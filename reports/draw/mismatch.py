@@ -83,14 +83,17 @@ def _by_method(table: pd.DataFrame, metric: str, found: list[str], truths: list[
 
 
 def _summed_up(table: pd.DataFrame, metric: str, found: list[str], truths: list[str]) -> Figure:
-    rivals = compared_alike(table)
-    rivals = rivals[~rivals["label"].map(method_of).isin(BASELINES)]
+    rivals = table[~table["label"].map(method_of).isin(BASELINES)]
+    # A truth may be certified for fewer programs than others: methods are alike that have as many as any under it.
+    rivals = pd.concat([compared_alike(of_pair) for _, of_pair in rivals.groupby(["ablation", "truth_ablation"])])
+    n = rivals["label"].nunique()
     middle = rivals.groupby(["ablation", "truth_ablation"])[metric].median().unstack()
     values = middle.reindex(index=found, columns=truths).to_numpy(dtype=float)
     names = [0.065 * max(map(len, side)) for side in (found, truths)]
     width = width_of(2)
-    square = min((width - names[0] - 1.2) / len(truths), 1.6 * SMALLEST)
-    figure = Figure(figsize=(width, square * len(found) + names[1] * 0.75 + 0.6))
+    below = across(2) == 1  # the colour bar, where there is no room for it at the right
+    square = min((width - names[0] - (0.4 if below else 1.2)) / len(truths), 1.6 * SMALLEST)
+    figure = Figure(figsize=(width, square * len(found) + names[1] * 0.75 + (1.2 if below else 0.6)))
     ax = figure.subplots()
     image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
@@ -100,10 +103,10 @@ def _summed_up(table: pd.DataFrame, metric: str, found: list[str], truths: list[
             ax.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, ec=FRAME, lw=1.4))
     ax.set_xticks(range(len(truths)), truths, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(found)), found)
-    ax.set(xlabel="Ablation of the truth scored against", ylabel="Discovery ablation")
+    ax.set(xlabel=f"Ablation of the truth (median, {n} methods)", ylabel="Discovery ablation")
     _bare(ax)
-    n = rivals["label"].nunique()
-    figure.colorbar(image, ax=ax, label=f"{metric.replace('_', ' ')}, median over {n} methods", pad=0.01, aspect=30)
+    place = {"location": "bottom", "aspect": 40} if below else {"location": "right", "aspect": 30}
+    figure.colorbar(image, ax=ax, label=metric.replace("_", " ").capitalize(), pad=0.01, **place)
     return figure
 
 

@@ -19,8 +19,11 @@ _COLOURS = {
     "superset": "#56B4E9",
     "the same": "#BBBBBB",
     "chimera": "#E69F00",
-    "miss": "#D55E00",
+    "miss": "#F0C9B0",
 }
+_HATCHES = {"both": "....", "superset": "....", "the same": "xxxx", "chimera": "////"}
+"""What tells outcomes apart in grey; one of the circuits is dark, and a miss is plain."""
+
 _WORDS = {
     "minimal": "one of them, or another than the avoided",
     "superset": "a superset, or both",
@@ -59,7 +62,7 @@ def draw_plurality(shares: pd.DataFrame) -> Figure:
             for outcome, colour in _COLOURS.items():
                 share = float((own[outcome] * own["n_cells"]).sum() / own["n_cells"].sum())
                 if share > 0:
-                    ax.barh(row, share, left=left, height=0.72, color=colour, edgecolor="white", linewidth=0.4)
+                    ax.barh(row, share, left=left, height=0.72, color=colour, **_edge(outcome))
                 left += share
         ax.set_yticks(range(len(labels)), [label.partition(" (avoid")[0] for label in labels])
         ax.set_ylim(len(labels) - 0.5, -0.5)
@@ -67,6 +70,10 @@ def draw_plurality(shares: pd.DataFrame) -> Figure:
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
         ax.grid(visible=False, axis="y")
     axes[-1].set_xlabel("share of runs")
-    handles = [Patch(color=_COLOURS[name], label=words) for name, words in _WORDS.items()]
+    handles = [Patch(facecolor=_COLOURS[name], label=words, **_edge(name)) for name, words in _WORDS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.0)
     return figure
+
+
+def _edge(outcome: str) -> dict[str, str | float]:
+    return {"edgecolor": "white", "linewidth": 0.4, "hatch": _HATCHES.get(outcome, "")}

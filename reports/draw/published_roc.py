@@ -41,5 +41,4 @@ def published_roc(curves: Sequence[PublishedCurve], level: Level = "edge") -> Fi
 
 
 def _title(curve: PublishedCurve) -> str:
-    objective = curve.objective.replace("_", " ")
-    return fill(f"{curve.task}, {curve.ablation}, {objective}", 22)  # what a panel of four is wide enough for
+    return fill(f"{curve.task}, {curve.ablation}, {curve.objective}", 22)  # what a panel of four is wide enough for

@@ -7,7 +7,7 @@ grey. Figures are made with matplotlib's objects only: no pyplot, no global stat
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, wraps
@@ -15,10 +15,12 @@ from importlib.resources import files
 from typing import NamedTuple, ParamSpec
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ..read.labels import method_of, ordered_labels
 
@@ -168,9 +170,54 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             if engine is not None:
                 engine.execute(figure)
                 figure.set_layout_engine("none")
+            _fit_titles(figure)
             return figure
 
     return in_style
+
+
+_SMALLEST_TITLE = 6.0
+"""Points."""
+
+
+def _fit_titles(figure: Figure) -> None:
+    """Makes titles of panels end before the next panel's begins: smaller, or without what all of them end in.
+
+    A single panel's title that is too long for that all the same begins further to the left.
+    """
+    titled = [ax for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
+    if not titled:
+        return
+    wide = figure.get_figwidth()
+    rooms = [_room_of_title(ax, titled) * wide for ax in titled]
+
+    def needed(text: str, size: float) -> float:  # bold letters are 0.6 times as wide as high on average
+        return max(map(len, text.splitlines())) * 0.6 * size / 72
+
+    texts = [ax.get_title(loc="left") for ax in titled]
+    sizes = [
+        next(
+            child.get_fontsize() for child in ax.get_children() if isinstance(child, Text) and child.get_text() == text
+        )
+        for ax, text in zip(titled, texts, strict=True)
+    ]
+    scale = min(room / needed(text, size) for room, text, size in zip(rooms, texts, sizes, strict=True))
+    if scale < 0.9 and all(text.endswith(" ablation") for text in texts):
+        texts = [text.removesuffix(" ablation") for text in texts]
+        scale = min(room / needed(text, size) for room, text, size in zip(rooms, texts, sizes, strict=True))
+    for ax, text, size, room in zip(titled, texts, sizes, rooms, strict=True):
+        size = min(size, max(_SMALLEST_TITLE, size * scale))
+        missing = needed(text, size) - room
+        x = -missing / (wide * ax.get_position().width) if missing > 0 and len(titled) == 1 else 0.0
+        ax.set_title(text, loc="left", fontsize=size, x=x)
+
+
+def _room_of_title(ax: Axes, titled: Sequence[Axes]) -> float:
+    """From where a panel's title begins to the next panel's in its row, or the edge: a fraction of the figure."""
+    place = ax.get_position()
+    others = [other.get_position() for other in titled]
+    right = [each.x0 for each in others if each.x0 > place.x0 + 0.01 and abs(each.y1 - place.y1) < 0.02]
+    return min(right, default=1.0) - place.x0 - 0.005
 
 
 def render(figure: Figure, file_format: str) -> bytes:

@@ -72,7 +72,7 @@ class Table:
             ranked.append((seen.get(group, 0), place))
             seen[group] = seen.get(group, 0) + 1
         kept = sorted(place for _, place in sorted(ranked)[:most])
-        first = "The first rows" if self.by is None else f"The first rows of each: {self.headings[self.by].lower()}"
+        first = "The first rows" if self.by is None else f"The first rows of each {self.headings[self.by].lower()}"
         caption = f"{self.caption} {first}; {count(len(self.rows) - most)} more are in the report."
         return replace(self, caption=caption, rows=tuple(self.rows[place] for place in kept))
 

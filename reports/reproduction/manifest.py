@@ -25,6 +25,7 @@
     unlike    = "..."                          # or why they are not: the verdict is "not comparable"
 
     [spelling]                                 # our names -> the paper's, in the paper's order
+    [objectives]                               # of published points: their names in the files -> the paper's
     acdc      = "ACDC"
 
     [[table]]                                  # many values at once, from a file beside the manifest
@@ -80,6 +81,7 @@ class Manifest(BaseModel):
     card: tuple[Card, ...] = ()
     points: tuple[str, ...] = ()
     spelling: dict[str, str] = Field(default_factory=dict)
+    objectives: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _every_value_says_what_it_is_compared_with(self) -> Manifest:
@@ -112,7 +114,13 @@ class Manifest(BaseModel):
     def spelled_curves(self) -> list[PublishedCurve]:
         """The published curves that have points, in the paper's order and spelling."""
         curves = [
-            curve.model_copy(update={"method": self.spelled(curve.method), "task": self.spelled(curve.task)})
+            curve.model_copy(
+                update={
+                    "method": self.spelled(curve.method),
+                    "task": self.spelled(curve.task),
+                    "objective": self.objectives.get(curve.objective, curve.objective),
+                }
+            )
             for curve in self.curves()
             if curve.points
         ]

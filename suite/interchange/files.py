@@ -10,6 +10,7 @@ from typing import Any
 from ..circuit import Circuit, EdgeScores
 from ..errors import DataError, SpecError, unknown
 from ..model.graph import Edge, Graph, InputNodes
+from ..model.position_graph import PositionGraph
 from ..reading import decoded, parse_json, read_bytes, reading, shown
 from . import acdc, auto_circuit, eap_ig
 from .circuit_file import CircuitFile, EdgeList, Shape, are_one, exactly_on, names_an_mlp
@@ -98,6 +99,7 @@ def content(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: O
     """What ``save`` writes. Raises as it does."""
     if format not in CIRCUIT_FORMATS:
         raise SpecError(unknown("circuit file format", format, CIRCUIT_FORMATS))
+    refuse_positions(format, circuit.graph)
     if format in ("eap-ig", "mib"):
         return eap_ig.to_json(circuit, scores, d_model, origin)
     learned = origin.learned_positions
@@ -110,6 +112,15 @@ def content(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: O
     else:
         more = {}
     return {"edges": edges, "circuitmeter": eap_ig.our_key(theirs.graph, origin, **more).as_json()}
+
+
+def refuse_positions(format: str, graph: Graph) -> None:
+    """Raises DataError for a format that has no names for edges at single positions, and a graph of such edges."""
+    if isinstance(graph, PositionGraph) and format in ("auto-circuit", "acdc"):
+        raise DataError(
+            f"the circuit has edges at single positions of {graph.n_positions}, for which {format} has no names; "
+            f"choose --to eap-ig."
+        )
 
 
 def inputs_of(format: str, graph: Graph) -> InputNodes:

@@ -190,11 +190,23 @@ def run(options: argparse.Namespace) -> int:
         origin=origin.model_copy(update={"rule": rule}),
         format=options.format,
     )
+    whole = circuit.pruned().n_edges
     print(
-        f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {circuit.pruned().n_edges:,} without dead "
-        f"ends: {options.out}"
+        f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges ({rule}), {whole:,} without dead ends: {options.out}"
     )
+    if circuit.n_edges and not whole:
+        note(no_path(options.by_position))
     return 0
+
+
+def no_path(by_position: bool) -> str:
+    """Why all edges of a circuit are dead ends, and what to do."""
+    text = "No path of these edges leads from the inputs to the logits, so the circuit does nothing: "
+    if by_position:
+        text += "each is at one position, and a path needs one into each position that it goes through. "
+    else:
+        text += "the edges with the largest scores do not meet. "
+    return f"{text}Take more edges (--top N), or --selection greedy, which grows the circuit back from the logits."
 
 
 def check_avoids(method: Method, parameters: Mapping[str, Any]) -> None:

@@ -1,17 +1,21 @@
 """Methods by ablations: every number of an evaluation reaches its place, and what is missing says in what way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.chapters.faithfulness import areas, dependence, evaluations, size_told
+from circuitmeter.reports.chapters.behaviour import NOT_MEASURED
+from circuitmeter.reports.chapters.faithfulness import FaithfulnessChapter, areas, dependence, evaluations, size_told
 from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
-from circuitmeter.reports.draw.faithfulness import faithfulness, spaced
+from circuitmeter.reports.draw.faithfulness import BEYOND, faithfulness, spaced
 from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
 from circuitmeter.reports.read.tables import failure_table
+from circuitmeter.reports.summary import summary_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.store.store import Store
 
@@ -242,3 +246,36 @@ def test_the_report_has_figures_tables_and_the_sentence(evaluated_store, tmp_pat
     assert (tmp_path / "figures" / "evaluation.svg").exists() and (tmp_path / "figures" / "faithfulness.svg").exists()
     csv = pd.read_csv(tmp_path / "tables" / "evaluations.csv")
     assert len(csv) == 3 * 3 * 2 * 3 * 3 and set(csv["size"]) == {"true", "0.1", "0.5"}
+
+
+def test_a_value_beyond_the_axis_is_a_triangle_at_its_edge(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
+    write_evaluation(store, records[0].key, {"patch": [0.5, -3.0, 0.25]}, sizes=(0.05, 0.1, 0.5))
+    table = faithfulness_table(usual(table_of(store, records)))
+    (ax,) = [ax for ax in faithfulness(table).axes if ax.lines]
+    (arrow,) = [line for line in ax.lines if line.get_marker() == "v"]
+    assert list(arrow.get_xdata()) == [0.1] and list(arrow.get_ydata()) == [ax.get_ylim()[0]] == [-0.5]
+    drawn = FaithfulnessChapter().figures(SimpleNamespace(faithfulness=table, areas=table))
+    (plot,) = [each for each in drawn if each.name == "faithfulness"]
+    assert BEYOND in plot.caption
+
+
+def test_a_value_below_zero_is_inside_the_axis(tmp_path):
+    store, records = cells_of(tmp_path, identity("a", "eap", "patch"))
+    write_evaluation(store, records[0].key, {"patch": [0.5, -0.33, 0.25]}, sizes=(0.05, 0.1, 0.5))
+    (ax,) = [ax for ax in faithfulness(faithfulness_table(usual(table_of(store, records)))).axes if ax.lines]
+    assert ax.get_ylim()[0] < -0.35 and not [line for line in ax.lines if line.get_marker() in ("v", "^")]
+
+
+def test_a_run_without_any_truth_ends_with_faithfulness(tmp_path):
+    store = Store(tmp_path / "s", create=True)
+    cell = identity("ioi", "eap", "patch")
+    store.write(record_of(cell, status="done", kind=None, reason=None, n_edges=5), {})
+    write_evaluation(store, cell.key, {"patch": [0.75, -0.5], "zero": [0.1, 0.2]}, sizes=(0.05, 0.1))
+    text = summary_table(tmp_path / "s")
+    assert "No task of this benchmark has a known circuit (1 cells, 0 without" in text and "yet" not in text
+    lines = [line.split("  ") for line in text.splitlines()]
+    (row,) = [[part.strip() for part in line if part.strip()] for line in lines if "eap" in line]
+    assert row == ["eap", "patch", "0.75", "\u22120.50", "1"]
+    page = write_report(tmp_path / "s").read_text()
+    assert page.count(NOT_MEASURED) == 1

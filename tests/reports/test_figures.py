@@ -149,3 +149,41 @@ def test_of_many_methods_the_highest_curves_are_told_apart(curves):
     assert "truth" not in texts  # always the highest, and no method
     lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS_LOOK.color]
     assert len(lines) == 20
+
+
+def _title_ends_before_the_next(figure):
+    figure.draw_without_rendering()
+    titled = [ax for ax in figure.axes if ax.get_visible() and ax.get_title(loc="left")]
+    boxes = {ax: _title(ax).get_window_extent() for ax in titled}
+    for box in boxes.values():
+        others = [other for other in boxes.values() if other.x0 > box.x0 + 2 and abs(other.y0 - box.y0) < 5]
+        assert box.x1 <= min([figure.bbox.width, *(other.x0 for other in others)]) + 1
+    return [ax.get_title(loc="left") for ax in titled]
+
+
+def _title(ax):
+    text = ax.get_title(loc="left")
+    return next(child for child in ax.get_children() if getattr(child, "get_text", str)() == text)
+
+
+def test_titles_do_not_meet_where_names_of_methods_leave_little_room(usual_results):
+    long = {"label": {"eap": "eap (answer-difference, path=gradient, level=edge)"}}
+    recovery = usual_results.recovery.replace(long)
+    more = [recovery.replace({"ablation": {"patch": name}}) for name in ("mean-positional", "resample", "mean")]
+    recovery = pd.concat([recovery, *more], ignore_index=True)
+    titles = _title_ends_before_the_next(auc_by_method(recovery, tables.aggregate_table(recovery)))
+    assert "mean-positional" in titles and not any(title.endswith("ablation") for title in titles)
+    usual = auc_by_method(usual_results.recovery, usual_results.aggregate)
+    assert "patch ablation" in _title_ends_before_the_next(usual)
+
+
+def test_a_map_of_medians_has_every_pair_of_ablations_that_was_scored(usual_results):
+    """A truth that is certified for fewer programs than others leaves no square empty."""
+    table = usual_results.mismatch
+    names = ("mean", "mean-positional", "noise", "resample")
+    more = [table.assign(truth_ablation=name, own=False, n_programs=2) for name in names]
+    more += [table.assign(ablation=name, truth_ablation=name, own=True, n_programs=1) for name in names]
+    figure = mismatch(pd.concat([table, *more], ignore_index=True))
+    (image,) = [image for ax in figure.axes for image in ax.images]
+    values = np.ma.filled(image.get_array(), np.nan)
+    assert not np.isnan(values[:2]).any() and not np.isnan(np.diag(values)).any()

@@ -9,6 +9,7 @@ from circuitmeter.reports.draw.boxes import boxes
 from circuitmeter.reports.draw.histogram import histogram
 from circuitmeter.reports.draw.lines import lines
 from circuitmeter.reports.draw.matrix import matrix
+from circuitmeter.reports.draw.published_roc import published_roc
 from circuitmeter.reports.draw.scatter import scatter
 from circuitmeter.reports.read.published import RowsFile
 from circuitmeter.reports.reproduction import manifest as manifests
@@ -136,3 +137,10 @@ def test_each_part_of_a_name_is_spelled_as_the_paper_does():
     assert paper.spelled("manual circuit: ioi, node") == "manual circuit: IOI, node"
     assert paper.spelled("a: b, eap-ig") == "a: b, EAP-IG" and paper.spelled(3) == 3
     assert list(paper.in_order(["all: Greater-Than", "all: IOI"])) == ["all: IOI", "all: Greater-Than"]
+
+
+def test_published_curves_are_titled_as_the_paper_spells_them():
+    paper = manifests.load("conmy2023")
+    titles = [ax.get_title(loc="left").replace("\n", " ") for ax in published_roc(paper.spelled_curves()).axes]
+    assert "IOI, corrupted, KL" in titles and "Greater-Than, corrupted, Loss" in titles
+    assert not [title for title in titles if "_" in title or "kl div" in title or "tracr-" in title]

@@ -24,6 +24,7 @@ from ...registry import Registry
 from ...store.store import Store
 from ..events import Finished, Started
 
+SERIAL = "serial"  # one family at a time, in this process
 CLUSTERS = ("ray", "slurm")  # whose machines have other devices than this one
 
 
@@ -49,12 +50,12 @@ def _built_in(name: str, *given: Any, **named: Any) -> Generator[Started | Finis
     return import_module(f".{name}", __name__).execute(*given, **named)
 
 
-for _name in ("local", "serial", *CLUSTERS):
+for _name in ("local", SERIAL, *CLUSTERS):
     EXECUTORS.add(_name, partial(_built_in, _name))
 
 
 def crew(executor: str, device: str, workers: int | None) -> list[str]:
-    """The device of each worker: by default one worker per core, or one per GPU.
+    """The device of each worker: by default one worker per core, or one per GPU. ``serial`` has one in any case.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``; on a cluster, ``auto`` is what this machine has.
@@ -66,6 +67,7 @@ def crew(executor: str, device: str, workers: int | None) -> list[str]:
 
     if workers is not None and workers < 1:
         raise SpecError(f"--workers {workers}: give 1 or more.")
+    workers = 1 if executor == SERIAL else workers
     if executor in CLUSTERS:
         kind = device if device != "auto" else resolve(device).type
         return [kind] * (workers or _cores())

@@ -90,12 +90,16 @@ def partition(
 
 
 def _shares(found: Effects, spread: Effects, k: int) -> dict[str, float]:
-    """First-order, total and Shapley shares of factor ``k`` with their intervals."""
+    """First-order, total and Shapley shares of factor ``k`` with their intervals, from 0 to 1 as shares are.
+
+    What noise adds is subtracted, so that an estimate may come out beyond; it, and the end of its interval, is then the
+    nearest share that there is.
+    """
     positive = spread.variance > NEGLIGIBLE
     shares = {}
     for kind in ("first", "total", "shapley"):
-        shares[kind] = float(getattr(found, kind)[k] / found.variance)
-        ends = _ends(getattr(spread, kind)[positive, k] / spread.variance[positive])
+        shares[kind] = float(np.clip(getattr(found, kind)[k] / found.variance, 0, 1))
+        ends = _ends(np.clip(getattr(spread, kind)[positive, k] / spread.variance[positive], 0, 1))
         shares[f"{kind}_low"], shares[f"{kind}_high"] = ends
     return shares
 

@@ -11,6 +11,7 @@ import pytest
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.run.events import Finished, Started
+from circuitmeter.suite.run.executors import crew
 from circuitmeter.suite.run.run import run
 from circuitmeter.suite.store.store import Store
 
@@ -199,3 +200,7 @@ def alive(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_an_executor_of_one_family_at_a_time_has_one_worker():
+    assert crew("serial", "cpu", 8) == ["cpu"] and crew("local", "cpu", 3) == ["cpu"] * 3

@@ -19,6 +19,7 @@ from circuitmeter.suite.scoring.sensitivity.design import Design
 from circuitmeter.suite.scoring.sensitivity.estimate import estimate
 from circuitmeter.suite.scoring.sensitivity.measure import MeasuredGrid, MeasuredSetting, measure_grid
 from circuitmeter.suite.scoring.sensitivity.scores import Scores
+from circuitmeter.suite.scoring.sensitivity.shares import partition
 from circuitmeter.suite.scoring.sensitivity.variance import closed_variances, effects
 
 
@@ -199,3 +200,14 @@ def test_gates_have_the_table_of_theory():
         found = effects(design, closed_variances(design, np.array(values)))
         assert (found.first / found.variance).tolist() == (found.total / found.variance).tolist() == [0.0, 1.0]
     assert closed_variances(design, np.full(4, 0.5))[-1] == 0
+
+
+def test_shares_are_from_zero_to_one_where_noise_is_subtracted():
+    generator = np.random.default_rng(0)
+    design = Design.of(("a", "b"), [(a, b) for a in "xy" for b in "xy"])
+    value = np.array([0.0, 0.01, 1.0, 0.99])
+    found = partition(design, value, value + 0.2 * generator.standard_normal((200, 4)))
+    assert found.beyond_noise
+    names = [f"{kind}{end}" for kind in ("first", "total", "shapley") for end in ("", "_low", "_high")]
+    ends = [getattr(part, name) for part in found.factors for name in names]
+    assert min(ends) == 0 and max(ends) == 1

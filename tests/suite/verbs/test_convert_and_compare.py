@@ -11,6 +11,7 @@ from circuitmeter.suite import cli
 from circuitmeter.suite.circuit import EdgeScores, top_n
 from circuitmeter.suite.interchange import Origin, load, save
 from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.model.position_graph import PositionGraph
 from circuitmeter.suite.scoring.overlap import by_size, overlap, rank_correlation
 
 
@@ -114,3 +115,10 @@ def test_other_inputs_and_lists_are_compared_too(file, command, tmp_path):
     assert status == 2 and "another graph" in err
     status, _, err = command("compare", whole)
     assert status == 2 and "two circuit files" in err
+
+
+def test_positions_are_the_first_reason_why_a_format_cannot_hold_a_circuit(file, command, tmp_path):
+    path = file("p.json", PositionGraph(1, 2, "token", True, False, 4, True))
+    for to in ("acdc", "auto-circuit"):
+        status, out, err = command("convert", path, "--to", to, "--out", tmp_path / "d.json")
+        assert status == 2 and out == "" and f"single positions of 4, for which {to} has no names" in err

@@ -111,3 +111,12 @@ def test_a_benchmark_takes_tasks_with_positions():
     )
     assert spec.name == "small" and len(tasks.load("gates-positions/and").data().clean) == 56
     assert torch.equal(tasks.load("gates-positions/and").data().clean, tasks.load("gates/and").data().clean)
+
+
+def test_a_circuit_of_dead_ends_says_why(tmp_path, capsys):
+    discovered(tmp_path, "--by-position", "--top", "1", task="tracr/first_token@fixed", method="random")
+    out, err = capsys.readouterr()
+    assert ", 0 without dead ends" in out
+    assert "No path of these edges leads from the inputs to the logits" in err and "--selection greedy" in err
+    discovered(tmp_path)
+    assert "No path" not in capsys.readouterr().err
