@@ -11,7 +11,7 @@ SIZE = 6.0
 """Letters, points."""
 
 _LONG = 16
-"""Letters from which a name is written in two lines, its settings below it."""
+"""Letters from which a name is written in several lines, its settings below it."""
 
 _PLACES = [(1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1), (1, -2), (-1, -2), (0, -2)]
 _PLACES += [(1, 2), (-1, 2), (1, -3), (-1, -3), (0, -3), (1, -4), (-1, -4)]
@@ -38,7 +38,7 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
     for point in points:
         if not point.text:
             continue
-        text = point.text.replace(" (", "\n(", 1) if len(point.text) > _LONG else point.text
+        text = point.text.replace(" (", "\n(", 1).replace(", ", ",\n") if len(point.text) > _LONG else point.text
         lines = text.splitlines()
         wide, tall = 0.56 * SIZE * max(map(len, lines)), 1.15 * SIZE * len(lines)
         x, y = point.x * width, point.y * height

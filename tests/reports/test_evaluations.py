@@ -8,14 +8,14 @@ import pytest
 from matplotlib.text import Text
 from synthetic import evaluate_all, identity, make_store, record_of, setting, write_evaluation
 
-from circuitmeter.reports.chapters.behaviour import NOT_MEASURED
+from circuitmeter.reports import summary
+from circuitmeter.reports.chapters.behaviour import NOT_MEASURED, BehaviourChapter
 from circuitmeter.reports.chapters.faithfulness import FaithfulnessChapter, areas, dependence, evaluations, size_told
 from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
 from circuitmeter.reports.draw.faithfulness import BEYOND, faithfulness, spaced
 from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
 from circuitmeter.reports.read.tables import failure_table
-from circuitmeter.reports.summary import summary_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.store.store import Store
 
@@ -267,15 +267,20 @@ def test_a_value_below_zero_is_inside_the_axis(tmp_path):
     assert ax.get_ylim()[0] < -0.35 and not [line for line in ax.lines if line.get_marker() in ("v", "^")]
 
 
-def test_a_run_without_any_truth_ends_with_faithfulness(tmp_path):
-    store = Store(tmp_path / "s", create=True)
-    cell = identity("ioi", "eap", "patch")
-    store.write(record_of(cell, status="done", kind=None, reason=None, n_edges=5), {})
-    write_evaluation(store, cell.key, {"patch": [0.75, -0.5], "zero": [0.1, 0.2]}, sizes=(0.05, 0.1))
-    text = summary_table(tmp_path / "s")
+def test_a_run_without_any_truth_ends_with_faithfulness(tmp_path, monkeypatch):
+    store, records = cells_of(tmp_path, identity("ioi", "eap", "patch"))
+    write_evaluation(store, records[0].key, {"patch": [0.75, -0.5], "zero": [0.1, 0.2]}, sizes=(0.05, 0.1))
+    table = faithfulness_table(usual(table_of(store, records)))
+    read = SimpleNamespace(records=records, aggregate=table[:0], faithfulness=table, warning=None, behaviours=())
+    monkeypatch.setattr(summary, "read_results", lambda path: read)
+    text = summary.summary_table(tmp_path / "s")
     assert "No task of this benchmark has a known circuit (1 cells, 0 without" in text and "yet" not in text
-    lines = [line.split("  ") for line in text.splitlines()]
-    (row,) = [[part.strip() for part in line if part.strip()] for line in lines if "eap" in line]
+    heads, row = ([part.strip() for part in line.split("  ") if part.strip()] for line in text.splitlines()[3:5])
+    assert heads == ["method", "ablation", "5 %", "10 %", "tasks"]
     assert row == ["eap", "patch", "0.75", "\u22120.50", "1"]
-    page = write_report(tmp_path / "s").read_text()
-    assert page.count(NOT_MEASURED) == 1
+    assert BehaviourChapter().words(read) == (NOT_MEASURED,)
+
+
+def test_compiled_models_are_not_asked_whether_they_do_the_task(tmp_path):
+    _, records = cells_of(tmp_path, identity("tracr/hist", "eap", "patch", truth="1" * 16))
+    assert BehaviourChapter().words(SimpleNamespace(records=records, behaviours=())) == ()

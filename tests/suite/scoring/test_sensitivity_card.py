@@ -204,7 +204,7 @@ def test_gates_have_the_table_of_theory():
 
 def test_shares_are_from_zero_to_one_where_noise_is_subtracted():
     generator = np.random.default_rng(0)
-    design = Design.of(("a", "b"), [(a, b) for a in "xy" for b in "xy"])
+    design = Design.of(("ablation", "set"), [(a, b) for a in "xy" for b in "xy"])
     value = np.array([0.0, 0.01, 1.0, 0.99])
     found = partition(design, value, value + 0.2 * generator.standard_normal((200, 4)))
     assert found.beyond_noise
