@@ -33,11 +33,11 @@ def drawer(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: st
         note: which model ours was measured on, where it is not the paper's.
     """
     ours, reported = measured_frame(drawing, tables), reported_frame(manifest, drawing)
-    for name in ("panel", "series"):
+    names = ["panel", "series", *(["x"] if drawing.draw == "matrix" else [])]
+    for name in names:
         ours, reported = (frame.assign(**{name: frame[name].map(manifest.spelled)}) for frame in (ours, reported))
     table = _together(reported, ours)
     # What came out here in the order of what is reported, what is only here behind it; in the paper's order throughout.
-    names = ["panel", "series", *(["x"] if drawing.draw == "matrix" else [])]
     places = {name: manifest.in_order(table[name]) for name in names}
     ours, reported = (
         frame.sort_values(names, key=lambda column: column.map(places[column.name]), kind="stable")

@@ -144,3 +144,15 @@ def test_published_curves_are_titled_as_the_paper_spells_them():
     titles = [ax.get_title(loc="left").replace("\n", " ") for ax in published_roc(paper.spelled_curves()).axes]
     assert "IOI, corrupted, KL" in titles and "Greater-Than, corrupted, Loss" in titles
     assert not [title for title in titles if "_" in title or "kl div" in title or "tracr-" in title]
+
+
+def test_a_matrix_is_spelled_alike_on_both_sides():
+    paper = manifests.load("hanna2024")
+    (drawing,) = [each for each in paper.figure if each.draw == "matrix"]
+    figure = drawer(paper, drawing, None)()
+    maps = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    across, down = (
+        {tick.get_text() for ax in maps for tick in labels(ax)} - {""}
+        for labels in (lambda ax: ax.get_xticklabels(), lambda ax: ax.get_yticklabels())
+    )
+    assert across == down and {"IOI", "Greater-Than"} < across
