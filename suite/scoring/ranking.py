@@ -128,17 +128,24 @@ def average_precision(labels: np.ndarray, values: np.ndarray) -> float:
     return Ranking.of(labels, values).average_precision
 
 
-def top(values: np.ndarray, n: int) -> np.ndarray:
-    """Which ``n`` items are chosen, bool [n_items]: the largest values, ties going to the smaller index.
+def top(labels: np.ndarray, values: np.ndarray, n: int) -> tuple[float, int]:
+    """How many of the ``n`` items with the largest values are true, and how many are chosen.
 
-    An item whose value is zero is never chosen, because it was scored as irrelevant and only the order of the list
-    would choose among such items. Fewer than ``n`` may therefore be chosen.
+    Of items that tie at the last place, the share that is chosen has the group's share of true ones: the mean over all
+    ways to break the tie. An item whose value is zero is never chosen, because it was scored as irrelevant. Fewer than
+    ``n`` may therefore be chosen.
+
+    Args:
+        labels, values: bool and float64 [n_items]; values are not negative.
     """
-    values = np.asarray(values, dtype=np.float64)
-    order = np.argsort(-values, kind="stable")[:n]
-    chosen = np.zeros(values.shape, dtype=bool)
-    chosen[order] = True
-    return chosen & (values != 0)
+    labels, values = np.asarray(labels, dtype=bool), np.asarray(values, dtype=np.float64)
+    chosen = min(n, int(np.count_nonzero(values)))
+    if not chosen:
+        return 0.0, 0
+    last = np.sort(values)[-chosen]
+    above, tied = values > last, values == last
+    room = chosen - np.count_nonzero(above)
+    return float(np.count_nonzero(labels & above) + room * labels[tied].mean()), chosen
 
 
 def separated(labels: np.ndarray, values: np.ndarray) -> bool:

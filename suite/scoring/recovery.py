@@ -5,9 +5,9 @@ The rules, the same for every method:
 * ``optional`` edges (in some minimal circuits, not in all) are left out everywhere: neither found nor wrongly added.
 * Scores are ranked by absolute size unless a metric's name says ``signed``; they are rounded to steps of 1e-6 of
   the largest, so that rounding neither ranks edges that do nothing nor breaks ties between equal ones.
-* Ties are never broken by chance (``ranking.py``): in areas a tied pair counts half. At the true size ties go to the
-  edge that comes first in ``graph.edges``, and edges of score zero are never chosen, so precision and recall may
-  differ.
+* Ties are broken neither by chance nor by order (``ranking.py``): in areas a tied pair counts half, and at the true
+  size what is chosen of a tied group has the group's share of true edges. Edges of score zero are never chosen, so
+  precision and recall may differ.
 * ``structural`` metrics rank only the edges whose weights let them carry something (hard negatives); all edges
   otherwise.
 * A node's score is the largest absolute score among its out-edges; a node is true if it writes to a true edge, and is
@@ -121,9 +121,14 @@ def _array(matrix) -> np.ndarray:
 
 def _at_true_size(core: np.ndarray, values: np.ndarray) -> dict[str, float]:
     size = int(core.sum())
-    found = _confusion(core, ranking.top(values, size))
-    exact = float(ranking.separated(core, values)) if size else math.nan
-    return {"true_size": float(size), **{name: found[name] for name in ("precision", "recall", "f1")}, "exact": exact}
+    hits, chosen = ranking.top(core, values, size)
+    return {
+        "true_size": float(size),
+        "precision": _ratio(hits, chosen),
+        "recall": _ratio(hits, size),
+        "f1": _ratio(2 * hits, chosen + size),
+        "exact": float(ranking.separated(core, values)) if size else math.nan,
+    }
 
 
 def _confusion(core: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
@@ -141,7 +146,7 @@ def _confusion(core: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
     }
 
 
-def _ratio(part: int, whole: int) -> float:
+def _ratio(part: float, whole: int) -> float:
     return part / whole if whole else math.nan
 
 

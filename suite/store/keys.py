@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 # Increased when a change of the engine, the scoring or an identity changes the content or the keys of older cells.
-KEY_VERSION = 2
+KEY_VERSION = 3
 # Key version -> why results of earlier versions are not reused.
-CHANGES = {2: "a model's hash covers its whole configuration, where it covered its weights and three fields"}
+CHANGES = {
+    2: "a model's hash covers its whole configuration, where it covered its weights and three fields",
+    3: "at the true size tied edges count by their share of true ones, where the first in the list were taken",
+}
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

@@ -300,7 +300,7 @@ def test_results_of_an_older_key_version_are_kept_and_it_is_said_why_they_are_no
     before = contents(store)
     found = plan(benchmark, store)
     assert len(found.of("missing")) == 2
-    assert "not reused: 2 cells made under key version 1, and this is 2: a model's hash covers" in str(found)
+    assert "not reused: 2 cells made under key version 1, and this is 3: a model's hash covers" in str(found)
     assert list(found.as_json()["not_reused"].values()) == [2]
     shown = io.StringIO()
     assert len(run(benchmark, store, executor="serial", on_event=Progress(shown)).ran) == 2

@@ -1,6 +1,7 @@
 """Areas under curves against brute force, ties, zeros, and what is undefined."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -87,9 +88,21 @@ def test_floor_is_relative_to_the_largest_finite_score():
     assert list(floor(np.array([np.inf, 1.0, 1e-7]))) == [np.inf, 1.0, 0.0]
 
 
-def test_top_breaks_ties_by_index_and_never_takes_zeros():
-    assert list(ranking.top(np.array([1.0, 5.0, 1.0, 0.0]), 2)) == [True, True, False, False]
-    assert ranking.top(np.array([1.0, 0.0, 0.0]), 2).sum() == 1
+@pytest.mark.parametrize("seed", range(6))
+def test_top_is_the_mean_over_all_ways_to_break_ties(seed):
+    generator = np.random.default_rng(seed)
+    labels, values = generator.random(6) < 0.5, generator.integers(0, 3, 6).astype(float)
+    for n in range(8):
+        found = []
+        for order in map(list, permutations(range(6))):
+            first = [i for i in sorted(order, key=lambda i: -values[i])[:n] if values[i]]
+            found.append((sum(labels[first]), len(first)))
+        hits, chosen = np.mean(found, axis=0)
+        assert ranking.top(labels, values, n) == (pytest.approx(hits), chosen)
+
+
+def test_top_never_takes_zeros():
+    assert ranking.top(np.array([True, True, True]), np.array([1.0, 0.0, 0.0]), 2) == (1, 1)
 
 
 def test_separated_needs_strictly_larger_nonzero_scores():

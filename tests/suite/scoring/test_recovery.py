@@ -87,9 +87,16 @@ def test_negative_scores_count_by_size_unless_signed():
     assert found["auroc"] == 1.0 and found["auroc_signed"] == 0.0
 
 
-def test_ties_at_the_true_size_go_by_edge_order_and_are_not_called_exact():
-    found = recovery(EdgeScores.from_mapping(GRAPH, dict.fromkeys(names(0, 1), 1.0)), reference(names(0)))
-    assert found["precision"] == found["recall"] == 1.0 and found["exact"] == 0.0
+def test_ties_at_the_true_size_count_half_whatever_the_order_of_the_edges():
+    for true in (0, 1):
+        found = recovery(EdgeScores.from_mapping(GRAPH, dict.fromkeys(names(0, 1), 1.0)), reference(names(true)))
+        assert found["precision"] == found["recall"] == found["f1"] == 0.5 and found["exact"] == 0.0
+
+
+def test_a_constant_score_has_the_share_of_true_edges_as_precision():
+    scores = EdgeScores.from_mapping(GRAPH, dict.fromkeys(names(*range(GRAPH.n_edges)), 1.0))
+    found = recovery(scores, reference(names(0, 1, 2)))
+    assert found["precision"] == found["recall"] == pytest.approx(3 / GRAPH.n_edges)
 
 
 def test_a_node_has_the_largest_score_of_its_out_edges():

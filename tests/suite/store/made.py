@@ -34,7 +34,7 @@ CERTIFICATE = made_up.certificate(Graph(n_layers=1, n_heads=1), {"patch": (["inp
 def cell(**changes):
     return Cell(
         **{
-            "key_version": 2,
+            "key_version": 3,
             "task": "tracr/reverse",
             "data": "d" * 16,
             "model": "tracr/reverse",
