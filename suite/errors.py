@@ -66,6 +66,11 @@ class Undefined(CircuitMeterError):
     """A combination (method, ablation, objective, task) that has no meaning; the message is the reason."""
 
 
+def install_extra(name: str) -> str:
+    """The command that installs an extra of this package from a clone of its repository; it is on no index."""
+    return f"in the clone, .venv/bin/pip install -c requirements/lock.txt '.[{name}]'"
+
+
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: Iterable[str] = ()) -> str:
     """One sentence for a name that does not exist: what was given, the nearest name, the names there are (or those
     ``shown``), of many the first.

@@ -64,5 +64,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={slot: (slot, 0) for slot in (*_SLOTS, "C1", "C2")},
-    models="gpt2",
+    models="gpt2, smollm2",
 )

@@ -70,6 +70,6 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"capital": ("capital", 0)},
-    models="mini, gpt2, gpt2-medium, gpt2-xl",
+    models="mini, gpt2, gpt2-medium, gpt2-xl, smollm2",
     papers_templates=(0,),
 )

@@ -71,5 +71,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"name": ("name", 0)},
-    models="mini, gpt2",
+    models="mini, gpt2, smollm2",
 )

@@ -73,6 +73,6 @@ FAMILY = Family(
     objective="probability-difference",
     prompts=prompts,
     positions={"thing": ("thing", 0)},
-    models="gpt2, gpt2-medium, gpt2-xl",
+    models="gpt2, gpt2-medium, gpt2-xl, smollm2",
     papers_templates=(0,),
 )

@@ -92,5 +92,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"IO": ("IO", 0), "S1": ("S1", 0), "S1+1": ("S1", 1), "S2": ("S2", 0)},
-    models="mini, gpt2, gpt2-medium, gpt2-xl",
+    models="mini, gpt2, gpt2-medium, gpt2-xl, smollm2",
 )

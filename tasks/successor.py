@@ -78,5 +78,5 @@ FAMILY = Family(
     objective="logit-difference",
     prompts=prompts,
     positions={"first": ("first", 0), "second": ("second", 0), "third": ("third", 0)},
-    models="mini, gpt2",
+    models="mini, gpt2, smollm2",
 )

@@ -75,5 +75,5 @@ FAMILY = Family(
     objective="probability-difference",
     prompts=prompts,
     positions={"subject": ("subject", 0)},
-    models="mini, gpt2, gpt2-medium, gpt2-xl",
+    models="mini, gpt2, gpt2-medium, gpt2-xl, smollm2",
 )

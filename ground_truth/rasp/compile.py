@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...suite.errors import ModelError
+from ...suite.errors import ModelError, install_extra
 from ...suite.model.transformer import Config, Transformer
 from .programs import Program, Value
 
@@ -68,7 +68,7 @@ def tracr_modules() -> tuple[Any, Any]:
     except ModuleNotFoundError as missing:
         raise ModelError(
             f"compiling a RASP program needs Tracr, and {missing.name!r} is not installed; "
-            f"install it with: pip install 'circuitmeter[tracr]'."
+            f"install it: {install_extra('tracr')}."
         ) from missing
     return rasp, lib
 

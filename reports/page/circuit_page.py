@@ -19,14 +19,23 @@ def circuit_page(title: str, facts: Sequence[str], views: Sequence[CircuitView])
 
 
 def _edges(view: CircuitView, number: int) -> Table:
-    """Every arrow of a drawing, as a list."""
-    rows = []
-    for arrow in view.arrows:
-        score = view.scores.get(str(arrow.edge))
-        about = (MARKS[arrow.mark][2], ", ".join(arrow.carries), arrow.why)
-        cells = [text_cell(str(arrow.edge)), *(TableCell(text, text) for text in about)]
-        rows.append((*cells, number_cell(number_of_any_size(score), score)) if view.scores else tuple(cells))
-    scored = ("Score",) * bool(view.scores)
-    headings = ("Edge", "What it is", "Carries", "Why", *scored)
-    numeric = (False, False, False, False, *(True for _ in scored))
-    return Table(f"edges-{number}", view.title, view.caption, headings, numeric, tuple(rows))
+    """Every arrow of a drawing, as a list, those of large scores first. Columns of which nothing is known are left out.
+
+    What an edge is says nothing in a circuit without a truth, where all are in the circuit.
+    """
+    arrows = sorted(view.arrows, key=lambda arrow: -abs(view.scores.get(str(arrow.edge), 0.0)))
+    texts = {
+        "What it is": [MARKS[arrow.mark][2] if view.against_truth else "" for arrow in arrows],
+        "Carries": [", ".join(arrow.carries) for arrow in arrows],
+        "Why": [arrow.why for arrow in arrows],
+    }
+    columns = [[text_cell(str(arrow.edge)) for arrow in arrows]]
+    columns += [[TableCell(text, text) for text in column] for column in texts.values() if any(column)]
+    headings = ["Edge", *(heading for heading, column in texts.items() if any(column))]
+    if view.scores:
+        scores = [view.scores.get(str(arrow.edge)) for arrow in arrows]
+        columns.append([number_cell(number_of_any_size(score), score) for score in scores])
+        headings.append("Score")
+    numeric = tuple(heading == "Score" for heading in headings)
+    rows = tuple(zip(*columns, strict=True))
+    return Table(f"edges-{number}", view.title, view.caption, tuple(headings), numeric, rows)

@@ -23,6 +23,9 @@ MARKS = {
     "kept": ("●", "*", "in the circuit"),
 }
 IN_CIRCUIT = ("true", "optional", "found", "added", "kept")
+NO_PATH = "on no path"
+"""What is said of a node that no path of kept edges from an input to the logits goes through."""
+
 FEW = 12  # when more edges are inert for one reason, a terminal shows their number instead of a list
 
 
@@ -58,11 +61,16 @@ class CircuitView:
     against_truth: bool = True
 
     @property
-    def dead_ends(self) -> set[str]:
-        """Nodes of the circuit that lead nowhere, or that nothing leads to. They do not matter to the circuit."""
-        node, arrows = self.graph.node_of_reader, [a.edge for a in self.arrows if a.mark in IN_CIRCUIT]
+    def kept(self) -> list[Edge]:
+        """The edges that are in the circuit."""
+        return [arrow.edge for arrow in self.arrows if arrow.mark in IN_CIRCUIT]
+
+    @property
+    def without_path(self) -> set[str]:
+        """Nodes of the circuit that lead nowhere, or that nothing leads to; the edges that touch them are dead ends."""
+        node = self.graph.node_of_reader
         onward, back = {}, {}
-        for edge in arrows:
+        for edge in self.kept:
             onward.setdefault(edge.writer, []).append(node(edge.reader))
             back.setdefault(node(edge.reader), []).append(edge.writer)
         from_inputs, to_logits = _reached(self.graph.input_nodes, onward), _reached(["logits"], back)
@@ -122,7 +130,7 @@ def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> 
     wide = max([len(", ".join(arrow.carries)) for arrow in view.arrows], default=0)
     scored = {edge: number_of_any_size(score) for edge, score in view.scores.items()}
     digits = max(map(len, scored.values()), default=0)
-    lines, previous, dead = [view.title, view.caption, ""], None, view.dead_ends
+    lines, previous, dead = [view.title, view.caption, ""], None, view.without_path
     for name, row in view.layers:
         row = [node for node in row if node in into or view.nodes.get(node)]
         if row and name not in ("inputs", "output", previous):
@@ -130,7 +138,7 @@ def as_text(view: CircuitView, *, unicode: bool = True, every: bool = False) -> 
         previous = name if row else previous
         for node in row:
             writes = ", ".join(view.nodes.get(node, ()))
-            about = [f"writes {writes}" * bool(writes), "a dead end" * (node in dead)]
+            about = [f"writes {writes}" * bool(writes), NO_PATH * (node in dead)]
             lines.append(f"  {node:10} {'; '.join(filter(None, about))}".rstrip())
             for arrow in sorted(into.get(node, []), key=_by_part_position_and_mark):
                 part = arrow.edge.reader[len(node) :]

@@ -27,6 +27,9 @@ BUDGET = 1_500_000
 _SMALLEST, TIMES = 60, 3
 """A method's best edges are kept: so many, or so many times the true ones."""
 
+START = 100
+"""Edges of a large circuit that are drawn at first: of thousands, nothing could be told apart."""
+
 MOST_EDGES = 4000
 """Edges of a single circuit's scores that the slider goes through at most."""
 
@@ -96,7 +99,8 @@ def _view(view: CircuitView) -> dict[str, Any]:
         return sorted(edges, key=lambda edge: -abs(view.scores.get(edge, 0.0)))
 
     kept = by_score(str(arrow.edge) for arrow in view.arrows if arrow.mark in IN_CIRCUIT)
-    others = by_score(edge for edge, score in view.scores.items() if score and edge not in set(kept))
+    among_kept = set(kept)
+    others = by_score(edge for edge, score in view.scores.items() if score and edge not in among_kept)
     ranked = [*kept, *others][: max(MOST_EDGES, len(kept))]
     marked = {mark: [place(str(a.edge)) for a in view.arrows if a.mark == mark] for mark in MARKS}
     scored = all(edge in view.scores for edge in kept) and bool(view.scores)
@@ -111,6 +115,7 @@ def _view(view: CircuitView) -> dict[str, Any]:
     method: dict[str, Any] = {"label": "circuit", "edges": [place(edge) for edge in ranked]}
     if scored:
         method |= _scores(view.scores[edge] for edge in ranked)
+        found["start"] = min(START, len(kept)) if not view.against_truth else len(kept)
     return found | {"notes": notes, "writes": writes, "methods": [method]}
 
 

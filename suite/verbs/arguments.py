@@ -37,7 +37,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="local",
         help="what runs the cells: local (processes on this machine, the default), serial (one after another), ray (a "
-        "cluster; circuitmeter[ray]), slurm (jobs; circuitmeter[slurm]), or another package's",
+        "cluster; the extra ray), slurm (jobs; the extra slurm), or another package's",
     )
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, or one that is started here)"
@@ -109,7 +109,7 @@ def add_computing(parser: argparse.ArgumentParser) -> Container:
         "--memory",
         "PLACE=SIZE",
         "for a model larger than one device, what each may hold, such as 0=70GB 1=70GB cpu=200GB (GPUs by number): "
-        "layers fill the GPUs in order, then main memory, then the disk; needs circuitmeter[large]",
+        "layers fill the GPUs in order, then main memory, then the disk; needs the extra large",
     )
     group.add_argument(
         "--seed",
@@ -175,7 +175,8 @@ def fraction(text: str) -> float:
     except ValueError:
         number = float("nan")
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction (above 0, at most 1)")
+        meant = f"; {number:g} % is {number / 100:g}" if 1 < number <= 100 else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction (above 0, at most 1{meant})")
     return number
 
 

@@ -45,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from .output import note, print_json, print_table
+    from .output import note, print_json, print_table, refuse_missing
 
     if len(options.circuits) < 2:
         raise SpecError("compare takes two circuit files or more; one was given.")
+    refuse_missing(*options.circuits)
     files = on_one_graph(options.circuits)
     for text in dict.fromkeys(text for file in files for text in file.notes):
         note(text)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, SpecError
+from ..errors import DataError
+from .output import note, refuse_missing, refuse_unwritable
 
 if TYPE_CHECKING:
     from ..interchange import CircuitFile, Origin
@@ -36,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..interchange import save, says_all
-    from .output import note
-
+    refuse_missing(options.circuit)
     refuse_unwritable(options.out)
+    from ..interchange import save, says_all
+
     found, d_model, origin = converted(options)
     for text in found.notes:
         note(text)
@@ -68,9 +69,3 @@ def converted(options: argparse.Namespace) -> tuple[CircuitFile, int | None, Ori
     graph, positions = replace(model.graph, inputs=wanted), model.config.positions
     found = file.on(graph, learned_positions=positions == "learned")
     return found, model.config.d_model, file.origin.model_copy(update={"positions": positions})
-
-
-def refuse_unwritable(out: Path) -> None:
-    """Raises SpecError for a file that cannot be written, before anything is computed."""
-    if not out.parent.is_dir() or out.is_dir():
-        raise SpecError(f"cannot write {out}: it is a folder, or its folder does not exist; choose another --out.")

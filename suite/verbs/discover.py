@@ -25,6 +25,7 @@ from .arguments import (
     score_threshold,
 )
 from .dictionaries import add_dictionary
+from .output import refuse_missing, refuse_unwritable
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, Discovery, EdgeScores, Reference
@@ -129,6 +130,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    refuse_missing(options.data, options.avoid)
+    refuse_unwritable(options.out)
     from ..interchange import save
     from ..intervention.ablation import Ablation
     from ..intervention.objective import OBJECTIVES
@@ -137,10 +140,6 @@ def run(options: argparse.Namespace) -> int:
     from .output import note
     from .settings import parse_settings
 
-    if not options.out.parent.is_dir() or options.out.is_dir():
-        raise SpecError(
-            f"cannot write {options.out}: it is a folder, or its folder does not exist; choose another --out."
-        )
     ablation = Ablation.parse(options.ablation)
     method = names.callable_method(options.method)
     parameters = method.resolve(parse_settings(method, options.set or []), preset=options.preset)

@@ -22,6 +22,7 @@ from .arguments import (
 )
 from .dictionaries import add_dictionary
 from .factors import add_factors, settings
+from .output import refuse_missing
 
 if TYPE_CHECKING:
     from ..circuit import Circuit, Reference
@@ -102,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    refuse_missing(options.circuit, options.data)
     from ..interchange import read
     from ..plan.speed import Speed
     from ..run.watch import watched

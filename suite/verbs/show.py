@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CircuitMeterError, DataError, SpecError
 from .arguments import add_adapter, add_device, add_several, positive_number, whole_number
 from .dictionaries import add_dictionary
+from .output import refuse_missing, refuse_unwritable
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ...tasks import PromptFile, TextTask
     from ...tasks.task import Task
     from ..circuit import Circuit, EdgeScores
+    from ..interchange import Origin
 
 NAME = "show"
 HELP = "Draw a certified circuit, the circuits that methods find, or a circuit file."
@@ -39,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ablation", metavar="A", help="whose truth (default: the circuit file's own, else patch)")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of a method (default: 0)")
     parser.add_argument(
-        "--all", action="store_true", help="a line for every inert edge, also where many are inert for one reason"
+        "--all",
+        action="store_true",
+        help="a line for every edge, also of a large circuit, and of inert edges where many are inert for one reason",
     )
     parser.add_argument(
         "--model", metavar="NAME|DIR", help="show the task's prompts as text, with this model's answers"
@@ -60,8 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...reports.page.circuit_view import as_text
-
     if options.dictionary and not options.examples:
         raise SpecError("--dictionary goes with --examples; a circuit file is drawn without its dictionaries.")
     if options.examples and not options.subject.endswith(".json"):
@@ -74,14 +76,27 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.adapter is not None:
         raise SpecError("--adapter goes with --model, and none is given.")
-    if options.out is not None and (not options.out.parent.is_dir() or options.out.is_dir()):
-        raise SpecError(
-            f"cannot write {options.out}: it is a folder, or its folder does not exist; choose another --out."
-        )
     is_file = options.subject.endswith(".json")
+    if is_file and options.method:
+        raise SpecError("--method goes with a task, and this is a circuit file; give the task's name.")
+    if is_file:
+        refuse_missing(options.subject)
+    if options.out is not None:
+        refuse_unwritable(options.out)
+    from ...reports.page.circuit_summary import LARGE, circuit_summary
+    from ...reports.page.circuit_view import as_text
+
     title, facts, views = _of_file(options) if is_file else _of_task(options)
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    print("\n\n".join(as_text(view, unicode=unicode, every=options.all) for view in views))
+    shown = []
+    for view in views:
+        short = not (options.all or view.against_truth) and len(view.arrows) > LARGE
+        shown.append(
+            circuit_summary(view, facts, unicode=unicode)
+            if short
+            else as_text(view, unicode=unicode, every=options.all)
+        )
+    print("\n\n".join(shown), flush=True)
     if options.examples:
         from .feature_examples import example_lines
 
@@ -94,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             options.out.write_text(circuit_page(title, facts, views), encoding="utf-8")
         except OSError as error:
             raise DataError(f"cannot write {options.out}: {error.strerror}.") from None
-        print(f"\n{options.out}")
+        print(f"\nwrote {options.out}")
     return 0
 
 
@@ -120,16 +135,17 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
     from ..intervention.ablation import Ablation
     from ..model.graph import Edge
 
-    if options.method:
-        raise SpecError("--method goes with a task, and this is a circuit file; give the task's name.")
     file = load(options.subject)
     title, origin = Path(options.subject).name, file.origin
     if not options.truth:
         arrows = [Arrow(Edge.parse(name), "kept") for name in file.circuit.names]
+        found, size = _found(origin), f"{file.circuit.n_edges:,} of {file.circuit.graph.n_edges:,} edges"
+        caption = ", ".join(filter(None, [found, size]))
         scores = scores_of(file.scores)
-        found = f"found by {origin.method} on {origin.task}, " if origin.method else ""
-        caption = f"{found}{file.circuit.n_edges:,} of {file.circuit.graph.n_edges:,} edges"
-        return title, [], [CircuitView(title, caption, file.circuit.graph, arrows, scores=scores, against_truth=False)]
+        view = CircuitView(title, caption, file.circuit.graph, arrows, scores=scores, against_truth=False)
+        rule = f" ({origin.rule})" if origin.rule else ""
+        facts = [*filter(None, [found]), f"{size}{rule}, {_about_paths(file.circuit, view)}"]
+        return title, facts, [view]
     if not origin.task:
         raise DataError(f"{options.subject} does not say which task it was found on, so --truth has nothing to show.")
     from ... import tasks
@@ -140,6 +156,25 @@ def _of_file(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitV
         raise DataError(f"the circuit's graph ({file.circuit.graph}) is not that of {truth.name} ({truth.graph}).")
     views = [truth_view(truth, ablation), circuit_view(file.circuit, truth, ablation, title, file.scores)]
     return title, _facts(truth), views
+
+
+def _found(origin: Origin) -> str:
+    """How a circuit was found, as far as its file says; empty where it says nothing."""
+    where = "".join(f" {word} {name}" for word, name in (("on", origin.task), ("in", origin.model)) if name)
+    found = f"found by {origin.method}{where}" if origin.method else where.strip()
+    under = f"{found} under {origin.ablation}".strip() if origin.ablation else found
+    return ", ".join(filter(None, [under, f"objective {origin.objective}" if origin.objective else ""]))
+
+
+def _about_paths(circuit: Circuit, view: CircuitView) -> str:
+    """How many nodes a circuit has, and what of it is on no path from an input to the logits."""
+    node = circuit.graph.node_of_reader
+    nodes = {name for edge in view.kept for name in (edge.writer, node(edge.reader))}
+    dead, lost = circuit.n_edges - circuit.pruned().n_edges, len(view.without_path)
+    return (
+        f"between {len(nodes):,} of {len(circuit.graph.nodes):,} nodes; {dead:,} edges are dead ends, "
+        f"{lost:,} nodes are without a path"
+    )
 
 
 def truth_view(truth: GroundTruth, ablation: str) -> CircuitView:

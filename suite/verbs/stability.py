@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, Undefined, unknown
 from .arguments import add_computing, add_json, add_problem, add_several, fraction, positive_number
+from .output import refuse_missing
 
 if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    refuse_missing(options.data)
     from ...reports.card.files import write_card
     from ...reports.card.stability import stability_paragraph
     from ...reports.card.stability_figure import stability_figure

@@ -133,8 +133,8 @@ def test_all_published_graphs_have_these_sizes():
 @pytest.mark.slow
 def test_edge_pruning_s_models_have_the_circuits_of_the_zero_truth():
     """Bhaskar et al. 2024 compile reverse for three tokens and proportion for four, and prune under zero ablation."""
-    pytest.importorskip("tracr", reason="Tracr is not installed: pip install 'circuitmeter[tracr]'")
-    pytest.importorskip("haiku", reason="Haiku is not installed: pip install 'circuitmeter[tracr]'")
+    pytest.importorskip("tracr", reason="Tracr is not installed: pip install '.[tracr]'")
+    pytest.importorskip("haiku", reason="Haiku is not installed: pip install '.[tracr]'")
     from circuitmeter.ground_truth.rasp.compile import compile_program
     from circuitmeter.ground_truth.rasp.programs import PROGRAMS
 

@@ -19,8 +19,8 @@ from circuitmeter.ground_truth.rasp.programs import PROGRAMS, Program
 from circuitmeter.ground_truth.sealed import seal
 from circuitmeter.suite.errors import ModelError
 
-pytest.importorskip("tracr", reason="Tracr is not installed: pip install 'circuitmeter[tracr]'")
-pytest.importorskip("haiku", reason="Haiku is not installed: pip install 'circuitmeter[tracr]'")
+pytest.importorskip("tracr", reason="Tracr is not installed: pip install '.[tracr]'")
+pytest.importorskip("haiku", reason="Haiku is not installed: pip install '.[tracr]'")
 
 
 # One of every kind; the others take minutes together.

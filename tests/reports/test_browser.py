@@ -6,11 +6,14 @@ import shutil
 import pytest
 from synthetic import certificate, identity, write_done
 
+from circuitmeter.reports.page.circuit_page import circuit_page
+from circuitmeter.reports.page.circuit_view import Arrow, CircuitView
 from circuitmeter.reports.page.table import MISSING
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.model.features.graph import FeatureGraph, SiteNodes
 from circuitmeter.suite.model.features.site import Site
-from circuitmeter.suite.model.graph import Graph
+from circuitmeter.suite.model.graph import Edge, Graph
+from circuitmeter.suite.model.position_graph import PositionGraph
 from circuitmeter.suite.store.store import Store
 
 LEADERBOARD = "[aria-labelledby=leaderboard-table]"
@@ -191,6 +194,24 @@ def test_the_viewer_draws_every_kind_of_node(browser, tmp_path, page_only, graph
         for other in boxes[:i]:
             beside = one["right"] <= other["left"] or other["right"] <= one["left"]
             assert beside or one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+    page.close()
+
+
+@pytest.mark.parametrize("positions", [None, 3], ids=["whole", "by position"])
+def test_a_circuit_is_drawn_whole_within_the_picture(browser, tmp_path, positions):
+    graph = Graph(n_layers=12, n_heads=2) if positions is None else PositionGraph(12, 2, n_positions=positions)
+    edges = [f"a{layer}.h0->a{layer + 5}.h0<k>" + "@1" * bool(positions) for layer in range(7)]
+    arrows = [Arrow(Edge.parse(edge), "kept") for edge in edges]
+    file = tmp_path / "circuit.html"
+    file.write_text(circuit_page("c", [], [CircuitView("c", "", graph, arrows, against_truth=False)]), encoding="utf-8")
+    page, said = browser.new_page(), []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(file.as_uri())
+    beyond = """all => { const box = all[0].ownerSVGElement.viewBox.baseVal; return all.map((e) => e.getBBox())
+        .filter((b) => b.x < box.x || b.x + b.width > box.x + box.width).length; }"""
+    assert said == [] and page.locator("svg.circuit .edge").count() == 7
+    assert page.eval_on_selector_all("svg.circuit .edge", beyond) == 0
+    assert "7 dead ends, 12 nodes without a path (dashed)" in page.locator("[data-counts]").inner_text()
     page.close()
 
 

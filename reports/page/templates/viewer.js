@@ -27,7 +27,7 @@
   };
   const option = (text, value) => Object.assign(document.createElement("option"), { textContent: text, value });
   const view = () => data.views[task.value];
-  const nodeOf = (reader) => reader.replace(/<[qkv]>$/, "");
+  const nodeOf = (reader) => reader.replace(/@\d+$/, "").replace(/<[qkv]>$/, "");
 
   // Where nodes stand: inputs at the bottom, then a row of heads and one with the MLP for every layer, logits on top.
   // Features and the error node of a component stand in its row.
@@ -52,12 +52,14 @@
     return { places, width: most * wide + 2 * left, height: shown.length * high + 10, half: wide > 60 ? 30 : 24 };
   }
 
+  // The line of an edge, and how far it goes to the left and to the right.
   function path(from, to, shift, half) {
     const x1 = from.x, y1 = from.y - 11, x2 = to.x + shift * half * 0.62, y2 = to.y + 11;
     const rise = y1 - y2, near = Math.abs(x1 - x2) < half;
     // An edge past other nodes of its column bows out to the side, the further it goes the more.
     const bow = near && rise > 60 ? Math.min(24 + rise * 0.12, 90) * (x1 <= x2 ? -1 : 1) : 0;
-    return `M${x1},${y1}C${x1 + bow},${y1 - rise * 0.45} ${x2 + bow},${y2 + rise * 0.45} ${x2},${y2}`;
+    const line = `M${x1},${y1}C${x1 + bow},${y1 - rise * 0.45} ${x2 + bow},${y2 + rise * 0.45} ${x2},${y2}`;
+    return { line, least: Math.min(x1, x2) + Math.min(bow, 0), most: Math.max(x1, x2) + Math.max(bow, 0) };
   }
 
   // The edges that are drawn at this size, each with what it is and what is said of it.
@@ -108,7 +110,7 @@
     shown.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.i ?? 1e9) - (b.i ?? 1e9));
     const used = new Set([...shown.flatMap((item) => [item.writer, item.node]), "logits"]);
     const { places, width: across, height, half } = layout(graph, used);
-    // A dead end: the circuit's edges lead into it and none of them on to the logits, or out of it and none into it.
+    // Without a path: the circuit's edges lead into it and none of them on to the logits, or out of it and none into it.
     const circuit = shown.filter((item) => item.kept);
     const fromInputs = reached(circuit, graph.writers.slice(0, graph.inputs)).nodes;
     const toLogits = reached(circuit, ["logits"], true).nodes;
@@ -117,12 +119,13 @@
     const largest = Math.max(...(chosen.scores ?? [0]).map(Math.abs)) || 1;
 
     svg.replaceChildren();
-    svg.setAttribute("viewBox", `0 0 ${across} ${height}`);
-    svg.style.maxWidth = `${across * 1.3}px`;
+    let least = 0, most = across; // what is drawn lies between; edges that bow out go beyond the nodes
     const shifts = { q: -1, k: 0, v: 1 };
     for (const item of shown) {
-      const part = item.reader.match(/<([qkv])>$/);
-      const line = path(places[item.writer], places[item.node], part ? shifts[part[1]] : 0, half);
+      const part = item.reader.match(/<([qkv])>/);
+      const { line, ...reach } = path(places[item.writer], places[item.node], part ? shifts[part[1]] : 0, half);
+      least = Math.min(least, reach.least);
+      most = Math.max(most, reach.most);
       const drawn = element("path", { d: line, class: `edge ${item.state}`, "data-edge": item.edge });
       if (item.score !== undefined && item.kept) {
         drawn.style.strokeWidth = (0.8 + 3.2 * Math.abs(item.score) / largest).toFixed(2);
@@ -131,6 +134,8 @@
       touch.append(element("title", {}, `${item.name}: ${item.text}`));
       svg.append(drawn, touch);
     }
+    svg.setAttribute("viewBox", `${least} 0 ${most - least} ${height}`);
+    svg.style.maxWidth = `${(most - least) * 1.3}px`;
     const wide = (name) => Math.max(half, 4.2 * name.length);
     for (const [name, { x, y }] of Object.entries(places)) {
       const kind = ["node", used.has(name) ? "" : "unused", dead.has(name) ? "dead" : ""].filter(Boolean).join(" ");
@@ -138,7 +143,7 @@
       if (used.has(name)) group.setAttribute("tabindex", 0);
       const mine = shown.filter((item) => item.writer === name || item.node === name);
       const writes = now.writes?.[name] ? `writes ${now.writes[name]}; ` : "";
-      const end = dead.has(name) ? "a dead end; " : "";
+      const end = dead.has(name) ? "on no path; " : "";
       const text = `${name}: ${end}${writes}${mine.length} edges${mine.length ? "; " : ""}${mine.map((e) => `${e.name} ${e.text}`).join("; ")}`;
       group.setAttribute("aria-label", text);
       group.append(
@@ -172,8 +177,11 @@
       ? [`${counted(number("found"))} found`, `${counted(number("missed"))} missed`, `${counted(number("added"))} wrongly added`,
         ...(now.optional?.length ? [`${counted(number("optional"))} optional`] : [])]
       : chosen.scores ? [`${counted(number("positive"))} with a score above 0`, `${counted(number("negative"))} below`] : [];
-    if (dead.size) parts.push(`${dead.size} dead ends (dashed nodes)`);
-    counts.textContent = `${counted(n)} of ${counted(graph.edges)} edges${parts.length ? ": " : ""}${parts.join(", ")}`;
+    const ends = circuit.filter((item) => !fromInputs.has(item.writer) || !toLogits.has(item.node)).length;
+    if (ends) parts.push(`${counted(ends)} dead ends`);
+    if (dead.size) parts.push(`${counted(dead.size)} nodes without a path${now.size > n ? " of these" : ""} (dashed)`);
+    const whole = now.size > n ? ` (the circuit has ${counted(now.size)})` : "";
+    counts.textContent = `${counted(n)} of ${counted(graph.edges)} edges${whole}${parts.length ? ": " : ""}${parts.join(", ")}`;
     size.setAttribute("aria-valuetext", counts.textContent);
     svg.setAttribute("aria-label", `The circuit of ${chosen.label} on ${now.task}: ${counts.textContent}`);
     for (const key of root.querySelectorAll(".key [data-state]")) {
@@ -222,7 +230,7 @@
     const same = now.methods.findIndex((item) => item.label === label);
     method.value = same >= 0 ? same : 0;
     size.max = Math.max(...now.methods.map((item) => item.edges.length));
-    size.value = now.size ?? now.core.length;
+    size.value = now.start ?? now.size ?? now.core.length;
     draw();
   }
   task.replaceChildren(...data.views.map((item, i) => option(item.title ?? `${item.task}, ${item.ablation} ablation`, i)));

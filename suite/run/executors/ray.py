@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from ...errors import SpecError, StoreError, one_line
+from ...errors import SpecError, StoreError, install_extra, one_line
 from ...json_model import File
 from ...model.device import memory_of_device
 from ...plan.family import SeedFamily
@@ -116,7 +116,7 @@ def _connect(address: str | None, workers: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise SpecError("--executor ray needs Ray: pip install 'circuitmeter[ray]'.") from error
+        raise SpecError(f"--executor ray needs Ray: {install_extra('ray')}.") from error
     if ray.is_initialized():  # by whoever calls this as a library; it is theirs
         return ray
     given = address or os.environ.get("RAY_ADDRESS")

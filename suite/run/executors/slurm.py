@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...errors import SpecError
+from ...errors import SpecError, install_extra
 from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...store.record import failure
@@ -77,7 +77,7 @@ def _executor(folder: Path, device: str, timeout_seconds: float | None, cells: i
     try:
         import submitit
     except ImportError as error:
-        raise SpecError("--executor slurm needs submitit: pip install 'circuitmeter[slurm]'.") from error
+        raise SpecError(f"--executor slurm needs submitit: {install_extra('slurm')}.") from error
     executor = submitit.AutoExecutor(folder=folder)
     minutes = _SLACK_MINUTES + (60 * 24 * 7 if timeout_seconds is None else int(timeout_seconds * cells / 60))
     executor.update_parameters(

@@ -38,6 +38,41 @@ def test_help_imports_nothing_heavy():
     assert "usage: circuitmeter" in found.stdout
 
 
+def test_files_that_are_missing_are_refused_before_anything_heavy_is_imported(tmp_path):
+    on, found = ["--task", "ioi", "--model", "mini"], ["--method", "eap", "--out", "c.json"]
+    requests = [
+        ["convert", "none.json", "--to", "acdc", "--out", "c.json"],
+        ["convert", "there.json", "--to", "acdc", "--out", "none/c.json"],
+        ["compare", "there.json", "none.json"],
+        ["evaluate", "none.json", *on],
+        ["show", "none.json"],
+        ["show", "ioi", "--out", "none/page.html"],
+        ["discover", "--data", "none.jsonl", "--model", "mini", *found],
+        ["discover", *on, *found, "--avoid", "none.json"],
+        ["discover", *on, *found[:2], "--out", "none/c.json"],
+        ["stability", "--data", "none.jsonl", "--model", "mini", "--method", "eap", "--out", "s"],
+    ]
+    (tmp_path / "there.json").write_text("[]")
+    code = (
+        "import sys\nfrom circuitmeter.suite import cli\n"
+        f"print([cli.main(request) for request in {requests!r}])\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.splitlines() == [str([2] * len(requests)), "[]"]
+    lines = found.stderr.splitlines()
+    assert len(lines) == len(requests) and all(
+        "cannot read none" in line or "cannot write none" in line for line in lines
+    )
+
+
+def test_a_percentage_where_a_fraction_is_asked_for_is_told_as_one(capsys):
+    for text, words in (("5", "; 5 % is 0.05)"), ("0", "at most 1)"), ("-1", "at most 1)"), ("1e9", "at most 1)")):
+        assert cli.main(["discover", "--task", "ioi", "--method", "eap", "--out", "c.json", f"--fraction={text}"]) == 2
+        err = capsys.readouterr().err
+        assert f"{text!r} is not a fraction (above 0, " in err and words in err
+
+
 def test_help_names_every_verb():
     found = circuitmeter("--help")
     assert found.returncode == 0

@@ -12,7 +12,7 @@ import torch
 from circuitmeter import ground_truth
 from circuitmeter.ground_truth.explain import explain
 from circuitmeter.reports.page.table import number_of_any_size
-from circuitmeter.suite.circuit import Circuit, EdgeScores
+from circuitmeter.suite.circuit import Circuit, EdgeScores, ranking, top_n
 from circuitmeter.suite.errors import CircuitMeterError
 from circuitmeter.suite.interchange import Origin, save
 from circuitmeter.suite.model.graph import Graph
@@ -111,7 +111,7 @@ def test_a_circuit_file_alone_and_against_its_truth(tmp_path, capsys):
     assert len(views) == 2 and views[1]["size"] == 4 and len(views[1]["core"]) == 4
 
 
-def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(tmp_path, capsys):
+def test_a_circuit_of_a_large_graph_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(tmp_path, capsys):
     graph = Graph(n_layers=12, n_heads=9)
     order = torch.arange(graph.n_edges, dtype=torch.float64)
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(t
     assert nodes == ["a0.h3", "m4", "a9.h1", "logits"]  # what reads nothing is left out
     score = float(scores.values[graph.index("m4->logits")])
     assert re.search(rf"from m4 +{number_of_any_size(score)}", printed)
-    assert re.search(r"a9\.h1 +a dead end", printed) and not re.search(r"m4 +a dead end", printed)
+    assert re.search(r"a9\.h1 +on no path", printed) and not re.search(r"m4 +on no path", printed)
     data = json.loads(re.search(r'id="circuit-data">(.*?)</script>', page.read_text()).group(1))
     (view,) = data["views"]
     (method,) = view["methods"]
@@ -134,6 +134,63 @@ def test_a_large_circuit_shows_scores_and_dead_ends_and_leaves_out_empty_nodes(t
     width = len(graph.readers)
     names = {f"{graph.writers[i // width]}->{graph.readers[i % width]}" for i in method["edges"][:5]}
     assert names == set(kept) and min(method["scores"]) < 0
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A circuit of 300 edges of a large graph, and its file."""
+    graph = Graph(n_layers=12, n_heads=9)
+    values = torch.randn(graph.exists.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scores = EdgeScores(graph, values)
+    circuit, origin = top_n(scores, 300), Origin(method="eap", task="ioi", model="my", ablation="mean", objective="kl")
+    save(tmp_path / "large.json", circuit, scores, d_model=64, origin=origin)
+    return circuit, scores, tmp_path / "large.json"
+
+
+def test_a_large_circuit_is_told_in_short_the_strongest_first(large, capsys):
+    circuit, scores, file = large
+    assert run(file) == 0
+    printed = capsys.readouterr().out
+    facts, strongest, nodes, _ = printed.partition("\n")[2].split("\n\n")
+    dead = 300 - circuit.pruned().n_edges
+    assert facts.startswith("found by eap on ioi in my under mean, objective kl\n300 of ")
+    assert f"of 122 nodes; {dead} edges are dead ends, " in facts and 0 < dead < 300
+    best = [str(circuit.graph.edges[place]) for place in ranking(scores)[:30]]
+    assert [line.split()[0] for line in strongest.splitlines()[2:]] == best
+    flows = {}
+    for name in circuit.names:
+        writer, reader = circuit.graph.index(name)
+        for node in (circuit.graph.writers[writer], circuit.graph.node_of_reader(circuit.graph.readers[reader])):
+            flows[node] = flows.get(node, 0.0) + abs(float(scores.values[writer, reader]))
+    rows = [line.split() for line in nodes.splitlines()[2:]]
+    assert [row[0] for row in rows] == sorted(flows, key=lambda node: -flows[node])[:20]
+    assert all(abs(float(row[3]) + float(row[4]) - flows[row[0]]) < 0.06 for row in rows)
+    assert run(file, "--all") == 0
+    assert capsys.readouterr().out.count(" from ") == 300
+
+
+def test_a_large_circuit_without_scores_has_the_nodes_with_the_most_edges(large, capsys):
+    circuit, _, file = large
+    save(file, circuit, None, d_model=64, origin=Origin())
+    assert run(file) == 0
+    printed = capsys.readouterr().out
+    assert "strongest" not in printed and "score" not in printed and "\n300 of " in printed
+    counts = [sum(map(int, line.split()[1:3])) for line in printed.split("\n\n")[1].splitlines()[2:]]
+    assert len(counts) == 20 and counts == sorted(counts, reverse=True)
+
+
+def test_the_page_of_a_large_circuit_begins_with_some_edges_and_has_no_empty_column(large, tmp_path, capsys):
+    _, scores, file = large
+    assert run(file, "--out", tmp_path / "large.html") == 0
+    assert capsys.readouterr().out.endswith(f"\nwrote {tmp_path / 'large.html'}\n")
+    text = (tmp_path / "large.html").read_text(encoding="utf-8")
+    (view,) = json.loads(re.search(r'id="circuit-data">(.*?)</script>', text).group(1))["views"]
+    assert (view["start"], view["size"]) == (100, 300)
+    table = text[text.index('id="edges-0-table"') :]
+    assert re.findall(r'<button type="button">(.*?)<', table) == ["Edge", "Score"]
+    sizes = [abs(float(score)) for score in re.findall(r'data-sort="(.*?)"', table)]
+    assert len(sizes) == 300 and sizes == sorted(sizes, reverse=True)
+    assert "edges-0.csv" not in text and "300 rows, for the screen only." in text
 
 
 def test_names_with_markup_are_shown_and_not_run():

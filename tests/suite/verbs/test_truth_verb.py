@@ -97,7 +97,7 @@ def run(file, name, *arguments, out):
 
 @pytest.fixture(scope="module")
 def certified(file, tmp_path_factory):
-    pytest.importorskip("tracr", reason="Tracr is not installed: pip install 'circuitmeter[tracr]'")
+    pytest.importorskip("tracr", reason="Tracr is not installed: pip install '.[tracr]'")
     folder = tmp_path_factory.mktemp("certified") / "count_a"
     assert run(file, "count_a", "--json", out=folder) == 0
     return folder
