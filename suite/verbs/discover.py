@@ -43,7 +43,8 @@ HELP = "Run one method on one model and write the circuit it finds."
 EPILOG = (
     "The file is the EAP-IG / MIB graph JSON with one more key, or with --format a list of edges under another tool's "
     "names; `circuitmeter evaluate` reads them all. Interrupted or killed, the same command of a gradient method goes "
-    "on behind the last batch of prompts; the file beside --out that ends in .partial holds what is finished."
+    "on behind the last part that was finished; the file beside --out that ends in .partial holds what is. On a CPU a "
+    "part is so many prompts as take some ten seconds of an idle core, or --set batch_size=N of them."
 )
 _DEFAULT_FRACTION = 0.05
 RULE_IN_WORDS = {
@@ -172,10 +173,11 @@ def run(options: argparse.Namespace) -> int:
         raise Undefined(f"{reason}.")
     if sys.stderr.isatty():  # for somebody who waits; a script is told how it ended, and no more
         note(f"{method.name} on {on.model_source}: {on.model.graph}, {on.data.n} prompts, {ablation}, {objective.name}")
-    forecast = allowed(method, on, parameters, options)
+    in_parts = parameters | batch_size_chosen(method, on, parameters, ablation)
+    forecast = allowed(method, on, in_parts, options)
     # Behind the estimate, because the model's hash reads all weights.
     origin = origin_of(method, on, ablation, objective, parameters, options.seed)
-    found = search(method, on, ablation, objective, reference, parameters, origin, options, forecast)
+    found = search(method, on, ablation, objective, reference, in_parts, origin, options, forecast)
     if options.selection in RULE_IN_WORDS:
         circuit, rule = beyond_chance(method, on, ablation, objective, parameters, options)
     else:
@@ -274,6 +276,18 @@ def origin_of(
     )
 
 
+def batch_size_chosen(method: Method, on: Subject, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, int]:
+    """The batch size of a search that sums over batches, where nobody gave one and it changes no score beyond rounding:
+    of such a size that a part is kept every half minute or so. Empty for any other search."""
+    from ..plan.parts import prompts_of_a_part, sums_gradients
+
+    cost = method.cost_of(on.model.graph, on.data.n, parameters)
+    free = parameters.get("batch_size") == 0 and "batch_size" in method.cost_only_under(ablation)
+    if not free or cost is None or not sums_gradients(cost):
+        return {}
+    return {"batch_size": prompts_of_a_part(cost.with_runs(on.data.n_runs / on.data.n), on.model, on.data)}
+
+
 def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options: argparse.Namespace) -> Forecast | None:
     """What the search will take, said where it is worth saying; ``None`` where the method does not declare it.
 
@@ -311,25 +325,36 @@ def search(
 ) -> Discovery:
     """What the method finds; finished batches are kept beside ``--out`` on the way.
 
+    Args:
+        parameters: with the batch size that is used. Batches of another size are not those that are kept.
+
     Raises:
         MethodError: whatever a user's function raises.
     """
     from ..methods.partial import kept_by
     from ..plan import names
+    from ..plan.parts import sums_gradients
     from ..run.kept_sums import KeptSums
     from ..run.watch import watched
     from .costs import took
     from .output import keeping, note
     from .subjects import warn
 
-    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), origin)
+    size = int(parameters.get("batch_size") or 0)
+    part = min(size, on.data.n) if sums_gradients(method.cost_of(on.model.graph, on.data.n, parameters)) else 0
+    searched = origin.model_copy(update={"parameters": {**(origin.parameters or {}), "batch_size": size}})
+    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), searched)
     warn(on)
     if kept.found:
         note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
     start = time.perf_counter()
     try:
         passes = None if forecast is None else forecast.passes
-        with keeping(lambda: _left_behind(kept, method)), watched(method.name, passes), kept_by(kept):
+        with (
+            keeping(lambda: _left_behind(kept, method, part)),
+            watched(method.name, passes),
+            kept_by(kept),
+        ):
             found = method.discover(
                 on.model,
                 on.data,
@@ -356,11 +381,16 @@ def search(
     return found
 
 
-def _left_behind(kept: KeptSums, method: Method) -> str:
-    """What an interrupted search leaves behind, in words."""
+def _left_behind(kept: KeptSums, method: Method, size: int) -> str:
+    """What an interrupted search leaves behind, in words.
+
+    Args:
+        size: prompts of a part; 0 where none is kept, or their number is not known.
+    """
     if kept.path.exists():
         return f"the batches that are finished are in {kept.path}, and the same command goes on behind them"
-    return f"nothing of it is kept: {method.name} had finished no part that it could go on from"
+    of = f" ({size} prompts; --set batch_size=N makes it smaller)" if size > 1 else " (one prompt)" * size
+    return f"nothing of it is kept: {method.name} had finished no part{of} that it could go on from"
 
 
 def undefined(

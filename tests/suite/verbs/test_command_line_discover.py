@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from circuitmeter.suite import cli
+from circuitmeter.suite.interchange import load
 
 METHOD = """
 def discover(model, data, *, ablation, objective, seed, scale=1.0):
@@ -303,6 +304,60 @@ def test_what_would_fill_the_memory_is_refused_even_with_yes(command, tmp_path, 
     assert status == 2 and not out and not (tmp_path / "c.json").exists()
     assert "there are 1.0 GB of memory; fewer targets or a smaller batch_size or fewer prompts" in error
     assert command(*asked, "--method", "eap-ig", "--prompts", "2")[0] == 0
+
+
+def test_a_search_is_kept_in_parts_where_nobody_gave_a_batch_size(command, tmp_path, monkeypatch):
+    from circuitmeter.suite.plan import parts
+    from circuitmeter.suite.run.kept_sums import KeptSums
+
+    asked = ["discover", "--task", "ioi", "--model", "mini", "--method", "eap-ig", "--prompts", "6", "--top", "30"]
+    assert command(*asked, "--out", str(tmp_path / "whole.json"))[0] == 0
+    finished, save = [], KeptSums.save
+
+    def killed(self, part, batches, total):
+        save(self, part, batches, total)
+        finished.append(batches)
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "OPERATIONS", 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(KeptSums, "save", killed)
+        status, _, error = command(*asked, "--out", str(tmp_path / "a.json"))
+    assert status == 130 and finished == [1, 2] and "the batches that are finished are in" in error
+    with monkeypatch.context() as patched:  # parts of another size are others, and not taken
+        patched.setattr(parts, "OPERATIONS", 1e12)
+        patched.setattr(KeptSums, "save", killed)
+        assert "going on" not in command(*asked, "--out", str(tmp_path / "a.json"))[2]
+    with monkeypatch.context() as patched:
+        patched.setattr(KeptSums, "save", killed)
+        finished.clear()
+        assert command(*asked, "--out", str(tmp_path / "a.json"))[0] == 130
+    status, _, error = command(*asked, "--out", str(tmp_path / "a.json"))
+    assert status == 0 and "2 batches of prompts are finished" in error
+    one, other = (load(tmp_path / name) for name in ("whole.json", "a.json"))
+    assert torch.allclose(one.scores.values, other.scores.values, rtol=1e-4, atol=1e-6, equal_nan=True)
+    assert one.origin == other.origin and one.origin.parameters["batch_size"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eap-ig", "--prompts", "6"], "had finished no part (6 prompts; --set batch_size=N makes it smaller) that"),
+        (["eap-ig", "--prompts", "6", "--set", "batch_size=1"], "had finished no part (one prompt) that"),
+        (["acdc", "--prompts", "2"], "had finished no part that"),
+    ],
+)
+def test_an_interrupted_search_says_how_large_a_part_is(arguments, said, command, tmp_path, monkeypatch):
+    from circuitmeter.suite.run import watch
+
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch, "watched", interrupted)
+    asked = ["discover", "--task", "ioi", "--model", "mini", "--out", str(tmp_path / "a.json"), "--yes", "--method"]
+    status, _, error = command(*asked, *arguments)
+    assert status == 130 and said in error.splitlines()[-1]
 
 
 def test_a_killed_search_goes_on(command, tmp_path, monkeypatch):
