@@ -34,9 +34,8 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     texts = {section.name: section.text for section in full}["summary"]
     said = [part.summary(results) for part in parts]
     kept = first_of_each(said, MOST_PARAGRAPHS) if any(said) else list(texts)
-    # Paragraphs that belong to no chapter, such as why nothing could be scored, come first, as on the page.
-    first = [text for text in texts if not any(text in of_part for of_part in said)]
-    words = [*first, *(text for text in kept if text not in first)]
+    # Paragraphs that belong to no chapter, such as why nothing could be scored, are kept, too.
+    words = [text for text in texts if text in kept or not any(text in of_part for of_part in said)]
     left = len(texts) - len(words)
     words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
     pictures = first_of_each([section.pictures for section in full], MOST_FIGURES)

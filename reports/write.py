@@ -135,11 +135,11 @@ def _section(
 
 
 def _summary(results: Results, parts: Sequence[Chapter]) -> list[str]:
-    """The paragraphs of all chapters for the summary; before them a warning where a model hardly does a task and, when
-    no cell could be scored, the reason."""
+    """The paragraphs of all chapters for the summary; before them a warning where a model hardly does a task, and
+    behind them, when no cell could be scored, the reason."""
     texts = [results.warning] if results.warning else []
-    texts += [] if len(results.recovery) else [_nothing_scored(results)]
-    return texts + [text for part in parts for text in part.summary(results)]
+    texts += [text for part in parts for text in part.summary(results)]
+    return texts + ([] if len(results.recovery) else [_nothing_scored(results)])
 
 
 def _nothing_scored(results: Results) -> str:
@@ -147,7 +147,7 @@ def _nothing_scored(results: Results) -> str:
         return "This store holds no cells yet: run a benchmark into it and report again."
     if all(not record.done for record in results.records):
         return "No cell of this store has a result: all of them failed or are undefined."
-    return "No cell of this store could be scored: none of its tasks has a known circuit."
+    return "None of these tasks has a known circuit, so no method is scored against one."
 
 
 def title(store: Stores) -> str:

@@ -251,7 +251,8 @@ def _encoded(tokenize: Tokenize | None, text: str, special: bool) -> list[int]:
     # Prompts that differ in words which the model cannot tell apart would be one prompt, and their circuit of nothing.
     if isinstance(tokenize, Tokenizer) and (part := tokenize.unknown(text)) is not None:
         raise DataError(
-            f"{shown(text)} has {shown(part)}, which the model's tokenizer does not know; use words that it knows."
+            f"{shown(text)} has {shown(part)}, which the model's tokenizer does not know; use words that it knows, "
+            f"such as those of the prompts that `circuitmeter show ioi --model MODEL --prompts 5` prints."
         )
     return ids
 

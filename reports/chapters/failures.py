@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..page.table import Table, count_cell, text_cell
+from ...suite.store.record import Record
+from ..page.table import Table, count, count_cell, text_cell, without_result
 from ..read.labels import ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, chapter
@@ -32,10 +33,14 @@ class FailuresChapter(Chapter):
         return texts
 
     def summary(self, results: Results) -> Sequence[str]:
-        without = sum(not record.done for record in results.records)
-        if not without:
-            return ()
-        return (f"{without} of {len(results.records)} cells have no result; the report lists the reasons.",)
+        return () if (text := without_a_result(results.records)) is None else (text,)
+
+
+def without_a_result(records: Sequence[Record]) -> str | None:
+    """How many cells have no meaning and how many failed, in a sentence; ``None`` where every cell has a result."""
+    lacking = without_result([record.kind for record in records])
+    where = f"the chapter “{FailuresChapter.title}” has the reasons"
+    return f"Of {count(len(records))} cells {lacking}; {where}." if lacking else None
 
 
 def _not_run(results: Results) -> list[str]:

@@ -28,6 +28,9 @@ from ..read.labels import BASELINES, ordered_ablations
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
+_MOST_NAMED = 8
+"""Methods that the summary names; the table has all."""
+
 _LEAST_CHANGE = 0.05
 """Medians no further apart than this are not told apart in words."""
 
@@ -60,8 +63,10 @@ class FaithfulnessChapter(Chapter):
         return (text,) if len(results.faithfulness) else ()
 
     def summary(self, results: Results) -> Sequence[str]:
+        # Where methods are judged by a known circuit, that is what is said of each; else what their circuits keep is.
+        kept = [] if len(results.recovery) else what_is_kept(results.faithfulness, results.measured_on)
         text = dependence(results.faithfulness)
-        return (text,) if text else ()
+        return [*kept, *([text] if text else [])]
 
     def statistics(self, results: Results) -> Sequence[str]:
         table = results.faithfulness
@@ -69,9 +74,11 @@ class FaithfulnessChapter(Chapter):
             return ()
         under = listed(ordered_ablations(table["evaluation_ablation"]))
         sizes = listed([size_of_circuit(size) for size in dict.fromkeys(table["size"])])
+        one = table["n_programs"].max() == 1
         return (
             "Faithfulness, (circuit - everything cut) / (model - everything cut), of circuits evaluated under "
-            f"{under} ablation at {sizes} is the median over tasks with a 95 % bootstrap interval.",
+            f"{under} ablation at {sizes} is "
+            + (f"that of {results.measured_on}." if one else "the median over tasks with a 95 % bootstrap interval."),
         )
 
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
@@ -84,10 +91,10 @@ def _heat(table: pd.DataFrame, size: str) -> Sequence[Plot]:
         return ()
     best = f" (the {MOST} best of {methods} methods, by the mean of framed squares; the table has all)"
     caption = (
-        f"Median faithfulness over tasks of circuits of {size_of_circuit(size)}{best * (methods > MOST)}, found under "
-        "one ablation (rows) and evaluated under another (columns): 1 is the full model, 0 the model with everything "
-        "cut. Framed: both agree. Empty: not run; hatched: the setting has no meaning there; dotted: it has one, but "
-        "no number, because the full model does no more than nothing."
+        f"{over_tasks(table)}: faithfulness of circuits of {size_of_circuit(size)}{best * (methods > MOST)}, found "
+        "under one ablation (rows) and evaluated under another (columns): 1 is the full model, 0 the model with "
+        "everything cut. Framed: both agree. Empty: not run; hatched: the setting has no meaning there; dotted: it "
+        "has one, but no number, because the full model does no more than nothing."
     )
     title = "Faithfulness by discovery and evaluation ablation"
     return (Plot("evaluation", title, caption, partial(evaluation, table, size)),)
@@ -96,7 +103,7 @@ def _heat(table: pd.DataFrame, size: str) -> Sequence[Plot]:
 def _curves(table: pd.DataFrame) -> Plot:
     band, curves = " Shaded bands are 95 % bootstrap intervals over tasks.", own_curves(table)
     caption = (
-        "Median over tasks of circuits of each size, found and evaluated under the same ablation. The dashed line is "
+        f"{over_tasks(table)}: circuits of each size, found and evaluated under the same ablation. The dashed line is "
         "the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high")
     )
     if not curves["faithfulness"].between(*RANGE).all():
@@ -106,7 +113,7 @@ def _curves(table: pd.DataFrame) -> Plot:
 
 def evaluations(table: pd.DataFrame) -> Table:
     """How faithful circuits found under one ablation are under each, at every size."""
-    over = ordered_ablations(table["evaluation_ablation"])
+    over, several = ordered_ablations(table["evaluation_ablation"]), bool(table["n_programs"].max() > 1)
     rows, places = [], ["label", "ablation", "size"]
     for (label, ablation, size), group in table.groupby(places, sort=False):
         found = {row["evaluation_ablation"]: row for row in group.to_dict("records")}
@@ -124,10 +131,11 @@ def evaluations(table: pd.DataFrame) -> Table:
     return Table(
         "faithfulness",
         "Faithfulness under every evaluation ablation",
-        "Median over tasks [95 % bootstrap interval] of (circuit - everything cut) / (model - everything cut): 1 is "
-        "the model, 0 nothing. Size: as many edges as the truth of the discovery ablation has, or a share of them all. "
-        "Shaded: found and evaluated under the same ablation. Tasks: how many have a number, from the ablation with "
-        "the fewest to the one with the most.",
+        f"{over_tasks(table)}{' [95 % bootstrap interval]' * several}: (circuit - everything cut) / (model - "
+        "everything cut), 1 is the model, 0 nothing. Size: as many edges as the truth of the "
+        "discovery ablation has, or a share of them all. Shaded: found and "
+        "evaluated under the same ablation. Tasks: how many have a number, from the "
+        "ablation with the fewest to the one with the most.",
         ("Method", "Discovered under", "Size", *[f"evaluated: {name}" for name in over], "Tasks"),
         (False, False, True, *[True] * len(over), True),
         tuple(rows),
@@ -172,6 +180,35 @@ def areas(table: pd.DataFrame) -> Table:
     )
 
 
+def what_is_kept(table: pd.DataFrame, measured_on: str) -> list[str]:
+    """A paragraph for each ablation: method by method, what circuits of each size keep under the ablation of their
+    search, the best methods first.
+
+    Args:
+        table: ``read.evaluations.faithfulness_table``.
+        measured_on: ``read.evaluations.measured_on``.
+    """
+    own = table[(table["ablation"] == table["evaluation_ablation"]) & (table["state"] == "defined")]
+    over, texts = "on" if own["n_programs"].max() == 1 else "in the median over", []
+    for ablation in ordered_ablations(own["ablation"]):
+        grid = own[own["ablation"] == ablation].pivot(index="label", columns="size", values="faithfulness")
+        grid = grid[[size for size in dict.fromkeys(own["size"]) if size in grid]]
+        order = grid.mean(axis=1).round(9).sort_values(ascending=False, kind="stable").index
+        kept = [f"{label} {' / '.join(number(value) for value in grid.loc[label])}" for label in order[:_MOST_NAMED]]
+        more = f"; the table has {len(order) - _MOST_NAMED} more" * (len(order) > _MOST_NAMED)
+        sizes = " / ".join("the true size" if size == "true" else share_text(float(size)) for size in grid)
+        texts.append(
+            f"Under {ablation} ablation circuits with {sizes} of the edges keep of the model's behaviour, {over} "
+            f"{measured_on}: {'; '.join(kept)}{more} (1: the whole model, 0: everything cut)."
+        )
+    return texts
+
+
+def over_tasks(table: pd.DataFrame) -> str:
+    """What numbers are, in a caption: ``Median over tasks``, or ``Of one task``."""
+    return "Of one task" if table["n_programs"].max() == 1 else "Median over tasks"
+
+
 def dependence(table: pd.DataFrame) -> str | None:
     """One paragraph: the typical and the largest change with the evaluation ablation, and what it does to the order.
 
@@ -191,11 +228,11 @@ def dependence(table: pd.DataFrame) -> str | None:
     if grid.empty:
         return None
     circuits = "circuits of the true size" if size == "true" else f"circuits with {size_of_circuit(size)}"
+    tasks = int(defined["n_programs"].max())
+    over, a_median = ("", "faithfulness") if tasks == 1 else (f"median over {tasks} tasks, ", "median faithfulness")
     moves = grid.max(axis=1) - grid.min(axis=1)
     if moves.max() < _LEAST_CHANGE:
-        return (
-            f"Evaluating {circuits} under another ablation changes no median faithfulness by {_LEAST_CHANGE:g} or more."
-        )
+        return f"Evaluating {circuits} under another ablation changes no {a_median} by {_LEAST_CHANGE:g} or more."
     label, ablation = moves.idxmax()
     best, worst = grid.loc[(label, ablation)].idxmax(), grid.loc[(label, ablation)].idxmin()
     ends = {
@@ -204,11 +241,12 @@ def dependence(table: pd.DataFrame) -> str | None:
     }
     text = (
         f"Faithfulness depends on how a circuit is evaluated: what {label} finds under {ablation} ablation keeps "
-        f"{ends[best]} of the model's behaviour (median over programs, {circuits}) when the rest is cut with {best}, "
+        f"{ends[best]} of the model's behaviour ({over}{circuits}) when the rest is cut with {best}, "
         f"and {ends[worst]} with {worst}. "
     )
     text += (
-        f"Over {len(grid)} pairs of method and discovery ablation, the evaluation ablation moves the median by "
+        f"Over {len(grid)} pairs of method and discovery ablation, the evaluation ablation moves "
+        f"{'it' if tasks == 1 else 'the median'} by "
         f"{number(moves.median())} (median) and {number(moves.max())} at most."
     )
     return text + _order(grid)

@@ -10,7 +10,7 @@ import pandas as pd
 from ...suite.store.record import Benchmark, Environment
 from ..page.table import Table, TableCell, count_cell, text_cell
 from ..read.results import Results
-from ..read.tables import flat, provenance_table
+from ..read.tables import entry_text, flat, provenance_table
 from .chapter import Chapter, chapter
 
 _MOST_VALUES = 6
@@ -107,7 +107,9 @@ def environments(made_in: Mapping[str, Environment], named: Mapping[str | None, 
         (text_cell(name), *(text_cell(str(entry.get(shown, ""))) for shown in _SHOWN), count_cell(named[name]))
         for name, entry in entries.items()
     ]
-    data = [(name, which, str(value)) for name, entry in entries.items() for which, value in entry.items()]
+    data = [
+        (name, which, entry_text(which, value)) for name, entry in entries.items() for which, value in entry.items()
+    ]
     return Table(
         "environments",
         "Environments",

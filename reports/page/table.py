@@ -7,6 +7,7 @@ a missing value, a minus sign and 99.99 % look the same everywhere. Files for pr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,6 +121,19 @@ def amount(value: Any) -> str:
 def count(value: Any) -> str:
     """A whole number with thousands separated."""
     return MISSING if is_missing(value) else f"{value:,.0f}".replace("-", MINUS)
+
+
+def without_result(kinds: Sequence[str | None]) -> str:
+    """How many cells have no result, those that cannot have one apart: ``60 have no meaning (undefined) and 2 failed``.
+
+    Args:
+        kinds: of each cell, how it failed, or ``None``.
+    Returns an empty text where every cell has a result.
+    """
+    undefined = sum(kind == "undefined" for kind in kinds)
+    failed = sum(kind is not None for kind in kinds) - undefined
+    parts = [f"{count(undefined)} {'has' if undefined == 1 else 'have'} no meaning (undefined)"] * (undefined > 0)
+    return " and ".join([*parts, *[f"{count(failed)} failed"] * (failed > 0)])
 
 
 def percent(value: Any) -> str:

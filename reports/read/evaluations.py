@@ -16,7 +16,7 @@ from ...suite.intervention.levels import FACTORS, USUAL_LEVELS
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
 from ...suite.store.record import OWN_SIZES, EvaluationRecord, Record
-from .labels import ordered_ablations, ordered_labels, ordered_objectives
+from .labels import ordered_ablations, ordered_labels, ordered_objectives, program_of
 from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, row_groups
 
 FACTOR_COLUMNS = {"ablation": "evaluation_ablation", "objective": "evaluation_objective"}
@@ -27,7 +27,17 @@ USUAL = {**USUAL_LEVELS, "selection": "top-n"}
 
 SETTING_COLUMNS = ["evaluation_ablation", *list(USUAL)[:5], "evaluation_objective", *list(USUAL)[5:]]
 MEASURED = ["full", "nothing", "value", "faithfulness", "uncertain"]
-_COLUMNS = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_label", "circuit_edges", "undefined", *MEASURED]
+_COLUMNS = [
+    *CELL_COLUMNS,
+    *SETTING_COLUMNS,
+    "split",
+    "prompts",
+    "size",
+    "circuit_label",
+    "circuit_edges",
+    "undefined",
+    *MEASURED,
+]
 _GROUP = ["label", "ablation", "evaluation_ablation", "size"]
 
 
@@ -62,7 +72,7 @@ def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord) -
         "circuit_label": notes,
     }
     of_circuits["circuit_edges"] = [circuit.n_edges for circuit in circuits]
-    fixed = {**cell._asdict(), "selection": found.identity.selection, "split": found.split}
+    fixed = {**cell._asdict(), "selection": found.identity.selection, "split": found.split, "prompts": found.prompts}
     for row in found.rows:
         same = {**fixed, **_levels(row.setting)}
         same |= {name: getattr(row, name) for name in ("undefined", "full", "nothing", "uncertain")}
@@ -129,6 +139,20 @@ def ordered_sizes(sizes: Iterable[str]) -> list[str]:
         return (0, 0.0) if size == "true" else (1, float(size))
 
     return sorted(set(sizes), key=place)
+
+
+def measured_on(evaluated: pd.DataFrame) -> str:
+    """What medians are over, in words: ``3 prompts of prompts.jsonl`` of one task, or ``6 tasks``.
+
+    Args:
+        evaluated: ``evaluation_table``.
+    """
+    tasks = sorted(set(evaluated["task"].map(program_of)))
+    if len(tasks) != 1:
+        return f"{len(tasks)} tasks"
+    numbers = [int(number) for number in evaluated["prompts"].dropna().unique()]
+    one = "1 prompt" if numbers == [1] else f"{numbers[0]} prompts" if len(numbers) == 1 else "the prompts"
+    return f"{one} of {tasks[0]}"
 
 
 def usual(evaluated: pd.DataFrame) -> pd.DataFrame:

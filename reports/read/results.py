@@ -13,7 +13,7 @@ from ...suite.store.record import BehaviourRecord, EvaluationRecord, Record
 from . import tables
 from .controls import control_summary, control_table
 from .curves import curve_tables
-from .evaluations import area_table, evaluation_table, faithfulness_table, usual
+from .evaluations import area_table, evaluation_table, faithfulness_table, measured_on, usual
 from .plurality import plurality_cells, plurality_shares
 from .selected import selected_table
 from .sensitivity import Sensitivity, sensitivity
@@ -91,6 +91,11 @@ class Results:
     @cached_property
     def faithfulness(self) -> pd.DataFrame:
         return faithfulness_table(self._usual)
+
+    @property
+    def measured_on(self) -> str:
+        """What faithfulness is the median over: the prompts of one task, or several tasks."""
+        return measured_on(self._usual)
 
     @cached_property
     def areas(self) -> pd.DataFrame:

@@ -347,9 +347,15 @@ def provenance_table(records: Sequence[Record]) -> pd.DataFrame:
     counts: dict[tuple[str, str], int] = {}
     for record in records:
         for name, value in flat(record.provenance):
-            counts[name, str(value)] = counts.get((name, str(value)), 0) + 1
+            text = entry_text(name, value)
+            counts[name, text] = counts.get((name, text), 0) + 1
     rows = [{"name": name, "value": value, "cells": cells} for (name, value), cells in sorted(counts.items())]
     return pd.DataFrame(rows, columns=["name", "value", "cells"])
+
+
+def entry_text(name: str, value: Any) -> str:
+    """The value of an entry. An installed copy knows its commit only where pip fetched it by one."""
+    return "not known (installed from a folder or a package)" if name == "commit" and value is None else str(value)
 
 
 def flat(part: Kept, prefix: str = "") -> Iterator[tuple[str, Any]]:

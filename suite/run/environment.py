@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import random
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +172,26 @@ def _device_name(device: Any) -> str:
 
 @lru_cache
 def _commit() -> str | None:
-    """The commit of the checkout that this file is part of, ``-changed`` when files differ; None in an installation."""
+    """The commit of the checkout that this file is part of, ``-changed`` when files differ; of an installed copy, the
+    commit that pip wrote down, as it does of ``git+`` addresses alone; None where nobody knows."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed copy may lie inside somebody else's checkout
-        return None
+        return _installed_commit()
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return f"{commit}-changed" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):  # no git on this machine, or a checkout that is not ours to read
         return None
+
+
+def _installed_commit() -> str | None:
+    """The commit in ``direct_url.json``, by which pip says what an installed package was made from (PEP 610)."""
+    try:
+        text = distribution("circuitmeter").read_text("direct_url.json")
+        found = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    except (PackageNotFoundError, OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -80,6 +80,7 @@ def evaluate(
         kind=None,
         reason=None,
         split=evaluation.split,
+        prompts=data.n,
         circuits=tuple(described),
         rows=tuple(rows),
         cost=RecordedCost(total_seconds=time.perf_counter() - start),

@@ -370,6 +370,7 @@ class SettingRow(Kept):
 class EvaluationRecord(ResultFile):
     """The record of an evaluation of a cell's circuits.
 
+    prompts: on how many prompts circuits were measured; None in stores of older versions, which do not say.
     stability: by what is resampled, what it does to the circuits of each size. controls: nulls, adversaries and exact
     patching, of the circuit of the first size (``with_size``).
     """
@@ -377,6 +378,7 @@ class EvaluationRecord(ResultFile):
     format: Literal[1] = 1
     identity: EvaluationIdentity
     split: str
+    prompts: int | None = None
     circuits: tuple[EvaluatedCircuit, ...] = ()
     rows: tuple[SettingRow, ...] = ()
     stability: dict[str, CircuitChange] = {}

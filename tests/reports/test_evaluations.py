@@ -1,5 +1,6 @@
 """Methods by ablations: every number of an evaluation reaches its place, and what is missing says in what way."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
 from circuitmeter.reports.draw.faithfulness import BEYOND, faithfulness, spaced
 from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.read.tables import failure_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.store.store import Store
@@ -267,18 +269,58 @@ def test_a_value_below_zero_is_inside_the_axis(tmp_path):
     assert ax.get_ylim()[0] < -0.35 and not [line for line in ax.lines if line.get_marker() in ("v", "^")]
 
 
-def test_a_run_without_any_truth_ends_with_faithfulness(tmp_path, monkeypatch):
-    store, records = cells_of(tmp_path, identity("ioi", "eap", "patch"))
-    write_evaluation(store, records[0].key, {"patch": [0.75, -0.5], "zero": [0.1, 0.2]}, sizes=(0.05, 0.1))
-    table = faithfulness_table(usual(table_of(store, records)))
-    read = SimpleNamespace(records=records, aggregate=table[:0], faithfulness=table, warning=None, behaviours=())
-    monkeypatch.setattr(summary, "read_results", lambda path: read)
-    text = summary.summary_table(tmp_path / "s")
-    assert "No task of this benchmark has a known circuit (1 cells, 0 without" in text and "yet" not in text
-    heads, row = ([part.strip() for part in line.split("  ") if part.strip()] for line in text.splitlines()[3:5])
-    assert heads == ["method", "ablation", "5 %", "10 %", "tasks"]
-    assert row == ["eap", "patch", "0.75", "\u22120.50", "1"]
-    assert BehaviourChapter().words(read) == (NOT_MEASURED,)
+def without_truth(tmp_path, *tasks, prompts=20):
+    """A store of one method on language tasks, whose circuits were evaluated at two sizes."""
+    store, records = cells_of(tmp_path, *(identity(task, "eap", "patch") for task in tasks))
+    for record in records:
+        store.write(record, {"scores": np.zeros((1, 5))})
+        faithful = {"patch": [0.75, -0.5], "zero": [0.1, 0.2]}
+        write_evaluation(store, record.key, faithful, sizes=(0.05, 0.1), prompts=prompts)
+    return store.path, records
+
+
+def summary_of(page):
+    """The paragraphs of a page's summary."""
+    return re.findall(r"<p>(.*?)</p>", re.search(r'<section id="summary">.*?</section>', page, re.DOTALL)[0])
+
+
+def test_a_run_without_any_truth_says_what_was_measured_and_then_that_no_truth_is_known(tmp_path, page_only):
+    path, records = without_truth(tmp_path, "mine.jsonl")
+    lines = summary.summary_table(path).splitlines()
+    assert lines[0].startswith("Faithfulness on 20 prompts of mine.jsonl, by the size of circuits")
+    heads, row = ([part.strip() for part in line.split("  ") if part.strip()] for line in lines[2:4])
+    assert heads == ["method", "ablation", "5 %", "10 %"] and row == ["eap", "patch", "0.75", "\u22120.50"]
+    assert "no interval over tasks; `circuitmeter sensitivity" in lines[-2]
+    assert lines[-1].startswith("No task of this benchmark has a known circuit (1 cells), so")
+    kept, depends, no_truth = summary_of(write_report(path, brief=True).read_text(encoding="utf-8"))
+    assert kept.startswith(
+        "Under patch ablation circuits with 5 % / 10 % of the edges keep of the model&#39;s behaviour, on 20 prompts "
+        "of mine.jsonl: eap 0.75 / \u22120.50 (1:"
+    )
+    assert "(circuits with 10 % of the edges)" in depends and "median" not in depends.partition("(median)")[0]
+    assert no_truth == "None of these tasks has a known circuit, so no method is scored against one."
+    assert summary_of((path / "brief.html").read_text(encoding="utf-8"))[-1].startswith(("None of these", "The report"))
+    assert BehaviourChapter().words(SimpleNamespace(records=records, behaviours=())) == (NOT_MEASURED,)
+
+
+def test_of_several_tasks_it_is_the_median(tmp_path):
+    path, _ = without_truth(tmp_path, "ioi", "sva", prompts=None)
+    lines = summary.summary_table(path).splitlines()
+    assert lines[0].startswith("Median faithfulness over 2 tasks, by") and lines[2].split()[-1] == "tasks"
+    results = read_results(path)
+    kept, depends = FaithfulnessChapter().summary(results)
+    assert "behaviour, in the median over 2 tasks: eap 0.75" in kept and "(median over 2 tasks, circuits" in depends
+    assert "one task" not in " ".join(table.caption for table in FaithfulnessChapter().tables(results))
+
+
+def test_an_older_store_does_not_say_how_many_prompts(tmp_path):
+    path, _ = without_truth(tmp_path, "ioi", prompts=None)
+    assert "Faithfulness on the prompts of ioi, by" in summary.summary_table(path)
+
+
+def test_where_methods_are_judged_by_a_truth_the_summary_does_not_list_what_they_keep(evaluated_store):
+    texts = FaithfulnessChapter().summary(read_results(evaluated_store.path))
+    assert len(texts) == 1 and texts[0].startswith("Faithfulness depends")
 
 
 def test_compiled_models_are_not_asked_whether_they_do_the_task(tmp_path):

@@ -1,10 +1,13 @@
 """Markdown and LaTeX tables: bold for the best within its interval, special characters made harmless."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 from made_up import ENVIRONMENT
 from synthetic import identity, record_of
 
-from circuitmeter.reports.chapters.failures import failures
+from circuitmeter.reports.chapters.failures import failures, without_a_result
+from circuitmeter.reports.chapters.mismatch import MismatchChapter
 from circuitmeter.reports.chapters.provenance import benchmark_progress, environments, provenance_entries
 from circuitmeter.reports.chapters.recovery import leaderboard
 from circuitmeter.reports.chapters.tests import comparisons
@@ -146,3 +149,37 @@ def test_environments_are_told_apart_and_every_entry_is_in_the_data():
         ("b" * 16, "AVX512", "1"),
     ]
     assert ("b" * 16, "packages.numpy", "2.4.6") in list(table.data.itertuples(index=False, name=None))
+
+
+def test_an_unknown_commit_is_told_in_words():
+    made = {"commit": None, "cublas_workspace_config": None}
+    table = tables.provenance_table([record_of(identity("a", "eap", "patch"), provenance=made)])
+    values = dict(zip(table["name"], table["value"], strict=True))
+    assert values["commit"] == "not known (installed from a folder or a package)"
+    shown = environments({"e": ENVIRONMENT}, {"e": 1}).data.set_index("name")["value"]
+    assert shown["commit"] == values["commit"] and shown["torch.commit"] == "None" == values["cublas_workspace_config"]
+
+
+def test_the_summary_compares_truths_of_ablations_that_were_searched_under():
+    """Nothing was searched under noise: its truth is in the table, and the largest difference is not told."""
+    heights = {("patch", "patch"): 1.0, ("patch", "zero"): 0.8, ("patch", "noise"): 0.1, ("zero", "zero"): 0.9}
+    rows = [
+        {"label": "eap", "ablation": under, "truth_ablation": truth, "own": under == truth, "average_precision": height}
+        | {"average_precision_low": height, "average_precision_high": height, "n_programs": 3}
+        for (under, truth), height in heights.items()
+    ]
+    (text,) = MismatchChapter().summary(SimpleNamespace(mismatch=pd.DataFrame(rows)))
+    assert "of 1.00 against the patch truth and of 0.80 against the zero truth" in text
+
+
+def test_cells_without_a_meaning_are_told_from_those_that_failed():
+    def of(*kinds):
+        cells = [record_of(identity(f"t{i}", "eap", "patch"), kind=kind) for i, kind in enumerate(kinds) if kind]
+        done = record_of(identity("d", "eap", "patch"), status="done", kind=None, reason=None, n_edges=5)
+        return without_a_result([*cells, done])
+
+    assert of("undefined", "undefined", "memory").startswith(
+        "Of 4 cells 2 have no meaning (undefined) and 1 failed; the"
+    )
+    assert of("undefined").startswith("Of 2 cells 1 has no meaning (undefined); ") and of() is None
+    assert of("error").startswith("Of 2 cells 1 failed; ")

@@ -66,6 +66,7 @@ def test_the_summary_names_the_winner_and_the_mismatch(report):
     summary = text[text.index('<section id="summary">') : text.index('<section id="recovery">')]
     assert re.search(r"Under patch ablation (acdc|acdc and exact|exact)\b", summary)
     assert "The verdict depends on whose truth is asked" in summary and "truth ranks" not in summary
+    assert "cells 1 has no meaning (undefined) and 1 failed; the chapter “No result” has the reasons." in summary
 
 
 def test_failures_are_listed_with_reasons(report):
@@ -145,14 +146,14 @@ def test_no_store_is_one_clear_error(tmp_path):
 
 def test_summary_table_shows_medians_exact_recoveries_and_the_best(usual_store):
     text = summary_table(usual_store.path)
-    assert "patch ablation" in text and "zero ablation" in text and "2 cells have no result" in text
+    assert "patch ablation" in text and "zero ablation" in text and "1 has no meaning (undefined) and 1 failed" in text
     assert re.search(r"^\* exact +1\.00 \[1\.00, 1\.00\] +4 +4/4", text, re.MULTILINE)
     assert re.search(r"^  truth +1\.00", text, re.MULTILINE)
 
 
 def test_one_cell_has_no_result_in_the_singular(tmp_path):
     make_store(tmp_path / "s", programs=1, methods=("eap-ig",))
-    assert summary_table(tmp_path / "s").endswith("\n1 cell has no result; the report says why.")
+    assert summary_table(tmp_path / "s").endswith(" cells 1 has no meaning (undefined); the report says why.")
 
 
 def test_the_summary_table_needs_no_torch(usual_store):

@@ -184,7 +184,7 @@ def test_text_that_the_tokenizer_does_not_know(file):
     unknown, named = mini.source.unk_token, f"When Amy and{mini.source.unk_token}"
     good = {"clean": "Today Amy gave a ring to", "answer": " Amy", "wrong": " Robert"}
     for key, value in (("clean", "Today Zebulon gave a ring to"), ("wrong", " Zebulon")):
-        with pytest.raises(DataError, match="has 'Zebulon', which the model's tokenizer does not know"):
+        with pytest.raises(DataError, match="has 'Zebulon', which .* `circuitmeter show ioi --model MODEL"):
             load(write(file, {**good, key: value}), d_vocab=5000, n_positions=32, tokenize=mini)
     assert unknown and mini.unknown(named) is None  # the token by its name is no unknown word
     assert load(write(file, good), d_vocab=5000, n_positions=32, tokenize=mini).clean.shape[0] == 1

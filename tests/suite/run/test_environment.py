@@ -8,10 +8,12 @@ import signal
 import socket
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from circuitmeter.suite.run import environment as module
 from circuitmeter.suite.run.environment import deterministic, environment, undisturbed
 from circuitmeter.suite.run.events import Started
 from circuitmeter.suite.run.installed import installed_versions
@@ -98,3 +100,19 @@ def test_cells_never_compute_in_tf32_and_leave_the_process_as_it_was(found):
         assert torch.get_float32_matmul_precision() == found
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("written", "commit"),
+    [
+        ({"url": "https://example.org/it.git", "vcs_info": {"vcs": "git", "commit_id": "c" * 40}}, "c" * 40),
+        ({"url": "file:///a/folder", "dir_info": {}}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_an_installed_copy_knows_the_commit_that_pip_wrote_down(written, commit, monkeypatch):
+    text = None if written is None else json.dumps(written)
+    installed = SimpleNamespace(read_text=lambda name: text if name == "direct_url.json" else None)
+    monkeypatch.setattr(module, "distribution", lambda name: installed)
+    assert module._installed_commit() == commit
