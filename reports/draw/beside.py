@@ -8,51 +8,56 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .notes import annotate
+from .notes import LACKING_ROOM, annotate, say_lacking
 from .panels import empty_figure, legend_rows, panels
 from .style import across, looks, styled, width_of
 
-APART = 0.16
-"""Half the distance of a reported number's line from ours, of the room of a series."""
+OPEN, FILLED = 6.8, 3.4
+"""Sizes of the markers, points: what is reported goes around ours, so that both are seen when they are equal."""
 
 
 @styled
-def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "") -> Figure:
-    """One panel per group, one line per row; series side by side in it.
+def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "", lacking: str = "") -> Figure:
+    """One panel per group, one line per row; series side by side in it. Panels that have something of ours come first.
 
     Args:
         table: ``reproduction.verdict_frame``: group, row, series, reported, ours (NaN where not run), tolerance.
         measure: what the numbers are, for the axes.
-        note: a remark for the figure, such as that another model than the paper's was measured.
+        note: a remark for a figure with numbers of ours, such as that another model than the paper's was measured.
+        lacking: what is said of a panel that has none, where another model than the paper's was measured.
     """
     if table.empty:
         return empty_figure("The paper's manifest names no values.")
-    groups, styles = list(dict.fromkeys(table["group"])), looks(table["series"])
+    has = table["ours"].notna().groupby(table["group"]).any()
+    groups = sorted(dict.fromkeys(table["group"]), key=lambda group: not has[group])
+    ours, styles = [bool(has[group]) for group in groups], looks(table["series"])
     columns = 1 if len(groups) == 1 else across(2)
     labels = [*(styles if len(styles) > 1 else []), "reported (open)", "ours (filled)"]
-    extra = 0.16 * legend_rows(labels, width_of(len(groups)))[1] + 0.1 + 0.2 * bool(note)
-    step = 0.13 + 0.04 * min(len(styles), 4)
-    rows = [table.loc[table["group"] == group, "row"].nunique() for group in groups]
-    heights = [max(rows[i : i + columns]) * step + 0.3 for i in range(0, len(rows), columns)]
+    note = note if any(ours) else ""
+    room = LACKING_ROOM * (bool(lacking) and any(ours) and not all(ours))
+    extra = 0.16 * legend_rows(labels, width_of(len(groups)))[1] + 0.1 + 0.2 * bool(note or lacking)
+    of_group = {group: table[table["group"] == group] for group in groups}
+    lanes = {group: [name for name in styles if name in set(here["series"])] for group, here in of_group.items()}
+    needed = [here["row"].nunique() * (0.12 + 0.085 * len(lanes[group])) for group, here in of_group.items()]
+    heights = [max(needed[i : i + columns]) + 0.3 + room for i in range(0, len(needed), columns)]
     figure, axes = panels(groups, heights, columns=columns, extra=extra, shared=False)
     for i, (group, ax) in enumerate(zip(groups, axes, strict=True)):
-        here = table[table["group"] == group]
+        here, names = of_group[group], lanes[group]
         rows = list(dict.fromkeys(here["row"]))
         for found in here.itertuples():
-            look, series = styles[found.series], list(styles).index(found.series)
-            y = rows.index(found.row) + (series - (len(styles) - 1) / 2) * 0.7 / max(len(styles), 2)
-            marker = {"marker": look.marker, "ls": "", "color": look.color, "mew": 1.0, "clip_on": False}
-            # The reported number is drawn a little above ours, so that both are seen when they are equal.
-            above, below = y - APART / max(len(styles), 2), y + APART / max(len(styles), 2)
+            look, lane = styles[found.series], names.index(found.series)
+            y = rows.index(found.row) + (lane - (len(names) - 1) / 2) * 0.75 / max(len(names), 2)
+            marker = {"marker": look.marker, "ls": "", "color": look.color, "clip_on": False}
             if found.ours == found.ours:
-                ax.plot([found.reported, found.ours], [above, below], color=look.color, lw=0.8, zorder=2)
-                ax.plot(found.ours, below, ms=3.2, zorder=4, **marker)
-            ax.plot(found.reported, above, ms=4.2, mfc="white", zorder=3, **marker)
+                ax.plot([found.reported, found.ours], [y, y], color=look.color, lw=0.8, zorder=2)
+                ax.plot(found.ours, y, ms=FILLED, mew=0, zorder=4, **marker)
+            ax.plot(found.reported, y, ms=OPEN, mew=0.8, mfc="white", zorder=3, **marker)
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), yticklabels=rows)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(fill(measure, 40) if i + columns >= len(groups) else "")
     _legend(figure, styles, labels)
     annotate(figure, note)
+    say_lacking(axes, ours, lacking)
     return figure
 
 
@@ -64,8 +69,8 @@ def _legend(figure: Figure, styles: dict, labels: list[str]) -> None:
         Line2D([], [], color=look.color, ls="", marker=look.marker, label=label) for label, look in looks_of.items()
     ]
     grey = {"color": "#444444", "ls": "", "marker": next(iter(styles.values())).marker if one else "o"}
-    handles.append(Line2D([], [], mfc="none", ms=4.2, label=labels[-2], **grey))
-    handles.append(Line2D([], [], ms=3.2, label=labels[-1], **grey))
+    handles.append(Line2D([], [], mfc="none", mew=0.8, ms=OPEN, label=labels[-2], **grey))
+    handles.append(Line2D([], [], mew=0, ms=FILLED, label=labels[-1], **grey))
     figure.legend(
         handles=handles,
         loc="outside lower center",

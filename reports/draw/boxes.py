@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from .notes import annotate
+from .notes import LACKING_ROOM, annotate, say_lacking
 from .panels import empty_figure, legend_rows, panels
 from .scales import LogScale
 from .style import COLUMN, Look, across, looks, styled
@@ -23,7 +23,13 @@ FAR = 3
 
 @styled
 def boxes(
-    table: pd.DataFrame, x_label: str, *, log: tuple[str, ...] = (), level: float | None = None, note: str = ""
+    table: pd.DataFrame,
+    x_label: str,
+    *,
+    log: tuple[str, ...] = (),
+    level: float | None = None,
+    note: str = "",
+    lacking: str = "",
 ) -> Figure:
     """One panel per ``panel``, one box per ``series``: quartiles, whiskers to 1.5 times their distance, every value.
 
@@ -34,6 +40,7 @@ def boxes(
         log: contains ``x`` when the number's axis is logarithmic.
         level: the value at which a line is drawn, such as the full model or chance.
         note: a remark for the figure, such as that another model than the paper's was measured.
+        lacking: what is said of a panel in which nothing is ours.
     """
     table = table[table["y"].notna()]
     if table.empty:
@@ -45,8 +52,10 @@ def boxes(
     # A few values far beyond all others would compress these to a line. They are drawn as arrows at the edge.
     middle, far = table["y"].median(), max(FAR * (table["y"].quantile(0.9) - table["y"].quantile(0.1)), 1.0)
     ends = (float("-inf"), float("inf")) if log else (middle - far, middle + far)
-    extra = 0.3 + 0.26 * reported + 0.2 * bool(note)
-    figure, axes = panels(titles, _ROW * len(series) + 0.25, columns=columns, extra=extra, shared=True)
+    extra = 0.3 + 0.26 * reported + 0.2 * bool(note or lacking)
+    ours = [bool(((table["panel"] == title) & (table["origin"] == "ours")).any()) for title in titles]
+    room = LACKING_ROOM * (bool(lacking) and any(ours) and not all(ours))
+    figure, axes = panels(titles, _ROW * len(series) + 0.25 + room, columns=columns, extra=extra, shared=True)
     columns = across(columns)
     scale = LogScale(table["y"]) if log else None
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
@@ -72,6 +81,7 @@ def boxes(
         handle = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4.5, label="reported")
         figure.legend(handles=[handle], loc="outside lower center", ncols=legend_rows(["reported"], COLUMN)[0])
     annotate(figure, note)
+    say_lacking(axes, ours, lacking)
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .notes import annotate
+from .notes import LACKING_ROOM, annotate, say_lacking
 from .panels import empty_figure, legend_rows, panels
 from .scales import LogScale
 from .style import Look, across, looks, own_first, styled, width_of
@@ -26,6 +26,7 @@ def lines(
     log: tuple[str, ...] = (),
     level: float | None = None,
     note: str = "",
+    lacking: str = "",
 ) -> Figure:
     """One panel per ``panel``, one line per ``series`` and origin; panels of one measure have one scale.
 
@@ -36,6 +37,7 @@ def lines(
         log: the axes that are logarithmic.
         level: the value at which a line is drawn across, such as the full model or chance.
         note: a remark for the figure, such as that another model than the paper's was measured.
+        lacking: what is said of a panel in which nothing is ours.
     """
     table = table[table["y"].notna()]
     if table.empty:
@@ -46,8 +48,11 @@ def lines(
     found = found if len(found) > 1 or ORIGINS["reported"] in found else []
     labels = [*styles, *found]
     columns = 2 if len(titles) in (2, 4) else 3
-    extra = 0.16 * legend_rows(labels, width_of(len(titles)))[1] + 0.1 + 0.2 * bool(note)
-    figure, axes = panels(titles, 2.2 if len(titles) == 1 else 1.6, columns=columns, extra=extra, shared=False)
+    extra = 0.16 * legend_rows(labels, width_of(len(titles)))[1] + 0.1 + 0.2 * bool(note or lacking)
+    ours = [bool(((table["panel"] == title) & (table["origin"] == "ours")).any()) for title in titles]
+    room = LACKING_ROOM * (bool(lacking) and any(ours) and not all(ours))
+    height = (2.2 if len(titles) == 1 else 1.6) + room
+    figure, axes = panels(titles, height, columns=columns, extra=extra, shared=False)
     columns = across(columns)
     for i, (title, ax) in enumerate(zip(titles, axes, strict=True)):
         here = table[table["panel"] == title]
@@ -78,6 +83,7 @@ def lines(
     ncols = legend_rows(labels, figure.get_figwidth())[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, handlelength=2.6)
     annotate(figure, note)
+    say_lacking(axes, ours, lacking)
     return figure
 
 

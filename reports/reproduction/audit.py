@@ -17,7 +17,8 @@ HEAD = f"""# What papers report, and what ours is beside it
 Every value that `circuitmeter reproduce` judges, as its manifest says it: what the paper's number is, in which unit,
 on which model, task and prompts; what ours is; and why the two are comparable or are not. A value that is not
 comparable is never judged: its verdict is **not comparable**, whatever ours is. Values without a number of ours are
-not run. `{COMMAND}` writes this page from `reports/reproduction/papers/`.
+not run. On another model than the paper's, ours is of the task and the circuit size that `verdicts.csv` names.
+`{COMMAND}` writes this page from `reports/reproduction/papers/`.
 """
 _COLUMNS = ("Values", "How many", "What the paper's number is", "Unit", "On", "Ours", "Comparable")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...suite.json_model import Values
+from ..read.labels import program_of
 from ..read.published import WhichCurve
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -37,19 +38,6 @@ UnitOfValue = Literal["fraction", "probability", "logits", "nats", "edges", "per
 """What a value is in. Areas, rates, correlations and normalised faithfulness are fractions."""
 
 
-class PaperPart(BaseModel):
-    """Cells that a paper needs: a benchmark, and the language model that the paper ran it on, if it is one.
-
-    ``elsewhere`` is the benchmark on any other model, where sizes or steps that suit the paper's make no sense.
-    """
-
-    model_config = _STRICT
-    name: str = Field(pattern=r"^[a-z0-9-]+$")
-    benchmark: str | Values
-    model: str | None = None
-    elsewhere: Values | None = None
-
-
 class Points(BaseModel):
     """Which published curve an area is taken of, and which area.
 
@@ -72,6 +60,44 @@ class FromTable(BaseModel):
     where: Where = Field(default_factory=dict)
     column: str
     statistic: Literal["mean", "median", "max", "min", "count"] = "mean"
+
+
+class PaperPart(BaseModel):
+    """Cells that a paper needs: a benchmark, and the language model that the paper ran it on, if it is one.
+
+    ``elsewhere`` is the benchmark on any other model, where sizes or steps that suit the paper's make no sense;
+    ``sizes`` says which size of circuits there stands beside one of the paper's: pairs of (the paper's, the one there).
+    """
+
+    model_config = _STRICT
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    benchmark: str | Values
+    model: str | None = None
+    elsewhere: Values | None = None
+    sizes: tuple[tuple[float, float], ...] = ()
+
+    def tasks_elsewhere(self) -> list[str]:
+        """The tasks that are run on another model; nothing where these are the paper's."""
+        grids: Any = (self.elsewhere or {}).get("grid", ())
+        of_grids = [[grid["task"]] if isinstance(grid["task"], str) else grid["task"] for grid in grids]
+        return list(dict.fromkeys(task for tasks in of_grids for task in tasks))
+
+    def counterpart(self, measured: FromTable) -> FromTable | None:
+        """What stands beside a number of this part on another model; None where nothing of its task or size does."""
+        if self.elsewhere is None:
+            return measured
+        where, tasks = dict(measured.where), self.tasks_elsewhere()
+        if isinstance(task := where.get("task"), str) and task not in tasks:
+            there = next((each for each in tasks if program_of(each) == program_of(task)), None)
+            if there is None:
+                return None
+            where["task"] = there
+        if "asked" in where:
+            size = dict(self.sizes).get(where["asked"])  # type: ignore[arg-type]
+            if size is None:
+                return None
+            where["asked"] = size
+        return measured.model_copy(update={"where": where})
 
 
 class ReportedValue(BaseModel):
@@ -151,11 +177,12 @@ class Comparison(BaseModel):
 
 
 class Note(BaseModel):
-    """Why the values whose names match differ, or are not run."""
+    """Why the values whose names match differ (``because``), or cannot be had whatever is run (``not_run``)."""
 
     model_config = _STRICT
     values: str
-    because: str
+    because: str = ""
+    not_run: str = ""
 
 
 class Drawing(BaseModel):

@@ -25,12 +25,11 @@ from .measured import Tables
 _COLUMNS = ["panel", "series", "x", "y", "low", "high", "origin"]
 
 
-def drawer(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: str = "") -> Callable[[], Figure]:
-    """What draws one ``[[figure]]`` of a manifest.
+def drawn(manifest: Manifest, drawing: Drawing, tables: Tables | None) -> pd.DataFrame:
+    """What one ``[[figure]]`` of a manifest shows, in ``_COLUMNS``: reported, then ours, each in the paper's order.
 
     Args:
         tables: of the store that the manifest's parts were run into; None where nothing was.
-        note: which model ours was measured on, where it is not the paper's.
     """
     ours, reported = measured_frame(drawing, tables), reported_frame(manifest, drawing)
     names = ["panel", "series", *(["x"] if drawing.draw == "matrix" else [])]
@@ -43,20 +42,30 @@ def drawer(manifest: Manifest, drawing: Drawing, tables: Tables | None, note: st
         frame.sort_values(names, key=lambda column: column.map(places[column.name]), kind="stable")
         for frame in (ours, reported)
     )
-    table = _together(reported, ours)
-    note = note if len(ours) else ""
+    return _together(reported, ours)
+
+
+def drawer(drawing: Drawing, table: pd.DataFrame, note: str = "", lacking: str = "") -> Callable[[], Figure]:
+    """What draws one ``[[figure]]`` of a manifest.
+
+    Args:
+        table: ``drawn``'s.
+        note: which model ours was measured on, where it is not the paper's.
+        lacking: what is said of panels in which nothing is ours, where ours was measured on another model.
+    """
+    note = note if (table["origin"] == "ours").any() else ""
     x, y = drawing.labels
     match drawing.draw:
         case "lines":
-            return partial(lines, table, x, y, log=drawing.log, level=drawing.level, note=note)
+            return partial(lines, table, x, y, log=drawing.log, level=drawing.level, note=note, lacking=lacking)
         case "scatter":
-            return partial(scatter, table, x, y, note=note)
+            return partial(scatter, table, x, y, note=note or lacking)
         case "boxes":
-            return partial(boxes, table, x, log=drawing.log, level=drawing.level, note=note)
+            return partial(boxes, table, x, log=drawing.log, level=drawing.level, note=note, lacking=lacking)
         case "matrix":
-            return partial(matrix, table, x, x, bar=y, note=note)
+            return partial(matrix, table, x, x, bar=y, note=note or lacking)
         case "histogram":
-            return partial(histogram, table, x, y, note=note)
+            return partial(histogram, table, x, y, note=note or lacking)
 
 
 def _together(*frames: pd.DataFrame) -> pd.DataFrame:

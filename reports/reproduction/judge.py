@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from ...suite.model.load import hub
 from ...suite.scoring.published import ACDC_SMALLEST_THRESHOLD, cmd, cpr, pessimistic_auc
+from ...tasks import mini
 from ..page.table import Table, TableCell, number, number_cell, text_cell
+from ..read.labels import program_of
 from ..read.published import PublishedCurve
-from .entries import Comparison, Points, ReportedValue
-from .manifest import Manifest
+from ..read.results import within
+from .entries import Comparison, FromTable, PaperPart, Points, ReportedValue
+from .manifest import Manifest, is_the_papers
 from .measured import Tables
 
 Verdict = Literal["reproduced", "recomputed", "differs", "not comparable", "other model", "not run"]
@@ -37,6 +39,7 @@ class Judged:
             paper's, with the same consequence; ``not run``.
         because: why it differs, is not comparable, or was not run.
         compared: what the paper's number is, and what ours is.
+        elsewhere: the model that ours was measured on, where it is another than the paper's.
     """
 
     value: ReportedValue
@@ -45,6 +48,7 @@ class Judged:
     verdict: Verdict
     because: str
     compared: Comparison
+    elsewhere: str | None = None
 
     @property
     def explained(self) -> bool:
@@ -60,55 +64,87 @@ def judge(manifest: Manifest, tables: Tables | None, model: str | None = None) -
         model: the language model that they were run on instead of the paper's.
     """
     curves = manifest.curves()
-    models = {part.name: part.model for part in manifest.part}
+    parts = {part.name: part for part in manifest.part}
     found = []
     for value in manifest.values:
-        wanted = models.get(value.part) if value.part else None
-        ours, how = _ours(value, curves, tables, model if wanted else None)
-        elsewhere = ours is not None and wanted and not value.points and not _is(model, wanted)
-        how = f"measured on {model}" if elsewhere else how
+        part = parts.get(value.part) if value.part else None
+        wanted = part.model if part else None
+        # The other model, where one is taken instead of the paper's.
+        other = model if wanted and model and not value.points and not is_the_papers(model, wanted) else None
+        taken = part.counterpart(value.measured) if part and other and value.measured else value.measured
+        ours, how = _ours(value, taken, curves, tables, model if wanted else None)
         compared = manifest.compared(value.name)
+        elsewhere = other if ours is not None else None
+        if elsewhere and taken:
+            compared, how = _compared_elsewhere(compared, elsewhere, taken), f"measured on {elsewhere}"
         verdict: Verdict
-        if compared.unlike:
+        if ours is None:
+            verdict, because = "not run", _why_not_run(manifest, value, part, model, other)
+        elif compared.unlike:
             verdict, because = "not comparable", compared.unlike
+            because += f"; and ours is of {elsewhere}, the paper's of {wanted}" if elsewhere else ""
         elif elsewhere:
-            verdict, because = "other model", f"the paper's is {wanted}"
-        elif ours is None:
-            # A note says why a number differs, or why it cannot be measured; not that it was not asked for here.
-            lacking = model is None if wanted else value.measured is not None
-            because = (None if lacking else manifest.because(value.name)) or _missing(value, wanted, model)
-            verdict = "not run"
+            said = (f"ours is of {elsewhere}, the paper's of {wanted}", _size_elsewhere(taken))
+            verdict, because = "other model", "; ours are ".join(filter(None, said))
         elif abs(ours - value.reported) <= value.tolerance + _ROUNDING:
             verdict, because = ("recomputed" if value.points else "reproduced"), ""
         else:
             verdict, because = "differs", manifest.because(value.name) or ""
-        found.append(Judged(value, ours, how, verdict, because, compared))
+        found.append(Judged(value, ours, how, verdict, because, compared, elsewhere))
     return found
 
 
-def _is(model: str | None, wanted: str) -> bool:
-    """Whether a model is the paper's: it has its name, or is a folder with the weights that the name is pinned to."""
-    return model == wanted or (model is not None and Path(model).is_dir() and hub.is_pinned(Path(model), wanted))
+def _compared_elsewhere(compared: Comparison, model: str, taken: FromTable) -> Comparison:
+    """What ours is where it was measured on another model than the paper's."""
+    task = taken.where.get("task")
+    places = (f"on {model}", str(task) if task else "", _size_elsewhere(taken))
+    same = compared.ours if compared.unlike else "the same quantity"
+    return compared.model_copy(update={"ours": ", ".join((same, *filter(None, places))), "but": ""})
 
 
-def _missing(value: ReportedValue, wanted: str | None, model: str | None) -> str:
+def _size_elsewhere(taken: FromTable | None) -> str:
+    """Which circuits stand beside the paper's on another model, where they are of a size."""
+    share = taken.where.get("asked") if taken else None
+    return f"circuits of {100 * share:g} % of its edges" if isinstance(share, float) else ""
+
+
+def _why_not_run(
+    manifest: Manifest, value: ReportedValue, part: PaperPart | None, model: str | None, other: str | None
+) -> str:
+    """Why there is no number of ours: first what cannot be had at all, then what was not run."""
+    wanted, note = part.model if part else None, manifest.not_run(value.name)
     if value.points:
-        return "the paper's files hold no such curve"
+        return note or "the paper's files hold no such curve"
+    if value.measured is None:
+        return note or (f"it is of {wanted}, and nothing here measures it" if wanted else "nothing here measures it")
     if wanted and model is None:
         return f"it needs {wanted}: give it with --model (its name or its folder), or another model, such as mini"
-    if wanted and model != wanted:
-        return f"it is of {wanted}; nothing like it was measured on {model}, with its other tasks and sizes"
+    if part and other:
+        task = value.measured.where.get("task")
+        program = program_of(task) if isinstance(task, str) else ""
+        if program and other in mini.names() and program not in mini.learnt(other):
+            return f"{other} does not do {program}"
+        if note:
+            return note
+        if part.counterpart(value.measured) is None:
+            there = ", ".join(map(program_of, part.tasks_elsewhere()))
+            return f"it is of {program or 'a size'} on {wanted}; on another model, {there} are run, in other sizes"
+        return f"the store holds no such result of {other}"
     return "the store holds no such result"
 
 
 def _ours(
-    value: ReportedValue, curves: Sequence[PublishedCurve], tables: Tables | None, model: str | None
+    value: ReportedValue,
+    measured: FromTable | None,
+    curves: Sequence[PublishedCurve],
+    tables: Tables | None,
+    model: str | None,
 ) -> tuple[float | None, str]:
     if value.points:
         return published_area(value.points, curves), "from published points"
-    if tables is None or value.measured is None:
+    if tables is None or measured is None:
         return None, ""
-    return tables.number(value.measured, model), "measured here"
+    return tables.number(measured, model), "measured here"
 
 
 def published_area(points: Points, curves: Iterable[PublishedCurve]) -> float | None:
@@ -128,7 +164,7 @@ def published_area(points: Points, curves: Iterable[PublishedCurve]) -> float | 
 def verdict_frame(judged: Sequence[Judged]) -> pd.DataFrame:
     """One row per value: what was reported, ours, their difference, the verdict and why, and what both numbers are.
 
-    Of what is not comparable there is no difference.
+    Of what is not comparable, or of another model, there is no difference.
     """
     columns = ["name", "group", "row", "series", "reported", "ours", "difference", "tolerance", "verdict"]
     rows = [
@@ -150,7 +186,9 @@ def verdict_frame(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def _difference(item: Judged) -> float | None:
-    return None if item.ours is None or item.verdict == "not comparable" else item.ours - item.value.reported
+    if item.ours is None or item.verdict in ("not comparable", "other model"):
+        return None
+    return item.ours - item.value.reported
 
 
 def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
@@ -188,7 +226,8 @@ def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
         "verdicts",
         "Reported and reproduced",
         f"{manifest.title} ({manifest.citation}). Bold: measured here, within the tolerance of what is reported; "
-        "recomputed: within it, but from the points that the paper published; not comparable: two quantities.",
+        "recomputed: within it, but from the points that the paper published; not comparable: two quantities; other "
+        "model: ours is of another model than the paper's, and no test of it.",
         headings,
         (False, True, True, True, True, False, False, False, False, False),
         tuple(rows),
@@ -201,3 +240,35 @@ def verdict_counts(judged: Sequence[Judged]) -> str:
     words |= {"not comparable": "not comparable", "other model": "on another model", "not run": "not run"}
     counts = {word: sum(item.verdict == verdict for item in judged) for verdict, word in words.items()}
     return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "no values"
+
+
+def measured_elsewhere(manifest: Manifest, judged: Sequence[Judged], tables: Tables | None, model: str | None) -> str:
+    """What was measured on another model than the paper's, in numbers; nothing where nothing was.
+
+    How many cells, how many of the values have a number of ours beside them, and from where to where both go.
+    """
+    if tables is None or not manifest.instead(None, model):
+        return ""
+    wanted = [part.name for part in manifest.part if part.model and not is_the_papers(model, part.model)]
+    names = [name for part in wanted for name in manifest.benchmarks(part)]
+    cells = sum(record.done for record in within(tables.results, *names).records)
+    if not cells:
+        return ""
+    beside: dict[str, list[Judged]] = {}
+    for item in judged:
+        if item.elsewhere:
+            beside.setdefault(re.split("[:;,]", item.compared.quantity)[0], []).append(item)
+    said = [f"Measured on {model}: {cells} cell{'s' * (cells > 1)}"]
+    if not beside:
+        return f"{said[0]}; no value of the paper is of what was measured there: the figures show it."
+    n = sum(map(len, beside.values()))
+    said[0] += f"; {n} of the {len(judged)} values have a number of it beside them, which is no test of the paper's"
+    for quantity, items in beside.items():
+        ours, reported = ([number(end(each), 3) for end in (min, max)] for each in _both(items))
+        many = f"{len(items)} value{'s' * (len(items) > 1)}"
+        said.append(f"{quantity}, {many}: {' to '.join(ours)} (reported: {' to '.join(reported)})")
+    return ". ".join(f"{each[:1].upper()}{each[1:]}" for each in said) + "."
+
+
+def _both(items: Sequence[Judged]) -> tuple[list[float], list[float]]:
+    return [item.ours for item in items if item.ours is not None], [item.value.reported for item in items]

@@ -5,6 +5,8 @@
     name      = "tracr"
     benchmark = { grid = [{ task = [...], method = [...], ablation = [...] }] }    # or the name of a built-in one
     model     = "gpt2"                         # the language model that the paper uses, where it uses one
+    elsewhere = { grid = [...] }               # the benchmark on another model; the sizes of circuits there that stand
+    sizes     = [[0.03, 0.3]]                  # beside the paper's; its task stands beside the same without a variant
 
     [[value]]
     name      = "reverse, patch: ACDC"
@@ -32,9 +34,10 @@
     [[figure]]                                 # what is drawn of a table: measured, reported, or one beside the other
     [[gallery]]                                # figures of the report, of a part's cells alone
     [[card]]                                   # a sensitivity card
-    [[note]]                                   # why values differ or are not run, by a pattern of their names
+    [[note]]                                   # why values differ, by a pattern of their names
     values    = "* zero: *"
     because   = "..."
+    not_run   = "..."                          # or why they cannot be had
 
 Manifests are ``papers/NAME.toml``; files that they name are in ``papers/NAME/``.
 """
@@ -44,6 +47,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,8 +141,12 @@ class Manifest(BaseModel):
         return tuple(found)
 
     def because(self, name: str) -> str | None:
-        """Why the value of this name differs or is not run: the first note that matches."""
-        return next((note.because for note in self.note if fnmatchcase(name, note.values)), None)
+        """Why the value of this name differs: the first such note that matches."""
+        return next((note.because for note in self.note if note.because and fnmatchcase(name, note.values)), None)
+
+    def not_run(self, name: str) -> str | None:
+        """Why the value of this name cannot be had, whatever is run: the first such note that matches."""
+        return next((note.not_run for note in self.note if note.not_run and fnmatchcase(name, note.values)), None)
 
     def benchmarks(self, part: str) -> list[str]:
         """What the benchmarks of the parts of this name are called in the store: a built-in one by its own name."""
@@ -150,8 +158,8 @@ class Manifest(BaseModel):
 
     def instead(self, part: str | None, model: str | None) -> str:
         """Which model was taken instead of the paper's, in parts of this name or in any; nothing where it is its."""
-        parts = [each for each in self.part if each.model and fnmatchcase(each.name, part or "*")]
-        wanted = sorted({each.model for each in parts if each.model} - {model})
+        parts = [each for each in self.part if fnmatchcase(each.name, part or "*")]
+        wanted = sorted({each.model for each in parts if each.model and not is_the_papers(model, each.model)})
         return f"ours: run on {model}, not on {', '.join(wanted)}" if model and wanted else ""
 
     def curves(self) -> list[PublishedCurve]:
@@ -189,6 +197,14 @@ class Manifest(BaseModel):
         about = {"name": f"{group}, {level}: {row}, {method}", "group": f"{group}, {level}", "row": row}
         points = Points.model_validate({"where": where, "kind": level.removesuffix("s")})
         return ReportedValue(**same, **about, series=method, points=points)
+
+
+@cache
+def is_the_papers(model: str | None, wanted: str) -> bool:
+    """Whether a model is the paper's: it has its name, or is a folder with the weights that the name is pinned to."""
+    from ...suite.model.load import hub
+
+    return model == wanted or (model is not None and Path(model).is_dir() and hub.is_pinned(Path(model), wanted))
 
 
 def papers_folder():

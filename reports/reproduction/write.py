@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...suite.errors import StoreError
 from ...suite.reading import checked, read_json
@@ -26,12 +26,19 @@ from ..page.page import Section, page
 from ..page.table import Table
 from ..read.published import Level
 from ..read.results import Results, read_results, within
-from .figures import drawer
-from .judge import Judged, judge, table_of_verdicts, verdict_counts, verdict_frame
+from .figures import drawer, drawn
+from .judge import Judged, judge, measured_elsewhere, table_of_verdicts, verdict_counts, verdict_frame
 from .manifest import Manifest
 from .measured import Tables
 
 FIGURES = "paper-figures"  # not those of the report, which may be in the same folder
+
+
+class Reproduction(NamedTuple):
+    """What came of reproducing a paper: every value's verdict, and what was measured on another model, in numbers."""
+
+    judged: list[Judged]
+    elsewhere: str
 
 
 def results_of(store: Path) -> Results | None:
@@ -41,12 +48,12 @@ def results_of(store: Path) -> Results | None:
 
 def write_reproduction(
     manifest: Manifest, store: Path, out: Path, model: str | None = None, progress: OnDrawn | None = None
-) -> list[Judged]:
+) -> Reproduction:
     """Writes ``reproduction.html``, ``verdicts`` (CSV, JSON, Markdown, LaTeX) and figures (PDF, SVG, PNG) into ``out``.
 
     Args:
         store: what the manifest's parts were run into; the parts that need no run are judged without one.
-        model: the language model used instead of the paper's; every figure says so.
+        model: the language model used instead of the paper's; every figure with numbers of it says so.
         progress: is told how many drawings are done, and of how many.
 
     Raises:
@@ -55,6 +62,7 @@ def write_reproduction(
     results = results_of(store)
     tables = None if results is None else Tables(results)
     judged = judge(manifest, tables, model)
+    elsewhere = measured_elsewhere(manifest, judged, tables, model)
     table = table_of_verdicts(manifest, judged)
     plots = [*_plots(manifest, judged, tables, model), *cards(manifest, store)]
     with publishing(out, REPRODUCTION) as new:
@@ -62,8 +70,8 @@ def write_reproduction(
         (new / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
         (new / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
         (new / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
-        _write_page(manifest, judged, table, plots, new, model, progress)
-    return judged
+        _write_page(manifest, judged, elsewhere, table, plots, new, progress)
+    return Reproduction(judged, elsewhere)
 
 
 def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> str:
@@ -74,17 +82,17 @@ def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> st
 def _write_page(
     manifest: Manifest,
     judged: list[Judged],
+    elsewhere: str,
     table: Table,
     plots: list[Plot],
     out: Path,
-    model: str | None,
     progress: OnDrawn | None,
 ) -> None:
     """The figures, and the page with all of them."""
-    pictures, note = write_figures(out / FIGURES, plots, progress), manifest.instead(None, model)
+    pictures = write_figures(out / FIGURES, plots, progress)
     summary = [manifest.about]
     summary += [f"Of {len(judged)} values: {verdict_counts(judged)}."] if judged else []
-    summary += [f"What was measured of a language model is {note}."] if note else []
+    summary += [elsewhere] if elsewhere else []
     open_questions = [item.value.name for item in judged if not item.explained]
     if open_questions:
         summary.append(f"Differing without a known reason: {', '.join(open_questions)}.")
@@ -98,34 +106,58 @@ def _write_page(
 
 
 def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, model: str | None) -> list[Plot]:
-    """The paper's figures: reported beside reproduced, its own points, and what its manifest asks for."""
-    plots = []
+    """The paper's figures: reported beside reproduced, its own points, and what its manifest asks for.
+
+    Those that have ours beside the paper's come first, then those of ours alone.
+    """
+    found: list[tuple[int, Plot]] = []
     if judged:
         caption = (
             "What the paper reports (open) and what came out here (filled); open alone: not run, or ours is another "
             "quantity; the table says why."
         )
+        if any(item.elsewhere for item in judged):
+            caption += f" Ours is of {model}, which says nothing of the paper's model; the table names tasks and sizes."
         frame = verdict_frame(judged)
         frame["ours"] = frame["ours"].mask(frame["verdict"] == "not comparable")
+        note = manifest.instead(None, model) if any(item.elsewhere for item in judged) else ""
+        others = dict.fromkeys(item.value.group for item in judged if item.elsewhere)
+        usual = {item.value.group for item in judged if item.ours is not None and not item.elsewhere}
+        if note and not usual <= set(others):  # other panels have numbers of the paper's own model, or of none
+            note += f" ({'; '.join(map(manifest.spelled, others))})"
+        beside = bool(frame["ours"].notna().any())
         frame = frame.assign(**{name: frame[name].map(manifest.spelled) for name in ("group", "row", "series")})
-        draw = partial(reported_beside_ours, frame, manifest.measure, manifest.instead(None, model))
-        plots.append(Plot("beside", "Reported and reproduced", caption, draw))
+        draw = partial(reported_beside_ours, frame, manifest.measure, note, _lacking(manifest, None, model))
+        found.append((_place(True, beside), Plot("beside", "Reported and reproduced", caption, draw)))
     if curves := manifest.spelled_curves():
         caption = "The points that were released with the paper; steps bound the area that it prints."
         levels: tuple[Level, ...] = ("edge", "node")
         for level in levels:
-            title = f"Published ROC points, {level}s"
-            plots.append(Plot(f"published_{level}s", title, caption, partial(published_roc, curves, level)))
+            title, draw = f"Published ROC points, {level}s", partial(published_roc, curves, level)
+            found.append((_place(True, False), Plot(f"published_{level}s", title, caption, draw)))
     of_part = {}
     for drawing in manifest.figure:
         part = drawing.part
         if tables and part not in of_part:
             # Of the part's cells alone: names tell apart what differs among those.
             of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
-        note = manifest.instead(part, model) if part else ""
-        own = drawer(manifest, drawing, of_part.get(part), note)
-        plots.append(Plot(drawing.name, drawing.title, drawing.caption, own))
-    return plots + (_of_the_report(manifest, tables) if tables else [])
+        table = drawn(manifest, drawing, of_part.get(part))
+        note, lacking = (manifest.instead(part, model), _lacking(manifest, part, model)) if part else ("", "")
+        place = _place(*((table["origin"] == origin).any() for origin in ("reported", "ours")))
+        draw = drawer(drawing, table, note, lacking)
+        found.append((place, Plot(drawing.name, drawing.title, drawing.caption, draw)))
+    found += [(_place(False, True), plot) for plot in (_of_the_report(manifest, tables) if tables else [])]
+    return [plot for _, plot in sorted(found, key=lambda each: each[0])]
+
+
+def _place(reported: bool, ours: bool) -> int:
+    """Where a figure comes: ours beside the paper's, ours alone, the paper's alone, nothing."""
+    return (3, 2, 1, 0)[2 * ours + reported]
+
+
+def _lacking(manifest: Manifest, part: str | None, model: str | None) -> str:
+    """What is said of panels without ours, where another model than the paper's was given."""
+    return f"not measured on {model}" if manifest.instead(part, model) else ""
 
 
 def _of_the_report(manifest: Manifest, tables: Tables) -> list[Plot]:

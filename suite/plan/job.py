@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,3 +69,37 @@ class Job:
 
     def __str__(self) -> str:
         return str(self.cell)
+
+
+_LONGEST = 40
+"""Letters of a value in a label; more of it are left out."""
+
+
+def labels(jobs: Iterable[Job]) -> dict[str, str]:
+    """What each job is called in progress and reasons, by key: its cell, and what tells it from others called alike.
+
+    That is the model, the number of prompts, the parameters that differ among them, such as ``steps=5``, or the
+    version of the method; where none of these does, or not in what a label has room for, the first digits of the key.
+    """
+    alike: dict[str, dict[str, Job]] = defaultdict(dict)
+    for job in jobs:
+        alike[str(job)][job.key] = job
+    found: dict[str, str] = {}
+    for name, same in alike.items():
+        facts = {key: _facts(job) for key, job in same.items()}
+        every = dict.fromkeys(fact for one in facts.values() for fact in one)
+        differ = [fact for fact in every if len({one.get(fact) for one in facts.values()}) > 1]
+        told = {key: [f"{fact}={one[fact]}" for fact in differ if fact in one] for key, one in facts.items()}
+        texts = {key: " · ".join((name, *parts)) for key, parts in told.items()}
+        times = Counter(texts.values())
+        found |= {key: text if times[text] == 1 else f"{text} · cell {key[:4]}" for key, text in texts.items()}
+    return found
+
+
+def _facts(job: Job) -> dict[str, str]:
+    cell = job.cell
+    facts = {"model": cell.model, **{str(name): value for name, value in cell.parameters.items()}}
+    facts |= {"prompts": job.sources.prompts or "all", "version": cell.version[:4]}
+    return {
+        name: text if len(text := str(value)) <= _LONGEST else f"{text[:_LONGEST]}…" for name, value in facts.items()
+    }

@@ -18,7 +18,7 @@ from . import names
 from .estimate import Estimator, spoken
 from .expand import LEFT_OUT, Expansion, NotRun, expand
 from .gated import behind_gates
-from .job import Job
+from .job import Job, labels
 
 if TYPE_CHECKING:
     from .spec import Spec
@@ -66,6 +66,11 @@ class Plan:
         """The jobs that a run would do."""
         wanted = ("missing", "unevaluated", *(("failed",) if retry_failed else ()))
         return tuple(planned.job for planned in self.jobs if planned.state in wanted)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What each job is called, by key: two are never called the same."""
+        return labels(planned.job for planned in self.jobs)
 
     @cached_property
     def seconds(self) -> float | None:
@@ -123,7 +128,7 @@ class Plan:
             reasons: dict[str, list[PlannedJob]] = {}
             for planned in self.of(state):
                 reasons.setdefault(planned.reason or "", []).append(planned)
-            lines += [f"  {state}: {reason} ({_examples(concerned)})" for reason, concerned in reasons.items()]
+            lines += [f"  {state}: {reason} ({self._examples(concerned)})" for reason, concerned in reasons.items()]
         for reason, settings in self.undefined_evaluations.items():
             several = f"{len(settings)} setting{'s' * (len(settings) > 1)}, such as {settings[0]}"
             lines.append(f"  not evaluated: {reason} ({several})")
@@ -131,9 +136,8 @@ class Plan:
         lines += [f"  damaged: {key}: {reason}" for key, reason in self.damaged.items()]
         return "\n".join(lines)
 
-
-def _examples(jobs: Sequence[PlannedJob]) -> str:
-    return f"{len(jobs)} cell{'s' * (len(jobs) > 1)}, such as {jobs[0].job}"
+    def _examples(self, jobs: Sequence[PlannedJob]) -> str:
+        return f"{len(jobs)} cell{'s' * (len(jobs) > 1)}, such as {self.labels[jobs[0].job.key]}"
 
 
 def plan(spec: Spec, store_path: str | Path, *, only: Sequence[str] = ()) -> Plan:

@@ -27,6 +27,7 @@ class Progress:
         self._total = self._done = self._undefined = self._failed = 0
         self._workers = 1
         self._left: dict[str, Job] = {}
+        self._labels: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self._estimator = Estimator()
 
@@ -57,12 +58,12 @@ class Progress:
                 self._begin(event)
             case Started(job):
                 self._started[job.key] = time.monotonic()
-                self._draw(str(job))
+                self._draw(self._labels[job.key])
             case Finished():
                 self._end(event)
 
     def _begin(self, event: Planned) -> None:
-        plan = event.plan
+        plan, self._labels = event.plan, event.plan.labels
         self._undefined, self._failed = len(plan.of("undefined")), len(plan.of("failed"))
         self._total = len(plan.jobs) - self._undefined
         self._left = {job.key: job for job in event.to_run}
@@ -103,10 +104,13 @@ class Progress:
             self._say(line)
 
     def line(self, job: Job, seconds: float | None) -> str:
-        """``142/180 eap-ig · tracr/reverse · patch · l2  2.1 s | 3 undefined, 1 failed | ETA 4 min``."""
+        """``142/180 eap-ig · tracr/reverse · patch · l2  2.1 s | 3 undefined, 1 failed | ETA 4 min``.
+
+        Cells of the run that would be called alike are told apart by what differs, such as ``· steps=5``.
+        """
         took = "" if seconds is None else f"  {spoken(seconds)}"
         bad = f"{self._undefined} undefined, {self._failed} failed"
-        return f"{self._done}/{self._total} {job}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
+        return f"{self._done}/{self._total} {self._labels[job.key]}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
 
     @property
     def eta_seconds(self) -> float | None:

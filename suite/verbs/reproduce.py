@@ -58,23 +58,25 @@ def run(options: argparse.Namespace) -> int:
 
     out = options.out or store
     with drawing() as progress:
-        judged = write_reproduction(manifest, store, out, options.model, progress)
+        judged, elsewhere = write_reproduction(manifest, store, out, options.model, progress)
     if options.json:
         import json
 
         print_json(json.loads((out / "verdicts.json").read_text(encoding="utf-8")))
     else:
-        _print(judged, out, every=options.all)
+        _print(judged, elsewhere, out, every=options.all)
     return 1 if failed or not all(item.explained for item in judged) else 0
 
 
 def _spec(kind: type[Spec], manifest: Manifest, part: PaperPart, model: str | None) -> Spec | None:
     """The benchmark of a part; None for one that needs a language model where none is given."""
+    from ...reports.reproduction.manifest import is_the_papers
+
     if part.model and model is None:
         return None
     if isinstance(part.benchmark, str):
         return kind.load(part.benchmark)
-    contents = part.elsewhere if part.elsewhere and model != part.model else part.benchmark
+    contents = part.elsewhere if part.elsewhere and not is_the_papers(model, part.model or "") else part.benchmark
     spec = kind.of({"name": f"{manifest.name}-{part.name}", **contents})
     if part.model is None:
         return spec
@@ -90,8 +92,8 @@ def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
     workers = {"workers": options.workers, "device": options.device, "executor": options.executor}
     with Progress() as progress:
         summary = harness.run(spec, store, on_event=progress, **workers)
-    for cell, reason in summary.failed:
-        note(f"failed: {cell}: {reason}")
+    for job, reason in summary.failed:
+        note(f"failed: {summary.plan.labels[job.key]}: {reason}")
     return len(summary.failed)
 
 
@@ -119,10 +121,11 @@ def _measure_card(card: Card, store: Path) -> None:
     Store(store, create=True).write_card(card.name, found.model_copy(update={"paragraph": paragraph(found)}))
 
 
-def _print(judged: Sequence[Judged], out: Path, *, every: bool) -> None:
+def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) -> None:
     """Values with their tolerances and verdicts; a reason that several share is told once, below.
 
     Args:
+        elsewhere: what was measured on another model than the paper's, in a closing line.
         every: whether values that were not run have a line each; else their number stands beside the reason.
     """
     from ...reports.page.table import number
@@ -148,4 +151,6 @@ def _print(judged: Sequence[Judged], out: Path, *, every: bool) -> None:
         print()
     if left_out:
         print("What was not run has no line here: --all prints it.")
+    if elsewhere:
+        print_wrapped(elsewhere)
     print(f"{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

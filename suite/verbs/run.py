@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             on_event=progress,
         )
     for job, reason in summary.failed:
-        note(f"failed: {job}: {reason}")
+        note(f"failed: {summary.plan.labels[job.key]}: {reason}")
     report = summary.store / REPORT
     results = [summary.store / "cells" / planned.job.key for planned in summary.plan.jobs]
     results += [summary.store / "evaluations", summary.store / "behaviours"]

@@ -124,7 +124,11 @@ def _run_method(options: argparse.Namespace) -> int:
             with keeping(lambda: of_cells(store)), Progress() as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
         found = rankings(spec, mine, store, options.rivals)
-    failed = [{"cell": str(job), "reason": reason} for summary in summaries for job, reason in summary.failed]
+    failed = [
+        {"cell": summary.plan.labels[job.key], "reason": reason}
+        for summary in summaries
+        for job, reason in summary.failed
+    ]
     if options.json:
         print_json(
             {

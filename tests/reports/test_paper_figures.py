@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from circuitmeter.reports.draw import style
+from circuitmeter.reports.draw.beside import reported_beside_ours
 from circuitmeter.reports.draw.boxes import boxes
 from circuitmeter.reports.draw.histogram import histogram
 from circuitmeter.reports.draw.lines import lines
@@ -14,7 +15,7 @@ from circuitmeter.reports.draw.scatter import scatter
 from circuitmeter.reports.read.published import RowsFile
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import Drawing
-from circuitmeter.reports.reproduction.figures import drawer, measured_frame
+from circuitmeter.reports.reproduction.figures import drawer, drawn, measured_frame
 from circuitmeter.reports.reproduction.manifest import load
 
 NOTE = "ours: run on mini, not on gpt2"
@@ -113,20 +114,55 @@ def test_names_are_translated_and_panels_stand_in_the_papers_order(monkeypatch):
     paper = manifests.load("hanna2024")
     there = RowsFile.model_validate({"source": "s", "rows": reported})
     monkeypatch.setattr(manifests.Manifest, "read", lambda _self, _kind, _name: there)
-    figure = drawer(
-        paper, drawing(reported="f.json", names={"ioi@third-name": "ioi"}), Some(pd.DataFrame(rows)), "ours: on mini"
-    )()
+    wanted = drawing(reported="f.json", names={"ioi@third-name": "ioi"})
+    note, lacking = "ours: on mini", "not measured on mini"
+    figure = drawer(wanted, drawn(paper, wanted, Some(pd.DataFrame(rows))), note, lacking)()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["IOI", "SVA", "mine"]
-    # A figure that holds nothing of ours says nothing about the model of ours.
-    assert b"on mini" in style.render(figure, "svg")
-    assert b"on mini" not in style.render(drawer(paper, drawing(reported="f.json"), None, "ours: on mini")(), "svg")
+    svg = style.render(figure, "svg")
+    assert b"ours: on mini" in svg and b"not measured on mini" not in svg
+    # A panel without ours says so; a figure that holds nothing of ours says nothing about the model of ours.
+    some = drawer(wanted, drawn(paper, wanted, Some(pd.DataFrame(rows[1:2]))), note, lacking)()
+    assert {ax.get_title(loc="left"): ax.get_xlabel().split("\n")[0] for ax in some.axes} == {
+        "IOI": "x",
+        "SVA": lacking,
+    }
+    none = drawer(wanted, drawn(paper, wanted, None), note, lacking)()
+    assert none.get_suptitle() == lacking and b"ours: on mini" not in style.render(none, "svg")
+    assert [ax.get_xlabel() for ax in none.axes] == ["x", "x"]
+
+
+def test_a_reported_value_and_ours_that_equal_it_are_both_seen():
+    same = {"row": "r", "series": "eap", "reported": 0.5, "tolerance": 0.1}
+    table = pd.DataFrame([same | {"group": group, "ours": ours} for group, ours in (("a", np.nan), ("b", 0.5))])
+    figure = reported_beside_ours(table, "Value", NOTE, "not measured on mini")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["b", "a"]  # what has ours comes first
+    both, alone = figure.axes
+    ours, reported = [line for line in both.lines if len(line.get_xdata()) == 1]
+    assert (list(ours.get_xdata()), list(ours.get_ydata())) == (list(reported.get_xdata()), list(reported.get_ydata()))
+    assert reported.get_markerfacecolor() == "white" and ours.get_markerfacecolor() == ours.get_color()
+    assert ours.get_zorder() > reported.get_zorder() and reported.get_markersize() > 1.5 * ours.get_markersize()
+    assert figure.get_suptitle() == NOTE and alone.get_xlabel().startswith("not measured on mini")
+    assert both.get_xlabel() == "Value" and len(alone.lines) == 1
+    none = reported_beside_ours(table[:1], "Value", NOTE, "not measured on mini")
+    assert none.get_suptitle() == "not measured on mini"
+
+
+@pytest.mark.parametrize("name", ["lines", "boxes"])
+def test_a_panel_without_ours_says_so(name, table):
+    draw = {
+        "lines": lambda *rest: lines(*rest, "y", lacking="none"),
+        "boxes": lambda *rest: boxes(*rest, lacking="none"),
+    }
+    half = table[(table["panel"] == "ioi") | (table["origin"] == "reported")]
+    labels = [ax.get_xlabel() for ax in draw[name](half, "x").axes]
+    assert [label.startswith("none") for label in labels] == [False, True]
 
 
 @pytest.mark.parametrize("name", manifests.papers())
 def test_what_a_manifest_draws_without_any_run_is_what_it_reports(name):
     paper = manifests.load(name)
     for wanted in paper.figure:
-        figure = drawer(paper, wanted, None)()
+        figure = drawer(wanted, drawn(paper, wanted, None))()
         assert bool(wanted.reported) == (not figure.texts or len(figure.axes) > 0), wanted.name
         if wanted.reported:
             assert paper.read(RowsFile, wanted.reported).source

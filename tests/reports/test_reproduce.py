@@ -15,10 +15,10 @@ from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.reproduction import audit
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
-from circuitmeter.reports.reproduction.judge import judge, verdict_counts, verdict_frame
+from circuitmeter.reports.reproduction.judge import judge, measured_elsewhere, verdict_counts, verdict_frame
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.reports.reproduction.measured import Tables
-from circuitmeter.reports.reproduction.write import _of_the_report, write_reproduction
+from circuitmeter.reports.reproduction.write import _of_the_report, _plots, write_reproduction
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.store.record import Benchmark
@@ -62,7 +62,9 @@ def test_every_manifest_is_whole(name):
     said = {found.compared(name) for name in names}
     assert set(found.comparison) == said, [each.values for each in set(found.comparison) - said]  # none says nothing
     for note in found.note:
-        assert found.because(note.values.replace("*", "x")), note
+        assert bool(note.because) != bool(note.not_run), note
+        name_of = note.values.replace("*", "x")
+        assert found.because(name_of) if note.because else found.not_run(name_of), note
 
 
 def test_no_such_paper_says_which_there_are():
@@ -120,7 +122,7 @@ def test_the_acdc_papers_figures_are_drawn_from_its_points_alone(tmp_path, page_
     drawn = {path.stem: path for path in (tmp_path / "out" / "paper-figures").glob("*.svg")}
     assert set(drawn) == {"beside", "published_edges", "published_nodes", "kl"}
     text = drawn["published_edges"].read_text()
-    assert all(task in text for task in ("IOI, corrupted, kl div", "Greater-Than, zero, kl", "Tracr-Reverse,"))
+    assert all(task in text for task in ("IOI, corrupted, KL", "Greater-Than, zero, KL", "Tracr-Reverse,"))
 
 
 @pytest.mark.parametrize("name", manifests.papers())
@@ -272,7 +274,9 @@ def test_what_is_not_comparable_is_no_verdict_however_near(small_store, tmp_path
     (found,) = judge(made, Tables(results))
     assert (found.verdict, found.because, found.ours) == ("not comparable", "it is another area", row["auroc"])
     assert found.explained and verdict_counts([found]) == "1 not comparable"
-    assert judge(made, None)[0].verdict == "not comparable"  # nothing that is run would make it comparable
+    # A reason is of what was done: where nothing was measured, there is nothing that could not be compared.
+    (none,) = judge(made, None)
+    assert (none.verdict, none.because) == ("not run", "the store holds no such result")
     write_reproduction(made, small_store.path, tmp_path / "out")
     (written,) = json.loads((tmp_path / "out" / "verdicts.json").read_text())["values"]
     assert written["difference"] is None and written["ours"] == row["auroc"]
@@ -314,6 +318,133 @@ def test_a_number_of_another_model_is_no_verdict(small_store):
     assert missing.verdict == "not run" and "--model" in missing.because
 
 
+def of_another_model(store, **changes):
+    """A paper whose part runs another task and other sizes on another model, and the model of a store."""
+    results = read_results(store.path)
+    task, model = (getattr(results.records[0].identity, name) for name in ("task", "model"))
+    where = {"task": f"{task}@paper+bos", "method": "eap", "evaluation_ablation": "patch", "asked": 0.03}
+    measured = {"table": "evaluated", "where": where, "column": "faithfulness"}
+    part = {"name": "language", "model": "gpt2", "benchmark": {}, "sizes": [[0.03, 0.1]]}
+    part["elsewhere"] = {"grid": [{"task": [task]}]}
+    values = {
+        "one": measured,
+        "too small": {**measured, "where": where | {"asked": 0.01}},
+        "undone": {**measured, "where": where | {"task": "hypernymy@bos"}},
+        "unlike": measured,
+        "unlike, undone": {**measured, "where": where | {"task": "hypernymy@bos"}},
+    }
+    values = [{"name": n, "reported": 0.5, "part": "language", "group": n, "measured": m} for n, m in values.items()]
+    unlike = [compared(values[3], values="unlike*", unlike="it is of something else")]
+    comparison = unlike + [compared(value) for value in values[:3]]
+    store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in results.records]))
+    made = paper(*values, comparison=comparison, part=[part], **changes)
+    return made, model, Tables(read_results(store.path)), task
+
+
+def test_what_was_measured_on_another_model_stands_beside_what_it_is_the_counterpart_of(small_store):
+    made, model, tables, task = of_another_model(small_store)
+    found = {item.value.name: item for item in judge(made, tables, model)}
+    where = {"task": task, "method": "eap", "evaluation_ablation": "patch", "asked": 0.1}
+    ours = tables.number(FromTable(table="evaluated", where=where, column="faithfulness"), model)
+    assert ours is not None and (found["one"].verdict, found["one"].ours) == ("other model", ours)
+    assert found["one"].because == f"ours is of {model}, the paper's of gpt2; ours are circuits of 10 % of its edges"
+    assert found["one"].compared.ours == f"the same quantity, on {model}, {task}, circuits of 10 % of its edges"
+    assert found["unlike"].verdict == "not comparable" and found["unlike"].ours == ours
+    assert found["unlike"].because.startswith("it is of something else; and ours is of")
+    for name in ("too small", "undone", "unlike, undone"):  # nothing was measured, so nothing could not be compared
+        assert found[name].verdict == "not run" and found[name].ours is None and "gpt2" in found[name].because
+    assert verdict_frame(list(found.values()))["difference"].isna().all()
+    said = measured_elsewhere(made, list(found.values()), tables, model)
+    cells = sum(record.done for record in tables.results.records)
+    assert said.startswith(f"Measured on {model}: {cells} cells; 2 of the 5 values have a number of it beside them")
+    assert f"An area, 2 values: {ours:.3f} to {ours:.3f} (reported: 0.500 to 0.500)" in said
+    # Nothing is said of a store without such cells, or of the paper's own model.
+    assert not measured_elsewhere(made, [], None, model) and not measured_elsewhere(made, [], tables, "gpt2")
+    assert "no value of the paper is of what was measured there" in measured_elsewhere(made, [], tables, model)
+
+
+def test_what_a_model_does_not_do_is_said_before_anything_else(small_store):
+    made, _, tables, task = of_another_model(small_store, note=[{"values": "*", "not_run": "it needs GPT-2's heads"}])
+    found = {item.value.name: item.because for item in judge(made, tables, "mini")}
+    assert found["undone"] == found["unlike, undone"] == "mini does not do hypernymy"
+    made, _, tables, _ = of_another_model(small_store)
+    found = {item.value.name: item.because for item in judge(made, tables, "some/model")}
+    assert found["one"] == "the store holds no such result of some/model"
+    assert found["undone"].startswith(f"it is of hypernymy on gpt2; on another model, {task} are run")
+
+
+def test_figures_with_ours_beside_the_papers_come_first_and_say_where_there_is_none(small_store, tmp_path, page_only):
+    drawing = {"name": "alone", "draw": "lines", "title": "t", "caption": "c", "part": "language", "panel": "task"}
+    drawing |= {"x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
+    figures = [drawing | {"name": "empty"}, drawing | {"table": "evaluated"}]
+    made, model, _, _ = of_another_model(small_store, figure=figures)
+    result = write_reproduction(made, small_store.path, tmp_path / "out", model)
+    page = (tmp_path / "out" / "reproduction.html").read_text()
+    assert result.elsewhere in page.replace("&#39;", "'")
+    drawn = {path.stem: path.read_text() for path in (tmp_path / "out" / "paper-figures").glob("*.svg")}
+    assert f"run on {model}, not on gpt2" in drawn["beside"] and f"not measured on {model}" in drawn["beside"]
+    assert f"run on {model}" in drawn["alone"] and f"not measured on {model}" not in drawn["alone"]
+    judged = judge(made, Tables(read_results(small_store.path)), model)
+    plots = _plots(made, judged, Tables(read_results(small_store.path)), model)
+    assert [plot.name for plot in plots] == ["beside", "alone", "empty"]
+    # Of a store with nothing, the figure of reported values alone is not stamped with a model that has no number in it.
+    write_reproduction(made, tmp_path / "none", tmp_path / "bare", model)
+    bare = (tmp_path / "bare" / "paper-figures" / "beside.svg").read_text()
+    assert f"not measured on {model}" in bare and "run on" not in bare
+    assert [plot.name for plot in _plots(made, judge(made, None, model), None, model)][0] == "beside"
+
+
+def test_every_counterpart_that_is_run_on_another_model_is_used():
+    counted = 0
+    for name in manifests.papers():
+        found = manifests.load(name)
+        for part in found.part:
+            tasks_there = part.tasks_elsewhere()
+            programs = [task.partition("@")[0] for task in tasks_there]
+            assert len(programs) == len(set(programs)), (name, part.name)  # else it is not known which is meant
+            for value in found.values:
+                if value.part != part.name or value.measured is None or not part.elsewhere:
+                    continue
+                there = part.counterpart(value.measured)
+                task = value.measured.where.get("task")
+                if task is None:
+                    continue  # of what only the paper's model has, as a note says
+                assert (there is not None) == (task.partition("@")[0] in programs), value.name
+                if there is None:
+                    continue
+                counted += 1
+                assert there.where["task"] in tasks_there
+                if "asked" in there.where:
+                    assert there.where["asked"] in part.elsewhere["evaluation"]["size"], value.name
+                if "variant" in there.where:
+                    assert variants(part.elsewhere, there.where["task"], there.where["variant"]) & steps_of(there.where)
+    assert counted > 80
+
+
+def variants(benchmark, task, asked):
+    """The steps with which a benchmark runs a method, called as a table calls it, on a task."""
+    found = set()
+    for grid in benchmark["grid"]:
+        for method in grid["method"] if task in grid["task"] else ():
+            called = method if isinstance(method, str) else method["name"]
+            called += ", KL" * (grid.get("objective") == ["kl"] and len(benchmark["grid"]) > 1)
+            if called == asked:
+                found.add(method.get("steps", "") if isinstance(method, dict) else "")
+    return found
+
+
+def steps_of(where):
+    return set(where["steps"]) if isinstance(where["steps"], list) else {where["steps"]}
+
+
+@pytest.mark.parametrize("name", manifests.papers())
+def test_reasons_are_words_and_no_names_of_tests(name):
+    found = manifests.load(name)
+    read = [found.about, *(note.because + note.not_run for note in found.note)]
+    read += [text for each in found.comparison for text in (each.on, each.ours, each.but, each.unlike)]
+    assert not [text for text in read if "test_" in text or "tests/" in text]
+
+
 def test_numbers_are_taken_of_the_truth_and_parameters_asked_for(small_store):
     results = read_results(small_store.path)
     task = results.records[0].identity.task
@@ -345,7 +476,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
     made = paper(*values, part=[PaperPart(name="language", model="gpt2", benchmark={})], figure=[drawing])
     small_store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in small_store.records()]))
-    judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini")
+    judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini").judged
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
     assert verdict_counts(judged) == "1 reproduced, 1 not run"
     for path in (tmp_path / "first").rglob("*.*"):
@@ -355,9 +486,10 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     page = (tmp_path / "first" / "reproduction.html").read_text()
     assert page.count("<script>") == 1 and "run on mini, not on gpt2" in page
     assert f'<td class="long">{source}</td>' in page  # columns of long texts have room for them
-    # The other model is named in every figure that holds numbers of it.
-    for name in ("beside", "drawn"):
-        assert b"run on mini, not on gpt2" in (tmp_path / "first" / "paper-figures" / f"{name}.svg").read_bytes()
+    # The other model is named in every figure that holds numbers of it, and in no other.
+    for name, named in (("beside", False), ("drawn", True)):
+        drawn = (tmp_path / "first" / "paper-figures" / f"{name}.svg").read_bytes()
+        assert (b"run on mini, not on gpt2" in drawn) == named, name
 
 
 def test_a_frame_of_nothing_is_empty():

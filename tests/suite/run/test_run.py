@@ -10,6 +10,7 @@ import pytest
 
 from circuitmeter.suite.errors import SpecError, StoreError
 from circuitmeter.suite.plan.expand import expand
+from circuitmeter.suite.plan.job import labels
 from circuitmeter.suite.plan.plan import plan
 from circuitmeter.suite.run.events import Finished, Outcome, Planned, SetAside, Started, Taken
 from circuitmeter.suite.run.progress import Progress
@@ -261,6 +262,38 @@ def test_progress_is_a_plain_line_a_cell(spec, user_method, tmp_path):
     assert lines[2].startswith("2/2 mine.py:discover · tracr/xproportion · zero · l2  ")
     assert "| 1 undefined, 1 failed | ETA 0.0 s | error: ValueError: no" in lines[2]
     assert len(lines) == 3 and "\x1b" not in stream.getvalue()
+
+
+def test_cells_that_would_be_called_alike_are_told_apart_by_what_differs(spec, tmp_path):
+    methods = ["eap", *({"name": "eap-ig", "steps": steps} for steps in (2, 5))]
+    asked = spec(method=methods, task="tracr/xproportion", objective="l2", ablation="patch")
+    found = plan(asked, tmp_path / "none")
+    same = " · tracr/xproportion · patch · l2"
+    assert set(found.labels.values()) == {f"eap{same}", f"eap-ig{same} · steps=2", f"eap-ig{same} · steps=5"}
+    stream = io.StringIO()
+    progress = Progress(stream)
+    progress(Planned(found, found.to_run(), 1))
+    for job in found.to_run():
+        progress(Finished(job, Outcome(job.key, "done", None, None, 1.0, None)))
+    told = [line.split("  ")[0].split(" ", 1)[1] for line in stream.getvalue().splitlines()[1:]]
+    assert sorted(told) == [f"eap-ig{same} · steps=2", f"eap-ig{same} · steps=5"]  # eap has no meaning here
+
+
+def test_no_two_cells_have_one_label(spec):
+    (job,) = expand(spec(method="eap", task="tracr/xproportion", objective="l2", ablation="patch")).jobs
+
+    def other(**changes):
+        return dataclasses.replace(job, cell=job.cell.model_copy(update=changes))
+
+    assert list(labels([job, job]).values()) == [str(job)]
+    named = set(labels([job, other(model="mini")]).values())
+    assert named == {f"{job} · model={job.cell.model}", f"{job} · model=mini"}
+    few = dataclasses.replace(other(data="0" * 16), sources=dataclasses.replace(job.sources, prompts=8))
+    assert set(labels([job, few]).values()) == {f"{job} · prompts=all", f"{job} · prompts=8"}
+    # What nothing in a label tells apart, such as other weights or long values, is told by its key.
+    long = [other(parameters={"avoid": "x" * 90 + end}) for end in "ab"]
+    for alike in ([job, other(weights="f" * 16)], long):
+        assert set(labels(alike).values()) == {f"{job} · cell {one.key[:4]}" for one in alike}
 
 
 def test_progress_in_a_terminal_says_the_same(spec, tmp_path):
