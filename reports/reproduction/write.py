@@ -144,8 +144,8 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
         table = drawn(manifest, drawing, of_part.get(part))
         note, lacking = (manifest.instead(part, model), _lacking(manifest, part, model)) if part else ("", "")
         place = _place(*((table["origin"] == origin).any() for origin in ("reported", "ours")))
-        draw = drawer(drawing, table, note, lacking)
-        found.append((place, Plot(drawing.name, drawing.title, drawing.caption, draw)))
+        own = drawer(drawing, table, note, lacking)
+        found.append((place, Plot(drawing.name, drawing.title, drawing.caption, own)))
     found += [(_place(False, True), plot) for plot in (_of_the_report(manifest, tables) if tables else [])]
     return [plot for _, plot in sorted(found, key=lambda each: each[0])]
 
