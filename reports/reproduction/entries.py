@@ -92,8 +92,9 @@ class PaperPart(BaseModel):
             if there is None:
                 return None
             where["task"] = there
-        if "asked" in where:
-            size = dict(self.sizes).get(where["asked"])  # type: ignore[arg-type]
+        if isinstance(asked := where.get("asked"), float):
+            evaluation: Any = self.elsewhere.get("evaluation", {})
+            size = dict(self.sizes).get(asked, asked if asked in evaluation.get("size", ()) else None)
             if size is None:
                 return None
             where["asked"] = size
