@@ -6,20 +6,33 @@ A specification curve (Simonsohn, Simmons and Nelson, 2020): settings from worst
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 
+from ...suite.scoring.sensitivity.card import ENOUGH_RANDOM
 from ..draw.panels import empty_figure
 from ..draw.style import Look, across, looks, styled, width_of
+from ..page.table import number, short
+from .words import above_random
 
 LOWEST, HIGHEST = -1.0, 2.0
 """Faithfulness beyond these is drawn as an arrow at the edge: one setting must not flatten all others."""
+
+BAND = "90 % of random circuits"
+
+_UP = Path(np.array([(0, -1), (0, 1), (-0.7, 0.2), (0, 1), (0.7, 0.2)]), [Path.MOVETO, Path.LINETO] * 2 + [Path.LINETO])
+_DOWN = Path(-_UP.vertices, _UP.codes)
+"""Arrows with a shaft, which no method's marker is."""
 
 _LONGEST = 24
 """Letters of a circuit's name that are shown: the last ones, which tell files apart; the first of a method's label."""
@@ -56,14 +69,19 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
     order = list(wide.mean(axis=1).sort_values(kind="stable").index)
     levels = [(factor, level) for factor in factors for level in dict.fromkeys(values[factor])]
     ranked, random = len(names) > 1, values["percentile"].notna().any()
+    beyond = _beyond(values["value"])
     upper = {"curve": 1.8, "percentile": 0.75 * random, "ranks": 0.15 * len(names) * ranked}
     upper |= {"levels": _ROW * max(len(levels), 1)}
     lower = 0.26 * len(factors), 0.42 * len(verdicts) * (1 + random)
-    figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, names, levels)
+    enough = bool(random) and int(verdicts["random_n"].max()) >= ENOUGH_RANDOM
+    banded = enough and not ranked
+    threshold = float(verdicts["threshold"].iloc[0])
+    texts = [*map(_short, names), _of_threshold(threshold), *[BAND] * banded, *(ends.label for ends in beyond)]
+    figure, axes, (left, right) = _layout({k: v for k, v in upper.items() if v}, lower, names, levels, texts)
     placed = values.assign(x=values["setting"].map({setting: x for x, setting in enumerate(order)}))
-    _curve(axes["curve"], placed, styles, float(verdicts["threshold"].iloc[0]))
+    _curve(axes["curve"], placed, styles, threshold, beyond, banded=banded)
     if random:
-        _percentiles(axes["percentile"], placed, styles)
+        _percentiles(axes["percentile"], placed, styles, float(verdicts["random_threshold"].min()))
     if ranked:
         _ranks(axes["ranks"], wide.loc[order])
     _levels(axes["levels"], placed, levels)
@@ -77,12 +95,35 @@ def draw_card(values: pd.DataFrame, shares: pd.DataFrame, verdicts: pd.DataFrame
     else:  # the text is wider than the panel
         axes["levels"].set_xlabel(f"{what}\n(of ranks the strong is first)" if ranked else what, loc="right")
     _shares(left, shares, factors, styles)
-    _verdicts(right, verdicts)
+    _verdicts(right, verdicts, len(order))
     return figure
 
 
+class _Beyond(NamedTuple):
+    """The values beyond one end of the panel: the end, the symbol that stands there for them, and the legend."""
+
+    edge: float
+    symbol: Path
+    label: str
+
+
+def _beyond(value: pd.Series) -> list[_Beyond]:
+    """What is drawn at the ends of the panel, where there is any."""
+    below, above = value[value < LOWEST], value[value > HIGHEST]
+    found = []
+    if len(below):
+        found.append(_Beyond(LOWEST, _DOWN, f"outside: {len(below)}, down to {number(below.min())}"))
+    if len(above):
+        found.append(_Beyond(HIGHEST, _UP, f"outside: {len(above)}, up to {number(above.max())}"))
+    return found
+
+
 def _layout(
-    upper: dict[str, float], lower: tuple[float, float], circuits: Sequence[str], levels: Sequence[tuple[str, str]]
+    upper: dict[str, float],
+    lower: tuple[float, float],
+    circuits: Sequence[str],
+    levels: Sequence[tuple[str, str]],
+    texts: Sequence[str],
 ) -> tuple[Figure, dict[str, Axes], tuple[Axes, Axes]]:
     """The figure, its upper panels by name one below the other, and two panels below them, side by side if wide.
 
@@ -91,6 +132,7 @@ def _layout(
     Args:
         upper: heights of the upper panels, in order.
         lower: heights of the lower ones at least.
+        texts: of the legend above the curve.
     """
     circuits = [_short(name) for name in circuits]
     ranked = [f"{name}{STRONG * (across(2) == 2)}" for name in circuits] if "ranks" in upper else []
@@ -98,7 +140,7 @@ def _layout(
     of_factor = max([len(factor) for factor, _ in levels], default=0)
     margin, right = 0.25 + 0.047 * labels, 0.1 + 0.055 * of_factor
     page, beside = width_of(2), across(2) == 2
-    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-(len(circuits) + 2) // _columns()), 0.55, 0.66 if beside else 0.98
+    gap, top, title, legend = 0.07, 0.1 + 0.16 * -(-len(texts) // _columns(texts)), 0.55, 0.66 if beside else 0.98
     low = [max(lower)] if beside else list(lower)
     height = top + sum(upper.values()) + gap * (len(upper) - 1) + sum(title + tall + legend for tall in low)
     height -= (0.3 - gap) * (len(low) - 1)
@@ -120,9 +162,18 @@ def _layout(
     return figure, axes, (first, panel(x + names[1], y, half - names[1] - 0.1, low[-1]))
 
 
-def _columns() -> int:
-    """Of the legend above the curve."""
-    return 4 if across(2) == 2 else 1
+def _columns(texts: Sequence[str]) -> int:
+    """Of the legend above the curve: as many as find room beside each other."""
+    room = width_of(2) - 2.2  # inches, behind the names of levels
+    for n in (4, 3, 2):
+        widths = [max(map(len, part), default=0) for part in np.array_split(np.array(texts, dtype=object), n)]
+        if sum(0.4 + 0.058 * letters for letters in widths) <= room:
+            return n
+    return 1
+
+
+def _of_threshold(threshold: float) -> str:
+    return f"threshold {threshold:g}"
 
 
 def _short(name: str) -> str:
@@ -141,10 +192,14 @@ def _below(ax: Axes) -> float:
     return -0.24 / (ax.get_position().height * ax.figure.get_figheight())
 
 
-def _legend_below(ax: Axes, handles: Sequence[Artist], x: float, *, columns: int) -> None:
-    """A legend under the panel, its middle at ``x`` of the panel's width."""
+def _legend_below(
+    ax: Axes, entries: Sequence[tuple[Artist | tuple[Artist, ...], str]], x: float, *, columns: int
+) -> None:
+    """A legend under the panel, its middle at ``x`` of the panel's width. Of several symbols each has a part."""
     ax.legend(
-        handles=handles,
+        [symbol for symbol, _ in entries],
+        [text for _, text in entries],
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.0)},
         loc="upper center",
         bbox_to_anchor=(x, _below(ax)),
         ncols=columns,
@@ -153,11 +208,18 @@ def _legend_below(ax: Axes, handles: Sequence[Artist], x: float, *, columns: int
     )
 
 
-def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: float) -> None:
-    """Faithfulness with intervals in every setting; the middle 90 % of random circuits where there is one circuit."""
+def _curve(
+    ax: Axes,
+    placed: pd.DataFrame,
+    styles: dict[str, Look],
+    threshold: float,
+    beyond: Sequence[_Beyond],
+    *,
+    banded: bool,
+) -> None:
+    """Faithfulness with intervals in every setting; ``banded``: the middle 90 % of random circuits behind it."""
     for height, dash in ((0.0, "-"), (1.0, "-"), (threshold, (0, (4, 2)))):
         ax.axhline(height, color="#555555", lw=0.7, ls=dash, zorder=1)
-    banded = len(styles) == 1 and placed["random_50"].notna().any()
     if banded:
         band = placed.sort_values("x")
         low, high = (band[end].clip(LOWEST, HIGHEST) for end in ("random_5", "random_95"))
@@ -173,8 +235,10 @@ def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: f
         inside = value.between(LOWEST, HIGHEST)
         common = {"ls": "", "color": look.color, "zorder": 3, "mew": 0}
         ax.plot(x[inside], value[inside], marker=look.marker, ms=2.6, **common)
-        for outside, edge, marker in ((value < LOWEST, LOWEST, "v"), (value > HIGHEST, HIGHEST, "^")):
-            ax.plot(x[outside], np.full(int(outside.sum()), edge), marker=marker, ms=4, clip_on=False, **common)
+        for edge, symbol, _ in beyond:
+            outside = value < edge if edge == LOWEST else value > edge
+            ends = np.full(int(outside.sum()), edge)
+            ax.plot(x[outside], ends, clip_on=False, **common | _arrow(symbol, look.color))
     others = placed["random_5"].min() if banded else 0.0
     lowest = max(LOWEST, min(placed["low"].min(), others, 0.0))
     highest = min(HIGHEST, max(placed["high"].max(), 1.0))
@@ -183,29 +247,36 @@ def _curve(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: f
         Line2D([], [], ls="", marker=look.marker, color=look.color, ms=4, label=_short(name))
         for name, look in styles.items()
     ]
-    handles.append(Line2D([], [], color="#555555", lw=0.7, ls=(0, (4, 2)), label=f"threshold {threshold:g}"))
+    handles.append(Line2D([], [], color="#555555", lw=0.7, ls=(0, (4, 2)), label=_of_threshold(threshold)))
     if banded:
-        handles.append(Patch(color="#d5d5d5", label="90 % of random circuits"))
+        handles.append(Patch(color="#d5d5d5", label=BAND))
+    color = next(iter(styles.values())).color if len(styles) == 1 else "#444444"
+    handles += [Line2D([], [], ls="", label=text, **_arrow(symbol, color)) for _, symbol, text in beyond]
     side = "left" if across(2) == 2 else "right"
     ax.legend(
         handles=handles,
         loc=f"lower {side}",
         bbox_to_anchor=(side == "right", 1),
-        ncols=_columns(),
+        ncols=_columns([str(handle.get_label()) for handle in handles]),
         borderaxespad=0.2,
         handlelength=1.6,
     )
 
 
-def _percentiles(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look]) -> None:
-    """The share of random circuits that each circuit exceeds."""
-    ax.axhline(0.95, color="#555555", lw=0.7, ls=(0, (4, 2)), zorder=1)
+def _arrow(symbol: Path, color: str) -> dict[str, Any]:
+    """How an arrow is drawn."""
+    return {"marker": symbol, "color": color, "mfc": "none", "mew": 1.0, "ms": 5.5}
+
+
+def _percentiles(ax: Axes, placed: pd.DataFrame, styles: dict[str, Look], threshold: float) -> None:
+    """The share of random circuits that each circuit exceeds, and the one from which it is told apart from them."""
+    ax.axhline(threshold, color="#555555", lw=0.7, ls=(0, (4, 2)), zorder=1)
     for name, look in styles.items():
         drawn = placed[placed["circuit"] == name].sort_values("x")
         ax.vlines(drawn["x"], drawn["percentile_low"], drawn["percentile_high"], color=look.color, lw=0.6, zorder=2)
         ax.plot(drawn["x"], drawn["percentile"], ls="", marker=look.marker, ms=2.3, mew=0, color=look.color, zorder=3)
     ax.set(ylim=(-0.06, 1.06), ylabel="Above random")
-    ax.set_yticks([0, 0.5, 0.95], ["0", ".5", ".95"])
+    ax.set_yticks([0, 0.5, threshold], ["0", ".5", short(threshold).removesuffix(".00")])
 
 
 def _ranks(ax: Axes, wide: pd.DataFrame) -> None:
@@ -276,32 +347,32 @@ def _shares(ax: Axes, shares: pd.DataFrame, factors: Sequence[str], styles: dict
     ax.set_yticks(range(len(factors)), factors)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     ax.grid(axis="y", visible=False)
-    handles = [
-        Patch(color="#444444", label="alone"),
-        Patch(color="#444444", alpha=0.3, label="with interactions"),
-        Line2D([], [], ls="", marker="D", ms=3, mfc="white", mec="#222222", mew=0.8, label="Shapley"),
-    ]
-    _legend_below(ax, handles, 0.45, columns=3)
+    colors = [look.color for look in styles.values()]
+    alone, together = (tuple(Patch(fc=color, alpha=alpha, lw=0) for color in colors) for alpha in (1.0, 0.3))
+    shapley = Line2D([], [], ls="", marker="D", ms=3, mfc="white", mec="#222222", mew=0.8)
+    entries = [(alone, "alone"), (together, "with interactions"), (shapley, "Shapley")]
+    _legend_below(ax, entries, 0.45, columns=3)
 
 
-def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
-    """In what share of the settings the claim holds, and the circuit is told apart from random ones."""
-    ax.set_title("Share of the settings in which")
+def _verdicts(ax: Axes, verdicts: pd.DataFrame, n_settings: int) -> None:
+    """In how many settings the claim holds, and the circuit is told apart from random ones."""
+    ax.set_title(f"Settings, of {n_settings}, in which")
     bars = []
     for row in verdicts.to_dict("records"):
         name = f"{_short(row['circuit'])}\n" if len(verdicts) > 1 else ""
         bars.append((f"{name}faithfulness \u2265 {row['threshold']:g}", row, ""))
         if not np.isnan(row["random_surely"]):
-            bars.append((f"{name}above 95 % of random", row, "random_"))
+            above = above_random(row["random_n"], row["random_threshold"]).replace(f"of {row['random_n']} ", "of ")
+            bars.append((f"{name}{above}", row, "random_"))
     for y, (_, row, prefix) in enumerate(bars):
         start = 0.0
         for part, _, color, hatch in VERDICTS:
             width = row[f"{prefix}{part}"]
             ax.barh(y, width, 0.6, left=start, color=color, hatch=hatch, ec="#444444", lw=0.5)
             start += width
-    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1))
+    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, n_settings))
     ax.set_yticks(range(len(bars)), [label for label, _, _ in bars])
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.grid(visible=False)
-    handles = [Patch(fc=color, hatch=hatch, ec="#444444", lw=0.5, label=label) for _, label, color, hatch in VERDICTS]
-    _legend_below(ax, handles, 0.2, columns=across(2))
+    entries = [(Patch(fc=color, hatch=hatch, ec="#444444", lw=0.5), text) for _, text, color, hatch in VERDICTS]
+    _legend_below(ax, entries, 0.2, columns=across(2))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...suite.scoring.sensitivity.card_model import CircuitVerdict, FactorShare, Flips, GridVerdicts, Verdicts
+from ...suite.scoring.sensitivity.card_model import CircuitVerdict, FactorShare, GridVerdicts, SettingCounts, Verdicts
 from ..page.table import MISSING, number_of_any_size, percent
 from .words import faithfulness_text, variance_share
 
@@ -46,12 +46,16 @@ def share_table(card: Verdicts) -> pd.DataFrame:
 
 
 def verdict_table(card: Verdicts) -> pd.DataFrame:
-    """One row a circuit: in what share of the settings its faithfulness surely, perhaps, hardly and surely not reaches
-    the threshold, and the same of the 95th percentile of random circuits (``random_...``; NaN without)."""
+    """One row a circuit: in how many settings its faithfulness surely, perhaps, hardly and surely not reaches the
+    threshold, and the same of its percentile among ``random_n`` random circuits and ``random_threshold``
+    (``random_...``; NaN without)."""
     rows = []
     for circuit in card.circuits:
+        against = circuit.random
         row: dict[str, Any] = {"circuit": circuit.name, "threshold": circuit.flips.threshold}
-        for prefix, found in (("", circuit.flips), ("random_", circuit.random and circuit.random.above)):
+        row |= {"random_n": against.n if against else 0}
+        row |= {"random_threshold": against.above.threshold if against else float("nan")}
+        for prefix, found in (("", circuit.counted), ("random_", circuit.counted_above_random)):
             parts = ("surely", "perhaps", "hardly", "surely_not")
             row |= {
                 f"{prefix}{part}": value
@@ -61,9 +65,10 @@ def verdict_table(card: Verdicts) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _parts(found: Flips) -> list[float]:
-    surely, hold, surely_not = found.surely, found.hold, found.surely_not
-    return [surely, max(hold - surely, 0.0), max(1 - hold - surely_not, 0.0), surely_not]
+def _parts(found: SettingCounts) -> list[int]:
+    """Surely, perhaps, hardly and surely not: they add up to the settings."""
+    surely, reached, surely_not = found.surely, found.reached, found.surely_not
+    return [surely, max(reached - surely, 0), max(found.settings - reached - surely_not, 0), surely_not]
 
 
 def card_tables(card: GridVerdicts) -> Iterable[tuple[str, list[str], list[list[str]]]]:
@@ -73,9 +78,10 @@ def card_tables(card: GridVerdicts) -> Iterable[tuple[str, list[str], list[list[
     for circuit in card.circuits:
         yield from _circuit_tables(circuit)
     if card.comparison:
-        columns = ["circuits", "first better", "second better", "reversals: raw", "significant", "simultaneous", "of"]
+        columns = ["circuits", "settings: first better", "second better", "reversals: raw", "significant"]
+        columns += ["simultaneous", "of"]
         rows = [
-            [f"{pair.first}, {pair.second}", percent(pair.first_better), percent(pair.second_better)]
+            [f"{pair.first}, {pair.second}", *map(str, pair.counted_better)]
             + [str(pair.reversals_raw), str(pair.reversals_significant), str(pair.reversals_simultaneous)]
             + [str(pair.setting_pairs)]
             for pair in card.comparison.pairs
@@ -89,18 +95,20 @@ def card_tables(card: GridVerdicts) -> Iterable[tuple[str, list[str], list[list[
 def _settings_table(card: GridVerdicts, names: list[str]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     """Every setting from worst to best."""
     factors, many = card.settings.varying, len(names) > 1
+    random = any(circuit.random for circuit in card.circuits)
     ranks = card.comparison.ranks if card.comparison else {}
     entries = list(zip(*(circuit.values for circuit in card.circuits), strict=True))
     rows = []
     for d, of_circuits in enumerate(entries):
         row = [of_circuits[0].levels[factor] for factor in factors]
         for name, entry in zip(names, of_circuits, strict=True):
-            row += [faithfulness_text(entry), percent(entry.percentile)]
+            row += [faithfulness_text(entry), *([percent(entry.percentile)] if random else [])]
             row += [f"{ranks[name][d]:g}"] if many else []
         rows.append((sum(entry.value for entry in of_circuits), row))
     columns = list(factors)
     for name in names:
-        columns += [f"{name} [95 %]" if many else "faithfulness [95 %]", "above random", *(["rank"] if many else [])]
+        columns += [f"{name} [95 %]" if many else "faithfulness [95 %]"]
+        columns += ["above random"] * random + ["rank"] * many
     rows.sort(key=lambda pair: pair[0])
     yield f"{len(rows)} settings, from worst to best", columns, [row for _, row in rows]
 

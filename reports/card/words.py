@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isnan
 
 from ...suite.scoring.sensitivity.card_model import (
+    AgainstRandom,
     CircuitComparison,
     CircuitVerdict,
     FactorShare,
@@ -15,6 +16,7 @@ from ...suite.scoring.sensitivity.card_model import (
 )
 from ..page.table import count, listed, number, percent, percent_with_interval
 from ..page.table import with_interval as text_with_interval
+from .rule import rule_in_words
 
 PLURAL = {
     "component": "components",
@@ -43,66 +45,129 @@ def paragraph(card: SensitivityCard) -> str:
 
 
 def in_short(card: Verdicts) -> list[str]:
-    """One line per circuit: whether the claim holds in every setting, its range, and what decides it."""
+    """A line or two per circuit: in how many settings the claim holds and in which, its range, and what moves it."""
     return [_short(card, circuit) for circuit in card.circuits]
 
 
 def _short(card: Verdicts, circuit: CircuitVerdict) -> str:
-    flips, values = circuit.flips, [entry.value for entry in circuit.values]
+    counts, values = circuit.counted, [entry.value for entry in circuit.values]
     name = "" if len(card.circuits) == 1 else f"{circuit.name}: "
-    held = {1.0: "in every setting", 0.0: "in no setting"}.get(flips.hold, f"in {percent(flips.hold)} of")
-    held += f" the {len(values)} settings" * held.endswith(" of")
-    text = f"{name}faithful ({number(flips.threshold)} or more) {held}; from {number(min(values))} to "
-    text += number(max(values))
-    found = circuit.exact
-    if circuit.variance.beyond_noise and found.factors:
-        first = max(found.factors, key=lambda part: part.total)
-        text += f", mostly by the choice of {first.factor}"
-    return f"{text}."
+    text = f"{name}faithful ({number(circuit.flips.threshold)} or more) {_held(counts.reached, counts.settings)}; "
+    text += f"from {number(min(values))} to {number(max(values))}"
+    if circuit.variance.beyond_noise and (leaders := leading(circuit.variance.factors, "shapley")):
+        text += f", {_by_choice(leaders)}"
+    return ". ".join([text, *([rule_in_words(circuit)] if circuit.rule else [])]).removesuffix(".") + "."
+
+
+def _held(n: int, settings: int) -> str:
+    """``in 16 of the 64 settings``."""
+    return {settings: "in every setting", 0: "in no setting"}.get(n, f"in {n} of the {settings} settings")
+
+
+def leading(factors: Iterable[FactorShare], kind: str) -> list[FactorShare]:
+    """The choice with the largest share, and those behind it whose lead over them lies within the intervals."""
+    ordered = sorted((part for part in factors if part.measured), key=lambda part: -part.interval(kind)[0])
+    if not ordered:
+        return []
+    _, low, _ = ordered[0].interval(kind)
+    return [ordered[0], *(part for part in ordered[1:] if part.interval(kind)[2] >= low)]
+
+
+def _by_choice(leaders: Sequence[FactorShare]) -> str:
+    """What the value varies by: ``mostly by the choice of objective``, or by two choices alike."""
+    first, *alike = [part.factor for part in leaders]
+    if not alike:
+        return f"mostly by the choice of {first}"
+    return f"by the choice of {first} about as much as by that of {listed(alike)}"
 
 
 def _grid(card: SensitivityCard) -> str:
     levels, choices = card.settings.levels, card.settings.varying
-    names = [f'"{circuit.name}"' for circuit in card.circuits]
     parts = [f"{len(levels[name])} {PLURAL.get(name, f'{name}s')} ({', '.join(levels[name])})" for name in choices]
     fixed = [f"{name} {levels[name][0]}" for name in levels if name not in choices]
     n, undefined = card.settings.n, sum(part.n for part in card.undefined)
-    called = "" if names == ['"circuit"'] else f" {listed(names)}"  # a file called circuit.json
-    text = f"The circuit{'s' * (len(names) > 1)}{called} for {card.task} in {card.model} "
-    text += f"{'was' if len(names) == 1 else 'were'} measured in {n} setting{'s' * (n > 1)}"
+    text = f"{_subjects(card)} {'was' if len(card.circuits) == 1 else 'were'} measured in {n} setting{'s' * (n > 1)}"
     text += f": {listed(parts)}" if parts else ""
     text += f"; {undefined} combinations have no meaning here and were left out" if undefined else ""
-    return f"{text}; held fixed were {listed(fixed)}." if fixed else f"{text}."
+    text += f"; held fixed were {listed(fixed)}." if fixed else "."
+    return text + (f" The prompts are of {card.task} ({card.task_description})." if card.task_description else "")
+
+
+def _subjects(card: SensitivityCard) -> str:
+    """The circuits, by what found them where their files say it, and else by the names of the files."""
+    circuits = card.circuits
+    where = f"for {card.task} in {card.model}"
+    if len(circuits) == 1:
+        (circuit,) = circuits
+        if circuit.search:
+            return f"The circuit {where} that {_found_by(circuit, card)}"
+        return f"The circuit{'' if circuit.name == 'circuit' else quoted(circuit.name)} {where}"
+    named = [
+        f'"{circuit.name}"' + (f" (which {_found_by(circuit, card)})" if circuit.search else "") for circuit in circuits
+    ]
+    return f"The circuits {listed(named)} {where}"
+
+
+def quoted(name: str) -> str:
+    """A name behind a word."""
+    return f' "{name}"'
+
+
+def _found_by(circuit: CircuitVerdict, card: SensitivityCard) -> str:
+    """``eap-ig found under patch by logit-difference on the train prompts of ioi``."""
+    search = circuit.search
+    assert search is not None
+    text = f"{search.method} found"
+    text += f" under {search.ablation}" if search.ablation else ""
+    text += f" by {search.objective}" if search.objective else ""
+    if search.task:
+        text += f" on the {f'{search.split} ' if search.split else ''}prompts of {search.task}"
+    return text
 
 
 def _about(card: SensitivityCard, circuit: CircuitVerdict) -> Iterable[str]:
     """Sentences about one circuit."""
-    spread, flips = circuit.spread, circuit.flips
+    counts, flips = circuit.counted, circuit.flips
     worst, best = (pick(circuit.values, key=lambda entry: entry.value) for pick in (min, max))
-    name, of = f'"{circuit.name}"', f"{count(circuit.edges)} of {count(card.n_edges)} edges"
+    of = f"{count(circuit.edges)} of {count(card.n_edges)} edges"
+    name = f'"{circuit.name}"' if len(card.circuits) > 1 else "the circuit"
+    prompts = f"{card.prompts} prompt{'s' * (card.prompts > 1)}"
     yield (
-        f"On {card.prompts} prompts the faithfulness of {name} ({of}; 1 is the full model, 0 the reference "
-        f"point) was {number(spread.mean)} on average over the settings, {faithfulness_text(worst)} at worst "
+        f"On {prompts} of the split {card.split} the faithfulness of {name} ({of}; 1 is the full model, 0 the "
+        f"reference point) was {number(counts.mean)} on average over the settings, {faithfulness_text(worst)} at worst "
         f"({worst.setting}) and {faithfulness_text(best)} at best ({best.setting})."
     )
     if circuit.nothing_cut:
         yield nothing_cut(circuit)
-    if spread.negative or spread.above_one:
+    if counts.below_zero or counts.above_one:
         yield (
-            f"It was below 0 in {percent(spread.negative)} and above 1 in {percent(spread.above_one)} of the settings."
+            f"It was below 0 in {counts.below_zero} and above 1 in {counts.above_one} of the settings, by more than a "
+            f"millionth."
         )
-    yield (
-        f"A faithfulness of {flips.threshold:g} was reached in {percent(flips.hold)} of the settings (surely in "
-        f"{percent(flips.surely)}, surely not in {percent(flips.surely_not)}; entropy of the verdict "
-        f"{number(flips.entropy)} bits)."
-    )
+    sure = f"surely in {counts.surely}, surely not in {counts.surely_not}"
+    text = f"A faithfulness of {flips.threshold:g} was reached {_held(counts.reached, counts.settings)} ({sure})"
+    if card.settings.level_weights:
+        text += f"; with levels weighed as stated below in {percent(flips.hold)} of the settings"
+    yield f"{text}."
+    if circuit.rule:
+        yield f"{rule_in_words(circuit)}."
     yield from _about_variance(circuit)
-    against = circuit.random
-    if against:
-        yield (
-            f"It was above 95 % of {against.n} random connected circuits of its size in "
-            f"{percent(against.above.hold)} of the settings (surely in {percent(against.above.surely)})."
-        )
+    if circuit.random:
+        yield _about_random(circuit, circuit.random)
+
+
+def _about_random(circuit: CircuitVerdict, against: AgainstRandom) -> str:
+    counts = circuit.counted_above_random
+    assert counts is not None
+    return (
+        f"It was {above_random(against.n, against.above.threshold)} connected circuits of its size "
+        f"{_held(counts.reached, counts.settings)} (surely in {counts.surely})."
+    )
+
+
+def above_random(n: int, threshold: float) -> str:
+    """What is said of a circuit whose percentile among ``n`` random ones reaches the threshold."""
+    return f"above all {n} random" if threshold >= 1 else f"above {percent(threshold)} of {n} random"
 
 
 def nothing_cut(circuit: CircuitVerdict) -> str:
@@ -124,13 +189,18 @@ def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
         yield "The settings do not differ by more than the noise of the prompts."
         return
     found, sources = circuit.exact, circuit.sources
-    if found.beyond_noise and found.factors:
-        first, *others = sorted(found.factors, key=lambda part: -part.total)
-        text = "Of the variance over settings"
+    if found.beyond_noise and (leaders := leading(found.factors, "total")):
+        first, *alike = leaders
+        others = [part for part in found.factors if part.measured and part not in leaders]
+        text = "Of the variance of the faithfulness over "
         if circuit.variance_of_complete_part:
-            text += f" (the {found.n_settings} of them that make a complete factorial, without {_dropped(circuit)})"
-        text += f", the choice of {first.factor} explains {variance_share(first, 'first')} alone and "
-        text += f"{variance_share(first, 'total')} with its interactions"
+            text += f"{found.n_settings} of the {circuit.variance.n_settings} settings, which make a complete "
+            text += f"factorial (left out are {left_out(circuit)})"
+        else:
+            text += "the settings"
+        text += f", the choice of {first.factor} explains {_alone_and_together(first)}"
+        if alike:
+            text += f"; about as much as that of {listed([f'{p.factor}, {_alone_and_together(p)}' for p in alike])}"
         yield text + (f"; the others at most {percent(max(part.total for part in others))}." if others else ".")
     if circuit.variance_of_complete_part:
         largest = sorted(circuit.variance.factors, key=lambda part: -part.shapley)[:2]
@@ -144,16 +214,23 @@ def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
         )
 
 
-def _dropped(circuit: CircuitVerdict) -> str:
-    """The levels that the complete part leaves out."""
-    kept = circuit.exact.levels
-    dropped = [
-        f"{factor} {level}"
-        for factor, levels in circuit.variance.levels.items()
-        for level in levels
-        if level not in kept[factor]
-    ]
-    return listed(dropped)
+def _alone_and_together(part: FactorShare) -> str:
+    return f"{variance_share(part, 'first')} alone and {variance_share(part, 'total')} with its interactions"
+
+
+def left_out(circuit: CircuitVerdict) -> str:
+    """The settings that the complete part lacks: ``the 16 with direction denoising and 12 more with reference none``.
+
+    Levels that are left out together are counted one after the other, each setting once.
+    """
+    kept, counted, parts = circuit.exact.levels, set(), []
+    for factor, levels in circuit.variance.levels.items():
+        for level in levels:
+            new = {entry.setting for entry in circuit.values if entry.levels[factor] == level} - counted
+            if level not in kept[factor] and new:
+                parts.append(f"{f'{len(new)} more' if parts else f'the {len(new)}'} with {factor} {level}")
+                counted |= new
+    return listed(parts)
 
 
 def _compared(found: CircuitComparison) -> Iterable[str]:
@@ -163,9 +240,9 @@ def _compared(found: CircuitComparison) -> Iterable[str]:
         f"{percent(found.reversals_significant_rate)}, beyond simultaneous intervals in "
         f"{percent(found.reversals_simultaneous_rate)}."
     )
-    best = [f"{name} in {percent(weight)}" for name, weight in found.best.items()]
+    best = [f"{name} in {n}" for name, n in found.counted_best.items()]
     concordance = found.kendall_w
-    text = f"Best was {listed(best)} of the settings"
+    text = f"Best, alone or tied, was {listed(best)} of the settings"
     yield f"{text} (Kendall's W {number(concordance)})." if concordance == concordance else f"{text}."
 
 
@@ -175,13 +252,11 @@ def _methods(card: SensitivityCard) -> str:
         for factor, levels in card.settings.level_weights.items()
         for level, weight in levels.items()
     ]
-    weights = (
-        f"Levels of a choice weigh 1 each, but for {listed(given)}" if given else "Levels of a choice weigh the same"
-    )
+    weights = f"weigh 1 each, but for {listed(given)}" if given else "weigh the same"
     return (
-        f"{weights}. Shares of variance are Sobol indices from an exact functional ANOVA, after subtracting the "
-        f"sampling noise; brackets are 95 % bootstrap intervals over {card.resampled}, with the activations on cut "
-        f"edges as they are."
+        f"Numbers of settings and the average count each setting once. Shares of variance are Sobol indices from an "
+        f"exact functional ANOVA, after subtracting the sampling noise; in it the levels of a choice {weights}. "
+        f"Brackets are 95 % bootstrap intervals over {card.resampled}, with the activations on cut edges as they are."
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from ...suite.scoring.sensitivity.card_model import CircuitVerdict, SettingValue
+from ...suite.scoring.sensitivity.card_model import SettingValue
 from ..card.figure import draw_card
 from ..card.tables import share_table, value_table, verdict_table
 from ..card.words import faithfulness_text, variance_share
@@ -115,7 +115,7 @@ def in_words(found: Sensitivity) -> tuple[str, ...]:
         f"{len(contested)}: surely faithful in one, surely not in another. All settings surely agree in {len(agreed)}."
     )
     circuits = found.card.circuits
-    parts = [f"{_holds(circuit)} ({circuit.name})" for circuit in circuits]
+    parts = [f"{circuit.counted.reached} ({circuit.name})" for circuit in circuits]
     n, leader = len(circuits[0].values), max(circuits, key=lambda circuit: circuit.spread.mean)
     worst, best = found.most_moved
     second = (
@@ -131,10 +131,6 @@ def in_words(found: Sensitivity) -> tuple[str, ...]:
             f"choice of {main.factor}."
         )
     return first, second
-
-
-def _holds(circuit: CircuitVerdict) -> int:
-    return sum(entry.value >= THRESHOLD for entry in circuit.values)
 
 
 def _said(entry: SettingValue) -> str:

@@ -148,7 +148,9 @@ def _row(entry: MethodVerdict) -> dict[str, Any]:
     for end, at in (("worst", entry.worst), ("best", entry.best)):
         row |= {f"{end}_setting": at.setting, end: at.value, f"{end}_low": at.low, f"{end}_high": at.high}
     row |= dict(zip(("range", "range_low", "range_high"), entry.range, strict=True))
-    row |= {"hold": verdict.flips.hold, "surely": verdict.flips.surely, "surely_not": verdict.flips.surely_not}
+    counts = verdict.counted
+    reached = {"hold": counts.reached, "surely": counts.surely, "surely_not": counts.surely_not}
+    row |= {name: n / counts.settings for name, n in reached.items()}
     parts = [part for part in verdict.variance.factors if part.measured and verdict.variance.beyond_noise]
     if parts:
         main = max(parts, key=lambda part: part.shapley)

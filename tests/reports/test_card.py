@@ -67,7 +67,12 @@ def circuit(name: str, shift: float, random: bool = True) -> dict:
             "prompt": 0.1,
             "residual": 0.2,
         },
-        "random": {"n": 100, "spread": SPREAD, "above": {**flips, "hold": 0.25, "surely": 0.1}, "variance": variance}
+        "random": {
+            "n": 100,
+            "spread": SPREAD,
+            "above": {**flips, "threshold": 0.95, "hold": 0.25, "surely": 0.1},
+            "variance": variance,
+        }
         if random
         else None,
     }
@@ -177,29 +182,81 @@ def test_drawn_again_it_is_identical(file_format):
 
 def test_values_beyond_the_panel_are_arrows_at_its_edge():
     curve = figure("one").axes[0]
-    edge = [line for line in curve.lines if line.get_marker() == "v" and list(line.get_ydata()) == [-1.0] * 4]
-    assert edge and curve.get_ylim()[0] < -1
+    edge = [line for line in curve.lines if list(line.get_ydata()) == [-1.0] * 4]
+    markers = {line.get_marker() for line in curve.lines if line not in edge and isinstance(line.get_marker(), str)}
+    assert len(edge) == 1 and edge[0].get_marker() not in markers and curve.get_ylim()[0] < -1
+    texts = [text.get_text() for text in curve.get_legend().get_texts()]
+    assert "outside: 4, down to \N{MINUS SIGN}2.25" in texts and not any("up to" in text for text in texts)
+
+
+def test_the_legend_of_shares_has_the_colours_of_its_bars():
+    def colors(name):
+        ax = figure(name).axes[-2]
+        bars = {patch.get_facecolor()[:3] for patch in ax.patches}
+        return bars, {part.get_facecolor()[:3] for part in ax.get_legend().findobj(matplotlib.patches.Patch)} - {
+            (1, 1, 1)
+        }
+
+    for name, n in (("one", 1), ("three", 3)):
+        bars, legend = colors(name)
+        assert bars == legend and len(bars) == n
+
+
+def test_a_few_random_circuits_have_no_band_and_no_95_percent():
+    few = circuit("mine", 0.0)
+    for entry in few["values"]:
+        entry |= {"percentile": 1.0, "percentile_low": 0.8, "percentile_high": 1.0}
+    few["random"] |= {"n": 5, "above": {**few["random"]["above"], "threshold": 1.0}}
+    card = made(few)
+    drawn = draw_card(value_table(card), share_table(card), verdict_table(card), card.settings.varying)
+    texts = [text.get_text() for text in drawn.findobj(matplotlib.text.Text)]
+    assert "above all 5 random" in texts and not any("90 %" in text or "95 %" in text for text in texts)
+    assert "It was above all 5 random connected circuits of its size in every setting (surely in 0)" in paragraph(card)
+    enough = [text.get_text() for text in figure("one").findobj(matplotlib.text.Text)]
+    assert "90 % of random circuits" in enough and "above 95 % of random" in enough
 
 
 def test_the_paragraph_has_the_cards_numbers():
     text = paragraph(CARDS["one"])
     for words in (
         'The circuit "mine" for ioi in mini was measured in 12 settings: 3 ablations',
+        "was \N{MINUS SIGN}0.32 on average over the settings",  # the mean of the column, whatever settings weigh
+        "It was below 0 in 7 and above 1 in 2 of the settings",
         "4 combinations have no meaning",
         "held fixed were direction noising",
         "120 of 2,345 edges",
         "\N{MINUS SIGN}2.25 [\N{MINUS SIGN}2.35, \N{MINUS SIGN}2.15] at worst",
         "1.60 [1.50, 1.70] at best",
-        "0.8 was reached in 40 % of the settings (surely in 30 %, surely not in 50 %; entropy of the verdict 0.97",
+        "0.8 was reached in 3 of the 12 settings (surely in 3, surely not in 9)",
         "the choice of ablation explains 50 % [45 %, 55 %] alone and 70 % [65 %, 75 %] with its interactions",
         "62 % [55 %, 71 %] is due to the analyst's choices",
-        "above 95 % of 100 random connected circuits of its size in 25 % of the settings",
+        "above 95 % of 100 random connected circuits of its size in no setting (surely in 0)",
     ):
         assert words in text, words
     assert "random" not in paragraph(CARDS["one without random"])
     assert paragraph(made(circuit("circuit", 0.0))).startswith("The circuit for ioi in mini was measured")
     compared = paragraph(CARDS["three"])
     assert "reversed in 14 % of 66 cases" in compared and "Kendall's W 0.81" in compared
+
+
+def test_the_paragraph_says_how_the_circuit_was_found_and_what_the_prompts_are():
+    found = {"method": "eap-ig", "ablation": "patch", "objective": "logit-difference", "task": "ioi", "split": "train"}
+    card = made({**circuit("mine", 0.0), "search": found})
+    card = card.model_copy(update={"task_description": "Names; counterfactual: three other names"})
+    words = "eap-ig found under patch by logit-difference on the train prompts of ioi"
+    assert paragraph(card).startswith(f"The circuit for ioi in mini that {words} was measured in 12 settings")
+    assert "The prompts are of ioi (Names; counterfactual: three other names)." in paragraph(card)
+    assert "of the split test" in paragraph(card) and "mine" not in paragraph(card)
+    several = paragraph(made({**circuit("mine", 0.0), "search": {"method": "eap"}}, circuit("yours", 0.1)))
+    assert several.startswith('The circuits "mine" (which eap found) and "yours" for ioi in mini were measured')
+
+
+def test_weights_that_were_given_are_told_beside_the_count():
+    card = made(circuit("mine", 0.0))
+    settings = card.settings.model_copy(update={"level_weights": {"ablation": {"zero": 0.5}}})
+    text = paragraph(card.model_copy(update={"settings": settings}))
+    assert "in 3 of the 12 settings (surely in 3, surely not in 9); with levels weighed as stated below in 40 %" in text
+    assert "weigh 1 each, but for ablation zero 0.5" in text
 
 
 def test_settings_in_which_nothing_is_cut_are_told_with_the_reason():
@@ -219,6 +276,7 @@ def test_tables_hold_every_setting_from_worst_to_best():
     assert shares[2][0] == ["ablation", "3", "50 % [45 %, 55 %]", "70 % [65 %, 75 %]", "60 % [55 %, 65 %]"]
     assert interactions[2] == [["ablation x component", "15 %"]]
     assert undefined[2] == [["4", "zero/denoising | kl", "zero has no direction"]]
+    assert "above random" in columns and "above random" not in next(iter(card_tables(CARDS["one without random"])))[1]
     several = {title: rows for title, _, rows in card_tables(CARDS["three"])}
     assert len(several["rank reversals between settings"]) == 3
 

@@ -7,16 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...intervention.levels import FACTORS
-from .card_model import AgainstRandom, CircuitVerdict, GridVerdicts, Settings, SettingValue, UndefinedSettings
+from .card_model import (
+    AgainstRandom,
+    CircuitVerdict,
+    GridVerdicts,
+    SettingCounts,
+    Settings,
+    SettingValue,
+    UndefinedSettings,
+)
 from .comparison import comparison
 from .design import Design, LevelWeights
 from .estimate import Estimates
 from .measure import MeasuredGrid
+from .rule import verdict_rule
 from .shares import decomposition, source_shares
 from .spread import flips, spread_of_faithfulness
 
 ABOVE_RANDOM = 0.95
 """A circuit that exceeds this share of the random circuits of its size is told apart from them."""
+
+ENOUGH_RANDOM = 20
+"""Random circuits, of which one is a share of 5 %. Of fewer, a circuit that is told apart exceeds all."""
 
 
 def grid_verdicts(
@@ -80,14 +92,17 @@ def _of_circuit(
     part, of_part = design.complete_part(), None
     if not design.complete:
         of_part = decomposition(design.select(part), value[part], estimates, c, part)
+    values = _values(grid, estimates, c)
     return CircuitVerdict(
         name=name,
-        values=_values(grid, estimates, c),
+        values=values,
         nothing_cut=sum(cell.nothing_cut[c] for cell in grid.cells),
         spread=spread_of_faithfulness(value, design.weights),
         flips=flips(value, low, high, design.weights, threshold),
         variance=decomposition(design, value, estimates, c, np.ones_like(part)),
         variance_of_complete_part=of_part,
+        counts=SettingCounts.of((entry.interval for entry in values), threshold),
+        rule=verdict_rule(values, threshold),
         sources=source_shares(design, value + estimates.influence[:, c], grid.templates, estimates.blocks, seed),
         random=_against_random(grid, estimates, design, c),
     )
@@ -126,10 +141,12 @@ def _against_random(grid: MeasuredGrid, estimates: Estimates, design: Design, c:
     design = design if known.all() else design.select(known)
     draws = estimates.percentile_draws[:, c, known]
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    above = flips(percentile[known], low, high, design.weights, ABOVE_RANDOM)
+    n = max(len(cell.null[c]) for cell in grid.cells)
+    above = flips(percentile[known], low, high, design.weights, ABOVE_RANDOM if n >= ENOUGH_RANDOM else 1.0)
     return AgainstRandom(
-        n=max(len(cell.null[c]) for cell in grid.cells),
+        n=n,
         spread=spread_of_faithfulness(percentile[known], design.weights),
         above=above,
         variance=decomposition(design, percentile[known], estimates, c, known, of_percentiles=True),
+        counts=SettingCounts.of(zip(percentile[known], low, high, strict=True), above.threshold),
     )

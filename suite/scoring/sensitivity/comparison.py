@@ -40,6 +40,7 @@ def comparison(estimates: Estimates, design: Design, names: Sequence[str]) -> Ci
         kendall_tau=between_levels(design, kendall_matrix(value)),
         ranks={name: tuple(row.tolist()) for name, row in zip(names, ranks, strict=True)},
         best={name: float(row @ design.weights) for name, row in zip(names, best, strict=True)},
+        best_in={name: int((row == 0).sum()) for name, row in zip(names, above, strict=True)},
     )
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from .card_model import Flips, Spread
+from .card_model import ROUNDING, Flips, Spread
 
 
-def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray, tolerance: float = 1e-6) -> Spread:
-    """Summary statistics of the values [D] of settings that have ``weights`` [D].
-
-    Args:
-        tolerance: values that are below 0 or above 1 by no more than this are rounding errors and count as neither.
-    """
+def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray) -> Spread:
+    """Summary statistics of the values [D] of settings that have ``weights`` [D]."""
     values, weights = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     low, high = (weighted_quantile(values, weights, q) for q in (0.25, 0.75))
     counted = values[weights > 0]
@@ -25,8 +21,8 @@ def spread_of_faithfulness(values: np.ndarray, weights: np.ndarray, tolerance: f
         quartiles=(low, high),
         iqr=high - low,
         mean=float(values @ weights),
-        negative=float(weights[values < -tolerance].sum()),
-        above_one=float(weights[values > 1 + tolerance].sum()),
+        negative=float(weights[values < -ROUNDING].sum()),
+        above_one=float(weights[values > 1 + ROUNDING].sum()),
     )
 
 

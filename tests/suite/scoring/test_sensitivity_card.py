@@ -211,3 +211,50 @@ def test_shares_are_from_zero_to_one_where_noise_is_subtracted():
     names = [f"{kind}{end}" for kind in ("first", "total", "shapley") for end in ("", "_low", "_high")]
     ends = [getattr(part, name) for part in found.factors for name in names]
     assert min(ends) == 0 and max(ends) == 1
+
+
+def test_settings_are_counted_once_whatever_they_weigh():
+    values = {"patch | kl": [0.6], "patch/denoising | kl": [0.9], "zero | kl": [-0.2], "zero | l2": [1.2]}
+    (found,) = of_grid(made_up(values, noise=0.0)).circuits
+    counts = found.counts
+    assert (counts.settings, counts.reached, counts.below_zero, counts.above_one) == (4, 3, 1, 1)
+    assert counts.mean == pytest.approx(0.625) and (counts.surely, counts.surely_not) == (3, 1)
+    heavier = of_grid(made_up(values, noise=0.0), level_weights={"ablation": {"patch": 3.0}}).circuits[0]
+    assert heavier.counts == counts and heavier.flips.hold != found.flips.hold
+    assert found.model_copy(update={"counts": None}).counted == counts  # of a card of an older version
+
+
+@pytest.mark.parametrize(("n", "threshold"), [(5, 1.0), (19, 1.0), (20, 0.95)])
+def test_of_few_random_circuits_one_that_is_told_apart_exceeds_all(n, threshold):
+    values = {"patch | kl": [1.5], "zero | kl": [0.99], "mean | kl": [0.1]}
+    (found,) = of_grid(made_up(values, noise=0.0, n_null=n)).circuits
+    assert found.random.above.threshold == threshold
+    assert found.random.counts.reached == found.counted_above_random.reached == (2 if n == 20 else 1)
+
+
+def test_what_flips_the_verdict_need_not_be_what_moves_the_value():
+    """The value moves with the objective, from -4 to .5; the threshold is reached by denoising alone."""
+    values = {
+        f"{ablation}{direction} | {objective}": [1.0 if direction else {"kl": -4.0, "l2": 0.5}[objective]]
+        for ablation, direction in (("patch", ""), ("patch", "/denoising"), ("zero", ""), ("mean", ""))
+        for objective in ("kl", "l2")
+    }
+    (found,) = of_grid(made_up(values, noise=0.0), threshold=0.8).circuits
+    assert max(found.variance.factors, key=lambda part: part.shapley).factor == "objective"
+    rule = found.rule
+    assert (rule.factors, rule.faithful) == (("direction",), (("denoising",),))
+    assert (rule.inside, rule.reached_inside, rule.outside, rule.reached_outside) == (2, 2, 6, 0)
+    assert rule.predicted == 8
+
+
+def test_the_smallest_rule_that_is_right_most_often_is_taken():
+    def rule(values, threshold=0.5):
+        return of_grid(made_up(values, noise=0.0), threshold=threshold).circuits[0].rule
+
+    two = {f"{a}{c} | kl": [float(a == "patch" and not c)] for a in ("patch", "zero", "mean") for c in ("", "/node")}
+    found = rule(two)
+    assert found.factors == ("ablation", "component") and found.faithful == (("patch", "edge"),)
+    assert found.predicted == 6
+    one = {text: [float(text.startswith("patch"))] for text in two}
+    assert rule(one).factors == ("ablation",)
+    assert rule(dict.fromkeys(two, [1.0])) is None and rule(dict.fromkeys(two, [0.0])) is None
