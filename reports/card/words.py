@@ -54,7 +54,7 @@ def _short(card: Verdicts, circuit: CircuitVerdict) -> str:
     name = "" if len(card.circuits) == 1 else f"{circuit.name}: "
     text = f"{name}faithful ({number(circuit.flips.threshold)} or more) {_held(counts.reached, counts.settings)}; "
     text += f"from {number(min(values))} to {number(max(values))}"
-    if circuit.variance.beyond_noise and (leaders := leading(circuit.variance.factors, "shapley")):
+    if circuit.variance.beyond_noise and (leaders := main_choices(circuit.variance.factors, "shapley")):
         text += f", {_by_choice(leaders)}"
     return ". ".join([text, *([rule_in_words(circuit)] if circuit.rule else [])]).removesuffix(".") + "."
 
@@ -64,7 +64,7 @@ def _held(n: int, settings: int) -> str:
     return {settings: "in every setting", 0: "in no setting"}.get(n, f"in {n} of the {settings} settings")
 
 
-def leading(factors: Iterable[FactorShare], kind: str) -> list[FactorShare]:
+def main_choices(factors: Iterable[FactorShare], kind: str) -> list[FactorShare]:
     """The choice with the largest share, and those behind it whose lead over them lies within the intervals."""
     ordered = sorted((part for part in factors if part.measured), key=lambda part: -part.interval(kind)[0])
     if not ordered:
@@ -101,16 +101,12 @@ def _subjects(card: SensitivityCard) -> str:
         (circuit,) = circuits
         if circuit.search:
             return f"The circuit {where} that {_found_by(circuit, card)}"
-        return f"The circuit{'' if circuit.name == 'circuit' else quoted(circuit.name)} {where}"
+        called = "" if circuit.name == "circuit" else f' "{circuit.name}"'  # a file called circuit.json
+        return f"The circuit{called} {where}"
     named = [
         f'"{circuit.name}"' + (f" (which {_found_by(circuit, card)})" if circuit.search else "") for circuit in circuits
     ]
     return f"The circuits {listed(named)} {where}"
-
-
-def quoted(name: str) -> str:
-    """A name behind a word."""
-    return f' "{name}"'
 
 
 def _found_by(circuit: CircuitVerdict, card: SensitivityCard) -> str:
@@ -189,7 +185,7 @@ def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
         yield "The settings do not differ by more than the noise of the prompts."
         return
     found, sources = circuit.exact, circuit.sources
-    if found.beyond_noise and (leaders := leading(found.factors, "total")):
+    if found.beyond_noise and (leaders := main_choices(found.factors, "total")):
         first, *alike = leaders
         others = [part for part in found.factors if part.measured and part not in leaders]
         text = "Of the variance of the faithfulness over "

@@ -31,11 +31,25 @@ _KEPT = 0.05  # of the edges, in the circuit that is timed
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a piece of work will take: seconds, passes as the engine counts them, and memory at its peak."""
+    """What a piece of work will take: seconds, passes as the engine counts them, and memory at its peak.
+
+    busy: how many times as long it takes by the clock on the wall while the machine does what it did when passes were
+    timed; 1 on a machine that does nothing else.
+    """
 
     seconds: float
     passes: float
     peak_bytes: int
+    busy: float = 1.0
+
+
+def computing_clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of work on a device, whatever else the machine does: a clock whose differences can be repeated.
+
+    On the CPU it is the processor time of this thread, which takes part in all that torch divides among threads: so
+    long does the work take where nothing else runs. A GPU computes beside this thread; there it is the wall's clock.
+    """
+    return time.thread_time if device.type == "cpu" else time.perf_counter
 
 
 class Speed:
@@ -48,8 +62,7 @@ class Speed:
         model, data: on which the work will run; a few of the prompts are used.
         negligible: seconds. Work that a first timing puts below this is not timed further: the first timing is over a
             few tokens, where every pass is mostly overhead, so that it errs on the high side.
-        clock: tells the seconds, ``time.perf_counter`` if there is none; ``time.process_time`` where those of other
-            programs are not to count.
+        clock: tells the seconds; ``computing_clock`` of the model's device if there is none.
     """
 
     def __init__(
@@ -62,7 +75,8 @@ class Speed:
         self._by_position = isinstance(model, PositionTransformer)  # timed on the start of prompts, too: of any length
         model = model.whole if isinstance(model, PositionTransformer) else model
         self.model, self.negligible = model, negligible
-        self._clock = clock or (lambda: time.perf_counter())
+        self._clock = clock or computing_clock(model.device)
+        self._computed, self._elapsed = 0.0, 0.0  # in all that was timed, by this clock and by the wall's
         lengths = data.lengths.unique(return_counts=True)
         self._length = int(lengths[0][lengths[1].argmax()])
         self._tokens = data.clean[data.lengths == self._length, : self._length]  # the most prompts of one length
@@ -86,7 +100,7 @@ class Speed:
         passes = {kind: getattr(cost, kind) for kind in PASS_KINDS if getattr(cost, kind)}
         if self._masks_at_once(cost) < cost.masks:  # their forward passes are run twice
             passes["cut"] = cost.cut + cost.trained
-        if self.negligible:
+        if self.negligible and not passes.keys() <= self._seconds.keys():
             at_most = sum(n * self._roughly(kind) for kind, n in passes.items())
             if at_most < self.negligible:
                 return at_most
@@ -132,7 +146,13 @@ class Speed:
 
         0 chooses their number from the model's size.
         """
-        return Forecast(self.seconds(cost), self._in_batches(cost).passes, self.peak_bytes(cost, batch_size))
+        seconds, passes = self.seconds(cost), self._in_batches(cost).passes
+        return Forecast(seconds, passes, self.peak_bytes(cost, batch_size), self.busy)
+
+    @property
+    def busy(self) -> float:
+        """How many times as long as it computed everything took that was timed so far; 1 at least."""
+        return max(1.0, self._elapsed / self._computed) if self._computed > 0 else 1.0
 
     def peak_bytes(self, cost: Cost, batch_size: int = 0) -> int:
         """The memory that a piece of work needs at its peak, with so many prompts at a time; nothing is timed for it.
@@ -215,9 +235,12 @@ class Speed:
     def _clocked(self, run: Callable[[Tensor, int], object], kind: str, tokens: Tensor, masks: int) -> float:
         if kind in ("cut", "trained"):
             self._cut_to_zero(tokens)
-        start = self._clock()
+        start, wall = self._clock(), time.perf_counter()
         run(tokens, masks)
-        return self._clock() - start
+        taken = self._clock() - start
+        self._computed += taken
+        self._elapsed += time.perf_counter() - wall
+        return taken
 
     def _sent(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens on the device, and the last position of each prompt, where its output is read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
@@ -21,13 +22,29 @@ _WORTH_SAYING_SECONDS = 20.0
 NEGLIGIBLE_SECONDS = 5.0  # far below what is worth saying: work that takes no longer needs no exact forecast
 
 
-def allow(what: str, seconds: float, yes: bool, *, detail: str = "", less: str = "fewer prompts") -> None:
+BUSY = 1.5
+"""How many times as long as it computes something takes from which on both are said."""
+
+
+def allow(
+    what: str,
+    seconds: float,
+    yes: bool,
+    *,
+    busy: float = 1.0,
+    detail: str = "",
+    less: str = "fewer prompts",
+    fits: Callable[[], tuple[str, float] | None] | None = None,
+) -> None:
     """Says what a piece of work will take where it is worth saying.
 
     Args:
         what: the work, as the subject of a sentence.
+        seconds: of computing; that the machine is busy makes no work forbidden that was allowed before.
+        busy: how many times as long that takes now (``Forecast.busy``).
         detail: what is said behind the time.
-        less: what would make it shorter.
+        less: what would make it shorter, where no options are known that make it short enough.
+        fits: gives options that make it short enough, and the seconds that it takes with them; None for none.
 
     Raises:
         SpecError: it takes more than ten minutes, and ``--yes`` was not given.
@@ -35,20 +52,62 @@ def allow(what: str, seconds: float, yes: bool, *, detail: str = "", less: str =
     from ..plan.estimate import spoken
     from .output import note
 
-    said = f"{what} takes about {spoken(seconds)} on this machine{detail}"
+    said = f"{what} takes about {spoken(seconds)} of computing on this machine{detail}"
+    if busy >= BUSY:
+        said += f" (now about {spoken(seconds * busy)} by the clock, as the machine is busy)"
     if seconds > LONG_SECONDS and not yes:
-        raise SpecError(f"{said}; --yes starts it, and {less} would make it shorter.")
+        found = fits() if fits else None
+        shorter = f"{less} would make it shorter"
+        if found is not None:
+            shorter = f"with {found[0]} it takes about {spoken(found[1])}"
+        raise SpecError(f"{said}; --yes starts it, and {shorter}.")
     if seconds > _WORTH_SAYING_SECONDS:
         note(f"{said}.")
 
 
-def took(estimated: float, seconds: float) -> None:
-    """Says how long it took where the estimate was said, so that the two can be compared."""
-    from ..plan.estimate import spoken
-    from .output import note
+def most_prompts(n: int, seconds_of: Callable[[int], float]) -> tuple[str, float] | None:
+    """``--prompts N`` with the most prompts, fewer than ``n``, on which the work takes no more than ten minutes.
 
-    if estimated > _WORTH_SAYING_SECONDS:
-        note(f"took {spoken(seconds)} (estimated {spoken(estimated)}).")
+    Args:
+        seconds_of: the estimate for a number of prompts, which does not fall as they grow more.
+
+    Returns:
+        The option and the estimate, the number in two digits; None where even one prompt takes longer.
+    """
+    fitting, above = 0, n
+    while above - fitting > 1:
+        middle = (fitting + above) // 2
+        fitting, above = (middle, above) if seconds_of(middle) <= LONG_SECONDS else (fitting, middle)
+    if not fitting:
+        return None
+    fitting -= fitting % 10 ** max(0, len(str(fitting)) - 2)
+    return f"--prompts {fitting}", seconds_of(fitting)
+
+
+class Watch:
+    """Tells how long work took since it was made, in computing and by the clock on the wall.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        from ..plan.speed import computing_clock
+
+        self._clock = computing_clock(device)
+        self._start = self._clock(), time.perf_counter()
+
+    def took(self, estimated: float) -> None:
+        """Says it where the estimate, in seconds of computing, was said, so that the two can be compared."""
+        from ..plan.estimate import spoken
+        from .output import note
+
+        if estimated <= _WORTH_SAYING_SECONDS:
+            return
+        computed, elapsed = self._clock() - self._start[0], time.perf_counter() - self._start[1]
+        text = f"took {spoken(elapsed)}"
+        text += f", {spoken(computed)} of it computing" if elapsed >= BUSY * computed else ""
+        note(f"{text} (estimated {spoken(estimated)} of computing).")
 
 
 def memory_words(forecast: Forecast) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
+    from ..methods.cost import Cost
     from ..model.transformer import Transformer
     from ..plan.speed import Forecast
     from ..plan.subject import Subject
@@ -295,20 +295,35 @@ def allowed(method: Method, on: Subject, parameters: Mapping[str, Any], options:
         SpecError: it takes more than ten minutes, and ``--yes`` was not given; more memory than there is.
     """
     from ..plan.speed import Speed
-    from .costs import NEGLIGIBLE_SECONDS, allow, memory_words, refuse_memory
+    from .costs import NEGLIGIBLE_SECONDS, allow, memory_words, most_prompts, refuse_memory
 
-    cost = method.cost_of(on.model.graph, on.data.n, parameters)
+    def cost_on(prompts: int) -> Cost | None:
+        cost = method.cost_of(on.model.graph, prompts, parameters)
+        return cost and cost.with_runs(on.data.n_runs / on.data.n)
+
+    def seconds_on(prompts: int) -> float:
+        fewer = cost_on(prompts)
+        return float("inf") if fewer is None else speed.seconds(fewer)
+
+    cost = cost_on(on.data.n)
     if cost is None:
         return None
-    cost = cost.with_runs(on.data.n_runs / on.data.n)
-    forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, parameters.get("batch_size") or 0)
+    speed = Speed(on.model, on.data, NEGLIGIBLE_SECONDS)
+    forecast = speed.forecast(cost, parameters.get("batch_size") or 0)
     what = f"{method.name} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges"
     if not options.memory:  # layers are spread over places with memory of their own
         smaller = [f"fewer {name}" for name in ("targets", "regularisations", "samples") if name in parameters]
         smaller += ["a smaller batch_size"] if "batch_size" in parameters else []
         refuse_memory(what, forecast, on.model.device, " or ".join([*smaller, "fewer prompts (--prompts N)"]))
-    less = "fewer prompts (--prompts N) or another method"
-    allow(what, forecast.seconds, options.yes, detail=memory_words(forecast), less=less)
+    allow(
+        what,
+        forecast.seconds,
+        options.yes,
+        busy=forecast.busy,
+        detail=memory_words(forecast),
+        less="fewer prompts (--prompts N) or another method",
+        fits=lambda: most_prompts(on.data.n, seconds_on),
+    )
     return forecast
 
 
@@ -336,7 +351,7 @@ def search(
     from ..plan.parts import sums_gradients
     from ..run.kept_sums import KeptSums
     from ..run.watch import watched
-    from .costs import took
+    from .costs import Watch
     from .output import keeping, note
     from .subjects import warn
 
@@ -347,7 +362,7 @@ def search(
     warn(on)
     if kept.found:
         note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
-    start = time.perf_counter()
+    watch = Watch(on.model.device)
     try:
         passes = None if forecast is None else forecast.passes
         with (
@@ -377,7 +392,7 @@ def search(
         raise MethodError(f"{method.name} raised {raised(error)}.") from error
     kept.remove()
     if forecast is not None:
-        took(forecast.seconds, time.perf_counter() - start)
+        watch.took(forecast.seconds)
     return found
 
 

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     from . import dictionaries, subjects
     from .circuit_curves import circuit_curves, print_circuit_curves
     from .circuit_tests import circuit_tests, print_circuit_tests
-    from .costs import NEGLIGIBLE_SECONDS, allow, cost_of
+    from .costs import NEGLIGIBLE_SECONDS, allow, cost_of, most_prompts
     from .output import note, print_json
 
     edges, books = read(options.circuit), dictionaries.read_dictionaries(options.dictionary)
@@ -128,8 +128,17 @@ def run(options: argparse.Namespace) -> int:
     subjects.refuse_undefined(chosen, on)
     on = subjects.with_model_loaded(on, options)
     cost = cost_of(chosen, on, 1 + len(_parts(file.circuit)))
-    forecast = Speed(on.model, on.data, NEGLIGIBLE_SECONDS).forecast(cost, options.batch_size or 0)
-    allow(f"one circuit in {len(chosen)} settings on {on.data.n} prompts", forecast.seconds, options.yes)
+    speed, n = Speed(on.model, on.data, NEGLIGIBLE_SECONDS), on.data.n
+    forecast = speed.forecast(cost, options.batch_size or 0)
+    meant = sum(each.undefined(on.data, on.model) is None for each in chosen)
+    what = f"one circuit in {meant} settings on {n} prompts"
+    allow(
+        what,
+        forecast.seconds,
+        options.yes,
+        busy=forecast.busy,
+        fits=lambda: most_prompts(n, lambda fewer: speed.seconds(cost * (fewer / n))),
+    )
     with watched("evaluate", cost.passes):
         rows = faithfulness_rows(file, on, chosen, seed=options.seed, batch_size=options.batch_size)
     subjects.note_in_sample(file.origin, on, options.circuit)

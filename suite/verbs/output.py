@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -54,7 +55,23 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.") from None
+        raise _no_folder(folder, error) from None
+
+
+def refuse_folder(folder: Path) -> None:
+    """Raises DataError for a folder that could not be made, and makes nothing: work may still be refused."""
+    try:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
+def _no_folder(folder: Path, error: OSError) -> DataError:
+    return DataError(f"cannot make the folder {folder}: {error.strerror}; choose another --out.")
 
 
 def refuse_missing(*files: str | Path | None) -> None:

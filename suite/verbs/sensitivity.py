@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError, Undefined
+from ..errors import LONGEST_LINE, SpecError, Undefined
 from .arguments import (
     add_computing,
     add_json,
@@ -24,9 +23,11 @@ from .dictionaries import add_dictionary
 from .factors import add_factors, settings
 
 if TYPE_CHECKING:
+    from ..interchange import Origin
     from ..intervention.setting import Setting
+    from ..methods.cost import Cost
     from ..plan.subject import Subject
-    from ..scoring.sensitivity.card_model import SensitivityCard
+    from ..scoring.sensitivity.card_model import Search, SensitivityCard
 
 NAME = "sensitivity"
 HELP = "Measure a circuit file in every meaningful setting, and say how much the verdict depends on which is chosen."
@@ -46,6 +47,8 @@ DEFAULTS = {
 # After the task's own, of those that have a meaning.
 OBJECTIVES_AFTER = ("kl", "logit-difference", "probability-difference", "l2")
 MOST_OBJECTIVES = 3
+FEWER_RANDOM = 20  # with which a circuit can still be above 95 % of them
+FEWER_LEVELS = {"component": ("edge",), "ablation": ("patch", "mean", "zero")}
 WORST = 10
 """Settings that are printed; the files hold all."""
 
@@ -119,14 +122,14 @@ def run(options: argparse.Namespace) -> int:
     from ...reports.card.words import paragraph
     from ..interchange import read
     from . import dictionaries, subjects
-    from .output import make_folder, note, print_json
+    from .output import make_folder, note, print_json, refuse_folder
 
     names = named(options.circuits)
     edges, books = [read(path) for path in options.circuits], dictionaries.read_dictionaries(options.dictionary)
     defaults: dict[str, Sequence[str]] = {**DEFAULTS, "ablation": _ABLATIONS, "objective": OBJECTIVES_AFTER}
     settings(options, **defaults)  # a wrong level is refused before anything is loaded
     out = options.out or options.circuits[0].with_name(f"{options.circuits[0].stem}-card")
-    make_folder(out)
+    refuse_folder(out)
     on = subjects.outlined(options, inputs=edges[0].inputs)
     on = subjects.of_positions(dictionaries.of_circuits(on, books, edges), edges)
     learned = on.model.config.positions == "learned"
@@ -142,9 +145,15 @@ def run(options: argparse.Namespace) -> int:
     subjects.refuse_undefined(chosen, on)
     on = subjects.with_model_loaded(on, options)
     card = sensitivity_card(options, on, dict(zip(names, circuits, strict=True)), chosen, weights)
+    found = [
+        verdict.model_copy(update={"search": searched(file.origin)})
+        for verdict, file in zip(card.circuits, files, strict=True)
+    ]
+    card = card.model_copy(update={"circuits": tuple(found)})
     card = card.model_copy(update={"paragraph": paragraph(card)})
     values = value_table(card)
     figure = draw_card(values, share_table(card), verdict_table(card), card.settings.varying)
+    make_folder(out)
     write_card(card, figure, out, values)
     if options.json:
         print_json(card.as_json())
@@ -166,6 +175,18 @@ def named(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
+
+
+def searched(origin: Origin) -> Search | None:
+    """What a circuit's file says of how it was found; None where it does not name the method."""
+    from ..scoring.sensitivity.card_model import Search
+
+    said = {
+        name: value
+        for name in Search.model_fields
+        if (value := getattr(origin, name)) and value.isprintable() and len(value) <= LONGEST_LINE
+    }
+    return Search(**said) if "method" in said else None
 
 
 def default_objectives(on: Subject) -> list[str]:
@@ -210,17 +231,26 @@ def sensitivity_card(
     from ..scoring.sensitivity.card_model import SensitivityCard
     from ..scoring.sensitivity.estimate import estimate
     from ..scoring.sensitivity.measure import measure_grid
-    from .costs import NEGLIGIBLE_SECONDS, allow, cost_of, took
+    from .costs import NEGLIGIBLE_SECONDS, Watch, allow
     from .subjects import warn
 
     data = drawn_prompts(on.data, options.prompts, options.seed)
     asked = replace(on, data=data)
-    cost = cost_of(chosen, asked, len(circuits), random=options.random, pairings=options.pairings)
-    forecast = Speed(on.model, data, NEGLIGIBLE_SECONDS).forecast(cost)
-    less = "fewer --prompts, --random or levels"
-    allow(f"{len(chosen)} settings on {data.n} prompts", forecast.seconds, options.yes, less=less)
+    work = CardWork(tuple(chosen), data.n, options.random, options.pairings)
+    cost = work.cost(asked, len(circuits))
+    speed = Speed(on.model, data, NEGLIGIBLE_SECONDS)
+    forecast = speed.forecast(cost)
+    meant = sum(each.undefined(data, on.model) is None for each in chosen)
+    allow(
+        f"{meant} settings on {data.n} prompts",
+        forecast.seconds,
+        options.yes,
+        busy=forecast.busy,
+        less="fewer --prompts, --random or levels",
+        fits=lambda: work.that_fits(lambda fewer: speed.seconds(fewer.cost(asked, len(circuits)))),
+    )
     warn(asked)
-    start = time.perf_counter()
+    watch = Watch(on.model.device)
     with watched("sensitivity", cost.passes):
         grid = measure_grid(
             on.model,
@@ -231,7 +261,7 @@ def sensitivity_card(
             n_pairings=options.pairings,
             seed=options.seed,
         )
-    took(forecast.seconds, time.perf_counter() - start)
+    watch.took(forecast.seconds)
     if not grid.cells:
         raise Undefined(f"{next(iter(grid.undefined.values()))}.")
     estimates = estimate(grid, seed=options.seed)
@@ -244,6 +274,7 @@ def sensitivity_card(
     return SensitivityCard(
         version=__version__,
         task=on.task.name,
+        task_description=on.task.description,
         model=on.model_source,
         model_hash=on.model.weights_hash,
         split=on.split,
@@ -254,6 +285,51 @@ def sensitivity_card(
         pairings=options.pairings,
         **dict(found) | {"circuits": of_files},
     )
+
+
+@dataclass(frozen=True)
+class CardWork:
+    """What is measured: settings, and how many prompts, random circuits and seeds of a random ablation."""
+
+    settings: tuple[Setting, ...]
+    prompts: int
+    random: int
+    pairings: int
+
+    def cost(self, on: Subject, circuits: int) -> Cost:
+        """What it costs, where ``on`` may have more prompts; all of them are taken to have as many runs."""
+        from .costs import cost_of
+
+        found = cost_of(self.settings, on, circuits, random=self.random, pairings=self.pairings)
+        return found * (self.prompts / on.data.n)
+
+    def that_fits(self, seconds_of: Callable[[CardWork], float]) -> tuple[str, float] | None:
+        """The first options that make it short enough, and the seconds that it takes with them; None for none.
+
+        Each step keeps what those before it left out: first random circuits, then nodes, then all but three ablations,
+        and at last prompts.
+        """
+        from .costs import LONG_SECONDS, most_prompts
+
+        def said(options: Mapping[str, str]) -> str:
+            return " ".join(f"{flag} {value}" for flag, value in options.items())
+
+        work, options = self, dict[str, str]()
+        for random in (FEWER_RANDOM, 0):
+            if random < work.random:
+                work, options["--random"] = replace(work, random=random), str(random)
+                if (seconds := seconds_of(work)) <= LONG_SECONDS:
+                    return said(options), seconds
+        for factor, levels in FEWER_LEVELS.items():
+            settings = tuple(each for each in work.settings if each.level(factor) in levels)
+            if settings and len(settings) < len(work.settings):
+                there = {each.level(factor) for each in settings}
+                options[f"--{factor}"] = " ".join(level for level in levels if level in there)
+                work = replace(work, settings=settings)
+                if (seconds := seconds_of(work)) <= LONG_SECONDS:
+                    return said(options), seconds
+        found = most_prompts(self.prompts, lambda n: seconds_of(replace(work, prompts=n)))
+        return found and (f"{said(options)} {found[0]}".strip(), found[1])
 
 
 def drawn_prompts(data: Any, n: int, seed: int) -> Any:

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     from ..plan import names
     from . import subjects
     from .discover import undefined
-    from .output import make_folder, print_json, print_wrapped
+    from .output import make_folder, print_json, print_wrapped, refuse_folder
 
     over = changed(options.over)
     ablation = Ablation.parse(options.ablation)
@@ -105,11 +105,12 @@ def run(options: argparse.Namespace) -> int:
     for method in methods.values():
         if reason := undefined(method, ablation, objective, on, on.reference(ablation)):
             raise Undefined(f"{reason}.")
-    make_folder(options.out)
+    refuse_folder(options.out)
     on = subjects.with_model_loaded(on, options)
     subjects.warn(on)
     card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = card.but(paragraph=stability_paragraph(card))
+    make_folder(options.out)
     write_card(card, stability_figure(card), options.out)
     if options.json:
         print_json(card.as_json())

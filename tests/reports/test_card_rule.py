@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from circuitmeter.reports.card.rule import rule_in_words
-from circuitmeter.reports.card.words import in_short, leading, left_out
+from circuitmeter.reports.card.words import in_short, left_out, main_choices
 from circuitmeter.suite.scoring.sensitivity.card_model import (
     CircuitVerdict,
     FactorShare,
@@ -106,9 +106,9 @@ def share(factor: str, shapley: float, low: float, high: float) -> FactorShare:
 
 def test_a_lead_within_the_intervals_is_no_lead():
     close = share("objective", 0.43, 0.34, 0.48), share("ablation", 0.38, 0.34, 0.45), share("set", 0.1, 0.0, 0.2)
-    assert [part.factor for part in leading(close, "shapley")] == ["objective", "ablation"]
+    assert [part.factor for part in main_choices(close, "shapley")] == ["objective", "ablation"]
     far = share("ablation", 0.2, 0.15, 0.25), share("objective", 0.6, 0.5, 0.7)
-    assert [part.factor for part in leading(far, "shapley")] == ["objective"]
+    assert [part.factor for part in main_choices(far, "shapley")] == ["objective"]
     for parts, words in (
         (close, "by the choice of objective about as much as by that of ablation"),
         (far, "mostly by the choice of objective"),

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from .card_model import SettingValue, VerdictRule
 
-MOST_CHOICES = 2
+_MOST_CHOICES = 2
 
 
 def verdict_rule(values: Sequence[SettingValue], threshold: float) -> VerdictRule | None:
@@ -26,7 +26,7 @@ def verdict_rule(values: Sequence[SettingValue], threshold: float) -> VerdictRul
         return None
     factors = [name for name in values[0].levels if len({entry.levels[name] for entry in values}) > 1]
     rules = [
-        _rule(values, reached, chosen) for n in range(MOST_CHOICES + 1) for chosen in combinations(factors, n)
+        _rule(values, reached, chosen) for n in range(_MOST_CHOICES + 1) for chosen in combinations(factors, n)
     ]  # those of fewer choices first, which a tie leaves there
     return min(rules, key=lambda rule: (-rule.predicted, len(rule.factors), len(rule.faithful)))
 

@@ -19,7 +19,7 @@ from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.model.load.by_name import load_model, on_model
 from circuitmeter.suite.model.passes import count_passes
 from circuitmeter.suite.plan.names import ablation, objective
-from circuitmeter.suite.plan.speed import Speed
+from circuitmeter.suite.plan.speed import Speed, computing_clock
 
 # Exactly what runs. The others run what is needed to decide (acdc), or as many prompts as share a length (masks).
 EXACT = (
@@ -113,7 +113,8 @@ def test_trained_masks_spend_what_is_forecast(name, problem, monkeypatch):
 
 def test_calls_take_time_beyond_their_passes(problem, monkeypatch):
     """On a clock that each call moves on by a second, and each pass by a hundredth."""
-    speed, clock = Speed(*problem), [0.0]
+    clock = [0.0]
+    speed = Speed(*problem, clock=lambda: clock[0])
     passes = {"trained": 0.01, "forward": 0.002}
     for kind, seconds in passes.items():
 
@@ -121,7 +122,6 @@ def test_calls_take_time_beyond_their_passes(problem, monkeypatch):
             clock[0] += 1.0 + seconds * masks * len(tokens)
 
         monkeypatch.setattr(speed, f"_{kind}", run)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(speed, "kind", passes.__getitem__)
     training = Cost(forward=16, trained=600, masks=4, step=8)
     n_batches = len(problem[1].lengths.unique())  # of eight prompts, twice
@@ -231,14 +231,14 @@ def test_timing_stays_within_its_budget_however_slow_a_pass_is(a_token, problem,
     """On a clock that a pass moves on by so many seconds a token: what is timed is little, and scaled by tokens."""
     model, data = problem
     long = data.clean.repeat(20, 30)
-    speed, clock, tokens = Speed(model, Data(long, None, torch.ones_like(long, dtype=torch.bool))), [0.0], []
+    clock, tokens = [0.0], []
+    speed = Speed(model, Data(long, None, torch.ones_like(long, dtype=torch.bool)), clock=lambda: clock[0])
 
     def forward(batch, _):
         tokens.append(batch.numel())
         clock[0] += a_token * batch.numel()
 
     monkeypatch.setattr(speed, "_forward", forward)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     assert speed.kind("forward") == pytest.approx(a_token * long.shape[1])
     assert tokens[0] == 32, "a prompt of hundreds of tokens is cut short"
     assert clock[0] <= max(1.0 * 4 / 3, 32 * a_token)
@@ -253,15 +253,36 @@ def test_work_that_a_first_timing_finds_short_is_not_timed_further(problem, monk
         clock[0] += 0.05 + 0.001 * batch.numel()
 
     model, data = problem
-    speed = Speed(model, data.select(torch.zeros(8, dtype=torch.long)), negligible=5.0)  # one length, one batch
+    one_length = data.select(torch.zeros(8, dtype=torch.long))  # and one batch
+    speed = Speed(model, one_length, negligible=5.0, clock=lambda: clock[0])
     monkeypatch.setattr(speed, "_forward", forward)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     short = speed.seconds(Cost(forward=10))
     first = set(tokens)
     assert 0.0 < short < 5.0 and len(first) == 1 and max(first) <= 32
     long = speed.seconds(Cost(forward=10_000))
     assert set(tokens) > first and long >= 10_000 * speed.kind("forward")
     assert short / 10 > long / 10_000, "the first timing errs on the high side"
+    timed = len(tokens)
+    assert speed.seconds(Cost(forward=5_000)) < long and len(tokens) == timed, "another estimate needs no other timing"
+
+
+def test_what_other_programs_do_is_no_part_of_an_estimate(problem, monkeypatch):
+    """A pass takes three times as long as it computes: the estimate is of the computing, and says how busy it is."""
+    computed, wall = [0.0], [0.0]
+
+    def forward(batch, _):
+        computed[0] += 0.01 * batch.numel()
+        wall[0] += 0.03 * batch.numel()
+
+    monkeypatch.setattr(time, "thread_time", lambda: computed[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: wall[0])
+    model, data = problem
+    speed = Speed(model, data)
+    monkeypatch.setattr(speed, "_forward", forward)
+    found = speed.forecast(Cost(forward=100))
+    assert found.seconds == pytest.approx(100 * 0.01 * float(data.lengths.double().mean()))
+    assert found.busy == pytest.approx(3)
+    assert computing_clock(torch.device("cuda")) is time.perf_counter  # a GPU computes beside the thread
 
 
 class Memory:

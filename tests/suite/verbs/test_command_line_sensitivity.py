@@ -87,7 +87,12 @@ def test_the_truth_of_one_ablation_is_faithful_under_it_and_the_card_says_where_
     assert circuit["spread"]["worst"] == pytest.approx(min(entry["value"] for entry in by_ablation["zero"]))
     assert [part["n"] for part in card["undefined"]] == [2] and "undefined" in text
     assert card["paragraph"] in " ".join(text.split()) and "choice of ablation explains" in " ".join(text.split())
-    assert text.startswith("faithful (0.80 or more) in 50 % of the 10 settings; from ")
+    assert text.startswith("faithful (0.80 or more) in 5 of the 10 settings; from ")
+    assert circuit["counts"]["reached"] == 5 and circuit["rule"]["faithful"] == [["patch"]]
+    assert "Faithful in all 5 settings with ablation patch, and in none of the other 5." in " ".join(text.split())
+    assert "The circuit for tracr/reverse in tracr/reverse that truth found under patch on the" in " ".join(
+        text.split()
+    )
     assert "the 10 worst of 10 settings, from worst to best" in text and max(map(len, text.splitlines())) < 200
     assert len((out / "settings.csv").read_text().splitlines()) == 11
 
@@ -189,3 +194,24 @@ def test_the_same_file_twice_is_refused_and_namesakes_are_told_apart(truths, com
     names = [f"{path.parent.name}/patch" for path in (file, other)]
     assert [circuit["name"] for circuit in card["circuits"]] == names
     assert all(circuit["random"] is None for circuit in card["circuits"])
+
+
+def test_a_refused_card_says_what_fits_and_leaves_no_folder(truths, command, tmp_path, monkeypatch):
+    from circuitmeter.suite.plan import speed
+
+    monkeypatch.setattr(speed.Speed, "seconds", lambda self, cost: 0.1 * cost.cut)
+    run = (
+        "sensitivity",
+        truths / "patch.json",
+        "--task",
+        "tracr/reverse",
+        "--ablation",
+        "patch",
+        "zero",
+        "--prompts",
+        16,
+    )
+    status, _, err = command(*run, "--out", tmp_path / "new" / "card")
+    assert status == 2 and not list(tmp_path.iterdir())
+    assert "settings on 16 prompts takes about" in err and "--yes starts it, and with --random 20" in err
+    assert "it takes about" in err.split("--random 20")[1]
