@@ -6,8 +6,10 @@ The page draws the same views with the viewer (``viewer.py``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from ...suite.model.graph import Edge, Graph
 from .table import MINUS, MISSING, number_of_any_size
@@ -67,14 +69,15 @@ class CircuitView:
 
     @property
     def without_path(self) -> set[str]:
-        """Nodes of the circuit that lead nowhere, or that nothing leads to; the edges that touch them are dead ends."""
-        node = self.graph.node_of_reader
-        onward, back = {}, {}
-        for edge in self.kept:
-            onward.setdefault(edge.writer, []).append(node(edge.reader))
-            back.setdefault(node(edge.reader), []).append(edge.writer)
-        from_inputs, to_logits = _reached(self.graph.input_nodes, onward), _reached(["logits"], back)
-        return ({*onward, *back} - from_inputs) | ({*onward, *back} - to_logits)
+        """Nodes of the circuit that lead nowhere, or that nothing leads to: all edges that touch them are dead ends."""
+        graph = self.graph
+
+        def touched(edges: np.ndarray) -> set[str]:
+            writers, readers = ([*map(int, places)] for places in edges.nonzero())
+            return {graph.writers[w] for w in writers} | {graph.node_of_reader(graph.readers[r]) for r in readers}
+
+        kept = graph.array(self.kept)
+        return touched(kept) - touched(graph.on_paths(kept))
 
     @property
     def layers(self) -> list[tuple[str, list[str]]]:
@@ -90,17 +93,6 @@ class CircuitView:
     def count(self, mark: str) -> int:
         """How many arrows are marked so."""
         return sum(arrow.mark == mark for arrow in self.arrows)
-
-
-def _reached(start: Iterable[str], steps: Mapping[str, Sequence[str]]) -> set[str]:
-    """The nodes that steps lead to from the first ones, which are included."""
-    found, open_ = set(start), list(start)
-    while open_:
-        for node in steps.get(open_.pop(), ()):
-            if node not in found:
-                found.add(node)
-                open_.append(node)
-    return found
 
 
 def _by_part_position_and_mark(arrow: Arrow) -> tuple[str, int, int]:

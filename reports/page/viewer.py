@@ -75,7 +75,6 @@ def described(graph: Graph) -> dict[str, Any]:
     return {
         "writers": list(graph.writers),
         "readers": list(graph.readers),
-        "inputs": len(graph.input_nodes),
         "rows": [[node for group in groups for node in group.nodes] for _, groups in alike],
         "edges": graph.n_edges,
     }

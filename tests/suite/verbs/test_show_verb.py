@@ -230,3 +230,19 @@ def test_features_are_named_by_what_they_stand_for(name, capsys):
     out = capsys.readouterr().out
     labels = [label for written in truth.description.writers.values() for label in written]
     assert labels and all(label in out for label in labels)
+
+
+def test_nodes_without_a_path_are_found_position_by_position():
+    from circuitmeter.reports.page.circuit_view import Arrow, CircuitView
+    from circuitmeter.suite.model.graph import Edge
+    from circuitmeter.suite.model.position_graph import PositionGraph
+
+    def without_path(graph, *edges):
+        return CircuitView("c", "", graph, [Arrow(Edge.parse(edge), "kept") for edge in edges]).without_path
+
+    by_position = PositionGraph(2, 1, n_positions=3)
+    assert without_path(by_position, "input->m0@1", "m0->logits@1") == set()
+    assert without_path(by_position, "input->m0@1", "m0->logits@2") == {"input", "m0", "logits"}
+    whole = Graph(2, 1)
+    assert without_path(whole, "input->m0", "m0->logits", "m0->m1") == {"m1"}
+    assert without_path(whole, "input->m0", "m0->logits", "a0.h0->m1", "m1->logits") == {"a0.h0", "m1"}
