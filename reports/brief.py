@@ -6,15 +6,16 @@ It has the summary, three figures, one table, and a paragraph on methods that ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ..suite.store.record import Benchmark, Record
 from .chapters.chapter import Chapter
 from .page.page import Section
 from .page.table import count, listed
-from .read.labels import ordered_ablations, ordered_objectives, value_text
+from .read.labels import is_own, ordered_ablations, ordered_objectives, value_text
 from .read.results import Results
+from .read.tables import cell_columns
 
 MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
 """What of the summary, the figures and the table's rows two pages hold."""
@@ -32,19 +33,40 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
         parts: the chapters, for the statistics that they use.
     """
     texts = {section.name: section.text for section in full}["summary"]
-    said = [part.summary(results) for part in parts]
-    kept = first_of_each(said, MOST_PARAGRAPHS) if any(said) else list(texts)
+    said = {part.name: part.summary(results) for part in parts}
+    leading = [text for part in parts if part.leads for text in said[part.name]][: MOST_PARAGRAPHS - 1]
+    others = [said[part.name] for part in parts if not part.leads]
+    rest = MOST_PARAGRAPHS - len(leading)
+    kept = [*leading, *first_of_each(others, rest)] if any(said.values()) else list(texts)
     # Paragraphs that belong to no chapter, such as why nothing could be scored, are kept, too.
-    words = [text for text in texts if text in kept or not any(text in of_part for of_part in said)]
+    words = [text for text in texts if text in kept or not any(text in of_part for of_part in said.values())]
     left = len(texts) - len(words)
     words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
     pictures = first_of_each([section.pictures for section in full], MOST_FIGURES)
-    tables = [table.shortened(MOST_ROWS) for table in first_of_each([section.tables for section in full], 1)]
+    own = {column.label for column in cell_columns(results.records) if is_own(column.method)}
+    leads = {part.name for part in parts if part.leads}
+    full_tables = [section.tables for section in full if section.name not in leads]
+    tables = [table.shortened(MOST_ROWS, own) for table in first_of_each(full_tables, 1)]
+    shown = {
+        section.name
+        for section in full
+        if {*words} & {*said.get(section.name, ())}
+        or {picture.name for picture in pictures} & {picture.name for picture in section.pictures}
+        or (tables and tables[0].name in {table.name for table in section.tables})
+    }
     note = ("Figures and tables that are not here are in the report itself.",) if pictures or tables else ()
     return [
         Section("summary", "Summary", tuple(words)),
         Section("results", "Results", note, tuple(pictures), tuple(tables)),
-        Section("methods", "Methods", methods_paragraph(results, parts)),
+        Section(
+            "methods",
+            "Methods",
+            methods_paragraph(
+                results,
+                [part for part in parts if part.name in shown],
+                {*own, *(cell.text for table in tables for row in table.rows for cell in row)},
+            ),
+        ),
     ]
 
 
@@ -59,13 +81,27 @@ def first_of_each(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:
     return [groups[place][rank] for place, rank in chosen]
 
 
-def methods_paragraph(results: Results, parts: Sequence[Chapter]) -> tuple[str, ...]:
-    """A paragraph on what was measured, with what, and how it was summed up; None when no cell has a result."""
+def methods_paragraph(
+    results: Results, parts: Sequence[Chapter], labels: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """A paragraph on what was measured, with what, and how it was summed up; nothing when no cell has a result.
+
+    Args:
+        parts: the chapters whose results are shown, and whose statistics are therefore told.
+        labels: of the methods whose parameters are told; of others there is the name. None: of all.
+    """
     done = [record for record in results.records if record.done]
     if not done:
         return ()
     statistics = [text for part in parts for text in part.statistics(results)]
-    sentences = [_asked(results, done), _subjects(done), _truths(done), _methods(done), _settings(done), _seeds(done)]
+    sentences = [
+        _asked(results, done),
+        _subjects(done),
+        _truths(done),
+        _methods(results, done, labels),
+        _settings(done),
+        _seeds(done),
+    ]
     return (" ".join(text for text in [*sentences, *statistics] if text),)
 
 
@@ -117,7 +153,9 @@ def _truths(done: Sequence[Record]) -> str:
     return f"Truths are {circuits}; a circuit is judged by the one of the ablation that it was found under ({under})."
 
 
-def _methods(done: Sequence[Record]) -> str:
+def _methods(results: Results, done: Sequence[Record], labels: Collection[str] | None) -> str:
+    columns = cell_columns(results.records)
+    told = {column.method for column in columns if labels is None or column.label in labels}
     parameters: Mapping[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for record in done:
         of_method = parameters[record.identity.method]
@@ -125,9 +163,16 @@ def _methods(done: Sequence[Record]) -> str:
             of_method[name].add(value_text(value))
     texts = []
     for method, found in sorted(parameters.items()):
+        if method not in told:
+            continue
         values = ", ".join(f"{name}={_values(each)}" for name, each in sorted(found.items()))
         texts.append(f"{method} ({values})" if values else method)
-    return f"Methods, with their parameters: {'; '.join(texts)}."
+    others = sorted(parameters.keys() - told)
+    text = f"Methods, with their parameters: {'; '.join(texts)}." if texts else ""
+    if not others:
+        return text
+    which = "Other methods" if texts else "Methods"
+    return f"{text} {which}, whose parameters are in the report: {listed(others)}.".lstrip()
 
 
 def _values(values: set[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from ..suite.errors import SpecError
 from ..suite.store.published import publishing
-from .brief import brief_sections
+from .brief import brief_sections, methods_paragraph
 from .chapters.chapter import Chapter, Plot, by_order, chapters
 from .chapters.files import write_data, write_figures, write_tables
 from .chapters.foreign import ForeignChapter, foreign_chapters
@@ -69,7 +69,8 @@ def write_report(
             _write_foreign_data(new / "tables", part, results)
         summary = Section("summary", "Summary", tuple(_summary(results, parts)))
         sections = [summary, *(_section(part, results, pictures, plots[part], tables[part]) for part in parts)]
-        _write_page(new / "report.html", results, sections)
+        methods = Section("methods", "Methods", methods_paragraph(results, parts))
+        _write_page(new / "report.html", results, [*sections, methods])
         if brief:
             _write_page(new / BRIEF, results, brief_sections(sections, results, parts), brief=True)
         (new / "leaderboard.json").write_text(leaderboard_json(results), encoding="utf-8")

@@ -79,7 +79,8 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
     """
     names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    # A slip in a short name changes much of it: of two letters one may differ, of others about a third.
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5 if len(given) <= 2 else 0.65)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
     listed = list(shown or names)
     further = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""

@@ -40,13 +40,15 @@ class Chapter:
     """A chapter. One that gives nothing is left out of the page.
 
     ``order``: chapters come in this order; those of the same by name. ``title`` is its heading. ``of_circuits``:
-    whether its tables are about circuits, so that they warn where a model hardly does a task.
+    whether its tables are about circuits, so that they warn where a model hardly does a task. ``leads``: whether its
+    summary comes first, and whole, in the short report, and its tables are left to the long one.
     """
 
     name: str
     title: str
     order: int
     of_circuits: bool = True
+    leads: bool = False
 
     def tables(self, results: Results) -> Sequence[Table]:
         """The tables to be read; each is written as Markdown and LaTeX, and its ``data`` as CSV. Empty ones are not."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...ground_truth.dictionaries.recipe import DICTIONARY_WIDTHS
 from ..draw.dictionary_recovery import dictionary_recovery
-from ..page.table import MISSING, Table, TableCell, count_cell, number, number_cell, percent, text_cell
+from ..page.table import MISSING, Table, TableCell, count_cell, number, number_cell, percent, text_cell, with_interval
 from ..read.dictionaries import (
     FEATURE_BASES,
     certified_features,
@@ -172,9 +172,8 @@ def _median(rows: pd.DataFrame, name: str) -> TableCell:
     values = rows[name].astype(float).dropna()
     if values.empty:
         return number_cell(MISSING, None)
-    text = number(values.median())
-    text += f" [{number(values.min())}, {number(values.max())}]" if len(values) > 1 else ""
-    return number_cell(text, float(values.median()))
+    ends = (values.min(), values.max()) if len(values) > 1 else (None, None)
+    return number_cell(with_interval(values.median(), *ends), float(values.median()))
 
 
 def _mean(rows: pd.DataFrame, name: str, digits: int = 2) -> TableCell:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ..page.table import Table, listed, number, number_cell, p_value, text_cell
+from ..page.table import Table, count, listed, number, number_cell, number_of_any_size, p_value, text_cell
 from ..read.labels import ordered_ablations
+from ..read.ranking import Reachable, reachable
 from ..read.results import Results
 from .chapter import Chapter, chapter
 
@@ -33,22 +34,37 @@ class TestsChapter(Chapter):
         none = [name for name in ordered_ablations(table["ablation"]) if name not in differ]
         if not none:
             return ()
-        pairs = len(table[table["ablation"].isin(none)])
-        return (
-            f"Under {listed(none)} ablation no two methods differ at p < {_ALPHA} in a paired test over programs "
-            f"(Wilcoxon, Holm-corrected): {pairs:,} pairs, all in comparisons.csv.",
-        )
-
-    def statistics(self, results: Results) -> Sequence[str]:
-        if results.pairwise.empty:
-            return ()
-        return (
-            "Pairs of methods are compared by two-sided Wilcoxon signed-rank tests of the areas, program by program, "
-            "Holm-corrected over all pairs under an ablation, with Vargha and Delaney's A12.",
-        )
+        reached = {name: reachable(table[table["ablation"] == name]) for name in none}
+        could = [name for name in none if reached[name].enough]
+        texts = [
+            _none_could([name for name in none if reached[name] == found], found)
+            for found in dict.fromkeys(reached[name] for name in none if name not in could)
+        ]
+        for name in could:
+            texts.append(
+                f"Under {name} ablation no two methods differ at p < {_ALPHA} in a paired test over programs "
+                f"(Wilcoxon, Holm-corrected): {count(reached[name].pairs)} pairs, all in comparisons.csv. The smallest "
+                f"p that so many programs can reach is {number_of_any_size(reached[name].smallest)} before correction."
+            )
+        if len(could) < len(none) and results.own_standings:
+            texts.append("The tests of your method are against few rivals, and stand in the chapter on it.")
+        return texts
 
     def data(self, results: Results) -> Mapping[str, pd.DataFrame]:
         return {"comparisons": results.pairwise}
+
+
+def _none_could(ablations: list[str], found: Reachable) -> str:
+    under = f"Under {listed(ablations)} ablation"
+    if not found.pairs:
+        return f"{under} no two methods have different areas on any program."
+    differ = "program that differs" if found.different == 1 else "programs that differ"
+    asked = number_of_any_size(_ALPHA / found.pairs)
+    return (
+        f"{under} paired tests of all methods (Wilcoxon, Holm-corrected) can tell nothing: the smallest p that "
+        f"{found.different} {differ} can reach is {number_of_any_size(found.smallest)}, and the correction for "
+        f"{count(found.pairs)} pairs asks for one below {asked}. All are in comparisons.csv."
+    )
 
 
 def comparisons(table: pd.DataFrame) -> Table:

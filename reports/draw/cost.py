@@ -8,11 +8,11 @@ from typing import Literal
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..read.labels import ORACLE, method_of, ordered_ablations
+from ..read.labels import ORACLE, is_own, method_of, ordered_ablations
 from .direct_labels import Point, name_points
 from .panels import OTHERS_LOOK, empty_figure, outer, panels
 from .scales import LogScale
-from .style import across, is_own, looks, styled
+from .style import across, looks, styled
 
 _AXIS = {"passes": "Passes per cell (log scale)", "seconds": "Seconds per cell (log scale)"}
 HEIGHT = 1.9

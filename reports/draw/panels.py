@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..read.labels import BASELINES, ORACLE, method_of, ordered_labels
-from .style import COLUMN, Look, across, is_own, looks, own_first, width_of
+from ..read.labels import BASELINES, ORACLE, is_own, method_of, ordered_labels
+from .style import COLUMN, Look, across, looks, own_first, width_of
 
 TOP = 0.3
 """Room for a panel's title, inches."""

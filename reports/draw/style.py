@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, wraps
+from functools import wraps
 from importlib.resources import files
 from typing import NamedTuple, ParamSpec
 
@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ..read.labels import method_of, ordered_labels
+from ..read.labels import canonical, is_own, ordered_labels
 
 COLUMN, PAGE = 3.3, 6.9
 """Widths of one column and of two, inches."""
@@ -97,27 +97,6 @@ _OTHERS = [
     Look("#117733", "d", _LONG),
     Look("#882255", "<", "-"),
 ]
-_SPELLED = {"sp": "subnetwork-probing"}
-"""Methods by what papers call them, in small letters; others (ACDC, HISP) differ in capitals only."""
-
-
-def canonical(label: str) -> str:
-    """The method of a label as this project calls it, however a paper spells it."""
-    method = method_of(label).lower()
-    return _SPELLED.get(method, method)
-
-
-def is_own(label: str) -> bool:
-    """Whether a method is the user's: it does not come with this package, has its own colour, and comes first."""
-    method = canonical(label)
-    return method not in KNOWN and method not in _built_in()
-
-
-@lru_cache(maxsize=1)
-def _built_in() -> frozenset[str]:
-    """The names of the files of methods. A method has the name of its file."""
-    names = (entry.name for entry in files("circuitmeter.suite.methods").iterdir())
-    return frozenset(name.removesuffix(".py").replace("_", "-") for name in names)
 
 
 def own_first(labels: Iterable[str]) -> list[str]:

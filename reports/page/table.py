@@ -7,7 +7,7 @@ a missing value, a minus sign and 99.99 % look the same everywhere. Files for pr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,18 +62,26 @@ class Table:
         """Whether the table is for the screen only."""
         return len(self.rows) > LONG or len(self.headings) > WIDE
 
-    def shortened(self, most: int) -> Table:
-        """The table with the first rows of each group that belongs together, ``most`` in all; its caption says so."""
+    def shortened(self, most: int, named: Collection[str] = ()) -> Table:
+        """The table with the first rows of each group that belongs together, ``most`` in all; its caption says so.
+
+        Args:
+            named: rows with a cell of such a text go before all others, such as those of the reader's own methods.
+        """
         if len(self.rows) <= most:
             return self
         seen: dict[str, int] = {}
         ranked = []
+        kept_first = False
         for place, row in enumerate(self.rows):
             group = "" if self.by is None else row[self.by].text
-            ranked.append((seen.get(group, 0), place))
+            own = any(cell.text in named for cell in row)
+            kept_first |= own
+            ranked.append((not own, seen.get(group, 0), place))
             seen[group] = seen.get(group, 0) + 1
-        kept = sorted(place for _, place in sorted(ranked)[:most])
+        kept = sorted(place for *_, place in sorted(ranked)[:most])
         first = "The first rows" if self.by is None else f"The first rows of each {self.headings[self.by].lower()}"
+        first += ", and all of your own methods" * kept_first
         caption = f"{self.caption} {first}; {count(len(self.rows) - most)} more are in the report."
         return replace(self, caption=caption, rows=tuple(self.rows[place] for place in kept))
 
@@ -156,10 +164,14 @@ def p_value(value: Any) -> str:
     return "<0.001" if not is_missing(value) and value < 0.0005 else number(value, 3)
 
 
-def with_interval(value: Any, low: Any, high: Any, digits: int = 2) -> str:
-    """``0.87 [0.71, 0.95]``; without brackets when there is no interval."""
-    text = number(value, digits)
-    return text if is_missing(low) else f"{text} [{number(low, digits)}, {number(high, digits)}]"
+def with_interval(value: Any, low: Any, high: Any, digits: int = 2, *, sign: bool = False) -> str:
+    """``0.87 [0.71, 0.95]``; without brackets when there is no interval. All three have the same decimals.
+
+    >>> with_interval(0.25, -0.5, 1.0, 3, sign=True)
+    '+0.250 [−0.500, +1.000]'
+    """
+    text, *ends = (number(each, digits, sign=sign) for each in (value, low, high))
+    return text if is_missing(low) else f"{text} [{', '.join(ends)}]"
 
 
 def percent_with_interval(value: Any, low: Any, high: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,13 @@ BASELINES = ("magnitude", "random", "truth")
 
 ORACLE = "truth"
 """The method that is given the answer; it never wins."""
+
+RIVALS = ("random", "eap-ig")
+"""With whom a user's method is compared unless told otherwise: chance, and one gradient method, named before any result
+is known. In this order: the second test counts only where the first did."""
+
+_SPELLED = {"sp": "subnetwork-probing"}
+"""Methods by what papers call them, in small letters; others (ACDC, HISP) differ in capitals only."""
 
 _ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
 _OBJECTIVE_ORDER = ("answer-difference", "logit-difference", "probability-difference", "best-wrong-difference")
@@ -70,6 +79,25 @@ def value_text(value: Any) -> str:
 def method_of(label: str) -> str:
     """The method's name in a label."""
     return label.partition(" (")[0]
+
+
+def canonical(label: str) -> str:
+    """The method of a label as this project calls it, however a paper spells it."""
+    method = method_of(label).lower()
+    return _SPELLED.get(method, method)
+
+
+def is_own(label: str) -> bool:
+    """Whether a method is the user's: it does not come with this package, has its own colour, and comes first."""
+    method = canonical(label)
+    return method not in BASELINES and method not in _built_in()
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> frozenset[str]:
+    """The names of the files of methods. A method has the name of its file."""
+    names = (entry.name for entry in files("circuitmeter.suite.methods").iterdir())
+    return frozenset(name.removesuffix(".py").replace("_", "-") for name in names)
 
 
 def program_of(task: str) -> str:

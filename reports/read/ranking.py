@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from .labels import ORACLE
@@ -37,6 +39,27 @@ def bold(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]
         if group[f"{metric}_low"].notna().any() and len(level) < len(group):
             chosen |= level
     return chosen
+
+
+class Reachable(NamedTuple):
+    """What paired tests of all pairs of methods can show at best."""
+
+    pairs: int
+    """Pairs with a test."""
+    different: int
+    """Programs that differ, in the pair with most of them."""
+    smallest: float
+    """The smallest p that any of the pairs could have, before correction; 1 without a test."""
+    enough: bool
+    """Whether any pair could be below ``level`` after Holm's correction for all of them."""
+
+
+def reachable(pairwise: pd.DataFrame, level: float = 0.05) -> Reachable:
+    """What the tests in these rows of ``tables.pairwise_table``, of one ablation, can show at best."""
+    tested = pairwise[pairwise["p_value"].notna()]
+    smallest = float(tested["smallest_p"].min()) if len(tested) else 1.0
+    most = int(tested["n_different"].max()) if len(tested) else 0
+    return Reachable(len(tested), most, smallest, len(tested) > 0 and smallest * len(tested) < level)
 
 
 def compared_alike(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from .plurality import plurality_cells, plurality_shares
 from .selected import selected_table
 from .sensitivity import Sensitivity, sensitivity
 from .stability import prediction_table, stability_summary, stability_table
+from .standing import Standing, own_standings
 from .stores import Stores
 from .structures import structure_table, structures_found
 
@@ -47,6 +48,11 @@ class Results:
     @cached_property
     def pairwise(self) -> pd.DataFrame:
         return tables.pairwise_table(self.recovery)
+
+    @cached_property
+    def own_standings(self) -> list[Standing]:
+        """Where methods of the user's stand among the others; empty where no circuit is known."""
+        return [] if self.recovery.empty else own_standings(self.records, self.store.scores)
 
     @cached_property
     def mismatch(self) -> pd.DataFrame:

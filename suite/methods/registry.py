@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -395,7 +395,27 @@ def load_user_method(where: str) -> Method:
             key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == called
         ]
         raise MethodError(f"{path}: {unknown('function', name, functions)}")
-    for its in registered.values():
-        if its.function is function:
-            return replace(its, code=code)
+    its = next((each for each in registered.values() if each.function is function), None)
+    _check_signature(path, name, function, its.needs if its else frozenset())
+    if its:
+        return replace(its, code=code)
     return Method(where, function, "the user's own", cost="not stated", code=code)
+
+
+def _check_signature(path: Path, name: str, function: Callable[..., Any], needs: Collection[str]) -> None:
+    """Raises MethodError when a user's function cannot be called as ``Method.discover`` calls methods."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C state none
+        return
+    seeds = "seeds" if "seeds" in signature.parameters else "seed"
+    given = dict.fromkeys(("ablation", "objective", seeds, *(["truth"] if "truth" in needs else [])))
+    try:
+        signature.bind(None, None, **given)
+    except TypeError as error:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        line = f", line {code.co_firstlineno}" if code else ""
+        raise MethodError(
+            f"{path}{line}: {name}{signature} cannot be called as a method is: {error}; write "
+            f"`def {name}(model, data, *, {', '.join(given)})`, and give parameters of your own defaults."
+        ) from None

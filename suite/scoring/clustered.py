@@ -63,6 +63,18 @@ def clustered_test(differences: Mapping[str, Sequence[float]], *, seed: int = 0)
     )
 
 
+def clusters_needed(level: float) -> int:
+    """How many clusters must differ before any result can have a p-value below ``level``.
+
+    >>> clusters_needed(0.05)
+    6
+    """
+    n = 1
+    while 2.0 / 2.0**n >= level:
+        n += 1
+    return n
+
+
 def sign_flip_p(values: np.ndarray, *, seed: int = 0) -> float:
     """The share of all signs of ``values`` [n] whose sum is as far from zero as the sum itself, two-sided.
 

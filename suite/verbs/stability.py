@@ -216,7 +216,7 @@ def _progress(done: int, of: int, name: str) -> None:
 
 def _print(card: StabilityCard) -> None:
     """The card for a terminal: one row per method and change at the card's size, comparisons, and what is undefined."""
-    from ...reports.page.table import number
+    from ...reports.page.table import with_interval
     from .output import print_table, print_wrapped, printable
 
     rows, reasons = [], []
@@ -234,8 +234,8 @@ def _print(card: StabilityCard) -> None:
     print_table(columns, rows)
     print_wrapped(LEGEND)
     for each in card.comparisons:
-        difference, low, high = (number(x, 3, sign=True) for x in (each.difference, each.low, each.high))
-        print(printable(f"{each.first} - {each.second}: {difference} [{low}, {high}]"))
+        difference = with_interval(each.difference, each.low, each.high, 3, sign=True)
+        print(printable(f"{each.first} - {each.second}: {difference}"))
     for reason in reasons:
         print(reason)
     print()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitMeterError, MethodError, SpecError, Undefined, unknown
 from .arguments import add_json, add_several, add_workers, add_yes
-from .ranking import RANKING_METRICS, RIVALS, rankings
+from .ranking import RIVALS, ranking_json, rankings
 
 if TYPE_CHECKING:
+    from ...reports.read.standing import Standing
     from ..plan.job import Job
     from ..plan.spec import Spec
 
@@ -24,11 +25,7 @@ EPILOG = (
     "against the truth of its task under each certified ablation, and the percentile is of F1 among random connected "
     "circuits of as many edges (ties count half)."
 )
-_COLUMNS = ("  method", "AUC", "95 % interval", "programs", "AP", "precision", "recall", "exact")
-EXPLAINED = (
-    "Tests pair runs on one task (of one seed, where both have seeds) and flip the signs of whole programs. The rivals "
-    "were named beforehand and are tested in that order; a later p is never below an earlier one, and below .05 counts."
-)
+_COLUMNS = ("  method", "AUC [95 %]", "programs", "AP", "precision", "recall", "exact")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_method(options: argparse.Namespace) -> int:
+    from ...reports.page.standing import verdicts_on_own
     from ..model.device import resolve
     from ..plan.expand import expand
     from ..plan.plan import plan
@@ -101,7 +99,7 @@ def _run_method(options: argparse.Namespace) -> int:
     from ..store.store import Store
     from .arguments import store_of
     from .costs import allow
-    from .output import keeping, of_cells, print_json, stdout_kept_clean
+    from .output import keeping, note, of_cells, print_json, stdout_kept_clean
 
     spec = Spec.load(options.against)
     _check_rivals(options.rivals, spec)
@@ -113,8 +111,11 @@ def _run_method(options: argparse.Namespace) -> int:
     workers = {name: getattr(options, name) for name in ("workers", "device", "executor", "address")}
     if (store / "store.json").exists():
         Store(store)  # refuses a newer one before anything runs
+    name = options.name or options.method
     with stdout_kept_clean():
-        rehearse(expand(mine).jobs, str(device))
+        jobs = expand(mine).jobs
+        note(f"trying {name} on the smallest and the largest model of {spec.name} under each ablation first ...")
+        rehearse(jobs, str(device))
         seconds = plan(spec, store).seconds  # of the built-in methods: what yours takes, nobody has declared
         crew = executors.crew(options.executor, options.device, options.workers)
         if seconds is not None:
@@ -123,7 +124,7 @@ def _run_method(options: argparse.Namespace) -> int:
         for part in (spec, mine):
             with keeping(lambda: of_cells(store)), Progress() as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
-        found = rankings(spec, mine, store, options.rivals)
+        standings = rankings(spec, mine, store, options.rivals)
     failed = [
         {"cell": summary.plan.labels[job.key], "reason": reason}
         for summary in summaries
@@ -133,15 +134,16 @@ def _run_method(options: argparse.Namespace) -> int:
         print_json(
             {
                 "method": options.method,
-                "name": options.name or options.method,
+                "name": name,
                 "benchmark": spec.name,
                 "store": str(store),
-                "rankings": found,
+                "rankings": [ranking_json(found) for found in standings],
+                "verdict": verdicts_on_own(standings),
                 "failed": failed,
             }
         )
     else:
-        _print(options.name or options.method, store, found, failed)
+        _print(name, store, standings, failed)
     return 1 if failed else 0
 
 
@@ -214,55 +216,58 @@ def _has_meaning(job: Job, device: str) -> bool:
     return True
 
 
-def _print(method: str, store: Path, rankings: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
-    from .output import note, print_table, printable
+def _print(method: str, store: Path, standings: Sequence[Standing], failed: list[dict[str, str]]) -> None:
+    """For people: a table for each setting, in one line where others have several programs; what it comes to; how it
+    was tested."""
+    from ...reports.page.standing import EXPLAINED, comparison_text, verdicts_on_own
+    from .output import note, print_table, print_wrapped, printable
 
-    for found in rankings:
-        over = f"median over {found['programs']} programs" if found["programs"] != 1 else "one program"
-        place = f"rank {found['rank']} of {found['of']}" if found["rank"] else found["not_ranked"]
-        place += f" by area under the ROC curve ({over})" if found["rank"] else ""
-        setting = f"{found['ablation']}, {found['objective']}" if found["objective"] else found["ablation"]
-        print(f"{method} under {setting}: {place}")
-        if found["scores"]:
-            print_table(_COLUMNS, [_row(label, found) for label in found["scores"]])
-        for test in found["comparison"]:
-            print(printable(f"  {_in_words(test)}"))
+    several = any(found.programs > 1 for found in standings)
+    for found in standings:
+        alone = several and found.programs == 1
+        print(printable(_headline(method, found, alone=alone)))
+        if alone:
+            continue
+        if len(found.rows):
+            print_table(_COLUMNS, [_row(row, found) for row in found.rows.to_dict("records")])
+        for test in found.comparisons:
+            print(printable(f"  {comparison_text(test)}"))
         print()
-    if any(found["comparison"] for found in rankings):
-        print(EXPLAINED)
+    if several and standings[-1].programs == 1:
+        print()
+    for sentence in verdicts_on_own(standings):
+        print_wrapped(sentence)
+    if any(found.comparisons for found in standings):
+        print()
+        print_wrapped(EXPLAINED)
     print(f"Results: {store}; `circuitmeter report {store}` draws them.")
     for failure in failed:
         note(f"failed: {failure['cell']}: {failure['reason']}")
 
 
-def _row(label: str, found: Mapping[str, Any]) -> list[Any]:
+def _headline(method: str, found: Standing, *, alone: bool) -> str:
+    """The rank in one setting, by what, over what, and who is not counted; and the area, where no table follows."""
+    from ...reports.page.standing import area_text, place_text, setting_text, uncounted_text
+
+    place = place_text(found)
+    if found.rank is not None:
+        over = f"median over {found.programs} programs" if found.programs > 1 else "one program"
+        over = area_text(found) if alone else over
+        without = uncounted_text(found)
+        place += f" by area under the ROC curve ({over}{f'; not counted: {without}' if without else ''})"
+    return f"{method} under {setting_text(found)}: {place}"
+
+
+def _row(row: Mapping[str, Any], found: Standing) -> list[Any]:
     """One method of a ranking, as ``_COLUMNS`` says."""
-    from ...reports.page.table import number
+    from ...reports.page.table import with_interval
+    from ...reports.read.standing import RANKING_METRICS
 
-    scores = found["scores"][label]
-    sure = scores["auroc_low"] is not None
-    few = scores["n_programs"] < found["programs"]
+    few = row["n_programs"] < found.programs
     return [
-        f"> {label}" if label == found["label"] else f"  {label}",
-        scores["auroc"],
-        f"[{number(scores['auroc_low'], 3)}, {number(scores['auroc_high'], 3)}]" if sure else None,
-        f"{scores['n_programs']} of {found['programs']}" if few else f"{scores['n_programs']}",
-        *(scores[metric] for metric in RANKING_METRICS[1:]),
-        f"{scores['exact_cells']}/{scores['exact_of']}",
+        f"> {row['label']}" if row["label"] == found.label else f"  {row['label']}",
+        with_interval(*(row[f"auroc{end}"] for end in ("", "_low", "_high"))),
+        f"{row['n_programs']} of {found.programs}" if few else f"{row['n_programs']}",
+        *(float(row[metric]) for metric in RANKING_METRICS[1:]),
+        f"{row['exact_cells']}/{row['exact_of']}",
     ]
-
-
-def _in_words(test: Mapping[str, Any]) -> str:
-    """One paired test as a line."""
-    from ...reports.page.table import number
-
-    if not test["n_clusters"]:
-        return f"against {test['other']}: {test['told']}"
-    ends = (
-        "" if test["low"] is None else f" [{number(test['low'], 3, sign=True)}, {number(test['high'], 3, sign=True)}]"
-    )
-    of = f"{test['n_clusters']} program{'s' if test['n_clusters'] != 1 else ''}, {test['n_pairs']} pairs"
-    return (
-        f"against {test['other']}: mean difference {number(test['mean_difference'], 3, sign=True)}{ends} ({of}), "
-        f"p = {test['p_in_sequence']:.2g}: {test['told']}"
-    )

@@ -101,7 +101,12 @@ def test_the_methods_paragraph_has_all_that_a_paper_says(large, both):
     assert f"large-1 (hash {'a' * 16}, as released with 9.1)" in text[0]
     assert "Models (3): tracr (program0, program1); trained (long-name)." in text[0]
     assert all(f"{key[:8]}" in text[0] for key in large.truth_keys())
-    assert "ugs (parameter_0_of_ugs=[0.0, 1.0], parameter_10_of_ugs=" in text[0]
+    (shown,) = (set(re.findall(r"<tr><td[^>]*>(.*?)</td>", section(both[1], "results"))),)
+    (full,) = re.findall(r"<p>(.*?)</p>", section(both[0], "methods"))
+    for method in ("edge-pruning", "subnetwork-probing", "discogp", "ugs"):
+        parameters = f"{method} (parameter_0_of_{method}=[0.0, 1.0], parameter_10_of_{method}="
+        assert (parameters in text[0]) == (method in shown) and parameters in full
+    assert "whose parameters are in the report" in text[0] and "whose parameters" not in full
     assert "Ablations: patch, resample, mean, noise, optimal and zero. Objective: l2." in text[0]
     assert "Seeds: 0 (discogp, edge-pruning, subnetwork-probing, ugs); 0 and 1 (random)" in text[0]
     for statistic in ("2,000 resamples", "Wilcoxon", "Holm", "true size, 10 % of the edges and 50 % of the edges"):

@@ -7,9 +7,12 @@ import pytest
 
 from circuitmeter.reports.card.words import faithfulness_text, variance_share
 from circuitmeter.reports.page import markup, table
+from circuitmeter.reports.page.standing import comparison_text
 from circuitmeter.reports.page.table import MINUS, MISSING, Table, TableCell, number_cell
+from circuitmeter.reports.read.standing import RivalComparison
+from circuitmeter.suite.scoring.clustered import ClusteredTest
 from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
-from circuitmeter.suite.verbs import circuit_tests, validate
+from circuitmeter.suite.verbs import circuit_tests
 from circuitmeter.suite.verbs.output import print_table
 
 ROOT = Path(table.__file__).parents[1]
@@ -33,9 +36,11 @@ def test_a_negative_number_a_missing_one_and_nearly_all_look_the_same_everywhere
 
 
 def test_sentences_on_the_terminal_have_the_numbers_of_tables(capsys):
-    test = {"n_clusters": 2, "n_pairs": 3, "other": "eap", "told": "worse", "low": -0.5, "high": 0.0}
-    said = validate._in_words(test | {"mean_difference": -0.25, "p_in_sequence": 0.01})
-    assert f"mean difference {MINUS}0.250 [{MINUS}0.500, 0.000]" in said
+    numbers = {"mean_difference": -0.25, "low": -0.5, "high": 0.0, "p_value": 0.01, "smallest_p": 0.01}
+    said = comparison_text(
+        RivalComparison("eap", ClusteredTest(n_pairs=3, n_clusters=8, n_different=8, **numbers), 0.01)
+    )
+    assert f"mean difference {MINUS}0.250 [{MINUS}0.500, 0.000] (8 programs, 3 pairs), p = 0.01: worse" in said
     found = {"removed": ["a"], "share": 0.9999}
     entry = {"setting": "s", "hypotheses": [], "minimality": found}
     circuit_tests.print_circuit_tests([entry | {"completeness": {"completeness": -0.5, "constant": False}}])
@@ -68,6 +73,12 @@ def test_nothing_is_rounded_to_a_negative_zero_and_signs_are_kept_apart():
     assert table.number(-0.001) == "0.00" and table.number(0.25, 3, sign=True) == "+0.250"
     assert table.number(-0.25, 3, sign=True) == f"{MINUS}0.250" and table.number(0.0, sign=True) == "0.00"
     assert table.p_value(0.0001) == "<0.001" and table.p_value(1.0) == "1.000"
+
+
+def test_a_value_and_its_interval_have_the_same_decimals():
+    assert table.with_interval(0.575, 0.575, 0.864) == f"{table.number(0.575)} [{table.number(0.575)}, 0.86]"
+    assert table.with_interval(0.25, -0.5, 0.5, 3, sign=True) == f"+0.250 [{MINUS}0.500, +0.500]"
+    assert table.with_interval(0.25, None, None) == table.with_interval(0.25, float("nan"), None) == "0.25"
 
 
 def test_what_is_neither_none_nor_all_is_not_called_so():

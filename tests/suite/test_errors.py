@@ -15,6 +15,22 @@ def test_of_many_names_the_first_are_listed():
     assert " more" not in unknown("thing", "other", names[:MOST_NAMES])
 
 
+@pytest.mark.parametrize(
+    ("given", "known", "nearest"),
+    [
+        ("nonexistent", ["constant", "nan"], None),
+        ("discover", ["score", "other"], None),
+        ("eep", ["eap", "acdc"], "eap"),
+        ("l3", ["l2", "kl"], "l2"),
+        ("greater-then", ["greater-than", "ioi"], "greater-than"),
+    ],
+)
+def test_only_a_name_that_is_near_is_suggested(given, known, nearest):
+    message = unknown("function", given, known)
+    assert (f"Did you mean {nearest!r}?" in message) if nearest else ("Did you mean" not in message)
+    assert f"Known: {', '.join(sorted(known))}." in message
+
+
 @pytest.mark.parametrize("load", [ground_truth.load, tasks.load, load_model])
 @pytest.mark.parametrize("name", ["tracr/x" + "9" * 400, "9" * 5000, "mini/" + "9" * 400, "tracr/a\0b"])
 def test_a_name_that_is_no_path_is_an_unknown_name(load, name, tmp_path, monkeypatch):

@@ -253,5 +253,9 @@ def test_validate_tries_the_method_before_it_computes(case, command, tmp_path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(METHOD.replace(old, new).replace('    print("the method prints")\n', ""))
     (tmp_path / "small.toml").write_text(BENCHMARK)
-    assert message in one_line(command("validate", "mine.py:discover", "--against", "small.toml"))
+    status, out, err = command("validate", "mine.py:discover", "--against", "small.toml")
+    *begun, error = err.splitlines(keepends=True)
+    assert message in one_line((status, out, error))
+    tried = ["trying mine.py:discover on the smallest and the largest model of small under each ablation first ...\n"]
+    assert begun == ([] if case in ("does not import", "no such function") else tried)
     assert not (tmp_path / "results").exists()

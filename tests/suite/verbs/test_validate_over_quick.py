@@ -83,11 +83,25 @@ def check(rankings, own="my_method.py:discover") -> None:
 
 def test_the_readme_method_is_ranked_in_every_setting(validate, capfd):
     assert validate("--json") == 0
-    check(json.loads(capfd.readouterr().out)["rankings"])
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    check(found["rankings"])
+    assert len(found["verdict"]) >= 2 and err.index("smallest and the largest model") < err.index("cells to run")
     assert validate() == 0
     out = capfd.readouterr().out
     assert "no scores" not in out and "not ranked" not in out
-    assert out.count("my_method.py:discover under ") == 6 and "(one program)" in out
+    assert out.count("my_method.py:discover under ") == 6
+    lines = out.splitlines()
+    tables = [line for line in lines if line.startswith("  method ")]
+    assert len(tables) == 4  # of the two settings over one program there is a line each
+    for line in lines:
+        if "under patch, kl" in line or "under zero, kl" in line:
+            assert re.search(r"rank \d of 3 by .* \(AUC 0\.\d\d over 1 program; not counted: truth", line)
+        elif line.startswith("> "):
+            assert re.search(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", line)
+    closing = " ".join(out.split())
+    assert all(f"Under {ablation} ablation my_method.py:discover ranks " in closing for ablation in ("patch", "zero"))
+    assert "unless 6 programs differ" in closing and "1 programs" not in out
 
 
 def test_a_method_that_fails_on_some_programs_is_shown_and_not_ranked(my_method, validate, capfd):

@@ -73,3 +73,26 @@ def test_what_is_wrong_is_one_line(validate, tmp_path, arguments, says):
     status, err = validate(*arguments)
     assert status == 2 and says in err and err.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("def discover(model, data):", "mine.py, line 2: discover(model, data) cannot be called as a method is"),
+        ("def discover(model, data, *, ablation, objective, seed, strength):", "'strength'"),
+    ],
+)
+def test_a_function_with_another_signature_is_named_with_its_line_and_what_is_needed(validate, tmp_path, written, says):
+    (tmp_path / "mine.py").write_text(f"\n{written}\n    return {{}}\n")
+    status, err = validate()
+    assert status == 2 and says in err and err.count("\n") == 1 and "registry.py" not in err
+    assert "write `def discover(model, data, *, ablation, objective, seed)`" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_scores_that_are_all_zero_are_told(validate, tmp_path):
+    source = (tmp_path / "mine.py").read_text().replace("(i + 1.0) ** power", "0.0")
+    (tmp_path / "mine.py").write_text(source)
+    status, found = validate()
+    assert status == 0 and found["rankings"][0]["cells"] == found["rankings"][0]["cells_of_zeros"] == 1
+    assert "mine: every score is 0 on 1 of 1 cell (zero/l2)." in found["verdict"]
