@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 from scipy.stats import mstats
 
 from ...intervention.faithfulness import FAITHFULNESS_ROUNDING, CircuitValues
 from ...intervention.setting import Aggregation, Setting
+
+_UNREACHED = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +110,21 @@ class Scores:
             size = np.sqrt((row.mean(-1) ** 2).sum()) / n
             if size > 0 and known.sum() > 2:
                 with np.errstate(invalid="ignore"):  # rounding makes the variance of nearly equal ratios negative
-                    error = mstats.mjci(ratios[c][known], prob=[0.5])[0]
+                    error = mstats.mjci(_near_the_median(ratios[c][known]), prob=[0.5])[0]
                 found[c] = row * float(np.nan_to_num(error)) / size
         return found
+
+
+def _near_the_median(values: np.ndarray) -> np.ndarray:
+    """The values [N], those beyond the order statistics that a resample's median reaches in 99.8 % moved to these.
+
+    The estimate of Maritz and Jarrett weighs all order statistics, the outermost by next to nothing. But the ratio of a
+    prompt on which the full model hardly differs from the reference has no bound, and its square would be the estimate.
+    """
+    n, ordered = len(values), np.sort(values)
+    middle = int(n * 0.5 + 0.5)
+    low, high = stats.beta.ppf([_UNREACHED, 1 - _UNREACHED], middle, n - middle + 1)
+    return np.clip(values, ordered[int(n * low)], ordered[min(int(n * high), n - 1)])
 
 
 def weighted_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -98,3 +98,14 @@ def test_the_medians_error_is_that_of_many_samples():
     scores = Scores(ratios[None, :, None], np.ones((81, 1)), "median-of-ratios")
     error = math.sqrt((scores.influence() ** 2).sum()) / 81
     assert error == pytest.approx(medians.std(), rel=0.1)
+
+
+def test_one_ratio_without_bound_does_not_make_the_error_of_a_median():
+    """On a prompt on which the full model hardly differs from the reference the ratio is anything."""
+    whole = np.ones((20, 1))
+    gained = np.linspace(0, 1, 20)[None, :, None].copy()
+    calm = Scores(gained, whole, "median-of-ratios").influence()
+    whole[0], gained[0, 0] = 1e-5, -4.0  # still the lowest of all
+    found = Scores(gained, whole, "median-of-ratios").influence()
+    np.testing.assert_allclose(found, calm, rtol=1e-6)
+    assert found.std() < 1
