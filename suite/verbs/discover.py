@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -338,7 +339,8 @@ def search(
     options: argparse.Namespace,
     forecast: Forecast | None,
 ) -> Discovery:
-    """What the method finds; finished batches are kept beside ``--out`` on the way.
+    """What the method finds; finished batches are kept beside ``--out`` on the way. Where memory runs out, the search
+    is done again with fewer prompts at a time, if their number changes no score.
 
     Args:
         parameters: with the batch size that is used. Batches of another size are not those that are kept.
@@ -350,26 +352,26 @@ def search(
     from ..plan import names
     from ..plan.parts import sums_gradients
     from ..run.kept_sums import KeptSums
+    from ..run.memory import with_less
     from ..run.watch import watched
     from .costs import Watch
     from .output import keeping, note
     from .subjects import warn
 
-    size = int(parameters.get("batch_size") or 0)
-    part = min(size, on.data.n) if sums_gradients(method.cost_of(on.model.graph, on.data.n, parameters)) else 0
-    searched = origin.model_copy(update={"parameters": {**(origin.parameters or {}), "batch_size": size}})
-    kept = KeptSums(options.out.with_name(f"{options.out.name}.partial"), searched)
-    warn(on)
-    if kept.found:
-        note(f"going on from {kept.path}: {kept.found} batches of prompts are finished.")
-    watch = Watch(on.model.device)
-    try:
-        passes = None if forecast is None else forecast.passes
-        with (
-            keeping(lambda: _left_behind(kept, method, part)),
-            watched(method.name, passes),
-            kept_by(kept),
-        ):
+    asked = int(parameters.get("batch_size") or 0)
+    sums = sums_gradients(method.cost_of(on.model.graph, on.data.n, parameters))
+    path = options.out.with_name(f"{options.out.name}.partial")
+    passes = None if forecast is None else forecast.passes
+
+    def run(prompts: int) -> Discovery:
+        """The search; with so many prompts at a time instead of those asked for, unless it is 0."""
+        size = prompts or asked
+        searched = origin.model_copy(update={"parameters": {**(origin.parameters or {}), "batch_size": size}})
+        kept = KeptSums(path, searched)
+        if kept.found:
+            note(f"going on from {path}: {kept.found} batches of prompts are finished.")
+        left_behind = partial(_left_behind, kept, method, min(size, on.data.n) if sums else 0)
+        with keeping(left_behind), watched(method.name, passes), kept_by(kept):
             found = method.discover(
                 on.model,
                 on.data,
@@ -377,8 +379,16 @@ def search(
                 objective=objective,
                 seed=options.seed,
                 truth=reference,
-                **parameters,
+                **({**parameters, "batch_size": prompts} if prompts else parameters),
             )
+        kept.remove()
+        return found
+
+    warn(on)
+    watch = Watch(on.model.device)
+    try:
+        fixed = names.is_users(options.method) or "batch_size" not in method.cost_only_under(ablation)
+        found = run(0) if fixed else with_less(run, on, method.name, asked)
     except Undefined:
         raise
     except CircuitMeterError as error:
@@ -390,7 +400,6 @@ def search(
             raise
         # Whatever a user's function raises is the answer to give.
         raise MethodError(f"{method.name} raised {raised(error)}.") from error
-    kept.remove()
     if forecast is not None:
         watch.took(forecast.seconds)
     return found

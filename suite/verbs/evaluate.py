@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..circuit import Circuit, Reference
     from ..interchange import CircuitFile
     from ..intervention.faithfulness import CircuitValues
+    from ..intervention.objective import Objective
     from ..intervention.setting import Cut, Setting
     from ..plan.subject import Subject
 
@@ -168,6 +169,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _measured(
+    on: Subject,
+    circuits: Sequence[Circuit],
+    cut: Cut,
+    objectives: Sequence[Objective],
+    seed: int,
+    batch_size: int | None,
+) -> list[CircuitValues]:
+    """The circuits by each objective; with fewer prompts at a time where memory runs out, if that changes no number."""
+    from ..intervention.faithfulness import measure_by_each
+    from ..run.memory import with_less
+
+    def measure(_: int) -> list[CircuitValues]:
+        return measure_by_each(on.model, on.data, circuits, cut, objectives, seed=seed, batch_size=batch_size)
+
+    return measure(0) if batch_size or cut.ablation.over_batch else with_less(measure, on, "evaluate")
+
+
 def faithfulness_rows(
     file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
@@ -178,7 +197,6 @@ def faithfulness_rows(
     ``batch_size``, because it is another number with other batches.
     """
     from ..intervention.evaluator import default_batch_size
-    from ..intervention.faithfulness import measure_by_each
     from ..intervention.levels import FACTORS
     from ..intervention.objective import OBJECTIVES
 
@@ -190,8 +208,7 @@ def faithfulness_rows(
     found, parts = {}, _parts(file.circuit)
     for cut, names in runs.items():
         objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
-        amounts: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
-        values = measure_by_each(on.model, on.data, [file.circuit, *parts], cut, objectives, **amounts)
+        values = _measured(on, [file.circuit, *parts], cut, objectives, seed, batch_size)
         found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
     batch_size = batch_size or default_batch_size(on.model, on.data.clean.shape[1])
     rows = []

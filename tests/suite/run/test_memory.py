@@ -1,10 +1,14 @@
 """Memory that runs out: the batch is halved and the line says so; what one prompt at a time does not help is a row."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from second_device import second_device
 
+from circuitmeter.suite.cli import main
+from circuitmeter.suite.interchange.files import load
 from circuitmeter.suite.intervention import plain_runs
 from circuitmeter.suite.plan.expand import expand
 from circuitmeter.suite.run import search
@@ -140,3 +144,26 @@ def test_memory_on_several_gpus_is_counted_together(monkeypatch):
             pass
         assert spent.peak_memory_bytes == peak
     assert [str(each) for each in reset] == ["cuda:0", "cuda:1", "cuda:1"]
+
+
+def test_discover_and_evaluate_take_fewer_prompts_at_a_time(monkeypatch, tmp_path, capfd):
+    asked = "--task tracr/xproportion --ablation zero".split()
+
+    def found(name):
+        path = tmp_path / name
+        assert main(["discover", *asked, "--method", "eap", "--top", "6", "--out", str(path)]) == 0
+        capfd.readouterr()
+        assert main(["evaluate", str(path), *asked, "--json"]) == 0
+        return load(path).scores.flat(), json.loads(capfd.readouterr().out)["rows"]
+
+    scores, rows = found("whole.json")
+    small_machine(monkeypatch, 64)
+    assert main(["discover", *asked, "--method", "eap", "--top", "6", "--out", str(tmp_path / "less.json")]) == 0
+    assert "eap: out of memory; done again with" in capfd.readouterr().err
+    assert np.allclose(load(tmp_path / "less.json").scores.flat(), scores, atol=1e-6)
+    assert main(["evaluate", str(tmp_path / "less.json"), *asked, "--json"]) == 0
+    printed = capfd.readouterr()
+    assert "evaluate: out of memory; done again with" in printed.err
+    less = json.loads(printed.out)["rows"]
+    assert [row["faithfulness"] for row in less] == pytest.approx([row["faithfulness"] for row in rows], abs=1e-5)
+    assert not list(tmp_path.glob("*.partial"))
