@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from ...errors import ModelError, SpecError
+from ...errors import ModelError, SpecError, install_extra
 from ..block import Block
 from ..transformer import Transformer
 
@@ -201,7 +201,5 @@ def _accelerate():
     try:
         import accelerate
     except ImportError as error:
-        raise ModelError(
-            "spreading a model over devices needs accelerate: pip install 'circuitmeter[large]'."
-        ) from error
+        raise ModelError(f"spreading a model over devices needs accelerate: {install_extra('large')}.") from error
     return accelerate

