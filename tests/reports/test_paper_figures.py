@@ -185,7 +185,7 @@ def test_published_curves_are_titled_as_the_paper_spells_them():
 def test_a_matrix_is_spelled_alike_on_both_sides():
     paper = manifests.load("hanna2024")
     (drawing,) = [each for each in paper.figure if each.draw == "matrix"]
-    figure = drawer(paper, drawing, None)()
+    figure = drawer(drawing, drawn(paper, drawing, None))()
     maps = [ax for ax in figure.axes if ax.get_title(loc="left")]
     across, down = (
         {tick.get_text() for ax in maps for tick in labels(ax)} - {""}
