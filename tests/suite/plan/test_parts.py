@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from circuitmeter import tasks
 from circuitmeter.suite.intervention.ablation import Ablation
@@ -25,9 +24,8 @@ def on():
 def test_a_part_is_of_so_many_operations(on, monkeypatch):
     n, tokens = on.data.n, float(on.data.lengths.double().mean())
     of_a_pass = 2 * tokens * sum(parameter.numel() for parameter in on.model.parameters())
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     cost = Cost(forward=2 * n, gradient=5 * n, cut=n)  # of a prompt: 2 + 3 * 5 + 1 passes
-    monkeypatch.setattr(parts, "OPERATIONS", 18 * of_a_pass * 3.5 / 2)
+    monkeypatch.setattr(parts, "OPERATIONS", 18 * of_a_pass * 3.5)
     assert parts.prompts_of_a_part(cost, on.model, on.data) == 3
     monkeypatch.setattr(parts, "OPERATIONS", 1.0)
     assert parts.prompts_of_a_part(cost, on.model, on.data) == 1
