@@ -35,6 +35,7 @@ def write_report(
     out: str | Path | None = None,
     *others: str | Path,
     brief: bool = False,
+    rivals: Sequence[str] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes ``report.html``, ``leaderboard.json``, ``tables/`` (CSV, Markdown, LaTeX), ``figures/`` (PDF, SVG, PNG).
@@ -44,14 +45,16 @@ def write_report(
         out: the folder to write to; the store's own when None.
         others: more stores, reported together with the first.
         brief: write ``brief.html`` as well, two pages for an e-mail (``brief.py``).
+        rivals: methods to test those of the user's against, in this order (``read_results``).
         tell: is called with one line for each part of another package's chapter that is left out, and why. The page
             says the same.
 
     Returns the path of ``report.html``.
-    Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when two figures, or
-    two tables, of this package's chapters have one name, because one would replace the other.
+    Raises StoreError when the store cannot be read or the folder cannot be written, and SpecError when a rival is not
+    in the store, or two figures, or two tables, of this package's chapters have one name, because one would replace the
+    other.
     """
-    results, own, foreign = read_results(store_path, *others), chapters(), foreign_chapters()
+    results, own, foreign = read_results(store_path, *others, rivals=rivals), chapters(), foreign_chapters()
     parts = sorted([*own, *foreign], key=by_order)
     folder = Path(store_path if out is None else out)
     with publishing(folder) as new:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from ...suite.errors import SpecError, unknown
 from ...suite.scoring.behaviour import warning_of_all
 from ...suite.store.record import BehaviourRecord, EvaluationRecord, Record
 from . import tables
 from .controls import control_summary, control_table
 from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, measured_on, usual
+from .labels import RIVALS
 from .plurality import plurality_cells, plurality_shares
 from .selected import selected_table
 from .sensitivity import Sensitivity, sensitivity
@@ -32,10 +35,11 @@ class Results:
     Args:
         records: the cells that are reported.
         superseded: how many records were left out as outdated.
+        rivals: methods to test those of the user's against, in this order.
     """
 
-    def __init__(self, store: Stores, records: list[Record], superseded: int) -> None:
-        self.store, self.records, self.superseded = store, records, superseded
+    def __init__(self, store: Stores, records: list[Record], superseded: int, rivals: Sequence[str] = RIVALS) -> None:
+        self.store, self.records, self.superseded, self.rivals = store, records, superseded, rivals
 
     @cached_property
     def recovery(self) -> pd.DataFrame:
@@ -52,7 +56,7 @@ class Results:
     @cached_property
     def own_standings(self) -> list[Standing]:
         """Where methods of the user's stand among the others; empty where no circuit is known."""
-        return [] if self.recovery.empty else own_standings(self.records, self.store.scores)
+        return [] if self.recovery.empty else own_standings(self.records, self.store.scores, self.rivals)
 
     @cached_property
     def mismatch(self) -> pd.DataFrame:
@@ -152,17 +156,32 @@ class Results:
         return tables.failure_table(self.records, self._evaluations, self.store.damaged)
 
 
-def read_results(*store_paths: str | Path) -> Results:
-    """Reads a store, or several as one. Raises StoreError when a folder is not a store or a newer version wrote it."""
+def read_results(*store_paths: str | Path, rivals: Sequence[str] | None = None) -> Results:
+    """Reads a store, or several as one.
+
+    Args:
+        rivals: methods to test those of the user's against, in this order; ``RIVALS`` where omitted.
+
+    Raises:
+        StoreError: a folder is not a store or a newer version wrote it.
+        SpecError: a rival has no cell in the stores.
+    """
     store = Stores(store_paths)
-    return Results(store, *current(store))
+    records, superseded = current(store)
+    if rivals is None:
+        return Results(store, records, superseded)
+    there = {record.identity.method for record in records}
+    for rival in rivals:
+        if rival not in there:
+            raise SpecError(unknown("rival", rival, there, "Rivals are methods that were run into the store."))
+    return Results(store, records, superseded, rivals)
 
 
 def within(results: Results, *benchmarks: str) -> Results:
     """The results that belong to some benchmarks, so that medians are over programs that all methods ran on."""
     known = results.store.benchmarks()
     cells = {key for name in benchmarks for key in (known[name].cells if name in known else ())}
-    return Results(results.store, [r for r in results.records if r.key in cells], results.superseded)
+    return Results(results.store, [r for r in results.records if r.key in cells], results.superseded, results.rivals)
 
 
 def current(store: Stores) -> tuple[list[Record], int]:

@@ -70,12 +70,15 @@ class Standing:
         return found.iloc[0] if len(found) else None
 
 
-def own_standings(records: Sequence[Record], scores: Callable[[str], np.ndarray]) -> list[Standing]:
+def own_standings(
+    records: Sequence[Record], scores: Callable[[str], np.ndarray], rivals: Sequence[str] = RIVALS
+) -> list[Standing]:
     """Where each method of the user's stands in each setting in which it ran, by method, ablation and objective.
 
     Args:
         records: of the whole store.
         scores: the scores of a cell by its key, as ``Store.scores`` gives them.
+        rivals: methods to test it against, in this order.
     """
     settings: dict[tuple[str, str, str | None], list[Record]] = defaultdict(list)
     for record in records:
@@ -98,6 +101,7 @@ def own_standings(records: Sequence[Record], scores: Callable[[str], np.ndarray]
             objective,
             tasks={record.identity.task for record in own},
             asked=len({column.program for column in cell_columns(meant)}),
+            rivals=rivals,
             undefined=meaningless.pop() if len(meaningless) == 1 and not meant else None,
         )
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...reports.read.labels import RIVALS
 from ..errors import SpecError
 
 NAME = "report"
@@ -22,9 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where the report is written (default: into the store, if it is one)"
     )
-
     parser.add_argument(
         "--brief", action="store_true", help="write brief.html as well: two pages to attach to an e-mail or print"
+    )
+    parser.add_argument(
+        "--rivals",
+        metavar="METHOD",
+        nargs="+",
+        help=f"methods in the store to test those of yours against, in this order (default: {' '.join(RIVALS)})",
     )
 
 
@@ -43,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
 
     first, *others = sorted(options.store)
     with keeping(lambda: "no report was written; an earlier one is whole"):
-        report = write_report(first, options.out or first, *others, brief=options.brief, tell=note)
+        report = write_report(
+            first, options.out or first, *others, brief=options.brief, rivals=options.rivals, tell=note
+        )
     print(report)
     if options.brief:
         print(report.with_name(BRIEF))

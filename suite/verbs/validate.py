@@ -143,7 +143,7 @@ def _run_method(options: argparse.Namespace) -> int:
             }
         )
     else:
-        _print(name, store, standings, failed)
+        _print(name, store, standings, failed, options.rivals)
     return 1 if failed else 0
 
 
@@ -216,7 +216,13 @@ def _has_meaning(job: Job, device: str) -> bool:
     return True
 
 
-def _print(method: str, store: Path, standings: Sequence[Standing], failed: list[dict[str, str]]) -> None:
+def _print(
+    method: str,
+    store: Path,
+    standings: Sequence[Standing],
+    failed: Sequence[dict[str, str]],
+    rivals: Sequence[str] = RIVALS,
+) -> None:
     """For people: a table for each setting, in one line where others have several programs; what it comes to; how it
     was tested."""
     from ...reports.page.standing import EXPLAINED, comparison_text, verdicts_on_own
@@ -240,7 +246,8 @@ def _print(method: str, store: Path, standings: Sequence[Standing], failed: list
     if any(found.comparisons for found in standings):
         print()
         print_wrapped(EXPLAINED)
-    print(f"Results: {store}; `circuitmeter report {store}` draws them.")
+    named = "" if list(rivals) == list(RIVALS) else f" --rivals {' '.join(rivals)}"
+    print(f"Results: {store}; `circuitmeter report {store}{named}` draws them.")
     for failure in failed:
         note(f"failed: {failure['cell']}: {failure['reason']}")
 

@@ -9,7 +9,7 @@ import pytest
 from synthetic import certificate, identity, make_store, write_done
 
 from circuitmeter.reports.brief import MOST_ROWS, brief_sections
-from circuitmeter.reports.chapters.own_methods import OwnMethodsChapter
+from circuitmeter.reports.chapters.own_methods import OwnMethodsChapter, own_comparisons
 from circuitmeter.reports.chapters.recovery import RecoveryChapter, leaderboard
 from circuitmeter.reports.chapters.tests import TestsChapter
 from circuitmeter.reports.page.page import Section
@@ -23,7 +23,8 @@ from circuitmeter.reports.page.standing import (
 )
 from circuitmeter.reports.read.labels import BASELINES, is_own
 from circuitmeter.reports.read.ranking import reachable
-from circuitmeter.reports.read.results import read_results
+from circuitmeter.reports.read.results import read_results, within
+from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.clustered import clustered_test, clusters_needed
 from circuitmeter.suite.store.record import Record
@@ -146,6 +147,20 @@ class _Unshown(TestsChapter):
 
 def _section(part, results):
     return Section(part.name, part.title, (), (), tuple(table for table in part.tables(results) if table.rows))
+
+
+def test_rivals_are_those_that_were_named(tmp_path, capsys):
+    store = make_store(tmp_path / "s", programs=2, methods=("eap", "random", MINE), failures=False)
+    named = read_results(store.path, rivals=["eap"])
+    assert {test.other for found in named.own_standings for test in found.comparisons} == {"eap"}
+    assert {test.other for found in within(named).own_standings for test in found.comparisons} <= {"eap"}
+    usual = read_results(store.path).own_standings
+    assert {test.other for found in usual for test in found.comparisons} == {"random"}
+    assert {row[3].text for row in own_comparisons(named.own_standings).rows} == {"eap"}
+    validate._print(MINE, store.path, named.own_standings, [], ["eap"])
+    assert f"`circuitmeter report {store.path} --rivals eap` draws them" in capsys.readouterr().out
+    with pytest.raises(SpecError, match=r"no rival 'eapp'\. Did you mean 'eap'\?"):
+        read_results(store.path, rivals=["eapp"])
 
 
 def test_scores_that_are_all_zero_are_told(tmp_path):
