@@ -28,7 +28,8 @@ def normed(weights, config, name, x):
 def activation(config, x):
     if config.activation == "relu":
         return np.maximum(x, 0)
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))  # GPT-2's gelu
+    # GPT-2's gelu, without a power: x**3 alone took a third of a run.
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x)))
 
 
 def run(weights, config, tokens, cut=frozenset(), alternative=None, known=None, first=0):
