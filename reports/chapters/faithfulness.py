@@ -24,7 +24,8 @@ from ..page.table import (
     text_cell,
     with_interval,
 )
-from ..read.labels import BASELINES, ordered_ablations
+from ..read.labels import BASELINES, ordered_ablations, ordered_labels
+from ..read.ranking import on_fewer_tasks
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
 
@@ -91,8 +92,8 @@ def _heat(table: pd.DataFrame, size: str) -> Sequence[Plot]:
         return ()
     best = f" (the {MOST} best of {methods} methods, by the mean of framed squares; the table has all)"
     caption = (
-        f"{over_tasks(table)}: faithfulness of circuits of {size_of_circuit(size)}{best * (methods > MOST)}, found "
-        "under one ablation (rows) and evaluated under another (columns): 1 is the full model, 0 the model with "
+        f"{over_tasks_drawn(table)}: faithfulness of circuits of {size_of_circuit(size)}{best * (methods > MOST)}, "
+        "found under one ablation (rows) and evaluated under another (columns): 1 is the full model, 0 the model with "
         "everything cut. Framed: both agree. Empty: not run; hatched: the setting has no meaning there; dotted: it "
         "has one, but no number, because the full model does no more than nothing."
     )
@@ -103,8 +104,8 @@ def _heat(table: pd.DataFrame, size: str) -> Sequence[Plot]:
 def _curves(table: pd.DataFrame) -> Plot:
     band, curves = " Shaded bands are 95 % bootstrap intervals over tasks.", own_curves(table)
     caption = (
-        f"{over_tasks(table)}: circuits of each size, found and evaluated under the same ablation. The dashed line is "
-        "the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high")
+        f"{over_tasks_drawn(table)}: circuits of each size, found and evaluated under the same ablation. The dashed "
+        "line is the full model." + band * has_bands(curves, "faithfulness_low", "faithfulness_high")
     )
     if not curves["faithfulness"].between(*RANGE).all():
         caption += f" {BEYOND}"
@@ -185,11 +186,12 @@ def what_is_kept(table: pd.DataFrame, measured_on: str) -> list[str]:
     search, the best methods first.
 
     Args:
-        table: ``read.evaluations.faithfulness_table``.
+        table: ``read.evaluations.faithfulness_table``. Methods that ran on fewer tasks than others are only named.
         measured_on: ``read.evaluations.measured_on``.
     """
     own = table[(table["ablation"] == table["evaluation_ablation"]) & (table["state"] == "defined")]
-    over, texts = "on" if own["n_programs"].max() == 1 else "in the median over", []
+    over, texts, fewer = "on" if own["n_programs"].max() == 1 else "in the median over", [], on_fewer_tasks(own)
+    own = own[~own["label"].isin(fewer)]
     for ablation in ordered_ablations(own["ablation"]):
         grid = own[own["ablation"] == ablation].pivot(index="label", columns="size", values="faithfulness")
         grid = grid[[size for size in dict.fromkeys(own["size"]) if size in grid]]
@@ -201,12 +203,20 @@ def what_is_kept(table: pd.DataFrame, measured_on: str) -> list[str]:
             f"Under {ablation} ablation circuits with {sizes} of the edges keep of the model's behaviour, {over} "
             f"{measured_on}: {'; '.join(kept)}{more} (1: the whole model, 0: everything cut)."
         )
+    if texts and fewer:
+        texts[-1] += f" Not listed, because they ran on fewer tasks: {listed(ordered_labels(fewer))}."
     return texts
 
 
 def over_tasks(table: pd.DataFrame) -> str:
     """What numbers are, in a caption: ``Median over tasks``, or ``Of one task``."""
     return "Of one task" if table["n_programs"].max() == 1 else "Median over tasks"
+
+
+def over_tasks_drawn(table: pd.DataFrame) -> str:
+    """The same below a figure, which writes at a method's name how many tasks it ran on where others ran on more."""
+    fewer = f" ({table['n_programs'].max()}; fewer where a name says so)" if on_fewer_tasks(table) else ""
+    return f"{over_tasks(table)}{fewer}"
 
 
 def dependence(table: pd.DataFrame) -> str | None:

@@ -6,8 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..page.table import share_text
+from ..read.ranking import on_fewer_tasks
+from .faithfulness import axis_of
 from .heat import heat_maps
-from .panels import empty_figure
+from .panels import empty_figure, with_tasks
 from .style import styled
 
 MOST = 12
@@ -16,7 +18,7 @@ MOST = 12
 
 @styled
 def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
-    """One heat map per method: discovery ablation down, evaluation ablation across, medians written in the squares.
+    """One heat map per method: discovery ablation down, evaluation ablation across, numbers written in the squares.
 
     Of the methods that are ``compared``, the ``MOST`` best.
 
@@ -29,10 +31,9 @@ def evaluation(table: pd.DataFrame, size: str = "true") -> Figure:
     if drawn.empty:
         return empty_figure("No circuit was evaluated under several ablations.")
     which = "of the true size" if size == "true" else f"with {share_text(float(size))} of the edges"
-    text = {"side": "Discovery ablation", "foot": f"Evaluation ablation, circuits {which}"}
-    return heat_maps(
-        drawn, "faithfulness", "evaluation_ablation", bar="Median faithfulness", unbounded=True, most=MOST, **text
-    )
+    written = with_tasks(drawn["label"].unique(), on_fewer_tasks(drawn))
+    text = {"side": "Discovery ablation", "foot": f"Evaluation ablation, circuits {which}", "bar": axis_of(table)}
+    return heat_maps(drawn, "faithfulness", "evaluation_ablation", unbounded=True, most=MOST, written=written, **text)
 
 
 def rows_of_map(table: pd.DataFrame, size: str) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from ..page.table import share_text
 from ..read.labels import ordered_ablations
-from .panels import MOST_BANDS, empty_figure, in_front, legend, legend_height, line_looks, outer, panels
+from ..read.ranking import on_fewer_tasks
+from .panels import MOST_BANDS, empty_figure, in_front, legend, legend_height, line_looks, outer, panels, with_tasks
 from .style import styled
 
 RANGE = (-0.5, 1.5)
@@ -22,7 +23,8 @@ BEYOND = "A triangle at the edge stands for a value beyond it."
 
 @styled
 def faithfulness(table: pd.DataFrame) -> Figure:
-    """One panel per evaluation ablation, one curve per method: median faithfulness of circuits of each size.
+    """One panel per evaluation ablation, one curve per method: faithfulness of circuits of each size, of several tasks
+    the median. A method that ran on fewer tasks than others has hollow markers.
 
     Circuits are those found under the ablation that they are evaluated with, or under the only one that there is. Where
     methods are few, each has its 95 % band over programs. The line at 1 is the full model.
@@ -34,9 +36,10 @@ def faithfulness(table: pd.DataFrame) -> Figure:
     if drawn.empty:
         return empty_figure("Circuits were not evaluated at several sizes.")
     ablations, styles = ordered_ablations(drawn["evaluation_ablation"]), line_looks(drawn, "faithfulness")
+    written = with_tasks(styles, fewer := on_fewer_tasks(drawn))
     height = 2.2 if len(ablations) == 1 else 1.7
     titles = [f"{name} ablation" for name in ablations]
-    figure, axes = panels(titles, height, extra=legend_height(list(styles), len(ablations)))
+    figure, axes = panels(titles, height, extra=legend_height(list(written.values()), len(ablations)))
     ends = drawn[
         ["faithfulness", "faithfulness_low", "faithfulness_high"] if len(styles) <= MOST_BANDS else ["faithfulness"]
     ]
@@ -53,6 +56,7 @@ def faithfulness(table: pd.DataFrame) -> Figure:
                 ax.fill_between(curve["share"], *ends, color=look.color, alpha=0.12, lw=0)
             width = max(2.0 - 0.2 * order, 0.9)  # curves that coincide stay visible
             style = {"color": look.color, "ls": look.line, "lw": width, "marker": look.marker, "ms": 3.5}
+            style |= {"mfc": "white"} if label in fewer else {}
             ax.plot(curve["share"], curve["faithfulness"], **style, zorder=3 + 0.1 * order)
             for outside, edge, marker in (
                 (curve["faithfulness"] < low, low, "v"),
@@ -65,9 +69,14 @@ def faithfulness(table: pd.DataFrame) -> Figure:
         ax.set_xticks(ticks, [share_text(share) for share in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(ylim=(low, high), xlabel="Share of the edges (log scale)" if bottom else "")
-        ax.set_ylabel("Median faithfulness" if first else "")
-    legend(figure, styles, lines=True, markers=True)
+        ax.set_ylabel(axis_of(table) if first else "")
+    legend(figure, styles, lines=True, markers=True, written=written, hollow=fewer)
     return figure
+
+
+def axis_of(table: pd.DataFrame) -> str:
+    """What is drawn: ``Median faithfulness``, or of one task ``Faithfulness``."""
+    return "Faithfulness" if table["n_programs"].max() == 1 else "Median faithfulness"
 
 
 def spaced(shares: list[float], most: int = 5) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ def heat_maps(
     bar: str,
     unbounded: bool = False,
     most: int = MOST_MAPS,
+    written: Mapping[str, str] | None = None,
 ) -> Figure:
     """One heat map per label, with values from 0 to 1 in colour and in numbers.
 
@@ -48,6 +49,7 @@ def heat_maps(
         value: the column drawn.
         column: the column of ablations drawn across.
         side, foot, bar: the texts at the left, below, and at the colour bar.
+        written: the titles of labels; the label itself where omitted.
         unbounded: values may lie outside 0 to 1; the colours do not.
     Framed squares are those where both ablations agree. Of more than ``most`` methods the best are drawn, by their
     mean in framed squares, and the figure says so.
@@ -68,7 +70,8 @@ def heat_maps(
     figure = Figure(figsize=(width, height))
     axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     # A title starts at its map, which stands in the middle of its place, and ends before the next place.
-    titles, size = _titles(labels, (room / columns + square) * len(over) / 2)
+    named = [(written or {}).get(label, label) for label in labels]
+    titles, size = _titles(named, (room / columns + square) * len(over) / 2)
     image = None
     for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):
         image = _map(ax, table[table["label"] == label], value, column, down, over, square)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -110,15 +110,50 @@ def legend_height(labels: Sequence[str], n_panels: int) -> float:
     return 0.16 * legend_rows(labels, width_of(n_panels))[1] + 0.1
 
 
-def legend(figure: Figure, styles: dict[str, Look], *, lines: bool, markers: bool) -> None:
-    """The legend of methods below the panels."""
+def with_tasks(labels: Iterable[str], fewer: Mapping[str, int]) -> dict[str, str]:
+    """Label -> the label as a figure writes it, with the number of its tasks where others have more.
+
+    Args:
+        fewer: ``ranking.on_fewer_tasks``.
+
+    >>> with_tasks(["eap", "eap-ig"], {"eap": 1})
+    {'eap': 'eap (1 task)', 'eap-ig': 'eap-ig'}
+    """
+    return {
+        label: f"{label} ({fewer[label]} task{'s' * (fewer[label] != 1)})" if label in fewer else label
+        for label in labels
+    }
+
+
+def legend(
+    figure: Figure,
+    styles: dict[str, Look],
+    *,
+    lines: bool,
+    markers: bool,
+    written: Mapping[str, str] | None = None,
+    hollow: Collection[str] = (),
+) -> None:
+    """The legend of methods below the panels.
+
+    Args:
+        written: what stands there for a label; the label itself where omitted.
+        hollow: labels whose markers are hollow.
+    """
+    written = {label: label for label in styles} | dict(written or {})
     handles = [
         Line2D(
-            [], [], color=look.color, ls=look.line if lines else "", marker=look.marker if markers else "", label=label
+            [],
+            [],
+            color=look.color,
+            ls=look.line if lines else "",
+            marker=look.marker if markers else "",
+            label=written[label],
+            mfc="white" if label in hollow else None,
         )
         for label, look in styles.items()
     ]
-    columns, _ = legend_rows(list(styles), figure.get_figwidth())
+    columns, _ = legend_rows([written[label] for label in styles], figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8 if lines else 1.2)
 
 

@@ -65,3 +65,16 @@ def reachable(pairwise: pd.DataFrame, level: float = 0.05) -> Reachable:
 def compared_alike(table: pd.DataFrame) -> pd.DataFrame:
     """The rows over the largest number of programs. Medians over fewer programs may be over easier ones."""
     return table[table["n_programs"] == table["n_programs"].max()] if len(table) else table
+
+
+def on_fewer_tasks(table: pd.DataFrame) -> dict[str, int]:
+    """Label -> over how many tasks its medians are, of methods that have fewer than the others.
+
+    Args:
+        table: has columns ``label`` and ``n_programs``.
+
+    >>> on_fewer_tasks(pd.DataFrame({"label": ["eap", "eap-ig", "eap-ig"], "n_programs": [1, 7, 8]}))
+    {'eap': 1}
+    """
+    counts = table.groupby("label", sort=False)["n_programs"].max()
+    return {str(label): int(n) for label, n in counts[counts < counts.max()].items()}

@@ -13,9 +13,11 @@ from circuitmeter.reports import summary
 from circuitmeter.reports.chapters.behaviour import NOT_MEASURED, BehaviourChapter
 from circuitmeter.reports.chapters.faithfulness import FaithfulnessChapter, areas, dependence, evaluations, size_told
 from circuitmeter.reports.draw.evaluation import evaluation, rows_of_map
-from circuitmeter.reports.draw.faithfulness import BEYOND, faithfulness, spaced
+from circuitmeter.reports.draw.faithfulness import BEYOND, axis_of, faithfulness, spaced
+from circuitmeter.reports.draw.style import looks
 from circuitmeter.reports.page.table import short
 from circuitmeter.reports.read.evaluations import area_table, evaluation_table, faithfulness_table, usual
+from circuitmeter.reports.read.ranking import on_fewer_tasks
 from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.read.tables import failure_table
 from circuitmeter.reports.write import write_report
@@ -311,6 +313,51 @@ def test_of_several_tasks_it_is_the_median(tmp_path):
     kept, depends = FaithfulnessChapter().summary(results)
     assert "behaviour, in the median over 2 tasks: eap 0.75" in kept and "(median over 2 tasks, circuits" in depends
     assert "one task" not in " ".join(table.caption for table in FaithfulnessChapter().tables(results))
+
+
+def test_a_method_on_fewer_tasks_is_not_compared_with_the_others_unsaid(tmp_path):
+    """A median over one task may be over the easiest one."""
+    asked = [identity(task, method, "patch") for method, tasks in FEWER.items() for task in tasks]
+    store, records = cells_of(tmp_path, *asked)
+    for record in records:
+        high = record.identity.method == "eap-gp"
+        faithful = {"patch": [0.9, 0.95] if high else [0.5, 0.6], "zero": [0.1, 0.2]}
+        write_evaluation(store, record.key, faithful, sizes=(0.05, 0.1))
+        store.write(record, {"scores": np.zeros((1, 5))})
+    results = read_results(store.path)
+    kept, *_ = FaithfulnessChapter().summary(results)
+    assert "median over 3 tasks: eap 0.50 / 0.60 (1:" in kept
+    assert kept.endswith(" Not listed, because they ran on fewer tasks: eap-gp and eap-ig.")
+    table = results.faithfulness
+    assert on_fewer_tasks(table) == {"eap-gp": 1, "eap-ig": 2}
+    drawn = {plot.name: plot for plot in FaithfulnessChapter().figures(results)}
+    assert all(
+        plot.caption.startswith("Median over tasks (3; fewer where a name says so): ") for plot in drawn.values()
+    )
+    titles = [ax.get_title(loc="left") for ax in evaluation(table, "0.1").axes if ax.get_title(loc="left")]
+    assert titles == ["eap", "eap-gp (1 task)", "eap-ig (2 tasks)"]
+    figure = faithfulness(table)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == titles
+    hollow = [line.get_markerfacecolor() == "white" for line in legend.get_lines()]
+    assert hollow == [False, True, True]
+    (ax,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "patch ablation"]
+    curves = {line.get_marker(): line for line in ax.lines}
+    assert [curves[look.marker].get_markerfacecolor() == "white" for look in looks(FEWER).values()] == hollow
+    assert ax.get_ylabel() == "Median faithfulness"
+
+
+FEWER = {"eap": ("ioi", "sva", "acronyms"), "eap-gp": ("ioi@seed1",), "eap-ig": ("ioi", "ioi@seed1", "sva")}
+
+
+def test_of_one_task_nothing_drawn_is_called_a_median(tmp_path):
+    path, _ = without_truth(tmp_path, "ioi")
+    results = read_results(path)
+    assert on_fewer_tasks(results.faithfulness) == {}
+    texts = [axis_of(results.faithfulness), *(plot.caption for plot in FaithfulnessChapter().figures(results))]
+    drawn = [faithfulness(results.faithfulness), evaluation(results.faithfulness, "0.1")]
+    texts += [text.get_text() for figure in drawn for text in figure.findobj(Text)]
+    assert "Faithfulness" in texts and not [text for text in texts if "edian" in text]
 
 
 def test_an_older_store_does_not_say_how_many_prompts(tmp_path):
