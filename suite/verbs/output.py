@@ -130,10 +130,15 @@ def unicode_terminal() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
-def print_wrapped(text: str) -> None:
-    """A paragraph, in lines as wide as the terminal, and no wider than can be read."""
+def print_wrapped(text: str, *, first: str = "", others: str = "") -> None:
+    """A paragraph, in lines as wide as the terminal, and no wider than can be read.
+
+    Args:
+        first, others: what the first line, and each line behind it, begins with.
+    """
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
+    begins = {"initial_indent": first, "subsequent_indent": others}
+    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False, **begins))
 
 
 EVERY = 30.0

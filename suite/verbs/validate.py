@@ -226,18 +226,18 @@ def _print(
     """For people: a table for each setting, in one line where others have several programs; what it comes to; how it
     was tested."""
     from ...reports.page.standing import EXPLAINED, comparison_text, verdicts_on_own
-    from .output import note, print_table, print_wrapped, printable
+    from .output import note, print_table, print_wrapped
 
     several = any(found.programs > 1 for found in standings)
     for found in standings:
         alone = several and found.programs == 1
-        print(printable(_headline(method, found, alone=alone)))
+        print_wrapped(_headline(method, found, alone=alone), others="    ")
         if alone:
             continue
         if len(found.rows):
             print_table(_COLUMNS, [_row(row, found) for row in found.rows.to_dict("records")])
         for test in found.comparisons:
-            print(printable(f"  {comparison_text(test)}"))
+            print_wrapped(comparison_text(test), first="  ", others="    ")
         print()
     if several and standings[-1].programs == 1:
         print()

@@ -30,6 +30,7 @@ from circuitmeter.suite.scoring.clustered import clustered_test, clusters_needed
 from circuitmeter.suite.store.record import Record
 from circuitmeter.suite.store.store import Store
 from circuitmeter.suite.verbs import validate
+from circuitmeter.suite.verbs.output import WIDEST
 
 MINE = "mine.py:discover"
 METHODS = ("truth", "exact", "eap", "random")
@@ -69,14 +70,15 @@ def test_the_report_says_of_a_method_what_validate_prints(results, capsys):
     ranks, compared = OwnMethodsChapter().tables(results)
     for found, row in zip(standings, ranks.rows, strict=True):
         assert [cell.text for cell in row[:4]] == [MINE, found.ablation, "l2", place_text(found)]
-        assert f"{MINE} under {found.ablation}, l2: rank {found.rank} of {len(METHODS)}" in printed
+        assert f"{MINE} under {found.ablation}, l2: rank {found.rank} of {len(METHODS)}" in said
     told_here = [row[-1].text for row in compared.rows]
     assert told_here == [words_of_test(each.test, each.p) for found in standings for each in found.comparisons]
-    assert all(f": {text}" in printed for text in told_here) and "better" in told_here
+    assert all(f": {text}" in said for text in told_here) and "better" in told_here
     for sentence in OwnMethodsChapter().summary(results):
         assert sentence in said  # the terminal's closing words are the summary's
     (chance,) = standings[0].comparisons  # eap-ig is not in this store
-    assert chance.other == "random" and comparison_text(chance) in printed
+    assert chance.other == "random" and comparison_text(chance) in said
+    assert max(map(len, printed.splitlines()[:-1])) <= WIDEST  # the last line has a path
 
 
 def test_who_is_not_counted_is_told(results, capsys):
