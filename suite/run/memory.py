@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
+from ..circuit import Circuit
 from ..intervention.evaluator import default_batch_size, less_at_once
+from ..intervention.faithfulness import CircuitValues, measure_by_each
+from ..intervention.objective import Objective
+from ..intervention.setting import Cut
 from ..model.device import free_unused
 from ..plan.subject import Subject
 
@@ -49,3 +53,27 @@ def with_less(work: Callable[[int], Result], on: Subject, what: str, batch_size:
         free_unused(on.model.device)
         prompts = f"{at_once} prompts" if at_once > 1 else "one prompt"
         print(f"{what}: out of memory; done again with {prompts} at a time", file=sys.stderr, flush=True)
+
+
+def measure_with_less(
+    on: Subject,
+    what: str,
+    circuits: Sequence[Circuit],
+    cut: Cut,
+    objectives: Sequence[Objective],
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> list[CircuitValues]:
+    """The circuits by each objective (``measure_by_each``); with fewer prompts at a time where memory runs out, if that
+    changes no number.
+
+    Args:
+        on: the model and the prompts.
+        what: the work, in a few words, for the line on stderr.
+    """
+
+    def measure() -> list[CircuitValues]:
+        return measure_by_each(on.model, on.data, circuits, cut, objectives, seed=seed, batch_size=batch_size)
+
+    return measure() if batch_size or cut.ablation.over_batch else with_less(lambda _: measure(), on, what)

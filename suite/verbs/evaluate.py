@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..circuit import Circuit, Reference
     from ..interchange import CircuitFile
     from ..intervention.faithfulness import CircuitValues
-    from ..intervention.objective import Objective
     from ..intervention.setting import Cut, Setting
     from ..plan.subject import Subject
 
@@ -169,24 +168,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(
-    on: Subject,
-    circuits: Sequence[Circuit],
-    cut: Cut,
-    objectives: Sequence[Objective],
-    seed: int,
-    batch_size: int | None,
-) -> list[CircuitValues]:
-    """The circuits by each objective; with fewer prompts at a time where memory runs out, if that changes no number."""
-    from ..intervention.faithfulness import measure_by_each
-    from ..run.memory import with_less
-
-    def measure(_: int) -> list[CircuitValues]:
-        return measure_by_each(on.model, on.data, circuits, cut, objectives, seed=seed, batch_size=batch_size)
-
-    return measure(0) if batch_size or cut.ablation.over_batch else with_less(measure, on, "evaluate")
-
-
 def faithfulness_rows(
     file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
 ) -> list[dict[str, Any]]:
@@ -199,6 +180,7 @@ def faithfulness_rows(
     from ..intervention.evaluator import default_batch_size
     from ..intervention.levels import FACTORS
     from ..intervention.objective import OBJECTIVES
+    from ..run.memory import measure_with_less
 
     reasons = {setting: setting.undefined(on.data, on.model) for setting in chosen}
     runs: dict[Cut, list[str]] = {}
@@ -208,7 +190,9 @@ def faithfulness_rows(
     found, parts = {}, _parts(file.circuit)
     for cut, names in runs.items():
         objectives = [OBJECTIVES.get(name) for name in dict.fromkeys(names)]
-        values = _measured(on, [file.circuit, *parts], cut, objectives, seed, batch_size)
+        values = measure_with_less(
+            on, "evaluate", [file.circuit, *parts], cut, objectives, seed=seed, batch_size=batch_size
+        )
         found |= {(cut, objective.name): each for objective, each in zip(objectives, values, strict=True)}
     batch_size = batch_size or default_batch_size(on.model, on.data.clean.shape[1])
     rows = []

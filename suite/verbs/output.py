@@ -137,8 +137,10 @@ def print_wrapped(text: str, *, first: str = "", others: str = "") -> None:
         first, others: what the first line, and each line behind it, begins with.
     """
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    begins = {"initial_indent": first, "subsequent_indent": others}
-    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False, **begins))
+    lines = textwrap.TextWrapper(
+        width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+    print(lines.fill(printable(text)))
 
 
 EVERY = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +227,7 @@ def sensitivity_card(
     from circuitmeter import __version__
 
     from ..plan.speed import Speed
+    from ..run.memory import measure_with_less
     from ..run.watch import watched
     from ..scoring.sensitivity.card import grid_verdicts
     from ..scoring.sensitivity.card_model import SensitivityCard
@@ -260,6 +262,7 @@ def sensitivity_card(
             n_random=options.random,
             n_pairings=options.pairings,
             seed=options.seed,
+            measure=partial(measure_with_less, asked, "sensitivity"),
         )
     watch.took(forecast.seconds)
     if not grid.cells:

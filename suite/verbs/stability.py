@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..methods import Method
     from ..plan.subject import Subject
     from ..scoring.structure.stability_card import StabilityCard
+    from .stability_runs import MethodMeasured
 
 NAME = "stability"
 HELP = "Say how much of each method's circuit stays when its prompts, their order, or its seed change."
@@ -176,6 +177,8 @@ def stability_card(
     """The card, without its paragraph."""
     from circuitmeter import __version__
 
+    from ..plan import names
+    from ..run.memory import with_less
     from ..scoring.structure.stability_card import StabilityCard
     from .stability_runs import method_stability, pairs_of_methods
 
@@ -183,9 +186,15 @@ def stability_card(
     found, resamples = [], {}
     for done, (name, method) in enumerate(methods.items()):
         _progress(done, len(methods), name)
-        entry, pairs = method_stability(
-            on, name, method, parameters[name], search, over, size, (options.resamples, options.runs, options.seed)
-        )
+
+        def measure(_: int, name: str = name, method: Method = method) -> MethodMeasured:
+            amounts = options.resamples, options.runs, options.seed
+            return method_stability(on, name, method, parameters[name], search, over, size, amounts)
+
+        # Where the number of prompts at a time would change a result, memory that runs out is an error.
+        fixed = names.is_users(name) or ablation.over_batch or "batch_size" not in method.cost_only_under(ablation)
+        fixed |= bool(parameters[name].get("batch_size"))
+        entry, pairs = measure(0) if fixed else with_less(measure, on, f"stability of {name}")
         found.append(entry)
         resamples[name] = pairs
     _progress(len(methods), len(methods), "")

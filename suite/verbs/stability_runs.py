@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..scoring.structure.stability import Stability
     from ..scoring.structure.stability_card import MethodStability, PairOfMethods, PromptByPrompt
 
+MethodMeasured: TypeAlias = "tuple[MethodStability, tuple[Stability, np.ndarray] | None]"
+"""The card's entry of a method, and its resamples of prompts with their counts."""
+
 
 def method_stability(
     on: Subject,
@@ -30,7 +33,7 @@ def method_stability(
     over: Sequence[str],
     size: tuple[Sequence[int], int],
     amounts: tuple[int, int, int],
-) -> tuple[MethodStability, tuple[Stability, np.ndarray] | None]:
+) -> MethodMeasured:
     """The card's entry of a method, and its resamples of prompts with their counts where they were asked for.
 
     Args:

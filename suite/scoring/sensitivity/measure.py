@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -12,11 +14,19 @@ from ...circuit import Circuit
 from ...data import Data
 from ...intervention.faithfulness import REFERENCE_NAMES, CircuitValues, measure_by_each
 from ...intervention.levels import Component
-from ...intervention.objective import OBJECTIVES
+from ...intervention.objective import OBJECTIVES, Objective
 from ...intervention.setting import Cut, Setting
 from ...model.transformer import Transformer
 from ..null import random_circuits, size_of
 from .scores import Scores
+
+
+class Measure(Protocol):
+    """Runs circuits in a cut: a value of each circuit by each objective."""
+
+    def __call__(
+        self, circuits: Sequence[Circuit], cut: Cut, objectives: Sequence[Objective], *, seed: int
+    ) -> list[CircuitValues]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +66,7 @@ def measure_grid(
     n_random: int = 100,
     n_pairings: int = 3,
     seed: int = 0,
+    measure: Measure | None = None,
 ) -> MeasuredGrid:
     """Measures ``circuits`` in ``settings``: all circuits and all objectives of a cut in one run.
 
@@ -65,7 +76,9 @@ def measure_grid(
         n_random: the number of random connected circuits of each size, from which percentiles are computed; may be 0.
         n_pairings: the number of seeds with which a random ablation (``resample``, ``noise``) is run.
         seed: the seed of random circuits and pairings.
+        measure: runs circuits in a cut, as ``measure_by_each`` does on ``model`` and ``data``.
     """
+    measure = measure or partial(measure_by_each, model, data)
     undefined = {setting: setting.undefined(data, model) for setting in settings}
     by_cut: dict[Cut, list[Setting]] = {}
     for setting in settings:
@@ -79,7 +92,7 @@ def measure_grid(
         names = list(dict.fromkeys(setting.objective for setting in wanted))
         seeds = range(seed, seed + (n_pairings if cut.ablation.stochastic else 1))
         objectives = [OBJECTIVES.get(name) for name in names]
-        runs = [measure_by_each(model, data, rows, cut, objectives, seed=each) for each in seeds]
+        runs = [measure(rows, cut, objectives, seed=each) for each in seeds]
         for setting in wanted:
             found = [run[names.index(setting.objective)] for run in runs]
             undefined[setting] = _unusable(found, setting)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from second_device import second_device
@@ -167,3 +168,29 @@ def test_discover_and_evaluate_take_fewer_prompts_at_a_time(monkeypatch, tmp_pat
     less = json.loads(printed.out)["rows"]
     assert [row["faithfulness"] for row in less] == pytest.approx([row["faithfulness"] for row in rows], abs=1e-5)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_sensitivity_and_stability_take_fewer_prompts_at_a_time(monkeypatch, tmp_path, capfd):
+    asked, circuit = "--task tracr/xproportion --seed 0".split(), str(tmp_path / "found.json")
+    search = ["--task", "tracr/xproportion", "--ablation", "zero", "--method", "eap"]
+    assert main(["discover", *search, "--top", "6", "--out", circuit]) == 0
+    capfd.readouterr()
+
+    def cards(name):
+        card = ["sensitivity", circuit, *asked, "--random", "2", "--prompts", "100", "--out", str(tmp_path / name)]
+        assert main([*card, "--ablation", "patch", "zero"]) == 0
+        told = capfd.readouterr().err
+        resampled = ["stability", *search, "--top", "6", "--resamples", "5", "--out", str(tmp_path / f"{name}-s")]
+        assert main(resampled) == 0
+        told += capfd.readouterr().err
+        settings = pd.read_csv(tmp_path / name / "settings.csv")["value"]
+        (method,) = json.loads((tmp_path / f"{name}-s" / "card.json").read_text())["methods"]
+        return settings, method["prompt_by_prompt"]["faithfulness"], told
+
+    settings, one_by_one, told = cards("whole")
+    assert "out of memory" not in told
+    small_machine(monkeypatch, 64)
+    less = cards("less")
+    assert np.allclose(settings, less[0], atol=1e-5, equal_nan=True) and one_by_one == pytest.approx(less[1], abs=1e-5)
+    assert "sensitivity: out of memory; done again with" in less[2]
+    assert "stability of eap: out of memory; done again with" in less[2]
