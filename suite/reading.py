@@ -171,9 +171,10 @@ def parse_json(text: str) -> Any:
         raise Unreadable(f"not JSON: its brackets are more than {DEEPEST} deep") from None
     except Unreadable:
         raise
-    except ValueError as problem:
-        why = "it has a number of thousands of digits" if "limit" in str(problem) else one_line(problem, LONGEST_QUOTE)
-        raise Unreadable(f"not JSON: {why}") from None
+    except json.JSONDecodeError as problem:
+        raise Unreadable(f"not JSON: {one_line(problem, LONGEST_QUOTE)}") from None
+    except ValueError:  # of ``int``, which Python lets read so many digits and no more
+        raise Unreadable("not JSON: it has a number of thousands of digits") from None
     _check_values(value, surrogates=_SURROGATE.search(text) is not None)
     return value
 

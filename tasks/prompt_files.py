@@ -76,6 +76,8 @@ def _document(text: str, path: str | Path, number: int) -> list[FileRow]:
         content = parse_json(text)
     except Unreadable as problem:
         raise DataError(f"{path}, line {number}: {problem}.") from None
+    if is_circuit(content):
+        raise DataError(f"{path} is a circuit file, and a file of prompts is needed here.")
     if isinstance(content, dict) and "prompts" in content:
         prompts = content["prompts"]
         if not isinstance(prompts, list) or not prompts:
@@ -84,6 +86,13 @@ def _document(text: str, path: str | Path, number: int) -> list[FileRow]:
     if isinstance(content, list) and content and isinstance(content[0], dict):
         return [(f"prompt {i}", _row(prompt)) for i, prompt in enumerate(content, 1)]
     return [(f"line {number}", _row(content))]
+
+
+def is_circuit(content: Any) -> bool:
+    """Whether the JSON value of a file is a circuit: it has ``edges``, or is a list of their names, as other tools'."""
+    if isinstance(content, list) and content:
+        return isinstance(content[0], str) and "->" in content[0]
+    return isinstance(content, dict) and "clean" not in content and isinstance(content.get("edges"), list | dict)
 
 
 def _renamed(value: Any, names: dict[str, str], tool: str) -> dict[str, Any] | DataError:

@@ -240,8 +240,8 @@ def _curve(
             ends = np.full(int(outside.sum()), edge)
             ax.plot(x[outside], ends, clip_on=False, **common | _arrow(symbol, look.color))
     others = placed["random_5"].min() if banded else 0.0
-    lowest = max(LOWEST, min(placed["low"].min(), others, 0.0))
-    highest = min(HIGHEST, max(placed["high"].max(), 1.0))
+    lowest = max(LOWEST, min(placed["low"].fillna(placed["value"]).min(), others, 0.0))
+    highest = min(HIGHEST, max(placed["high"].fillna(placed["value"]).max(), 1.0))
     ax.set(ylim=(lowest - 0.05, highest + 0.08), ylabel="Faithfulness")
     handles = [
         Line2D([], [], ls="", marker=look.marker, color=look.color, ms=4, label=_short(name))

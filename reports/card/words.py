@@ -40,7 +40,7 @@ def paragraph(card: SensitivityCard) -> str:
     for circuit in card.circuits:
         sentences += _about(card, circuit)
     if card.comparison:
-        sentences += _compared(card.comparison)
+        sentences += _compared(card.comparison, card.prompts)
     return " ".join([*sentences, _methods(card)])
 
 
@@ -140,24 +140,26 @@ def _about(card: SensitivityCard, circuit: CircuitVerdict) -> Iterable[str]:
             f"It was below 0 in {counts.below_zero} and above 1 in {counts.above_one} of the settings, by more than a "
             f"millionth."
         )
-    sure = f"surely in {counts.surely}, surely not in {counts.surely_not}"
-    text = f"A faithfulness of {flips.threshold:g} was reached {_held(counts.reached, counts.settings)} ({sure})"
+    text = f"A faithfulness of {flips.threshold:g} was reached {_held(counts.reached, counts.settings)}"
+    if card.prompts > 1:
+        text += f" (surely in {counts.surely}, surely not in {counts.surely_not})"
     if card.settings.level_weights:
         text += f"; with levels weighed as stated below in {percent(flips.hold)} of the settings"
     yield f"{text}."
     if circuit.rule:
         yield f"{rule_in_words(circuit)}."
-    yield from _about_variance(circuit)
+    yield from _about_variance(circuit, card.prompts)
     if circuit.random:
-        yield _about_random(circuit, circuit.random)
+        yield _about_random(circuit, circuit.random, card.prompts)
 
 
-def _about_random(circuit: CircuitVerdict, against: AgainstRandom) -> str:
+def _about_random(circuit: CircuitVerdict, against: AgainstRandom, prompts: int) -> str:
     counts = circuit.counted_above_random
     assert counts is not None
+    sure = f" (surely in {counts.surely})" if prompts > 1 else ""
     return (
         f"It was {above_random(against.n, against.above.threshold)} connected circuits of its size "
-        f"{_held(counts.reached, counts.settings)} (surely in {counts.surely})."
+        f"{_held(counts.reached, counts.settings)}{sure}."
     )
 
 
@@ -180,7 +182,10 @@ def nothing_cut(circuit: CircuitVerdict) -> str:
     )
 
 
-def _about_variance(circuit: CircuitVerdict) -> Iterable[str]:
+def _about_variance(circuit: CircuitVerdict, prompts: int) -> Iterable[str]:
+    if prompts == 1:
+        yield "Of one prompt it is not known whether the settings differ by more than the noise of the prompts."
+        return
     if not circuit.variance.beyond_noise:
         yield "The settings do not differ by more than the noise of the prompts."
         return
@@ -229,13 +234,17 @@ def left_out(circuit: CircuitVerdict) -> str:
     return listed(parts)
 
 
-def _compared(found: CircuitComparison) -> Iterable[str]:
-    yield (
+def _compared(found: CircuitComparison, prompts: int) -> Iterable[str]:
+    text = (
         f"Between two settings the order of two circuits reversed in {percent(found.reversals_raw_rate)} of "
-        f"{count(found.setting_pairs)} cases; with both differences beyond their own 95 % interval in "
-        f"{percent(found.reversals_significant_rate)}, beyond simultaneous intervals in "
-        f"{percent(found.reversals_simultaneous_rate)}."
+        f"{count(found.setting_pairs)} cases"
     )
+    if prompts > 1:
+        text += (
+            f"; with both differences beyond their own 95 % interval in {percent(found.reversals_significant_rate)}, "
+            f"beyond simultaneous intervals in {percent(found.reversals_simultaneous_rate)}"
+        )
+    yield f"{text}."
     best = [f"{name} in {n}" for name, n in found.counted_best.items()]
     concordance = found.kendall_w
     text = f"Best, alone or tied, was {listed(best)} of the settings"
@@ -249,6 +258,8 @@ def _methods(card: SensitivityCard) -> str:
         for level, weight in levels.items()
     ]
     weights = f"weigh 1 each, but for {listed(given)}" if given else "weigh the same"
+    if card.prompts == 1:
+        return "Numbers of settings and the average count each setting once. A single prompt has no intervals."
     return (
         f"Numbers of settings and the average count each setting once. Shares of variance are Sobol indices from an "
         f"exact functional ANOVA, after subtracting the sampling noise; in it the levels of a choice {weights}. "

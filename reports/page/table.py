@@ -104,6 +104,18 @@ def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
     return ("+" if sign and float(text) > 0 else "") + text.replace("-", MINUS)
 
 
+def numbers_alike(values: Sequence[Any]) -> list[str]:
+    """Numbers of one unit: two decimals for all, or where all are too small for these ``number_of_any_size``.
+
+    >>> numbers_alike([0.54, 0.049]), numbers_alike([0.01, 0.049])
+    (['0.54', '0.05'], ['0.010', '0.049'])
+    """
+    known = [abs(value) for value in values if not is_missing(value)]
+    if not known or max(known) < 0.095:
+        return [number_of_any_size(value) for value in values]
+    return [number(value) if is_missing(value) or abs(value) < 1 else number_of_any_size(value) for value in values]
+
+
 def number_of_any_size(value: Any) -> str:
     """A number of unknown size: two decimals, or two significant digits where those would hide it.
 

@@ -13,7 +13,8 @@ from scipy import stats
 
 FEWEST_TEMPLATES = 5
 """With fewer templates they are taken as given, and prompts are drawn within each: two or three cannot say how
-templates vary."""
+templates vary. Where one of these has a single prompt, which is all that could be drawn in its place, prompts are drawn
+from all instead: else four prompts of four templates would not vary at all."""
 
 
 def template_blocks(templates: np.ndarray | None) -> np.ndarray | None:
@@ -29,11 +30,18 @@ def resample_counts(n: int, templates: np.ndarray | None, n_resamples: int, gene
     Args:
         n: prompts, N.
         templates: long [N]. ``FEWEST_TEMPLATES`` or more are drawn with replacement, and in each drawn one as many
-            prompts as it has; fewer are kept, and prompts drawn within each; ``None``: prompts are drawn from all.
+            prompts as it has; fewer are kept, and prompts drawn within each; ``None``, or fewer of which one has a
+            single prompt: prompts are drawn from all.
         generator: the source of random numbers.
+
+    Returns none, [0, N], of a single prompt, which has no interval: nothing is known of how prompts vary.
     """
+    if n == 1:
+        return np.zeros((0, 1), dtype=np.int64)
     counts = np.zeros((n_resamples, n), dtype=np.int64)
     group = np.zeros(n, dtype=int) if templates is None else np.unique(templates, return_inverse=True)[1]
+    if template_blocks(templates) is None and (np.bincount(group) == 1).any():
+        group = np.zeros(n, dtype=int)
     n_groups = int(group.max()) + 1
     times = np.ones((n_resamples, n_groups), dtype=np.int64)
     if template_blocks(templates) is not None:
@@ -51,6 +59,15 @@ def split_counts(counts: np.ndarray, n_runs: int, generator: np.random.Generator
     return generator.multinomial(counts, np.full(n_runs, 1 / n_runs))
 
 
+def quantile_interval(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """The quantiles between which a share ``level`` of the draws [B, ...] lies: (low, high), each [...]; NaN of none,
+    and where a draw has no number."""
+    if not len(draws):
+        return np.full(draws.shape[1:], np.nan), np.full(draws.shape[1:], np.nan)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
 def bca_interval(
     estimate: np.ndarray, draws: np.ndarray, influence: np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +82,7 @@ def bca_interval(
     """
     estimate, draws = np.asarray(estimate, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     shape = estimate.shape
-    estimate, draws = estimate.reshape(-1), draws.reshape(len(draws), -1)
+    estimate, draws = estimate.reshape(-1), draws.reshape(len(draws), estimate.size)
     influence = np.asarray(influence, dtype=np.float64).reshape(len(influence), -1)
     z_level = stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     ends = np.full((2, len(estimate)), np.nan)
@@ -92,11 +109,11 @@ def simultaneous_interval(
         estimate: float [D].
         draws: float [n_resamples, D], resampled together.
     Returns (low, high), each [D]: estimate -+ c x standard error, with c the quantile of the largest studentised
-    deviation over the columns (Romano and Wolf, 2005). A single point when all draws agree; NaN when a draw has no
-    number.
+    deviation over the columns (Romano and Wolf, 2005). A single point when all draws agree; NaN of no draws, and
+    when a draw has no number.
     """
     estimate, draws = np.asarray(estimate, dtype=np.float64), np.asarray(draws, dtype=np.float64)
-    error = draws.std(0, ddof=1)
+    error = draws.std(0, ddof=1) if len(draws) else np.full(estimate.shape, np.nan)
     varies = error > 1e-12 * np.maximum(1.0, np.abs(estimate))
     if not varies.any():
         return np.where(np.isnan(error), np.nan, estimate), np.where(np.isnan(error), np.nan, estimate)

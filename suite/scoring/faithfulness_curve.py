@@ -96,8 +96,8 @@ def faithfulness_curve(
     values = measured.faithfulness(aggregation, reference).numpy()
     n = len(measured.full)
     draws = np.full((1, len(sized)), np.nan)
-    if n > 1:
-        counts = resample_counts(n, templates, resamples, np.random.default_rng(seed))
+    counts = resample_counts(n, templates, resamples, np.random.default_rng(seed))
+    if len(counts):
         draws = _resampled(measured, aggregation, reference, counts)
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.nanquantile(draws, ends, axis=0) if np.isfinite(draws).any() else np.full((2, len(sized)), np.nan)

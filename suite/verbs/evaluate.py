@@ -35,8 +35,9 @@ NAME = "evaluate"
 HELP = "Measure a circuit file in every setting asked for, and against a certified truth."
 EPILOG = (
     "Faithfulness is (circuit - nothing) / (full - nothing): 1 is the full model, 0 is what --reference says, the "
-    "graph with every edge cut unless told otherwise; low and high are a 95 % interval over prompts. With --cut "
-    "circuit it is what is left without the circuit, and 0 is best. All levels of all factors are crossed. Of a "
+    "graph with every edge cut unless told otherwise; low and high are a 95 % interval over prompts; live is how many "
+    "of the edges are on a path from an input node to the logits. With --cut circuit it is what is left without the "
+    "circuit, and 0 is best. All levels of all factors are crossed. Of a "
     "circuit of features, features_alone and errors_alone say what it keeps without its error nodes, and without its "
     "features."
 )
@@ -283,7 +284,7 @@ def recovery_by_truth(file: CircuitFile, truth: Reference) -> dict[str, float | 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | str]] | None) -> None:
     from ..intervention.levels import FACTORS
-    from .output import note, print_table
+    from .output import note, print_table, print_wrapped
 
     varied = [name for name in FACTORS if name in _ALWAYS or len({row[name] for row in rows}) > 1]
     columns = [
@@ -294,7 +295,11 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | st
         "without_dead_ends",
         *(["undefined"] if any(row["undefined"] for row in rows) else []),
     ]
-    print_table(columns, [[row[column] for column in columns] for row in rows])
+    headings = ["live" if column == "without_dead_ends" else column for column in columns]
+    table = [[row[column] for column in columns] for row in rows]
+    print_table(headings, table, fit="wrap" if "undefined" in columns else None, one_unit=NUMBERS[:3])
+    if any(row["edges"] != row["without_dead_ends"] for row in rows):
+        print_wrapped("live: edges that are on a path from an input node to the logits")
     if any(row["uncertain"] for row in rows):
         settings = sum(bool(row["uncertain"]) for row in rows)
         note(

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -87,21 +87,47 @@ def refuse_unwritable(out: Path) -> None:
         raise SpecError(f"cannot write {out}: it is a folder, or its folder does not exist; choose another --out.")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, fit: Fit | None = None) -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    fit: Fit | None = None,
+    one_unit: Collection[str] = (),
+) -> None:
     """A table in aligned columns, numbers to the right, without lines or colours.
 
     Args:
-        columns: the headings.
+        columns: the headings. ``low`` and ``high`` are the interval of the column before them, and all numbers of the
+            three have the same decimals.
         rows: of each row, a value for each column; floats get two decimals, and None is a missing number.
         fit: how rows are made as narrow as the terminal: cut, or the last column wrapped. What goes to a file or a
             pipe is whole, a line for each row, in any case.
+        one_unit: columns whose numbers have one unit in a row, and the same decimals.
     """
     from ...reports.page.plain_text import text_table
 
-    cells = [[printable(_text(value)) for value in row] for row in rows]
+    texts = [[_text(value) for value in row] for row in rows]
+    for place in range(1, len(columns) - 1):
+        if tuple(columns[place : place + 2]) == ("low", "high"):
+            _with_decimals_alike(texts, rows, [(i, j) for i in range(len(rows)) for j in range(place - 1, place + 2)])
+    together = [place for place, column in enumerate(columns) if column in one_unit]
+    for i in range(len(rows)):
+        _with_decimals_alike(texts, rows, [(i, j) for j in together])
+    cells = [[printable(text) for text in row] for row in texts]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     width = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
     print(text_table(columns, cells, numeric, width=width, wrap=fit == "wrap", dots=unicode_terminal()))
+
+
+def _with_decimals_alike(
+    texts: list[list[str]], rows: Sequence[Sequence[Any]], places: Sequence[tuple[int, int]]
+) -> None:
+    """Replaces the texts of the floats at these places (row, column) by texts with the same decimals."""
+    from ...reports.page.table import numbers_alike
+
+    floats = [(i, j) for i, j in places if isinstance(rows[i][j], float)]
+    for (i, j), text in zip(floats, numbers_alike([rows[i][j] for i, j in floats]), strict=True):
+        texts[i][j] = text
 
 
 def _text(value: Any) -> str:

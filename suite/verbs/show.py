@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         from .asked import prompt_lines
 
+        if options.subject.endswith(".json"):
+            _refuse_circuit(options.subject)
         for line in prompt_lines(options.subject, options.model, options.prompts, adapter=options.adapter):
             print(line, flush=True)
         return 0
@@ -111,6 +113,15 @@ def run(options: argparse.Namespace) -> int:
             raise DataError(f"cannot write {options.out}: {error.strerror}.") from None
         print(f"\nwrote {options.out}")
     return 0
+
+
+def _refuse_circuit(file: str) -> None:
+    """Raises SpecError for a circuit file, before the seconds that a model takes; a file of prompts passes."""
+    from ...tasks.prompt_files import is_circuit
+    from ..reading import read_json
+
+    if is_circuit(read_json(file)):
+        raise SpecError(f"{file} is a circuit file, and --model shows the prompts of a task; leave out --model.")
 
 
 def _of_task(options: argparse.Namespace) -> tuple[str, list[str], list[CircuitView]]:

@@ -96,3 +96,12 @@ def test_no_other_file_rounds_a_number_into_text():
     for files, kinds in ((reports, "fg%"), (verbs, "f%")):
         rounding = re.compile(rf"\{{[^{{}}]*:[+,]*\.\d[{kinds}]\}}")
         assert [path.name for path in files if rounding.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_numbers_and_their_intervals_have_the_same_decimals(capsys):
+    columns = ["name", "full", "nothing", "share", "low", "high", "other"]
+    rows = [["a", 12.154, 0.0123, 0.54, -0.049, 0.6, 0.049], ["b", 1.9e-08, 0.0123, 0.094, None, 1234.5, 0.5]]
+    print_table(columns, rows, one_unit=("full", "nothing"))
+    _, first, second = capsys.readouterr().out.replace("\N{MINUS SIGN}", "-").splitlines()
+    assert first.split() == ["a", "12.15", "0.01", "0.54", "-0.05", "0.60", "0.049"]
+    assert second.split() == ["b", "1.9e-08", "0.012", "0.09", "\N{EN DASH}", "1,234", "0.50"]

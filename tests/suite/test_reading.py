@@ -34,6 +34,8 @@ REFUSED = {
     "half of a pair in a key": (r'{"\ud800": 1}', "one of its keys is no Unicode text"),
     "half of a pair alone": (r'"\ud800"', "it is no Unicode text"),
     "no JSON": ("{not json", "not JSON: Expecting property name"),
+    "a missing comma": ('{"clean": "a" "wrong": 1}', r"Expecting ',' delimiter: line 1 column 15 \(char 14\)"),
+    "a missing colon": ('{"clean" "a"}', r"Expecting ':' delimiter: line 1 column 10"),
     "nothing": ("", "not JSON"),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...intervention.levels import FACTORS
+from ..bootstrap_prompts import quantile_interval
 from .card_model import (
     AgainstRandom,
     CircuitVerdict,
@@ -110,7 +111,7 @@ def _of_circuit(
 
 def _values(grid: MeasuredGrid, estimates: Estimates, c: int) -> tuple[SettingValue, ...]:
     """One entry per setting: its value, 95 % intervals, and its percentile among random circuits."""
-    percentile = np.quantile(estimates.percentile_draws[:, c], [0.025, 0.975], axis=0)  # NaN without random circuits
+    percentile = np.stack(quantile_interval(estimates.percentile_draws[:, c]))  # NaN without random circuits
     return tuple(
         SettingValue(
             setting=str(cell.setting),
@@ -140,7 +141,7 @@ def _against_random(grid: MeasuredGrid, estimates: Estimates, design: Design, c:
         return None
     design = design if known.all() else design.select(known)
     draws = estimates.percentile_draws[:, c, known]
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    low, high = quantile_interval(draws)
     n = max(len(cell.null[c]) for cell in grid.cells)
     above = flips(percentile[known], low, high, design.weights, ABOVE_RANDOM if n >= ENOUGH_RANDOM else 1.0)
     return AgainstRandom(

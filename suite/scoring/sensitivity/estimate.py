@@ -21,7 +21,7 @@ class Estimates:
 
     Args:
         value: float [C, D], faithfulness.
-        draws: float [B, C, D], resampled together.
+        draws: float [B, C, D], resampled together; B is 0 for a single prompt, and there is no interval.
         influence: float [N, C, D], each prompt's part in the error.
         percentile: float [C, D], the share of random circuits exceeded, 0 to 1; NaN without random circuits.
         percentile_draws: float [B', C, D].

@@ -65,7 +65,7 @@ class Scores:
         Returns NaN when the full model differs from the reference on no prompt.
         """
         counts = np.ones((1, *self.whole.shape)) if counts is None else counts
-        flat = counts.reshape(len(counts), -1).astype(np.float64)
+        flat = counts.reshape(len(counts), self.whole.size).astype(np.float64)
         found = self._aggregated(flat)
         return 1 - found if self.knocked_out else found
 

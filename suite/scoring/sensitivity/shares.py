@@ -54,7 +54,9 @@ def partition(
         draws: float [B, D], the values of resamples, from which the shares have their intervals.
         noise: what noise adds to each closed variance; None estimates it from the resamples.
     """
-    if noise is None:
+    if noise is None and len(draws) < 2:
+        noise = np.full(2 ** len(design.varying), np.nan)
+    elif noise is None:
         deviations = (draws - draws.mean(0)) / np.sqrt(len(draws) - 1)
         noise = closed_variances(design, deviations).sum(0)
     naive = closed_variances(design, value)
@@ -63,7 +65,7 @@ def partition(
         corrected = naive
     of_draws = closed_variances(design, draws[~np.isnan(draws).any(1)])
     # Resamples are noisier than the sample. They are shifted to the corrected estimate and keep their spread.
-    of_draws = of_draws - of_draws.mean(0) + corrected
+    of_draws = (of_draws - of_draws.mean(0) + corrected) if len(of_draws) else of_draws
     found, spread = effects(design, corrected), effects(design, of_draws)
     measurable = bool(found.variance > NEGLIGIBLE)
     low, high = _ends(spread.variance)

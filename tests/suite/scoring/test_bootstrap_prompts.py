@@ -9,6 +9,7 @@ from scipy import stats
 from circuitmeter.suite.scoring.bootstrap_prompts import (
     FEWEST_TEMPLATES,
     bca_interval,
+    quantile_interval,
     resample_counts,
     simultaneous_interval,
     split_counts,
@@ -36,6 +37,39 @@ def test_few_templates_are_kept_and_prompts_drawn_within():
     by_template = draw(20, templates, 100).reshape(100, -1, 5).sum(2)
     assert (by_template == 5).all()
     assert template_blocks(templates) is None and template_blocks(np.repeat(np.arange(9), 2)) is not None
+
+
+@pytest.mark.parametrize("templates", [[0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 0, 1], [0, 0, 0, 0, 1], [3, 3], None])
+def test_prompts_are_drawn_from_all_where_a_few_templates_cannot_be_drawn_within(templates):
+    n = 4 if templates is None else len(templates)
+    named = None if templates is None else np.array(templates)
+    counts = draw(n, named, 400)
+    assert (counts.sum(1) == n).all() and (counts.var(0) > 0.3).all()
+    assert np.array_equal(counts, draw(n, None, 400))
+    assert template_blocks(named) is None
+
+
+def test_five_templates_of_one_prompt_are_drawn_themselves():
+    counts = draw(5, np.arange(5), 400)
+    assert (counts.sum(1) == 5).all() and (counts.var(0) > 0.3).all()
+
+
+def test_numbers_of_templates_with_several_prompts_each_are_those_that_they_were():
+    assert draw(4, np.array([0, 0, 1, 1]), 3).tolist() == [[1, 1, 0, 2], [1, 1, 2, 0], [0, 2, 2, 0]]
+    assert draw(6, np.array([0, 1, 2, 3, 4, 4]), 3)[:2].tolist() == [[1, 0, 0, 0, 6, 2], [2, 2, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("templates", [None, np.array([7])])
+def test_a_single_prompt_has_no_interval(templates):
+    counts = draw(1, templates)
+    assert counts.shape == (0, 1)
+    draws = np.zeros((0, 2))
+    for low, high in (
+        bca_interval(np.array([0.4, 0.4]), draws, np.zeros((1, 2))),
+        simultaneous_interval(np.array([0.4, 0.4]), draws),
+        quantile_interval(draws),
+    ):
+        assert np.isnan(low).tolist() == [True, True] and np.isnan(high).tolist() == [True, True]
 
 
 def test_the_spread_of_the_mean_is_that_of_templates_and_prompts():

@@ -213,6 +213,23 @@ def test_shares_are_from_zero_to_one_where_noise_is_subtracted():
     assert min(ends) == 0 and max(ends) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_few_prompts_of_as_many_templates_have_intervals_and_a_single_prompt_has_none():
+    values = {f"{ablation} | kl": [level, 0.5] for ablation, level in (("patch", 0.2), ("mean", 0.9), ("zero", 0.7))}
+    for n in (2, 3, 4, 5):
+        found = of_grid(made_up(values, n=n, templates=np.arange(n), n_null=4), ("mine", "other"))
+        assert found.resampled == ("prompts" if n < 5 else "templates, and prompts within each")
+        for value in found.circuits[0].values:
+            assert value.high - value.low > 0.01 and value.simultaneous_high - value.simultaneous_low > 0.01
+    found = of_grid(made_up(values, n=1, templates=np.arange(1), n_null=4), ("mine", "other"))
+    for circuit in found.circuits:
+        assert (circuit.flips.surely, circuit.flips.surely_not) == (0, 0)
+        assert not circuit.variance.beyond_noise and circuit.random.above.surely == 0
+        for value in circuit.values:
+            ends = (value.low, value.high, value.simultaneous_low, value.percentile_low, value.percentile_high)
+            assert all(map(math.isnan, ends)) and not math.isnan(value.value)
+
+
 def test_settings_are_counted_once_whatever_they_weigh():
     values = {"patch | kl": [0.6], "patch/denoising | kl": [0.9], "zero | kl": [-0.2], "zero | l2": [1.2]}
     (found,) = of_grid(made_up(values, noise=0.0)).circuits

@@ -59,7 +59,7 @@ def test_the_table_has_a_column_for_each_factor_that_varies(circuit, command):
     assert status == 0 and len(lines) == 5
     assert lines[0].split() == [
         "ablation", "objective", "reference", "full", "nothing", "circuit", "faithfulness", "low", "high", "edges",
-        "without_dead_ends",
+        "live",
     ]  # fmt: skip
 
 

@@ -40,6 +40,14 @@ def test_a_rotated_model_is_explained_in_the_names_of_the_compiled_one():
     assert explain(ground_truth.load("tracr-rotated/hist"), "zero") == explain(ground_truth.load("tracr/hist"), "zero")
 
 
+def test_a_circuit_file_with_a_model_is_refused_before_the_model_is_loaded(tmp_path):
+    graph = Graph(1, 1)
+    scores = EdgeScores(graph, torch.ones(graph.exists.shape))
+    save(tmp_path / "c.json", top_n(scores, 2), scores, d_model=8, origin=Origin())
+    with pytest.raises(CircuitMeterError, match="c.json is a circuit file, .*; leave out --model"):
+        run(tmp_path / "c.json", "--model", "no model at all")
+
+
 def test_optional_edges_say_why():
     redundant = {str(e.edge): e for e in explain(ground_truth.load("gates/redundant"), "patch")}
     assert "some of the 3 minimal circuits" in redundant["a0.h0->m0"].why
