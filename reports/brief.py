@@ -5,6 +5,8 @@ It has the summary, three figures, one table, and a paragraph on methods that ca
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -160,7 +162,8 @@ def _methods(results: Results, done: Sequence[Record], labels: Collection[str] |
     for record in done:
         of_method = parameters[record.identity.method]
         for name, value in record.identity.parameters.items():
-            of_method[name].add(value_text(value))
+            empty = isinstance(value, list | tuple) and not value
+            of_method[name].add(_when_empty(record.identity.method, name) if empty else value_text(value))
     texts = []
     for method, found in sorted(parameters.items()):
         if method not in told:
@@ -173,6 +176,20 @@ def _methods(results: Results, done: Sequence[Record], labels: Collection[str] |
         return text
     which = "Other methods" if texts else "Methods"
     return f"{text} {which}, whose parameters are in the report: {listed(others)}.".lstrip()
+
+
+def _when_empty(method: str, parameter: str) -> str:
+    """What an empty list means as the method's own docstring says it; ``an empty list`` where it does not.
+
+    A docstring says it as "when empty, the grid that the paper has" or as "; each position by itself when empty".
+    """
+    from ..suite.methods import METHODS
+
+    declared = inspect.getdoc(METHODS.get(method).function) if method in METHODS else None
+    lines = re.search(rf"^( *){parameter}: (.*(?:\n\1 .*)*)", declared or "", re.MULTILINE)
+    text = " ".join(lines[2].split()) if lines else ""
+    found = re.search(r"when (?:it is )?empty, ([^.;]+)|([^.;:]+) when empty\b", text)
+    return (found[1] or found[2]).strip() if found else "an empty list"
 
 
 def _values(values: set[str]) -> str:

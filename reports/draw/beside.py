@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,11 +23,14 @@ OPEN, FILLED = 6.8, 3.4
 def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "", lacking: str = "") -> Figure:
     """One panel per group, one line per row; series side by side in it. Panels that have something of ours come first.
 
+    Panels of one quantity have one scale, so that what is further to the right is more in all of them.
+
     Args:
-        table: ``reproduction.verdict_frame``: group, row, series, reported, ours (NaN where not run), tolerance.
+        table: ``reproduction.verdict_frame``: group, row, series, reported, ours (NaN where not run), tolerance,
+            quantity, unit.
         measure: what the numbers are, for the axes.
         note: a remark for a figure with numbers of ours, such as that another model than the paper's was measured.
-        lacking: what is said of a panel that has none, where another model than the paper's was measured.
+        lacking: what is said of a panel that has none.
     """
     if table.empty:
         return empty_figure("The paper's manifest names no values.")
@@ -36,12 +42,14 @@ def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "", lack
     note = note if any(ours) else ""
     room = LACKING_ROOM * (bool(lacking) and any(ours) and not all(ours))
     extra = 0.16 * legend_rows(labels, width_of(len(groups)))[1] + 0.1 + 0.2 * bool(note or lacking)
+    label = fill(measure, 40)
+    room += 0.12 * (label.count("\n") + 1)
     of_group = {group: table[table["group"] == group] for group in groups}
     lanes = {group: [name for name in styles if name in set(here["series"])] for group, here in of_group.items()}
     needed = [here["row"].nunique() * (0.12 + 0.085 * len(lanes[group])) for group, here in of_group.items()]
     heights = [max(needed[i : i + columns]) + 0.3 + room for i in range(0, len(needed), columns)]
     figure, axes = panels(groups, heights, columns=columns, extra=extra, shared=False)
-    for i, (group, ax) in enumerate(zip(groups, axes, strict=True)):
+    for group, ax in zip(groups, axes, strict=True):
         here, names = of_group[group], lanes[group]
         rows = list(dict.fromkeys(here["row"]))
         for found in here.itertuples():
@@ -54,11 +62,26 @@ def reported_beside_ours(table: pd.DataFrame, measure: str, note: str = "", lack
             ax.plot(found.reported, y, ms=OPEN, mew=0.8, mfc="white", zorder=3, **marker)
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), yticklabels=rows)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(fill(measure, 40) if i + columns >= len(groups) else "")
+        ax.set_xlabel(label)
+    _one_scale(groups, axes, {group: _quantity(here) for group, here in of_group.items()})
     _legend(figure, styles, labels)
     annotate(figure, note)
     say_lacking(axes, ours, lacking)
     return figure
+
+
+def _quantity(here: pd.DataFrame) -> tuple[str, ...]:
+    """What the numbers of a panel are: their units, and their quantities without what is said of them."""
+    return tuple(sorted({*here["unit"], *(re.split("[:;,]", text)[0] for text in here["quantity"])}))
+
+
+def _one_scale(groups: Sequence[str], axes: Sequence[Axes], quantities: Mapping[str, tuple[str, ...]]) -> None:
+    """Gives the panels of one quantity the limits that hold all of their numbers."""
+    for quantity in set(quantities.values()):
+        same = [ax for group, ax in zip(groups, axes, strict=True) if quantities[group] == quantity]
+        ends = [ax.get_xlim() for ax in same]
+        for ax in same:
+            ax.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def _legend(figure: Figure, styles: dict, labels: list[str]) -> None:

@@ -29,12 +29,16 @@ class TableCell:
         sort: the value by which it is sorted; None: always last.
         best: whether it is the best, or no interval sets it apart from the best: bold everywhere.
         shaded: whether it stands out on the page for another reason, which the caption says.
+        below: what the page has below it in smaller letters.
+        details: (heading, text) of what the page has below that, folded up.
     """
 
     text: str
     sort: float | str | None = None
     best: bool = False
     shaded: bool = False
+    below: str = ""
+    details: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,30 @@ class Table:
     def long(self) -> bool:
         """Whether the table is for the screen only."""
         return len(self.rows) > LONG or len(self.headings) > WIDE
+
+    def folded(self, below: Collection[str], details: Collection[str]) -> Table:
+        """The table for the page with columns of long texts in its first cells, so that the others fit a window.
+
+        Args:
+            below, details: headings of the columns whose texts stand below the first cell's, seen or folded up.
+        """
+        headings = self.headings
+        kept = [i for i, heading in enumerate(headings) if heading not in {*below, *details}]
+        rows = []
+        for row in self.rows:
+            of = dict(zip(headings, (cell.text for cell in row), strict=True))
+            first = replace(
+                row[0],
+                below="; ".join(filter(None, (of[name] for name in below))),
+                details=tuple((name, of[name]) for name in details if of[name]),
+            )
+            rows.append((first, *(row[i] for i in kept if i)))
+        return replace(
+            self,
+            headings=tuple(headings[i] for i in kept),
+            numeric=tuple(self.numeric[i] for i in kept),
+            rows=tuple(rows),
+        )
 
     def shortened(self, most: int, named: Collection[str] = ()) -> Table:
         """The table with the first rows of each group that belongs together, ``most`` in all; its caption says so.

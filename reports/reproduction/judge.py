@@ -21,6 +21,12 @@ from .measured import Tables
 
 Verdict = Literal["reproduced", "recomputed", "differs", "not comparable", "other model", "not run"]
 _ROUNDING = 1e-9
+_ORDER = ("differs", "reproduced", "recomputed", "other model", "not comparable", "not run")
+"""Verdicts as the table has them: first what has to be looked at, last what nothing came of."""
+
+FOLDED = (("How", "Why"), ("What is compared", "Source"))
+"""Columns of the table that the page has below the value: seen, and folded up."""
+
 COMPARED = {"quantity": "quantity", "unit": "unit", "on": "on", "ours": "ours_is", "but": "but"}
 """What a comparison says -> the column that has it."""
 
@@ -192,9 +198,9 @@ def _difference(item: Judged) -> float | None:
 
 
 def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
-    """The verdicts as a table to be read."""
+    """The verdicts as a table to be read: what differs first, above all for no known reason; last what was not run."""
     rows = []
-    for item in judged:
+    for item in sorted(judged, key=lambda item: (item.explained, _ORDER.index(item.verdict))):
         ours, reported, difference = item.ours, item.value.reported, _difference(item)
         rows.append(
             (
@@ -210,18 +216,7 @@ def table_of_verdicts(manifest: Manifest, judged: Sequence[Judged]) -> Table:
                 TableCell(item.value.source, item.value.source),
             )
         )
-    headings = (
-        "Value",
-        "Reported",
-        "Ours",
-        "Difference",
-        "Tolerance",
-        "Verdict",
-        "How",
-        "Why",
-        "What is compared",
-        "Source",
-    )
+    headings = ("Value", "Reported", "Ours", "Difference", "Tolerance", "Verdict", *FOLDED[0], *FOLDED[1])
     return Table(
         "verdicts",
         "Reported and reproduced",

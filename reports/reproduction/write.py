@@ -27,7 +27,7 @@ from ..page.table import Table
 from ..read.published import Level
 from ..read.results import Results, read_results, within
 from .figures import drawer, drawn
-from .judge import Judged, judge, measured_elsewhere, table_of_verdicts, verdict_counts, verdict_frame
+from .judge import FOLDED, Judged, judge, measured_elsewhere, table_of_verdicts, verdict_counts, verdict_frame
 from .manifest import Manifest
 from .measured import Tables
 
@@ -99,7 +99,7 @@ def _write_page(
     sections = [Section("summary", "Summary", tuple(summary))]
     if plots:
         sections.append(Section("figures", "Figures", (), tuple(pictures.values())))
-    sections += [Section("verdicts", "Verdicts", (), (), (table,))] if judged else []
+    sections += [Section("verdicts", "Verdicts", (), (), (table.folded(*FOLDED),))] if judged else []
     facts = [manifest.citation, *([verdict_counts(judged)] if judged else [])]
     html = page(f"{manifest.title}, reproduced", facts, sections)
     (out / REPRODUCTION).write_text(html, encoding="utf-8")
@@ -127,7 +127,7 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
             note += f" ({'; '.join(map(manifest.spelled, others))})"
         beside = bool(frame["ours"].notna().any())
         frame = frame.assign(**{name: frame[name].map(manifest.spelled) for name in ("group", "row", "series")})
-        draw = partial(reported_beside_ours, frame, manifest.measure, note, _lacking(manifest, None, model))
+        draw = partial(reported_beside_ours, frame, manifest.measure, note, _lacking(manifest, None, tables, model))
         found.append((_place(True, beside), Plot("beside", "Reported and reproduced", caption, draw)))
     if curves := manifest.spelled_curves():
         caption = "The points that were released with the paper; steps bound the area that it prints."
@@ -142,7 +142,8 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
             # Of the part's cells alone: names tell apart what differs among those.
             of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
         table = drawn(manifest, drawing, of_part.get(part))
-        note, lacking = (manifest.instead(part, model), _lacking(manifest, part, model)) if part else ("", "")
+        note = manifest.instead(part, model) if part else ""
+        lacking = _lacking(manifest, part, tables, model) if drawing.table else ""
         place = _place(*((table["origin"] == origin).any() for origin in ("reported", "ours")))
         own = drawer(drawing, table, note, lacking)
         found.append((place, Plot(drawing.name, drawing.title, drawing.caption, own)))
@@ -155,9 +156,13 @@ def _place(reported: bool, ours: bool) -> int:
     return (3, 2, 1, 0)[2 * ours + reported]
 
 
-def _lacking(manifest: Manifest, part: str | None, model: str | None) -> str:
-    """What is said of panels without ours, where another model than the paper's was given."""
-    return f"not measured on {model}" if manifest.instead(part, model) else ""
+def _lacking(manifest: Manifest, part: str | None, tables: Tables | None, model: str | None) -> str:
+    """What is said of panels without ours: on which other model there is nothing, or that the store has nothing."""
+    if manifest.instead(part, model):
+        return f"not measured on {model}"
+    if tables is None or not any(record.done for record in tables.results.records):
+        return "not measured (store empty)"
+    return "not measured"
 
 
 def _of_the_report(manifest: Manifest, tables: Tables) -> list[Plot]:

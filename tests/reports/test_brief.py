@@ -9,8 +9,9 @@ from synthetic import certificate, evaluate_all, identity, make_store, write_don
 from test_browser import NAMES
 from test_write import Page
 
-from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, first_of_each
+from circuitmeter.reports.brief import MOST_FIGURES, MOST_ROWS, first_of_each, methods_paragraph
 from circuitmeter.reports.chapters.recovery import leaderboard
+from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.cli import main
 from circuitmeter.suite.model.graph import Graph
@@ -111,6 +112,19 @@ def test_the_methods_paragraph_has_all_that_a_paper_says(large, both):
     assert "Seeds: 0 (discogp, edge-pruning, subnetwork-probing, ugs); 0 and 1 (random)" in text[0]
     for statistic in ("2,000 resamples", "Wilcoxon", "Holm", "true size, 10 % of the edges and 50 % of the edges"):
         assert statistic in text[0]
+
+
+def test_an_empty_list_of_parameters_is_told_in_the_methods_own_words(tmp_path):
+    contents = certificate(Graph(n_layers=1, n_heads=1, inputs="split"), ("patch",), seed=1)
+    store = Store(tmp_path / "s", create=True)
+    store.write_truth(contents.hash, contents)
+    empty = {"acdc": {"thresholds": [], "order": "reverse"}, "peap": {"spans": []}, "mine": {"parts": [], "few": [2]}}
+    for i, (method, parameters) in enumerate(empty.items()):
+        cell = identity("trained/one", method, "patch", parameters=parameters, truth=contents.hash)
+        write_done(store, contents, cell, 0.5, i)
+    (text,) = methods_paragraph(read_results(store.path), ())
+    assert "acdc (order=reverse, thresholds=the grid that the paper has for the objective)" in text
+    assert "peap (spans=each position by itself)" in text and "mine (few=[2], parts=an empty list)" in text
 
 
 def test_it_is_covered_by_the_checksums_and_goes_with_the_next_report(tmp_path, page_only, capsys):

@@ -14,6 +14,7 @@ from circuitmeter.reports.draw.ranking_curves import precision_recall, roc
 from circuitmeter.reports.draw.true_size import true_size
 from circuitmeter.reports.read import tables
 from circuitmeter.reports.read.curves import curve_tables
+from circuitmeter.reports.reproduction import manifest as manifests
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,25 @@ def test_no_two_of_many_methods_look_alike():
     labels = [f"eap-ig (steps={n})" for n in range(10)] + [f"mine-{i}" for i in range(40)] + list(style.KNOWN)
     looks = style.looks(labels)
     assert len({(look.color, look.marker) for look in looks.values()}) == len(set(labels))
+
+
+def _lightness_and_hue(color):
+    """CIE L*a*b* of a colour, in which a distance of 2 is just seen."""
+    rgb = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_colours_of_methods_are_told_apart_above_all_where_a_paper_compares_them():
+    places = {name: _lightness_and_hue(look.color) for name, look in style.KNOWN.items()}
+    apart = {(a, b): np.linalg.norm(places[a] - places[b]) for a in places for b in places if a < b}
+    assert min(apart.values()) > 17
+    for name in manifests.papers():
+        compared = sorted(set(manifests.load(name).spelling) & set(places) - {"random", "magnitude"})
+        near = [(a, b) for a in compared for b in compared if a < b and apart[a, b] < 25]
+        assert not near, (name, near)
 
 
 def test_settings_of_a_method_share_a_colour_and_nothing_else():

@@ -132,7 +132,7 @@ def test_names_are_translated_and_panels_stand_in_the_papers_order(monkeypatch):
 
 
 def test_a_reported_value_and_ours_that_equal_it_are_both_seen():
-    same = {"row": "r", "series": "eap", "reported": 0.5, "tolerance": 0.1}
+    same = {"row": "r", "series": "eap", "reported": 0.5, "tolerance": 0.1, "quantity": "an area", "unit": "fraction"}
     table = pd.DataFrame([same | {"group": group, "ours": ours} for group, ours in (("a", np.nan), ("b", 0.5))])
     figure = reported_beside_ours(table, "Value", NOTE, "not measured on mini")
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["b", "a"]  # what has ours comes first
@@ -145,6 +145,19 @@ def test_a_reported_value_and_ours_that_equal_it_are_both_seen():
     assert both.get_xlabel() == "Value" and len(alone.lines) == 1
     none = reported_beside_ours(table[:1], "Value", NOTE, "not measured on mini")
     assert none.get_suptitle() == "not measured on mini"
+
+
+def test_panels_of_one_quantity_have_one_scale_and_every_panel_says_what_it_is_of():
+    rows = [("a", 0.2, "an area, of ACDC", "fraction"), ("b", 0.9, "an area", "fraction"), ("c", 40.0, "size", "edges")]
+    rows += [("d", 0.5, "an area", "fraction")]
+    same = {"row": "r", "series": "eap", "ours": np.nan, "tolerance": 0.1}
+    columns = ("group", "reported", "quantity", "unit")
+    table = pd.DataFrame([same | dict(zip(columns, row, strict=True)) for row in rows])
+    figure = reported_beside_ours(table, "Value")
+    limits = {ax.get_title(loc="left"): ax.get_xlim() for ax in figure.axes if ax.get_visible()}
+    assert limits["a"] == limits["b"] == limits["d"] != limits["c"]
+    assert limits["a"][0] < 0.2 and 0.9 < limits["a"][1] < 2
+    assert [ax.get_xlabel() for ax in figure.axes if ax.get_visible()] == ["Value"] * 4
 
 
 @pytest.mark.parametrize("name", ["lines", "boxes"])

@@ -15,7 +15,14 @@ from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.reproduction import audit
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
-from circuitmeter.reports.reproduction.judge import judge, measured_elsewhere, verdict_counts, verdict_frame
+from circuitmeter.reports.reproduction.judge import (
+    FOLDED,
+    judge,
+    measured_elsewhere,
+    table_of_verdicts,
+    verdict_counts,
+    verdict_frame,
+)
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.reports.reproduction.measured import Tables
 from circuitmeter.reports.reproduction.write import _of_the_report, _plots, write_reproduction
@@ -485,11 +492,44 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     assert [row["verdict"] for row in written["values"]] == ["reproduced", "not run"] and written["model"] == "mini"
     page = (tmp_path / "first" / "reproduction.html").read_text()
     assert page.count("<script>") == 1 and "run on mini, not on gpt2" in page
-    assert f'<td class="long">{source}</td>' in page  # columns of long texts have room for them
+    assert f"<p>Source: {source}</p>" in page  # long texts stand below the value, folded up
     # The other model is named in every figure that holds numbers of it, and in no other.
     for name, named in (("beside", False), ("drawn", True)):
         drawn = (tmp_path / "first" / "paper-figures" / f"{name}.svg").read_bytes()
         assert (b"run on mini, not on gpt2" in drawn) == named, name
+
+
+def test_what_differs_comes_first_and_what_was_not_run_last(small_store):
+    results = read_results(small_store.path)
+    row = results.recovery[(results.recovery["label"] == "exact") & results.recovery["own"]].iloc[0]
+    where = {"task": row["task"], "method": "exact", "ablation": row["ablation"], "own": True}
+    measured = {"table": "recovery", "where": where, "column": "auroc"}
+    said = {"undone": None, "same": row["auroc"], "far": row["auroc"] - 0.2, "known": row["auroc"] - 0.3}
+    values = [{"name": name, "reported": 0.5 if at is None else at} for name, at in said.items()]
+    values = [each | ({} if said[each["name"]] is None else {"measured": measured}) for each in values]
+    made = paper(*values, note=[{"values": "known", "because": "another domain"}])
+    table = table_of_verdicts(made, judge(made, Tables(results)))
+    assert [cells[0].text for cells in table.rows] == ["far", "known", "same", "undone"]
+    # The page has the columns of long texts below the value: the others fit a window.
+    shown = table.folded(*FOLDED)
+    assert shown.headings == ("Value", "Reported", "Ours", "Difference", "Tolerance", "Verdict")
+    assert all(len(cells) == len(shown.headings) == len(shown.numeric) for cells in shown.rows)
+    assert shown.rows[1][0].below == "measured here; another domain" and shown.rows[1][5].text == "differs"
+    assert shown.rows[1][0].details == (("What is compared", "an area (fraction); a program. Ours: the same."),)
+
+
+def test_a_panel_of_which_nothing_was_measured_says_that_the_store_is_empty():
+    found = manifests.load("conmy2023")
+
+    def labels(tables):
+        (plot,) = [plot for plot in _plots(found, judge(found, tables), tables, None) if plot.name == "beside"]
+        return {ax.get_title(loc="left"): ax.get_xlabel() for ax in plot.draw().axes if ax.get_visible()}
+
+    empty = labels(None)
+    assert {title for title, label in empty.items() if label.startswith("not measured (store empty)")} == {
+        "Tracr, ACDC"
+    }
+    assert all(label.endswith("as the paper\ntakes it") for label in empty.values())
 
 
 def test_a_frame_of_nothing_is_empty():
