@@ -6,7 +6,18 @@ benchmarks are read, too (interpbench.py, tracrbench.py).
 """
 
 from .circuit_file import CircuitFile, EdgeList, exactly_on
-from .files import CIRCUIT_FORMATS, load, read, save, says_all
+from .files import CIRCUIT_FORMATS, inputs_of, load, read, save, says_all
 from .origin import Origin
 
-__all__ = ["CIRCUIT_FORMATS", "CircuitFile", "EdgeList", "Origin", "exactly_on", "load", "read", "save", "says_all"]
+__all__ = [
+    "CIRCUIT_FORMATS",
+    "CircuitFile",
+    "EdgeList",
+    "Origin",
+    "exactly_on",
+    "inputs_of",
+    "load",
+    "read",
+    "save",
+    "says_all",
+]

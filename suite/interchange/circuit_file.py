@@ -119,20 +119,21 @@ class EdgeList:
     n_positions: int | None = None
     causal: bool = True
 
-    def on(self, graph: Graph, *, learned_positions: bool = True) -> CircuitFile:
+    def on(self, graph: Graph, *, learned_positions: bool = True, beside: str | None = None) -> CircuitFile:
         """The named edges as a circuit of ``graph``, compared with what the file says before anything is built.
+
+        Args:
+            learned_positions: as in ``exactly_on``.
+            beside: the circuit file whose graph it is, for messages; None where it is a model's.
 
         Raises:
             DataError: an edge that the graph does not have, another graph, or input nodes between which the circuit
                 cannot be carried over exactly.
         """
         if self.shape.differs(graph):
-            raise DataError(
-                f"{self.source}: the circuit is of another graph ({self.shape}) than the model's ({graph}); choose its "
-                f"own model."
-            )
+            raise self._of_another_graph(graph, beside)
         if isinstance(graph, PositionGraph) and self.n_positions is None:
-            found = self.on(graph.whole, learned_positions=learned_positions)
+            found = self.on(graph.whole, learned_positions=learned_positions, beside=beside)
             return found.at_every_position(graph, self.source)
         positions = graph.n_positions if isinstance(graph, PositionGraph) else None
         if self.n_positions != positions:
@@ -142,6 +143,18 @@ class EdgeList:
                 f"{theirs}; give it prompts, or circuits, of {self.n_positions} tokens."
             )
         return self._built(replace(graph, inputs=self.inputs)).on(graph, learned_positions=learned_positions)
+
+    def _of_another_graph(self, graph: Graph, beside: str | None) -> DataError:
+        """What is said where ``graph`` is not the file's: whose it is, and which model to choose."""
+        if beside is not None:
+            whose, then = f"{beside}'s", "circuits of one graph can be compared"
+        elif self.origin.model:
+            whose, then = "the model's", f"its file says that it was found in {self.origin.model}: choose that model"
+        else:
+            whose, then = "the model's", "choose its own model"
+        return DataError(
+            f"{self.source}: the circuit is of another graph ({self.shape}) than {whose} ({graph}); {then}."
+        )
 
     def alone(self) -> CircuitFile:
         """The named edges as a circuit of the graph that the file itself states.
@@ -217,7 +230,8 @@ def exactly_on(circuit: Circuit, graph: Graph, *, learned_positions: bool = True
     if unlike.any():
         raise DataError(
             f"the circuit has inputs={old.inputs} and no equal on a graph with inputs={graph.inputs}: it {reason} (on "
-            f"{int(unlike.sum())} edges, the first into {graph.readers[int(unlike.nonzero()[0])]}). Choose --inputs "
-            f"alike on both sides."
+            f"{int(unlike.sum())} edges, the first into {graph.readers[int(unlike.nonzero()[0])]}). A circuit "
+            f"that `discover --inputs {graph.inputs}` finds is of that graph; keep this one "
+            f"on inputs={old.inputs}{'' if old.inputs == 'split' else ' or split'}."
         )
     return on_inputs(circuit, graph.inputs)

@@ -81,8 +81,8 @@ def save(
 
     Args:
         format: ``eap-ig`` or ``mib``: the graph JSON of both. ``auto-circuit`` and ``acdc``: JSON with the kept edges
-            as that tool names them under ``edges``; the circuit is carried over to the tool's input nodes, exactly,
-            and the scores are in our key where that graph has the same edges.
+            as that tool names them under ``edges``; the circuit is carried over to the tool's input nodes
+            (``inputs_of``), exactly, and the scores are in our key where that graph has the same edges.
 
     Raises:
         SpecError: an unknown format.
@@ -103,9 +103,8 @@ def content(circuit: Circuit, scores: EdgeScores | None, d_model: int, origin: O
     if format in ("eap-ig", "mib"):
         return eap_ig.to_json(circuit, scores, d_model, origin)
     learned = origin.learned_positions
-    theirs = exactly_on(
-        circuit, replace(circuit.graph, inputs=inputs_of(format, circuit.graph)), learned_positions=learned
-    )
+    inputs = inputs_of(format, circuit.graph, learned)
+    theirs = exactly_on(circuit, replace(circuit.graph, inputs=inputs), learned_positions=learned)
     edges = acdc.to_items(theirs) if format == "acdc" else auto_circuit.to_names(theirs)
     if scores is not None and says_all(format, circuit.graph, learned):
         more = {"scores": dict(zip(map(str, theirs.graph.edges), scores.flat().tolist(), strict=True))}
@@ -123,16 +122,18 @@ def refuse_positions(format: str, graph: Graph) -> None:
         )
 
 
-def inputs_of(format: str, graph: Graph) -> InputNodes:
-    """The input nodes that a format has for circuits of a graph."""
+def inputs_of(format: str, graph: Graph, learned_positions: bool) -> InputNodes:
+    """The input nodes that a format has for circuits of a graph. ACDC's graph may have token and position embedding
+    apart, which says whatever a graph of tokens does; auto-circuit's has their sum alone."""
     if format in ("eap-ig", "mib"):
         return graph.inputs
-    return "split" if format == "acdc" and graph.inputs == "split" else "sum"
+    apart = graph.inputs == "split" or (graph.inputs == "token" and learned_positions)
+    return "split" if format == "acdc" and apart else "sum"
 
 
 def says_all(format: str, graph: Graph, learned_positions: bool) -> bool:
     """Whether a format can say every circuit of a graph, and its scores."""
-    return are_one({graph.inputs, inputs_of(format, graph)}, learned_positions)
+    return are_one({graph.inputs, inputs_of(format, graph, learned_positions)}, learned_positions)
 
 
 def _edge_list(edges: list | dict[str, Any], source: str) -> EdgeList:

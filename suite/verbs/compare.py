@@ -14,6 +14,7 @@ from .arguments import add_json
 
 if TYPE_CHECKING:
     from ..interchange import CircuitFile
+    from ..interchange.circuit_file import EdgeList
 
 NAME = "compare"
 HELP = "Say how much circuit files have in common: edges, and the ranks of their scores, at each size."
@@ -88,7 +89,23 @@ def on_one_graph(paths: Sequence[Path]) -> list[CircuitFile]:
     graph = stated.alone().circuit.graph
     inputs = {file.inputs for file in read_files}
     graph = replace(graph, inputs=inputs.pop() if len(inputs) == 1 else "split")
-    return [file.on(graph) for file in read_files]
+    found = [file.on(graph, beside=stated.source) for file in read_files]
+    if graph.inputs == "split" and any(file.inputs != "split" for file in read_files):
+        note = _counted_apart(read_files, found)
+        found[0] = replace(found[0], notes=(*found[0].notes, note))
+    return found
+
+
+def _counted_apart(files: Sequence[EdgeList], found: Sequence[CircuitFile]) -> str:
+    """On which graph edges are counted where input nodes differ, and how many those of each file are there."""
+    counts = [
+        f"the {len(set(file.edges)):,} of {file.source} (inputs={file.inputs}) are {there.circuit.n_edges:,}"
+        for file, there in zip(files, found, strict=True)
+    ]
+    return (
+        f"Input nodes differ, so edges are counted on the graph with token and position embedding apart "
+        f"(inputs=split): {', '.join(counts)}."
+    )
 
 
 def comparison_of(first: Path, second: Path, a: CircuitFile, b: CircuitFile) -> dict[str, Any]:

@@ -172,11 +172,9 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
         ModelError: the tokenizer cannot be read.
         DataError: the tokenizer does not say where in a text its tokens are.
     """
-    if is_ground_truth(name):
+    if not has_tokenizer(name):
         return None
     folder = _folder(name)
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES[:3]):
-        return None
     for file in _TOKENIZER_FILES:
         refuse_pointer(folder / file, ModelError)
     from transformers import AutoTokenizer
@@ -188,15 +186,25 @@ def load_tokenizer(name: str | Path) -> Tokenizer | None:
     return found
 
 
+def has_tokenizer(name: str | Path) -> bool:
+    """Whether a model has files of a tokenizer, so that its token ids are those of words."""
+    if is_ground_truth(name):
+        return False
+    folder = _folder(name)
+    return any((folder / file).is_file() for file in _TOKENIZER_FILES[:3])
+
+
 def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:
     """A task with its prompts in a model's tokens; the task itself when its prompts are tokens already.
 
     Raises:
-        DataError: the task is text, and the model has no tokenizer, or its tokenizer lacks the task's words.
+        DataError: the task is text, and the model has no tokenizer, or its tokenizer lacks the task's words; or the
+            task is token ids of a certified model, which are of another vocabulary than this model's.
     """
     if isinstance(task, PromptFile):
         return task.on(load_tokenizer(name))
     if not isinstance(task, TextTask):
+        _refuse_another_vocabulary(task, name)
         return task
     tokenizer = load_tokenizer(name)
     if tokenizer is None:
@@ -205,6 +213,23 @@ def on_model(task: Task | TextTask | PromptFile, name: str | Path) -> Task:
             f"{task.models}, or put its tokenizer files beside config.json."
         )
     return task.on(tokenizer)
+
+
+def _refuse_another_vocabulary(task: Task, name: str | Path) -> None:
+    """Raises DataError for a task of a certified model on a language model, or on a certified one with other tokens. A
+    folder without a tokenizer may be a model that was made for the task."""
+    if task.model is None or str(name) == task.model or not is_ground_truth(task.model):
+        return
+    if is_ground_truth(name):
+        ours, others = (ground_truth.load(each).description.vocabulary for each in (task.model, name))
+        unlike = ours != others
+    else:
+        unlike = has_tokenizer(name)
+    if unlike:
+        raise DataError(
+            f"the task {task.name} is token ids of its own model, {task.model}, which mean other tokens to {name}; "
+            f"leave out --model, or choose another task."
+        )
 
 
 def is_ground_truth(name: str | Path) -> bool:

@@ -121,6 +121,10 @@ def test_a_graph_of_any_size_is_compared_before_it_is_built(tmp_path):
         load(tmp_path / "c.json", GRAPH)
     with pytest.raises(DataError, match="larger than any that can be built"):
         load(tmp_path / "c.json")
+    named = content(cfg=CFG | {"n_layers": 3}, circuitmeter={"model": "smollm2"})
+    (tmp_path / "c.json").write_text(json.dumps(named))
+    with pytest.raises(DataError, match="than the model's .* found in smollm2: choose that model"):
+        load(tmp_path / "c.json", GRAPH)
     ours = content(circuitmeter={"graph": {"n_layers": 10**9, "n_heads": 2, "inputs": "token"}})
     (tmp_path / "c.json").write_text(json.dumps(ours))
     with pytest.raises(DataError, match="another graph"):

@@ -7,8 +7,11 @@ import json
 import pytest
 import torch
 
+from circuitmeter import tasks
 from circuitmeter.suite import cli
+from circuitmeter.suite.errors import DataError
 from circuitmeter.suite.interchange import load
+from circuitmeter.suite.model.load import by_name
 
 METHOD = """
 def discover(model, data, *, ablation, objective, seed, scale=1.0):
@@ -162,6 +165,25 @@ def test_a_task_that_a_mini_model_was_not_trained_on_is_told(tmp_path, command):
     for task, model in (("sva", "mini"), ("induction", "mini-8")):
         status, _, err = command("discover", "--task", task, "--model", model, *out)
         assert status == 0 and "was not trained" not in err
+
+
+def test_a_program_s_tokens_mean_nothing_to_a_language_model(tmp_path, command):
+    out = ("--method", "magnitude", "--top", 5, "--out", tmp_path / "c.json")
+    for arguments in (
+        ("discover", "--task", "tracr/reverse", "--model", "mini", *out),
+        ("discover", "--task", "tracr/reverse", "--model", "tracr/hist", *out),
+        ("show", "tracr/reverse", "--model", "mini"),
+    ):
+        status, text, err = command(*arguments)
+        assert (status, text, err.count("\n")) == (2, "", 1), arguments
+        assert "the task tracr/reverse is token ids of its own model" in err and "leave out --model" in err
+    task = tasks.load("tracr/reverse@fixed")
+    assert by_name.on_model(task, "tracr/reverse") is by_name.on_model(task, "tracr/reverse@fixed") is task
+    (tmp_path / "mine").mkdir()
+    assert by_name.on_model(task, tmp_path / "mine") is task  # without a tokenizer
+    (tmp_path / "mine" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="token ids"):
+        by_name.on_model(task, tmp_path / "mine")
 
 
 def test_an_undefined_combination_beside_defined_ones(gpt2, tmp_path, command):

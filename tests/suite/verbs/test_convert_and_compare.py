@@ -9,7 +9,7 @@ import torch
 
 from circuitmeter.suite import cli
 from circuitmeter.suite.circuit import EdgeScores, top_n
-from circuitmeter.suite.interchange import Origin, load, save
+from circuitmeter.suite.interchange import Origin, exactly_on, load, save
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.model.position_graph import PositionGraph
 from circuitmeter.suite.scoring.overlap import by_size, overlap, rank_correlation
@@ -54,11 +54,31 @@ def test_there_and_back_is_the_same_circuit_with_its_scores(to, inputs, position
 
 def test_what_has_no_equal_is_said_and_not_written(file, command, tmp_path):
     path = file("c.json", Graph(2, 2, "token"))
-    status, out, err = command("convert", path, "--to", "acdc", "--out", tmp_path / "d.json")
+    status, out, err = command("convert", path, "--to", "auto-circuit", "--out", tmp_path / "d.json")
     assert status == 2 and out == "" and "no equal" in err and err.count("\n") == 1
+    assert "`discover --inputs sum` finds" in err and "inputs=token or split" in err
     assert not (tmp_path / "d.json").exists()
     status, _, err = command("convert", path, "--to", "eap-ig", "--out", tmp_path / "none" / "d.json")
     assert status == 2 and "cannot write" in err
+
+
+@pytest.mark.parametrize(("to", "inputs"), [("auto-circuit", "token"), ("auto-circuit", "split"), ("acdc", "token")])
+def test_input_nodes_that_a_format_cannot_have_are_refused_as_such(to, inputs, file, command, tmp_path):
+    path = file("c.json", Graph(2, 2, "token"))
+    status, out, err = command("convert", path, "--to", to, "--inputs", inputs, "--out", tmp_path / "d.json")
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert f"--inputs {inputs}: the graph of {to} cannot have these" in err and "takes --inputs sum" in err
+
+
+def test_acdc_has_an_equal_of_a_circuit_of_tokens_with_learned_positions(file, command, tmp_path):
+    path = file("c.json", Graph(2, 2, "token"), positions="learned")
+    status, out, err = command("convert", path, "--to", "acdc", "--out", tmp_path / "d.json")
+    assert status == 0 and out.startswith("20 of ") and "token and position embedding are apart" in err
+    there, first = load(tmp_path / "d.json").circuit, load(path).circuit
+    assert there.graph.inputs == "split"
+    token, position = there.edges[:2]
+    assert torch.equal(token, first.edges[0]) and position[there.graph.exists[1]].all()
+    assert torch.equal(there.edges[2:], first.edges[1:])
 
 
 def test_a_list_takes_its_graph_from_the_model(command, tmp_path):
@@ -108,11 +128,16 @@ def test_other_inputs_and_lists_are_compared_too(file, command, tmp_path):
     (tmp_path / "b.json").write_text('["Resid Start->MLP 0", "MLP 1->Resid End"]')
     status, out, err = command("compare", whole, tmp_path / "b.json")
     assert status == 0 and "same input nodes" in err
+    apart = [load(whole).circuit, load(tmp_path / "b.json", Graph(2, 2, "sum")).circuit]
+    apart = [exactly_on(circuit, Graph(2, 2, "split")).n_edges for circuit in apart]
+    assert "(inputs=split): " in err and f"the 20 of {whole} (inputs=token) are {apart[0]}" in err
+    assert f"the 2 of {tmp_path / 'b.json'} (inputs=sum) are {apart[1]}" in err and apart[1] == 3
     status, _, err = command("compare", tmp_path / "b.json", tmp_path / "b.json")
     assert status == 2 and "says of which graph" in err
     other = file("c.json", Graph(3, 2))
     status, _, err = command("compare", whole, other)
-    assert status == 2 and "another graph" in err
+    assert status == 2 and f"{other}: the circuit is of another graph" in err and f"than {whole}'s (" in err
+    assert "model" not in err
     status, _, err = command("compare", whole)
     assert status == 2 and "two circuit files" in err
 
