@@ -140,6 +140,22 @@ class Manifest(BaseModel):
                 found += self._of(table)
         return tuple(found)
 
+    @property
+    def drawn(self) -> list[str]:
+        """The titles of the figures that are drawn; those of the report by their names."""
+        found = ["Reported and reproduced"] if self.values else []
+        if any(curve.points for curve in self.curves()):
+            found += [f"Published ROC points, {level}" for level in ("edges", "nodes")]
+        found += [drawing.title for drawing in self.figure]
+        found += [f"{name}, of the report on {shown.part}" for shown in self.gallery for name in shown.figures]
+        return found + [card.title for card in self.card]
+
+    @property
+    def promised(self) -> str:
+        """What ``reproduce`` does of the paper: ``judges 104 values, draws 5 figures``."""
+        n, figures = len(self.values), f"draws {len(self.drawn)} figure{'s' * (len(self.drawn) != 1)}"
+        return f"judges {n} value{'s' * (n != 1)}, {figures}" if n else f"judges no value, {figures}"
+
     def because(self, name: str) -> str | None:
         """Why the value of this name differs: the first such note that matches."""
         return next((note.because for note in self.note if note.because and fnmatchcase(name, note.values)), None)

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
         raise SpecError("--adapter goes with --model, and none is given.")
     if options.kind == "methods" and not options.pattern and not options.json:
         return _methods_at_a_glance()
-    rows = _ROWS[options.kind]()
+    at_a_glance = options.kind == "papers" and not options.pattern and not options.json
+    rows = _papers(whole=False) if at_a_glance else _ROWS[options.kind]()
     if options.pattern:
         wanted = [row for row in rows if fnmatchcase(row["name"], options.pattern)]
         if not wanted:
@@ -152,7 +153,11 @@ def _card(row: dict[str, Any]) -> str:
     for key, value in row.items():
         if key != "name" and value is not None:
             head = f"  {key + ':':13}"
-            lines += wrap(str(_short(value)), width, initial_indent=head, subsequent_indent=" " * len(head))
+            # Lists of names are a line, those of sentences a line each.
+            each = value if isinstance(value, list) and any(" " in str(item) for item in value) else [_short(value)]
+            for i, text in enumerate(each):
+                start = " " * len(head) if i else head
+                lines += wrap(str(text), width, initial_indent=start, subsequent_indent=" " * len(head))
     return "\n".join(lines)
 
 
@@ -288,14 +293,28 @@ def _benchmarks() -> list[dict[str, Any]]:
     return rows
 
 
-def _papers() -> list[dict[str, Any]]:
+def _papers(whole: bool = True) -> list[dict[str, Any]]:
+    """The papers; whole, with what cells each part has, whose count takes seconds of imports."""
     from ...reports.reproduction import manifest
 
     rows = []
     for name in manifest.papers():
         paper = manifest.load(name)
-        needs = sorted({part.model for part in paper.part if part.model})
-        rows.append({"name": name, "values": len(paper.values), "needs": needs, "paper": paper.citation})
+        rows.append(
+            {
+                "name": name,
+                "reproduce": paper.promised,
+                "needs": sorted({part.model for part in paper.part if part.model}),
+                "paper": paper.citation,
+                "title": paper.title,
+                "about": paper.about,
+                "values": len(paper.values),
+            }
+        )
+        if whole:
+            from ...reports.reproduction.overview import overview
+
+            rows[-1] |= overview(paper)._asdict()
     return rows
 
 
@@ -320,6 +339,7 @@ _AT_A_GLANCE = {
     "tasks": ["name", "model", "description"],
     "truths": ["name", "n_edges", "description"],
     "benchmarks": ["name", "cells", "released", "description"],
+    "papers": ["name", "reproduce", "needs", "paper"],
 }
 """The columns of a table, where a card has more."""
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_json, add_workers
 
 if TYPE_CHECKING:
-    from ...reports.reproduction.entries import Card, PaperPart
+    from ...reports.reproduction.entries import Card
     from ...reports.reproduction.judge import Judged
-    from ...reports.reproduction.manifest import Manifest
     from ..plan.spec import Spec
 
 NAME = "reproduce"
@@ -40,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ...reports.reproduction import manifest as manifests
-    from ..plan.spec import Spec
+    from ...reports.reproduction.overview import spec_of
     from .output import drawing, keeping, of_cells, print_json, stdout_kept_clean
 
     manifest = manifests.load(options.paper)
     store = options.store or Path("results") / options.paper
     # Language models first: one that cannot be had is said before anything is run.
     parts = sorted(manifest.part, key=lambda part: part.model is None)
-    specs = [spec for part in parts if (spec := _spec(Spec, manifest, part, options.model))]
+    specs = [spec for part in parts if (spec := spec_of(manifest, part, options.model))]
     failed = 0
     if not options.from_store_only:
         with stdout_kept_clean(), keeping(lambda: of_cells(store)):
@@ -66,21 +65,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(judged, elsewhere, out, every=options.all)
     return 1 if failed or not all(item.explained for item in judged) else 0
-
-
-def _spec(kind: type[Spec], manifest: Manifest, part: PaperPart, model: str | None) -> Spec | None:
-    """The benchmark of a part; None for one that needs a language model where none is given."""
-    from ...reports.reproduction.manifest import is_the_papers
-
-    if part.model and model is None:
-        return None
-    if isinstance(part.benchmark, str):
-        return kind.load(part.benchmark)
-    contents = part.elsewhere if part.elsewhere and not is_the_papers(model, part.model or "") else part.benchmark
-    spec = kind.of({"name": f"{manifest.name}-{part.name}", **contents})
-    if part.model is None:
-        return spec
-    return spec.model_copy(update={"grid": tuple(each.model_copy(update={"model": (model,)}) for each in spec.grid)})
 
 
 def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:

@@ -532,5 +532,15 @@ def test_a_panel_of_which_nothing_was_measured_says_that_the_store_is_empty():
     assert all(label.endswith("as the paper\ntakes it") for label in empty.values())
 
 
+@pytest.mark.parametrize("name", manifests.papers())
+def test_the_figures_that_a_paper_is_said_to_have_are_those_that_are_drawn(name):
+    found = manifests.load(name)
+    titles = [plot.title for plot in _plots(found, judge(found, None), None, None)]
+    later = {card.title for card in found.card} | {title for title in found.drawn if ", of the report on " in title}
+    assert sorted(titles) == sorted(title for title in found.drawn if title not in later)
+    said = f"{len(found.values)} value" if found.values else "no value"
+    assert found.promised.startswith(f"judges {said}") and f"draws {len(found.drawn)} figure" in found.promised
+
+
 def test_a_frame_of_nothing_is_empty():
     assert verdict_frame([]).empty and verdict_counts([]) == "no values"

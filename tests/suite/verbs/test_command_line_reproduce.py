@@ -38,6 +38,29 @@ def test_papers_are_listed(capsys):
     assert main(["list", "papers", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["hanna2024"]["needs"] == ["gpt2"] and rows["conmy2023"]["values"] == 104
+    for name, row in rows.items():
+        found = manifests.load(name)
+        assert len(row["parts"]) == len(found.part) and row["draws"] and row["judges"] and row["run"]
+        assert sum(int(text.rpartition(": ")[2]) for text in row["reports"]) == row["values"]
+        for part, said in zip(found.part, row["parts"], strict=True):
+            assert said.startswith(f"{part.name}: ") and (part.model or "on models that come with the package") in said
+            assert ("on one worker" in said) == (part.model is None), said
+    assert "language: 48 cells on gpt2, or 36 on another model" in rows["hanna2024"]["parts"][0]
+    assert rows["conmy2023"]["parts"] == [
+        "tracr: 8 cells on models that come with the package, about 8.0 s on one worker; 8 values"
+    ]
+
+
+def test_a_list_of_papers_says_what_reproduce_does_and_a_paper_its_parts(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["list", "papers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "arcuschin2024" in line and "judges no value, draws 3 figures" in line]
+    assert main(["list", "papers", "conmy2023"]) == 0
+    card = capsys.readouterr().out
+    assert "reports:     Table 2: 4\n               Table 3: 4\n               Tables 2 and 3: 96\n" in card
+    assert "8 measured in the part tracr\n               96 taken again from points published with the paper" in card
+    assert "circuitmeter reproduce conmy2023: runs tracr into results/conmy2023" in card
 
 
 def test_several_stores_need_a_place_for_their_report(tmp_path, capsys):
