@@ -20,7 +20,8 @@ from .read.results import Results
 from .read.tables import cell_columns
 
 MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
-"""What of the summary, the figures and the table's rows two pages hold."""
+"""What of the summary, the figures and the table's rows two pages hold; what is said of the reader's own methods, and
+their rows beside their rivals', comes on top."""
 _MOST_NAMES, _MOST_VALUES = 16, 6
 """Names of one family, and values of one parameter, that are listed; more are counted."""
 
@@ -36,19 +37,19 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     """
     texts = {section.name: section.text for section in full}["summary"]
     said = {part.name: part.summary(results) for part in parts}
-    leading = [text for part in parts if part.leads for text in said[part.name]][: MOST_PARAGRAPHS - 1]
+    leading = [text for part in parts if part.leads for text in said[part.name]]
     others = [said[part.name] for part in parts if not part.leads]
-    rest = MOST_PARAGRAPHS - len(leading)
+    rest = max(1, MOST_PARAGRAPHS - len(leading))
     kept = [*leading, *first_of_each(others, rest)] if any(said.values()) else list(texts)
     # Paragraphs that belong to no chapter, such as why nothing could be scored, are kept, too.
     words = [text for text in texts if text in kept or not any(text in of_part for of_part in said.values())]
     left = len(texts) - len(words)
     words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
     pictures = first_of_each([section.pictures for section in full], MOST_FIGURES)
-    own = {column.label for column in cell_columns(results.records) if is_own(column.method)}
+    own, rivals = _own_and_rivals(results)
     leads = {part.name for part in parts if part.leads}
     full_tables = [section.tables for section in full if section.name not in leads]
-    tables = [table.shortened(MOST_ROWS, own) for table in first_of_each(full_tables, 1)]
+    tables = [table.shortened(MOST_ROWS, own | rivals) for table in first_of_each(full_tables, 1)]
     shown = {
         section.name
         for section in full
@@ -70,6 +71,19 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
             ),
         ),
     ]
+
+
+def _own_and_rivals(results: Results) -> tuple[dict[str, str], dict[str, str]]:
+    """Label -> method: of the reader's own methods, and of those that they are tested against with their objectives."""
+    columns = cell_columns(results.records)
+    own = [column for column in columns if is_own(column.method)]
+    objectives = {column.objective for column in own} | {None}
+    if None in {column.objective for column in own}:
+        objectives |= {column.objective for column in columns}
+    rivals = [column for column in columns if column.method in results.rivals and column.objective in objectives]
+    return {column.label: column.method for column in own}, {
+        column.label: column.method for column in rivals if own and not is_own(column.method)
+    }
 
 
 def first_of_each(groups: Sequence[Sequence[_Part]], most: int) -> list[_Part]:

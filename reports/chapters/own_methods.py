@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+import pandas as pd
+
 from ..page.standing import (
     EXPLAINED,
     difference_text,
     empty_text,
+    p_text,
     place_text,
     uncounted_text,
     verdicts_on_own,
     words_of_test,
 )
-from ..page.table import Table, count_cell, number_cell, number_of_any_size, text_cell, with_interval
+from ..page.table import Table, count_cell, number_cell, text_cell, with_interval
 from ..read.results import Results
 from ..read.standing import Standing
 from .chapter import Chapter, chapter
+
+_ENDS = ("", "_low", "_high")
 
 
 @chapter
@@ -47,13 +52,24 @@ class OwnMethodsChapter(Chapter):
 
 def own_ranks(standings: Sequence[Standing]) -> Table:
     """Where each own method stands under each ablation and objective."""
-    rows = []
+    rows, data = [], []
     for found in standings:
         row = found.row
-        metrics = []
+        metrics, numbers = [], {}
         for metric in ("auroc", "average_precision"):
-            value, low, high = (None if row is None else row[f"{metric}{end}"] for end in ("", "_low", "_high"))
+            value, low, high = ends = [None if row is None else row[f"{metric}{end}"] for end in _ENDS]
             metrics.append(number_cell(with_interval(value, low, high), value))
+            numbers |= dict(zip((f"{metric}{end}" for end in _ENDS), ends, strict=True))
+        programs = 0 if row is None else int(row["n_programs"])
+        data.append(
+            {
+                **_setting(found),
+                **{"rank": found.rank, "of": found.of, "ranked_from_programs": found.programs},
+                **numbers,
+                **{"n_programs": programs, "n_cells": found.cells, "cells_of_zeros": found.empty},
+                "not_counted": "; ".join(found.uncounted),
+            }
+        )
         rows.append(
             (
                 text_cell(found.label or found.method),
@@ -61,7 +77,7 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
                 text_cell(found.objective),
                 number_cell(place_text(found), found.rank),
                 *metrics,
-                count_cell(0 if row is None else row["n_programs"]),
+                count_cell(programs),
                 number_cell(f"{found.empty} of {found.cells}", found.empty, shaded=found.empty > 0),
                 text_cell(uncounted_text(found) or None),
             )
@@ -75,30 +91,40 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
         ("Method", "Ablation", "Objective", "Rank", "AUC", "Avg. precision", "Programs", "All scores 0", "Not counted"),
         (False, False, False, True, True, True, True, True, False),
         tuple(rows),
+        pd.DataFrame(data).astype({"rank": "Int64"}),
     )
 
 
 def own_comparisons(standings: Sequence[Standing]) -> Table:
     """Each own method against the rivals that were named beforehand."""
-    rows = []
+    rows, data = [], []
     for found in standings:
         for each in found.comparisons:
             test = each.test
+            told = words_of_test(each)
+            data.append(
+                {**_setting(found), "other": each.other, **test._asdict(), "p_in_sequence": each.p, "told": told}
+            )
             rows.append(
                 (
                     *map(text_cell, (found.label, found.ablation, found.objective, each.other)),
                     number_cell(difference_text(test), test.mean_difference),
+                    text_cell(told),
+                    number_cell(p_text(each), each.p),
                     number_cell(f"{test.n_different} of {test.n_clusters}", test.n_different),
                     count_cell(test.n_pairs),
-                    number_cell(number_of_any_size(each.p), each.p),
-                    text_cell(words_of_test(test, each.p)),
                 )
             )
     return Table(
         "own_comparisons",
         "Against rivals that were named beforehand",
         f"Mean differences of the area, and what `circuitmeter validate` says of them. {EXPLAINED}",
-        ("Method", "Ablation", "Objective", "Against", "Mean difference", "Programs that differ", "Pairs", "p", "Told"),
-        (False, False, False, False, True, True, True, True, False),
+        ("Method", "Ablation", "Objective", "Against", "Mean difference", "Told", "p", "Programs that differ", "Pairs"),
+        (False, False, False, False, True, False, True, True, True),
         tuple(rows),
+        pd.DataFrame(data),
     )
+
+
+def _setting(found: Standing) -> dict[str, str | None]:
+    return {"label": found.label or found.method, "ablation": found.ablation, "objective": found.objective}

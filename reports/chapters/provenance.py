@@ -43,14 +43,15 @@ def benchmark_progress(asked: Mapping[str, Benchmark], statuses: Mapping[str, st
         asked: ``Stores.benchmarks()``.
         statuses: cell key -> ``done`` or ``failed``, of the cells that there are.
     """
-    rows = []
+    rows, data = [], []
     for name, benchmark in asked.items():
         cells = benchmark.cells
         done = sum(statuses.get(key) == "done" for key in cells)
         missing = sum(key not in statuses for key in cells)
-        counts = [count_cell(n) for n in (len(cells), done, len(cells) - done - missing, missing)]
-        which = text_cell(benchmark.standing or benchmark.hash or "")
-        rows.append((text_cell(name), which, *counts, text_cell(str(benchmark.spec.get("description", "")))))
+        counts = (len(cells), done, len(cells) - done - missing, missing)
+        which, measures = benchmark.standing or benchmark.hash or "", str(benchmark.spec.get("description", ""))
+        rows.append((text_cell(name), text_cell(which), *map(count_cell, counts), text_cell(measures)))
+        data.append((name, which, *counts, measures))
     return Table(
         "benchmarks",
         "Benchmarks",
@@ -59,6 +60,7 @@ def benchmark_progress(asked: Mapping[str, Benchmark], statuses: Mapping[str, st
         ("Benchmark", "Asks", "Cells", "Done", "Without a result", "Not run yet", "What it measures"),
         (False, False, True, True, True, True, False),
         tuple(rows),
+        pd.DataFrame(data, columns=["benchmark", "asks", "cells", "done", "without_result", "not_run", "description"]),
     )
 
 

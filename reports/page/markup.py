@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from .table import MINUS, MISSING, Table
@@ -26,8 +27,9 @@ _LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
 
 
 def latex_escaped(text: str) -> str:
-    """Text with LaTeX's special characters made harmless."""
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+    """Text with LaTeX's special characters made harmless; what stands between backticks is set as code."""
+    escaped = "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+    return re.sub(r"`([^`]+)`", r"\\texttt{\1}", escaped)
 
 
 def latex(table: Table) -> str:

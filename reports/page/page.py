@@ -54,9 +54,18 @@ def page(title: str, facts: Sequence[str], sections: Sequence[Section], *, brief
     folder = files(__package__).joinpath("templates")
     loader = FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["inline"] = inline_svg
+    environment.filters |= {"inline": inline_svg, "code": code}
     template = environment.get_template("report.html.j2")
     return template.render(title=title, facts=facts, sections=sections, brief=brief)
+
+
+def code(text: str) -> Markup:
+    """Escaped text in which what stands between backticks is set as code.
+
+    >>> code("`report` <b>")
+    Markup('<code>report</code> &lt;b&gt;')
+    """
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def inline_svg(picture: Picture) -> Markup:

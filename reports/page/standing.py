@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ...suite.scoring.clustered import ClusteredTest, clusters_needed
-from ..read.labels import ORACLE
+from ..read.labels import ORACLE, is_own, ordered_objectives
 from ..read.standing import RivalComparison, Standing
-from .table import count, is_missing, listed, number_of_any_size, with_interval
+from .table import MISSING, count, is_missing, listed, number_of_any_size, with_interval
 
 _ALPHA = 0.05
 _NEEDED = clusters_needed(_ALPHA)
@@ -16,16 +16,15 @@ EXPLAINED = (
     "Tests pair runs on one task (of one seed, where both have seeds) and flip the signs of whole programs. The rivals "
     f"were named beforehand and are tested in that order; a later p is never below an earlier one, and below {_ALPHA} "
     f"counts. No p is below {_ALPHA} unless {_NEEDED} programs differ. Where an interval leaves out 0 and p does not "
-    "count, p decides: intervals over so few programs are too narrow."
+    "count, p decides: intervals over so few programs are too narrow. Where an interval holds 0 and p counts, p "
+    "decides, too: how runs of one program differ widens the interval, and p is of the programs' means alone. Against "
+    "random, runs that score all edges alike are ties."
 )
 
 
-def words_of_test(test: ClusteredTest, p: float) -> str:
-    """What a test says: which is better, or that it cannot be told, and why not.
-
-    Args:
-        p: the test's p-value, corrected for the tests before it.
-    """
+def words_of_test(found: RivalComparison) -> str:
+    """What a test says: which is better, that it cannot be told, or that it was not tested; and why."""
+    test, p = found.test, found.p
     if p < _ALPHA:
         return "better" if test.mean_difference > 0 else "worse"
     if not test.n_clusters:
@@ -33,9 +32,29 @@ def words_of_test(test: ClusteredTest, p: float) -> str:
     if test.n_different and test.smallest_p >= _ALPHA:
         differ = "program differs" if test.n_different == 1 else "programs differ"
         return f"cannot be told: {test.n_different} {differ}, and p < {_ALPHA} takes {_NEEDED}"
-    if test.p_value < _ALPHA:
-        return "cannot be told: the test before this one found no difference"
+    if is_held_back(found):
+        return f"not tested, because the test against {_stopped(found)}"
     return "no difference found"
+
+
+def is_held_back(found: RivalComparison) -> bool:
+    """Whether a test does not count although its own p would: one before it did not."""
+    return found.held_back_by is not None and found.test.p_value < _ALPHA and not found.p < _ALPHA
+
+
+def p_text(found: RivalComparison) -> str:
+    """The corrected p; no number where there was no test to have one."""
+    return MISSING if is_held_back(found) else number_of_any_size(found.p)
+
+
+def _stopped(found: RivalComparison) -> str:
+    """Which earlier test did not count, and what it said: ``random found no difference``."""
+    first = found.held_back_by
+    assert first is not None
+    if not first.test.n_clusters:
+        return f"{first.other} had no program in common"
+    told = words_of_test(first)
+    return f"{first.other} {'could not tell' if told.startswith('cannot') else 'found no difference'}"
 
 
 def difference_text(test: ClusteredTest) -> str:
@@ -45,12 +64,12 @@ def difference_text(test: ClusteredTest) -> str:
 
 def comparison_text(found: RivalComparison) -> str:
     """A comparison as a line: the difference, over what, p, and what that says."""
-    test, what = found.test, words_of_test(found.test, found.p)
+    test, what = found.test, words_of_test(found)
     if not test.n_clusters:
         return f"against {found.other}: {what}"
     over = f"{_programs(test.n_clusters)}, {count(test.n_pairs)} pair{'s' * (test.n_pairs != 1)}"
-    p = number_of_any_size(found.p)
-    return f"against {found.other}: mean difference {difference_text(test)} ({over}), p = {p}: {what}"
+    p = "" if is_held_back(found) else f", p = {p_text(found)}"
+    return f"against {found.other}: mean difference {difference_text(test)} ({over}){p}: {what}"
 
 
 def setting_text(found: Standing) -> str:
@@ -70,10 +89,12 @@ def place_text(found: Standing) -> str:
 
 def uncounted_text(found: Standing) -> str:
     """Which methods are shown and not counted in the rank, and why; empty where all are counted."""
-    fewer = [label for label in found.uncounted if label != ORACLE]
+    yours = [label for label in found.uncounted if is_own(label)]
+    fewer = [label for label in found.uncounted if label != ORACLE and label not in yours]
     given = f"{ORACLE} (is given the answer)" if ORACLE in found.uncounted else ""
     ran = f"{listed(fewer)} (fewer programs)" if fewer else ""
-    return "; ".join(filter(None, (given, ran)))
+    own = f"{listed(yours)} ({'are' if len(yours) > 1 else 'is'} yours, too)" if yours else ""
+    return "; ".join(filter(None, (given, ran, own)))
 
 
 def area_text(found: Standing) -> str:
@@ -86,11 +107,12 @@ def area_text(found: Standing) -> str:
 
 
 def verdicts_on_own(standings: Sequence[Standing]) -> list[str]:
-    """A sentence for each label and ablation: its rank, area and comparisons with each objective; and one on scores
-    that are all 0, where a label has any."""
+    """A sentence for each label and ablation: its rank, area and comparisons with each objective; before them one on
+    scores that are all 0, where a label has any."""
     texts = []
     for name in dict.fromkeys(map(_name, standings)):
         of_label = [found for found in standings if _name(found) == name]
+        texts += [f"{name}: {text}" for text in [empty_text(of_label)] if text]
         for ablation in dict.fromkeys(found.ablation for found in of_label):
             here = [found for found in of_label if found.ablation == ablation]
             here.sort(key=lambda found: -found.programs)
@@ -99,18 +121,31 @@ def verdicts_on_own(standings: Sequence[Standing]) -> list[str]:
             said = [f"ranks {listed(ranked)}"] if ranked else []
             said += [f"has no rank ({'; '.join(unranked)})"] if unranked else []
             texts.append(f"Under {ablation} ablation {name} {' and '.join(said)}.")
-        texts += [f"{name}: {text}" for text in [empty_text(of_label)] if text]
     return texts
 
 
 def empty_text(standings: Sequence[Standing]) -> str:
-    """On how many cells every score is 0, and in which settings; nothing where there is none."""
+    """On how many cells every score is 0, in which settings, and why that may be; nothing where there is none."""
     empty = sum(found.empty for found in standings)
     if not empty:
         return ""
     where = listed([setting_text(found).replace(", ", "/") for found in standings if found.empty])
     cells = sum(found.cells for found in standings)
-    return f"every score is 0 on {count(empty)} of {count(cells)} cell{'s' * (cells != 1)} ({where})."
+    text = f"every score is 0 on {count(empty)} of {count(cells)} cell{'s' * (cells != 1)} ({where})."
+    flat = _flat_at_clean({found.objective for found in standings if found.empty and found.objective})
+    if not flat:
+        return text
+    return (
+        f"{text} The gradient of {listed(flat)} is zero on every edge at the clean run, but for rounding: a method "
+        "that takes it there finds nothing, and one that takes it elsewhere, as eap-ig does, may."
+    )
+
+
+def _flat_at_clean(objectives: Collection[str]) -> list[str]:
+    """Those of the objectives that are distances from the clean run's outputs."""
+    from ...suite.intervention.objective import OBJECTIVES  # imports torch, which reports do without otherwise
+
+    return [name for name in ordered_objectives(objectives) if name in OBJECTIVES and OBJECTIVES.get(name).divergence]
 
 
 def _name(found: Standing) -> str:
@@ -129,8 +164,10 @@ def _details(found: Standing) -> str:
 
 
 def _briefly(found: RivalComparison) -> str:
-    p = f", p = {number_of_any_size(found.p)}" if found.test.n_clusters else ""
-    what = words_of_test(found.test, found.p)
+    p = f", p = {p_text(found)}" if found.test.n_clusters else ""
+    what = words_of_test(found)
+    if is_held_back(found):
+        return what.replace("not tested", f"not tested against {found.other}", 1)
     if what in ("better", "worse"):
         return f"{what} than {found.other}{p}"
     if what.startswith("cannot"):

@@ -7,7 +7,7 @@ a missing value, a minus sign and 99.99 % look the same everywhere. Files for pr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,28 +90,32 @@ class Table:
             rows=tuple(rows),
         )
 
-    def shortened(self, most: int, named: Collection[str] = ()) -> Table:
+    def shortened(self, most: int, named: Mapping[str, str] | None = None) -> Table:
         """The table with the first rows of each group that belongs together, ``most`` in all; its caption says so.
 
         Args:
-            named: rows with a cell of such a text go before all others, such as those of the reader's own methods.
+            named: text of a cell, such as the label of a method of the reader's or of a rival -> whose it is. These
+                rows come first, up to twice ``most``: the first of everybody's in each group, then the second ones.
+                They leave at least one other row to each group.
         """
         if len(self.rows) <= most:
             return self
-        seen: dict[str, int] = {}
-        ranked = []
-        kept_first = False
+        seen: dict[tuple[str, str], int] = {}
+        of_named, others = [], []
         for place, row in enumerate(self.rows):
             group = "" if self.by is None else row[self.by].text
-            own = any(cell.text in named for cell in row)
-            kept_first |= own
-            ranked.append((not own, seen.get(group, 0), place))
-            seen[group] = seen.get(group, 0) + 1
-        kept = sorted(place for *_, place in sorted(ranked)[:most])
+            whose = next((named[cell.text] for cell in row if cell.text in named), "") if named else ""
+            rank = seen[group, whose] = seen.get((group, whose), -1) + 1
+            (of_named if whose else others).append((rank, place))
+        kept = [place for _, place in sorted(of_named)[: 2 * most]]
+        groups = len({group for group, _ in seen})
+        kept += [place for _, place in sorted(others)[: max(most - len(kept), groups)]]
+        if len(kept) == len(self.rows):
+            return self
         first = "The first rows" if self.by is None else f"The first rows of each {self.headings[self.by].lower()}"
-        first += ", and all of your own methods" * kept_first
-        caption = f"{self.caption} {first}; {count(len(self.rows) - most)} more are in the report."
-        return replace(self, caption=caption, rows=tuple(self.rows[place] for place in kept))
+        first += ", and those of your own methods and of their rivals" * bool(of_named)
+        caption = f"{self.caption} {first}; {count(len(self.rows) - len(kept))} more are in the report."
+        return replace(self, caption=caption, rows=tuple(self.rows[place] for place in sorted(kept)))
 
 
 def is_missing(value: Any) -> bool:

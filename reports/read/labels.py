@@ -17,7 +17,10 @@ BASELINES = ("magnitude", "random", "truth")
 ORACLE = "truth"
 """The method that is given the answer; it never wins."""
 
-RIVALS = ("random", "eap-ig")
+CHANCE = "random"
+"""The method that ranks edges by chance."""
+
+RIVALS = (CHANCE, "eap-ig")
 """With whom a user's method is compared unless told otherwise: chance, and one gradient method, named before any result
 is known. In this order: the second test counts only where the first did."""
 

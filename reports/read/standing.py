@@ -13,20 +13,27 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ...suite.rounding import floor
 from ...suite.scoring.clustered import ClusteredTest, clustered_test, in_sequence
 from ...suite.store.record import Record
-from .labels import ORACLE, RIVALS, is_own, ordered_ablations, ordered_objectives
+from .labels import CHANCE, ORACLE, RIVALS, is_own, ordered_ablations, ordered_objectives
 from .tables import aggregate_table, cell_columns, recovery_table
 
 RANKING_METRICS = ("auroc", "average_precision", "precision", "recall")
 
 
 class RivalComparison(NamedTuple):
-    """A method against one rival. ``p`` is corrected for the tests before it (``in_sequence``)."""
+    """A method against one rival.
+
+    Args:
+        p: corrected for the tests before it (``in_sequence``).
+        held_back_by: the earlier test whose p this one has, because its own is smaller.
+    """
 
     other: str
     test: ClusteredTest
     p: float
+    held_back_by: RivalComparison | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Standing:
         objective: None for a method that uses none.
         rank: 1 + the number of methods with a larger area (ties: by the mean over programs); None where it is not
             ranked.
-        of: how many methods are ranked.
+        of: how many methods are ranked: this one and those that are not the user's.
         programs: over how many programs a method must have run to be ranked.
         rows: every method that ran here, as ``aggregate_table`` has it, best first.
         uncounted: the labels that are shown and not ranked, the given truth first.
@@ -143,14 +150,17 @@ def standings_in(
     rows = aggregate_table(recovery, RANKING_METRICS)
     own = recovery[recovery["own"].astype(bool)]
     searching = set(recovery.loc[recovery["objective"].notna() | (recovery["method"] == method), "label"])
-    # A median over fewer programs is over easier ones, perhaps: such methods are shown, and not ranked.
-    most = max([asked, *rows.loc[rows["label"].isin(searching), "n_programs"]])
-    counted = (rows["method"] != ORACLE) & (rows["n_programs"] >= most)
-    ranked, uncounted = rows[counted], rows[~counted].sort_values("method", key=lambda name: name != ORACLE)
     found = []
     labels: list[str | None] = sorted(set(rows.loc[rows["method"] == method, "label"]))
     for label in labels or [None]:
-        keys = list(own.loc[own["label"] == label, "key"])
+        # Another method or version of the user's is no rival: beside how many of them one is tried is no merit.
+        others = (rows["label"] == label) | ~rows["method"].map(is_own).astype(bool)
+        # A median over fewer programs is over easier ones, perhaps: such methods are shown, and not ranked.
+        most = max([asked, *rows.loc[others & rows["label"].isin(searching), "n_programs"]])
+        counted = others & (rows["method"] != ORACLE) & (rows["n_programs"] >= most)
+        ranked, uncounted = rows[counted], rows[~counted].sort_values("method", key=lambda name: name != ORACLE)
+        values = {key: scores(key) for key in own.loc[own["label"] == label, "key"]}
+        unranked = {key for key, each in values.items() if _all_equal(each)}
         found.append(
             Standing(
                 method=method,
@@ -162,9 +172,9 @@ def standings_in(
                 programs=int(most),
                 rows=rows,
                 uncounted=tuple(name for name in uncounted["label"] if name != label),
-                comparisons=() if label is None else tuple(_against(own, label, rivals)),
-                cells=len(keys),
-                empty=sum(not np.nan_to_num(scores(key)).any() for key in keys),
+                comparisons=() if label is None else tuple(_against(own, label, rivals, unranked)),
+                cells=len(values),
+                empty=sum(not np.nan_to_num(each).any() for each in values.values()),
                 undefined=undefined,
             )
         )
@@ -176,13 +186,33 @@ def _rank(label: str | None, ranked: pd.DataFrame) -> int | None:
     return 1 + sum(other > area[label] for other in area.values()) if label in area else None
 
 
-def _against(own: pd.DataFrame, label: str, rivals: Sequence[str]) -> list[RivalComparison]:
-    """A test against each rival that ran here, in their order."""
-    there = dict.fromkeys(_label_of(own, rival) for rival in rivals)
+def _all_equal(scores: np.ndarray) -> bool:
+    """Whether absolute scores set no edge before another one."""
+    sizes = np.abs(floor(scores[~np.isnan(scores)]))
+    return not (sizes != sizes[:1]).any()
+
+
+def _against(own: pd.DataFrame, label: str, rivals: Sequence[str], unranked: Collection[str]) -> list[RivalComparison]:
+    """A test against each rival that ran here, in their order.
+
+    Args:
+        unranked: the keys of the method's cells that set no edge before another one.
+    """
+    there: dict[str | None, str] = {}
+    for rival in rivals:
+        there.setdefault(_label_of(own, rival), rival)
     present = [each for each in there if each is not None and each != label]
-    tests = [clustered_test(paired_differences(own, label, other)) for other in present]
-    corrected = in_sequence([test.p_value for test in tests])
-    return [RivalComparison(*found) for found in zip(present, tests, corrected, strict=True)]
+    tests = [
+        clustered_test(paired_differences(own, label, other, tied=unranked if there[other] == CHANCE else ()))
+        for other in present
+    ]
+    found: list[RivalComparison] = []
+    for other, test, p in zip(present, tests, in_sequence([test.p_value for test in tests]), strict=True):
+        # Not equal, or NaN where its own is a number: an earlier test, the first with this p, stands in the way.
+        held_back = not (p == test.p_value or np.isnan(test.p_value))
+        before = next((each for each in found if each.p == p or np.isnan(p)), None) if held_back else None
+        found.append(RivalComparison(other, test, p, before))
+    return found
 
 
 def _label_of(own: pd.DataFrame, method: str) -> str | None:
@@ -194,13 +224,22 @@ def _label_of(own: pd.DataFrame, method: str) -> str | None:
     return str(programs.idxmax())
 
 
-def paired_differences(own: pd.DataFrame, label: str, other: str, metric: str = "auroc") -> dict[str, list[float]]:
-    """Program -> the differences of all pairs of runs on one task: of one seed, where both methods have seeds."""
+def paired_differences(
+    own: pd.DataFrame, label: str, other: str, metric: str = "auroc", *, tied: Collection[str] = ()
+) -> dict[str, list[float]]:
+    """Program -> the differences of all pairs of runs on one task: of one seed, where both methods have seeds.
+
+    Args:
+        tied: keys of cells of the first method whose differences are 0. Against chance these are its cells that rank
+            no edge before another: their area of one half is what a random ranking has on average, and a difference
+            would be that of the rankings that were drawn.
+    """
     found: dict[str, list[float]] = defaultdict(list)
     theirs = own[own["label"] == other]
     for run in own[own["label"] == label].to_dict("records"):
         same = theirs[theirs["task"] == run["task"]]
         if not pd.isna(run["seed"]) and run["seed"] in set(same["seed"]):
             same = same[same["seed"] == run["seed"]]
-        found[run["program"]] += [run[metric] - value for value in same[metric]]
+        weight = float(run["key"] not in tied)  # times NaN it is NaN: what is undefined is no tie
+        found[run["program"]] += [weight * (run[metric] - value) for value in same[metric]]
     return dict(found)

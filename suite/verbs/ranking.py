@@ -81,4 +81,4 @@ def _comparison(found: RivalComparison) -> dict[str, Any]:
     from ..json_model import plain
 
     test = {name: plain(value) for name, value in found.test._asdict().items()}
-    return {"other": found.other, **test, "p_in_sequence": plain(found.p), "told": words_of_test(found.test, found.p)}
+    return {"other": found.other, **test, "p_in_sequence": plain(found.p), "told": words_of_test(found)}

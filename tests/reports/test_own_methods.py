@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import certificate, identity, make_store, write_done
 
 from circuitmeter.reports.brief import MOST_ROWS, brief_sections
+from circuitmeter.reports.chapters.files import write_tables
 from circuitmeter.reports.chapters.own_methods import OwnMethodsChapter, own_comparisons
 from circuitmeter.reports.chapters.recovery import RecoveryChapter, leaderboard
 from circuitmeter.reports.chapters.tests import TestsChapter
-from circuitmeter.reports.page.page import Section
+from circuitmeter.reports.page.markup import latex
+from circuitmeter.reports.page.page import Section, page
 from circuitmeter.reports.page.standing import (
+    EXPLAINED,
     comparison_text,
     empty_text,
     place_text,
@@ -21,9 +27,10 @@ from circuitmeter.reports.page.standing import (
     verdicts_on_own,
     words_of_test,
 )
-from circuitmeter.reports.read.labels import BASELINES, is_own
+from circuitmeter.reports.read.labels import BASELINES, is_own, method_of
 from circuitmeter.reports.read.ranking import reachable
 from circuitmeter.reports.read.results import read_results, within
+from circuitmeter.reports.read.standing import RivalComparison, _against
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.clustered import clustered_test, clusters_needed
@@ -71,8 +78,8 @@ def test_the_report_says_of_a_method_what_validate_prints(results, capsys):
     for found, row in zip(standings, ranks.rows, strict=True):
         assert [cell.text for cell in row[:4]] == [MINE, found.ablation, "l2", place_text(found)]
         assert f"{MINE} under {found.ablation}, l2: rank {found.rank} of {len(METHODS)}" in said
-    told_here = [row[-1].text for row in compared.rows]
-    assert told_here == [words_of_test(each.test, each.p) for found in standings for each in found.comparisons]
+    told_here = [row[compared.headings.index("Told")].text for row in compared.rows]
+    assert told_here == [words_of_test(each) for found in standings for each in found.comparisons]
     assert all(f": {text}" in said for text in told_here) and "better" in told_here
     for sentence in OwnMethodsChapter().summary(results):
         assert sentence in said  # the terminal's closing words are the summary's
@@ -116,9 +123,10 @@ def test_rows_of_an_own_method_stay_where_a_table_is_shortened(results):
     table = leaderboard(results.aggregate)
     worst = table.rows[-1][0].text
     assert worst not in {row[0].text for row in table.shortened(2).rows}
-    short = table.shortened(3, {worst})
-    assert [row[0].text for row in short.rows].count(worst) == 2 and len(short.rows) == 3
-    assert "all of your own methods" in short.caption and len(table.rows) <= MOST_ROWS
+    short = table.shortened(3, {worst: worst})
+    assert [row[0].text for row in short.rows].count(worst) == 2 and len(short.rows) == 4
+    assert {row[1].text for row in short.rows if row[0].text != worst} == {"patch", "zero"}  # the best of each stay
+    assert "those of your own methods" in short.caption and len(table.rows) <= MOST_ROWS
     assert "own methods" not in table.shortened(3).caption
 
 
@@ -165,19 +173,38 @@ def test_rivals_are_those_that_were_named(tmp_path, capsys):
         read_results(store.path, rivals=["eapp"])
 
 
-def test_scores_that_are_all_zero_are_told(tmp_path):
-    store = make_store(tmp_path / "s", programs=2, methods=("eap", MINE), ablations=("patch",), failures=False)
-    assert OwnMethodsChapter().words(read_results(store.path)) == []
+def with_flat_cells(tmp_path, *, programs, flat):
+    """The folder of a store in which the user's method gives all edges one score on some tasks."""
+    store = make_store(
+        tmp_path / "s",
+        programs=programs,
+        methods=("eap", "random", MINE),
+        ablations=("patch",),
+        seeds=2,
+        failures=False,
+    )
     other = Store(tmp_path / "t", create=True)
     for record in store.records():
         other.write_truth(record.identity.truth, store.truth(record.identity.truth))
         scores = store.scores(record.key)
-        zero = record.identity.method == MINE and record.identity.task == "tracr/program1"
-        other.write(Record(**record.as_json()), {"scores": 0 * scores if zero else scores})
-    results = read_results(other.path)
+        if record.identity.method == MINE and record.identity.task in flat:
+            scores = 0 * scores + flat[record.identity.task]
+        other.write(Record(**record.as_json()), {"scores": scores})
+    return other.path
+
+
+def test_scores_that_are_all_zero_are_told(tmp_path):
+    folder = with_flat_cells(tmp_path, programs=2, flat={"tracr/program1": 0.0})
+    assert OwnMethodsChapter().words(read_results(tmp_path / "s")) == []
+    results = read_results(folder)
     (text,) = OwnMethodsChapter().words(results)
-    assert text == f"{MINE}: every score is 0 on 1 of 2 cells (patch/l2)."
-    assert text in OwnMethodsChapter().summary(results) and text in verdicts_on_own(results.own_standings)
+    assert text.startswith(
+        f"{MINE}: every score is 0 on 1 of 2 cells (patch/l2). The gradient of l2 is zero on every edge"
+    )
+    first, second = OwnMethodsChapter().summary(results)
+    assert first == text and second.startswith(f"Under patch ablation {MINE} ranks ")  # before the rank
+    linear = [replace(found, objective="answer-difference") for found in results.own_standings]
+    assert empty_text(linear) == "every score is 0 on 1 of 2 cells (patch/answer-difference)."
     assert json.loads(json.dumps(validate.ranking_json(results.own_standings[0])))["cells_of_zeros"] == 1
     assert empty_text(results.own_standings) and OwnMethodsChapter().tables(results)[0].rows[0][7].shaded
 
@@ -195,8 +222,121 @@ def test_scores_that_are_all_zero_are_told(tmp_path):
     ],
 )
 def test_what_a_test_says(areas, says):
+    assert words_of_test(alone("eap", areas)) == says
+
+
+def alone(other, areas):
+    """A comparison that nothing stands before."""
     test = clustered_test({str(i): [area] for i, area in enumerate(areas)})
-    assert words_of_test(test, test.p_value) == says
+    return RivalComparison(other, test, test.p_value)
+
+
+BOTH_WAYS = [0.2, -0.2, 0.3, -0.3, 0.1, -0.1]
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (BOTH_WAYS, "the test against random found no difference"),
+        ([0.1, 0.2], "the test against random could not tell"),
+        ([], "the test against random had no program in common"),
+    ],
+)
+def test_a_test_that_an_earlier_one_holds_back_is_none(results, before, says):
+    areas = pd.DataFrame(
+        [
+            {"label": label, "method": label, "task": f"t{i}", "program": f"t{i}", "seed": None, "auroc": area}
+            for label, values in (
+                (MINE, np.full(6, 0.5)),
+                ("random", 0.5 - np.array(before) if before else [np.nan] * 6),
+                ("eap-ig", np.linspace(0.9, 1.0, 6)),
+            )
+            for i, area in enumerate(values)
+        ]
+    ).assign(key="none")
+    first, second = _against(areas, MINE, ["random", "eap-ig"], set())
+    assert first.held_back_by is None and second.held_back_by is first and second.test.p_value < 0.05
+    assert words_of_test(second) == f"not tested, because {says}"
+    line = comparison_text(second)
+    assert line.startswith("against eap-ig: mean difference ") and line.endswith(
+        f"(6 programs, 6 pairs): not tested, because {says}"
+    )
+    (sentence,) = verdicts_on_own([replace(results.own_standings[0], comparisons=(first, second))])
+    assert f"not tested against eap-ig, because {says}" in sentence
+    (free,) = _against(areas, MINE, ["eap-ig"], set())
+    assert words_of_test(free) == "worse" and free.held_back_by is None
+
+
+def test_against_chance_a_cell_that_ranks_nothing_is_a_tie(tmp_path):
+    store = with_flat_cells(
+        tmp_path, programs=6, flat={"tracr/program0": 0.0, "tracr/program1": 0.0, "tracr/program2": 3.0}
+    )
+    (found,) = read_results(store, rivals=["random", "eap"]).own_standings
+    chance, eap = found.comparisons
+    assert (chance.test.n_clusters, chance.test.n_different, chance.test.n_pairs) == (6, 3, 12)
+    assert words_of_test(chance) == "cannot be told: 3 programs differ, and p < 0.05 takes 6"
+    scored, same = read_results(tmp_path / "s", rivals=["random", "eap"]).own_standings[0].comparisons
+    assert scored.test.n_different == 6
+    assert eap.test == same.test  # of another rival than chance the area is no accident
+    assert found.empty == 2
+
+
+def test_both_ways_in_which_interval_and_p_disagree_are_explained():
+    assert "Where an interval leaves out 0 and p does not count, p decides" in EXPLAINED
+    assert "Where an interval holds 0 and p counts, p decides, too" in EXPLAINED
+    spread = clustered_test({str(i): [-0.05, 0.06, 0.02] for i in range(6)})
+    assert spread.low < 0 < spread.high and spread.p_value < 0.05  # it happens
+
+
+def test_own_methods_do_not_count_in_each_others_rank(tmp_path, store):
+    (tmp_path / "s").mkdir()
+    shutil.copytree(store.path, tmp_path / "s", dirs_exist_ok=True)
+    before = {(each.label, each.ablation): each for each in read_results(tmp_path / "s").own_standings}
+    both = Store(tmp_path / "s")
+    contents = certificate(Graph(n_layers=2, n_heads=1, inputs="split"), seed=0)
+    for i, (name, parameters) in enumerate([("better.py:discover", {}), (MINE, {"power": 2}), (MINE, {"power": 3})]):
+        for p in range(6):
+            cell = identity(f"tracr/program{p}", name, "patch", parameters=parameters, truth=contents.hash)
+            write_done(both, contents, cell, 30.0, i)
+    found = read_results(tmp_path / "s").own_standings
+    assert len(found) == 5
+    for each in found:
+        if each.label == MINE:
+            old = before[MINE, each.ablation]
+            assert (each.rank, each.of) == (old.rank, old.of)
+    better = next(each for each in found if each.label == "better.py:discover")
+    assert (better.rank, better.of) == (1, len(METHODS))
+    *_, siblings = uncounted_text(better).split("; ")
+    assert siblings.endswith(" (are yours, too)") and siblings.count(MINE) == 3
+
+
+def test_tables_on_own_methods_have_their_numbers_as_csv(results, tmp_path):
+    write_tables(tmp_path, OwnMethodsChapter().tables(results))
+    ranks, compared = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("own_methods", "own_comparisons"))
+    rows = zip(results.own_standings, ranks.to_dict("records"), compared.to_dict("records"), strict=True)
+    for found, rank, comparison in rows:
+        assert (rank["label"], rank["rank"], rank["of"]) == (MINE, found.rank, found.of)
+        assert rank["auroc_low"] == found.row["auroc_low"] and rank["cells_of_zeros"] == 0
+        (each,) = found.comparisons
+        assert (comparison["other"], comparison["told"]) == ("random", words_of_test(each))
+        assert comparison["mean_difference"] == each.test.mean_difference
+
+
+def test_what_stands_between_backticks_is_set_as_code(results):
+    _, compared = OwnMethodsChapter().tables(results)
+    html = page("a", (), [Section("s", "S", ("see `a<b`",), (), (compared,))])
+    assert "<code>circuitmeter validate</code>" in html and "<code>a&lt;b</code>" in html
+    assert "`" not in html[html.index("<main>") : html.index("</main>")]
+    assert r"\texttt{circuitmeter validate}" in latex(compared) and "`" not in latex(compared)
+
+
+def test_verdicts_stand_beside_the_difference_and_short_tables_do_not_scroll(results):
+    _, compared = OwnMethodsChapter().tables(results)
+    assert compared.headings[3:6] == ("Against", "Mean difference", "Told")
+    rows = compared.rows[:1]
+    for n, scrolls in ((24, False), (25, True)):
+        html = page("a", (), [Section("s", "S", (), (), (replace(compared, rows=rows * n),))])
+        assert ('<div class="scroll short"' in html) is not scrolls
 
 
 def test_six_clusters_are_needed_and_no_fewer():
@@ -228,3 +368,36 @@ def test_where_no_correction_can_be_passed_the_tests_say_so_and_not_that_methods
     none = pairs(2, 0).assign(p_value=float("nan"), smallest_p=float("nan"))
     assert "no two methods have different areas" in TestsChapter().words(_Pairs(none))[0]
     assert not reachable(pairs(351, 6)).enough and reachable(pairs(1, 6)).enough
+
+
+def test_the_brief_cuts_nothing_that_is_said_of_own_methods_and_keeps_their_rivals_as_rows(tmp_path):
+    names = [f"mine{i}.py:discover" for i in range(4)]
+    store = make_store(
+        tmp_path / "s",
+        programs=1,
+        methods=("eap", "exact", "random", *names),
+        ablations=("patch", "zero"),
+        failures=False,
+    )
+    contents = certificate(Graph(n_layers=2, n_heads=1, inputs="split"), seed=0)
+    for ablation in ("patch", "zero"):
+        for i, name in enumerate([*names, "exact", "eap", "ugs"]):
+            for objective in ("kl", "logit-difference"):
+                cell = identity("tracr/program0", name, ablation, objective=objective, truth=contents.hash)
+                write_done(store, contents, cell, 0.5 * i, i)
+    results = read_results(store.path, rivals=["random", "eap"])
+    parts = [OwnMethodsChapter(), RecoveryChapter(), TestsChapter()]
+    sections = [
+        Section("summary", "Summary", tuple(text for part in parts for text in part.summary(results))),
+        *(_section(part, results) for part in parts),
+    ]
+    short = {section.name: section for section in brief_sections(sections, results, parts)}
+    said = OwnMethodsChapter().summary(results)
+    assert len(said) == 8 and short["summary"].text[:8] == tuple(said)
+    assert short["summary"].text[8].startswith("Under patch ablation ")  # and one paragraph on the others
+    (table,) = short["results"].tables
+    rows = [(method_of(row[0].text), row[1].text) for row in table.rows]
+    assert {(name, ablation) for name in [*names, "random", "eap"] for ablation in ("patch", "zero")} <= set(rows)
+    others = [row for row in rows if row[0] in ("exact", "ugs")]
+    assert {ablation for _, ablation in others} == {"patch", "zero"}
+    assert len(rows) <= 3 * MOST_ROWS and "and of their rivals" in table.caption

@@ -37,6 +37,7 @@ class Page(HTMLParser):
 
 def test_all_files_are_written(report):
     assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert all(path.with_suffix(".csv").exists() for path in (report / "tables").glob("*.md"))
     for name in ("roc", "precision_recall", "auc_by_method", "true_size", "cost", "mismatch"):
         assert (report / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
