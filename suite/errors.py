@@ -14,7 +14,20 @@ from typing import ParamSpec
 
 # Characters of a message, of another program's message that it quotes, and of a word; what is given may be longer.
 LONGEST_LINE, LONGEST_QUOTE, LONGEST_WORD = 4000, 1000, 200
-MOST_NAMES = 40  # so many are listed where a name is unknown
+# So many names are listed where one is unknown; of what `circuitmeter list` lists, these or the few that are nearest.
+MOST_NAMES, MOST_OF_LISTED, _FEW_NAMES = 40, 12, 5
+_LISTS = {
+    "task": "tasks",
+    "method": "methods",
+    "model": "models",
+    "mini model": "models",
+    "ground truth": "truths",
+    "published circuit": "references",
+    "benchmark": "benchmarks",
+    "paper": "papers",
+    "ablation": "ablations",
+    "objective": "objectives",
+}
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
 _Arguments = ParamSpec("_Arguments")
 
@@ -73,7 +86,7 @@ def install_extra(name: str) -> str:
 
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: Iterable[str] = ()) -> str:
     """One sentence for a name that does not exist: what was given, the nearest name, the names there are (or those
-    ``shown``), of many the first.
+    ``shown``); of many the first, or where a command lists them the few that are nearest.
 
     >>> unknown("method", "eapig", ["acdc", "eap-ig"])
     "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
@@ -83,6 +96,10 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5 if len(given) <= 2 else 0.65)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
     listed = list(shown or names)
+    if kind in _LISTS and len(listed) > MOST_OF_LISTED:
+        few = ", ".join(difflib.get_close_matches(given[:LONGEST_WORD], listed, n=_FEW_NAMES, cutoff=0.0))
+        all_names = f"`circuitmeter list {_LISTS[kind]}` has all {len(names):,}"
+        return f"no {kind} {given!r}.{nearest} There are {few} and others: {all_names}.{' ' + hint if hint else ''}"
     further = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
     known = ", ".join(listed[:MOST_NAMES]) or "none"
     return f"no {kind} {given!r}.{nearest} Known: {known}{further}.{' ' + hint if hint else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, OverflowMethod
@@ -22,7 +23,7 @@ def text_table(
     to_the_right: Sequence[bool],
     *,
     width: int | None = None,
-    wrap: bool = False,
+    wrap: Literal["first", "last"] | None = None,
     dots: bool = True,
 ) -> str:
     """A table in aligned columns with two blanks between them: a line of headings, and a line for each row.
@@ -33,7 +34,7 @@ def text_table(
         to_the_right: whether a column is aligned right.
         width: letters of a line. Columns are cut so that rows fit: neither the first nor those aligned right, the
             others before the last to a third of what is left then, and the last to the rest. None: nothing is cut.
-        wrap: whether the last column goes on in the next lines instead of being cut.
+        wrap: the column that goes on in the next lines, and is not cut; where it is the first, no other is cut.
         dots: whether a text that is cut ends in an ellipsis, which is not ASCII.
 
     Returns:
@@ -42,19 +43,25 @@ def text_table(
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     overflow: OverflowMethod = "ellipsis" if dots else "crop"
     last = len(headings) - 1
-    most = _widths(headings, rows, to_the_right, width) if width else [None] * len(headings)
+    cut = width is not None and wrap != "first"
+    most = _widths(headings, rows, to_the_right, width) if width and cut else [None] * len(headings)
+    narrower = 0 if wrap == "first" else last
     for place, (heading, right) in enumerate(zip(headings, to_the_right, strict=True)):
         table.add_column(
             Text(heading),
             justify="right" if right else "left",
             overflow=overflow,
-            no_wrap=width is None or place < last,
+            no_wrap=width is None or place != narrower,
             max_width=most[place],
         )
     for row in rows:
-        # Only a column that may wrap gets narrower: the last one. Where nothing is to wrap, its texts are cut.
-        texts = [Text(text.expandtabs(), no_wrap=True, overflow=overflow) for text in row[:last]]
-        table.add_row(*texts, Text(row[last].expandtabs(), no_wrap=not wrap, overflow=overflow))
+        # Only a column that may wrap gets narrower. Where nothing is to wrap, the texts of the last one are cut.
+        table.add_row(
+            *(
+                Text(text.expandtabs(), no_wrap=wrap is None or place != narrower, overflow=overflow)
+                for place, text in enumerate(row)
+            )
+        )
     drawn = StringIO()
     console = Console(file=drawn, width=width or _ENDLESS, force_terminal=False, force_jupyter=False, color_system=None)
     console.print(table, end="")

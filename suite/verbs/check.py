@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..store.check import check
-    from .output import print_json
+    from .output import print_json, print_lines
 
     found = check(options.store)
     if options.replay:
@@ -42,5 +42,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.as_json())
     else:
-        print(found)
+        print_lines(str(found))
     return 0 if found.whole else 1

@@ -284,7 +284,7 @@ def recovery_by_truth(file: CircuitFile, truth: Reference) -> dict[str, float | 
 
 def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | str]] | None) -> None:
     from ..intervention.levels import FACTORS
-    from .output import note, print_table, print_wrapped
+    from .output import note, print_lines, print_table, print_wrapped
 
     varied = [name for name in FACTORS if name in _ALWAYS or len({row[name] for row in rows}) > 1]
     columns = [
@@ -293,11 +293,16 @@ def _print(rows: list[dict[str, Any]], recovered: dict[str, dict[str, float | st
         *(name for name in FEATURE_PARTS if name in rows[0]),
         "edges",
         "without_dead_ends",
-        *(["undefined"] if any(row["undefined"] for row in rows) else []),
     ]
     headings = ["live" if column == "without_dead_ends" else column for column in columns]
     table = [[row[column] for column in columns] for row in rows]
-    print_table(headings, table, fit="wrap" if "undefined" in columns else None, one_unit=NUMBERS[:3])
+    if reasons := list(dict.fromkeys(row["undefined"] for row in rows if row["undefined"])):
+        headings.append("undefined")
+        for cells, row in zip(table, rows, strict=True):
+            cells.append(f"({reasons.index(row['undefined']) + 1})" if row["undefined"] else "")
+    print_table(headings, table, one_unit=NUMBERS[:3])
+    for number, reason in enumerate(reasons, 1):
+        print_lines(f"({number}) {reason}")
     if any(row["edges"] != row["without_dead_ends"] for row in rows):
         print_wrapped("live: edges that are on a path from an input node to the logits")
     if any(row["uncertain"] for row in rows):

@@ -42,7 +42,7 @@ def of_cells(store: Path) -> str:
     return f"the cells that are finished are in {store}, and the same command runs the others"
 
 
-Fit = Literal["cut", "wrap"]
+Fit = Literal["cut", "wrap", "wrap first"]
 
 
 def print_json(value: Any) -> None:
@@ -100,8 +100,8 @@ def print_table(
         columns: the headings. ``low`` and ``high`` are the interval of the column before them, and all numbers of the
             three have the same decimals.
         rows: of each row, a value for each column; floats get two decimals, and None is a missing number.
-        fit: how rows are made as narrow as the terminal: cut, or the last column wrapped. What goes to a file or a
-            pipe is whole, a line for each row, in any case.
+        fit: how rows are made as narrow as the terminal: cut, or the last column wrapped, or the first. What goes to a
+            file or a pipe is whole, a line for each row, in any case.
         one_unit: columns whose numbers have one unit in a row, and the same decimals.
     """
     from ...reports.page.plain_text import text_table
@@ -116,7 +116,8 @@ def print_table(
     cells = [[printable(text) for text in row] for row in texts]
     numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     width = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
-    print(text_table(columns, cells, numeric, width=width, wrap=fit == "wrap", dots=unicode_terminal()))
+    wraps: dict[Fit | None, Literal["first", "last"]] = {"wrap": "last", "wrap first": "first"}
+    print(text_table(columns, cells, numeric, width=width, wrap=wraps.get(fit), dots=unicode_terminal()))
 
 
 def _with_decimals_alike(
@@ -167,6 +168,27 @@ def print_wrapped(text: str, *, first: str = "", others: str = "") -> None:
         width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
     print(lines.fill(printable(text)))
+
+
+def print_lines(text: str) -> None:
+    """Lines as they are. On a terminal those that are wider go on in the next line, further in than they began; what
+    goes to a file or a pipe is whole."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in printable(text).split("\n"):
+        if width is None or len(line) <= width:
+            print(line)
+            continue
+        blanks = " " * (len(line) - len(line.lstrip()))
+        print(
+            textwrap.fill(
+                line.lstrip(),
+                width,
+                initial_indent=blanks,
+                subsequent_indent=f"{blanks}    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
 
 
 EVERY = 30.0

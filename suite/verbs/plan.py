@@ -20,12 +20,12 @@ def run(options: argparse.Namespace) -> int:
     from ..plan.plan import plan
     from ..plan.spec import Spec
     from .arguments import store_of
-    from .output import print_json
+    from .output import print_json, print_lines
 
     spec = Spec.load(options.spec)
     found = plan(spec, store_of(options, spec), only=options.only or ())
     if options.json:
         print_json(found.as_json())
     else:
-        print(found)
+        print_lines(str(found))
     return 0

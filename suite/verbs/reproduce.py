@@ -114,7 +114,7 @@ def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) 
     """
     from ...reports.page.table import number
     from ...reports.reproduction.judge import verdict_counts
-    from .output import print_table, print_wrapped
+    from .output import print_lines, print_table, print_wrapped
 
     reasons = {text: i for i, text in enumerate(dict.fromkeys(item.because for item in judged if item.because), 1)}
     rows = []
@@ -125,7 +125,7 @@ def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) 
             rows.append([item.value.name, number(item.value.reported, 3), ours, tolerance, item.verdict, why])
     left_out = Counter(item.because for item in judged if item.verdict == "not run" and not every)
     if rows:
-        print_table(["value", "reported", "ours", "tolerance", "verdict", "why"], rows)
+        print_table(["value", "reported", "ours", "tolerance", "verdict", "why"], rows, fit="wrap first")
     if rows and reasons:
         print()
     for text, i in reasons.items():
@@ -137,4 +137,4 @@ def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) 
         print("What was not run has no line here: --all prints it.")
     if elsewhere:
         print_wrapped(elsewhere)
-    print(f"{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")
+    print_lines(f"{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CircuitMeterError, DataError, SpecError
 from .arguments import add_adapter, add_device, add_several, positive_number, whole_number
 from .dictionaries import add_dictionary
-from .output import refuse_missing, refuse_unwritable
+from .output import print_lines, refuse_missing, refuse_unwritable
 
 if TYPE_CHECKING:
     from ...ground_truth import GroundTruth
@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
             if short
             else as_text(view, unicode=unicode, every=options.all)
         )
-    print("\n\n".join(shown), flush=True)
+    print_lines("\n\n".join(shown))
+    sys.stdout.flush()
     if options.examples:
         from .feature_examples import example_lines
 

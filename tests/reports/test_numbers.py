@@ -1,6 +1,7 @@
 """One spelling of a number: tables, the card, the page and the terminal write it in the same way."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from circuitmeter.reports.read.standing import RivalComparison
 from circuitmeter.suite.scoring.clustered import ClusteredTest
 from circuitmeter.suite.scoring.sensitivity.card_model import FactorShare, SettingValue
 from circuitmeter.suite.verbs import circuit_tests
-from circuitmeter.suite.verbs.output import print_table
+from circuitmeter.suite.verbs.output import print_lines, print_table
 
 ROOT = Path(table.__file__).parents[1]
 HALF = f"{MINUS}0.50"
@@ -105,3 +106,15 @@ def test_numbers_and_their_intervals_have_the_same_decimals(capsys):
     _, first, second = capsys.readouterr().out.replace("\N{MINUS SIGN}", "-").splitlines()
     assert first.split() == ["a", "12.15", "0.01", "0.54", "-0.05", "0.60", "0.049"]
     assert second.split() == ["b", "1.9e-08", "0.012", "0.09", "\N{EN DASH}", "1,234", "0.50"]
+
+
+def test_lines_are_wrapped_on_a_terminal_alone(capsys, monkeypatch):
+    text = "short\n  undefined: " + "because of a reason " * 8 + "(3 cells)\n\nend"
+    print_lines(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    print_lines(text)
+    short, first, second, *_, blank, end = capsys.readouterr().out.splitlines()
+    assert (short, blank, end) == ("short", "", "end") and 40 < len(first) <= 60
+    assert first.startswith("  undefined: because") and second.startswith("      ") and second[6] != " "

@@ -47,6 +47,14 @@ def test_a_column_leaves_what_it_needs_not_to_others_and_numbers_are_whole():
 
 
 def test_the_last_column_wraps_where_it_may():
-    lines = text_table(["name", "what"], [["a", LONG], ["b", "x"]], [False] * 2, width=40, wrap=True).splitlines()
+    lines = text_table(["name", "what"], [["a", LONG], ["b", "x"]], [False] * 2, width=40, wrap="last").splitlines()
     assert max(map(len, lines)) <= 40 and " ".join(" ".join(lines[1:-1]).split()) == f"a {LONG.strip()}"
     assert all(line.startswith("      ") for line in lines[2:-1]) and lines[-1] == "b     x"
+
+
+def test_the_first_column_may_wrap_and_no_other_is_cut():
+    rows = [["a name of a value that has many words", "1.834", "not run", "(12)"]]
+    table = text_table(["value", "ours", "verdict", "why"], rows, [False, True, False, False], width=40, wrap="first")
+    first, *others = table.splitlines()[1:]
+    assert max(map(len, table.splitlines())) <= 40 and first.split()[-4:] == ["1.834", "not", "run", "(12)"]
+    assert " ".join([*first.split()[:-4], *" ".join(others).split()]) == rows[0][0]

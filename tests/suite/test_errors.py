@@ -3,8 +3,17 @@
 import pytest
 
 from circuitmeter import ground_truth, tasks
-from circuitmeter.suite.errors import MOST_NAMES, CircuitMeterError, SpecError, mistakes_in_one_line, unknown
+from circuitmeter.suite.errors import (
+    _LISTS,
+    MOST_NAMES,
+    MOST_OF_LISTED,
+    CircuitMeterError,
+    SpecError,
+    mistakes_in_one_line,
+    unknown,
+)
 from circuitmeter.suite.model.load.by_name import load_model
+from circuitmeter.suite.verbs import listing
 
 
 def test_of_many_names_the_first_are_listed():
@@ -13,6 +22,25 @@ def test_of_many_names_the_first_are_listed():
     assert message.startswith("no thing 'name-4444'. Did you mean 'name-044'? Known: name-000, ")
     assert message.endswith(f"{names[MOST_NAMES - 1]} and 7 more.") and names[MOST_NAMES] not in message
     assert " more" not in unknown("thing", "other", names[:MOST_NAMES])
+
+
+def test_of_what_a_command_lists_the_few_that_are_nearest_are_named():
+    names = [f"tracr/program_{i}" for i in range(200)] + ["eap", "eap-ig", "eap-path", "ioi"]
+    message = unknown("method", "eapig", names, "Or give a file.")
+    assert message.startswith("no method 'eapig'. Did you mean 'eap-ig'? There are eap-ig, eap, eap-path, ")
+    assert message.endswith(" and others: `circuitmeter list methods` has all 204. Or give a file.")
+    assert len(message) < 200
+    assert "Known: name-0, " in unknown("method", "other", [f"name-{i}" for i in range(MOST_OF_LISTED)])
+    for kind in _LISTS.values():
+        assert kind in listing._ROWS  # the command is one
+
+
+@pytest.mark.parametrize("load", [tasks.load, load_model])
+def test_an_unknown_task_or_model_is_told_in_a_short_line(load, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CircuitMeterError, match="`circuitmeter list (tasks|models)` has all") as error:
+        load("gpd3")
+    assert len(str(error.value)) < 360
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def _folder(name: str | Path) -> Path:
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
         raise ModelError(
             f"no folder {text!r}; --model takes a folder with config.json and {hub.WEIGHTS_FILE}, a GGUF file, "
-            f"a hub name, {', '.join(gguf_file.PACKAGED)}, a mini model ({', '.join(mini.names())}) or a ground truth."
+            f"a hub name, or one that `circuitmeter list models` has."
         )
     if text.split("/")[0] in OF_MODELS:
         raise ModelError(unknown("set of dictionaries", text, dictionaries.names(*OF_MODELS)))
@@ -274,7 +274,8 @@ def _folder(name: str | Path) -> Path:
             *sorted(f"{f}/*" for f in families),
         ]
         meant = unknown("model", text, [*model_names(), *gguf_file.PACKAGED, *hub.pinned()], shown=shown)
-        raise type(error)(f"{meant} As a name of the hub's: {error}") from error
+        first, _, _ = str(error).partition(". ")  # not how such a model is brought here
+        raise type(error)(f"{meant} As a name of the hub's: {first.removesuffix('.')}.") from error
 
 
 def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

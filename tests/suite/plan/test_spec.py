@@ -53,7 +53,7 @@ def test_every_mistake_is_in_one_line(tmp_path):
     for part in (
         "the top level has no key 'descripton'. Did you mean 'description'?",
         "no task 'tracr/revers'. Did you mean 'tracr/reverse'?",
-        "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, ",
+        "no method 'eapig'. Did you mean 'eap-ig'? There are eap-ig, ",
         "no parameter 'step'. Did you mean 'steps'?",
         "no preset 'papr'. Did you mean 'paper'?",
         "no ablation 'zeros'. Did you mean 'zero'?",

@@ -63,6 +63,16 @@ def test_the_table_has_a_column_for_each_factor_that_varies(circuit, command):
     ]  # fmt: skip
 
 
+def test_a_setting_without_a_meaning_has_its_reason_below_the_table(circuit, command):
+    status, text, _ = command(
+        "evaluate", circuit, "--task", TASK, "--ablation", "patch", "zero", "--direction", "noising", "denoising"
+    )
+    heading, *rows = text.splitlines()
+    assert status == 0 and heading.split()[-2:] == ["live", "undefined"]
+    assert [row.endswith("(1)") for row in rows[:4]] == [False, False, False, True]
+    assert rows[4].startswith("(1) denoising starts from a corrupted run")
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
