@@ -21,7 +21,7 @@ from .read.tables import cell_columns
 
 MOST_PARAGRAPHS, MOST_FIGURES, MOST_ROWS = 5, 3, 14
 """What of the summary, the figures and the table's rows two pages hold; what is said of the reader's own methods, and
-their rows beside their rivals', comes on top."""
+their rows beside their rivals', comes on top; where that is more than one method's, two figures make room for it."""
 _MOST_NAMES, _MOST_VALUES = 16, 6
 """Names of one family, and values of one parameter, that are listed; more are counted."""
 
@@ -45,7 +45,8 @@ def brief_sections(full: Sequence[Section], results: Results, parts: Sequence[Ch
     words = [text for text in texts if text in kept or not any(text in of_part for of_part in said.values())]
     left = len(texts) - len(words)
     words += [f"The report's summary has {left} more paragraph{'s' * (left != 1)}."] * (left > 0)
-    pictures = first_of_each([section.pictures for section in full], MOST_FIGURES)
+    most_figures = MOST_FIGURES if len(leading) < MOST_PARAGRAPHS else 1
+    pictures = first_of_each([section.pictures for section in full], most_figures)
     own, rivals = _own_and_rivals(results)
     leads = {part.name for part in parts if part.leads}
     full_tables = [section.tables for section in full if section.name not in leads]

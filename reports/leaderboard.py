@@ -47,7 +47,7 @@ def _ranked(group: pd.DataFrame) -> list[dict[str, Any]]:
         for metric in _METRICS:
             row[metric] = {
                 end or "median": _plain(found[f"{metric}{end and '_' + end}"]) for end in ("", "low", "high")
-            }
+            } | {"n_programs": int(found[f"{metric}_n"])}
         counts = {name: int(found[name]) for name in ("n_programs", "n_cells", "exact_cells", "exact_of")}
         rows.append(row | counts | {name: _plain(found[name]) for name in ("seconds", "passes")})
     return rows

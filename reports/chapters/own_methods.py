@@ -18,6 +18,7 @@ from ..page.standing import (
     words_of_test,
 )
 from ..page.table import Table, count_cell, number_cell, text_cell, with_interval
+from ..read.labels import is_own
 from ..read.results import Results
 from ..read.standing import Standing
 from .chapter import Chapter, chapter
@@ -67,7 +68,7 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
                 **{"rank": found.rank, "of": found.of, "ranked_from_programs": found.programs},
                 **numbers,
                 **{"n_programs": programs, "n_cells": found.cells, "cells_of_zeros": found.empty},
-                "not_counted": "; ".join(found.uncounted),
+                "not_counted": "; ".join(label for label in found.uncounted if not is_own(label)),
             }
         )
         rows.append(
@@ -86,8 +87,8 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
         "own_methods",
         "Where it ranks",
         "By the median over programs of the area under the ROC curve, with 95 % bootstrap intervals, among the methods "
-        "that ran on as many programs under the same ablation and objective, or without an objective. Shaded: on so "
-        "many cells every score is 0.",
+        "that ran on as many programs under the same ablation and objective, or without an objective. Methods of "
+        "yours do not count in each other's rank. Shaded: on so many cells every score is 0.",
         ("Method", "Ablation", "Objective", "Rank", "AUC", "Avg. precision", "Programs", "All scores 0", "Not counted"),
         (False, False, False, True, True, True, True, True, False),
         tuple(rows),
@@ -118,8 +119,9 @@ def own_comparisons(standings: Sequence[Standing]) -> Table:
     return Table(
         "own_comparisons",
         "Against rivals that were named beforehand",
-        f"Mean differences of the area, and what `circuitmeter validate` says of them. {EXPLAINED}",
-        ("Method", "Ablation", "Objective", "Against", "Mean difference", "Told", "p", "Programs that differ", "Pairs"),
+        "Mean differences of the area, what `circuitmeter validate` says of them, and on how many programs the two "
+        f"differ. {EXPLAINED}",
+        ("Method", "Ablation", "Objective", "Against", "Mean difference", "Told", "p", "Differ", "Pairs"),
         (False, False, False, False, True, False, True, True, True),
         tuple(rows),
         pd.DataFrame(data),

@@ -23,11 +23,12 @@ from ..page.table import (
     listed,
     number,
     number_cell,
+    over_fewer,
     text_cell,
     with_interval,
 )
 from ..read import tables
-from ..read.labels import BASELINES, method_of, ordered_ablations
+from ..read.labels import BASELINES, is_own, method_of, ordered_ablations
 from ..read.ranking import SAME, best_of, bold, reachable, rivals
 from ..read.results import Results
 from .chapter import Chapter, Plot, chapter
@@ -62,7 +63,9 @@ class RecoveryChapter(Chapter):
         means = results.curves
         lines = "Each method is judged by the truth of the ablation it was run with. Lines are means over programs."
         if means["label"].nunique() > MOST_LINES:
-            lines += f" The {LEADING} methods with the highest curves are told apart; all others are grey."
+            own = any(map(is_own, means["label"].unique()))
+            chosen = f"Your own methods and the {LEADING} others" if own else f"The {LEADING} methods"
+            lines += f" {chosen} with the highest curves are told apart; the rest are grey."
 
         def band(kind: str) -> str:
             shown = has_bands(means[means["kind"] == kind])
@@ -73,9 +76,10 @@ class RecoveryChapter(Chapter):
                 "auc_by_method",
                 "Area under the ROC curve",
                 "Small dots are programs (mean over seeds and variants), large markers medians, bars 95 % bootstrap "
-                "intervals over programs; the dashed line is chance. Best methods at the top. At the right: over how "
-                "many programs; a hollow marker is over fewer than the others. Each method is judged by the truth of "
-                "the ablation it was run with.",
+                "intervals over programs; the dashed line is chance. Methods stand in the order of the mean over "
+                "ablations of these medians, the highest at the top; truth, which is given the answer, comes last. At "
+                "the right: over how many programs; a hollow marker is over fewer than the others. Each method is "
+                "judged by the truth of the ablation it was run with.",
                 partial(auc_by_method, results.recovery, results.aggregate),
             ),
             Plot(
@@ -96,7 +100,9 @@ class RecoveryChapter(Chapter):
                 "true_size",
                 "At the true size",
                 "Precision and recall of the circuit with as many edges as the true one, medians over programs with "
-                "95 % bootstrap intervals. The two differ where a method scores too few edges above zero.",
+                "95 % bootstrap intervals. The two differ where a method scores too few edges above zero. A circuit "
+                "without edges has no precision; a hollow marker is over fewer programs than the others. Methods stand "
+                "in the order of the mean over ablations of the median recall, the one that is given the answer last.",
                 partial(true_size, results.aggregate),
             ),
             Plot(
@@ -144,7 +150,8 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         cells = [text_cell(found["label"]), text_cell(found["ablation"])]
         for metric in _METRICS:
             ends = [found[f"{metric}{end}"] for end in ("", "_low", "_high")]
-            cells.append(number_cell(with_interval(*ends), found[metric], key in best[metric]))
+            text = over_fewer(with_interval(*ends), int(found[f"{metric}_n"]), int(found["n_programs"]))
+            cells.append(number_cell(text, found[metric], key in best[metric]))
         exact = f"{found['exact_cells']}/{found['exact_of']}" if found["exact_of"] else MISSING
         share = found["exact_cells"] / found["exact_of"] if found["exact_of"] else float("nan")
         cells += [number_cell(exact, share), number_cell(number(found["node_auroc"]), found["node_auroc"])]
@@ -155,9 +162,10 @@ def leaderboard(aggregate: pd.DataFrame) -> Table:
         "Recovery of the known circuits",
         "Median over programs with a 95 % bootstrap interval, against the truth of each method's own ablation. AUC: "
         "area under the ROC curve over all edges; hard: only over edges whose weights connect. Precision and recall of "
-        "the circuit of the true size; exact: runs in which it is the true circuit. Bold: the best, and all that lie "
-        "within the best one's interval, where that sets them apart from others (truth is given the answer and takes "
-        "no part, nor do methods that were run on fewer programs).",
+        "the circuit of the true size; exact: runs in which it is the true circuit. In brackets: over how many of the "
+        "row's programs a number is, if not over all; a circuit without edges has no precision. Bold: the best, and "
+        "all that lie within the best one's interval, where that sets them apart from others (truth is given the "
+        "answer and takes no part, nor do numbers over fewer programs than others).",
         ("Method", "Ablation", *_METRICS.values(), "Exact", "Node AUC", "Passes", "Seconds", "Programs"),
         (False, False, *[True] * (len(_METRICS) + 5)),
         tuple(rows),

@@ -20,7 +20,7 @@ MOST_BANDS = 8
 """Methods up to which a band is drawn around each curve: more are one grey."""
 
 MOST_LINES = 14
-"""Methods up to which every curve is told apart; of more only the ``LEADING`` best are, and the others are grey."""
+"""Methods up to which every curve is told apart; of more only your own and the ``LEADING`` best others are."""
 
 LEADING = 8
 OTHERS_LOOK = Look("#c4c4c4", "", "-")
@@ -66,7 +66,8 @@ def outer(axes: Sequence[Axes], columns: int = 3) -> Iterator[tuple[Axes, bool, 
 
 
 def leading(curves: pd.DataFrame, value: str) -> list[str]:
-    """The labels whose curves are told apart: all, or your own methods and those that are the highest on average.
+    """The labels whose curves are told apart: all, or your own methods and the ``LEADING`` others that are the highest
+    on average.
 
     Args:
         curves: has columns ``label`` and ``value``. Baselines never lead, because the one that is given the answer
@@ -76,9 +77,9 @@ def leading(curves: pd.DataFrame, value: str) -> list[str]:
     if len(labels) <= MOST_LINES:
         return labels
     heights = curves.groupby("label")[value].mean().round(9)
-    rivals = [label for label in labels if method_of(label) not in BASELINES]
-    best = sorted(rivals, key=lambda label: (not is_own(label), -heights[label]))
-    return own_first(best[: max(LEADING, sum(map(is_own, labels)))])
+    own = [label for label in labels if is_own(label)]
+    others = [label for label in labels if method_of(label) not in BASELINES and label not in own]
+    return own_first([*own, *sorted(others, key=lambda label: -heights[label])[:LEADING]])
 
 
 def line_looks(curves: pd.DataFrame, value: str) -> dict[str, Look]:

@@ -88,13 +88,14 @@ def place_text(found: Standing) -> str:
 
 
 def uncounted_text(found: Standing) -> str:
-    """Which methods are shown and not counted in the rank, and why; empty where all are counted."""
-    yours = [label for label in found.uncounted if is_own(label)]
-    fewer = [label for label in found.uncounted if label != ORACLE and label not in yours]
+    """Which methods are shown and not counted in the rank, and why; empty where all are counted.
+
+    Other methods of the user's never count, and are not named.
+    """
+    fewer = [label for label in found.uncounted if label != ORACLE and not is_own(label)]
     given = f"{ORACLE} (is given the answer)" if ORACLE in found.uncounted else ""
     ran = f"{listed(fewer)} (fewer programs)" if fewer else ""
-    own = f"{listed(yours)} ({'are' if len(yours) > 1 else 'is'} yours, too)" if yours else ""
-    return "; ".join(filter(None, (given, ran, own)))
+    return "; ".join(filter(None, (given, ran)))
 
 
 def area_text(found: Standing) -> str:

@@ -218,6 +218,15 @@ def with_interval(value: Any, low: Any, high: Any, digits: int = 2, *, sign: boo
     return text if is_missing(low) else f"{text} [{', '.join(ends)}]"
 
 
+def over_fewer(text: str, n: int, of: int) -> str:
+    """A number's text, and over how many programs it is where these are fewer than its row's.
+
+    >>> over_fewer("1.00", 2, 6), over_fewer("1.00", 6, 6), over_fewer(MISSING, 0, 6)
+    ('1.00 (2 of 6)', '1.00', '–')
+    """
+    return f"{text} ({n} of {of})" if 0 < n < of else text
+
+
 def percent_with_interval(value: Any, low: Any, high: Any) -> str:
     """``82 % [81 %, 84 %]``; without brackets when there is no interval."""
     text = percent(value)

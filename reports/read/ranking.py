@@ -13,12 +13,16 @@ SAME = 1e-9
 
 
 def rivals(aggregate: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
-    """The rows that can be ranked: the metric is defined, on as many programs as any method of that ablation has.
+    """The rows that can be ranked: the method ran, and the metric is defined, on as many programs as with any method of
+    that ablation.
 
     A median over fewer programs may be over easier ones. The method that is given the answer is not ranked.
     """
     most = aggregate.groupby("ablation")["n_programs"].transform("max")
-    return aggregate[(aggregate["method"] != ORACLE) & aggregate[metric].notna() & (aggregate["n_programs"] == most)]
+    whole = aggregate[aggregate["n_programs"] == most]
+    defined = whole[f"{metric}_n"]
+    everywhere = defined == defined.groupby(whole["ablation"]).transform("max")
+    return whole[(whole["method"] != ORACLE) & whole[metric].notna() & everywhere]
 
 
 def best_of(aggregate: pd.DataFrame, metric: str = "auroc") -> set[tuple[str, str]]:

@@ -205,9 +205,10 @@ def aggregate_table(
 ) -> pd.DataFrame:
     """One row per label and ablation: each metric over programs with a 95 % bootstrap interval.
 
-    Columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``; ``n_programs``, ``n_cells``; ``exact_cells`` of
-    ``exact_of`` exactly recovered; median ``seconds`` and ``passes`` a cell. Runs of one program (seeds, variants of
-    its inputs) are averaged before, and resampled within it. Best area first, by median and then by mean.
+    Columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``, and ``<metric>_n``, the number of programs on which it
+    is defined; ``n_programs``, ``n_cells``; ``exact_cells`` of ``exact_of`` exactly recovered; median ``seconds`` and
+    ``passes`` a cell. Runs of one program (seeds, variants of its inputs) are averaged before, and resampled within
+    it. Best area first, by median and then by mean.
     """
     metrics = list(metrics)
     rows = []
@@ -221,6 +222,7 @@ def aggregate_table(
             values = {program: matrix[:, column] for program, matrix in programs.items()}
             found = interval(values, statistic=statistic, seed=seed)
             row |= {metric: found.estimate, f"{metric}_low": found.low, f"{metric}_high": found.high}
+            row[f"{metric}_n"] = found.n
         exact, seconds, passes = (numbers_among(column[places]) for column in others.values())
         row |= {"n_programs": len(programs), "n_cells": len(places)}
         row |= {"exact_cells": int(exact.sum()), "exact_of": len(exact)}
@@ -228,7 +230,7 @@ def aggregate_table(
         means = [area.mean() for of_one in areas.by_program(places).values() if (area := numbers_among(of_one)).size]
         row["mean_auroc"] = float(np.mean(means)) if means else float("nan")
         rows.append(row)
-    ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
+    ends = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high", "_n")]
     counts = ["n_programs", "n_cells", "exact_cells", "exact_of", "seconds", "passes", "mean_auroc"]
     table = pd.DataFrame(rows, columns=["label", "method", "ablation", *ends, *counts])
     if table.empty or "auroc" not in metrics:

@@ -18,10 +18,11 @@ class Progress:
     Args:
         stream: where to; stderr by default, because stdout belongs to results.
         live: whether to draw a bar; by default where ``stream`` is a terminal.
+        part: a word before the count, where a command runs one benchmark after another.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:
-        self.stream = stream or sys.stderr
+    def __init__(self, stream: TextIO | None = None, *, live: bool | None = None, part: str = "") -> None:
+        self.stream, self._part = stream or sys.stderr, f"{part} " * bool(part)
         self.live = self.stream.isatty() if live is None else live
         self._bar = None
         self._total = self._done = self._undefined = self._failed = 0
@@ -110,7 +111,8 @@ class Progress:
         """
         took = "" if seconds is None else f"  {spoken(seconds)}"
         bad = f"{self._undefined} undefined, {self._failed} failed"
-        return f"{self._done}/{self._total} {self._labels[job.key]}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
+        count = f"{self._part}{self._done}/{self._total}"
+        return f"{count} {self._labels[job.key]}{took} | {bad} | ETA {spoken(self.eta_seconds)}"
 
     @property
     def eta_seconds(self) -> float | None:

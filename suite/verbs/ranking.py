@@ -72,7 +72,7 @@ def _scores(row: dict[str, Any]) -> dict[str, Any]:
     from ...reports.read.standing import RANKING_METRICS
     from ..json_model import plain
 
-    names = [f"{metric}{end}" for metric in RANKING_METRICS for end in ("", "_low", "_high")]
+    names = [f"{metric}{end}" for metric in RANKING_METRICS for end in ("", "_low", "_high", "_n")]
     return {name: plain(row[name]) for name in [*names, "n_programs", "exact_cells", "exact_of", "seconds", "passes"]}
 
 

@@ -121,8 +121,8 @@ def _run_method(options: argparse.Namespace) -> int:
         if seconds is not None:
             allow(f"{spec.name}, without your method,", seconds / len(crew), options.yes, less="a smaller benchmark")
         summaries = []
-        for part in (spec, mine):
-            with keeping(lambda: of_cells(store)), Progress() as progress:
+        for word, part in (("built-in", spec), ("yours", mine)):
+            with keeping(lambda: of_cells(store)), Progress(part=word) as progress:
                 summaries.append(harness.run(part, store, on_event=progress, **workers))
         standings = rankings(spec, mine, store, options.rivals)
     failed = [
@@ -267,14 +267,19 @@ def _headline(method: str, found: Standing, *, alone: bool) -> str:
 
 def _row(row: Mapping[str, Any], found: Standing) -> list[Any]:
     """One method of a ranking, as ``_COLUMNS`` says."""
-    from ...reports.page.table import with_interval
+    from ...reports.page.table import number, over_fewer, with_interval
     from ...reports.read.standing import RANKING_METRICS
 
     few = row["n_programs"] < found.programs
+    metrics = []
+    for metric in RANKING_METRICS[1:]:
+        text = number(row[metric])
+        fewer = over_fewer(text, row[f"{metric}_n"], row["n_programs"])
+        metrics.append(float(row[metric]) if fewer == text else fewer)
     return [
         f"> {row['label']}" if row["label"] == found.label else f"  {row['label']}",
         with_interval(*(row[f"auroc{end}"] for end in ("", "_low", "_high"))),
         f"{row['n_programs']} of {found.programs}" if few else f"{row['n_programs']}",
-        *(float(row[metric]) for metric in RANKING_METRICS[1:]),
+        *metrics,
         f"{row['exact_cells']}/{row['exact_of']}",
     ]

@@ -9,7 +9,7 @@ from circuitmeter.reports.draw import style
 from circuitmeter.reports.draw.auc_by_method import auc_by_method
 from circuitmeter.reports.draw.cost import cost
 from circuitmeter.reports.draw.mismatch import mismatch
-from circuitmeter.reports.draw.panels import OTHERS_LOOK
+from circuitmeter.reports.draw.panels import LEADING, OTHERS_LOOK
 from circuitmeter.reports.draw.ranking_curves import precision_recall, roc
 from circuitmeter.reports.draw.true_size import true_size
 from circuitmeter.reports.read import tables
@@ -164,11 +164,28 @@ def test_of_many_methods_the_highest_curves_are_told_apart(curves):
     figure = roc(many)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[0] == "mine"  # whoever wrote it looks for it
-    assert texts[-1] == "the 20 others" and len(texts) == 9 and "eap-ig (steps=19)" in texts
+    assert texts[-1] == "the 19 others" and len(texts) == 1 + LEADING + 1 and "eap-ig (steps=19)" in texts
     assert "eap-ig (steps=0)" not in texts
     assert "truth" not in texts  # always the highest, and no method
     lines = [line for line in figure.axes[0].lines if line.get_color() == OTHERS_LOOK.color]
-    assert len(lines) == 20
+    assert len(lines) == 19
+    without = roc(many[many["label"] != "mine"]).legends[0].get_texts()
+    assert {text.get_text() for text in without} ^ set(texts) == {"mine"}  # it takes nobody's place
+
+
+def test_a_median_over_fewer_programs_is_hollow_at_the_true_size(usual_results):
+    aggregate = usual_results.aggregate
+    aggregate = aggregate[aggregate["n_programs"] == aggregate["n_programs"].max()]
+    few = (aggregate["label"] == "exact") & (aggregate["ablation"] == "patch")
+    assert few.sum() == 1
+    marks = []
+    for table in (aggregate, aggregate.assign(precision_n=aggregate["precision_n"].where(~few, 2))):
+        figure = true_size(table)
+        lines = [line for ax in figure.axes for line in ax.lines if line.get_marker() in ("o", "D")]
+        marks.append({line.get_marker() for line in lines if line.get_markerfacecolor() == "white"})
+        hollow = [line for line in lines if line.get_markerfacecolor() == "white"]
+        assert ("over fewer programs" in [text.get_text() for text in figure.legends[0].get_texts()]) == bool(hollow)
+    assert marks == [set(), {"o"}] and len(hollow) == 1
 
 
 def _title_ends_before_the_next(figure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,9 @@ from circuitmeter.reports.chapters.files import write_tables
 from circuitmeter.reports.chapters.own_methods import OwnMethodsChapter, own_comparisons
 from circuitmeter.reports.chapters.recovery import RecoveryChapter, leaderboard
 from circuitmeter.reports.chapters.tests import TestsChapter
+from circuitmeter.reports.draw.panels import LEADING
 from circuitmeter.reports.page.markup import latex
-from circuitmeter.reports.page.page import Section, page
+from circuitmeter.reports.page.page import Picture, Section, page
 from circuitmeter.reports.page.standing import (
     EXPLAINED,
     comparison_text,
@@ -27,10 +29,12 @@ from circuitmeter.reports.page.standing import (
     verdicts_on_own,
     words_of_test,
 )
+from circuitmeter.reports.page.table import MISSING
 from circuitmeter.reports.read.labels import BASELINES, is_own, method_of
-from circuitmeter.reports.read.ranking import reachable
+from circuitmeter.reports.read.ranking import bold, reachable
 from circuitmeter.reports.read.results import read_results, within
 from circuitmeter.reports.read.standing import RivalComparison, _against
+from circuitmeter.reports.read.tables import aggregate_table
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.model.graph import Graph
 from circuitmeter.suite.scoring.clustered import clustered_test, clusters_needed
@@ -306,8 +310,9 @@ def test_own_methods_do_not_count_in_each_others_rank(tmp_path, store):
             assert (each.rank, each.of) == (old.rank, old.of)
     better = next(each for each in found if each.label == "better.py:discover")
     assert (better.rank, better.of) == (1, len(METHODS))
-    *_, siblings = uncounted_text(better).split("; ")
-    assert siblings.endswith(" (are yours, too)") and siblings.count(MINE) == 3
+    assert MINE in better.uncounted and MINE not in uncounted_text(better)
+    ranks, _ = OwnMethodsChapter().tables(read_results(tmp_path / "s"))
+    assert "do not count in each other's rank" in ranks.caption
 
 
 def test_tables_on_own_methods_have_their_numbers_as_csv(results, tmp_path):
@@ -391,7 +396,10 @@ def test_the_brief_cuts_nothing_that_is_said_of_own_methods_and_keeps_their_riva
         Section("summary", "Summary", tuple(text for part in parts for text in part.summary(results))),
         *(_section(part, results) for part in parts),
     ]
+    drawn = tuple(Picture(f"p{i}", "P", "", b"", b"") for i in range(3))
+    sections[1] = replace(sections[1], pictures=drawn)
     short = {section.name: section for section in brief_sections(sections, results, parts)}
+    assert short["results"].pictures == drawn[:1]  # what is said of own methods takes the room of others
     said = OwnMethodsChapter().summary(results)
     assert len(said) == 8 and short["summary"].text[:8] == tuple(said)
     assert short["summary"].text[8].startswith("Under patch ablation ")  # and one paragraph on the others
@@ -401,3 +409,38 @@ def test_the_brief_cuts_nothing_that_is_said_of_own_methods_and_keeps_their_riva
     others = [row for row in rows if row[0] in ("exact", "ugs")]
     assert {ablation for _, ablation in others} == {"patch", "zero"}
     assert len(rows) <= 3 * MOST_ROWS and "and of their rivals" in table.caption
+
+
+def test_a_number_over_fewer_programs_says_so_and_is_never_bold(results, capsys):
+    empty = results.recovery.assign(precision=results.recovery["precision"].where(results.recovery["method"] != "eap"))
+    first = results.recovery["program"].isin(["tracr/program0", "tracr/program1"])
+    few = empty.assign(precision=np.where((empty["method"] == "exact") & first, 1.0, empty["precision"]))
+    few["precision"] = few["precision"].where((few["method"] != "exact") | first)
+    aggregate = aggregate_table(few)
+    of_method = {row["label"]: row for row in aggregate[aggregate["ablation"] == "patch"].to_dict("records")}
+    assert [of_method[name]["precision_n"] for name in ("exact", "eap", "truth")] == [2, 0, 6]
+    table = leaderboard(aggregate)
+    place = table.headings.index("Precision")
+    cells = {(row[0].text, row[1].text): row[place] for row in table.rows}
+    assert cells["exact", "patch"].text == "1.00 [1.00, 1.00] (2 of 6)" and not cells["exact", "patch"].best
+    assert cells["eap", "patch"].text == MISSING
+    assert any(cell.best for cell in cells.values()) and not cells["truth", "patch"].text.endswith(")")
+    assert ("patch", "exact") in bold(results.aggregate, "precision")  # with a number on every program it is
+    found = results.own_standings[0]
+    row = validate._row(of_method["exact"], found)
+    assert row[4] == "1.00 (2 of 6)" and isinstance(row[5], float)
+    of_own = replace(found, rows=aggregate[aggregate["ablation"] == "patch"])
+    assert validate.ranking_json(of_own)["scores"]["exact"]["precision_n"] == 2
+
+
+def test_captions_say_who_is_told_apart_and_in_what_order(tmp_path, results):
+    plots = {plot.name: plot.caption for plot in RecoveryChapter().figures(results)}
+    assert "mean over ablations of these medians" in plots["auc_by_method"] and "comes last" in plots["auc_by_method"]
+    assert "told apart" not in plots["roc"]  # few methods
+    many = copy(results)
+    many.curves = pd.concat(
+        [results.curves.assign(label=f"{name} (steps={i})") for i in range(8) for name in ("eap", MINE)]
+    )
+    assert f"Your own methods and the {LEADING} others with the highest" in RecoveryChapter().figures(many)[1].caption
+    many.curves = pd.concat([results.curves.assign(label=f"eap (steps={i})") for i in range(16)])
+    assert f"The {LEADING} methods with the highest" in RecoveryChapter().figures(many)[1].caption

@@ -27,6 +27,7 @@ def aggregate(**areas):
             "auroc": a,
             "auroc_low": low,
             "auroc_high": 1.0,
+            "auroc_n": 6,
             "mean_auroc": a,
             "n_programs": 6,
         }

@@ -271,11 +271,13 @@ def test_cells_that_would_be_called_alike_are_told_apart_by_what_differs(spec, t
     same = " · tracr/xproportion · patch · l2"
     assert set(found.labels.values()) == {f"eap{same}", f"eap-ig{same} · steps=2", f"eap-ig{same} · steps=5"}
     stream = io.StringIO()
-    progress = Progress(stream)
+    progress = Progress(stream, part="yours")
     progress(Planned(found, found.to_run(), 1))
     for job in found.to_run():
         progress(Finished(job, Outcome(job.key, "done", None, None, 1.0, None)))
-    told = [line.split("  ")[0].split(" ", 1)[1] for line in stream.getvalue().splitlines()[1:]]
+    counts = [line.partition(" eap-ig")[0] for line in stream.getvalue().splitlines()[1:]]
+    assert counts == ["yours 1/2", "yours 2/2"]  # where another benchmark was counted before
+    told = [line.split("  ")[0].split(" ", 2)[2] for line in stream.getvalue().splitlines()[1:]]
     assert sorted(told) == [f"eap-ig{same} · steps=2", f"eap-ig{same} · steps=5"]  # eap has no meaning here
 
 

@@ -37,6 +37,7 @@ def validate(tmp_path, monkeypatch, capfd):
         common = ["--against", "small.toml", "--store", "s", "--executor", "serial", "--yes", "--json"]
         status = cli.main(["validate", "mine.py:discover", *common, *more])
         out, err = capfd.readouterr()
+        run.said = err
         return (status, err) if status == 2 else (status, json.loads(out))
 
     return run
@@ -95,4 +96,11 @@ def test_scores_that_are_all_zero_are_told(validate, tmp_path):
     (tmp_path / "mine.py").write_text(source)
     status, found = validate()
     assert status == 0 and found["rankings"][0]["cells"] == found["rankings"][0]["cells_of_zeros"] == 1
-    assert "mine: every score is 0 on 1 of 1 cell (zero/l2)." in found["verdict"]
+    assert found["verdict"][0].startswith("mine: every score is 0 on 1 of 1 cell (zero/l2). The gradient of l2 is zero")
+
+
+def test_progress_says_which_of_its_two_counts_is_which(validate):
+    assert validate()[0] == 0
+    assert "\nbuilt-in 1/" in validate.said and "\nyours 1/1 mine · " in validate.said
+    assert validate("--set", "power=2")[0] == 0  # the benchmark's own cells are there: nothing is counted of them
+    assert "built-in" not in validate.said and "\nyours 1/1 mine · " in validate.said
