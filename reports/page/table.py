@@ -137,14 +137,17 @@ def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
 
 
 def numbers_alike(values: Sequence[Any]) -> list[str]:
-    """Numbers of one unit: two decimals for all, or where all are too small for these ``number_of_any_size``.
+    """Numbers of one unit, with the same decimals: two, or where all are too small for these as many as give the
+    largest two digits. Below a ten thousandth each is a ``number_of_any_size``, as are those of 1 and more.
 
     >>> numbers_alike([0.54, 0.049]), numbers_alike([0.01, 0.049])
     (['0.54', '0.05'], ['0.010', '0.049'])
     """
-    known = [abs(value) for value in values if not is_missing(value)]
-    if not known or max(known) < 0.095:
+    largest = max((abs(value) for value in values if not is_missing(value)), default=0.0)
+    if largest < 1e-4:
         return [number_of_any_size(value) for value in values]
+    if largest < 0.095:
+        return [number(value, 1 - math.floor(math.log10(largest))) for value in values]
     return [number(value) if is_missing(value) or abs(value) < 1 else number_of_any_size(value) for value in values]
 
 

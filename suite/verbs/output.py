@@ -124,9 +124,11 @@ def _with_decimals_alike(
     texts: list[list[str]], rows: Sequence[Sequence[Any]], places: Sequence[tuple[int, int]]
 ) -> None:
     """Replaces the texts of the floats at these places (row, column) by texts with the same decimals."""
+    floats = [(i, j) for i, j in places if isinstance(rows[i][j], float)]
+    if not floats:  # without the import below, of pandas
+        return
     from ...reports.page.table import numbers_alike
 
-    floats = [(i, j) for i, j in places if isinstance(rows[i][j], float)]
     for (i, j), text in zip(floats, numbers_alike([rows[i][j] for i, j in floats]), strict=True):
         texts[i][j] = text
 

@@ -105,7 +105,7 @@ def test_numbers_and_their_intervals_have_the_same_decimals(capsys):
     print_table(columns, rows, one_unit=("full", "nothing"))
     _, first, second = capsys.readouterr().out.replace("\N{MINUS SIGN}", "-").splitlines()
     assert first.split() == ["a", "12.15", "0.01", "0.54", "-0.05", "0.60", "0.049"]
-    assert second.split() == ["b", "1.9e-08", "0.012", "0.09", "\N{EN DASH}", "1,234", "0.50"]
+    assert second.split() == ["b", "0.000", "0.012", "0.09", "\N{EN DASH}", "1,234", "0.50"]
 
 
 def test_lines_are_wrapped_on_a_terminal_alone(capsys, monkeypatch):
