@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     shown = rows if options.pattern else _folded(rows, columns)
     lines = shown if len(shown) <= _FEW else _variants_apart(shown, columns[-1])
     _print(columns, [[_short(row[column]) for column in columns] for row in lines])
+    sys.stdout.flush()  # where the reader went away, the notes are for nobody
     if len(shown) < len(rows):
         first = next(row["name"] for row in shown if row["name"].endswith("/*"))
         note(f"{len(rows)} in all; each of a family: circuitmeter list {options.kind} '{first}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +21,12 @@ from .card_model import (
 from .comparison import comparison
 from .design import Design, LevelWeights
 from .estimate import Estimates
-from .measure import MeasuredGrid
 from .rule import verdict_rule
 from .shares import decomposition, source_shares
 from .spread import flips, spread_of_faithfulness
+
+if TYPE_CHECKING:
+    from .measure import MeasuredGrid
 
 ABOVE_RANDOM = 0.95
 """A circuit that exceeds this share of the random circuits of its size is told apart from them."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..bootstrap_prompts import bca_interval, resample_counts, simultaneous_interval, split_counts, template_blocks
-from .measure import MeasuredGrid
 from .spread import percentiles
+
+if TYPE_CHECKING:
+    from .measure import MeasuredGrid
 
 NULL_RESAMPLES = 200
 """Resamples in which the random circuits are computed as well: a percentile's interval needs no more."""
