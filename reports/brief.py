@@ -5,10 +5,11 @@ It has the summary, three figures, one table, and a paragraph on methods that ca
 
 from __future__ import annotations
 
-import inspect
+import ast
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from importlib.resources import files
 from typing import TypeVar
 
 from ..suite.store.record import Benchmark, Record
@@ -198,13 +199,19 @@ def _when_empty(method: str, parameter: str) -> str:
 
     A docstring says it as "when empty, the grid that the paper has" or as "; each position by itself when empty".
     """
-    from ..suite.methods import METHODS
-
-    declared = inspect.getdoc(METHODS.get(method).function) if method in METHODS else None
-    lines = re.search(rf"^( *){parameter}: (.*(?:\n\1 .*)*)", declared or "", re.MULTILINE)
+    lines = re.search(rf"^( *){parameter}: (.*(?:\n\1 .*)*)", _docstrings(method), re.MULTILINE)
     text = " ".join(lines[2].split()) if lines else ""
     found = re.search(r"when (?:it is )?empty, ([^.;]+)|([^.;:]+) when empty\b", text)
     return (found[1] or found[2]).strip() if found else "an empty list"
+
+
+def _docstrings(method: str) -> str:
+    """The docstrings of a shipped method's functions, from its source: importing it would import torch."""
+    source = files("circuitmeter.suite.methods") / f"{method.replace('-', '_')}.py"
+    if not source.is_file():
+        return ""
+    functions = [node for node in ast.walk(ast.parse(source.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]
+    return "\n".join(ast.get_docstring(function) or "" for function in functions)
 
 
 def _values(values: set[str]) -> str:
