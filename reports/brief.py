@@ -207,7 +207,7 @@ def _when_empty(method: str, parameter: str) -> str:
 
 def _docstrings(method: str) -> str:
     """The docstrings of a shipped method's functions, from its source: importing it would import torch."""
-    source = files("circuitmeter.suite.methods") / f"{method.replace('-', '_')}.py"
+    source = files("circuitmeter.suite") / "methods" / f"{method.replace('-', '_')}.py"
     if not source.is_file():
         return ""
     functions = [node for node in ast.walk(ast.parse(source.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]

@@ -99,7 +99,7 @@ def is_own(label: str) -> bool:
 @lru_cache(maxsize=1)
 def _built_in() -> frozenset[str]:
     """The names of the files of methods. A method has the name of its file."""
-    names = (entry.name for entry in files("circuitmeter.suite.methods").iterdir())
+    names = (entry.name for entry in (files("circuitmeter.suite") / "methods").iterdir())
     return frozenset(name.removesuffix(".py").replace("_", "-") for name in names)
 
 
