@@ -9,7 +9,7 @@ import difflib
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec
 
 # Characters of a message, of another program's message that it quotes, and of a word; what is given may be longer.
@@ -84,6 +84,13 @@ def install_extra(name: str) -> str:
     return f"in the clone, .venv/bin/pip install -c requirements/lock.txt '.[{name}]'"
 
 
+def nearest_name(given: str, names: Sequence[str]) -> str | None:
+    """The name that was meant, perhaps: the nearest, where one is near."""
+    # A slip in a short name changes much of it: of two letters one may differ, of others about a third.
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5 if len(given) <= 2 else 0.65)
+    return near[0] if near else None
+
+
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: Iterable[str] = ()) -> str:
     """One sentence for a name that does not exist: what was given, the nearest name, the names there are (or those
     ``shown``); of many the first, or where a command lists them the few that are nearest.
@@ -92,9 +99,8 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "", shown: 
     "no method 'eapig'. Did you mean 'eap-ig'? Known: acdc, eap-ig."
     """
     names = sorted(known)
-    # A slip in a short name changes much of it: of two letters one may differ, of others about a third.
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5 if len(given) <= 2 else 0.65)
-    nearest = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest_name(given, names)
+    nearest = f" Did you mean {near!r}?" if near else ""
     listed = list(shown or names)
     if kind in _LISTS and len(listed) > MOST_OF_LISTED:
         few = ", ".join(difflib.get_close_matches(given[:LONGEST_WORD], listed, n=_FEW_NAMES, cutoff=0.0))

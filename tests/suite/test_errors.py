@@ -40,7 +40,7 @@ def test_an_unknown_task_or_model_is_told_in_a_short_line(load, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CircuitMeterError, match="`circuitmeter list (tasks|models)` has all") as error:
         load("gpd3")
-    assert len(str(error.value)) < 360
+    assert len(str(error.value)) < 480  # with what brings a model of the hub's here
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ....ground_truth.dictionaries.recipe import OF_MODELS
 from ....ground_truth.files import holds_model
 from ....tasks import PromptFile, Task, TextTask, mini
 from ....tasks.tokenizer import Tokenizer
-from ...errors import DataError, ModelError, unknown
+from ...errors import DataError, ModelError, nearest_name, unknown
 from ...reading import reading, refuse_pointer, shown
 from ..device import resolve
 from ..features.transformer import FeatureTransformer
@@ -273,9 +273,11 @@ def _folder(name: str | Path) -> Path:
             *(name for name in hub.pinned() if "/" not in name),
             *sorted(f"{f}/*" for f in families),
         ]
-        meant = unknown("model", text, [*model_names(), *gguf_file.PACKAGED, *hub.pinned()], shown=shown)
-        first, _, _ = str(error).partition(". ")  # not how such a model is brought here
-        raise type(error)(f"{meant} As a name of the hub's: {first.removesuffix('.')}.") from error
+        known = [*model_names(), *gguf_file.PACKAGED, *hub.pinned()]
+        meant, said = unknown("model", text, known, shown=shown), str(error)
+        if nearest_name(text, sorted(known)):  # a slip: how a model of the hub's is brought here does not help
+            said = f"{said.partition('. ')[0].removesuffix('.')}."
+        raise type(error)(f"{meant} As a name of the hub's: {said}") from error
 
 
 def _read_huggingface(folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -162,6 +162,10 @@ def test_a_slip_in_a_name_is_told_and_a_name_with_an_owner_is_the_hubs(monkeypat
             ModelAbsent, match=f"no model '{slip}'. Did you mean '{meant}'[?] .*As a name of the hub's: no model"
         ):
             load_model(slip, device="cpu")
+    with pytest.raises(
+        ModelAbsent, match="no model 'zzyzzx'. There are .*`hf download zzyzzx`"
+    ):  # like no name we know
+        load_model("zzyzzx", device="cpu")
     for right in ("someone/mni", "gpt2-large", "gpt2@main"):
         with pytest.raises(ModelAbsent) as error:
             load_model(right, device="cpu")
