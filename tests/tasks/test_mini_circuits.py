@@ -42,10 +42,10 @@ def chance(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def scores(method, model, data, objective, **parameters):
+def scores(method, model, data, objective, seed=0, **parameters):
     return (
         METHODS.get(method)
-        .discover(model, data, ablation=PATCH, objective=OBJECTIVES.get(objective), seed=0, truth=None, **parameters)
+        .discover(model, data, ablation=PATCH, objective=OBJECTIVES.get(objective), seed=seed, truth=None, **parameters)
         .scores.flat()
     )
 
@@ -132,9 +132,12 @@ def test_every_method_that_trains_nothing_runs_and_ranks_edges_as_reported(name,
 @pytest.mark.parametrize("method", TRAINED)
 def test_methods_that_run_circuits_or_train_masks_rank_edges_as_reported(method, name, model, exact):
     data, objective = prompts(name, 24)
-    parameters = {} if method == "acdc" else METHODS.get(method).resolve({}, "quick")
-    found = scores(method, model, data, objective if method == "acdc" else "kl", **parameters)
-    assert spearmanr(abs(found), abs(exact[name]))[0] > TRAINED[method]
+    if method == "acdc":
+        found = [scores(method, model, data, objective)]
+    else:  # a mean over seeds: of six, subnetwork-probing had .29 to .54 on IOI
+        parameters = METHODS.get(method).resolve({}, "quick")
+        found = [scores(method, model, data, "kl", seed, **parameters) for seed in range(3)]
+    assert np.mean([spearmanr(abs(each), abs(exact[name]))[0] for each in found]) > TRAINED[method]
 
 
 @pytest.mark.parametrize("name", ["ioi", "greater-than"])
