@@ -27,6 +27,7 @@ from ..methods.registry import SEARCHABLE, Method
 from ..methods.source_code import SourceCode
 from ..model.device import send
 from ..model.transformer import Transformer
+from ..users_file import with_neighbours
 from ..users_line import raised
 from . import adapters
 from .export import WRITERS
@@ -142,7 +143,7 @@ def load_external(where: str) -> Method:
     if isinstance(packages, str) or not all(isinstance(each, str) for each in packages):
         raise MethodError(f"{named}: packages = {packages!r}; give a tuple of the names of packages.")
     function = _method_of(adapter, written, named, batch_size)
-    version = _version(SourceCode(Path(module.__file__)).hash, packages)
+    version = _version(_code(Path(module.__file__), module_name).hash, packages)
     return Method(
         where, function, "other people's code", ablations=frozenset(ablations), cost="not stated", code=version
     )
@@ -164,8 +165,16 @@ def _imported(name: str, folder: str) -> Any:
         sys.path.remove(folder)
 
 
+def _code(file: Path, module: str) -> SourceCode:
+    """That of an adapter's module; of a user's with the files beside it that it imports."""
+    if module.startswith(f"{adapters.__name__}."):
+        return SourceCode(file)
+    of_module = file.resolve().parent if file.stem == "__init__" else file.resolve()
+    return SourceCode(*with_neighbours(file, of_module.parents[module.count(".")]))
+
+
 def _version(source: str, packages: Iterable[str]) -> str:
-    """16 hex digits of the code of an adapter's file and of the versions of the packages that it runs."""
+    """16 hex digits of an adapter's code and of the versions of the packages that it runs."""
     versions = []
     for package in packages:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -15,13 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError, unknown
+from ..errors import MethodError, SpecError, unknown
 from ..reading import shown
+from ..users_file import file_and_name, with_neighbours
 
 if TYPE_CHECKING:
     from ..intervention.ablation import Ablation
     from ..intervention.objective import Objective
     from ..methods import Method
+    from ..methods.source_code import SourceCode
 
 EXTERNAL = "external:"
 """What stands before ``MODULE:ADAPTER`` where a method's name may stand."""
@@ -94,29 +97,63 @@ def _is_external(method: str) -> bool:
 def _loader(where: str) -> Callable[[str], Method]:
     """What loads a method of a user's, and executes their code."""
     from ..interchange.external import load_external
-    from ..methods import load_user_method
 
-    return load_external if _is_external(where) else load_user_method
+    return load_external if _is_external(where) else load_file
+
+
+def load_file(where: str) -> Method:
+    """The method ``FILE.py:FUNCTION``, with the version of all code that it takes from its own folder.
+
+    Raises:
+        MethodError: as ``load_user_method``.
+    """
+    from ..methods import load_user_method
+    from ..methods.source_code import SourceCode
+
+    path, _ = file_and_name(where, "method", MethodError)
+    code = SourceCode(*with_neighbours(path))  # read before it runs
+    return replace(load_user_method(where), code=code)
 
 
 def method(name: str) -> Method:
     """A registered method, or what a user's file declares of its function, ``my_method.py:discover``: the file is read
     in a process of its own, and its function runs in another one (see suite/run/search.py)."""
-    from ..methods import METHODS
-
-    return _declared(source(name)) if is_users(name) else METHODS.get(name)
+    return _declared(source(name)) if is_users(name) else _registered(name)
 
 
 def callable_method(name: str) -> Method:
     """A method that can be called in this process; a user's file is executed here."""
-    from ..methods import METHODS
+    return _named(_loader(name)(source(name))) if is_users(name) else _registered(name)
 
-    return _named(_loader(name)(source(name))) if is_users(name) else METHODS.get(name)
+
+def _registered(name: str) -> Method:
+    """A method by its name; another package's with the version of all code that it takes from that package, unless it
+    says itself what its code is."""
+    from ..methods import METHODS
+    from ..methods.source_code import SourceCode
+
+    found = METHODS.get(name)
+    file = getattr(sys.modules.get(found.function.__module__), "__file__", None)
+    if _is_ours(found) or not file or found.version != SourceCode(Path(file)).hash:
+        return found
+    return replace(found, code=_with_its_package(Path(file)))
+
+
+@lru_cache
+def _with_its_package(file: Path) -> SourceCode:
+    """Read once a process, as the package is imported once."""
+    from ..methods.source_code import SourceCode
+
+    return SourceCode(*with_neighbours(file))
 
 
 def is_built_in(name: str) -> bool:
     """Whether a method is one of this package's own, and not a user's file or another package's."""
-    return not is_users(name) and method(name).function.__module__.startswith(f"{__name__.partition('.')[0]}.")
+    return not is_users(name) and _is_ours(method(name))
+
+
+def _is_ours(found: Method) -> bool:
+    return found.function.__module__.startswith(f"{__name__.partition('.')[0]}.")
 
 
 def own_name(called: str) -> None:
