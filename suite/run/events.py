@@ -11,7 +11,7 @@ from ..plan.job import Job
 if TYPE_CHECKING:
     from ..plan.plan import Plan
     from ..scoring.behaviour import Behaviour
-    from ..store.record import EvaluationRecord, Record, RecordedCost
+    from ..store.record import EvaluationRecord, Record
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Outcome:
     peak_memory_bytes: int | None
 
     @classmethod
-    def of(cls, record: Record | EvaluationRecord, key: str | None = None, cost: RecordedCost | None = None) -> Outcome:
-        """How the result of this record ended; ``key`` and ``cost`` where they are not the record's own."""
-        cost = cost or record.cost
-        return cls(
-            key or record.key, record.status, record.kind, record.reason, cost.total_seconds, cost.peak_memory_bytes
-        )
+    def of(cls, record: Record, evaluation: EvaluationRecord | None = None) -> Outcome:
+        """How a cell ended: by its record, or by the evaluation of its circuits, with the seconds of both."""
+        seconds, last = record.cost.total_seconds, evaluation or record
+        if evaluation is not None:
+            seconds = (seconds or 0.0) + (evaluation.cost.total_seconds or 0.0)
+        return cls(record.key, last.status, last.kind, last.reason, seconds, record.cost.peak_memory_bytes)
 
 
 @dataclass(frozen=True)

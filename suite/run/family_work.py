@@ -58,8 +58,7 @@ def _with_evaluation(job: Job, store: Store, device: str) -> Outcome:
         return Outcome.of(record)
     evaluation = _evaluated(job, store, record, device)
     store.write_evaluation(evaluation)
-    seconds = (record.cost.total_seconds or 0.0) + (evaluation.cost.total_seconds or 0.0)
-    return Outcome.of(evaluation, job.key, record.cost.model_copy(update={"total_seconds": seconds}))
+    return Outcome.of(record, evaluation)
 
 
 def _finished(job: Job, store: Store) -> Record | None:

@@ -25,9 +25,9 @@ from ...json_model import File
 from ...model.device import memory_of_device
 from ...plan.family import SeedFamily
 from ...plan.job import Job
-from ...store.record import Environment, EvaluationRecord, Record, failure
+from ...store.record import Environment, EvaluationRecord, Record
 from ...store.store import Store
-from ..environment import keep_environment, provenance
+from ..ended import write_end
 from ..events import Finished, Outcome, Started
 from .worker import Staff
 
@@ -260,10 +260,7 @@ def _finished(ray: Any, reference: Any, family: SeedFamily, store: Store) -> Gen
     except ray.exceptions.RayError as error:  # its node or its process was lost, again and again
         kind = "memory" if isinstance(error, ray.exceptions.OutOfMemoryError) else "killed"
         reason = f"Ray lost it {_RETRIES + 1} times or had no memory for it: {one_line(str(error), 200)}"
-        keep_environment(store)
-        for job in family:
-            store.write(failure(job.cell, kind, reason, provenance=provenance("cpu")), {})
-        answers = [{"outcome": asdict(Outcome.of(store.record(job.key)))} for job in family]
+        answers = [{"outcome": asdict(write_end(job, store, kind, reason, device="cpu"))} for job in family]
     by_key = {answer["outcome"]["key"]: answer for answer in answers}
     for job in family:
         answer = by_key[job.key]

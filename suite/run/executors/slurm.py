@@ -16,9 +16,8 @@ from typing import Any
 from ...errors import SpecError, install_extra
 from ...plan.family import SeedFamily
 from ...plan.job import Job
-from ...store.record import failure
 from ...store.store import Store
-from ..environment import keep_environment, provenance
+from ..ended import stored_outcome, write_end
 from ..events import Finished, Outcome, Started
 from . import local
 
@@ -58,11 +57,9 @@ def execute(
             over = {each.job_id for each in submitted if each.done()}  # asked before the store: what it wrote is seen
             there = [job for job in waiting if _stamp(store, job) != before[job]]
             lost = [job for job, its in waiting.items() if its.job_id in over and job not in there]
-            for job in lost:
-                _obituary(job, waiting[job], store)
             for job in (*there, *lost):
-                del waiting[job]
-                yield Finished(job, _outcome(job, store))
+                its = waiting.pop(job)
+                yield Finished(job, stored_outcome(job, store) if job in there else _obituary(job, its, store))
             pause = _POLL_SECONDS[0] if there else min(2 * pause, _POLL_SECONDS[1])
             if waiting:
                 time.sleep(pause)
@@ -105,21 +102,8 @@ def _stamp(store: Store, job: Job) -> tuple[int, ...]:
     return tuple(file.stat().st_ino for file in files if file.exists())
 
 
-def _outcome(job: Job, store: Store) -> Outcome:
-    record = store.record(job.key)
-    if job.evaluation_key is None or not record.done:
-        return Outcome.of(record)
-    return Outcome.of(store.evaluation(job.evaluation_key), job.key, record.cost)
-
-
-def _obituary(job: Job, submitted: Any, store: Store) -> None:
-    """Writes that a Slurm job ended without this job's cell."""
+def _obituary(job: Job, submitted: Any, store: Store) -> Outcome:
+    """Writes that a Slurm job ended without all of this job's results: how the job ended."""
     log = Path(submitted.paths.stderr).name
     reason = f"its job {submitted.job_id} ended ({submitted.state}) without a result; its log is {log}"
-    if job.key not in store or not store.record(job.key).done:
-        keep_environment(store)
-        store.write(failure(job.cell, "killed", reason, provenance=provenance("cpu")), {})
-    elif job.evaluation is not None:
-        from ..evaluation import failed_evaluation
-
-        store.write_evaluation(failed_evaluation(job, "killed", reason))
+    return write_end(job, store, "killed", reason, device="cpu")

@@ -22,9 +22,9 @@ from ...plan import names
 from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...process import UNKNOWN_STATUS, cause_of_death, kill, out_of_memory_kills, start
-from ...store.record import failure
 from ...store.store import Store
-from ..environment import deterministic, keep_environment, provenance
+from ..ended import write_end
+from ..environment import deterministic
 from ..events import Finished, Outcome, Started
 from .sharing import Sharing
 
@@ -140,16 +140,12 @@ class Worker:
         return self._finish([self._outcome(job, kind) for job in self.family])
 
     def _outcome(self, job: Job, kind: str) -> Outcome:
-        """How a job ended whose worker did not say: as the store has it, and as a failure where it has nothing."""
-        if job.key not in self.store or not self.store.record(job.key).done:
-            if kind == "timeout" and self.timeout_seconds is not None:
-                reason = f"no result within {self.timeout_seconds * len(self.family or (job,)):g} seconds"
-            else:
-                kind, reason = cause_of_death(self.process.exitcode, self.memory_kills)
-            keep_environment(self.store)
-            row = failure(job.cell, kind, reason, provenance=provenance(self.device))
-            self.store.write(row, {})
-        return Outcome.of(self.store.record(job.key))
+        """How a job ended whose worker did not say: as the store has it, and as a failure where it lacks something."""
+        if kind == "timeout" and self.timeout_seconds is not None:
+            reason = f"no result within {self.timeout_seconds * len(self.family or (job,)):g} seconds"
+        else:
+            kind, reason = cause_of_death(self.process.exitcode, self.memory_kills)
+        return write_end(job, self.store, kind, reason, device=self.device)
 
     def close(self) -> None:
         """Ends the process: asked first, and not asked if it is in the middle of a family."""
