@@ -10,14 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import SpecError, install_extra
+from ...errors import SpecError, StoreError, install_extra
 from ...plan.family import SeedFamily
 from ...plan.job import Job
 from ...store.store import Store
-from ..ended import stored_outcome, write_end
+from ..ended import is_evaluated, stored_outcome, write_end
 from ..events import Finished, Outcome, Started
 from . import local
 
@@ -55,11 +56,13 @@ def execute(
     try:
         while waiting:
             over = {each.job_id for each in submitted if each.done()}  # asked before the store: what it wrote is seen
-            there = [job for job in waiting if _stamp(store, job) != before[job]]
+            there = [job for job in waiting if _is_finished(job, store, before[job])]
             lost = [job for job, its in waiting.items() if its.job_id in over and job not in there]
-            for job in (*there, *lost):
-                its = waiting.pop(job)
-                yield Finished(job, stored_outcome(job, store) if job in there else _obituary(job, its, store))
+            for job in there:
+                del waiting[job]
+                yield Finished(job, stored_outcome(job, store))
+            for job in lost:
+                yield Finished(job, _obituary(job, waiting.pop(job), store))
             pause = _POLL_SECONDS[0] if there else min(2 * pause, _POLL_SECONDS[1])
             if waiting:
                 time.sleep(pause)
@@ -93,13 +96,41 @@ def _run_share(families: Sequence[SeedFamily], store: str, device: str, timeout_
     return sum(isinstance(event, Finished) for event in events)
 
 
-def _stamp(store: Store, job: Job) -> tuple[int, ...]:
-    """What changes when a Slurm job writes a cell, or its evaluation where it is to have one."""
-    record = store.path / "cells" / job.key / "record.json"
-    files = [record]
-    if job.evaluation_key is not None and record.exists() and store.record(job.key).done:
-        files = [store.path / "evaluations" / f"{job.evaluation_key}.json"]
-    return tuple(file.stat().st_ino for file in files if file.exists())
+@dataclass(frozen=True)
+class _Stamp:
+    """Which files a job's cell and its evaluation are in, as numbers that change when they are written anew; ``None``
+    where there is none, as for a moment while a failed cell is replaced."""
+
+    record: int | None
+    evaluation: int | None
+
+
+def _stamp(store: Store, job: Job) -> _Stamp:
+    found: list[int | None] = []
+    for path in (f"cells/{job.key}/record.json", f"evaluations/{job.evaluation_key}.json"):
+        try:
+            found.append((store.path / path).stat().st_ino)
+        except OSError:
+            found.append(None)
+    return _Stamp(*found)
+
+
+def _is_finished(job: Job, store: Store, before: _Stamp) -> bool:
+    """Whether a Slurm job has written all that a job is to have: its cell, and its evaluation unless the search failed.
+
+    Args:
+        before: what was there before the Slurm jobs began, such as an earlier failure.
+    """
+    now = _stamp(store, job)
+    if now == before or now.record is None:
+        return False
+    if job.evaluation_key is None or now.evaluation not in (None, before.evaluation):
+        return True
+    try:
+        searched = store.record(job.key).done
+    except StoreError:  # its files are moved just now
+        return False
+    return not searched or is_evaluated(job, store)  # an evaluation that was done is not written again
 
 
 def _obituary(job: Job, submitted: Any, store: Store) -> Outcome:
