@@ -10,6 +10,7 @@ import pandas as pd
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.structure.controls_found import ControlsFound
 from ...suite.store.record import EvaluationRecord, Record
+from .counted import newest_last
 from .labels import ordered_ablations, ordered_labels
 from .tables import CELL_COLUMNS, GroupedRows, cell_columns, row_groups
 
@@ -39,11 +40,11 @@ def control_table(records: Sequence[Record], evaluations: Iterable[EvaluationRec
 
     Args:
         records: the cells to report; evaluations of others are left out.
-        evaluations: the evaluations, of which those with controls are read.
+        evaluations: those that count, of which those with controls are read; of several of a cell, the newest.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
     rows = []
-    for found in sorted(evaluations, key=lambda found: (found.identity.evaluation_version, found.key)):
+    for found in newest_last(evaluations):
         if not found.done or found.controls is None or found.identity.cell not in cells:
             continue
         about = cells[found.identity.cell]._asdict()

@@ -15,7 +15,8 @@ import pandas as pd
 from ...suite.intervention.levels import FACTORS, USUAL_LEVELS
 from ...suite.scoring.bootstrap import interval
 from ...suite.scoring.published import cpr
-from ...suite.store.record import OWN_SIZES, EvaluationRecord, Record
+from ...suite.store.record import OWN_SIZES, EvaluatedCircuit, EvaluationRecord, Record, SettingRow
+from .counted import rows_that_count
 from .labels import ordered_ablations, ordered_labels, ordered_objectives, program_of
 from .tables import CELL_COLUMNS, CellColumns, GroupedRows, cell_columns, row_groups
 
@@ -46,8 +47,9 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
 
     Args:
         records: the cells to report; evaluations of others are left out.
-        evaluations: ``Store.evaluations()``. Where two hold the same circuit under the same setting, as after a setting
-            was added to a benchmark, the one of the newer version counts.
+        evaluations: those that count (``Results.evaluations``). Where several hold the same circuit under the same
+            setting, the newest counts, and circuits of one cell under one setting are all measured as it measures them
+            (``counted.rows_that_count``).
     Returns the cell's identity, the levels of the setting (``evaluation_ablation``, ``evaluation_objective``, ``set``,
     ...), ``size`` as it was asked for (``true``, ``native``, or a fraction of the edges, as text), ``circuit_edges``,
     ``undefined`` (why the setting has no meaning there, or None), the full model's value, that of ``nothing``, the
@@ -55,54 +57,56 @@ def evaluation_table(records: Sequence[Record], evaluations: Iterable[Evaluation
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
     columns: dict[str, list] = {name: [] for name in _COLUMNS}
-    done = [found for found in evaluations if found.done and found.identity.cell in cells]
-    for found in sorted(done, key=lambda found: (found.identity.evaluation_version, found.key)):
-        _add(columns, cells[found.identity.cell], found)
+    for found, row in rows_that_count(found for found in evaluations if found.identity.cell in cells):
+        _add(columns, cells[found.identity.cell], found, row)
     table = pd.DataFrame(columns, columns=_COLUMNS)
-    which = ["key", *SETTING_COLUMNS, "split", "size", "circuit_label"]
+    which = ["key", *SETTING_COLUMNS, "size", "circuit_label"]
     return _in_order(table.drop_duplicates(which, keep="last"))
 
 
-def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord) -> None:
-    """Adds the rows of one evaluation, column by column, because stores hold hundreds of thousands of rows."""
+def _add(columns: dict[str, list], cell: CellColumns, found: EvaluationRecord, row: SettingRow) -> None:
+    """Adds the circuits of a row, column by column, because stores hold hundreds of thousands of them."""
     circuits = found.circuits
-    notes = [", ".join(f"{name}={value}" for name, value in circuit.label.items()) for circuit in circuits]
-    of_circuits: dict[str, list[str] | list[int]] = {
+    nothing = (None,) * len(circuits)
+    each: dict[str, Sequence[str | int | float | None]] = {
         "size": [str(circuit.size) for circuit in circuits],
-        "circuit_label": notes,
+        "circuit_label": [_note(circuit) for circuit in circuits],
+        "circuit_edges": [circuit.n_edges for circuit in circuits],
+        "value": row.values or nothing,
+        "faithfulness": row.faithfulness or nothing,
     }
-    of_circuits["circuit_edges"] = [circuit.n_edges for circuit in circuits]
-    fixed = {**cell._asdict(), "selection": found.identity.selection, "split": found.split, "prompts": found.prompts}
-    for row in found.rows:
-        same = {**fixed, **_levels(row.setting)}
-        same |= {name: getattr(row, name) for name in ("undefined", "full", "nothing", "uncertain")}
-        nothing = (None,) * len(circuits)
-        each = {**of_circuits, "value": row.values or nothing, "faithfulness": row.faithfulness or nothing}
-        for name, values in columns.items():
-            values.extend(each[name] if name in each else [same[name]] * len(circuits))
+    same = {**cell._asdict(), "selection": found.identity.selection, "split": found.split, "prompts": found.prompts}
+    same |= _levels(row.setting) | {name: getattr(row, name) for name in ("undefined", "full", "nothing", "uncertain")}
+    for name, values in columns.items():
+        values.extend(each[name] if name in each else [same[name]] * len(circuits))
+
+
+def _note(circuit: EvaluatedCircuit) -> str:
+    """What tells a circuit from others of its cell and size."""
+    return ", ".join(f"{name}={value}" for name, value in circuit.label.items())
 
 
 def template_table(records: Sequence[Record], evaluations: Iterable[EvaluationRecord]) -> pd.DataFrame:
     """One row per evaluated circuit, setting and template of prompts: the faithfulness on that template's prompts.
 
-    The rows are of evaluations with ``by_template``. The columns are those of ``evaluation_table`` and ``template``, a
-    number.
+    The rows are of evaluations with ``by_template``, of which the newest counts as in ``evaluation_table``. The columns
+    are those of ``evaluation_table`` and ``template``, a number.
     """
     cells = {cell.key: cell for cell in cell_columns(records)}
+    told = [found for found in evaluations if found.identity.cell in cells and any(r.by_template for r in found.rows)]
     rows = []
-    for found in sorted(evaluations, key=lambda found: found.key):
-        if not found.done or found.identity.cell not in cells:
-            continue
-        cell, circuits = cells[found.identity.cell], found.circuits
-        for row in found.rows:
-            same = {**cell._asdict(), "selection": found.identity.selection, "split": found.split}
-            same |= _levels(row.setting)
-            for number, values in row.by_template.items():
-                for circuit, value in zip(circuits, values, strict=True):
-                    of_circuit = {"size": str(circuit.size), "circuit_edges": circuit.n_edges}
-                    rows.append({**same, **of_circuit, "template": int(number), "faithfulness": value})
-    columns = [*CELL_COLUMNS, *SETTING_COLUMNS, "split", "size", "circuit_edges", "template", "faithfulness"]
-    return pd.DataFrame(rows, columns=columns).astype({"faithfulness": float})
+    for found, row in rows_that_count(told):
+        same = {**cells[found.identity.cell]._asdict(), "selection": found.identity.selection, "split": found.split}
+        same |= _levels(row.setting)
+        for number, values in row.by_template.items():
+            for circuit, value in zip(found.circuits, values, strict=True):
+                of_circuit = {"size": str(circuit.size), "circuit_label": _note(circuit)}
+                numbers = {"circuit_edges": circuit.n_edges, "template": int(number), "faithfulness": value}
+                rows.append({**same, **of_circuit, **numbers})
+    of_circuits = ["size", "circuit_label", "circuit_edges", "template", "faithfulness"]
+    table = pd.DataFrame(rows, columns=[*CELL_COLUMNS, *SETTING_COLUMNS, "split", *of_circuits])
+    which = ["key", *SETTING_COLUMNS, "size", "circuit_label", "template"]
+    return table.drop_duplicates(which, keep="last", ignore_index=True).astype({"faithfulness": float})
 
 
 _PARSED: dict[str, dict[str, str]] = {}

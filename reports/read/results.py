@@ -14,6 +14,7 @@ from ...suite.scoring.behaviour import warning_of_all
 from ...suite.store.record import BehaviourRecord, EvaluationRecord, Record
 from . import tables
 from .controls import control_summary, control_table
+from .counted import that_count
 from .curves import curve_tables
 from .evaluations import area_table, evaluation_table, faithfulness_table, measured_on, usual
 from .labels import RIVALS
@@ -36,10 +37,19 @@ class Results:
         records: the cells that are reported.
         superseded: how many records were left out as outdated.
         rivals: methods to test those of the user's against, in this order.
+        benchmarks: those whose evaluations count; all where there are none.
     """
 
-    def __init__(self, store: Stores, records: list[Record], superseded: int, rivals: Sequence[str] = RIVALS) -> None:
+    def __init__(
+        self,
+        store: Stores,
+        records: list[Record],
+        superseded: int,
+        rivals: Sequence[str] = RIVALS,
+        benchmarks: Sequence[str] = (),
+    ) -> None:
         self.store, self.records, self.superseded, self.rivals = store, records, superseded, rivals
+        self._benchmarks = tuple(benchmarks)
 
     @cached_property
     def recovery(self) -> pd.DataFrame:
@@ -68,14 +78,15 @@ class Results:
         return curve_tables(self.store, self.recovery)[0]
 
     @cached_property
-    def _evaluations(self) -> list[EvaluationRecord]:
-        return list(self.store.evaluations())
+    def evaluations(self) -> list[EvaluationRecord]:
+        """The evaluations that count: of a cell that a benchmark lists, those that a benchmark asks for."""
+        return that_count(self.store.evaluations(), self.store.asked_evaluations(*self._benchmarks))
 
     @cached_property
     def behaviours(self) -> list[BehaviourRecord]:
         """What the models of reported cells do, on the prompts that their circuits are measured on."""
         measured_on = {record.key: {record.identity.data} for record in self.records if record.done}
-        for found in self._evaluations:
+        for found in self.evaluations:
             if found.identity.cell in measured_on:
                 measured_on[found.identity.cell].add(found.identity.data)
         weights = {record.key: record.identity.weights for record in self.records}
@@ -92,7 +103,7 @@ class Results:
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
-        return evaluation_table(self.records, self._evaluations)
+        return evaluation_table(self.records, self.evaluations)
 
     @cached_property
     def _usual(self) -> pd.DataFrame:
@@ -117,7 +128,7 @@ class Results:
 
     @cached_property
     def stability(self) -> pd.DataFrame:
-        return stability_table(self.records, self._evaluations)
+        return stability_table(self.records, self.evaluations)
 
     @cached_property
     def stability_summary(self) -> pd.DataFrame:
@@ -129,7 +140,7 @@ class Results:
 
     @cached_property
     def controls(self) -> pd.DataFrame:
-        return control_table(self.records, self._evaluations)
+        return control_table(self.records, self.evaluations)
 
     @cached_property
     def control_summary(self) -> pd.DataFrame:
@@ -137,7 +148,7 @@ class Results:
 
     @cached_property
     def selected(self) -> pd.DataFrame:
-        return selected_table(self.records, self._evaluations, self._usual)
+        return selected_table(self.records, self.evaluations, self._usual)
 
     @cached_property
     def structures(self) -> pd.DataFrame:
@@ -153,7 +164,7 @@ class Results:
 
     @cached_property
     def failures(self) -> pd.DataFrame:
-        return tables.failure_table(self.records, self._evaluations, self.store.damaged)
+        return tables.failure_table(self.records, self.evaluations, self.store.damaged)
 
 
 def read_results(*store_paths: str | Path, rivals: Sequence[str] | None = None) -> Results:
@@ -181,7 +192,8 @@ def within(results: Results, *benchmarks: str) -> Results:
     """The results that belong to some benchmarks, so that medians are over programs that all methods ran on."""
     known = results.store.benchmarks()
     cells = {key for name in benchmarks for key in (known[name].cells if name in known else ())}
-    return Results(results.store, [r for r in results.records if r.key in cells], results.superseded, results.rivals)
+    records = [record for record in results.records if record.key in cells]
+    return Results(results.store, records, results.superseded, results.rivals, benchmarks)
 
 
 def current(store: Stores) -> tuple[list[Record], int]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...suite.scoring.bootstrap import interval
 from ...suite.store.record import EvaluationRecord, Record
+from .counted import newest_last
 from .labels import ordered_ablations, ordered_labels
 from .tables import CELL_COLUMNS, GroupedRows, cell_columns, row_groups
 
@@ -28,6 +29,7 @@ def selected_table(
 
     Args:
         records: the cells to report; evaluations of others are left out.
+        evaluations: those that count; of several of a cell, the newest.
         usual: ``evaluations.usual(...)``, of which the faithfulness under the cell's own ablation is taken.
     Returns ``share`` (of the graph's edges), ``precision`` and ``recall`` against the certified circuit, where there is
     one, and ``faithfulness``, each with ``_low`` and ``_high``; ``n_programs``.
@@ -37,7 +39,7 @@ def selected_table(
     faithful = own.set_index(["key", "size"])["faithfulness"]
     faithful = faithful[~faithful.index.duplicated(keep="last")]
     rows = []
-    for found in sorted(evaluations, key=lambda found: (found.identity.evaluation_version, found.key)):
+    for found in newest_last(evaluations):
         if not found.done or found.identity.cell not in cells:
             continue
         cell, record = cells[found.identity.cell]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...suite.scoring.bootstrap import interval
 from ...suite.store.record import EvaluationRecord, Record, with_size
+from .counted import newest_last
 from .evaluations import ordered_sizes
 from .labels import BASELINES, ordered_ablations, ordered_labels
 from .tables import CELL_COLUMNS, GroupedRows, cell_columns, row_groups
@@ -35,7 +36,8 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
 
     Args:
         records: the cells to report; evaluations of others are left out.
-        evaluations: the evaluations, of which those with stability are read.
+        evaluations: those that count, of which those with stability are read; of several of a cell, the newest with
+            what was resampled.
     Returns the cell's identity; ``truth``, whether its circuit is certified; ``size`` as it was asked for, ``edges``,
     ``share``; ``main``, whether inclusion and recovery are told of this size; the numbers of
     ``suite.scoring.structure.stability.Stability``; and of the cell, where its circuit is certified, the AUC of its
@@ -43,12 +45,14 @@ def stability_table(records: Sequence[Record], evaluations: Iterable[EvaluationR
     """
     cells = dict(zip((record.key for record in records), zip(cell_columns(records), records, strict=True), strict=True))
     rows = []
-    for found in sorted(evaluations, key=lambda found: (found.identity.evaluation_version, found.key)):
-        if not found.done or not found.stability or found.identity.cell not in cells:
-            continue
+    done = [found for found in newest_last(evaluations) if found.done and found.identity.cell in cells]
+    counts = {(found.identity.cell, over): found.key for found in done for over in found.stability}
+    for found in done:
         cell, record = cells[found.identity.cell]
         own = record.own_recovery
         for over, change in found.stability.items():
+            if counts[cell.key, over] != found.key:
+                continue
             of_cell: dict[str, Any] = {**cell._asdict(), "over": over, "undefined": change.undefined}
             of_cell["truth"] = UNCERTIFIED if own is None else CERTIFIED
             of_cell |= {name: own and getattr(own, name) for name in OF_CELL[:3]}

@@ -79,6 +79,18 @@ class Stores:
                     found[key] = record
         yield from (found[key] for key in sorted(found))
 
+    def asked_evaluations(self, *benchmarks: str) -> dict[str, set[str]]:
+        """Cell -> the keys of its evaluations that these benchmarks ask for, or all benchmarks where none is named.
+
+        Every cell that one of them lists is there.
+        """
+        found: dict[str, set[str]] = {}
+        for store in self.stores:
+            for name, benchmark in store.benchmarks().items():
+                for key in benchmark.cells if name in benchmarks or not benchmarks else ():
+                    found.setdefault(key, set()).update(filter(None, [benchmark.evaluations.get(key)]))
+        return found
+
     def behaviours(self) -> list[BehaviourRecord]:
         """What models do on the prompts of their cells, each once, by key."""
         found = {record.key: record for store in reversed(self.stores) for record in store.behaviours()}

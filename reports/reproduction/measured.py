@@ -151,7 +151,7 @@ class Tables:
 
         ``order``: of IOI's templates, which of the two names comes first.
         """
-        table = template_table(self.results.records, self.results.store.evaluations())
+        table = template_table(self.results.records, self.results.evaluations)
         orders = table["template"].map(lambda number: "BABA" if number % 2 else "ABBA")
         return table.assign(order=orders.where(table["task"].map(program_of) == "ioi", ""))
 

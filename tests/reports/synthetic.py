@@ -132,10 +132,12 @@ def setting(ablation, direction="noising"):
     return f"{cut} | l2 | ratio-of-means | cut-graph"
 
 
-def write_evaluation(store, key, faithful, *, sizes=("true", 0.1, 0.5), undefined=None, version=1, **changes):
+def write_evaluation(
+    store, key, faithful, *, sizes=("true", 0.1, 0.5), undefined=None, version=1, asked=None, **changes
+):
     """An evaluation of a cell under the ablations of ``faithful``: ablation -> the faithfulness of each size.
 
-    ``undefined``: setting -> why it has no meaning.
+    ``undefined``: setting -> why it has no meaning; ``asked``: fields of the identity. Returns the evaluation's key.
     """
     rows = [
         {
@@ -152,7 +154,7 @@ def write_evaluation(store, key, faithful, *, sizes=("true", 0.1, 0.5), undefine
     rows += [{"setting": name, "undefined": reason} for name, reason in (undefined or {}).items()]
     settings = [row["setting"] for row in rows]
     what = {"evaluation_version": version, "cell": key, "data": "d" * 16, "settings": settings, "sizes": sizes}
-    cell = EvaluationIdentity(**what, selection="top-n", absolute=True)
+    cell = EvaluationIdentity(**{**what, "selection": "top-n", "absolute": True, **(asked or {})})
     record = {
         "key": cell.key,
         "identity": cell,
@@ -164,6 +166,7 @@ def write_evaluation(store, key, faithful, *, sizes=("true", 0.1, 0.5), undefine
         "rows": rows,
     }
     store.write_evaluation(EvaluationRecord(**{**record, **changes}))
+    return cell.key
 
 
 def evaluate_all(store):
