@@ -56,16 +56,16 @@ def discover(
     size = batch_size or default_batch_size(model, data.clean.shape[1])
     total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
     for batch in data.batches(size):
-        for readers, shares in contributions(model, Runs(model, batch).clean[1], constants):
-            total[: len(shares) - 1, readers] += shares[:-1].mean(2).sum(1).double().cpu()[:, None]
+        for group, shares in contributions(model, Runs(model, batch).clean[1], constants):
+            total[group.sees, group.readers] += shares[:-1].mean(2).sum(1).double().cpu()[:, None]
     return EdgeScores(model.graph, total / data.n)
 
 
 @torch.no_grad()
-def contributions(model: Transformer, run: Activations, constants: bool) -> Iterator[tuple[slice, Tensor]]:
-    """For each place where the residual stream is read: the readers there, and the share of each part in the stream.
+def contributions(model: Transformer, run: Activations, constants: bool) -> Iterator[tuple[NodeGroup, Tensor]]:
+    """For each group of nodes that read the residual stream: the group, and the share of each part in the stream.
 
-    The shares are [w + 1, B, P]: those of the w writers before the place, and last that of what no edge carries.
+    The shares are [w + 1, B, P]: those of the w writers that the group sees, and last that of what no edge carries.
     """
     wide = torch.promote_types(model.dtype, torch.float32)
     out = model.outputs(run).to(wide)
@@ -84,4 +84,4 @@ def contributions(model: Transformer, run: Activations, constants: bool) -> Iter
 
     for group in model.graph.groups:
         if group.reads:
-            yield group.readers, shares(group)
+            yield group, shares(group)

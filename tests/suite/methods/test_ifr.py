@@ -3,6 +3,7 @@
 import pytest
 import torch
 from discovering import discover, scores
+from feature_models import feature_model
 from oracles import ARCHITECTURES, INPUTS, plain_cut, small_data, small_model
 from torch.testing import assert_close
 
@@ -21,10 +22,10 @@ def run_of(model, data):
 def test_the_shares_of_all_parts_add_up_to_one(architecture, inputs):
     model, data = small_model(inputs, **ARCHITECTURES[architecture]), small_data()
     readers = []
-    for columns, shares in contributions(model, run_of(model, data), constants=True):
+    for group, shares in contributions(model, run_of(model, data), constants=True):
         assert (shares >= 0).all()
         assert_close(shares.sum(0), torch.ones(data.clean.shape).double(), **EXACT)
-        readers += range(len(model.graph.readers))[columns]
+        readers += range(len(model.graph.readers))[group.readers]
     assert readers == list(range(len(model.graph.readers)))
 
 
@@ -46,6 +47,25 @@ def test_scores_are_the_formula_on_what_each_writer_wrote(architecture):
             read = sum(parts)
             near = [(read.abs().sum(-1) - (read - part).abs().sum(-1)).clamp_min(0) for part in parts]
             expected[w, r] += (near[w] / sum(near)).mean() / 2
+    assert_close(scores("ifr", model, data), expected, **EXACT)
+
+
+@pytest.mark.parametrize("sites", [["resid_pre.1"], ["resid_pre.0", "attn_out.0", "resid_post.1"]])
+@torch.no_grad()
+def test_behind_a_site_of_the_residual_stream_scores_are_those_of_the_writers_that_are_seen(sites):
+    """Writers before the site are hidden: shares begin at its first feature, and not at the first writer."""
+    model, data = feature_model(small_model(n_layers=2), sites), small_data(n=3)
+    graph, record = model.graph, {}
+    wrote = model.outputs(model.run(model.input_nodes(data.clean), record=record)[1])
+    expected = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    for group in (group for group in graph.groups if group.reads):
+        seen = graph.exists[:, group.readers.start]
+        read = record[group.key][0]  # [B, P, D], what the run itself gave to the group
+        parts = torch.cat([wrote[seen], (read - wrote[seen].sum(0))[None]])
+        near = (read.abs().sum(-1) - (read - parts).abs().sum(-1)).clamp_min(0)
+        shares = (near / near.sum(0)).nan_to_num()  # a stream in which nothing is near has no shares
+        expected[seen, group.readers] = shares[:-1].mean((1, 2))[:, None]
+    assert expected[-1, -1] > 0 and not graph.exists[0, -1]
     assert_close(scores("ifr", model, data), expected, **EXACT)
 
 
