@@ -229,6 +229,15 @@ class Batch:
         """long [n_read]: which run of the batch each read position belongs to."""
         return self.read.nonzero()[:, 0]
 
+    @cached_property
+    def weights(self) -> Tensor:
+        """float64 [S, P]: what each position of each run counts in a mean over positions, so that every row counts
+        alike: its runs equally, and of each run the positions that are not padding. A mean over P and a sum over S of
+        values times this is the sum over the rows; where no run is padded and each row has one, all are 1 exactly.
+        """
+        of_position = self.valid * (self.valid.shape[1] / self.lengths.double())[:, None]
+        return of_position / self.example.bincount()[self.example].double()[:, None]
+
     def by_example(self, values: Tensor) -> Tensor:
         """Values of the runs [S, ...], added up to those of the rows [B, ...]."""
         if self.expected is None:

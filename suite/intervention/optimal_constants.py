@@ -45,15 +45,17 @@ def offsets(masks: Tensor, constants: Tensor, exists: Tensor) -> Tensor:
 def means(model: Transformer, prepared: Sequence[PreparedBatch], first: int = 0) -> tuple[Tensor, Tensor]:
     """Mean output of each writer [W, D] over prompts and positions; its spread [W], root mean square by dimension.
 
-    Positions before ``first`` are left out.
+    It is over all runs of prompts that have several, as under the ablation ``mean``; padding does not count, and
+    positions before ``first`` are left out.
     """
     total = square = torch.zeros(())
     count = 0
     for ready in prepared:
-        # [W, B, P, D]; batches hold rows of one length
-        out = model.outputs(ready.runs.clean[1]).double()[:, :, first:]
+        counted = ready.batch.valid[:, first:]
+        out = model.outputs(ready.runs.clean[1]).double()[:, :, first:]  # [W, S, P, D]
+        out = out * send(counted.to(out.dtype), out.device)[..., None]
         total, square = total + out.sum((1, 2)), square + out.square().sum((1, 2))
-        count += out.shape[1] * out.shape[2]
+        count += int(counted.sum())
     mean = total / count
     spread = (square / count - mean.square()).clamp_min(0).mean(-1).sqrt()
     return mean.to(model.dtype), spread.to(model.dtype)

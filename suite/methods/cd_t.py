@@ -112,6 +112,7 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
     logits, _ = model.run(prompts.clean.inputs, read=prompts.runs.read, taps=taps)
     own = -prompts.damage
     share = torch.zeros(graph.exists.shape, dtype=own.dtype, device=own.device)
+    weights = prompts.runs.batch.weights.to(own)
     kept: dict[tuple[str, int], Tensor] = {}
     relevant = own[graph.group["input", 0].writers]  # [C, B, P, D], a row more for each source that the pass has met
     for layer, (block, tap) in enumerate(zip(model.blocks, taps, strict=False)):
@@ -119,7 +120,9 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
         sources = len(relevant)
         qkv = _into_heads(block, relevant, tap)
         heads = graph.group["head", layer]
-        share[:sources, heads.readers] = torch.cat([_share(p, tap[n]) for p, n in zip(qkv, "qkv", strict=True)], 1)
+        share[:sources, heads.readers] = torch.cat(
+            [_share(p, tap[n], weights) for p, n in zip(qkv, "qkv", strict=True)], 1
+        )
         q, k, v = qkv
         z = block.scores(q, k).softmax(-1) @ v
         kept |= {("q", layer): q, ("k", layer): k, ("v", layer): v, ("z", layer): z} if keep else {}
@@ -131,7 +134,7 @@ def decompose(prompts: Prompts, oppose: bool, keep: bool = False) -> Decompositi
             m = _through_mlp(
                 block, _through_norm(block.norm_mlp, reads, tap["mlp"]), block.norm_mlp(tap["mlp"]), oppose
             )
-            share[: len(m), graph.group["mlp", layer].readers] = _share(m[:, :, None], tap["m"][:, None])
+            share[: len(m), graph.group["mlp", layer].readers] = _share(m[:, :, None], tap["m"][:, None], weights)
             kept |= {("m", layer): m} if keep else {}
             after = torch.cat([after + m, own[graph.group["mlp", layer].writers]])
         following = taps[layer + 1]
@@ -208,7 +211,13 @@ def _oppose(relevant: Tensor, whole: Tensor) -> Tensor:
     return torch.where(relevant * rest < 0, larger, relevant)
 
 
-def _share(relevant: Tensor, whole: Tensor) -> Tensor:
-    """mean |relevant| / (mean |relevant| + mean |rest|) of [C, B, r, ..., d], summed over examples: [C, r]."""
-    size, rest = relevant.abs().flatten(3).mean(-1), (whole - relevant).abs().flatten(3).mean(-1)
-    return _ratio(size, rest).sum(1)
+def _share(relevant: Tensor, whole: Tensor, weights: Tensor) -> Tensor:
+    """mean |relevant| / (mean |relevant| + mean |rest|) of [C, S, r, P, d], summed over examples: [C, r].
+
+    Of an example with several runs it is the mean over its runs, and padding has no part in the means.
+
+    Args:
+        weights: [S, P], of ``Batch.weights``, whose sum over a run is P times the run's part of its example.
+    """
+    size, rest = ((part.abs() * weights[:, None, :, None]).flatten(3).mean(-1) for part in (relevant, whole - relevant))
+    return (_ratio(size, rest) * weights.mean(1)[:, None]).sum(1)

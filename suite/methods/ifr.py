@@ -44,6 +44,9 @@ def discover(
     score(w, r) = mean over examples and positions of proximity(w, r) / sum of the proximities of all parts of y_r
     (section 2)
 
+    Of a prompt with answers of several tokens, which has a run for each of them, it is the mean over its runs, each of
+    which has the positions of the prompt and of its answer.
+
     Neither the ablation nor the objective is used, so that the scores are the same under all of them. The q, k and v
     readers of a layer read the same stream and have the same scores. Where no part has a proximity above zero, all
     scores are zero (the released code divides zero by zero).
@@ -57,7 +60,8 @@ def discover(
     total = torch.zeros(model.graph.exists.shape, dtype=torch.float64)
     for batch in data.batches(size):
         for group, shares in contributions(model, Runs(model, batch).clean[1], constants):
-            total[group.sees, group.readers] += shares[:-1].mean(2).sum(1).double().cpu()[:, None]
+            counted = shares[:-1] * batch.weights.to(shares)
+            total[group.sees, group.readers] += counted.mean(2).sum(1).double().cpu()[:, None]
     return EdgeScores(model.graph, total / data.n)
 
 

@@ -94,3 +94,18 @@ def test_named_positions_are_not_on_padding():
     at[1, 2] = True
     with pytest.raises(DataError, match=r"positions\['end'\]"):
         Data(tokens, None, read, lengths=torch.tensor([3, 2]), positions={"end": at})
+
+
+def test_positions_of_a_batch_weigh_so_that_rows_count_alike():
+    plain = Data(torch.ones(3, 7, dtype=torch.long), None, torch.ones(3, 7, dtype=torch.bool))
+    assert torch.equal(plain.batch(torch.arange(3)).weights, torch.ones(3, 7, dtype=torch.float64))  # to the last bit
+    lengths = torch.tensor([3, 2])
+    answers = torch.tensor([[[1, 2, 3], [4, -1, -1]], [[5, 6, -1], [-1, -1, -1]]])
+    wrong = torch.tensor([[[7, 8, -1]], [[9, -1, -1]]])
+    last = torch.arange(3) == lengths[:, None] - 1
+    data = Data(torch.ones(2, 3, dtype=torch.long), None, last, lengths, answers=answers, wrong=wrong)
+    batch = data.batch(torch.arange(2))
+    assert torch.equal(batch.weights > 0, batch.valid) and batch.valid.shape == (5, 5)
+    of_runs = torch.tensor([1 / 3, 1 / 2], dtype=torch.float64)[batch.example]
+    torch.testing.assert_close(batch.weights.mean(1), of_runs)
+    torch.testing.assert_close(batch.weights.amax(1), of_runs * 5 / batch.lengths)

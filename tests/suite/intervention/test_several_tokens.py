@@ -12,15 +12,19 @@ from torch.testing import assert_close
 
 from circuitmeter.suite.data import Data
 from circuitmeter.suite.errors import DataError, Undefined
-from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.intervention.ablation import Ablation, Alternatives
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.intervention.optimal_constants import means
+from circuitmeter.suite.intervention.plain_runs import Runs
 from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods._attribution import Prompts
+from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.plan.subject import check_fits
 from circuitmeter.suite.scoring.behaviour import behaviour
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
-DIFFERENCE = OBJECTIVES.get("log-probability-difference")
+DIFFERENCE, LOGITS = OBJECTIVES.get("log-probability-difference"), OBJECTIVES.get("logit-difference")
 # Right and wrong answers of each prompt: of one to three tokens, some sharing their first.
 ANSWERS = [([[1, 2], [3]], [[1, 4]]), ([[5, 6, 7]], [[5, 6, 8], [2]]), ([[9]], [[10, 1], [0, 3]]), ([[2, 2]], [[4]])]
 
@@ -195,3 +199,61 @@ def test_what_pairs_positions_is_undefined_with_the_reason():
     for name in ("zero", "mean", "mean-counterfactual", "noise", "resample", "mean-positional"):
         assert Ablation.parse(name).undefined(data) is None
         assert scores("eap", model, data, ablation=name, objective="logit-difference").abs().max() > 1e-6
+
+
+def alone(data, row, answer):
+    """One run of a prompt as a prompt of its own: the prompt and all of an answer but its last token, unpadded."""
+    clean, other = (part[row, : data.lengths[row]].tolist() for part in (data.clean, data.counterfactual))
+    tokens, cut = (torch.tensor([prompt + answer[:-1]]) for prompt in (clean, other))
+    read = torch.arange(tokens.shape[1])[None] == tokens.shape[1] - 1
+    return Data(tokens, cut, read, answers=torch.tensor([[1]]), wrong=torch.tensor([[2]]))
+
+
+def mean_over_runs(data, of_run):
+    """The mean over prompts of the mean over each one's runs of a value of a run by itself."""
+    rows = [
+        [of_run(alone(data, i, answer)) for answers in given for answer in answers] for i, given in enumerate(ANSWERS)
+    ]
+    return sum(sum(row) / len(row) for row in rows) / len(rows)
+
+
+@torch.no_grad()
+def test_information_flow_routes_count_each_prompt_once_and_no_padding():
+    model, data = small_model(n_layers=2), several()
+    expected = mean_over_runs(data, lambda run: scores("ifr", model, run))
+    for batch_size in (1, 100):
+        assert_close(scores("ifr", model, data, objective=DIFFERENCE.name, batch_size=batch_size), expected, **EXACT)
+
+
+@torch.no_grad()
+def test_contextual_decomposition_s_shares_count_each_prompt_once_and_no_padding():
+    model, data = small_model(n_layers=2), several()
+
+    def shares(data):
+        runs = Runs(model, data.batch(torch.arange(data.n)))
+        alternatives = Alternatives(model, data, Ablation.parse("patch"), seed=0, batch_size=100)
+        return (
+            decompose(Prompts(runs, alternatives, DIFFERENCE if data.several_tokens else LOGITS), True).share / data.n
+        )
+
+    found = shares(data)
+    assert_close(found, mean_over_runs(data, shares), **EXACT)
+    assert 0 < found.max() <= 1
+
+
+@torch.no_grad()
+def test_optimal_constants_start_at_means_over_tokens_that_are_there():
+    model, data = small_model(n_layers=2), several()
+    every = [
+        model.outputs(model.run(model.input_nodes(alone(data, i, answer).clean))[1])[:, 0]
+        for i, given in enumerate(ANSWERS)
+        for answers in given
+        for answer in answers
+    ]
+    wrote = torch.cat(every, 1)  # [W, n, D]
+    prepared = list(Evaluator(model, data, Ablation.parse("zero"), DIFFERENCE, batch_size=3).prepared())
+    for first in (0, 2):
+        there = wrote if not first else torch.cat([each[:, first:] for each in every], 1)
+        mean, spread = means(model, prepared, first)
+        assert_close(mean, there.mean(1), **EXACT)
+        assert_close(spread, there.var(1, correction=0).mean(-1).sqrt(), **EXACT)
