@@ -130,21 +130,20 @@ def source_shares(
         templates: long [N], or None.
         blocks: long [N], the blocks of prompts that are resampled together; None resamples single prompts.
     """
-    found = sources(design, scores, templates)
+    found = sources(design, scores, templates, blocks)
     if not found.method > NEGLIGIBLE:
         return SourceShares(**found._asdict(), fsi=NAN, fsi_low=NAN, fsi_high=NAN)
     generator = np.random.default_rng(seed)
     block = np.arange(len(scores)) if blocks is None else blocks
     members = [np.flatnonzero(block == b) for b in range(int(block.max()) + 1)]
-    draws = np.array(
-        [
-            sources(design, scores[rows], None if templates is None else templates[rows])
-            for rows in (
-                np.concatenate([members[b] for b in generator.integers(len(members), size=len(members))])
-                for _ in range(SOURCE_RESAMPLES)
-            )
-        ]
-    )
+
+    def resampled() -> VarianceSources:
+        drawn = [members[b] for b in generator.integers(len(members), size=len(members))]
+        rows = np.concatenate(drawn)
+        copies = None if blocks is None else np.repeat(np.arange(len(drawn)), [len(each) for each in drawn])
+        return sources(design, scores[rows], None if templates is None else templates[rows], copies)
+
+    draws = np.array([resampled() for _ in range(SOURCE_RESAMPLES)])
     moved = draws - draws.mean(0) + np.array(found)
     low, high = _ends(np.array([VarianceSources(*row).fsi for row in moved if VarianceSources(*row).all > 0]))
     return SourceShares(**found._asdict(), fsi=found.fsi, fsi_low=low, fsi_high=high)

@@ -127,21 +127,25 @@ class VarianceSources(NamedTuple):
         return max(self.method, 0.0) / self.all if self.all > 0 else float("nan")
 
 
-def sources(design: Design, scores: np.ndarray, templates: np.ndarray | None = None) -> VarianceSources:
+def sources(
+    design: Design, scores: np.ndarray, templates: np.ndarray | None = None, blocks: np.ndarray | None = None
+) -> VarianceSources:
     """Variance components of scores of the same prompts in every setting, by the method of moments.
 
     Args:
         scores: float [N, D], one per prompt and setting (for a ratio of means: its value plus the prompt's influence).
         templates: long [N], the template of each prompt.
-    Returns NaN everywhere with fewer than two prompts.
+        blocks: long [N], which prompts were drawn together, as in ``noise_variances``: what blocks have in common in
+            one setting and not in another is noise, and no choice of the analyst's.
+    Returns NaN everywhere with fewer than two prompts or blocks.
     """
     scores = np.asarray(scores, dtype=np.float64)
     n, n_settings = scores.shape
-    if n < 2:
+    if n < 2 or (blocks is not None and len(np.unique(blocks)) < 2):
         return VarianceSources(*[float("nan")] * 4)
     weights, concentration = design.weights, float(np.sum(design.weights**2))
     means = scores.mean(0)
-    method = closed_variances(design, means)[-1] - noise_variances(design, scores - means)[-1]
+    method = closed_variances(design, means)[-1] - noise_variances(design, scores - means, blocks)[-1]
     of_prompt = scores @ weights
     residual = 0.0
     if n_settings > 1 and concentration < 1:

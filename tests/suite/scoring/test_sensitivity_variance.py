@@ -12,6 +12,7 @@ from scipy import stats
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.scoring.sensitivity.design import Design
 from circuitmeter.suite.scoring.sensitivity.ranks import kendall_matrix, reversals
+from circuitmeter.suite.scoring.sensitivity.shares import source_shares
 from circuitmeter.suite.scoring.sensitivity.variance import (
     closed_variances,
     components,
@@ -227,6 +228,32 @@ def test_prompts_of_one_template_err_together():
     error = np.std(by_template) / 20
     assert abs(np.mean(by_template)) < 4 * error  # the true variance over settings is 0
     assert np.mean(by_prompt) > 10 * error
+
+
+def test_what_templates_do_in_single_settings_is_no_choice_of_the_analyst_s():
+    """Fifteen templates of twenty prompts, each moving every setting in its own way: over settings nothing varies."""
+    design, generator = full(4, 2, 2), np.random.default_rng(0)
+    templates = np.repeat(np.arange(15), 20)
+    found = []
+    for _ in range(50):
+        scores = generator.normal(size=(15, 16))[templates] + generator.normal(size=(300, 16))
+        found.append((sources(design, scores, templates, templates).method, sources(design, scores, templates).method))
+        closed = closed_variances(design, scores.mean(0)) - noise_variances(design, scores - scores.mean(0), templates)
+        assert found[-1][0] == pytest.approx(closed[-1])  # the variance that the decomposition divides
+    mean, error = np.mean(found, 0), np.std(found, 0) / 50**0.5
+    assert abs(mean[0]) < 4 * error[0]
+    assert mean[1] > 10 * error[1]
+    assert all(math.isnan(part) for part in sources(design, scores, templates, np.zeros(300, dtype=int)))
+
+
+def test_the_interval_of_the_index_begins_at_0_where_templates_react_and_no_choice_matters():
+    design, generator = full(8, 8), np.random.default_rng(1)
+    templates = np.repeat(np.arange(15), 2)
+    low = []
+    for _ in range(4):
+        scores = generator.normal(size=(15, 64))[templates] + 0.5 * generator.normal(size=(30, 64))
+        low.append(source_shares(design, scores, templates, templates, 0).fsi_low)
+    assert not any(end > 0 for end in low)
 
 
 def test_sources_add_up_to_where_the_variance_was_put():
