@@ -31,19 +31,24 @@ _ABLATION_ORDER = ("patch", "resample", "mean", "noise", "optimal", "zero")
 _OBJECTIVE_ORDER = ("answer-difference", "logit-difference", "probability-difference", "best-wrong-difference")
 
 
-def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
+def method_labels(identities: Mapping[str, Cell], prompts: Mapping[str, int | None]) -> dict[str, str]:
     """A label for each cell: the method's name, and in brackets whatever else differs between its cells.
 
     Args:
         identities: cell identities by key.
+        prompts: by key, how many prompts were asked for; ``None`` where all were, or nobody wrote it down.
     Returns labels by key: ``eap``; ``eap-ig (steps=30)`` where another cell has other steps; ``exact (l2)`` where
-    a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its code ran.
+    a task has cells of the method with another objective; ``mine (version 1f3a)`` where two versions of its code ran;
+    ``eap (prompts=8)`` where a task and model has cells of the method on other prompts, ``eap (data 3c0d)`` on these
+    where the number is the same.
     """
+    searched: dict[tuple[str, str, str], dict[str, set[int | None]]] = defaultdict(lambda: defaultdict(set))
     parameters: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     objectives: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
     versions = defaultdict(set)
-    for identity in identities.values():
+    for key, identity in identities.items():
         method = identity.method
+        searched[method, identity.task, identity.model][identity.data].add(prompts.get(key))
         objectives[method][identity.task].add(identity.objective)
         versions[method].add(identity.version)
         for name, value in identity.parameters.items():
@@ -52,7 +57,15 @@ def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
     # Tasks have objectives of their own: only several on one task are several settings of the method.
     several = {method: any(len(found) > 1 for found in by_task.values()) for method, by_task in objectives.items()}
 
-    def label(identity: Cell) -> str:
+    on_several = {method for (method, *_), found in searched.items() if len(found) > 1}
+
+    def on_prompts(key: str, identity: Cell) -> list[str]:
+        # By the number alone where it does: it is the same on every task, and medians are over tasks.
+        here, number = searched[identity.method, identity.task, identity.model], prompts.get(key)
+        notes = [f"prompts={number}"] if number and identity.method in on_several else []
+        return notes + [f"data {identity.data[:4]}"] * (sum(number in numbers for numbers in here.values()) > 1)
+
+    def label(key: str, identity: Cell) -> str:
         method = identity.method
         notes = [str(identity.objective)] if several[method] else []
         if len(versions[method]) > 1:
@@ -62,9 +75,10 @@ def method_labels(identities: Mapping[str, Cell]) -> dict[str, str]:
             for name, value in sorted(identity.parameters.items())
             if len(parameters[method][name]) > 1
         ]
+        notes += on_prompts(key, identity)
         return f"{method} ({', '.join(notes)})" if notes else method
 
-    return {key: label(identity) for key, identity in identities.items()}
+    return {key: label(key, identity) for key, identity in identities.items()}
 
 
 def _note(name: str, value: Any) -> str:

@@ -55,7 +55,8 @@ CELL_COLUMNS = list(CellColumns._fields)
 
 def cell_columns(records: Sequence[Record]) -> list[CellColumns]:
     """The identity columns of each record, with its label."""
-    labels = method_labels({record.key: record.identity for record in records})
+    prompts = {record.key: record.prompts for record in records}
+    labels = method_labels({record.key: record.identity for record in records}, prompts)
     models: dict[str, set[str]] = {}
     for record in records:
         models.setdefault(record.identity.task, set()).add(record.identity.model)

@@ -91,7 +91,8 @@ def run_family(
         total = (share.total_seconds or 0.0) + time.perf_counter() - start
         parameters = plain(job.cost_only | ({"batch_size": spent.batch_size} if spent.batch_size else {}))
         cost = RecordedCost(**share.as_json() | {"total_seconds": total}, parameters=parameters)
-        yield record.but(cost=cost, provenance=provenance(device)), tensors
+        asked = {} if job.sources.prompts is None else {"prompts": job.sources.prompts}
+        yield record.but(cost=cost, provenance=provenance(device), **asked), tensors
 
 
 def _failed(cell: Cell, error: BaseException) -> Record:

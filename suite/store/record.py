@@ -263,10 +263,14 @@ class ResultFile(File):
 class Record(ResultFile):
     """The record of a cell: its identity, how it ended, how well it recovers each truth (by the truth's ablation), what
     its best edges are among the minimal circuits of each truth that has them listed, the method's own circuits, and
-    what the method says of its search."""
+    what the method says of its search.
+
+    prompts: of how many prompts it was asked for; None for all, and in stores of older versions.
+    """
 
     format: Literal[2] = 2
     identity: Cell
+    prompts: int | None = None
     n_edges: int | None
     recovery: dict[str, Recovery] = {}
     plurality: dict[str, RecordedPlurality] = {}

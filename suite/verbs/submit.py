@@ -93,8 +93,9 @@ def _chosen(
     from ...reports.read.labels import method_labels
     from ..interchange import mib
 
-    done = {record.key: record.identity for record in reader.records() if record.done}
-    labels = method_labels(done)
+    records = [record for record in reader.records() if record.done]
+    done = {record.key: record.identity for record in records}
+    labels = method_labels(done, {record.key: record.prompts for record in records})
     for label in methods or ():
         if label not in labels.values():
             raise SpecError(unknown("method in this store", label, sorted(set(labels.values()))))

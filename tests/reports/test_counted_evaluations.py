@@ -103,7 +103,7 @@ def test_cells_of_no_benchmark_keep_their_evaluations(store):
     assert set(read_results(store.path).evaluated["key"]) == {key}
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_order_of_keys_decides_nothing(store, order):
     """The newest counts; of one second, that of the newer version, then of more prompts."""
     (key,) = write_cells(store, "a")
