@@ -173,7 +173,8 @@ class Tables:
     def against_exact(self) -> pd.DataFrame:
         """A row an edge: a method's score (``score``) and what cutting that edge alone changes (``effect``).
 
-        Of cells beside which ``exact`` ran with the same task, model, ablation and objective.
+        Of cells beside which ``exact`` ran on the same prompts and weights, with the same ablation and objective and,
+        where the ablation draws, the same seed.
         """
         found = []
         for cell, reference in self._beside_exact():
@@ -313,16 +314,23 @@ class Tables:
         return list(zip(cell_columns(done), done, strict=True))
 
     def _beside_exact(self) -> Iterable[tuple[CellColumns, str]]:
-        """Cells beside which ``exact`` ran, with the key of its cell."""
+        """Cells beside which ``exact`` ran, with the key of its cell.
 
-        def same(record: Record) -> tuple[str, str, str, str | None]:
+        ``exact`` has a seed only where the ablation draws; its one run without is that of every seed.
+        """
+
+        def same(record: Record) -> tuple[str, str, str, str, str, str | None]:
             cell = record.identity
-            return cell.task, cell.graph, cell.ablation, cell.objective
+            return cell.task, cell.data, cell.weights, cell.graph, cell.ablation, cell.objective
 
-        exact = {same(record): record.key for cell, record in self._done if cell.method == "exact"}
+        exact: dict[tuple, dict[int | None, str]] = {}
         for cell, record in self._done:
-            if same(record) in exact and cell.method != "exact":
-                yield cell, exact[same(record)]
+            if cell.method == "exact":
+                exact.setdefault(same(record), {})[cell.seed] = record.key
+        for cell, record in self._done:
+            runs = exact.get(same(record), {})
+            if cell.method != "exact" and (found := runs.get(None, runs.get(cell.seed))) is not None:
+                yield cell, found
 
     def _flat(self, key: str) -> np.ndarray:
         """A cell's scores, float64 [n_edges]."""

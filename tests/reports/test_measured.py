@@ -55,6 +55,27 @@ def test_agreement_is_with_exact_patching_of_the_same_task(store):
     assert len(edges) == 20 and np.allclose(edges["score"], 0.5 * edges["effect"] + 1)
 
 
+def test_agreement_is_with_the_exact_effects_of_the_same_seed_prompts_and_weights(store):
+    """Where the ablation draws, each seed has exact effects of its own; otherwise one run is that of all seeds."""
+    chance = np.random.default_rng(1)
+    own = {}
+    for seed in (0, 1, 2):
+        effect = chance.normal(size=(4, 5))
+        own[done(store, effect, method="eap-path", seed=seed)] = done(store, effect, method="exact", seed=seed)
+    alone = done(store, chance.normal(size=(4, 5)), method="eap-path", seed=3)  # no exact run of its seed
+    once = done(store, chance.normal(size=(4, 5)), method="exact", task="sva")
+    own |= {done(store, scores_of(range(20)), method="ugs", task="sva", seed=seed): once for seed in (0, 1)}
+    for changes in ({"data": "1" * 16}, {"weights": "2" * 16}):
+        other = identity("sva", "eap", "patch", objective="logit-difference").model_copy(update=changes)
+        store.write(
+            record_of(other, status="done", reason=None, kind=None, n_edges=20), {"scores": scores_of(range(20))}
+        )
+    tables = Tables(read_results(store.path))
+    assert {cell.key: exact for cell, exact in tables._beside_exact()} == own
+    assert alone not in set(tables.agreement["key"])
+    assert tables.rows("agreement", {"method": "eap-path"})["pearson"].tolist() == pytest.approx([1, 1, 1])
+
+
 def test_overlap_counts_edges_and_the_nodes_that_write_them(store):
     first, second = np.zeros((4, 5)), np.zeros((4, 5))
     first[0, :4], second[0, :2], second[1, :2] = 1, 1, 1
