@@ -11,11 +11,11 @@ import numpy as np
 
 from ..errors import StoreError
 from ..scoring.behaviour import Behaviour
-from .record import EvaluationRecord, Record
+from .record import CircuitRecovery, EvaluationRecord, Record, Recovery
 from .store import Store
 
 EQUAL_SCORES = 1e-6  # relative to the largest score; other machines and versions may differ by this much in rounding
-EQUAL_COUNTED = 0.01  # of numbers that count edges or ranks: one edge of equal score more or less
+EQUAL_COUNTED = 0.01  # of numbers that count edges or ranks, and of circuits: one edge of equal score more or less
 EQUAL_CONTROLS = 1e-4  # of numbers of controls, which are shares of small differences
 
 
@@ -183,6 +183,68 @@ def _difference(
     largest = float(np.nanmax(np.abs(scores - other), initial=0.0))
     if largest > EQUAL_SCORES * scale or not np.array_equal(np.isnan(scores), np.isnan(other)):
         return f"the scores of {what} differ by up to {largest / scale:.2g} of the largest"
+    for i in range(len(ours.circuits)):
+        circuit, others = (tensors[f"circuit.{i}"].astype(bool) for tensors in (our_tensors, their_tensors))
+        differ, edges = int((circuit ^ others).sum()), int((circuit | others).sum())
+        if differ > max(1, EQUAL_COUNTED * edges):
+            return f"circuit {i} of {what} differs in {differ} of {edges} edges"
+        if not differ and ours.circuits[i].plurality != theirs.circuits[i].plurality:
+            return f"which minimal circuits circuit {i} of {what} contains differs"
+    return _other_verdict(ours, theirs, what, same_scores=np.array_equal(scores, other, equal_nan=True))
+
+
+def _other_verdict(ours: Record, theirs: Record, what: str, *, same_scores: bool) -> str | None:
+    """How two records of the same scores and circuits, up to rounding, are scored against truths in contradictory ways.
+
+    Where scores are the same to the last bit, so is what is said of them. Otherwise rounding may rank edges of equal
+    score in any order, so that one true edge is found or not, and another minimal circuit is met.
+
+    Args:
+        same_scores: whether the scores are the same to the last bit.
+    """
+    if set(ours.recovery) != set(theirs.recovery):
+        return f"{what} is scored against other truths"
+    if set(ours.plurality) != set(theirs.plurality):
+        return f"{what} is judged by the minimal circuits of other truths"
+    for name, mine in ours.recovery.items():
+        one_edge = None if same_scores else 1 / max(1.0, mine.true_size or np.inf)
+        if (number := _other_number(mine, theirs.recovery[name], one_edge)) is not None:
+            return f"{number} of {what} differs, against the truth under {name}"
+    for name, told in ours.plurality.items():
+        others = theirs.plurality[name]
+        if told.minimal_circuits != others.minimal_circuits or (same_scores and told != others):
+            return f"what {what} found of the minimal circuits under {name} differs"
+    for i, (circuit, other) in enumerate(zip(ours.circuits, theirs.circuits, strict=True)):
+        one_edge = 1 / max(1, min(circuit.n_edges, other.n_edges))
+        for name in set(circuit.recovery) & set(other.recovery):
+            true_size = ours.recovery[name].true_size if name in ours.recovery else None
+            allowed = max(one_edge, 1 / max(1.0, true_size or np.inf))
+            if (number := _other_number(circuit.recovery[name], other.recovery[name], allowed)) is not None:
+                return f"{number} of circuit {i} of {what} differs, against the truth under {name}"
+    return None
+
+
+def _other_number(
+    ours: Recovery | CircuitRecovery, theirs: Recovery | CircuitRecovery, one_edge: float | None
+) -> str | None:
+    """The first number of two recoveries in which they differ by more than one true edge makes; None when they agree.
+
+    Areas count a tied edge half, the others by its share. Whether the circuit is ``exact`` is a matter of one edge;
+    numbers of nodes follow from the scores of edges; and versions differ in which numbers they have.
+
+    Args:
+        one_edge: the share that one edge makes; None where rounding has no part in the numbers.
+    """
+    numbers, others = (dict(found) for found in (ours, theirs))
+    for name in sorted(set(numbers) & set(others)):
+        mine, other = numbers[name], others[name]
+        if mine is None or other is None or (one_edge is not None and (name == "exact" or name.startswith("node_"))):
+            continue
+        allowed = 0.0
+        if one_edge is not None and name != "true_size":
+            allowed = max(EQUAL_COUNTED, one_edge / 2 if "auc" in name or "auroc" in name else one_edge)
+        if abs(mine - other) > allowed + EQUAL_SCORES:
+            return name
     return None
 
 

@@ -1,10 +1,12 @@
 """Stores from several machines become one: each result once, contradictions said, nothing overwritten or invented."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,6 +55,75 @@ def test_contradictions_are_listed_and_what_was_there_stays(halves, tmp_path, ca
     told = json.loads(capsys.readouterr().out)["contradictions"]
     assert list(told) == [f"cells/{cell().key}"] and "the scores of eap on tracr/reverse" in told[f"cells/{cell().key}"]
     assert (Store(tmp_path / "c").scores(cell().key)[0, 0], check(tmp_path / "c").whole) == (0.0, True)
+
+
+def judged(tmp_path, *stores):
+    """What a merge says of stores whose one cell has these recoveries, shifts of scores, circuits and verdicts."""
+    paths = []
+    for i, found in enumerate(stores):
+        store, record, tensors = (
+            Store(tmp_path / f"{i}", create=True),
+            done(cell()),
+            scores(shift=found.get("shift", 0)),
+        )
+        circuits = [circuit for circuit in found.get("circuits", ()) for circuit in [np.array(circuit, dtype=np.uint8)]]
+        tensors |= {f"circuit.{i}": circuit for i, circuit in enumerate(circuits)}
+        native = [{"label": {}, "n_edges": int(circuit.sum()), "recovery": found.get("of", {})} for circuit in circuits]
+        plurality = {name: PLURALITY | {"verdict": verdict} for name, verdict in found.get("plurality", {}).items()}
+        store.write(record.but(recovery=found.get("recovery", {}), circuits=native, plurality=plurality), tensors)
+        paths.append(store.path)
+    return merge(paths, tmp_path / "c")
+
+
+PLURALITY = {"minimal_circuits": 2, "contains": (), "n_edges": 3}
+FIRST = [(i, j) for i, j in np.argwhere(~np.isnan(scores()["scores"]))[:4].tolist()]
+
+
+def circuit_of(*places):
+    edges = np.zeros(scores()["scores"].shape)
+    for place in places:
+        edges[FIRST[place]] = 1
+    return edges
+
+
+def patch(**numbers):
+    return {"recovery": {"patch": numbers}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "says"),
+    [
+        (patch(auroc=0.7), patch(auroc=0.2), "auroc of eap on tracr/reverse under patch differs"),
+        (patch(auroc=0.7, true_size=5), {**patch(auroc=0.2, true_size=5), "shift": 1e-9}, "auroc of eap"),
+        (patch(auroc=0.7, true_size=5), patch(auroc=0.65, true_size=5), "auroc of eap"),  # the scores are the same
+        (patch(auroc=0.7, true_size=5), {**patch(auroc=0.65, true_size=5), "shift": 1e-9}, None),
+        (patch(f1=0.8, exact=1.0, true_size=5), {**patch(f1=0.6, exact=0.0, true_size=5), "shift": 1e-9}, None),
+        (patch(true_size=5), {**patch(true_size=6), "shift": 1e-9}, "true_size of eap"),
+        (patch(auroc=0.7), patch(auroc=0.7, mib_auroc=0.1), None),  # a newer version tells more
+        (patch(auroc=0.7), {"recovery": {"zero": {"auroc": 0.7}}}, "scored against other truths"),
+        ({"circuits": [circuit_of(0)]}, {"circuits": [circuit_of(1, 2)]}, "circuit 0 of .* differs in 3 of 3 edges"),
+        ({"circuits": [circuit_of(0, 1)]}, {"circuits": [circuit_of(0, 1, 2)]}, None),
+        (
+            {"circuits": [circuit_of(0, 1)], "of": {"patch": {"recall": 1.0}}},
+            {"circuits": [circuit_of(0, 1)], "of": {"patch": {"recall": 0.2}}},
+            "recall of circuit 0 of",
+        ),
+        (
+            {"plurality": {"patch": "minimal"}},
+            {"plurality": {"patch": "chimera"}},
+            "of the minimal circuits under patch",
+        ),
+        ({"plurality": {"patch": "minimal"}}, {"plurality": {"patch": "superset"}, "shift": 1e-9}, None),
+        ({"plurality": {"patch": "minimal"}}, {}, "judged by the minimal circuits of other truths"),
+        (patch(auroc=0.7), {**patch(auroc=0.69), "shift": 1e-9}, None),
+        (patch(auroc=0.7), {**patch(auroc=0.68), "shift": 1e-9}, "auroc of eap"),
+    ],
+)
+def test_circuits_and_recovery_contradict_too_beyond_an_edge_that_rounding_moves(tmp_path, ours, theirs, says):
+    for order in ((ours, theirs), (theirs, ours)):
+        found = judged(tmp_path / str(order[0] is ours), *order)
+        assert found.clean == (says is None), found.contradictions
+        assert says is None or re.search(says, *found.contradictions.values())
 
 
 def test_rounding_is_no_contradiction(halves, tmp_path):
