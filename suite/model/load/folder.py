@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -112,8 +112,11 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder} holds no weights: {WEIGHTS_FILE} is missing; copy it there, beside config.json.")
 
 
-def header(file: Path) -> dict[str, _Tensor]:
+def header(file: Path, counts: Container[str] = ()) -> dict[str, _Tensor]:
     """The tensors that a safetensors file holds, by name.
+
+    Args:
+        counts: names of tensors that need not be floats, because they are no weights.
 
     Raises:
         ModelError: a Git LFS pointer, a damaged header, a file that was cut off, or weights that are not floats.
@@ -133,7 +136,7 @@ def header(file: Path) -> dict[str, _Tensor]:
         first, stop = tensor.data_offsets
         if not first <= stop <= size - 8 - length:
             raise ModelError(f"{file} was cut off: {name} ends beyond the file; copy it again.")
-        if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS):
+        if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS) and name not in counts:
             raise ModelError(
                 f"{file}: {name} is of type {tensor.dtype}, and weights are {', '.join(_FLOATS)}; a quantised model is "
                 f"to be saved in floating-point numbers (dequantize() and save_pretrained)."

@@ -9,7 +9,6 @@ from feature_models import dictionary
 from safetensors.torch import save_file
 
 from circuitmeter.suite.errors import ModelError
-from circuitmeter.suite.model.features.dictionary import FeatureDictionary
 from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.load.dictionary import load_dictionary, save_dictionary
 
@@ -84,17 +83,132 @@ def test_transcoders_of_circuit_tracer_in_either_orientation(tmp_path):
     torch.testing.assert_close(jumped.encode(x()), torch.where(before > 0.3, before, 0.0))
 
 
-def test_a_plain_state_dict(tmp_path):
-    book = dictionary(6).to(torch.zeros(()))
-    state = {
-        "encoder.weight": book.W_enc.T,
-        "encoder.bias": book.b_enc,
-        "decoder.weight": book.W_dec.T,
-        "b_dec": book.b_dec,
+def parts(features=9, width=6):
+    """Weights and biases of two layers of torch, outputs first: encoder [F, D] and [F], decoder [D, F] and [D]."""
+    generator = torch.Generator().manual_seed(4)
+    return [
+        torch.randn(*shape, generator=generator)
+        for shape in ((features, width), (features,), (width, features), (width,))
+    ]
+
+
+def stored(path, **tensors):
+    """A file of these tensors; in a name, two underscores stand for a dot."""
+    path.parent.mkdir(exist_ok=True)
+    save_file({name.replace("__", "."): part.contiguous() for name, part in tensors.items()}, path)
+    return path
+
+
+def test_an_autoencoder_of_dictionary_learning_takes_its_bias_off_its_input(tmp_path):
+    encoder, b, decoder, bias = parts()
+    file = stored(
+        tmp_path / "ae.safetensors", encoder__weight=encoder, encoder__bias=b, decoder__weight=decoder, bias=bias
+    )
+    book, site = load_dictionary(file)
+    active = ((x() - bias) @ encoder.T + b).clamp_min(0)
+    torch.testing.assert_close(book.encode(x()), active)
+    torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias)
+    assert site is None
+
+
+def test_its_newer_one_does_not(tmp_path):
+    encoder, b, decoder, bias = parts()
+    names = {"encoder__weight": encoder, "encoder__bias": b, "decoder__weight": decoder, "decoder__bias": bias}
+    book = load_dictionary(stored(tmp_path / "ae.safetensors", **names))[0]
+    active = (x() @ encoder.T + b).clamp_min(0)
+    torch.testing.assert_close(book.encode(x()), active)
+    torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias)
+
+
+def test_its_gated_one_does(tmp_path):
+    encoder, b, decoder, bias = parts()
+    gate, r_mag = b.flip(0), b / 3
+    names = {"encoder__weight": encoder, "decoder__weight": decoder, "decoder_bias": bias}
+    book = load_dictionary(stored(tmp_path / "ae.safetensors", **names, r_mag=r_mag, gate_bias=gate, mag_bias=b))[0]
+    before = (x() - bias) @ encoder.T
+    active = (before + gate > 0) * (r_mag.exp() * before + b).clamp_min(0)
+    torch.testing.assert_close(book.encode(x()), active)
+    torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias)
+
+
+@pytest.mark.parametrize("settings", [{"architecture": "topk", "k": 3}, {"architecture": "jumprelu"}])
+def test_its_topk_and_batch_topk_have_one_layout_so_that_settings_say_which_it_is(tmp_path, settings):
+    encoder, b, decoder, bias = parts()
+    names = {"encoder__weight": encoder, "encoder__bias": b, "decoder__weight": decoder, "b_dec": bias}
+    file = stored(tmp_path / "sae" / "ae.safetensors", **names, k=torch.tensor(3), threshold=torch.tensor(0.8))
+    refused(file, "keeps the k largest.*cfg.json.*architecture")
+    (tmp_path / "sae" / "cfg.json").write_text(json.dumps(settings))
+    book = load_dictionary(tmp_path / "sae")[0]
+    active = ((x() - bias) @ encoder.T + b).clamp_min(0)
+    smallest = active.topk(3).values[:, -1:] if "k" in settings else active[active > 0.8].min()
+    active = active * (active >= smallest)
+    torch.testing.assert_close(book.encode(x()), active)
+    torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias)
+
+
+def test_openai_s_files_take_their_bias_off_and_do_not_say_their_activation(tmp_path):
+    encoder, b, decoder, bias = parts()
+    names = {"pre_bias": bias, "encoder__weight": encoder, "latent_bias": b, "decoder__weight": decoder}
+    file = stored(tmp_path / "sae" / "ae.safetensors", **names, stats_last_nonzero=torch.zeros(9, dtype=torch.long))
+    refused(file, "whether its activation is ReLU or TopK.*cfg.json.*architecture")
+    (tmp_path / "sae" / "cfg.json").write_text('{"architecture": "standard"}')
+    book = load_dictionary(tmp_path / "sae")[0]
+    active = ((x() - bias) @ encoder.T + b).clamp_min(0)
+    torch.testing.assert_close(book.encode(x()), active)
+    torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias)
+
+
+@pytest.mark.parametrize("transcode", [None, False, True])
+def test_sparsify_keeps_the_k_largest(tmp_path, transcode):
+    encoder, b, decoder, bias = parts()
+    skip = torch.randn(6, 6, generator=torch.Generator().manual_seed(2))
+    names = {"encoder__weight": encoder, "encoder__bias": b, "W_dec": decoder.T, "b_dec": bias, "W_skip": skip}
+    file = stored(tmp_path / "layers.3" / "sae.safetensors", **names)
+    refused(file, "how many features are kept.*cfg.json.*k")
+    settings = {
+        "expansion_factor": 32,
+        "normalize_decoder": True,
+        "num_latents": 9,
+        "k": 3,
+        "multi_topk": False,
+        "d_in": 6,
     }
-    save_file({name: part.contiguous() for name, part in state.items()}, tmp_path / "ae.safetensors")
-    again, _ = load_dictionary(tmp_path / "ae.safetensors")
-    torch.testing.assert_close(again.reconstruct(x()), book.reconstruct(x()))
+    settings |= {} if transcode is None else {"activation": "topk", "skip_connection": True, "transcode": transcode}
+    (file.parent / "cfg.json").write_text(json.dumps(settings))
+    before = ((x() if transcode else x() - bias) @ encoder.T + b).clamp_min(0)
+    values, where = before.topk(3)
+    active = torch.zeros_like(before).scatter(1, where, values)
+    for path in (file.parent, file):  # the settings of a file of this name are beside it
+        book, site = load_dictionary(path)
+        torch.testing.assert_close(book.encode(x()), active)
+        torch.testing.assert_close(book.reconstruct(x()), active @ decoder.T + bias + x() @ skip.T)
+        assert site is None
+    (file.parent / "cfg.json").write_text(json.dumps(settings | {"activation": "groupmax"}))
+    refused(file.parent, "'groupmax' of sparsify is not computed")
+    (file.parent / "cfg.json").write_text(json.dumps(settings | {"signed": True}))
+    refused(file.parent, "signed topk")
+
+
+def test_what_a_file_leaves_open_is_refused(tmp_path):
+    encoder, b, decoder, bias = parts()
+    plain = {"encoder__weight": encoder, "encoder__bias": b, "decoder__weight": decoder}
+    refused(stored(tmp_path / "a.safetensors", **plain, b_dec=bias), "whether b_dec is taken off.*apply_b_dec_to_input")
+    gated = {"W_enc": encoder.T, "W_dec": decoder.T, "b_dec": bias, "b_mag": b, "b_gate": b + 1, "r_mag": b / 3}
+    refused(stored(tmp_path / "b.safetensors", **gated), "whether b_dec is taken off")
+    refused(
+        stored(tmp_path / "c.safetensors", **plain, bias=bias, decoder__bias=bias + 1), "are both what is called b_dec"
+    )
+    saelens = {"W_enc": encoder.T, "W_dec": decoder.T, "b_dec": bias, "b_enc": b}
+    refused(stored(tmp_path / "sae_weights.safetensors", **saelens), "whether b_dec is taken off")
+    file = stored(tmp_path / "d" / "a.safetensors", **plain, b_dec=bias)
+    for centred in (True, False):
+        file.with_name("cfg.json").write_text(json.dumps({"architecture": "standard", "apply_b_dec_to_input": centred}))
+        active = ((x() - centred * bias) @ encoder.T + b).clamp_min(0)
+        torch.testing.assert_close(load_dictionary(file.parent)[0].encode(x()), active)
+    file.with_name("cfg.json").write_text('{"k": 3}')
+    refused(file.parent, "k=3 and no architecture")
+    file.with_name("cfg.json").write_text('{"architecture": "standard", "activation_fn_str": "tanh-relu"}')
+    refused(file.parent, "'tanh-relu' is not computed")
 
 
 def refused(path, match):
@@ -135,11 +249,12 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
 
 
 def test_a_square_state_dict_of_linear_layers_is_turned(tmp_path):
-    book = FeatureDictionary(torch.randn(6, 6), torch.randn(6), torch.randn(6, 6), torch.randn(6))
-    state = {"encoder.weight": book.W_enc.T, "encoder.bias": book.b_enc, "decoder.weight": book.W_dec.T}
-    state = {name: part.contiguous() for name, part in state.items()} | {"bias": book.b_dec}
-    save_file(state, tmp_path / "ae.safetensors")
-    torch.testing.assert_close(load_dictionary(tmp_path / "ae.safetensors")[0].reconstruct(x()), book.reconstruct(x()))
+    encoder, b, decoder, bias = parts(features=6)
+    file = stored(
+        tmp_path / "ae.safetensors", encoder__weight=encoder, encoder__bias=b, decoder__weight=decoder, bias=bias
+    )
+    expected = ((x() - bias) @ encoder.T + b).clamp_min(0) @ decoder.T + bias
+    torch.testing.assert_close(load_dictionary(file)[0].reconstruct(x()), expected)
 
 
 RELEASED = Path(__file__).parents[2] / "released_dictionaries"
