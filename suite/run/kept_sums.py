@@ -11,8 +11,28 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..interchange import Origin
 from ..json_model import Kept
 from ..reading import parse_json
+
+
+class SearchIdentity(Kept):
+    """All that the sums of a search depend on. The device is not part of it: another one rounds otherwise.
+
+    Args:
+        origin: the method and its version, its parameters with the batch size that is used, ablation, objective, seed,
+            the prompts and the weights.
+        graph: hash of the graph that is searched: its input nodes, positions and features.
+        dtype: of the weights, as torch prints it.
+        tf32: whether products are rounded to TF32.
+        key_version: of the program's numbers (store/keys.py).
+    """
+
+    origin: Origin
+    graph: str
+    dtype: str
+    tf32: bool
+    key_version: int
 
 
 class KeptSums:

@@ -351,9 +351,10 @@ def search(
     from ..methods.partial import kept_by
     from ..plan import names
     from ..plan.parts import sums_gradients
-    from ..run.kept_sums import KeptSums
+    from ..run.kept_sums import KeptSums, SearchIdentity
     from ..run.memory import with_less
     from ..run.watch import watched
+    from ..store.keys import KEY_VERSION
     from .costs import Watch
     from .output import keeping, note
     from .subjects import warn
@@ -367,7 +368,14 @@ def search(
         """The search; with so many prompts at a time instead of those asked for, unless it is 0."""
         size = prompts or asked
         searched = origin.model_copy(update={"parameters": {**(origin.parameters or {}), "batch_size": size}})
-        kept = KeptSums(path, searched)
+        identity = SearchIdentity(
+            origin=searched,
+            graph=on.model.graph.hash,
+            dtype=str(on.model.dtype),
+            tf32=options.tf32,
+            key_version=KEY_VERSION,
+        )
+        kept = KeptSums(path, identity)
         if kept.found:
             note(f"going on from {path}: {kept.found} batches of prompts are finished.")
         left_behind = partial(_left_behind, kept, method, min(size, on.data.n) if sums else 0)
