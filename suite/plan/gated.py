@@ -19,13 +19,15 @@ def behind_gates(jobs: Sequence[Job], store: StoreReader | None) -> tuple[tuple[
     """
     if store is None:
         return tuple(jobs), ()
-    why: dict[str, str | None] = {}
+    why: dict[tuple[object, ...], str | None] = {}
     kept, counts = [], {}
     for job in jobs:
         name = f"{job.cell.model} ({job.cell.task})"
-        if name not in why:
-            why[name] = _below(job, store)
-        if (reason := why[name]) is None:
+        # One model has several behaviours on a task where grids differ in prompts, data or split.
+        asked = (job.behaviour and job.behaviour.key, job.gates)
+        if asked not in why:
+            why[asked] = _below(job, store)
+        if (reason := why[asked]) is None:
             kept.append(job)
         else:
             counts[name, reason] = counts.get((name, reason), 0) + 1

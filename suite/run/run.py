@@ -77,7 +77,11 @@ class Summary:
         now = f"{len(self.ran)} run now in {spoken(self.seconds)}" if self.ran else "nothing to do"
         counts = f"{self.done} done, {self.undefined} undefined, {len(self.failed)} failed"
         absent = sum(each.combinations for each in self.plan.not_run)
-        counts += f", {absent} not run ({', '.join(each.model for each in self.plan.not_run)})" if absent else ""
+        counts += (
+            f", {absent} not run ({', '.join(dict.fromkeys(each.model for each in self.plan.not_run))})"
+            if absent
+            else ""
+        )
         hint = "; --retry-failed runs the failed ones again" if self.failed else ""
         return f"{self.name}: {counts} ({now}){hint}"
 

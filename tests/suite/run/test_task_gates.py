@@ -6,9 +6,11 @@ from circuitmeter.reports.summary import summary_table
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.expand import expand
+from circuitmeter.suite.plan.gated import behind_gates
 from circuitmeter.suite.plan.plan import plan
 from circuitmeter.suite.plan.released import benchmark_hash
 from circuitmeter.suite.plan.spec import Spec
+from circuitmeter.suite.run.behaviours import measure_behaviours
 from circuitmeter.suite.run.events import Measured
 from circuitmeter.suite.run.progress import Progress
 from circuitmeter.suite.run.run import run
@@ -75,6 +77,27 @@ def test_it_is_measured_on_the_prompts_that_circuits_are_evaluated_on(gated):
 def test_without_a_gate_that_is_missed_everything_runs(tmp_path):
     lenient = [{"task": "sva", "logit_difference": 99, "model": "gpt2"}, {"task": "ioi", "accuracy": 1.0}]
     assert len(run(benchmark(lenient), tmp_path / "s", executor="serial", only=["method=random"]).ran) == 2
+
+
+@pytest.mark.parametrize("order", [(2, 16), (16, 2)])
+def test_a_gate_is_asked_on_the_prompts_of_each_grid_whichever_comes_first(order, tmp_path):
+    """The model's logit difference on the first two prompts is another than on sixteen."""
+
+    def asked(least):
+        grids = [
+            {"task": "sva", "model": "mini", "method": "magnitude", "ablation": "patch", "prompts": n} for n in order
+        ]
+        gate = {"task": "sva", "logit_difference": least}
+        return Spec.of({"name": "small", "grid": grids, "gate": [gate]})
+
+    store = Store(tmp_path / "s", create=True)
+    list(measure_behaviours(expand(asked(0)).jobs, store))
+    found = {job.sources.prompts: store.behaviour(job.behaviour.key).behaviour for job in expand(asked(0)).jobs}
+    higher = max(found, key=lambda n: found[n].logit_difference)
+    kept, closed = behind_gates(expand(asked(found[higher].logit_difference)).jobs, store)
+    assert [job.sources.prompts for job in kept] == [higher] and [each.combinations for each in closed] == [1]
+    summary = run(asked(99), store.path, executor="serial")
+    assert "2 not run (mini (sva))" in str(summary), "one model that is below on both is named once"
 
 
 def test_a_gate_that_leaves_nothing_is_no_error(tmp_path):
