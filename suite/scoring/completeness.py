@@ -36,7 +36,14 @@ class Completeness:
 
 
 def completeness(
-    model: Transformer, data: Data, circuit: Circuit, cut: Cut, objective: Objective, *, seed: int = 0
+    model: Transformer,
+    data: Data,
+    circuit: Circuit,
+    cut: Cut,
+    objective: Objective,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
 ) -> Completeness:
     """Knocks the circuit out, and compares with the full model and with everything cut.
 
@@ -46,6 +53,8 @@ def completeness(
 
     Args:
         cut: how the circuit is run. Its ``set`` is replaced here.
+        batch_size: prompts at a time; chosen from the model's size when omitted. It changes the result where a mean is
+            over the batch.
 
     Raises:
         Undefined: a cut that has no meaning on this data.
@@ -53,7 +62,8 @@ def completeness(
     accuracy = OBJECTIVES.get("accuracy")
     answered = accuracy.undefined(data, model.config) is None
     objectives = [objective, accuracy] if answered else [objective]
-    measured = measure_by_each(model, data, [circuit], replace(cut, set="circuit"), objectives, seed=seed)
+    knocked_out = replace(cut, set="circuit")
+    measured = measure_by_each(model, data, [circuit], knocked_out, objectives, seed=seed, batch_size=batch_size)
     right = measured[1].circuits[0] if answered else None
     scores = measured[0]
     return summed_up(scores.circuits[0], scores.full, scores.empty, answer_classes(data), right)

@@ -19,7 +19,8 @@ from torch import Tensor
 from ..circuit import Circuit
 from ..data import Data
 from ..errors import DataError
-from ..intervention.faithfulness import evaluator_of, measure_circuits
+from ..intervention.evaluator import Evaluator
+from ..intervention.faithfulness import CircuitValues, evaluator_of, measure_circuits
 from ..intervention.objective import Objective
 from ..intervention.setting import Cut
 from ..model.device import send
@@ -97,6 +98,7 @@ def hypotheses(
     quantile: float = 0.9,
     n_random: int = 100,
     permutations: int = 1000,
+    batch_size: int | None = None,
 ) -> list[HypothesisTest]:
     """All five tests.
 
@@ -110,6 +112,8 @@ def hypotheses(
         quantile: the share of random circuits, or random edges, that has to be beaten.
         n_random: how many random circuits, and random edges, are drawn.
         permutations: the number of permutations of the independence test.
+        batch_size: prompts at a time; chosen from the model's size when omitted. It changes the result where a mean is
+            over the batch.
 
     A test without a meaning has ``undefined``, the reason. Comparisons count ties for the circuit, but a circuit that
     does nothing at all wins none. Independence compares the outputs themselves (of tokens that are a right or wrong
@@ -119,7 +123,7 @@ def hypotheses(
     Raises:
         Undefined: a cut or objective that has no meaning on this data.
     """
-    scores = _Scores(model, data, circuit, cut, objective, seed)
+    scores = _Scores(model, data, circuit, cut, objective, seed, batch_size)
     if scores.scale:
         found = {
             "equivalence": _equivalence(scores, epsilon),
@@ -145,11 +149,19 @@ class _Scores:
     """The scores that the tests share: float64 arrays, one row per circuit, one column per prompt."""
 
     def __init__(
-        self, model: Transformer, data: Data, circuit: Circuit, cut: Cut, objective: Objective, seed: int
+        self,
+        model: Transformer,
+        data: Data,
+        circuit: Circuit,
+        cut: Cut,
+        objective: Objective,
+        seed: int,
+        batch_size: int | None,
     ) -> None:
         self.model, self.data, self.circuit, self.objective, self.seed = model, data, circuit, objective, seed
+        self.batch_size = batch_size
         self.cuts = {False: replace(cut, set="complement"), True: replace(cut, set="circuit")}
-        measured = measure_circuits(model, data, [circuit], self.cuts[False], objective, seed=seed)
+        measured = self._measured([circuit], self.cuts[False])
         self.full, self.empty, self.alone = (
             values.numpy() for values in (measured.full, measured.empty, measured.circuits[0])
         )
@@ -158,8 +170,18 @@ class _Scores:
 
     def of(self, circuits: list[Circuit], knocked_out: bool = False) -> np.ndarray:
         """Scores of circuits or, when they are ``knocked_out``, of the rest of the graph: [C, N]."""
-        cut = self.cuts[knocked_out]
-        return measure_circuits(self.model, self.data, circuits, cut, self.objective, seed=self.seed).circuits.numpy()
+        return self._measured(circuits, self.cuts[knocked_out]).circuits.numpy()
+
+    def evaluator(self) -> Evaluator:
+        """Runs with edges cut on the prompts of the scores."""
+        return evaluator_of(
+            self.model, self.data, self.cuts[False], self.objective, seed=self.seed, batch_size=self.batch_size
+        )
+
+    def _measured(self, circuits: list[Circuit], cut: Cut) -> CircuitValues:
+        return measure_circuits(
+            self.model, self.data, circuits, cut, self.objective, seed=self.seed, batch_size=self.batch_size
+        )
 
     def distance(self, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
         """The mean over prompts of the absolute difference of two scores: [C]."""
@@ -182,7 +204,7 @@ def _equivalence(scores: _Scores, epsilon: float) -> HypothesisTest:
 
 def _independence(scores: _Scores, permutations: int) -> HypothesisTest:
     whole = Circuit(scores.circuit.graph, torch.ones_like(scores.circuit.edges))
-    evaluator = evaluator_of(scores.model, scores.data, scores.cuts[False], scores.objective, seed=scores.seed)
+    evaluator = scores.evaluator()
     masks = torch.cat([scores.cuts[False].masks([whole]), scores.cuts[True].masks([scores.circuit])])
     outputs = evaluator.outputs(masks)
     rows = torch.cat([ready.batch.rows[ready.batch.example_of_read] for ready in evaluator.prepared()])

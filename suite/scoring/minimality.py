@@ -61,6 +61,7 @@ def minimality(
     *,
     tolerance: float = 0.02,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> Minimality:
     """Searches for the largest set of a circuit's edges that can be removed without changing what the circuit does.
 
@@ -69,13 +70,15 @@ def minimality(
         tolerance: the largest change that counts as no change, beside rounding. A change is the mean over prompts of
             the score's absolute change, divided by that between the full model and the graph in which everything is
             cut.
+        batch_size: prompts at a time; chosen from the model's size when omitted. It changes the result where a mean is
+            over the batch.
 
     Raises:
         Undefined: another component, a cut that has no meaning on this data, or one that changes no score.
     """
     if cut.component != "edge":
         raise Undefined(f"edges are not cut one by one when the component is {cut.component}; use component edge.")
-    evaluator = evaluator_of(model, data, cut, objective, seed=seed)
+    evaluator = evaluator_of(model, data, cut, objective, seed=seed, batch_size=batch_size)
     whole, nothing = (Circuit(circuit.graph, edges) for edges in (circuit.graph.exists, circuit.graph.exists & False))
     full, empty, own = evaluator.per_example(cut.masks([whole, nothing, circuit]))
     scale = (full - empty).abs().mean()

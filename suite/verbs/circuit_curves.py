@@ -15,9 +15,19 @@ _COLUMNS = ("fraction", "edges", "without dead ends", "faithfulness", "low", "hi
 
 
 def circuit_curves(
-    file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, selection: Selection, signed: bool, seed: int
+    file: CircuitFile,
+    on: Subject,
+    chosen: Sequence[Setting],
+    *,
+    selection: Selection,
+    signed: bool,
+    seed: int,
+    batch_size: int | None,
 ) -> list[dict[str, Any]]:
     """One entry for each of ``chosen``, in order; none of a file without scores.
+
+    Args:
+        batch_size: prompts at a time; ``None`` chooses it.
 
     Returns ``setting`` (as it prints), ``points`` (one per size), ``areas`` (CPR and CMD over size and over log size:
     value, low, high), both None with the reason in ``undefined`` where the setting has no meaning.
@@ -36,7 +46,9 @@ def circuit_curves(
         entry["undefined"] = setting.undefined(on.data, on.model)
         if entry["undefined"] is None:
             circuits, objective = [each.circuit for each in sized], OBJECTIVES.get(setting.objective)
-            measured = measure_circuits(on.model, on.data, circuits, setting.cut, objective, seed=seed)
+            measured = measure_circuits(
+                on.model, on.data, circuits, setting.cut, objective, seed=seed, batch_size=batch_size
+            )
             curve = faithfulness_curve(
                 sized,
                 measured,

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 _COLUMNS = ("test", "verdict", "statistic", "n", "p", "corrected", "power", "if, or why undefined")
 
 
-def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int) -> list[dict[str, Any]]:
+def circuit_tests(
+    file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, seed: int, batch_size: int | None
+) -> list[dict[str, Any]]:
     """One entry for each way to run the circuit and objective among ``chosen``, in order.
+
+    Args:
+        batch_size: prompts at a time; ``None`` chooses it.
 
     Returns ``setting`` (as it prints), ``hypotheses`` (one row per test), ``completeness`` and ``minimality``, each
     None with the reason in ``undefined`` where it has no meaning. Settings that differ in how prompts are summed up,
@@ -39,10 +44,11 @@ def circuit_tests(file: CircuitFile, on: Subject, chosen: Sequence[Setting], *, 
             on.data, on.model.config
         )
         if entry["undefined"] is None:
-            entry["hypotheses"] = plain([test.row() for test in hypotheses(*arguments, seed=seed)])
-            entry["completeness"] = plain(asdict(completeness(*arguments, seed=seed)))
+            runs: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
+            entry["hypotheses"] = plain([test.row() for test in hypotheses(*arguments, **runs)])
+            entry["completeness"] = plain(asdict(completeness(*arguments, **runs)))
             try:
-                found = minimality(*arguments, seed=seed)
+                found = minimality(*arguments, **runs)
                 entry["minimality"] = plain(
                     {
                         "removed": list(found.removed),

@@ -145,9 +145,10 @@ def run(options: argparse.Namespace) -> int:
     subjects.note_in_sample(file.origin, on, options.circuit)
     subjects.warn(on)
     recovered = {name: recovery_by_truth(file, truth) for name, truth in truths.items()} or None
-    ranked: dict[str, Any] = {"selection": options.selection, "signed": options.signed, "seed": options.seed}
-    curves = circuit_curves(file, on, chosen, **ranked) if options.curve else None
-    tests = circuit_tests(file, on, chosen, seed=options.seed) if options.tests else None
+    runs: dict[str, Any] = {"seed": options.seed, "batch_size": options.batch_size}
+    ranked: dict[str, Any] = {"selection": options.selection, "signed": options.signed}
+    curves = circuit_curves(file, on, chosen, **ranked, **runs) if options.curve else None
+    tests = circuit_tests(file, on, chosen, **runs) if options.tests else None
     if options.json:
         print_json(
             {

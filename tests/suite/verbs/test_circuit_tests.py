@@ -35,7 +35,7 @@ def file(more=()):
 
 def test_entries_are_ways_to_run_the_circuit(problem, capsys):
     chosen = grid(ablation=["patch"], objective=["l2"], set=["complement", "circuit"], component=["edge", "node"])
-    entries = circuit_tests(file(["pos_embed->m0"]), problem, chosen, seed=0)
+    entries = circuit_tests(file(["pos_embed->m0"]), problem, chosen, seed=0, batch_size=None)
     assert [entry["setting"] for entry in entries] == ["patch | l2", "patch/node | l2"]
     json.dumps(entries, allow_nan=False)
     edge, node = entries
@@ -49,7 +49,8 @@ def test_entries_are_ways_to_run_the_circuit(problem, capsys):
 
 
 def test_a_setting_without_a_meaning_says_why(problem, capsys):
-    (entry,) = circuit_tests(file(), problem, grid(ablation=["patch"], objective=["logit-difference"]), seed=0)
+    chosen = grid(ablation=["patch"], objective=["logit-difference"])
+    (entry,) = circuit_tests(file(), problem, chosen, seed=0, batch_size=None)
     assert entry["hypotheses"] is None and "needs right and wrong answer" in entry["undefined"]
     print_circuit_tests([entry])
     assert "undefined: logit-difference" in capsys.readouterr().out
