@@ -13,6 +13,7 @@ import torch
 from ..suite.circuit import Circuit, Reference
 from ..suite.errors import ModelError, one_line, unknown
 from ..suite.intervention.ablation import Ablation
+from ..suite.json_model import json_hash
 from ..suite.model.features.graph import FeatureGraph
 from ..suite.model.features.transformer import FeatureTransformer
 from ..suite.model.graph import Graph
@@ -21,6 +22,7 @@ from ..suite.model.transformer import Config, Transformer
 from ..suite.reading import checked, reading
 from .certificate import (
     Certificate,
+    Claim,
     FeatureCertificate,
     MinimalCircuits,
     MinimalCircuitsFile,
@@ -143,9 +145,32 @@ class GroundTruth:
         return read_domain(self.directory, self.variant, self.certificate)
 
     @cached_property
+    def scored(self) -> Certificate:
+        """The certificate that results are scored against, and that a store keeps: with what the listed circuits say.
+
+        Where all minimal circuits are listed, the core is what they have in common. The certificate's own search
+        removes edges one or two at a time and may have met fewer of them.
+        """
+        own = self.certificate.ablations
+        claims = {name: _listed(claim, self._all_minimal(name)) for name, claim in own.items()}
+        return self.certificate if claims == own else self.certificate.model_copy(update={"ablations": claims})
+
+    @cached_property
     def certificate_hash(self) -> str:
-        """The certificate's ``hash``, remembered."""
-        return self.certificate.hash
+        """The ``hash`` of the certificate that results are scored against, remembered."""
+        return self.scored.hash
+
+    @cached_property
+    def minimal_hash(self) -> str | None:
+        """16 hex digits of the minimal circuits that results are judged by (``plurality``), for the identity of cells.
+
+        None where they are not all listed under any ablation. None for truths that ship, too: their lists are part of
+        the package and change no certificate, and no cell with a present key was run before they were there.
+        """
+        if self.is_shipped:
+            return None
+        found = {name: circuits for name in self.ablations if (circuits := self._all_minimal(name))}
+        return json_hash(found) if found else None
 
     @property
     def is_shipped(self) -> bool:
@@ -179,33 +204,41 @@ class GroundTruth:
             return None
         return self._enumerated.ablations.get(listed_as(ablation))
 
-    def reference(self, ablation: Ablation | str) -> Reference | None:
-        """The truth under an ablation, as results are scored against it; None when none is certified.
+    def _all_minimal(self, ablation: str) -> list[list[str]] | None:
+        """The edges of each minimal circuit under an ablation, where all are listed."""
+        found = self.minimal(ablation)
+        return found.circuits if found is not None and found.largest is None else None
 
-        Where all minimal circuits are listed, the core is what they have in common. The certificate's own search
-        removes edges one or two at a time and may have met fewer of them.
-        """
+    def reference(self, ablation: Ablation | str) -> Reference | None:
+        """The truth under an ablation, as results are scored against it (``scored``); None when none is certified."""
         ablation = Ablation.parse(ablation) if isinstance(ablation, str) else ablation
-        claim = self.certificate.ablations.get(str(ablation.certified_as))
+        claim = self.scored.ablations.get(str(ablation.certified_as))
         if claim is None:
             return None
-        matrix, minimal = self.graph.matrix, self.minimal(str(ablation.certified_as))
-        core, optional, circuits = set(claim.core), set(claim.optional), None
-        if minimal is not None and minimal.largest is None:
-            circuits = tuple(Circuit.of(self.graph, names) for names in minimal.circuits)
-            optional |= core.union(*minimal.circuits)
-            core = set.intersection(*map(set, minimal.circuits))
-            optional -= core
+        matrix, minimal = self.graph.matrix, self._all_minimal(str(ablation.certified_as))
         return Reference(
             f"{self.name} under {ablation}",
             self.graph,
-            core=matrix(core),
-            optional=matrix(optional),
+            core=matrix(claim.core),
+            optional=matrix(claim.optional),
             structural=matrix(self.certificate.structural),
             certified=True,
-            minimal=circuits,
+            minimal=None if minimal is None else tuple(Circuit.of(self.graph, names) for names in minimal),
             missed=tuple(claim.missed or ()),
         )
+
+
+def _listed(claim: Claim, circuits: list[list[str]] | None) -> Claim:
+    """A claim with what the list of all minimal circuits says; the claim itself where that is the same."""
+    if circuits is None:
+        return claim
+    core = set.intersection(*map(set, circuits))
+    optional = {*claim.optional, *claim.core}.union(*circuits) - core
+    if (core, optional) == (set(claim.core), set(claim.optional)):
+        return claim
+    met = {"minimal_circuits": len(circuits), "sizes": list(map(len, circuits)), "circuits": circuits}
+    edges = {"core": sorted(core), "optional": sorted(optional)}
+    return claim.model_copy(update={**edges, **met, "unique": len(circuits) == 1})
 
 
 def names() -> list[str]:

@@ -188,6 +188,8 @@ def _jobs(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCho
     task_source, on = target
     method, parameters = names.method(choice.name), choice.parameters
     sources = Sources(task_source, on.model_source, names.source(choice.name), grid.prompts)
+    minimal = None if on.truth is None else on.truth.minimal_hash
+    listed = {"minimal": minimal} if minimal else {}  # left out where there is none, so that other keys stay
     for ablation_name, objective, seed in _combinations(grid, choice, task_source, on.task.objective):
         cost_only = _cost_only(choice, ablation_name)
         cell = Cell(
@@ -204,6 +206,7 @@ def _jobs(spec: Spec, grid: Grid, target: tuple[str, Subject], choice: MethodCho
             ablation=str(names.ablation(ablation_name)),
             objective=objective,
             seed=seed,
+            **listed,
         )
         left_out = next((rule.because for rule in spec.left_out if rule.covers(cell)), None)
         no_meaning = _why_undefined(method, ablation_name, objective, on)

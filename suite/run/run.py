@@ -180,7 +180,7 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
             store.write(failure(planned.job.cell, "undefined", planned.reason or ""), {})
     for truth, job in {job.cell.truth: job for job in jobs}.items():
         if truth is not None and not store.has_truth(truth) and (certified := subject_of(job).truth) is not None:
-            store.write_truth(truth, certified.certificate)
+            store.write_truth(truth, certified.scored)
     complete = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     evaluated = {job.key: key for job in jobs if (key := job.evaluation_key) and not job.undefined}
     hashed = None if expanded.not_run else benchmark_hash(expanded)

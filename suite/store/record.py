@@ -46,7 +46,8 @@ class Cell(Identity):
     where no truth is known. method, version, parameters: the method's name, the hash of its code, and every parameter
     that changes a number, defaults too. ablation: what cut edges carry while the method searches. objective: what the
     method optimises; None for a method that looks at none. seed: None unless chance is involved: a stochastic method,
-    or an ablation that draws.
+    or an ablation that draws. minimal: hash of the minimal circuits that are listed beside a certificate of the user's,
+    by which circuits are judged, too; left out where none are, and where the truth ships with the package.
 
     Two cells are the same measurement exactly when their keys are equal.
     """
@@ -64,6 +65,7 @@ class Cell(Identity):
     ablation: Line
     objective: Line | None
     seed: int | None
+    minimal: str | None = None
 
     def __hash__(self) -> int:
         return int(self.key, 16)

@@ -222,6 +222,8 @@ def test_the_list_of_all_circuits_is_the_truth_where_the_certificate_met_fewer(c
     circuits = list(map(set, found.circuits))
     assert set(names(reference.core)) == set.intersection(*circuits) < set(names(alone.core))
     assert set.union(*circuits) <= set(names(reference.core | reference.optional))
+    assert truth.scored.ablations["patch"].known_circuits == found.circuits
+    assert truth.certificate_hash != truth.certificate.hash  # cells that were scored against another core are others
     told = {str(each.edge): (each.status, each.why) for each in explain(truth, "patch")}
     assert told["m0->logits"] == ("optional", "in some of the 2 minimal circuits and not in others")
 
@@ -230,6 +232,7 @@ def test_the_list_of_all_circuits_is_the_truth_where_the_certificate_met_fewer(c
 def test_what_is_listed_agrees_with_the_certificate(name):
     """Deletion ends at circuits that are minimal where two edges may go at once; enumeration lacks none of them."""
     truth = ground_truth.load(name)
+    assert truth.scored is truth.certificate and truth.minimal_hash is None  # cells of truths that ship keep their keys
     for ablation, claim in truth.certificate.ablations.items():
         listed = truth.minimal(ablation)
         if listed is None:
