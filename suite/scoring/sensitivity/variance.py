@@ -114,7 +114,8 @@ class VarianceSources(NamedTuple):
     """NaN where prompts have no templates, or one."""
     prompt: float
     residual: float
-    """Prompts that react differently to the choices; the same prompt twice in one setting does not differ."""
+    """Prompts and templates that react differently to the choices; the same prompt twice in one setting does not
+    differ."""
 
     @property
     def all(self) -> float:
@@ -147,24 +148,32 @@ def sources(
     means = scores.mean(0)
     method = closed_variances(design, means)[-1] - noise_variances(design, scores - means, blocks)[-1]
     of_prompt = scores @ weights
+    template, prompt = _one_way(of_prompt, templates)
     residual = 0.0
     if n_settings > 1 and concentration < 1:
         left = scores - means - (of_prompt - of_prompt.mean())[:, None]
-        residual = float((left**2 @ weights).sum() / (n - 1) / (1 - concentration))
-    template, between_prompts = _one_way(of_prompt, templates)
-    # A prompt's mean over the settings still holds some of the residual.
-    return VarianceSources(float(method), template, between_prompts - concentration * residual, residual)
+        of_template, of_each = (part @ weights / (1 - concentration) for part in _one_way(left, templates))
+        # What templates and prompts are on average over the settings still holds some of how they react to them.
+        template, prompt = template - concentration * of_template, prompt - concentration * of_each
+        residual = float(of_each if np.isnan(of_template) else of_template + of_each)
+    return VarianceSources(float(method), float(template), float(prompt), residual)
 
 
-def _one_way(values: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
-    """(variance between groups, variance within) of values [N] by the analysis of variance; sizes may differ."""
+def _one_way(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(variance between groups, variance within) of values [N, ...] by the analysis of variance; sizes may differ.
+
+    Each is [...]; the first is NaN without groups, or where each has one member.
+    """
     n = len(values)
     _, group = np.unique(np.zeros(n) if groups is None else groups, return_inverse=True)
     sizes = np.bincount(group)
     if len(sizes) < 2 or len(sizes) == n:
-        return float("nan"), float(values.var(ddof=1))
-    means = np.bincount(group, values) / sizes
-    within = float(((values - means[group]) ** 2).sum() / (n - len(sizes)))
-    between = float((sizes * (means - values.mean()) ** 2).sum() / (len(sizes) - 1))
+        return np.full(values.shape[1:], np.nan), values.var(axis=0, ddof=1)
+    weight = sizes.reshape(-1, *[1] * (values.ndim - 1))
+    sums = np.zeros((len(sizes), *values.shape[1:]))
+    np.add.at(sums, group, values)
+    means = sums / weight
+    within = ((values - means[group]) ** 2).sum(0) / (n - len(sizes))
+    between = (weight * (means - values.mean(0)) ** 2).sum(0) / (len(sizes) - 1)
     typical = (n - (sizes**2).sum() / n) / (len(sizes) - 1)
     return (between - within) / typical, within

@@ -256,6 +256,17 @@ def test_the_index_s_interval_begins_at_0_where_templates_react_and_no_choice_ma
     assert found.method == sources(design, scores, templates, templates).method
 
 
+def test_templates_that_react_are_in_the_residual_and_not_in_what_templates_or_prompts_are_by_themselves():
+    design, generator = full(2, 2), np.random.default_rng(3)
+    templates = np.repeat(np.arange(12), [3, 9] * 6)
+    found = []
+    for _ in range(300):
+        scores = 1.5 * generator.normal(size=(12, 4))[templates] + generator.normal(size=(72, 4))
+        found.append(sources(design, scores, templates, templates))
+    mean, error = np.mean(found, 0), np.std(found, 0) / 300**0.5
+    assert (np.abs(mean - [0, 0, 0, 1.5**2 + 1]) < 4 * error).all()
+
+
 def test_sources_add_up_to_where_the_variance_was_put():
     design, generator = full(4, 3, weights={"A": {"0": 3.0}}), np.random.default_rng(5)
     templates = np.repeat(np.arange(40), [5, 15] * 20)
