@@ -116,7 +116,7 @@ def header(file: Path, counts: Container[str] = ()) -> dict[str, _Tensor]:
     """The tensors that a safetensors file holds, by name.
 
     Args:
-        counts: names of tensors that need not be floats, because they are no weights.
+        counts: names of tensors that may be whole numbers, because they are no weights.
 
     Raises:
         ModelError: a Git LFS pointer, a damaged header, a file that was cut off, or weights that are not floats.
@@ -136,7 +136,8 @@ def header(file: Path, counts: Container[str] = ()) -> dict[str, _Tensor]:
         first, stop = tensor.data_offsets
         if not first <= stop <= size - 8 - length:
             raise ModelError(f"{file} was cut off: {name} ends beyond the file; copy it again.")
-        if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS) and name not in counts:
+        counted = name in counts and tensor.dtype in ("I32", "I64")
+        if tensor.dtype not in _FLOATS and not name.endswith(_BUFFERS) and not counted:
             raise ModelError(
                 f"{file}: {name} is of type {tensor.dtype}, and weights are {', '.join(_FLOATS)}; a quantised model is "
                 f"to be saved in floating-point numbers (dequantize() and save_pretrained)."
