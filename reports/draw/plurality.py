@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .panels import empty_figure, panels
+from .panels import FRACTION_TICKS, empty_figure, panels
 from .style import across, styled
 
 _ROW = 0.21
@@ -67,7 +67,7 @@ def draw_plurality(shares: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(labels)), [label.partition(" (avoid")[0] for label in labels])
         ax.set_ylim(len(labels) - 0.5, -0.5)
         ax.set_xlim(0, 1)
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+        ax.set_xticks(**FRACTION_TICKS)
         ax.grid(visible=False, axis="y")
     axes[-1].set_xlabel("share of runs")
     handles = [Patch(facecolor=_COLOURS[name], label=words, **_edge(name)) for name, words in _WORDS.items()]
