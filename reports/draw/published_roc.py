@@ -35,7 +35,6 @@ def published_roc(curves: Sequence[PublishedCurve], level: Level = "edge") -> Fi
         ax.set_ylabel("True positive rate" if left else "")
         ax.set_xticks(**FRACTION_TICKS)
         ax.set_yticks(**FRACTION_TICKS)
-        ax.set_aspect("equal")
     legend(figure, styles, lines=True, markers=True)
     return figure
 

@@ -27,6 +27,9 @@ from .style import Look, across, styled, width_of
 _MARGINS, _BETWEEN = 0.25, 0.35
 """Inches beside all panels, for the name of the axis, and beside each of them, for its tick labels."""
 
+_BELOW = 0.4
+"""Inches below the panels, for the tick labels and the name of the axis."""
+
 
 @styled
 def roc(means: pd.DataFrame) -> Figure:
@@ -62,10 +65,11 @@ def _mean_curves(
     """The panels; ``step``: how a curve goes from one point to the next, None for straight lines."""
     ablations, styles = ordered_ablations(drawn["ablation"]), line_looks(drawn, "mean")
     beside = min(across(3), len(ablations))
-    height = (width_of(len(ablations)) - _MARGINS) / beside - _BETWEEN  # panels are square, and fill the width
-    figure, axes = panels(
-        [f"{name} ablation" for name in ablations], height, extra=legend_height(list(styles), len(ablations))
-    )
+    # Nearly square, and as wide as the figure allows. A fixed aspect would push titles out of the figure: the layout
+    # makes room for what stands above the place of a panel, and not above the smaller square within it.
+    height = (width_of(len(ablations)) - _MARGINS) / beside - _BETWEEN
+    below = _BELOW + legend_height(list(styles), len(ablations))
+    figure, axes = panels([f"{name} ablation" for name in ablations], height, extra=below)
     drawstyle = "default" if step is None else f"steps-{step}"
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         if chance:
@@ -80,7 +84,6 @@ def _mean_curves(
         ax.set(xlim=(0, 1), ylim=(0, 1.0), xlabel=x if bottom else "", ylabel=y if first else "")
         ax.set_xticks(**FRACTION_TICKS)
         ax.set_yticks(**FRACTION_TICKS)
-        ax.set_aspect("equal")
     legend(figure, styles, lines=True, markers=True)
     return figure
 

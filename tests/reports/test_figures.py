@@ -142,11 +142,18 @@ def test_names_below_a_heat_map_do_not_meet_on_a_telephone(usual_results):
     assert all(text.get_text() for ax in figure.axes if ax.images for text in ax.texts)
 
 
-def test_square_panels_fill_the_width(curves):
-    figure = roc(curves[0])
-    figure.draw_without_rendering()
-    boxes = [ax.get_position(original=False) for ax in figure.axes if ax.get_visible()]
-    assert sum(box.width for box in boxes) > 0.75
+@pytest.mark.parametrize("panels", [1, 2, 3, 5])
+@pytest.mark.parametrize("methods", [1, 12, 30])
+def test_panels_of_curves_are_nearly_square_fill_the_width_and_cut_no_title(curves, panels, methods):
+    one = curves[0][(curves[0]["label"] == "exact") & (curves[0]["ablation"] == "patch")]
+    names = ["patch", "zero", "mean", "resample", "mean-positional"][:panels]
+    rows = [one.assign(label=f"mine-{i} (answer-difference)", ablation=name) for i in range(methods) for name in names]
+    for figure in (roc(pd.concat(rows)), precision_recall(pd.concat(rows))):
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert box.y1 <= height and box.x0 >= 0 and box.x1 <= width
+        places = [ax.get_position(original=False) for ax in figure.axes if ax.get_visible()]
+        assert sum(place.width for place in places[:3]) > 0.75
+        assert all(0.8 < place.height * height / (place.width * width) < 1.1 for place in places)
 
 
 def test_nothing_to_draw_is_said():
