@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..read.labels import ORACLE, is_own, method_of, ordered_ablations
 from .direct_labels import Point, name_points
-from .panels import OTHERS_LOOK, empty_figure, outer, panels
+from .panels import OTHERS_LOOK, counts_of, empty_figure, outer, panels
 from .scales import LogScale
 from .style import across, looks, styled
 
@@ -24,7 +24,8 @@ _MARGIN = 0.06
 def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -> Figure:
     """One panel per ablation, one marker per method: median cost of a cell against the median area, with its interval.
 
-    The methods to which no other is at once cheaper and better, and the user's own, are named and coloured.
+    The methods to which no other is at once cheaper and better, and the user's own, are named and coloured. A median
+    over fewer programs than the others' is hollow.
 
     Args:
         aggregate: ``tables.aggregate_table`` (medians). The method that is given the answer is left out.
@@ -46,6 +47,7 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
     for ablation, (ax, first, bottom) in zip(ablations, outer(axes), strict=True):
         here = drawn[drawn["ablation"] == ablation]
         here = here.assign(x=scale.place(here[by]))
+        counts, most = counts_of(here, ablation)
         named = frontier(here, by) | {label for label in here["label"] if is_own(label)}
         points = []
         for found in here.sort_values("auroc", ascending=False, kind="stable").itertuples():
@@ -53,12 +55,15 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
             look = styles[found.label] if told else OTHERS_LOOK._replace(marker=styles[found.label].marker)
             order = 4 if told else 2
             ax.plot([found.x] * 2, [found.auroc_low, found.auroc_high], color=look.color, lw=1.0, zorder=order)
-            dot = {"color": look.color, "mec": "white", "mew": 0.4, "ms": 6 if told else 4.5, "clip_on": False}
+            whole = counts[found.label] == most
+            face = {"mfc": look.color, "mec": "white", "mew": 0.4} if whole else {"mfc": "white", "mew": 1.0}
+            dot = {"color": look.color, "ms": 6 if told else 4.5, "clip_on": False, **face}
             ax.plot(found.x, found.auroc, look.marker, **dot, zorder=order + 1)
             x = (math.log(found.x) - low + _MARGIN * wide) / (wide * (1 + 2 * _MARGIN))
-            y = (found.auroc - bottom_of) / (1.03 - bottom_of)
+            heights = (found.auroc, found.auroc_low, found.auroc_high)
+            y, *span = ((height - bottom_of) / (1.03 - bottom_of) for height in heights)
             text = found.label if told else ""
-            points.append(Point(x, y, text, look.color, is_own(found.label)))
+            points.append(Point(x, y, text, look.color, is_own(found.label), tuple(span)))
         scale.apply(ax, "x", most=4)
         ax.set(xlim=ends, ylim=(bottom_of, 1.03), xlabel=_AXIS[by] if bottom else "")
         if bottom_of < 0.5:

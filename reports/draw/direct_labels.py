@@ -16,25 +16,31 @@ _LONG = 16
 _PLACES = [(1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1), (1, -2), (-1, -2), (0, -2)]
 _PLACES += [(1, 2), (-1, 2), (1, -3), (-1, -3), (0, -3), (1, -4), (-1, -4)]
 
+_FAR = 5.0
+"""What each row of distance from the point counts for, beyond the first: as much as covering so many square points."""
+
 
 class Point(NamedTuple):
-    """A point in fractions of the panel, and what it is called."""
+    """A point in fractions of the panel, what it is called, and the ends of its interval."""
 
     x: float
     y: float
     text: str
     color: str
     bold: bool = False
+    ends: tuple[float, float] | None = None
 
 
 def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) -> None:
-    """Writes each name at the first place beside its point where it covers no point and no other name.
+    """Writes each name at the place beside its point where it covers least: no point and no other name, where such a
+    place is free, and of intervals as little as can be.
 
     Args:
         size: width and height of the panel in points of print.
     """
     width, height = size
     taken = [(p.x * width - 4, p.y * height - 4, p.x * width + 4, p.y * height + 4) for p in points]
+    taken += [(p.x * width - 1, p.ends[0] * height, p.x * width + 1, p.ends[1] * height) for p in points if p.ends]
     for point in points:
         if not point.text:
             continue
@@ -47,11 +53,16 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
             left = x + 5 if side > 0 else x - 5 - wide if side < 0 else x - wide / 2
             bottom = y - tall / 2 + row * (tall + 1.5)
             boxes.append((left, bottom, left + wide, bottom + tall))
-        best = min(range(len(boxes)), key=lambda i: (_cost(boxes[i], taken, size), i))
+        far = [_FAR * max(0, abs(row) - 1) for _, row in _PLACES]
+        best = min(range(len(boxes)), key=lambda i: (_cost(boxes[i], taken, size) + far[i], i))
         box = boxes[best]
         taken.append(box)
         moved = abs(_PLACES[best][1]) > 1
         line = {"arrowstyle": "-", "lw": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2} if moved else None
+        if line and len(lines) > 1:  # the line ends at letters: the first and the last row have not the same length
+            below = _PLACES[best][1] < 0
+            row = lines[0] if below else lines[-1]
+            line["relpos"] = (0.28 * SIZE * len(row) / wide, 1.0 if below else 0.0)
         ax.annotate(
             text,
             (point.x, point.y),

@@ -4,10 +4,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from circuitmeter.reports.draw import style
 from circuitmeter.reports.draw.auc_by_method import auc_by_method
 from circuitmeter.reports.draw.cost import cost
+from circuitmeter.reports.draw.direct_labels import Point, name_points
 from circuitmeter.reports.draw.mismatch import mismatch
 from circuitmeter.reports.draw.panels import LEADING, OTHERS_LOOK
 from circuitmeter.reports.draw.ranking_curves import precision_recall, roc
@@ -193,6 +195,29 @@ def test_a_median_over_fewer_programs_is_hollow_at_the_true_size(usual_results):
         hollow = [line for line in lines if line.get_markerfacecolor() == "white"]
         assert ("over fewer programs" in [text.get_text() for text in figure.legends[0].get_texts()]) == bool(hollow)
     assert marks == [set(), {"o"}] and len(hollow) == 1
+
+
+def test_a_median_over_fewer_programs_is_hollow_beside_its_cost(usual_results):
+    aggregate = usual_results.aggregate
+    marked = aggregate.assign(n_programs=aggregate["n_programs"].max())
+    assert not _hollow(cost(marked))
+    few = (marked["label"] == "exact") & (marked["ablation"] == "patch")
+    (line,) = _hollow(cost(marked.assign(n_programs=marked["n_programs"].where(~few, 1))))
+    assert line.get_ydata() == marked[few]["auroc"].tolist()
+
+
+def test_a_name_leaves_an_interval_free_where_another_place_is():
+    figure = Figure(figsize=(4, 3))
+    ax = figure.add_axes((0, 0, 1, 1))
+    name_points(ax, [Point(0.5, 0.5, "mine", "black"), Point(0.53, 0.5, "", "black", ends=(0.0, 1.0))], (288, 216))
+    figure.draw_without_rendering()
+    (text,) = ax.texts
+    box = text.get_window_extent().transformed(ax.transAxes.inverted())
+    assert box.x1 < 0.53
+
+
+def _hollow(figure):
+    return [line for ax in figure.axes for line in ax.lines if line.get_markerfacecolor() == "white"]
 
 
 def _title_ends_before_the_next(figure):
