@@ -68,6 +68,7 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
                 **{"rank": found.rank, "of": found.of, "ranked_from_programs": found.programs},
                 **numbers,
                 **{"n_programs": programs, "n_cells": found.cells, "cells_of_zeros": found.empty},
+                "cells_of_rounding": found.rounding,
                 "not_counted": "; ".join(label for label in found.uncounted if not is_own(label)),
             }
         )
@@ -88,7 +89,8 @@ def own_ranks(standings: Sequence[Standing]) -> Table:
         "Where it ranks",
         "By the median over programs of the area under the ROC curve, with 95 % bootstrap intervals, among the methods "
         "that ran on as many programs under the same ablation and objective, or without an objective. Methods of "
-        "yours do not count in each other's rank. Shaded: on so many cells every score is 0.",
+        "yours do not count in each other's rank. Shaded: on so many cells every score is 0, or "
+        "less than a millionth of what the method's largest scores usually are, which is rounding.",
         ("Method", "Ablation", "Objective", "Rank", "AUC", "Avg. precision", "Programs", "All scores 0", "Not counted"),
         (False, False, False, True, True, True, True, True, False),
         tuple(rows),

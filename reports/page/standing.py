@@ -126,13 +126,15 @@ def verdicts_on_own(standings: Sequence[Standing]) -> list[str]:
 
 
 def empty_text(standings: Sequence[Standing]) -> str:
-    """On how many cells every score is 0, in which settings, and why that may be; nothing where there is none."""
+    """On how many cells every score is 0 or rounding, in which settings, and why; nothing where there is none."""
     empty = sum(found.empty for found in standings)
     if not empty:
         return ""
     where = listed([setting_text(found).replace(", ", "/") for found in standings if found.empty])
     cells = sum(found.cells for found in standings)
-    text = f"every score is 0 on {count(empty)} of {count(cells)} cell{'s' * (cells != 1)} ({where})."
+    rounding = sum(found.rounding for found in standings)
+    what = "0, or a millionth of what its largest scores usually are and so no more than rounding," if rounding else "0"
+    text = f"every score is {what} on {count(empty)} of {count(cells)} cell{'s' * (cells != 1)} ({where})."
     flat = _flat_at_clean({found.objective for found in standings if found.empty and found.objective})
     if not flat:
         return text

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...suite.rounding import floor
+from ...suite.rounding import ZERO_FRACTION, floor
 from ...suite.scoring.clustered import ClusteredTest, clustered_test, in_sequence
 from ...suite.store.record import Record
 from .labels import CHANCE, ORACLE, RIVALS, is_own, ordered_ablations, ordered_objectives
@@ -52,7 +52,8 @@ class Standing:
         uncounted: the labels that are shown and not ranked, the given truth first.
         comparisons: against each rival that ran here, in their order.
         cells: how many cells of the method are scored here.
-        empty: in how many of them every score is 0.
+        empty: in how many of them every score is 0 or no larger than rounding, measured by the method's other cells.
+        rounding: in how many of these not every score is exactly 0.
         undefined: why the method has no meaning here, where that is known.
     """
 
@@ -68,6 +69,7 @@ class Standing:
     comparisons: tuple[RivalComparison, ...]
     cells: int
     empty: int
+    rounding: int
     undefined: str | None
 
     @property
@@ -93,6 +95,7 @@ def own_standings(
             settings[record.identity.method, record.identity.ablation, record.identity.objective].append(record)
     ablations = ordered_ablations(ablation for _, ablation, _ in settings)
     objectives = [None, *ordered_objectives(objective for *_, objective in settings if objective is not None)]
+    usual = {method: usual_size(records, scores, method) for method, *_ in settings}
     found = []
     for method, ablation, objective in sorted(
         settings, key=lambda key: (key[0], ablations.index(key[1]), objectives.index(key[2]))
@@ -108,6 +111,7 @@ def own_standings(
             objective,
             tasks={record.identity.task for record in own},
             asked=len({column.program for column in cell_columns(meant)}),
+            usual=usual[method],
             rivals=rivals,
             undefined=meaningless.pop() if len(meaningless) == 1 and not meant else None,
         )
@@ -123,6 +127,7 @@ def standings_in(
     *,
     tasks: Collection[str],
     asked: int,
+    usual: float,
     rivals: Sequence[str] = RIVALS,
     undefined: str | None = None,
 ) -> list[Standing]:
@@ -136,6 +141,7 @@ def standings_in(
         scores: the scores of a cell by its key.
         tasks: those on which the method was asked in this setting.
         asked: on how many programs the method has a meaning here.
+        usual: ``usual_size`` of the method over all its settings.
         rivals: methods to test it against, in this order.
         undefined: why it has no meaning here, where that is known.
     """
@@ -160,7 +166,9 @@ def standings_in(
         counted = others & (rows["method"] != ORACLE) & (rows["n_programs"] >= most)
         ranked, uncounted = rows[counted], rows[~counted].sort_values("method", key=lambda name: name != ORACLE)
         values = {key: scores(key) for key in own.loc[own["label"] == label, "key"]}
-        unranked = {key for key, each in values.items() if _all_equal(each)}
+        sizes = {key: _largest(each) for key, each in values.items()}
+        nothing = {key for key, size in sizes.items() if size <= ZERO_FRACTION * usual}
+        unranked = nothing | {key for key, each in values.items() if _all_equal(each)}
         found.append(
             Standing(
                 method=method,
@@ -174,11 +182,26 @@ def standings_in(
                 uncounted=tuple(name for name in uncounted["label"] if name != label),
                 comparisons=() if label is None else tuple(_against(own, label, rivals, unranked)),
                 cells=len(values),
-                empty=sum(not np.nan_to_num(each).any() for each in values.values()),
+                empty=len(nothing),
+                rounding=sum(sizes[key] > 0 for key in nothing),
                 undefined=undefined,
             )
         )
     return found
+
+
+def usual_size(records: Sequence[Record], scores: Callable[[str], np.ndarray], method: str) -> float:
+    """The median, over a method's cells that have a score other than 0, of the largest absolute score; 0 without any.
+
+    A cell whose largest score is a millionth of it holds rounding, such as a gradient that is zero but for that.
+    """
+    cells = (each.key for each in records if each.identity.method == method and each.status == "done")
+    sizes = [size for size in map(_largest, map(scores, cells)) if size]
+    return float(np.median(sizes)) if sizes else 0.0
+
+
+def _largest(scores: np.ndarray) -> float:
+    return float(np.max(np.abs(scores[np.isfinite(scores)]), initial=0.0))
 
 
 def _rank(label: str | None, ranked: pd.DataFrame) -> int | None:

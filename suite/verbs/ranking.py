@@ -21,7 +21,7 @@ def rankings(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS
     Only the tasks on which the method was asked in a setting count there.
     """
     from ...reports.read.labels import program_of
-    from ...reports.read.standing import standings_in
+    from ...reports.read.standing import standings_in, usual_size
     from ..plan.expand import expand
     from ..store.store import Store
 
@@ -31,6 +31,7 @@ def rankings(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS
     settings: dict[tuple[str, str | None], list[Job]] = defaultdict(list)
     for job in own.jobs:
         settings[job.cell.ablation, job.cell.objective].append(job)
+    usual = {name: usual_size(records, kept.scores, name) for name in {job.cell.method for job in own.jobs}}
     found = []
     for (ablation, objective), jobs in settings.items():
         reasons = {job.undefined for job in jobs}
@@ -42,6 +43,7 @@ def rankings(spec: Spec, mine: Spec, store: Path, rivals: Sequence[str] = RIVALS
             objective,
             tasks={job.cell.task for job in jobs},
             asked=len({(program_of(job.cell.task), job.cell.model) for job in jobs if not job.undefined}),
+            usual=usual[jobs[0].cell.method],
             rivals=rivals,
             undefined=reasons.pop() if len(reasons) == 1 else None,
         )
@@ -63,6 +65,7 @@ def ranking_json(found: Standing) -> dict[str, Any]:
         "not_counted": list(found.uncounted),
         "cells": found.cells,
         "cells_of_zeros": found.empty,
+        "cells_of_rounding": found.rounding,
         "scores": {row["label"]: _scores(row) for row in found.rows.to_dict("records")},
         "comparison": [_comparison(each) for each in found.comparisons],
     }

@@ -197,6 +197,25 @@ def with_flat_cells(tmp_path, *, programs, flat):
     return other.path
 
 
+def test_scores_of_rounding_are_told_as_those_that_are_zero(tmp_path):
+    store = make_store(
+        tmp_path / "s", programs=3, methods=("eap", "random", MINE), ablations=("patch",), seeds=2, failures=False
+    )
+    other = Store(tmp_path / "t", create=True)
+    for record in store.records():
+        other.write_truth(record.identity.truth, store.truth(record.identity.truth))
+        small = record.identity.method == MINE and record.identity.task == "tracr/program1"
+        other.write(Record(**record.as_json()), {"scores": store.scores(record.key) * (1e-9 if small else 1)})
+    (found,) = read_results(other.path).own_standings
+    assert (found.cells, found.empty, found.rounding) == (3, 1, 1)
+    text = empty_text([found])
+    assert "0, or a millionth of what its largest scores usually are" in text and "on 1 of 3 cells (patch/l2)" in text
+    (before,) = read_results(store.path).own_standings
+    assert before.empty == before.rounding == 0 and found.rank == before.rank
+    chance, at_first = found.comparisons[0].test, before.comparisons[0].test
+    assert chance.n_different == at_first.n_different - 1  # what is rounding is a tie with chance
+
+
 def test_scores_that_are_all_zero_are_told(tmp_path):
     folder = with_flat_cells(tmp_path, programs=2, flat={"tracr/program1": 0.0})
     assert OwnMethodsChapter().words(read_results(tmp_path / "s")) == []
