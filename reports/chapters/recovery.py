@@ -110,8 +110,8 @@ class RecoveryChapter(Chapter):
                 "Cost against recovery",
                 "Median number of passes over one example (forward and backward alike) that a cell takes, against the "
                 "median area under the ROC curve with its interval. Named are the methods to which no other is at once "
-                "cheaper and better, and methods of your own; a hollow marker is over fewer programs than the others; the "
-                "dashed line is chance.",
+                "cheaper and better, and methods of your own; a hollow marker is over fewer programs than the others; "
+                "the dashed line is chance.",
                 partial(cost, results.aggregate),
             ),
         )

@@ -45,6 +45,18 @@ def drawn(manifest: Manifest, drawing: Drawing, tables: Tables | None) -> pd.Dat
     return _together(reported, ours)
 
 
+def has_numbers(drawing: Drawing, table: pd.DataFrame) -> bool:
+    """Whether there is anything to draw: ours, or the paper's own."""
+    match drawing.draw:
+        case "histogram":
+            needed = ["x"]
+        case "scatter":
+            needed = ["x", "y"]
+        case _:
+            needed = ["y"]
+    return bool(table[needed].notna().all(axis=1).any())
+
+
 def drawer(drawing: Drawing, table: pd.DataFrame, note: str = "", lacking: str = "") -> Callable[[], Figure]:
     """What draws one ``[[figure]]`` of a manifest.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from ...suite.errors import StoreError
 from ...suite.reading import checked, read_json
@@ -26,7 +29,8 @@ from ..page.page import Section, page
 from ..page.table import Table
 from ..read.published import Level
 from ..read.results import Results, read_results, within
-from .figures import drawer, drawn
+from .entries import Drawing
+from .figures import drawer, drawn, has_numbers
 from .judge import FOLDED, Judged, judge, measured_elsewhere, table_of_verdicts, verdict_counts, verdict_frame
 from .manifest import Manifest
 from .measured import Tables
@@ -35,10 +39,12 @@ FIGURES = "paper-figures"  # not those of the report, which may be in the same f
 
 
 class Reproduction(NamedTuple):
-    """What came of reproducing a paper: every value's verdict, and what was measured on another model, in numbers."""
+    """What came of reproducing a paper: every value's verdict, what was measured on another model, in numbers, and
+    which figures have nothing to draw, each in a sentence that is empty where there is nothing to say."""
 
     judged: list[Judged]
     elsewhere: str
+    undrawn: str
 
 
 def results_of(store: Path) -> Results | None:
@@ -64,14 +70,16 @@ def write_reproduction(
     judged = judge(manifest, tables, model)
     elsewhere = measured_elsewhere(manifest, judged, tables, model)
     table = table_of_verdicts(manifest, judged)
-    plots = [*_plots(manifest, judged, tables, model), *cards(manifest, store)]
+    found, drawings = cards(manifest, store), _drawings(manifest, tables)
+    undrawn = _undrawn(manifest, [drawing for drawing, table in drawings if not has_numbers(drawing, table)], model)
+    plots = [*_plots(manifest, judged, tables, model, drawings), *found]
     with publishing(out, REPRODUCTION) as new:
         verdict_frame(judged).to_csv(new / "verdicts.csv", index=False, lineterminator="\n")
         (new / "verdicts.json").write_text(_json(manifest, judged, model), encoding="utf-8")
         (new / "verdicts.md").write_text(markup.markdown(table), encoding="utf-8")
         (new / "verdicts.tex").write_text(markup.latex(table), encoding="utf-8")
-        _write_page(manifest, judged, elsewhere, table, plots, new, progress)
-    return Reproduction(judged, elsewhere)
+        _write_page(manifest, judged, (elsewhere, undrawn), table, plots, new, progress)
+    return Reproduction(judged, elsewhere, undrawn)
 
 
 def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> str:
@@ -82,7 +90,7 @@ def _json(manifest: Manifest, judged: Sequence[Judged], model: str | None) -> st
 def _write_page(
     manifest: Manifest,
     judged: list[Judged],
-    elsewhere: str,
+    remarks: Sequence[str],
     table: Table,
     plots: list[Plot],
     out: Path,
@@ -92,7 +100,7 @@ def _write_page(
     pictures = write_figures(out / FIGURES, plots, progress)
     summary = [manifest.about]
     summary += [f"Of {len(judged)} values: {verdict_counts(judged)}."] if judged else []
-    summary += [elsewhere] if elsewhere else []
+    summary += filter(None, remarks)
     open_questions = [item.value.name for item in judged if not item.explained]
     if open_questions:
         summary.append(f"Differing without a known reason: {', '.join(open_questions)}.")
@@ -105,8 +113,39 @@ def _write_page(
     (out / REPRODUCTION).write_text(html, encoding="utf-8")
 
 
-def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, model: str | None) -> list[Plot]:
-    """The paper's figures: reported beside reproduced, its own points, and what its manifest asks for.
+def _drawings(manifest: Manifest, tables: Tables | None) -> list[tuple[Drawing, pd.DataFrame]]:
+    """Each ``[[figure]]`` of the manifest with what it shows."""
+    of_part: dict[str | None, Tables] = {}
+    found = []
+    for drawing in manifest.figure:
+        part = drawing.part
+        if tables and part not in of_part:
+            # Of the part's cells alone: names tell apart what differs among those.
+            of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
+        found.append((drawing, drawn(manifest, drawing, of_part.get(part))))
+    return found
+
+
+def _undrawn(manifest: Manifest, empty: Sequence[Drawing], model: str | None) -> str:
+    """Which figures have nothing to draw, and what would give them something."""
+    if not empty:
+        return ""
+    titles = "; ".join(drawing.title for drawing in empty)
+    text = f"Not drawn, because nothing of it was measured here and the paper's numbers are not at hand: {titles}."
+    parts = [part for each in empty for part in manifest.part if fnmatchcase(part.name, each.part or "*")]
+    needs_model = model is None and any(part.model for part in parts)
+    return f"{text} --model runs what is of a language model." if needs_model else text
+
+
+def _plots(
+    manifest: Manifest,
+    judged: list[Judged],
+    tables: Tables | None,
+    model: str | None,
+    drawings: Sequence[tuple[Drawing, pd.DataFrame]],
+) -> list[Plot]:
+    """The paper's figures: reported beside reproduced, its own points, and what its manifest asks for, where there is
+    anything to draw.
 
     Those that have ours beside the paper's come first, then those of ours alone.
     """
@@ -135,13 +174,10 @@ def _plots(manifest: Manifest, judged: list[Judged], tables: Tables | None, mode
         for level in levels:
             title, draw = f"Published ROC points, {level}s", partial(published_roc, curves, level)
             found.append((_place(True, False), Plot(f"published_{level}s", title, caption, draw)))
-    of_part = {}
-    for drawing in manifest.figure:
+    for drawing, table in drawings:
+        if not has_numbers(drawing, table):
+            continue
         part = drawing.part
-        if tables and part not in of_part:
-            # Of the part's cells alone: names tell apart what differs among those.
-            of_part[part] = Tables(within(tables.results, *manifest.benchmarks(part))) if part else tables
-        table = drawn(manifest, drawing, of_part.get(part))
         note = manifest.instead(part, model) if part else ""
         lacking = _lacking(manifest, part, tables, model) if drawing.table else ""
         place = _place(*((table["origin"] == origin).any() for origin in ("reported", "ours")))

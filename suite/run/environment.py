@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
+from circuitmeter import __version__
+
 from ..model.device import products_in_tf32
 from ..store.record import Environment, Processor, Provenance, Python, TorchBuild
 from ..store.store import Store
@@ -132,7 +134,7 @@ def _environment(threads: int) -> Environment:
         ),
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
         commit=_commit(),
-        packages=installed_versions(),
+        packages=installed_versions() | {"circuitmeter": __version__},
     )
 
 
@@ -153,6 +155,8 @@ def _lasting(device: str) -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
+    if package == "circuitmeter":  # a clone that was updated keeps the description of its installation
+        return __version__
     try:
         return version(package)
     except PackageNotFoundError:

@@ -80,10 +80,12 @@ class StoreReader:
         return self._cell(key)[1]
 
     def scores(self, key: str) -> np.ndarray:
-        """The edge scores of a finished cell, float64 [W, R]. Raises StoreError when the cell holds none."""
-        tensors = self.tensors(key)
+        """The edge scores of a finished cell, float64 [W, R]. Raises StoreError when the cell holds none: it failed, or
+        has no meaning."""
+        record, tensors = self._cell(key)
         if "scores" not in tensors:
-            raise StoreError(f"cell {key} of {self.name} has no scores: it failed; its record says why.")
+            what = "is undefined" if record.kind == "undefined" else "failed"
+            raise StoreError(f"cell {key} of {self.name} has no scores, because it {what}: {record.reason}")
         return tensors["scores"]
 
     # Evaluations, truths, benchmarks

@@ -106,7 +106,7 @@ class Watch:
             return
         computed, elapsed = self._clock() - self._start[0], time.perf_counter() - self._start[1]
         text = f"took {spoken(elapsed)}"
-        text += f", {spoken(computed)} of it computing" if elapsed >= BUSY * computed else ""
+        text += f" by the clock, of which computing took {spoken(computed)}" if elapsed >= BUSY * computed else ""
         note(f"{text} (estimated {spoken(estimated)} of computing).")
 
 

@@ -38,7 +38,9 @@ def keeping(what: Callable[[], str]) -> Iterator[None]:
 
 
 def of_cells(store: Path) -> str:
-    """What a run keeps that is interrupted."""
+    """What a run keeps that is interrupted; that of earlier runs is kept with it."""
+    if not (store / "store.json").is_file():
+        return "nothing was written"
     return f"the cells that are finished are in {store}, and the same command runs the others"
 
 

@@ -44,27 +44,28 @@ def run(options: argparse.Namespace) -> int:
 
     manifest = manifests.load(options.paper)
     store = options.store or Path("results") / options.paper
-    # Language models first: one that cannot be had is said before anything is run.
-    parts = sorted(manifest.part, key=lambda part: part.model is None)
-    specs = [spec for part in parts if (spec := spec_of(manifest, part, options.model))]
-    failed = 0
-    if not options.from_store_only:
-        with stdout_kept_clean(), keeping(lambda: of_cells(store)):
-            failed = sum(_run(spec, store, options) for spec in specs)
-            for card in manifest.card:
-                _measure_card(card, store)
-    from ...reports.reproduction.write import write_reproduction
-
     out = options.out or store
-    with drawing() as progress:
-        judged, elsewhere = write_reproduction(manifest, store, out, options.model, progress)
+    with keeping(lambda: of_cells(store)):
+        # Language models first: one that cannot be had is said before anything is run.
+        parts = sorted(manifest.part, key=lambda part: part.model is None)
+        specs = [spec for part in parts if (spec := spec_of(manifest, part, options.model))]
+        failed = 0
+        if not options.from_store_only:
+            with stdout_kept_clean():
+                failed = sum(_run(spec, store, options) for spec in specs)
+                for card in manifest.card:
+                    _measure_card(card, store)
+        from ...reports.reproduction.write import write_reproduction
+
+        with drawing() as progress:
+            found = write_reproduction(manifest, store, out, options.model, progress)
     if options.json:
         import json
 
         print_json(json.loads((out / "verdicts.json").read_text(encoding="utf-8")))
     else:
-        _print(judged, elsewhere, out, every=options.all)
-    return 1 if failed or not all(item.explained for item in judged) else 0
+        _print(found.judged, (found.elsewhere, found.undrawn), out, every=options.all)
+    return 1 if failed or not all(item.explained for item in found.judged) else 0
 
 
 def _run(spec: Spec, store: Path, options: argparse.Namespace) -> int:
@@ -105,11 +106,11 @@ def _measure_card(card: Card, store: Path) -> None:
     Store(store, create=True).write_card(card.name, found.model_copy(update={"paragraph": paragraph(found)}))
 
 
-def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) -> None:
+def _print(judged: Sequence[Judged], remarks: Sequence[str], out: Path, *, every: bool) -> None:
     """Values with their tolerances and verdicts; a reason that several share is told once, below.
 
     Args:
-        elsewhere: what was measured on another model than the paper's, in a closing line.
+        remarks: sentences on the whole, such as what was measured on another model than the paper's; may be empty.
         every: whether values that were not run have a line each; else their number stands beside the reason.
     """
     from ...reports.page.table import number
@@ -135,6 +136,6 @@ def _print(judged: Sequence[Judged], elsewhere: str, out: Path, *, every: bool) 
         print()
     if left_out:
         print("What was not run has no line here: --all prints it.")
-    if elsewhere:
-        print_wrapped(elsewhere)
+    for text in filter(None, remarks):
+        print_wrapped(text)
     print_lines(f"{verdict_counts(judged)}. Figures and verdicts: {out / 'reproduction.html'}")

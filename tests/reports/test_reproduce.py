@@ -15,6 +15,7 @@ from circuitmeter.reports.read.results import read_results
 from circuitmeter.reports.reproduction import audit
 from circuitmeter.reports.reproduction import manifest as manifests
 from circuitmeter.reports.reproduction.entries import FromTable, PaperPart, ReportedValue
+from circuitmeter.reports.reproduction.figures import has_numbers
 from circuitmeter.reports.reproduction.judge import (
     FOLDED,
     judge,
@@ -25,7 +26,7 @@ from circuitmeter.reports.reproduction.judge import (
 )
 from circuitmeter.reports.reproduction.manifest import Manifest
 from circuitmeter.reports.reproduction.measured import Tables
-from circuitmeter.reports.reproduction.write import _of_the_report, _plots, write_reproduction
+from circuitmeter.reports.reproduction.write import _drawings, _of_the_report, _plots, write_reproduction
 from circuitmeter.suite.errors import SpecError
 from circuitmeter.suite.plan.spec import Spec
 from circuitmeter.suite.store.record import Benchmark
@@ -383,7 +384,7 @@ def test_what_a_model_does_not_do_is_said_before_anything_else(small_store):
 def test_figures_with_ours_beside_the_papers_come_first_and_say_where_there_is_none(small_store, tmp_path, page_only):
     drawing = {"name": "alone", "draw": "lines", "title": "t", "caption": "c", "part": "language", "panel": "task"}
     drawing |= {"x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
-    figures = [drawing | {"name": "empty"}, drawing | {"table": "evaluated"}]
+    figures = [drawing | {"name": "empty", "title": "Nothing here"}, drawing | {"table": "evaluated"}]
     made, model, _, _ = of_another_model(small_store, figure=figures)
     result = write_reproduction(made, small_store.path, tmp_path / "out", model)
     page = (tmp_path / "out" / "reproduction.html").read_text()
@@ -392,13 +393,16 @@ def test_figures_with_ours_beside_the_papers_come_first_and_say_where_there_is_n
     assert f"run on {model}, not on gpt2" in drawn["beside"] and f"not measured on {model}" in drawn["beside"]
     assert f"run on {model}" in drawn["alone"] and f"not measured on {model}" not in drawn["alone"]
     judged = judge(made, Tables(read_results(small_store.path)), model)
-    plots = _plots(made, judged, Tables(read_results(small_store.path)), model)
-    assert [plot.name for plot in plots] == ["beside", "alone", "empty"]
+    tables = Tables(read_results(small_store.path))
+    plots = _plots(made, judged, tables, model, _drawings(made, tables))
+    assert [plot.name for plot in plots] == ["beside", "alone"] and "empty" not in drawn
+    assert result.undrawn.startswith("Not drawn, because nothing") and result.undrawn.endswith(": Nothing here.")
+    assert result.undrawn in page.replace("&#39;", "'") and "--model" not in result.undrawn
     # Of a store with nothing, the figure of reported values alone is not stamped with a model that has no number in it.
     write_reproduction(made, tmp_path / "none", tmp_path / "bare", model)
     bare = (tmp_path / "bare" / "paper-figures" / "beside.svg").read_text()
     assert f"not measured on {model}" in bare and "run on" not in bare
-    assert [plot.name for plot in _plots(made, judge(made, None, model), None, model)][0] == "beside"
+    assert [plot.name for plot in _plots(made, judge(made, None, model), None, model, ())] == ["beside"]
 
 
 def test_every_counterpart_that_is_run_on_another_model_is_used():
@@ -522,7 +526,7 @@ def test_a_panel_of_which_nothing_was_measured_says_that_the_store_is_empty():
     found = manifests.load("conmy2023")
 
     def labels(tables):
-        (plot,) = [plot for plot in _plots(found, judge(found, tables), tables, None) if plot.name == "beside"]
+        (plot,) = [plot for plot in _plots(found, judge(found, tables), tables, None, ()) if plot.name == "beside"]
         return {ax.get_title(loc="left"): ax.get_xlabel() for ax in plot.draw().axes if ax.get_visible()}
 
     empty = labels(None)
@@ -533,9 +537,11 @@ def test_a_panel_of_which_nothing_was_measured_says_that_the_store_is_empty():
 
 
 @pytest.mark.parametrize("name", manifests.papers())
-def test_the_figures_that_a_paper_is_said_to_have_are_those_that_are_drawn(name):
+def test_the_figures_that_a_paper_is_said_to_have_are_those_that_are_drawn_or_lack_numbers(name):
     found = manifests.load(name)
-    titles = [plot.title for plot in _plots(found, judge(found, None), None, None)]
+    drawings = _drawings(found, None)
+    titles = [plot.title for plot in _plots(found, judge(found, None), None, None, drawings)]
+    titles += [drawing.title for drawing, table in drawings if not has_numbers(drawing, table)]  # of what is run
     later = {card.title for card in found.card} | {title for title in found.drawn if ", of the report on " in title}
     assert sorted(titles) == sorted(title for title in found.drawn if title not in later)
     said = f"{len(found.values)} value" if found.values else "no value"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from circuitmeter.suite.run import environment as module
-from circuitmeter.suite.run.environment import deterministic, environment, undisturbed
+from circuitmeter.suite.run.environment import deterministic, environment, provenance, undisturbed
 from circuitmeter.suite.run.events import Started
 from circuitmeter.suite.run.installed import installed_versions
 from circuitmeter.suite.run.run import run
@@ -61,6 +61,13 @@ def test_an_environment_goes_where_its_cells_go_and_is_missed_where_only_an_eval
         Store(tmp_path / "all").set_aside(record.key, "so that only the evaluation is left")
     faults = check(tmp_path / "all").faults
     assert [path for path in faults if path.startswith("environments/")]
+
+
+def test_its_own_version_is_that_of_the_code_and_not_of_its_installation():
+    from circuitmeter import __version__
+
+    assert environment().packages["circuitmeter"] == __version__
+    assert provenance("cpu").versions["circuitmeter"] == __version__
 
 
 def test_who_ran_it_where_is_not_in_it():

@@ -44,6 +44,15 @@ def record(identity=IDENTITY, **changes):
     return Record(**done | changes)
 
 
+def test_why_a_cell_has_no_scores_is_said(store):
+    for kind, said in (("error", "because it failed: it broke"), ("undefined", "because it is undefined: it broke")):
+        other = record(OTHER, status="failed", kind=kind, reason="it broke", n_edges=None, recovery={})
+        store.write(other, {})
+        with pytest.raises(StoreError, match=said):
+            store.scores(OTHER.key)
+        store.set_aside(OTHER.key, "for the next")
+
+
 def failed(identity=IDENTITY):
     return record(identity, status="failed", kind="error", reason="it broke", n_edges=None, recovery={})
 

@@ -14,6 +14,7 @@ import pytest
 
 from circuitmeter.suite import cli
 from circuitmeter.suite.run.kept_sums import KeptSums
+from circuitmeter.suite.store.store import Store
 from circuitmeter.suite.verbs import listing
 
 VERBS = tuple(verb.NAME for verb in cli.VERBS)
@@ -223,10 +224,12 @@ def test_interruption_is_quiet(monkeypatch, capsys):
         (["merge", "one", "--into", "kept"], "circuitmeter.suite.store.merge.merge", "what was copied is in kept,"),
     ],
 )
-def test_an_interruption_says_what_is_kept(arguments, where, kept, monkeypatch, capsys):
+def test_an_interruption_says_what_is_kept(arguments, where, kept, tmp_path, monkeypatch, capsys):
     def interrupted(*given, **named):
+        Store("kept", create=True)
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(importlib.import_module(module), name, interrupted)
     assert cli.main(arguments) == cli.INTERRUPTED

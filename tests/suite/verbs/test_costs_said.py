@@ -71,7 +71,10 @@ def test_how_long_it_took_is_told_as_the_estimate_was(monkeypatch, capsys):
     watch = Watch(torch.device("cpu"))
     computed[0], wall[0] = 120.0, 360.0
     watch.took(180.0)
-    assert capsys.readouterr().err == "took 6 min, 2 min of it computing (estimated 3 min of computing).\n"
+    assert (
+        capsys.readouterr().err
+        == "took 6 min by the clock, of which computing took 2 min (estimated 3 min of computing).\n"
+    )
     wall[0] = 130.0
     watch.took(180.0)
     assert capsys.readouterr().err == "took 2 min (estimated 3 min of computing).\n"
