@@ -61,8 +61,8 @@ def name_points(ax: Axes, points: Sequence[Point], size: tuple[float, float]) ->
         line = {"arrowstyle": "-", "lw": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2} if moved else None
         if line and len(lines) > 1:  # the line ends at letters: the first and the last row have not the same length
             below = _PLACES[best][1] < 0
-            row = lines[0] if below else lines[-1]
-            line["relpos"] = (0.28 * SIZE * len(row) / wide, 1.0 if below else 0.0)
+            nearest = lines[0] if below else lines[-1]
+            line["relpos"] = (0.28 * SIZE * len(nearest) / wide, 1.0 if below else 0.0)
         ax.annotate(
             text,
             (point.x, point.y),
