@@ -319,15 +319,17 @@ def _with_column(kept: Tensor, reader: int, column: Tensor) -> Tensor:
 
 
 def node_size(graph: Graph, theta: Tensor) -> Tensor:
-    """Sum over heads of (heads / 2) tanh(2 x sum of gates into and out of the head / heads): [...] of [..., W, R]."""
-    degrees = []
+    """Sum over heads of (heads / 2) tanh(2 x sum of gates into and out of the head / heads): [...] of [..., W, R].
+
+    Zero where no node is a head, as where features stand for all of them."""
+    degrees = [theta.new_zeros(*theta.shape[:-2], 0)]
     for group in graph.groups:
         if group.kind == "head":
             into = group.by_node(theta[..., group.readers].sum(-2)).sum(-2)
             degrees.append(into + theta[..., group.writers, :].sum(-1))
     every = torch.cat(degrees, -1)
     heads = every.shape[-1]
-    return (2 * every / heads).tanh().sum(-1) * heads / 2
+    return (2 * every / max(heads, 1)).tanh().sum(-1) * heads / 2
 
 
 def kinds(graph: Graph, device: torch.device) -> list[Tensor]:

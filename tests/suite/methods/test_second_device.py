@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from discovering import discover
+from discovering import AT_THE_CLEAN_RUN, FEW_STEPS, discover
 from oracles import small_data, small_model
 from second_device import count_waits, second_device
 
@@ -12,15 +12,6 @@ from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.methods import METHODS, _masks
 from circuitmeter.suite.model import in_parts as parts_of_masks
 
-AT_THE_CLEAN_RUN = {"atp-star", "eap", "gim", "hisp", "peap", "relp"}  # where a divergence has no gradient
-OPTIONS = {
-    "acdc": {"thresholds": [0.01]},
-    "discogp": {"weight_epochs": 2, "edge_epochs": 2},
-    "edge-pruning": {"steps": 4, "targets": [0.5]},
-    "ibcircuit": {"steps": 4},
-    "subnetwork-probing": {"steps": 4},
-    "ugs": {"steps": 4},
-}
 STEPPED = {
     "edge-pruning": {"targets": [0.5, 0.9], "rate_warmup": 1},
     "ibcircuit": {},
@@ -38,7 +29,7 @@ def masks(model, n=3, seed=0):
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("truth", "ensemble")])
 def test_a_method_finds_what_it_finds_on_the_cpu(name):
-    options = {"objective": "logit-difference" if name in AT_THE_CLEAN_RUN else "kl"} | OPTIONS.get(name, {})
+    options = {"objective": "logit-difference" if name in AT_THE_CLEAN_RUN else "kl"} | FEW_STEPS.get(name, {})
     near = discover(name, small_model(), small_data(), **options).scores.values
     with second_device() as far:
         found = discover(name, small_model().to(far), small_data(), **options).scores.values
@@ -51,7 +42,7 @@ def test_a_method_finds_what_it_finds_on_the_cpu(name):
         ("eap-ig", {"preset": "neuron"}),
         ("eap-hvp", {"preset": "node", "steps": 2}),
         ("gate-aware", {"preset": "gradient"}),
-        ("edge-pruning", {"start": "eap-ig", "objective": "kl", **OPTIONS["edge-pruning"]}),
+        ("edge-pruning", {"start": "eap-ig", "objective": "kl", **FEW_STEPS["edge-pruning"]}),
         ("ibcircuit", {"preset": "reference-code", "ablation": "mean", "objective": "kl", "steps": 4}),
     ],
 )

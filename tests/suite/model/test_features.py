@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from discovering import AT_THE_CLEAN_RUN, FEW_STEPS, discover
 from feature_models import dictionary, feature_model
 from oracles import small_data, small_model
 
-from circuitmeter.suite.errors import ModelError
+from circuitmeter.suite.errors import ModelError, Undefined
 from circuitmeter.suite.intervention.ablation import Ablation
 from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
+from circuitmeter.suite.methods import METHODS
 from circuitmeter.suite.model.features.site import Site
 from circuitmeter.suite.model.features.transformer import FeatureTransformer
 
@@ -219,8 +221,6 @@ def test_edges_run_between_features_and_around_a_site_of_the_residual_stream():
 @pytest.mark.parametrize("ablation", ["patch", "zero", "mean", "resample", "noise"])
 @pytest.mark.parametrize("method", ["exact", "acdc", "eap", "eap-ig", "eap-path", "relp"])
 def test_methods_search_feature_graphs_under_every_ablation(method, ablation):
-    from circuitmeter.suite.methods import METHODS
-
     model = feature_model(small_model(n_layers=2), ["mlp_out.0", "resid_pre.1"], nodes=(0, 3))
     found = METHODS.get(method).discover(
         model, small_data(), ablation=Ablation.parse(ablation), objective=OBJECTIVES.get("logit-difference"), seed=0
@@ -229,9 +229,20 @@ def test_methods_search_feature_graphs_under_every_ablation(method, ablation):
     assert bool(found.scores.values[model.graph.exists].any())
 
 
-def test_noising_and_denoising_search_feature_graphs_by_cuts_and_by_gradients():
-    from circuitmeter.suite.methods import METHODS
+@pytest.mark.parametrize("sites", [["mlp_out.0", "resid_pre.1"], ["z.0", "z.1", "mlp_out.1"]])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("truth", "ensemble")])
+def test_every_method_searches_a_feature_graph_or_says_why_it_has_no_meaning_there(name, sites):
+    model = feature_model(small_model(n_layers=2), sites, nodes=(0, 3))
+    objective = "logit-difference" if name in AT_THE_CLEAN_RUN else "kl"
+    try:
+        found = discover(name, model, small_data(), objective=objective, **FEW_STEPS.get(name, {}))
+    except Undefined as error:
+        assert len(str(error)) > 20
+    else:
+        assert bool(found.scores.values[model.graph.exists].isfinite().all())
 
+
+def test_noising_and_denoising_search_feature_graphs_by_cuts_and_by_gradients():
     model, data = feature_model(small_model(n_layers=2), ["mlp_out.0", "resid_pre.1"], nodes=(0, 3)), small_data()
     given = {"ablation": Ablation.parse("patch"), "objective": OBJECTIVES.get("logit-difference")}
     by_cuts, by_gradients = (
@@ -275,8 +286,6 @@ def test_an_evaluator_takes_a_feature_graph_like_any_other():
 @pytest.mark.parametrize("sites", SITES.values(), ids=SITES)
 def test_eap_is_the_slope_of_the_loss_along_every_edge(sites):
     """The gradient at an edge's mask, by central differences of a cut pass."""
-    from circuitmeter.suite.methods import METHODS
-
     model, data = feature_model(small_model(n_layers=3), sites, nodes=(0, 5)), small_data(n=3)
     ablation, objective = Ablation.parse("patch"), OBJECTIVES.get("logit-difference")
     scores = METHODS.get("eap").discover(model, data, ablation=ablation, objective=objective, seed=0).scores
