@@ -42,6 +42,12 @@ def small_store(tmp_path_factory):
     return store
 
 
+def asking_for_all(store):
+    """A benchmark of every cell and evaluation of a store."""
+    evaluations = {found.identity.cell: found.key for found in store.evaluations()}
+    return Benchmark(cells=[record.key for record in store.records()], evaluations=evaluations)
+
+
 def compared(value, **changes):
     """What a value is compared with, as every manifest has to say it."""
     read = value if isinstance(value, dict) else value.model_dump()
@@ -156,7 +162,7 @@ def test_of_an_empty_store_every_number_of_a_run_is_said_to_be_lacking(tmp_path)
 
 def test_captions_say_whose_truth_and_speak_of_bands_only_where_there_are_some(small_store):
     results = read_results(small_store.path)
-    small_store.write_benchmark("some2024-tracr", Benchmark(cells=[record.key for record in results.records]))
+    small_store.write_benchmark("some2024-tracr", asking_for_all(small_store))
     part = PaperPart(name="tracr", benchmark={})
     shown = [{"part": "tracr", "figures": ["roc"], "caption": "The paper's truth is another."}]
     caption = _of_the_report(paper(part=[part], gallery=shown), Tables(read_results(small_store.path)))[0].caption
@@ -344,7 +350,7 @@ def of_another_model(store, **changes):
     values = [{"name": n, "reported": 0.5, "part": "language", "group": n, "measured": m} for n, m in values.items()]
     unlike = [compared(values[3], values="unlike*", unlike="it is of something else")]
     comparison = unlike + [compared(value) for value in values[:3]]
-    store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in results.records]))
+    store.write_benchmark("some2024-language", asking_for_all(store))
     made = paper(*values, comparison=comparison, part=[part], **changes)
     return made, model, Tables(read_results(store.path)), task
 
@@ -486,7 +492,7 @@ def test_files_say_the_same_and_come_out_the_same(small_store, tmp_path, page_on
     drawing = {"name": "drawn", "draw": "lines", "title": "t", "caption": "c", "table": "evaluated", "part": "language"}
     drawing |= {"panel": "task", "x": "asked", "y": "faithfulness", "labels": ["Share of the edges", "Faithfulness"]}
     made = paper(*values, part=[PaperPart(name="language", model="gpt2", benchmark={})], figure=[drawing])
-    small_store.write_benchmark("some2024-language", Benchmark(cells=[record.key for record in small_store.records()]))
+    small_store.write_benchmark("some2024-language", asking_for_all(small_store))
     judged = write_reproduction(made, small_store.path, tmp_path / "first", "mini").judged
     write_reproduction(made, small_store.path, tmp_path / "second", "mini")
     assert verdict_counts(judged) == "1 reproduced, 1 not run"
