@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def _imported_by(file: Path, source: bytes, look_in: Path) -> Iterator[Path]:
     Args:
         look_in: where absolute imports are looked for, beside the package that the file is in.
     """
-    packages = list(takewhile(lambda folder: (folder / "__init__.py").is_file(), file.parents))
+    packages = list(takewhile(lambda folder: os.path.isfile(folder / "__init__.py"), file.parents))
     yield from (folder / "__init__.py" for folder in packages)
     for level, module, names in _imports(source):
         parts = tuple(filter(None, module.split(".")))
@@ -119,7 +120,7 @@ def _imported_by(file: Path, source: bytes, look_in: Path) -> Iterator[Path]:
             inner = folder.joinpath(*parts)
             for name in names:
                 if name == "*":  # takes the modules that the package names in __all__, if it is one
-                    yield from sorted(inner.glob("*.py"))
+                    yield from sorted(inner.glob("*.py")) if os.path.isdir(inner) else ()
                 else:
                     yield from _found(inner, (name,))
 
@@ -128,7 +129,7 @@ def _found(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
     """The files that Python runs when it imports ``parts`` from a folder; none where they are not there."""
     for part in parts:
         files = (folder / part / "__init__.py", *(folder / f"{part}{suffix}" for suffix in _SUFFIXES))
-        yield from [each for each in files if each.is_file()][:1]
+        yield from [each for each in files if os.path.isfile(each)][:1]  # False for what is no path, or too long
         folder = folder / part
 
 

@@ -381,6 +381,8 @@ def method(
 def load_user_method(where: str) -> Method:
     """The method ``FILE.py:FUNCTION``; a function decorated with ``@method`` keeps its declarations.
 
+    Its version is that of the file alone; ``plan.names.load_file`` adds what the file imports from its folder.
+
     Raises:
         MethodError: the file or the function does not exist, or the file cannot be imported.
     """

@@ -34,6 +34,7 @@ NOT_TAKEN = {
     "nobody's": ("import torch", ["helper.py"]),
     "a neighbour of a package": ("import pack.deep", ["pack/deep.py", "pack/__init__.py", "deep.py"]),
     "a comment": ("# import helper", ["helper.py"]),
+    "no path": (f"import_module('a\\0b')\nimport {'x' * 300}\nfrom {'y' * 300} import *", ["helper.py"]),
 }
 
 
