@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import SpecError, StoreError
+from ..plan import names
 from ..plan.estimate import spoken
+from ..plan.expand import LEFT_OUT
 from ..plan.family import families, shard_of_jobs
 from ..plan.gated import behind_gates
 from ..plan.job import Job
@@ -195,7 +197,63 @@ def _note(store: Store, spec: Spec, expanded: Expansion, found: Plan) -> None:
         behaviours=tuple(sorted(measured)),
         not_run=tuple(ModelNotRun(**asdict(model)) for model in (*expanded.not_run, *closed)),
     )
+    if any(grid.model for grid in spec.grid):
+        benchmark = benchmark.but(models=_by_model({job.key: job.cell.model for job in jobs}))
+    left_out = {names.label(each.model) for each in expanded.not_run if each.reason == LEFT_OUT}
+    if left_out and (before := _recorded(store, spec.name)) and before.spec == complete:
+        benchmark = _with_left_out(benchmark, before, left_out, store)
     store.write_benchmark(spec.name, benchmark)
+
+
+def _recorded(store: Store, name: str) -> Benchmark | None:
+    """The benchmark as the store has it; None where it has none, or a damaged one, which is written anew."""
+    try:
+        return store.benchmark(name) if name in store.benchmark_names() else None
+    except StoreError:
+        return None
+
+
+def _by_model(model_of: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The keys of cells by model."""
+    return {
+        model: tuple(sorted(key for key, its in model_of.items() if its == model))
+        for model in sorted({*model_of.values()})
+    }
+
+
+def _with_left_out(benchmark: Benchmark, before: Benchmark, left_out: set[str], store: Store) -> Benchmark:
+    """A benchmark with what was recorded of the models that ``--only`` leaves out, when it asked the same.
+
+    These are not loaded, so that their cells are not known from the benchmark. What the whole benchmark asks is known
+    from before where that has all that the other models have now.
+
+    Args:
+        before: what the store has; one of an older version does not say which cell is on which model, but records do.
+        left_out: the models, by the name in cells.
+    """
+
+    def is_left_out(each: ModelNotRun) -> bool:
+        return names.label(each.model.partition(" (")[0]) in left_out
+
+    asked = set(before.cells)
+    models = before.models or _by_model({r.key: r.identity.model for r in store.records() if r.key in asked})
+    kept = {model: keys for model, keys in models.items() if model in left_out}
+    cells = {key for keys in kept.values() for key in keys}
+    told = [each for each in before.not_run if is_left_out(each) and each.reason != LEFT_OUT]
+    known = {*kept, *(names.label(each.model.partition(" (")[0]) for each in told)}
+    others = [each for each in benchmark.not_run if not is_left_out(each) or names.label(each.model) not in known]
+    same = asked >= set(benchmark.cells) and before.evaluations.items() >= benchmark.evaluations.items()
+    whole = same and all(is_left_out(each) for each in benchmark.not_run)
+    evaluations = {key: name for key, name in before.evaluations.items() if key in cells} | benchmark.evaluations
+    return benchmark.but(
+        hash=before.hash if whole else None,
+        standing=before.standing if whole else "",
+        cells=tuple(sorted({*benchmark.cells, *cells})),
+        evaluations=dict(sorted(evaluations.items())),
+        behaviours=tuple(sorted({*benchmark.behaviours, *before.behaviours})),
+        not_run=tuple(told + others),
+        models=dict(sorted({**kept, **benchmark.models}.items())),
+    )
 
 
 def _failed(found: Plan, ran: Mapping[Job, Outcome]) -> tuple[tuple[Job, str], ...]:

@@ -446,7 +446,8 @@ class Benchmark(File):
     what their models do.
 
     hash: what the whole benchmark asks, or ``None`` where a part of its models was not there. standing: whether that is
-    what a released benchmark of this name asks; empty where none is released.
+    what a released benchmark of this name asks; empty where none is released. models: the cells by model, where the
+    benchmark names its models.
     """
 
     format: Literal[1] = 1
@@ -457,13 +458,17 @@ class Benchmark(File):
     evaluations: dict[ResultKey, ResultKey] = {}
     behaviours: tuple[ResultKey, ...] = ()
     not_run: tuple[ModelNotRun, ...] = ()
+    models: dict[Line, tuple[ResultKey, ...]] = {}
 
     def with_cells_of(self, other: Benchmark) -> Benchmark:
         """This benchmark with the cells that another store has of it added."""
         cells = tuple(sorted({*self.cells, *other.cells}))
         found = self.but(cells=cells, evaluations={**other.evaluations, **self.evaluations})
         behaviours = tuple(sorted({*self.behaviours, *other.behaviours}))
-        return found.but(behaviours=behaviours) if behaviours else found
+        found = found.but(behaviours=behaviours) if behaviours else found
+        both = [(name, keys) for models in (self.models, other.models) for name, keys in models.items()]
+        models = {name: tuple(sorted({key for its, keys in both if its == name for key in keys})) for name, _ in both}
+        return found.but(models=models) if models else found
 
 
 class StoreFile(File):

@@ -1,9 +1,11 @@
 """A benchmark on several models, of which one is not on this machine: the others run, and the reason is reported."""
 
 import json
+import shutil
 
 import pytest
 
+from circuitmeter.reports.read.results import read_results, within
 from circuitmeter.reports.write import write_report
 from circuitmeter.suite import cli
 from circuitmeter.suite.errors import DataError, ModelAbsent, SpecError, TaskUnaskable
@@ -65,6 +67,41 @@ def test_a_model_that_only_leaves_out_is_not_looked_for(asked, tmp_path):
     assert len(found.jobs) == 4 and not found.not_run and not asked
     with pytest.raises(SpecError, match="--only model=pythia leaves no cell; there model is gpt2, mini"):
         plan(small(), tmp_path / "none", only=["model=pythia"])
+
+
+def recorded(path):
+    return Store(path).benchmark("small")
+
+
+def on_two(**changes):
+    return small(model=["mini", "mini-seed1"], method=["magnitude"], ablation=["patch"], **{"prompts": 2, **changes})
+
+
+def test_only_one_model_takes_nothing_from_what_is_recorded_of_the_others(tmp_path):
+    path = tmp_path / "s"
+    run.run(on_two(), path, executor="serial")
+    before = recorded(path)
+    assert before.hash and set(before.models) == {"mini", "mini-seed1"}
+    for only in ("model=mini", "method=magnitude"):
+        run.run(on_two(), path, executor="serial", only=[only])
+        assert recorded(path) == before and check(path).whole
+    Store(path).write_benchmark("small", before.but(models={}))  # as an older version wrote it
+    run.run(on_two(), path, executor="serial", only=["model=mini"])
+    assert recorded(path) == before
+    shutil.rmtree(path / "cells" / before.models["mini-seed1"][0])
+    run.run(on_two(), path, executor="serial", only=["model=mini"])
+    assert check(path).coverage["small"]["missing"] == 1 and not check(path).whole
+
+
+def test_one_model_after_the_other_is_the_whole_benchmark_and_another_benchmark_keeps_nothing(tmp_path):
+    path = tmp_path / "s"
+    for model in ("mini", "mini-seed1"):
+        run.run(on_two(), path, executor="serial", only=[f"model={model}"])
+        assert recorded(path).hash is None
+        assert [each.model for each in recorded(path).not_run] == ["mini-seed1"] * (model == "mini")
+    assert len(recorded(path).cells) == 2 == len(within(read_results(path), "small").records)
+    run.run(on_two(prompts=3), path, executor="serial", only=["model=mini"])
+    assert len(recorded(path).cells) == 1 and recorded(path).not_run[0].model == "mini-seed1"
 
 
 def test_without_any_of_its_models_a_benchmark_is_refused(asked, tmp_path, capsys):
