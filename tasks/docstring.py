@@ -78,5 +78,5 @@ FAMILY = Family(
     objective="best-wrong-difference",
     prompts=prompts,
     positions={"A_def": ("A", 0), "B_def": ("B", 0), "C_def": ("C", 0), "A_doc": ("A2", 0), "B_doc": ("B2", 0)},
-    models="attn-only-4l",
+    models="attn-only-4l, mini-8",
 )

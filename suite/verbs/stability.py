@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, Undefined, unknown
-from .arguments import add_computing, add_json, add_problem, add_several, fraction, positive_number
+from .arguments import (
+    add_computing,
+    add_json,
+    add_problem,
+    add_prompts,
+    add_several,
+    add_split,
+    add_yes,
+    fraction,
+    positive_number,
+)
 from .output import refuse_missing
 
 if TYPE_CHECKING:
@@ -40,7 +50,10 @@ _FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_problem(parser.add_argument_group("the model and the prompts"))
+    about = parser.add_argument_group("the model and the prompts")
+    add_problem(about)
+    add_split(about, "train")
+    add_prompts(about)
     search = parser.add_argument_group("the search")
     search.add_argument("--method", metavar="NAME|FILE.py:FUNCTION", nargs="+", required=True, help="one or several")
     search.add_argument("--ablation", metavar="A", default="patch", help="what a cut edge carries (default: patch)")
@@ -71,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, required=True, help="where card.json, card.pdf, card.svg, card.png are put"
     )
     add_json(parser)
-    add_computing(parser)
+    add_yes(add_computing(parser))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
                     f"{name} has no scores of each prompt, so that {' and '.join(bootstrapped)} cannot be resampled; "
                     f"use --over seeds,order, or one of {', '.join(with_prompts())}."
                 )
-    on = subjects.outlined(options)
+    on = subjects.outlined(options, prompts=options.prompts)
     if on.data.n < 2:
         raise Undefined(f"{on.task.name} has one prompt here; stability needs two at least.")
     objective = asked or OBJECTIVES.get(on.task.objective)
@@ -108,6 +121,7 @@ def run(options: argparse.Namespace) -> int:
             raise Undefined(f"{reason}.")
     refuse_folder(options.out)
     on = subjects.with_model_loaded(on, options)
+    allow_searches(on, methods, parameters, ablation, over, options)
     subjects.warn(on)
     card = stability_card(options, on, methods, parameters, (ablation, objective), over, (sizes, main))
     card = card.but(paragraph=stability_paragraph(card))
@@ -163,6 +177,48 @@ def sizes_of(on: Subject, ablation: Ablation, options: argparse.Namespace) -> tu
         main = truth.size
     main = main or max(1, round((options.fraction or _DEFAULT_FRACTION) * n_edges))
     return sorted({main, *(max(1, round(share * n_edges)) for share in _FRACTIONS)}), main
+
+
+def allow_searches(
+    on: Subject,
+    methods: Mapping[str, Method],
+    parameters: Mapping[str, Mapping[str, Any]],
+    ablation: Ablation,
+    over: Sequence[str],
+    options: argparse.Namespace,
+) -> None:
+    """Says what all searches together will take, where it is worth saying; of methods that declare it.
+
+    Raises:
+        SpecError: it takes more than ten minutes, and ``--yes`` was not given.
+    """
+    from ..plan.speed import Speed
+    from .costs import NEGLIGIBLE_SECONDS, allow, most_prompts
+    from .stability_runs import rerun_with
+
+    searches = [(method, parameters[name]) for name, method in methods.items()]
+    for name, method in methods.items():
+        for what in over:
+            try:
+                again = rerun_with(method, parameters[name], ablation, what, options.runs)
+            except Undefined:  # the card says why
+                continue
+            searches += [(method, given) for given in again]
+    speed = Speed(on.model, on.data, NEGLIGIBLE_SECONDS)
+
+    def seconds_on(prompts: int) -> float:
+        costs = [method.cost_of(on.model.graph, prompts, given) for method, given in searches]
+        return sum(speed.seconds(cost.with_runs(on.data.n_runs / on.data.n)) for cost in costs if cost is not None)
+
+    seconds = seconds_on(on.data.n)
+    allow(
+        f"stability of {', '.join(methods)} on {on.data.n} prompts and {on.model.graph.n_edges:,} edges",
+        seconds,
+        options.yes,
+        busy=speed.busy,
+        less="fewer prompts (--prompts N) or fewer runs (--runs N)",
+        fits=lambda: most_prompts(on.data.n, seconds_on),
+    )
 
 
 def stability_card(

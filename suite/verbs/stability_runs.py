@@ -102,6 +102,21 @@ def _scores(
     return None, method.discover(on.model, on.data, truth=truth, **given).scores.flat()
 
 
+def rerun_with(
+    method: Method, parameters: Mapping[str, Any], ablation: Ablation, what: str, runs: int
+) -> list[dict[str, Any]]:
+    """The parameters of each search that a kind of change asks for; none where resamples of one search are enough.
+
+    Raises:
+        Undefined: nothing changes from run to run.
+    """
+    if what == "seeds" and not (method.stochastic or ablation.stochastic):
+        raise Undefined(f"{method.name} under {ablation} draws nothing by chance")
+    if what == "parameters":
+        return [{**parameters, **preset} for preset in ({}, *method.presets.values())]
+    return [dict(parameters)] * runs if what in ("seeds", "order") else []
+
+
 def _rerun(
     on: Subject,
     method: Method,
@@ -115,21 +130,17 @@ def _rerun(
     import torch
 
     ablation, objective = search
-    changes: list[dict[str, Any]] = []
+    given_to = rerun_with(method, parameters, ablation, what, runs)
+    changes: list[dict[str, Any]] = [{"parameters": each} for each in given_to]
     if what == "seeds":
-        if not (method.stochastic or ablation.stochastic):
-            raise Undefined(f"{method.name} under {ablation} draws nothing by chance")
-        changes = [{"seed": seed + i} for i in range(runs)]
+        changes = [change | {"seed": seed + i} for i, change in enumerate(changes)]
     if what == "order":
-        for i in range(runs):
+        for i, change in enumerate(changes):
             order = torch.randperm(on.data.n, generator=torch.Generator().manual_seed(seed + i))
-            changes.append({"data": on.data.select(order)})
-    if what == "parameters":
-        presets = [{}, *method.presets.values()]
-        changes = [{"parameters": {**parameters, **preset}} for preset in presets]
+            change["data"] = on.data.select(order)
     found = []
     for change in changes:
-        given = {**change.get("parameters", parameters), "seed": change.get("seed", seed)}
+        given = {**change["parameters"], "seed": change.get("seed", seed)}
         truth = on.reference(ablation)
         scores = method.discover(
             on.model,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
 
 from circuitmeter.reports.card.stability import stability_paragraph
 from circuitmeter.suite import cli
+from circuitmeter.suite.intervention.ablation import Ablation
+from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.plan import speed
+from circuitmeter.suite.plan.subject import subject
 from circuitmeter.suite.scoring.structure.stability_card import MethodStability, PromptByPrompt, StabilityCard
-from circuitmeter.suite.verbs.stability import LEGEND
+from circuitmeter.suite.verbs import costs
+from circuitmeter.suite.verbs.stability import LEGEND, OVER, allow_searches
 
 TASK = ("stability", "--task", "tracr/hist")
 
@@ -96,6 +102,34 @@ def test_a_mistake_is_one_line(arguments, sentence, command, tmp_path):
     status, out, err = command(*arguments)
     assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
     assert not (tmp_path / "card").exists()
+
+
+def test_prompts_are_as_many_as_were_asked_for(command):
+    status, out, _ = command("--method", "eap", "--prompts", 5, "--resamples", 10, "--json")
+    assert status == 0 and json.loads(out)["prompts"] == 5
+    status, out, err = command("--method", "eap", "--split", "validation")
+    assert status == 2 and "no split of tracr/hist 'validation'" in err
+
+
+def test_what_takes_long_is_started_with_yes_alone(command, monkeypatch, tmp_path):
+    given = ("--method", "eap", "eap-ig", "--over", "prompts,order,seeds", "--runs", 2, "--resamples", 10)
+    monkeypatch.setattr(costs, "LONG_SECONDS", 0.0)
+    status, out, err = command(*given)
+    assert (status, out) == (2, "") and "stability of eap, eap-ig on" in err and "--yes starts it" in err
+    assert not (tmp_path / "card").exists()
+    assert command(*given, "--yes")[0] == 0
+
+
+def test_every_search_is_estimated(monkeypatch):
+    counted = []
+    monkeypatch.setattr(speed.Speed, "seconds", lambda self, cost: counted.append(cost) or 0.0)
+    on = subject("tracr/hist", None)
+    methods = {name: METHODS.get(name) for name in ("eap", "ugs")}
+    options = argparse.Namespace(runs=3, yes=False)
+    parameters = {name: method.resolve({}) for name, method in methods.items()}
+    allow_searches(on, methods, parameters, Ablation.parse("patch"), OVER, options)
+    presets = sum(1 + len(method.presets) for method in methods.values())
+    assert len(counted) == 2 + 3 * 2 + 3 + presets  # once each, orders of both, seeds of one, parameters
 
 
 def test_one_prompt_is_refused_in_one_line(tmp_path, capfd):
