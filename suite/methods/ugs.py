@@ -360,11 +360,14 @@ class Constants:
         self._model, self._of_values = model, of_values
         self._heads = [group for group in model.graph.groups if group.kind == "head"] if of_values else []
         first = MEANS_FROM if of_values else 0
-        if all(ready.batch.clean.shape[1] <= first for ready in batches):
+        if all(int(ready.batch.lengths.max()) <= first for ready in batches):
             first = 0
         self.parameters = [means(model, batches, first)[0]]
         for group in self._heads:
-            each = [ready.runs.clean[1][group.key][:, :, first:].flatten(1, 2) for ready in batches]  # [H, n, E]
+            each = [  # [H, n, E] of the n positions that are not padding
+                ready.runs.clean[1][group.key][:, :, first:][:, send(ready.batch.valid[:, first:], model.device)]
+                for ready in batches
+            ]
             self.parameters.append(torch.cat(each, 1).mean(1))
         self.parameters = [start.repeat(n, 1, 1).requires_grad_() for start in self.parameters]
 

@@ -17,7 +17,7 @@ from circuitmeter.suite.intervention.evaluator import Evaluator
 from circuitmeter.suite.intervention.objective import OBJECTIVES
 from circuitmeter.suite.intervention.optimal_constants import means
 from circuitmeter.suite.intervention.plain_runs import Runs
-from circuitmeter.suite.methods import METHODS
+from circuitmeter.suite.methods import METHODS, ugs
 from circuitmeter.suite.methods._attribution import Prompts
 from circuitmeter.suite.methods.cd_t import decompose
 from circuitmeter.suite.plan.subject import check_fits
@@ -242,7 +242,7 @@ def test_contextual_decomposition_s_shares_count_each_prompt_once_and_no_padding
 
 
 @torch.no_grad()
-def test_optimal_constants_start_at_means_over_tokens_that_are_there():
+def test_optimal_constants_start_at_means_over_tokens_that_are_there(monkeypatch):
     model, data = small_model(n_layers=2), several()
     every = [
         model.outputs(model.run(model.input_nodes(alone(data, i, answer).clean))[1])[:, 0]
@@ -252,6 +252,18 @@ def test_optimal_constants_start_at_means_over_tokens_that_are_there():
     ]
     wrote = torch.cat(every, 1)  # [W, n, D]
     prepared = list(Evaluator(model, data, Ablation.parse("zero"), DIFFERENCE, batch_size=3).prepared())
+    heads = model.graph.group["head", 1]
+    before = [  # [H, n, E], before the output matrix
+        model.run(model.input_nodes(alone(data, i, answer).clean))[1][heads.key][:, 0]
+        for i, given in enumerate(ANSWERS)
+        for answers in given
+        for answer in answers
+    ]
+    for longest, first in ((0, 0), (2, 2), (6, 0)):  # the longest run has 6 tokens, and batches 7 positions
+        monkeypatch.setattr(ugs, "MEANS_FROM", longest)
+        start = ugs.Constants(model, prepared, 1, of_values=True).parameters
+        assert_close(start[2][0], torch.cat([each[:, first:] for each in before], 1).mean(1), **EXACT)
+        assert_close(start[0][0], torch.cat([each[:, first:] for each in every], 1).mean(1), **EXACT)
     for first in (0, 2):
         there = wrote if not first else torch.cat([each[:, first:] for each in every], 1)
         mean, spread = means(model, prepared, first)
