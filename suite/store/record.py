@@ -8,9 +8,9 @@ its meaning or is removed. ``older.py`` reads the formats before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..errors import one_line
 from ..json_model import File, Kept, Line, Number, Values, json_hash, plain
@@ -66,6 +66,12 @@ class Cell(Identity):
     objective: Line | None
     seed: int | None
     minimal: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_a_list(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out ``minimal`` where it is None: whether that was stated changes no key."""
+        found = serialize(self)
+        return {name: value for name, value in found.items() if name != "minimal" or value is not None}
 
     def __hash__(self) -> int:
         return int(self.key, 16)

@@ -201,7 +201,8 @@ def test_everything_that_changes_a_number_changes_the_key_and_nothing_else_does(
         changed = Cell(**dict(job.cell) | {name: OTHER.get(name, "x")})
         assert changed != job.cell and value != OTHER.get(name, "x")
         keys.add(changed.key)
-    assert len(keys) == 14
+    assert len(keys) == 15
+    assert job.cell.minimal is None and Cell(**dict(job.cell) | {"minimal": None}).key == job.key
     moved = dataclasses.replace(job, sources=Sources("a", "b", "c"), undefined="no")
     assert moved.key == job.key and moved.cell == job.cell and hash(moved) == hash(job)
 
