@@ -63,7 +63,8 @@ def cost(aggregate: pd.DataFrame, by: Literal["passes", "seconds"] = "passes") -
             heights = (found.auroc, found.auroc_low, found.auroc_high)
             y, *span = ((height - bottom_of) / (1.03 - bottom_of) for height in heights)
             text = found.label if told else ""
-            points.append(Point(x, y, text, look.color, is_own(found.label), tuple(span)))
+            whiskers = tuple(span) if all(map(math.isfinite, span)) else None  # one program has no interval
+            points.append(Point(x, y, text, look.color, is_own(found.label), whiskers))
         scale.apply(ax, "x", most=4)
         ax.set(xlim=ends, ylim=(bottom_of, 1.03), xlabel=_AXIS[by] if bottom else "")
         if bottom_of < 0.5:

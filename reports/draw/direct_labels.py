@@ -21,7 +21,7 @@ _FAR = 5.0
 
 
 class Point(NamedTuple):
-    """A point in fractions of the panel, what it is called, and the ends of its interval."""
+    """A point in fractions of the panel, what it is called, and the ends of its interval where it has one."""
 
     x: float
     y: float

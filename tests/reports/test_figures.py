@@ -1,5 +1,7 @@
 """Figures: what they draw, that they draw the same bytes, and that they leave matplotlib as it was."""
 
+import sys
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -204,6 +206,17 @@ def test_a_median_over_fewer_programs_is_hollow_beside_its_cost(usual_results):
     few = (marked["label"] == "exact") & (marked["ablation"] == "patch")
     (line,) = _hollow(cost(marked.assign(n_programs=marked["n_programs"].where(~few, 1))))
     assert line.get_ydata() == marked[few]["auroc"].tolist()
+
+
+def test_a_median_without_an_interval_takes_no_room_but_its_own(usual_results, monkeypatch):
+    module, named = sys.modules[cost.__module__], []
+    monkeypatch.setattr(module, "name_points", lambda ax, points, size: named.extend(points))
+    aggregate = usual_results.aggregate
+    cost(aggregate.assign(auroc_low=np.nan, auroc_high=np.nan))
+    assert named and all(point.ends is None for point in named)
+    named.clear()
+    cost(aggregate)
+    assert all(point.ends is not None and point.ends[0] <= point.y <= point.ends[1] for point in named)
 
 
 def test_a_name_leaves_an_interval_free_where_another_place_is():
