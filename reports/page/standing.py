@@ -133,7 +133,8 @@ def empty_text(standings: Sequence[Standing]) -> str:
     where = listed([setting_text(found).replace(", ", "/") for found in standings if found.empty])
     cells = sum(found.cells for found in standings)
     rounding = sum(found.rounding for found in standings)
-    what = "0, or a millionth of what its largest scores usually are and so no more than rounding," if rounding else "0"
+    small = ", or below a millionth of what its largest scores usually are and so no more than rounding,"
+    what = f"0{small if rounding else ''}"
     text = f"every score is {what} on {count(empty)} of {count(cells)} cell{'s' * (cells != 1)} ({where})."
     flat = _flat_at_clean({found.objective for found in standings if found.empty and found.objective})
     if not flat:

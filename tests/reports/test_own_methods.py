@@ -209,7 +209,10 @@ def test_scores_of_rounding_are_told_as_those_that_are_zero(tmp_path):
     (found,) = read_results(other.path).own_standings
     assert (found.cells, found.empty, found.rounding) == (3, 1, 1)
     text = empty_text([found])
-    assert "0, or a millionth of what its largest scores usually are" in text and "on 1 of 3 cells (patch/l2)" in text
+    assert (
+        "0, or below a millionth of what its largest scores usually are" in text
+        and "on 1 of 3 cells (patch/l2)" in text
+    )
     (before,) = read_results(store.path).own_standings
     assert before.empty == before.rounding == 0 and found.rank == before.rank
     chance, at_first = found.comparisons[0].test, before.comparisons[0].test
